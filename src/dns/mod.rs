@@ -1,0 +1,1 @@
+//! DNS answers from State.

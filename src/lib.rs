@@ -1,0 +1,45 @@
+//! Slipway: a clustered rollout coordinator.
+//!
+//! The map. Four verbs: *observe* (`observe`), *decide* (`engine`, pure), *agree* (`state`, pure and replicated by `raft`),
+//! *act* (`act`; everything else is level-triggered from State). `ARCHITECTURE.md` walks one rollout through the files.
+//!
+//! Pure layers: no clock, no randomness, no async, ordered maps only (`tests/tidy.rs` holds this and the import table).
+
+/// The nouns and their invariants; ids, versions, time, weights, specs.
+pub mod model;
+/// The law: State, Command, Event, Rejection, `apply`; codec; digest.
+pub mod state;
+/// The judgement: `plan()`, strategies, analysis, lifecycle tables.
+pub mod engine;
+/// Who gets which version: decks, bucket tables, routes.
+pub mod traffic;
+/// The only reader of time.
+pub mod clock;
+/// The only reader of configuration files and environment.
+pub mod config;
+/// Generated protobuf and conversions.
+pub mod wire;
+/// RocksDB log, snapshot files, blob store; knows no Raft rules.
+pub mod storage;
+/// The only module that names openraft.
+pub mod raft;
+/// Worker sessions, metric samples, freshness.
+pub mod observe;
+/// The outbox: hooks and notices, delivered at least once with a stable key.
+pub mod act;
+/// The leader's loop: starts and stops with the term.
+pub mod lead;
+/// Names, answers, listeners.
+pub mod dns;
+/// Health, readiness, metrics over HTTP.
+pub mod http;
+/// gRPC services for operators, workers and peers.
+pub mod rpc;
+/// The daemon: wiring, readiness, membership.
+pub mod node;
+/// The worker agent: session, releases on disk, processes, probes.
+pub mod agent;
+/// Finds a node, retries with request ids, watches.
+pub mod client;
+/// Verbs, tables, live view, JSON; over `client` only.
+pub mod cli;

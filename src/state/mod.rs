@@ -1,0 +1,1 @@
+//! The law: what a committed command does to State.

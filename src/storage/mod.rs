@@ -1,0 +1,1 @@
+//! Durable bytes: log, snapshots, blobs; knows no Raft rules.
