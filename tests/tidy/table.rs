@@ -1,0 +1,78 @@
+//! The import table: which module of ours may import which. `ARCHITECTURE.md` shows the same table with the reasons, and a test
+//! holds the two together.
+//!
+//! Invariant: the table has no cycle, so the layers are layers.
+
+/// Module, what it may import (itself, std and crates are always allowed).
+pub const TABLE: [(&str, &[&str]); 21] = [
+    ("model", &[]),
+    ("traffic", &["model"]),
+    ("flags", &["model"]),
+    ("alerts", &["model"]),
+    ("state", &["model", "traffic", "flags", "alerts"]),
+    ("engine", &["model", "state", "traffic", "flags", "alerts"]),
+    ("clock", &["model"]),
+    ("config", &["model"]),
+    ("wire", &["model", "state"]),
+    ("storage", &["model", "wire", "clock"]),
+    ("raft", &["model", "state", "wire", "storage", "clock"]),
+    ("observe", &["model", "state", "wire", "clock", "config"]),
+    ("act", &["model", "state", "wire", "clock"]),
+    ("lead", &["model", "state", "engine", "raft", "observe", "act", "clock"]),
+    ("dns", &["model", "state", "traffic", "flags", "wire", "raft", "storage", "clock"]),
+    ("http", &["model", "state", "traffic", "flags", "wire", "raft", "storage", "clock"]),
+    ("rpc", &["model", "state", "engine", "traffic", "flags", "wire", "raft", "storage", "clock"]),
+    ("client", &["model", "wire", "clock"]),
+    ("agent", &["model", "wire", "clock", "config", "client"]),
+    ("cli", &["model", "state", "engine", "traffic", "wire", "client", "config"]),
+    (
+        "node",
+        &[
+            "model", "state", "engine", "traffic", "flags", "alerts", "clock", "config", "wire", "storage", "raft",
+            "observe", "act", "lead", "dns", "http", "rpc",
+        ],
+    ),
+];
+
+/// Modules that every replica must compute alike: no clock, randomness, unordered maps, async, environment or files.
+pub const PURE: [&str; 6] = ["model", "state", "engine", "traffic", "flags", "alerts"];
+
+/// Crates that one module alone may name: (first segment of the path, where, why).
+pub const OWNED: [(&str, &[&str], &str); 6] = [
+    ("openraft", &["src/raft/"], "only src/raft may name openraft"),
+    ("openraft_rt", &["src/raft/"], "only src/raft may name openraft"),
+    ("openraft_rt_tokio", &["src/raft/"], "only src/raft may name openraft"),
+    ("openraft_macros", &["src/raft/"], "only src/raft may name openraft"),
+    ("rocksdb", &["src/storage/"], "only src/storage may name rocksdb"),
+    ("anyhow", &["src/bin/"], "anyhow is for src/bin; a module has a thiserror enum of its own"),
+];
+
+/// The row of a module, if it has one.
+pub fn row(module: &str) -> Option<&'static [&'static str]> {
+    TABLE.iter().find(|(name, _)| *name == module).map(|(_, may)| *may)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_row_names_known_modules() {
+        for (module, may) in TABLE {
+            for other in may {
+                assert!(row(other).is_some(), "{module} may import {other}, which has no row");
+            }
+        }
+        assert!(PURE.iter().all(|m| row(m).is_some()));
+    }
+
+    #[test]
+    fn layers_have_no_cycle() {
+        let mut placed: Vec<&str> = Vec::new();
+        while placed.len() < TABLE.len() {
+            let free = TABLE.iter().find(|(m, may)| !placed.contains(m) && may.iter().all(|o| placed.contains(o)));
+            let (module, _) = free.expect("a cycle in the import table");
+            placed.push(module);
+        }
+    }
+}
