@@ -5,41 +5,41 @@
 //!
 //! Pure layers: no clock, no randomness, no async, ordered maps only (`tests/tidy.rs` holds this and the import table).
 
-/// The nouns and their invariants; ids, versions, time, weights, specs.
-pub mod model;
-/// The law: State, Command, Event, Rejection, `apply`; codec; digest.
-pub mod state;
-/// The judgement: `plan()`, strategies, analysis, lifecycle tables.
-pub mod engine;
-/// Who gets which version: decks, bucket tables, routes.
-pub mod traffic;
+/// The outbox: hooks and notices, delivered at least once with a stable key.
+pub mod act;
+/// The worker agent: session, releases on disk, processes, probes.
+pub mod agent;
+/// Verbs, tables, live view, JSON; over `client` only.
+pub mod cli;
+/// Finds a node, retries with request ids, watches.
+pub mod client;
 /// The only reader of time.
 pub mod clock;
 /// The only reader of configuration files and environment.
 pub mod config;
-/// Generated protobuf and conversions.
-pub mod wire;
-/// RocksDB log, snapshot files, blob store; knows no Raft rules.
-pub mod storage;
-/// The only module that names openraft.
-pub mod raft;
-/// Worker sessions, metric samples, freshness.
-pub mod observe;
-/// The outbox: hooks and notices, delivered at least once with a stable key.
-pub mod act;
-/// The leader's loop: starts and stops with the term.
-pub mod lead;
 /// Names, answers, listeners.
 pub mod dns;
+/// The judgement: `plan()`, strategies, analysis, lifecycle tables.
+pub mod engine;
 /// Health, readiness, metrics over HTTP.
 pub mod http;
-/// gRPC services for operators, workers and peers.
-pub mod rpc;
+/// The leader's loop: starts and stops with the term.
+pub mod lead;
+/// The nouns and their invariants; ids, versions, time, weights, specs.
+pub mod model;
 /// The daemon: wiring, readiness, membership.
 pub mod node;
-/// The worker agent: session, releases on disk, processes, probes.
-pub mod agent;
-/// Finds a node, retries with request ids, watches.
-pub mod client;
-/// Verbs, tables, live view, JSON; over `client` only.
-pub mod cli;
+/// Worker sessions, metric samples, freshness.
+pub mod observe;
+/// The only module that names openraft.
+pub mod raft;
+/// gRPC services for operators, workers and peers.
+pub mod rpc;
+/// The law: State, Command, Event, Rejection, `apply`; codec; digest.
+pub mod state;
+/// RocksDB log, snapshot files, blob store; knows no Raft rules.
+pub mod storage;
+/// Who gets which version: decks, bucket tables, routes.
+pub mod traffic;
+/// Generated protobuf and conversions.
+pub mod wire;

@@ -1,1 +1,32 @@
-//! The nouns and their invariants.
+//! The nouns and their invariants: ids, versions, time, weights, specs, steps, reasons for waiting.
+//!
+//! Pure: no clock, no randomness, no I/O; integers only, so that every node computes the same. What a noun *does* is elsewhere:
+//! `state` holds the rows and the law, `engine` the judgement.
+
+mod error;
+pub mod health;
+pub mod ids;
+pub mod release;
+pub mod spec;
+pub mod spec_doc;
+mod spec_read;
+pub mod step;
+pub mod strategy;
+pub mod time;
+pub mod wait;
+pub mod weight;
+
+pub use error::ModelError;
+pub use health::{Health, Life};
+pub use ids::{
+    ClusterId, DeploymentId, Digest, InstanceId, Name, NodeId, Principal, RequestId, RolloutId, StepId, WorkerName,
+};
+pub use release::{BuildInfo, Pair, Version};
+pub use spec::{AddressMode, Drain, HealthCheck, MetricsSource, Placement, Protocol, RunSpec, Spec, StopSpec};
+pub use spec_doc::SpecDoc;
+pub use spec_read::{SpecFormat, read_spec};
+pub use step::{BatchMode, Routing, Step, StepKind};
+pub use strategy::{FailureAction, OnNoData, RolloutParams, Strategy};
+pub use time::{Millis, Period};
+pub use wait::Wait;
+pub use weight::{BasisPoints, WHOLE};

@@ -1,0 +1,229 @@
+//! The spec: what a deployment runs beside its release. Complete and checked; the form a person writes is `spec_doc`.
+
+use std::{collections::BTreeMap, fmt};
+
+use serde::{Deserialize, Serialize};
+
+use super::{DeploymentId, ModelError, Period, RolloutParams};
+
+/// What an instance executes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunSpec {
+    /// Program and arguments; the program is relative to the unpacked release. `${NAME}` is replaced from the environment.
+    pub command: Vec<String>,
+    /// Extra environment variables.
+    pub env: BTreeMap<String, String>,
+    /// A file of `NAME=value` lines on the worker; `None` when there is none.
+    pub env_file: Option<String>,
+    /// Unix user to run as; `None`: the agent's own.
+    pub user: Option<String>,
+    /// How it is stopped.
+    pub stop: StopSpec,
+}
+
+/// How an instance is stopped.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StopSpec {
+    /// `TERM`, `INT`, `QUIT`, `HUP`, `USR1`, `USR2` or `KILL`.
+    pub signal: String,
+    /// Time between the signal and SIGKILL.
+    pub grace: Period,
+}
+
+/// Where an instance listens (DESIGN 3).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum AddressMode {
+    /// The machine's address and fixed ports: one instance of a deployment a worker.
+    Host,
+    /// An address of the worker's pool for each instance.
+    Pool,
+}
+
+impl fmt::Display for AddressMode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Host => "host",
+            Self::Pool => "pool",
+        })
+    }
+}
+
+/// Transport of a port, for SRV names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Protocol {
+    /// TCP.
+    Tcp,
+    /// UDP.
+    Udp,
+}
+
+/// Which workers run how many.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Placement {
+    /// Labels a worker must have; empty: all workers.
+    pub workers: BTreeMap<String, String>,
+    /// Instances on each chosen worker, 1 to 100.
+    pub per_worker: u32,
+}
+
+/// The HTTP health check, with hysteresis.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HealthCheck {
+    /// Path asked with GET; 2xx and 3xx pass.
+    pub http: String,
+    /// Port's name; `None`: the first port.
+    pub port: Option<String>,
+    /// Time between checks.
+    pub interval: Period,
+    /// Longest time a check may take.
+    pub timeout: Period,
+    /// Passes in a row that make it passing.
+    pub healthy_after: u32,
+    /// Failures in a row that make it failing.
+    pub unhealthy_after: u32,
+    /// Longest time from start to the first pass.
+    pub start_within: Period,
+}
+
+/// Where request and error counters are scraped, in the Prometheus text format.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MetricsSource {
+    /// Path asked with GET.
+    pub path: String,
+    /// Series that counts requests, such as `http_requests_total`.
+    pub requests: String,
+    /// Series that counts errors, such as `http_requests_total{code=~"5.."}`.
+    pub errors: String,
+}
+
+/// How long a drained instance keeps running at least.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Drain(pub Period);
+
+/// The whole spec of one deployment. What is rolled out is (release digest, spec revision).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Spec {
+    /// Which deployment.
+    pub deployment: DeploymentId,
+    /// What runs.
+    pub run: RunSpec,
+    /// Where it listens.
+    pub address: AddressMode,
+    /// Ports by name.
+    pub ports: BTreeMap<String, (u16, Protocol)>,
+    /// Where it runs.
+    pub placement: Placement,
+    /// Its health check.
+    pub health: HealthCheck,
+    /// Its counters; `None`: no error rate can be judged.
+    pub metrics: Option<MetricsSource>,
+    /// Its drain time.
+    pub drain: Drain,
+    /// TTL of weighted answers; `None`: 5 s weighted, 1 s blue-green.
+    pub ttl: Option<Period>,
+    /// TTL of version pins.
+    pub pin_ttl: Period,
+    /// Defaults of its rollouts.
+    pub rollout: RolloutParams,
+    /// Labels of the deployment.
+    pub labels: BTreeMap<String, String>,
+}
+
+impl Spec {
+    /// The port that health checks, metrics and smoke tests use: the named one, else the first by name.
+    pub fn check_port(&self) -> Option<u16> {
+        let named = self.health.port.as_ref().and_then(|n| self.ports.get(n));
+        named.or_else(|| self.ports.values().next()).map(|(p, _)| *p)
+    }
+
+    /// Checks every range; the error names the field.
+    pub fn check(&self) -> Result<(), ModelError> {
+        let err = |f: &str, p: String| Err(ModelError::field(f, p));
+        if self.run.command.is_empty() || self.run.command.len() > 64 {
+            return err("run.command", "needs the program and at most 63 arguments".into());
+        }
+        let program = &self.run.command[0];
+        if program.starts_with('/') || program.split('/').any(|c| c == "..") || program.is_empty() {
+            return err("run.command", format!("{program:?} must be a path inside the release, such as bin/shop"));
+        }
+        if self.run.command.iter().map(String::len).sum::<usize>() > 16_384 {
+            return err("run.command", "is longer than 16 KiB".into());
+        }
+        if self.run.env.len() > 200 || self.run.env.iter().any(|(k, v)| k.len() > 128 || v.len() > 8192) {
+            return err("run.env", "at most 200 variables, names up to 128 and values up to 8192 characters".into());
+        }
+        if let Some(k) =
+            self.run.env.keys().find(|k| k.starts_with("SLIPWAY_") || k.contains(['=', '\0']) || k.is_empty())
+        {
+            return err("run.env", format!("{k:?} is not allowed: names beginning with SLIPWAY_ are set by the agent"));
+        }
+        if !["TERM", "INT", "QUIT", "HUP", "USR1", "USR2", "KILL"].contains(&self.run.stop.signal.as_str()) {
+            return err(
+                "run.stop.signal",
+                format!("{:?} is not one of TERM, INT, QUIT, HUP, USR1, USR2, KILL", self.run.stop.signal),
+            );
+        }
+        if self.run.stop.grace > Period::minutes(60) {
+            return err("run.stop.grace", "must be at most 1h".into());
+        }
+        if self.ports.is_empty() || self.ports.len() > 16 {
+            return err("ports", "needs 1 to 16 named ports, such as {http: 8080}".into());
+        }
+        for (name, (port, _)) in &self.ports {
+            let ok = (1..=15).contains(&name.len())
+                && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
+            if !ok {
+                return err("ports", format!("{name:?} is not a port name (RFC 6335: 1 to 15 of a-z, 0-9, '-')"));
+            }
+            if *port == 0 {
+                return err("ports", format!("{name}: 0 is not a port"));
+            }
+        }
+        if !(1..=100).contains(&self.placement.per_worker) {
+            return err("placement.per_worker", "must be from 1 to 100".into());
+        }
+        if self.address == AddressMode::Host && self.placement.per_worker != 1 {
+            return err(
+                "placement.per_worker",
+                "must be 1 in address mode host, where ports are fixed: use address: pool to run several on a worker"
+                    .into(),
+            );
+        }
+        let h = &self.health;
+        if !h.http.starts_with('/') || h.http.len() > 256 {
+            return err("health.http", format!("{:?} is not a path starting with / of at most 256 characters", h.http));
+        }
+        if let Some(p) = h.port.as_ref().filter(|p| !self.ports.contains_key(*p)) {
+            return err("health.port", format!("{p:?} is not one of the ports"));
+        }
+        if h.interval < Period(100) || h.interval > Period::minutes(10) {
+            return err("health.interval", "must be from 100ms to 10m".into());
+        }
+        if h.timeout < Period(10) || h.timeout > Period::minutes(1) {
+            return err("health.timeout", "must be from 10ms to 1m".into());
+        }
+        if !(1..=100).contains(&h.healthy_after) || !(1..=100).contains(&h.unhealthy_after) {
+            return err("health.healthy_after", "healthy_after and unhealthy_after must be from 1 to 100".into());
+        }
+        if h.start_within < Period(100) || h.start_within > Period::minutes(60) {
+            return err("health.start_within", "must be from 100ms to 1h".into());
+        }
+        if let Some(m) = &self.metrics {
+            if !m.path.starts_with('/') || m.requests.is_empty() || m.errors.is_empty() {
+                return err("metrics", "needs path (starting with /), requests and errors".into());
+            }
+        }
+        if self.drain.0 > Period::minutes(60) {
+            return err("drain", "must be at most 1h".into());
+        }
+        for (name, ttl) in [("dns.ttl", self.ttl.unwrap_or(Period::seconds(5))), ("dns.pin_ttl", self.pin_ttl)] {
+            if ttl.0 % 1000 != 0 || ttl > Period::minutes(60) {
+                return err(name, "must be whole seconds, at most 1h".into());
+            }
+        }
+        if self.labels.len() > 64 {
+            return err("labels", "at most 64".into());
+        }
+        self.rollout.check("rollout")
+    }
+}

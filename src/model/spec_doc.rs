@@ -1,0 +1,329 @@
+//! The spec as a person writes it: unknown keys refused, durations as `10m` or `PT10M`, percentages as `10` or `10%`.
+//! Turning it into a [`Spec`] fills the defaults in and checks every range. Reading files is not here.
+
+use std::{collections::BTreeMap, str::FromStr};
+
+use serde::{Deserialize, Deserializer, de};
+
+use super::{
+    AddressMode, BasisPoints, DeploymentId, Drain, FailureAction, HealthCheck, MetricsSource, ModelError, Name,
+    OnNoData, Period, Placement, Protocol, RolloutParams, RunSpec, Spec, StopSpec, Strategy,
+};
+
+/// A value written as text or as a bare number.
+fn text_or_number<'de, D: Deserializer<'de>, T: FromStr<Err = ModelError>>(d: D) -> Result<Option<T>, D::Error> {
+    let text = match Option::<serde_json::Value>::deserialize(d)? {
+        None | Some(serde_json::Value::Null) => return Ok(None),
+        Some(serde_json::Value::String(s)) => s,
+        Some(serde_json::Value::Number(n)) => n.to_string().trim_end_matches(".0").to_string(),
+        Some(other) => return Err(de::Error::custom(format!("{other} is neither text nor a number"))),
+    };
+    text.parse().map(Some).map_err(de::Error::custom)
+}
+
+fn weights<'de, D: Deserializer<'de>>(d: D) -> Result<Option<Vec<BasisPoints>>, D::Error> {
+    #[derive(Deserialize)]
+    struct One(#[serde(deserialize_with = "text_or_number")] Option<BasisPoints>);
+    let Some(items) = Option::<Vec<One>>::deserialize(d)? else { return Ok(None) };
+    Ok(Some(items.into_iter().filter_map(|o| o.0).collect()))
+}
+
+/// `run:`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RunDoc {
+    /// Program and arguments.
+    pub command: Vec<String>,
+    /// Extra environment.
+    #[serde(default)]
+    pub env: BTreeMap<String, String>,
+    /// File with environment lines.
+    pub env_file: Option<String>,
+    /// Unix user.
+    pub user: Option<String>,
+    /// Stop signal and grace.
+    #[serde(default)]
+    pub stop: StopDoc,
+}
+
+/// `run.stop:`.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StopDoc {
+    /// Signal's name, with or without `SIG`.
+    pub signal: Option<String>,
+    /// Time until SIGKILL.
+    #[serde(default, deserialize_with = "text_or_number")]
+    pub grace: Option<Period>,
+}
+
+/// A port: `8080` or `{port: 53, protocol: udp}`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(untagged)]
+pub enum PortDoc {
+    /// A TCP port.
+    Number(u16),
+    /// With its protocol.
+    Full {
+        /// The number.
+        port: u16,
+        /// `tcp` or `udp`.
+        protocol: String,
+    },
+}
+
+/// `placement:`.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PlacementDoc {
+    /// Label selector `role=web,zone=a`; empty or absent: all workers.
+    pub workers: Option<String>,
+    /// Instances per chosen worker.
+    pub per_worker: Option<u32>,
+}
+
+/// `health:`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HealthDoc {
+    /// Path.
+    pub http: String,
+    /// Port's name.
+    pub port: Option<String>,
+    /// Time between checks.
+    #[serde(default, deserialize_with = "text_or_number")]
+    pub interval: Option<Period>,
+    /// Limit of one check.
+    #[serde(default, deserialize_with = "text_or_number")]
+    pub timeout: Option<Period>,
+    /// Passes in a row.
+    pub healthy_after: Option<u32>,
+    /// Failures in a row.
+    pub unhealthy_after: Option<u32>,
+    /// Limit from start to first pass.
+    #[serde(default, deserialize_with = "text_or_number")]
+    pub start_within: Option<Period>,
+}
+
+/// `metrics:`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MetricsDoc {
+    /// Path of the metrics page.
+    pub path: Option<String>,
+    /// Series of requests.
+    pub requests: String,
+    /// Series of errors.
+    pub errors: String,
+}
+
+/// `dns:`.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DnsDoc {
+    /// TTL of the policy answer.
+    #[serde(default, deserialize_with = "text_or_number")]
+    pub ttl: Option<Period>,
+    /// TTL of pins.
+    #[serde(default, deserialize_with = "text_or_number")]
+    pub pin_ttl: Option<Period>,
+}
+
+/// `rollout:`, and what `rollout start` overrides from its flags.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs, reason = "each field is RolloutParams' field of the same name")]
+pub struct RolloutDoc {
+    pub strategy: Option<String>,
+    #[serde(default, deserialize_with = "weights")]
+    pub steps: Option<Vec<BasisPoints>>,
+    #[serde(default, deserialize_with = "text_or_number")]
+    pub bake: Option<Period>,
+    #[serde(default, deserialize_with = "text_or_number")]
+    pub max_error_rate: Option<BasisPoints>,
+    pub min_requests: Option<u64>,
+    pub on_no_data: Option<String>,
+    pub parallelism: Option<u32>,
+    #[serde(default, deserialize_with = "text_or_number")]
+    pub delay: Option<Period>,
+    pub max_surge: Option<u32>,
+    pub max_unavailable: Option<u32>,
+    pub failure_action: Option<String>,
+    pub max_health_failures: Option<u32>,
+    #[serde(default, deserialize_with = "text_or_number")]
+    pub warm_up: Option<Period>,
+    pub smoke: Option<String>,
+    #[serde(default, deserialize_with = "text_or_number")]
+    pub monitor: Option<Period>,
+    #[serde(default, deserialize_with = "text_or_number")]
+    pub grace: Option<Period>,
+    #[serde(default, deserialize_with = "text_or_number")]
+    pub deadline: Option<Period>,
+}
+
+/// A whole spec document.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SpecDoc {
+    /// Service's name.
+    pub service: String,
+    /// Environment's name.
+    pub environment: String,
+    /// What runs.
+    pub run: RunDoc,
+    /// `pool` or `host`.
+    pub address: Option<String>,
+    /// Ports by name.
+    pub ports: BTreeMap<String, PortDoc>,
+    /// Where it runs.
+    #[serde(default)]
+    pub placement: PlacementDoc,
+    /// Health check.
+    pub health: HealthDoc,
+    /// Counters.
+    pub metrics: Option<MetricsDoc>,
+    /// Drain time.
+    #[serde(default, deserialize_with = "text_or_number")]
+    pub drain: Option<Period>,
+    /// TTLs.
+    #[serde(default)]
+    pub dns: DnsDoc,
+    /// Rollout defaults.
+    #[serde(default)]
+    pub rollout: RolloutDoc,
+    /// Labels.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+}
+
+/// Reads a label selector such as `role=web,zone=a`.
+pub fn read_selector(text: &str) -> Result<BTreeMap<String, String>, ModelError> {
+    text.split(',')
+        .map(str::trim)
+        .filter(|p| !p.is_empty())
+        .map(|p| {
+            let (k, v) = p.split_once('=').ok_or_else(|| ModelError::BadValue {
+                value: p.into(),
+                expected: "a label (KEY=VALUE, several joined by commas)",
+            })?;
+            Ok((k.trim().to_string(), v.trim().to_string()))
+        })
+        .collect()
+}
+
+impl RolloutDoc {
+    /// Lays this document's values over `base`. Ranges are checked by [`RolloutParams::check`].
+    pub fn over(&self, base: RolloutParams) -> Result<RolloutParams, ModelError> {
+        let strategy = self.strategy.as_deref().map(Strategy::from_str).transpose()?;
+        let on_no_data = match self.on_no_data.as_deref() {
+            None => base.on_no_data,
+            Some("hold") => OnNoData::Hold,
+            Some("pass") => OnNoData::Pass,
+            Some("fail") => OnNoData::Fail,
+            Some(x) => return Err(ModelError::field("rollout.on_no_data", format!("{x:?} is not hold, pass or fail"))),
+        };
+        let failure_action = match self.failure_action.as_deref() {
+            None => base.failure_action,
+            Some("pause") => FailureAction::Pause,
+            Some("rollback") => FailureAction::Rollback,
+            Some("continue") => FailureAction::Continue,
+            Some(x) => {
+                return Err(ModelError::field(
+                    "rollout.failure_action",
+                    format!("{x:?} is not pause, rollback or continue"),
+                ));
+            }
+        };
+        Ok(RolloutParams {
+            strategy: strategy.or(base.strategy),
+            steps: self.steps.clone().unwrap_or(base.steps),
+            bake: self.bake.unwrap_or(base.bake),
+            max_error_rate: self.max_error_rate.or(base.max_error_rate),
+            min_requests: self.min_requests.unwrap_or(base.min_requests),
+            on_no_data,
+            parallelism: self.parallelism.unwrap_or(base.parallelism),
+            delay: self.delay.unwrap_or(base.delay),
+            max_surge: self.max_surge.unwrap_or(base.max_surge),
+            max_unavailable: self.max_unavailable.unwrap_or(base.max_unavailable),
+            failure_action,
+            max_health_failures: self.max_health_failures.unwrap_or(base.max_health_failures),
+            warm_up: self.warm_up.unwrap_or(base.warm_up),
+            smoke: self.smoke.clone().or(base.smoke),
+            monitor: self.monitor.unwrap_or(base.monitor),
+            grace: self.grace.unwrap_or(base.grace),
+            deadline: self.deadline.unwrap_or(base.deadline),
+        })
+    }
+}
+
+impl SpecDoc {
+    /// The checked spec with defaults filled in.
+    pub fn into_spec(self) -> Result<Spec, ModelError> {
+        let deployment =
+            DeploymentId { environment: Name::environment(&self.environment)?, service: Name::service(&self.service)? };
+        let address = match self.address.as_deref() {
+            None | Some("pool") => AddressMode::Pool,
+            Some("host") => AddressMode::Host,
+            Some(x) => return Err(ModelError::field("address", format!("{x:?} is not pool or host"))),
+        };
+        let mut ports = BTreeMap::new();
+        for (name, port) in self.ports {
+            let value = match port {
+                PortDoc::Number(n) => (n, Protocol::Tcp),
+                PortDoc::Full { port, protocol } => match protocol.as_str() {
+                    "tcp" => (port, Protocol::Tcp),
+                    "udp" => (port, Protocol::Udp),
+                    x => {
+                        return Err(ModelError::field(
+                            format!("ports.{name}.protocol"),
+                            format!("{x:?} is not tcp or udp"),
+                        ));
+                    }
+                },
+            };
+            ports.insert(name, value);
+        }
+        let signal = self.run.stop.signal.unwrap_or_else(|| "TERM".into()).to_ascii_uppercase();
+        let h = self.health;
+        let spec = Spec {
+            deployment,
+            run: RunSpec {
+                command: self.run.command,
+                env: self.run.env,
+                env_file: self.run.env_file,
+                user: self.run.user,
+                stop: StopSpec {
+                    signal: signal.trim_start_matches("SIG").to_string(),
+                    grace: self.run.stop.grace.unwrap_or(Period::seconds(20)),
+                },
+            },
+            address,
+            ports,
+            placement: Placement {
+                workers: read_selector(self.placement.workers.as_deref().unwrap_or_default())?,
+                per_worker: self.placement.per_worker.unwrap_or(1),
+            },
+            health: HealthCheck {
+                http: h.http,
+                port: h.port,
+                interval: h.interval.unwrap_or(Period::seconds(2)),
+                timeout: h.timeout.unwrap_or(Period::seconds(1)),
+                healthy_after: h.healthy_after.unwrap_or(2),
+                unhealthy_after: h.unhealthy_after.unwrap_or(3),
+                start_within: h.start_within.unwrap_or(Period::seconds(60)),
+            },
+            metrics: self.metrics.map(|m| MetricsSource {
+                path: m.path.unwrap_or_else(|| "/metrics".into()),
+                requests: m.requests,
+                errors: m.errors,
+            }),
+            drain: Drain(self.drain.unwrap_or(Period::seconds(15))),
+            ttl: self.dns.ttl,
+            pin_ttl: self.dns.pin_ttl.unwrap_or(Period::seconds(30)),
+            rollout: self.rollout.over(RolloutParams::default())?,
+            labels: self.labels,
+        };
+        spec.check()?;
+        Ok(spec)
+    }
+}

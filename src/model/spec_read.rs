@@ -1,0 +1,108 @@
+//! Reads a spec document from YAML, JSON or TOML text, with errors that name the place and the nearest known key.
+
+use super::{ModelError, Spec, SpecDoc};
+
+/// Longest spec document, in bytes.
+pub const MAX_DOCUMENT: usize = 256 * 1024;
+
+/// The three formats, by file ending.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SpecFormat {
+    /// `.yaml`, `.yml`.
+    Yaml,
+    /// `.json`.
+    Json,
+    /// `.toml`.
+    Toml,
+}
+
+impl SpecFormat {
+    /// By the file's name; YAML (which includes JSON) when it says nothing.
+    pub fn of_file(name: &str) -> Self {
+        match name.rsplit('.').next() {
+            Some("json") => Self::Json,
+            Some("toml") => Self::Toml,
+            Some(_) | None => Self::Yaml,
+        }
+    }
+}
+
+/// Reads, fills defaults in and checks.
+pub fn read_spec(text: &str, format: SpecFormat) -> Result<Spec, ModelError> {
+    if text.len() > MAX_DOCUMENT {
+        return Err(ModelError::Document(format!("the spec is longer than {MAX_DOCUMENT} bytes")));
+    }
+    let doc: Result<SpecDoc, String> = match format {
+        SpecFormat::Yaml => serde_saphyr::from_str(text).map_err(|e| e.to_string()),
+        SpecFormat::Json => serde_json::from_str(text).map_err(|e| e.to_string()),
+        SpecFormat::Toml => toml::from_str(text).map_err(|e| e.to_string()),
+    };
+    doc.map_err(|e| ModelError::Document(with_nearest(&e)))?.into_spec()
+}
+
+/// Adds "did you mean" to serde's `unknown field` message.
+pub fn with_nearest(message: &str) -> String {
+    let nearest = || -> Option<String> {
+        let rest = message.split("unknown field `").nth(1)?;
+        let (unknown, rest) = rest.split_once('`')?;
+        let known = rest.split('`').skip(1).step_by(2);
+        let best = known.map(|k| (strsim::jaro_winkler(k, unknown), k)).max_by(|a, b| a.0.total_cmp(&b.0))?;
+        (best.0 > 0.6).then(|| best.1.to_string())
+    };
+    match nearest() {
+        Some(k) => format!("{}; did you mean `{k}`?", message.trim_end()),
+        None => message.trim_end().to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{BasisPoints, Period, Strategy};
+
+    const SHOP: &str = r#"
+service: shop
+environment: production
+run: {command: ["bin/shop", "--listen", "${SLIPWAY_ADDR_HTTP}"]}
+ports: {http: 8080}
+placement: {per_worker: 2}
+health: {http: /healthz, interval: 2s}
+rollout: {strategy: canary, steps: [10, "25%", 100], bake: PT10M, max_error_rate: 1%}
+"#;
+
+    #[test]
+    fn reads_what_the_design_shows() {
+        let spec = read_spec(SHOP, SpecFormat::Yaml).unwrap();
+        assert_eq!(spec.rollout.strategy, Some(Strategy::Canary));
+        assert_eq!(spec.rollout.steps, [1000, 2500, 10_000].map(BasisPoints));
+        assert_eq!(spec.rollout.bake, Period::minutes(10));
+        assert_eq!(spec.rollout.max_error_rate, Some(BasisPoints(100)));
+        assert_eq!(spec.run.stop.signal, "TERM");
+    }
+
+    #[test]
+    fn unknown_keys_name_the_nearest() {
+        let e = read_spec(&SHOP.replace("placement:", "placment:"), SpecFormat::Yaml).unwrap_err().to_string();
+        assert!(e.contains("did you mean `placement`"), "{e}");
+        let e = read_spec(&SHOP.replace("per_worker", "per_workers"), SpecFormat::Yaml).unwrap_err().to_string();
+        assert!(e.contains("did you mean `per_worker`"), "{e}");
+        let e = read_spec(&SHOP.replace("canary", "canery"), SpecFormat::Yaml).unwrap_err().to_string();
+        assert!(e.contains("did you mean canary"), "{e}");
+    }
+
+    #[test]
+    fn falling_steps_and_reserved_names_are_refused() {
+        let e = read_spec(&SHOP.replace("\"25%\"", "5"), SpecFormat::Yaml).unwrap_err().to_string();
+        assert!(e.contains("rollout.steps") && e.contains("rise"), "{e}");
+        let e = read_spec(&SHOP.replace("service: shop", "service: canary"), SpecFormat::Yaml).unwrap_err().to_string();
+        assert!(e.contains("reserved"), "{e}");
+        assert!(read_spec(&"x".repeat(MAX_DOCUMENT + 1), SpecFormat::Yaml).is_err());
+    }
+
+    #[test]
+    fn json_and_toml_say_the_same() {
+        let json = r#"{"service":"shop","environment":"qa","run":{"command":["bin/shop"]},"ports":{"http":8080},"health":{"http":"/healthz"}}"#;
+        let toml = "service='shop'\nenvironment='qa'\nrun={command=['bin/shop']}\nports={http=8080}\nhealth={http='/healthz'}\n";
+        assert_eq!(read_spec(json, SpecFormat::Json).unwrap(), read_spec(toml, SpecFormat::Toml).unwrap());
+    }
+}

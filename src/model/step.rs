@@ -1,0 +1,111 @@
+//! Steps: what strategies compile to and the one executor runs (DESIGN 5).
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::{BasisPoints, Period};
+
+/// How an installation makes room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum BatchMode {
+    /// Start new ones next to the old ones; the old ones stay until a `Retire`.
+    Beside,
+    /// Each batch starts new ones and, once they pass, drains as many old ones (needs surge).
+    Replace,
+    /// Each batch drains and stops old ones first, then starts new ones at their addresses (needs unavailable).
+    InPlace,
+}
+
+/// Who sets the weights while instances are installed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Routing {
+    /// Explicit `Route` or `Switch` steps.
+    Explicit,
+    /// Each passed batch commits weights by healthy capacity.
+    ByCapacity,
+}
+
+/// One step's kind and parameters.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum StepKind {
+    /// The artifact is verified and unpacked on the chosen workers.
+    Stage,
+    /// Bring the target track's instances to a share of the desired count, in batches.
+    Install {
+        /// Share of the desired count that must pass at the end.
+        share: BasisPoints,
+        /// How room is made.
+        mode: BatchMode,
+        /// Who sets weights.
+        routing: Routing,
+        /// Instances a batch adds at most (parallelism, surge and unavailable already considered).
+        batch: u32,
+        /// Wait between batches.
+        delay: Period,
+    },
+    /// Set the candidate's weight; stable has the rest.
+    Route {
+        /// The candidate's weight.
+        weight: BasisPoints,
+    },
+    /// Atomic cut-over of tracks and weights in one entry.
+    Switch,
+    /// Hold for cluster time while the checks run.
+    Bake {
+        /// How long.
+        hold: Period,
+        /// Whether counts must reach `min_requests` before it may end (error ceiling configured and traffic expected).
+        judged: bool,
+    },
+    /// Call the smoke path of every candidate through the outbox.
+    Smoke {
+        /// Path asked with GET.
+        path: String,
+    },
+    /// All gates passed: the rollout becomes `promoting` and tracks move unless a switch moved them.
+    Promote,
+    /// Drain, stop and remove the previous track (or a leftover one), after a delay.
+    Retire {
+        /// Zero: the step waits until none is left. Else `retire_at` is set on the track and the keeper does it.
+        delay: Period,
+    },
+}
+
+/// A compiled step: what, and under which heading a person sees it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Step {
+    /// Heading for people, as in the spec: `25 %`, `install`, `switch`.
+    pub group: String,
+    /// What it does.
+    pub kind: StepKind,
+}
+
+impl StepKind {
+    /// The kind's name in tables and transcripts.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Stage => "stage",
+            Self::Install { .. } => "install",
+            Self::Route { .. } => "route",
+            Self::Switch => "switch",
+            Self::Bake { .. } => "bake",
+            Self::Smoke { .. } => "smoke",
+            Self::Promote => "promote",
+            Self::Retire { .. } => "retire",
+        }
+    }
+}
+
+impl fmt::Display for StepKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Install { share, .. } => write!(f, "install {share}"),
+            Self::Route { weight } => write!(f, "route {weight}"),
+            Self::Bake { hold, .. } => write!(f, "bake {hold}"),
+            Self::Smoke { path } => write!(f, "smoke {path}"),
+            Self::Retire { delay } if delay.0 > 0 => write!(f, "retire after {delay}"),
+            Self::Stage | Self::Switch | Self::Promote | Self::Retire { .. } => f.write_str(self.name()),
+        }
+    }
+}

@@ -1,0 +1,204 @@
+//! Strategies and the parameters of one rollout. A strategy only *compiles* to steps (`engine/strategy`).
+
+use std::{fmt, str::FromStr};
+
+use serde::{Deserialize, Serialize};
+
+use super::{BasisPoints, ModelError, Period, WHOLE};
+
+/// How a rollout moves to its new pair.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Strategy {
+    /// All at once, then check.
+    Direct,
+    /// In batches, by capacity.
+    Rolling,
+    /// By rising weights with a bake at each.
+    Canary,
+    /// Beside, smoke-tested, then switched at once.
+    BlueGreen,
+}
+
+impl Strategy {
+    /// All strategies, for messages and completions.
+    pub const ALL: [Self; 4] = [Self::Direct, Self::Rolling, Self::Canary, Self::BlueGreen];
+}
+
+impl fmt::Display for Strategy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Direct => "direct",
+            Self::Rolling => "rolling",
+            Self::Canary => "canary",
+            Self::BlueGreen => "blue-green",
+        })
+    }
+}
+
+impl FromStr for Strategy {
+    type Err = ModelError;
+
+    fn from_str(s: &str) -> Result<Self, ModelError> {
+        let folded = s.to_ascii_lowercase().replace('_', "-");
+        if folded == "bluegreen" {
+            return Ok(Self::BlueGreen);
+        }
+        Self::ALL.into_iter().find(|x| x.to_string() == folded).ok_or_else(|| {
+            let near = Self::ALL
+                .iter()
+                .map(ToString::to_string)
+                .filter(|k| strsim::jaro_winkler(k, &folded) > 0.75)
+                .map(|k| format!("; did you mean {k}?"))
+                .next();
+            ModelError::Document(format!(
+                "unknown strategy {s:?}{}; known: direct, rolling, canary, blue-green",
+                near.unwrap_or_default()
+            ))
+        })
+    }
+}
+
+/// What a failing batch or verdict does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum FailureAction {
+    /// Hold where it is until an operator decides.
+    Pause,
+    /// Unwind everything, traffic first.
+    Rollback,
+    /// Count the failed instances as failed and go on.
+    Continue,
+}
+
+/// What a bake without enough data does at its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum OnNoData {
+    /// Wait for data: silence is never health.
+    Hold,
+    /// Take the absence of data for good (an operator's explicit choice).
+    Pass,
+    /// Take it for a failure.
+    Fail,
+}
+
+/// Everything that shapes one rollout, complete: defaults are filled in when the rollout starts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RolloutParams {
+    /// The strategy. `None` only in a spec: the environment's default.
+    pub strategy: Option<Strategy>,
+    /// Canary weights, rising, each at most the whole. 100 % is added when missing.
+    pub steps: Vec<BasisPoints>,
+    /// Stability window of each canary step and after a direct installation.
+    pub bake: Period,
+    /// Absolute ceiling of the new pair's error rate; `None` switches the check off.
+    pub max_error_rate: Option<BasisPoints>,
+    /// Requests the new pair must have had before its error rate is judged.
+    pub min_requests: u64,
+    /// What to do at the end of a bake without that many.
+    pub on_no_data: OnNoData,
+    /// Instances of one batch at most; 1 or more.
+    pub parallelism: u32,
+    /// Wait between batches.
+    pub delay: Period,
+    /// Instances above the desired count while updating.
+    pub max_surge: u32,
+    /// Instances below the desired count while updating.
+    pub max_unavailable: u32,
+    /// What a failure does.
+    pub failure_action: FailureAction,
+    /// Consecutive failed health checks of a candidate that count as a failure.
+    pub max_health_failures: u32,
+    /// Blue-green: time between all healthy and the smoke test.
+    pub warm_up: Period,
+    /// Blue-green: path of the smoke test; `None` leaves it out.
+    pub smoke: Option<String>,
+    /// Blue-green: time watched after the switch.
+    pub monitor: Period,
+    /// How long the old pair is kept running after completion.
+    pub grace: Period,
+    /// Longest time a step may take before it counts as failed (bakes and delays not counted).
+    pub deadline: Period,
+}
+
+impl Default for RolloutParams {
+    fn default() -> Self {
+        Self {
+            strategy: None,
+            steps: [10, 25, 50, 100].map(BasisPoints::percent).to_vec(),
+            bake: Period::minutes(5),
+            max_error_rate: Some(BasisPoints::percent(5)),
+            min_requests: 500,
+            on_no_data: OnNoData::Hold,
+            parallelism: 1,
+            delay: Period(0),
+            max_surge: 1,
+            max_unavailable: 0,
+            failure_action: FailureAction::Rollback,
+            max_health_failures: 3,
+            warm_up: Period::seconds(10),
+            smoke: None,
+            monitor: Period::minutes(5),
+            grace: Period::minutes(60),
+            deadline: Period::minutes(30),
+        }
+    }
+}
+
+impl RolloutParams {
+    /// Checks ranges and sums. `field` is put in front of field names, such as `rollout`.
+    pub fn check(&self, field: &str) -> Result<(), ModelError> {
+        let err = |name: &str, problem: String| Err(ModelError::field(format!("{field}.{name}"), problem));
+        let mut last = BasisPoints(0);
+        for step in &self.steps {
+            if *step > WHOLE {
+                return err("steps", format!("{step} is over 100 %"));
+            }
+            if *step <= last {
+                return err(
+                    "steps",
+                    format!("{step} does not rise above {last}: write rising percentages such as 10,25,50,100"),
+                );
+            }
+            last = *step;
+        }
+        if self.steps.is_empty() || self.steps.len() > 50 {
+            return err("steps", "needs 1 to 50 percentages".into());
+        }
+        if self.parallelism == 0 || self.parallelism > 1000 {
+            return err("parallelism", "must be from 1 to 1000".into());
+        }
+        if self.max_surge == 0 && self.max_unavailable == 0 {
+            return err(
+                "max_surge",
+                "max_surge and max_unavailable are both 0, so no instance could ever be replaced: set one of them"
+                    .into(),
+            );
+        }
+        if self.max_surge > 1000 || self.max_unavailable > 1000 {
+            return err("max_surge", "max_surge and max_unavailable are at most 1000".into());
+        }
+        if self.max_health_failures == 0 {
+            return err("max_health_failures", "must be 1 or more".into());
+        }
+        if self.deadline == Period(0) {
+            return err("deadline", "must be longer than 0".into());
+        }
+        for (name, p) in [
+            ("bake", self.bake),
+            ("delay", self.delay),
+            ("warm_up", self.warm_up),
+            ("monitor", self.monitor),
+            ("grace", self.grace),
+            ("deadline", self.deadline),
+        ] {
+            if p > Period::minutes(60 * 24 * 30) {
+                return err(name, "must be at most 30 days".into());
+            }
+        }
+        match &self.smoke {
+            Some(p) if !p.starts_with('/') || p.len() > 256 => {
+                err("smoke", format!("{p:?} is not a path starting with / of at most 256 characters"))
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,70 @@
+//! Why something is not moving: typed reasons that the planner gives and `rollout explain` prints.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::{InstanceId, Millis, NodeId, Pair, WorkerName};
+
+/// One reason for waiting. Times are cluster time.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Wait {
+    /// The leader is new and has not heard from everyone yet.
+    Observing { until: Millis },
+    /// Workers still fetch or unpack the release.
+    Staging { workers: Vec<WorkerName> },
+    /// Instances have been assigned and do not run yet.
+    Starting { instances: Vec<InstanceId> },
+    /// Instances run and do not pass their checks yet.
+    Healthy { have: u32, need: u32 },
+    /// Nodes whose DNS view has not reached a committed index.
+    Views { index: u64, behind: Vec<NodeId> },
+    /// Resolver caches may still name a drained instance.
+    Caches { until: Millis },
+    /// The wait between two batches.
+    Delay { until: Millis },
+    /// A bake's own time.
+    Bake { until: Millis },
+    /// Too few requests to judge the new pair.
+    Data { pair: Pair, have: u64, need: u64 },
+    /// Workers whose counts are not known to this leader.
+    Missing { workers: Vec<WorkerName> },
+    /// A hook's answer.
+    Hook { attempt: u32, until: Millis },
+    /// Healthy capacity to route to, or to return to.
+    Capacity { have: u32, need: u32 },
+    /// A worker whose pool has no free address.
+    Addresses { worker: WorkerName },
+    /// Draining instances whose agents have not confirmed the stop.
+    Stopping { instances: Vec<InstanceId> },
+    /// An operator: the rollout is paused.
+    Operator,
+}
+
+fn join<T: fmt::Display>(items: &[T]) -> String {
+    items.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
+impl fmt::Display for Wait {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Observing { until } => {
+                write!(f, "the new leader is still hearing from workers (until {until} at most)")
+            }
+            Self::Staging { workers } => write!(f, "staging the release on {}", join(workers)),
+            Self::Starting { instances } => write!(f, "starting {}", join(instances)),
+            Self::Healthy { have, need } => write!(f, "{have} of {need} instances pass their checks"),
+            Self::Views { index, behind } => write!(f, "DNS of node {} has not served index {index} yet", join(behind)),
+            Self::Caches { until } => write!(f, "resolver caches may name drained instances until {until}"),
+            Self::Delay { until } => write!(f, "delay between batches until {until}"),
+            Self::Bake { until } => write!(f, "baking until {until}"),
+            Self::Data { pair, have, need } => write!(f, "{have} of {need} requests seen by {}", pair.version),
+            Self::Missing { workers } => write!(f, "no counts from {}", join(workers)),
+            Self::Hook { attempt, until } => write!(f, "hook, attempt {attempt}, until {until}"),
+            Self::Capacity { have, need } => write!(f, "{have} of {need} instances of capacity"),
+            Self::Addresses { worker } => write!(f, "no free address on {worker}"),
+            Self::Stopping { instances } => write!(f, "stopping {}", join(instances)),
+            Self::Operator => f.write_str("paused: `slipway rollout resume`, `promote`, `abort` or `rollback`"),
+        }
+    }
+}

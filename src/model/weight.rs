@@ -1,0 +1,85 @@
+//! Weights in basis points: integers, so that they sum exactly.
+
+use std::{fmt, str::FromStr};
+
+use serde::{Deserialize, Serialize};
+
+use super::ModelError;
+
+/// All of the traffic.
+pub const WHOLE: BasisPoints = BasisPoints(10_000);
+
+/// A share of 10,000: 2,500 is 25 %. A person writes `25`, `25%` or `0.5%`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct BasisPoints(pub u32);
+
+impl BasisPoints {
+    /// `part` of `all`, rounded down; zero of zero is zero; never above the whole.
+    pub fn ratio(part: u64, all: u64) -> Self {
+        if all == 0 {
+            return Self(0);
+        }
+        let bp = u128::from(part) * 10_000 / u128::from(all);
+        Self(u32::try_from(bp).unwrap_or(10_000).min(10_000))
+    }
+
+    /// A whole number of percent.
+    pub const fn percent(p: u32) -> Self {
+        Self(p * 100)
+    }
+
+    /// How many of `n` this share is, rounded up (a canary of 1 % of 8 is one instance).
+    pub fn of_rounded_up(self, n: u32) -> u32 {
+        u32::try_from((u64::from(n) * u64::from(self.0)).div_ceil(10_000)).unwrap_or(n)
+    }
+}
+
+impl fmt::Display for BasisPoints {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.0 / 100, self.0 % 100) {
+            (w, 0) => write!(f, "{w} %"),
+            (w, r) if r % 10 == 0 => write!(f, "{w}.{} %", r / 10),
+            (w, r) => write!(f, "{w}.{r:02} %"),
+        }
+    }
+}
+
+impl FromStr for BasisPoints {
+    type Err = ModelError;
+
+    fn from_str(s: &str) -> Result<Self, ModelError> {
+        let bad = || ModelError::BadValue {
+            value: s.into(),
+            expected: "a percentage from 0 to 100 (such as 10, 10% or 0.5%)",
+        };
+        let text = s.trim().trim_end_matches('%').trim();
+        let (whole, frac) = text.split_once('.').unwrap_or((text, "0"));
+        let (w, f): (u32, u32) = (whole.parse().map_err(|_| bad())?, frac.parse().map_err(|_| bad())?);
+        let frac_bp = match frac.len() {
+            1 => f * 10,
+            2 => f,
+            _ => return Err(bad()),
+        };
+        let bp = w.checked_mul(100).and_then(|w| w.checked_add(frac_bp)).ok_or_else(bad)?;
+        if bp > WHOLE.0 { Err(bad()) } else { Ok(Self(bp)) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn percentages_as_people_write_them() {
+        for (text, bp) in [("10", 1000), ("10%", 1000), ("0.5%", 50), ("12.25 %", 1225), ("100", 10_000)] {
+            assert_eq!(text.parse::<BasisPoints>().unwrap(), BasisPoints(bp), "{text}");
+        }
+        for bad in ["", "%", "101", "-1", "1.234", "100.01", "a"] {
+            assert!(bad.parse::<BasisPoints>().is_err(), "{bad}");
+        }
+        assert_eq!(BasisPoints(50).to_string(), "0.5 %");
+        assert_eq!(BasisPoints(100).of_rounded_up(8), 1);
+        assert_eq!(BasisPoints(2500).of_rounded_up(8), 2);
+        assert_eq!(BasisPoints::ratio(1, 8), BasisPoints(1250));
+    }
+}

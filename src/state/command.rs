@@ -1,0 +1,489 @@
+//! Commands: everything that can be agreed on. Operator and node commands carry a request id; engine commands carry the revision
+//! they saw and come from the leader alone.
+
+use std::{collections::BTreeMap, fmt};
+
+use serde::{Deserialize, Serialize};
+
+use super::{DeliveryKey, Evidence, FencePoint, NodeRole, Reached, Reason, RolloutPhase, RolloutStatus, RouteWeights};
+use crate::model::{
+    BuildInfo, ClusterId, DeploymentId, Digest, Health, InstanceId, Life, Millis, Name, NodeId, Principal, RequestId,
+    RolloutId, RolloutParams, Spec, Step, Version, WorkerName,
+};
+
+/// Position and term of a log entry.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct LogId {
+    /// Raft term of the leader that made the entry.
+    pub term: u64,
+    /// Position in the log.
+    pub index: u64,
+}
+
+/// Client's part of a command that may be retried.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fence {
+    /// The request's own id.
+    pub id: RequestId,
+    /// Cluster time after which it must not take effect.
+    pub not_after: Millis,
+}
+
+/// A command with the leader's stamp (DESIGN 1, "time is an argument").
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Stamped {
+    /// Cluster time: the term's anchor plus what has elapsed since.
+    pub at: Millis,
+    /// Wall-clock milliseconds since the Unix epoch; display only.
+    pub wall: u64,
+    /// The stamping leader's term: refused when it is not its entry's.
+    pub term: u64,
+    /// Who asked.
+    pub principal: Principal,
+    /// For retries; `None` in engine commands.
+    pub request: Option<Fence>,
+    /// What to do.
+    pub body: Command,
+}
+
+impl fmt::Display for Stamped {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} at {} by {}", self.body.name(), self.at, self.principal)
+    }
+}
+
+/// A node that joins.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NewNode {
+    /// Its name.
+    pub name: String,
+    /// Peer address, `host:port`.
+    pub peer_addr: String,
+    /// Client address, `host:port`.
+    pub client_addr: String,
+    /// DNS address, `ip:port`.
+    pub dns_addr: String,
+    /// Highest feature level.
+    pub level: u32,
+}
+
+/// `rollout start`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StartRollout {
+    /// What to move.
+    pub deployment: DeploymentId,
+    /// To which release.
+    pub version: Version,
+    /// Complete parameters; `strategy: None` takes the environment's default, and a first rollout is direct.
+    pub params: RolloutParams,
+    /// Whether the running pair may be rolled out again (`rollout restart`).
+    pub restart: bool,
+    /// Deployment revision the caller saw, if it asks for that.
+    pub expected: Option<u64>,
+}
+
+/// What a worker's agent says of one instance.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InstanceFact {
+    /// Which one.
+    pub id: InstanceId,
+    /// `Starting`, `Running`, `Gone` or `Failed`; the others are State's own and are never reported.
+    pub life: Life,
+    /// After the agent's hysteresis.
+    pub health: Health,
+    /// Failed checks in a row.
+    pub failures: u32,
+    /// Restarts so far.
+    pub restarts: u32,
+    /// How it ended, if it did.
+    pub exit: Option<String>,
+}
+
+/// How far a worker's agent got with one deployment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReachedFact {
+    /// Which deployment.
+    pub deployment: DeploymentId,
+    /// Which generation.
+    pub generation: u64,
+    /// How far.
+    pub reached: Reached,
+}
+
+/// Committed part of one worker's report.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WorkerFacts {
+    /// Which worker.
+    pub worker: WorkerName,
+    /// Agent's epoch: one more at each of its starts.
+    pub epoch: u64,
+    /// Report's number within the epoch.
+    pub seq: u64,
+    /// Only what differs from State.
+    pub instances: Vec<InstanceFact>,
+    /// Only what differs from State.
+    pub reached: Vec<ReachedFact>,
+    /// Digests unpacked on the worker, ascending, when they differ from State.
+    pub staged: Option<Vec<Digest>>,
+}
+
+/// Everything that can be agreed on. Guards and effects stand in this module's command files.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum Command {
+    /// Makes the cluster; refused when there is one.
+    ClusterInit {
+        /// Its id.
+        id: ClusterId,
+        /// Its name.
+        name: String,
+        /// Its DNS zone.
+        zone: String,
+        /// The first node, id 1.
+        node: NewNode,
+    },
+    /// Gives a joining node its id.
+    NodeAdmitted(NewNode),
+    /// Moves a node's role one step.
+    NodeRoleSet {
+        /// Which node.
+        node: NodeId,
+        /// To which role.
+        role: NodeRole,
+        /// Role seen.
+        seen: NodeRole,
+    },
+    /// Creates or replaces a deployment's spec; makes the service and the deployment when needed.
+    SpecApplied {
+        /// The whole spec.
+        spec: Spec,
+        /// Spec revision the caller saw; `None`: whatever it is.
+        expected: Option<u64>,
+    },
+    /// A node has a package fsynced.
+    BlobHeld {
+        /// Which package.
+        digest: Digest,
+        /// Its size.
+        size: u64,
+        /// Which node.
+        node: NodeId,
+    },
+    /// A node no longer has it.
+    BlobDropped {
+        /// Which package.
+        digest: Digest,
+        /// Which node.
+        node: NodeId,
+    },
+    /// Registers a release whose package a majority of voters holds.
+    ReleaseRegistered {
+        /// Of which service (made when unknown).
+        service: Name,
+        /// Its version.
+        version: Version,
+        /// Its package.
+        digest: Digest,
+        /// What the builder said.
+        build: BuildInfo,
+        /// Free labels.
+        labels: BTreeMap<String, String>,
+    },
+    /// A worker is new, or its registration changed.
+    WorkerRegistered {
+        /// Its name.
+        name: WorkerName,
+        /// Its public key.
+        key: String,
+        /// Its labels.
+        labels: BTreeMap<String, String>,
+        /// Instances at most.
+        capacity: u32,
+        /// Agent's version.
+        build: String,
+        /// Machine's own address.
+        host: String,
+        /// Pool addresses.
+        pool: Vec<String>,
+    },
+    /// Starts a rollout.
+    StartRollout(StartRollout),
+    /// Holds a rollout.
+    Pause {
+        /// Which.
+        rollout: RolloutId,
+    },
+    /// Lets a paused one go on.
+    Resume {
+        /// Which.
+        rollout: RolloutId,
+    },
+    /// Puts traffic on stable and stops; candidates are kept to look at.
+    Abort {
+        /// Which.
+        rollout: RolloutId,
+    },
+    /// Ends the present step, or with `full` skips all that is not the last install and route.
+    Promote {
+        /// Which.
+        rollout: RolloutId,
+        /// `--full`.
+        full: bool,
+    },
+    /// Unwinds a live rollout, or starts a return from the last completed one.
+    Rollback {
+        /// Which.
+        rollout: RolloutId,
+    },
+
+    /// Raises `now`; drops requests past their time.
+    Tick,
+    /// What agents reported, batched.
+    FactsRecorded {
+        /// By worker, each once.
+        workers: Vec<WorkerFacts>,
+    },
+    /// A worker is silent at every node.
+    WorkerLost {
+        /// Which.
+        worker: WorkerName,
+        /// Cluster time of its last report.
+        last_heard: Millis,
+    },
+    /// A lost worker reported again.
+    WorkerReturned {
+        /// Which.
+        worker: WorkerName,
+    },
+    /// A node's DNS view has not been heard of.
+    NodeSilent {
+        /// Which.
+        node: NodeId,
+    },
+    /// It is heard again.
+    NodeHeard {
+        /// Which.
+        node: NodeId,
+    },
+    /// A rollout's steps (or its undo's).
+    StepsCompiled {
+        /// Which.
+        rollout: RolloutId,
+        /// Its revision seen.
+        seen: u64,
+        /// For which phase.
+        phase: RolloutPhase,
+        /// Desired instances of the new stable.
+        desired: u32,
+        /// Order of workers.
+        order: Vec<WorkerName>,
+        /// The steps.
+        steps: Vec<Step>,
+    },
+    /// Starts a step.
+    StepStarted {
+        /// Which rollout.
+        rollout: RolloutId,
+        /// Its revision seen.
+        seen: u64,
+        /// Place of the step.
+        step: u32,
+        /// Attempt, one more than the row's.
+        attempt: u32,
+    },
+    /// Starts a batch of the running installation.
+    BatchStarted {
+        /// Which rollout.
+        rollout: RolloutId,
+        /// Its revision seen.
+        seen: u64,
+        /// Place of the step.
+        step: u32,
+        /// Batch number, one more than the row's.
+        batch: u32,
+        /// New instances by worker.
+        add: Vec<(WorkerName, u32)>,
+        /// Instances they take the place of (in place: drained first; replace: drained when the batch passes).
+        replace: Vec<InstanceId>,
+    },
+    /// The batch passes: probation over; by capacity: weights and drains.
+    BatchPassed {
+        /// Which rollout.
+        rollout: RolloutId,
+        /// Its revision seen.
+        seen: u64,
+        /// Place of the step.
+        step: u32,
+        /// Batch number.
+        batch: u32,
+        /// Old instances that drain now.
+        drain: Vec<InstanceId>,
+        /// Weights after the batch, when the step routes by capacity.
+        weights: Option<RouteWeights>,
+    },
+    /// Sets weights.
+    RouteSet {
+        /// Which rollout.
+        rollout: RolloutId,
+        /// Its revision seen.
+        seen: u64,
+        /// Place of the step.
+        step: u32,
+        /// The weights.
+        weights: RouteWeights,
+    },
+    /// Cuts over: tracks and weights in one entry.
+    Switched {
+        /// Which rollout.
+        rollout: RolloutId,
+        /// Its revision seen.
+        seen: u64,
+        /// Place of the step.
+        step: u32,
+    },
+    /// Every DNS server has served the removal (or is silent): caches decide from here.
+    DrainSettled {
+        /// Which deployment.
+        deployment: DeploymentId,
+        /// Drain index settled.
+        index: u64,
+        /// Nodes that served it, with the index each has served.
+        confirmed: Vec<(NodeId, u64)>,
+        /// Nodes counted as silent.
+        silent: Vec<NodeId>,
+        /// Largest TTL that may be in caches, milliseconds.
+        ttl_ms: u64,
+    },
+    /// Drained instances may be stopped.
+    StopPermitted {
+        /// Which deployment.
+        deployment: DeploymentId,
+        /// Which instances.
+        instances: Vec<InstanceId>,
+    },
+    /// The running step is done.
+    StepEnded {
+        /// Which rollout.
+        rollout: RolloutId,
+        /// Its revision seen.
+        seen: u64,
+        /// Place of the step.
+        step: u32,
+        /// What was seen.
+        evidence: Evidence,
+    },
+    /// A verdict turned the rollout back: fails the step and moves the traffic in one entry.
+    RollbackBegan {
+        /// Which rollout.
+        rollout: RolloutId,
+        /// Its revision seen.
+        seen: u64,
+        /// Why.
+        reason: Reason,
+        /// What was seen.
+        evidence: Option<Evidence>,
+    },
+    /// A policy holds the rollout.
+    RolloutPaused {
+        /// Which rollout.
+        rollout: RolloutId,
+        /// Its revision seen.
+        seen: u64,
+        /// Why.
+        reason: Reason,
+        /// What was seen.
+        evidence: Option<Evidence>,
+    },
+    /// All gates passed: tracks move unless a switch moved them.
+    PromotionBegan {
+        /// Which rollout.
+        rollout: RolloutId,
+        /// Its revision seen.
+        seen: u64,
+    },
+    /// The rollout ends.
+    RolloutFinished {
+        /// Which rollout.
+        rollout: RolloutId,
+        /// Its revision seen.
+        seen: u64,
+        /// How: `Completed`, `RolledBack` or `Failed`.
+        status: RolloutStatus,
+        /// Why, when it failed.
+        reason: Option<Reason>,
+    },
+    /// The keeper's change of an idle deployment: new instances on a track, or drains.
+    TrackAdjusted {
+        /// Which deployment.
+        deployment: DeploymentId,
+        /// Its revision seen.
+        seen: u64,
+        /// New instances: pair's track, worker, how many.
+        add: Vec<(super::TrackName, WorkerName, u32)>,
+        /// Instances to drain.
+        drain: Vec<InstanceId>,
+        /// Desired count of stable from now on.
+        desired: u32,
+        /// Tracks whose time is over and that have no live instance left: forgotten.
+        drop: Vec<super::TrackName>,
+    },
+    /// A delivery came to its end.
+    DeliverySettled {
+        /// Which.
+        key: DeliveryKey,
+        /// Attempt of the owning step.
+        attempt: u32,
+        /// Whether every target answered well.
+        ok: bool,
+        /// What it answered, 1 KiB at most.
+        detail: String,
+    },
+    /// Forgets terminal rollouts, unnamed specs and ended instances beyond retention.
+    Collected {
+        /// Fence: the incarnation seen.
+        at: FencePoint,
+    },
+}
+
+impl Command {
+    /// The command's name in logs, metrics and transcripts.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::ClusterInit { .. } => "ClusterInit",
+            Self::NodeAdmitted(_) => "NodeAdmitted",
+            Self::NodeRoleSet { .. } => "NodeRoleSet",
+            Self::SpecApplied { .. } => "SpecApplied",
+            Self::BlobHeld { .. } => "BlobHeld",
+            Self::BlobDropped { .. } => "BlobDropped",
+            Self::ReleaseRegistered { .. } => "ReleaseRegistered",
+            Self::WorkerRegistered { .. } => "WorkerRegistered",
+            Self::StartRollout(_) => "StartRollout",
+            Self::Pause { .. } => "Pause",
+            Self::Resume { .. } => "Resume",
+            Self::Abort { .. } => "Abort",
+            Self::Promote { .. } => "Promote",
+            Self::Rollback { .. } => "Rollback",
+            Self::Tick => "Tick",
+            Self::FactsRecorded { .. } => "FactsRecorded",
+            Self::WorkerLost { .. } => "WorkerLost",
+            Self::WorkerReturned { .. } => "WorkerReturned",
+            Self::NodeSilent { .. } => "NodeSilent",
+            Self::NodeHeard { .. } => "NodeHeard",
+            Self::StepsCompiled { .. } => "StepsCompiled",
+            Self::StepStarted { .. } => "StepStarted",
+            Self::BatchStarted { .. } => "BatchStarted",
+            Self::BatchPassed { .. } => "BatchPassed",
+            Self::RouteSet { .. } => "RouteSet",
+            Self::Switched { .. } => "Switched",
+            Self::DrainSettled { .. } => "DrainSettled",
+            Self::StopPermitted { .. } => "StopPermitted",
+            Self::StepEnded { .. } => "StepEnded",
+            Self::RollbackBegan { .. } => "RollbackBegan",
+            Self::RolloutPaused { .. } => "RolloutPaused",
+            Self::PromotionBegan { .. } => "PromotionBegan",
+            Self::RolloutFinished { .. } => "RolloutFinished",
+            Self::TrackAdjusted { .. } => "TrackAdjusted",
+            Self::DeliverySettled { .. } => "DeliverySettled",
+            Self::Collected { .. } => "Collected",
+        }
+    }
+}

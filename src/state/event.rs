@@ -1,0 +1,85 @@
+//! Events: what a command changed, for watchers. A bounded ring in State; `watch(from)` reads it by (index, ordinal).
+
+use serde::{Deserialize, Serialize};
+
+use super::{Reason, RolloutStatus, RouteWeights};
+use crate::model::{
+    DeploymentId, Digest, Health, InstanceId, Life, Millis, Name, NodeId, RolloutId, Version, WorkerName,
+};
+
+/// Events kept; older ones are out of range for a watcher.
+pub const EVENT_RING: usize = 8192;
+
+/// Position of an event.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct EventKey {
+    /// Log index of its entry.
+    pub index: u64,
+    /// Place among that entry's events, from 0.
+    pub ordinal: u32,
+}
+
+/// One event.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Event {
+    /// Its position.
+    pub key: EventKey,
+    /// Cluster time of its entry.
+    pub at: Millis,
+    /// Wall-clock milliseconds of its entry; display only.
+    pub wall: u64,
+    /// What happened.
+    pub body: EventBody,
+}
+
+/// What happened.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "fields are named as the rows they come from")]
+pub enum EventBody {
+    /// A cluster was made.
+    ClusterCreated { name: String },
+    /// A node's role changed.
+    NodeChanged { node: NodeId, name: String, role: String },
+    /// A node's DNS fell silent or was heard again.
+    NodeSilence { node: NodeId, silent: bool },
+    /// A spec was applied.
+    SpecChanged { deployment: DeploymentId, revision: u64 },
+    /// A release was registered.
+    ReleaseAdded { service: Name, version: Version, digest: Digest },
+    /// A worker registered, was lost or came back.
+    WorkerChanged { worker: WorkerName, what: String },
+    /// An instance's life or health changed.
+    InstanceChanged { instance: InstanceId, deployment: DeploymentId, worker: WorkerName, life: Life, health: Health },
+    /// A rollout's status changed.
+    RolloutChanged { rollout: RolloutId, deployment: DeploymentId, status: RolloutStatus, reason: Option<Reason> },
+    /// A step began or ended.
+    StepChanged { rollout: RolloutId, deployment: DeploymentId, step: u32, group: String, kind: String, status: String },
+    /// A batch began or passed.
+    BatchChanged { rollout: RolloutId, deployment: DeploymentId, step: u32, batch: u32, passed: bool },
+    /// Weights changed; versions by track for display.
+    RouteChanged {
+        deployment: DeploymentId,
+        weights: RouteWeights,
+        stable: Option<Version>,
+        candidate: Option<Version>,
+    },
+    /// A smoke test was settled.
+    HookSettled { rollout: RolloutId, deployment: DeploymentId, ok: bool, detail: String },
+}
+
+impl EventBody {
+    /// The deployment it is about, if any.
+    pub fn deployment(&self) -> Option<&DeploymentId> {
+        match self {
+            Self::ClusterCreated { .. } | Self::NodeChanged { .. } | Self::NodeSilence { .. } => None,
+            Self::ReleaseAdded { .. } | Self::WorkerChanged { .. } => None,
+            Self::SpecChanged { deployment, .. }
+            | Self::InstanceChanged { deployment, .. }
+            | Self::RolloutChanged { deployment, .. }
+            | Self::StepChanged { deployment, .. }
+            | Self::BatchChanged { deployment, .. }
+            | Self::RouteChanged { deployment, .. }
+            | Self::HookSettled { deployment, .. } => Some(deployment),
+        }
+    }
+}

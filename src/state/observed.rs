@@ -1,0 +1,72 @@
+//! What the leader has heard: the second argument of `plan`. Not replicated, empty at term start; it stands here because
+//! `observe` fills it and `engine` reads it, and both may import `state`.
+
+use std::collections::BTreeMap;
+
+use super::{PairCounts, WorkerFacts};
+use crate::model::{DeploymentId, Millis, NodeId, StepId, WorkerName};
+
+/// Unknown, silent and known differ; the planner never reads silence as healthy or as dead.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub enum Seen<T> {
+    /// Nothing heard in this term.
+    #[default]
+    Unknown,
+    /// Heard once, or not within the grace of a new term.
+    Silent {
+        /// Cluster time of the last word, or of the term's start.
+        since: Millis,
+    },
+    /// Heard.
+    Known {
+        /// Cluster time of the word.
+        at: Millis,
+        /// What was said.
+        value: T,
+    },
+}
+
+impl<T> Seen<T> {
+    /// The value, if known.
+    pub fn known(&self) -> Option<&T> {
+        match self {
+            Self::Known { value, .. } => Some(value),
+            Self::Unknown | Self::Silent { .. } => None,
+        }
+    }
+}
+
+/// What a node's DNS said of itself.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct NodeSeen {
+    /// Index its State has applied.
+    pub applied: u64,
+    /// Index its DNS view serves: applied and swapped.
+    pub served_index: u64,
+    /// Largest TTL handed out per deployment within the last TTL's time, milliseconds. Absent: nothing handed out.
+    pub ttls: BTreeMap<DeploymentId, u64>,
+    /// Cluster time since when its DNS has served without a break; a server just started may not know what it handed out.
+    pub serving_since: Millis,
+}
+
+/// Whole-step totals of one worker.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct StepCounts {
+    /// Totals by pair since the step's mark, also of instances that are gone.
+    pub pairs: Vec<PairCounts>,
+    /// Cluster time of the report that carried them.
+    pub as_of: Millis,
+}
+
+/// Everything the leader has heard in its term.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Observations {
+    /// Cluster time of the term's anchor.
+    pub leader_since: Millis,
+    /// Newest report of each worker, whole; `facts` compares it with State.
+    pub workers: BTreeMap<WorkerName, Seen<WorkerFacts>>,
+    /// Counts of running steps.
+    pub counts: BTreeMap<(DeploymentId, StepId), BTreeMap<WorkerName, StepCounts>>,
+    /// DNS views by node.
+    pub nodes: BTreeMap<NodeId, Seen<NodeSeen>>,
+}

@@ -1,0 +1,567 @@
+//! The tables' rows. Every noun carries [`Meta`]. Rollouts have a file of their own.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::{
+    BasisPoints, BuildInfo, ClusterId, DeploymentId, Digest, Health, InstanceId, Life, Millis, Name, NodeId, Pair,
+    Period, RolloutId, StepId, Strategy, Version, WorkerName,
+};
+
+/// What every noun carries from the first day.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Meta {
+    /// Grows by one at each change of the row; commands name the one they saw.
+    pub revision: u64,
+    /// Log index of the entry that made the row.
+    pub created_index: u64,
+    /// Log index of the entry that changed it last.
+    pub updated_index: u64,
+    /// Free labels.
+    pub labels: BTreeMap<String, String>,
+}
+
+/// A fence: restored backups take the next incarnation, so `(incarnation, n)` never goes back (DESIGN 1).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct FencePoint {
+    /// The cluster's incarnation when it was set.
+    pub incarnation: u64,
+    /// Log index or counter within it.
+    pub n: u64,
+}
+
+/// The one cluster.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cluster {
+    /// Row data.
+    pub meta: Meta,
+    /// Its id, made by `init`.
+    pub id: ClusterId,
+    /// Its name for people.
+    pub name: String,
+    /// DNS zone, absolute, lower case, without the final dot: `slipway.internal`.
+    pub zone: String,
+    /// The next node id to give out.
+    pub next_node_id: NodeId,
+    /// Replicated settings.
+    pub settings: Settings,
+}
+
+/// Replicated times and bounds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Settings {
+    /// How long a new leader waits for observations before it reads Unknown as Silent.
+    pub term_grace: Period,
+    /// Silence at every node after which a worker is lost.
+    pub lost_after: Period,
+    /// Time after its last report at which a lost worker's instances leave DNS.
+    pub dns_out_after: Period,
+    /// Silence after which a DNS server counts as silent in a drain.
+    pub node_silent_after: Period,
+    /// How long an aborted rollout's candidates are kept to look at.
+    pub abort_keep: Period,
+    /// Counts per kind of object.
+    pub limits: Limits,
+}
+
+/// Bounds on what State holds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Limits {
+    /// Services.
+    pub services: u32,
+    /// Environments.
+    pub environments: u32,
+    /// Deployments.
+    pub deployments: u32,
+    /// Releases of one service.
+    pub releases_per_service: u32,
+    /// Workers.
+    pub workers: u32,
+    /// Instances of one deployment.
+    pub instances_per_deployment: u32,
+    /// Terminal rollouts kept per deployment.
+    pub history_per_deployment: u32,
+    /// Requests remembered for retries.
+    pub requests: u32,
+    /// Undelivered outbox rows.
+    pub outbox: u32,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            term_grace: Period::seconds(5),
+            lost_after: Period::seconds(10),
+            dns_out_after: Period::seconds(15),
+            node_silent_after: Period::seconds(10),
+            abort_keep: Period::minutes(60),
+            limits: Limits {
+                services: 1000,
+                environments: 100,
+                deployments: 2000,
+                releases_per_service: 500,
+                workers: 5000,
+                instances_per_deployment: 5000,
+                history_per_deployment: 50,
+                requests: 10_000,
+                outbox: 10_000,
+            },
+        }
+    }
+}
+
+/// A node's place in the cluster. Only moves as the table in `state::cluster` allows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum NodeRole {
+    /// Admitted, not yet in the membership.
+    Joining,
+    /// Receives the log, does not vote.
+    Learner,
+    /// Votes.
+    Voter,
+    /// Being removed.
+    Leaving,
+    /// Gone for ever; its id is never used again.
+    Removed,
+}
+
+/// A node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeRow {
+    /// Row data.
+    pub meta: Meta,
+    /// Its id.
+    pub id: NodeId,
+    /// Its name.
+    pub name: String,
+    /// Where peers reach it, `host:port`.
+    pub peer_addr: String,
+    /// Where clients and agents reach it, `host:port`.
+    pub client_addr: String,
+    /// Where its DNS listens, `ip:port`.
+    pub dns_addr: String,
+    /// Highest feature level its program supports.
+    pub level: u32,
+    /// Its role.
+    pub role: NodeRole,
+    /// Cluster time since when its DNS view has not been heard of; `None` while heard.
+    pub silent_since: Option<Millis>,
+}
+
+/// A stage and DNS namespace.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Environment {
+    /// Row data.
+    pub meta: Meta,
+    /// Its name.
+    pub name: Name,
+    /// Strategy of rollouts that name none.
+    pub default_strategy: Strategy,
+    /// Place in the order of promotion, from 0.
+    pub order: u32,
+}
+
+/// What is versioned.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Service {
+    /// Row data.
+    pub meta: Meta,
+    /// Its name.
+    pub name: Name,
+}
+
+/// A package: which nodes hold it durably.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Blob {
+    /// Row data.
+    pub meta: Meta,
+    /// Size in bytes.
+    pub size: u64,
+    /// Nodes that have it fsynced, ascending.
+    pub holders: Vec<NodeId>,
+}
+
+/// A release's status (FEATURES V1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ReleaseStatus {
+    /// Registered, nothing runs it.
+    Loading,
+    /// Stable somewhere.
+    Active,
+    /// Candidate somewhere.
+    Canary,
+    /// Was stable; superseded.
+    Deprecated,
+    /// A rollout of it failed.
+    Failed,
+    /// Taken out of use.
+    Retired,
+}
+
+/// A release of a service.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Release {
+    /// Row data.
+    pub meta: Meta,
+    /// Whose release.
+    pub service: Name,
+    /// Its version.
+    pub version: Version,
+    /// Digest of its archive.
+    pub digest: Digest,
+    /// Size of its archive in bytes.
+    pub size: u64,
+    /// What the builder said.
+    pub build: BuildInfo,
+    /// Where it stands.
+    pub status: ReleaseStatus,
+}
+
+/// The three tracks of a deployment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum TrackName {
+    /// What everyone gets between rollouts.
+    Stable,
+    /// What is being rolled out.
+    Candidate,
+    /// What was stable before.
+    Previous,
+}
+
+/// One track.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Track {
+    /// What it runs.
+    pub pair: Pair,
+    /// Instances wanted on it now.
+    pub want: u32,
+    /// Cluster time at which the keeper retires it.
+    pub retire_at: Option<Millis>,
+}
+
+/// All tracks of a deployment.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tracks {
+    /// Stable.
+    pub stable: Option<Track>,
+    /// Candidate.
+    pub candidate: Option<Track>,
+    /// Previous.
+    pub previous: Option<Track>,
+}
+
+impl Tracks {
+    /// A track by name.
+    pub fn get(&self, name: TrackName) -> Option<&Track> {
+        match name {
+            TrackName::Stable => self.stable.as_ref(),
+            TrackName::Candidate => self.candidate.as_ref(),
+            TrackName::Previous => self.previous.as_ref(),
+        }
+    }
+
+    /// The tracks that exist.
+    pub fn iter(&self) -> impl Iterator<Item = (TrackName, &Track)> {
+        [TrackName::Stable, TrackName::Candidate, TrackName::Previous]
+            .into_iter()
+            .filter_map(|n| Some((n, self.get(n)?)))
+    }
+}
+
+/// Whether weights are drawn or one version is served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum RouteMode {
+    /// By weights: direct, rolling, canary.
+    Weighted,
+    /// Blue-green: `active.` and `preview.` name the tracks, TTL is short.
+    Switch,
+}
+
+/// Weights by track; they sum to exactly 10,000 (invariant 2).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RouteWeights {
+    /// Stable's share.
+    pub stable: BasisPoints,
+    /// Candidate's share.
+    pub candidate: BasisPoints,
+    /// Previous's share (only while it shares traffic; normally 0).
+    pub previous: BasisPoints,
+}
+
+impl RouteWeights {
+    /// A track's share.
+    pub fn get(&self, name: TrackName) -> BasisPoints {
+        match name {
+            TrackName::Stable => self.stable,
+            TrackName::Candidate => self.candidate,
+            TrackName::Previous => self.previous,
+        }
+    }
+
+    /// The sum, 10,000 in every applied state.
+    pub fn sum(&self) -> u32 {
+        self.stable.0.saturating_add(self.candidate.0).saturating_add(self.previous.0)
+    }
+}
+
+/// Who gets which track.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Route {
+    /// (incarnation, index of the entry that set it): strictly rises (invariant 17).
+    pub generation: FencePoint,
+    /// Weighted or switch.
+    pub mode: RouteMode,
+    /// Weights by track.
+    pub weights: RouteWeights,
+    /// Largest weight the candidate may have in the present step (invariant 10).
+    pub cap: BasisPoints,
+    /// TTL of answers.
+    pub ttl: Period,
+    /// Salt of sticky assignments; from the entry that made the route.
+    pub salt: u64,
+}
+
+/// A service in an environment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Deployment {
+    /// Row data.
+    pub meta: Meta,
+    /// Its id.
+    pub id: DeploymentId,
+    /// Newest spec revision, from 1.
+    pub spec: u64,
+    /// Its tracks.
+    pub tracks: Tracks,
+    /// Its route; `None` until a version serves.
+    pub route: Option<Route>,
+    /// Desired instances of stable: chosen workers times `per_worker`, as committed with the last compiled steps.
+    pub desired: u32,
+    /// The rollout that owns it.
+    pub live: Option<RolloutId>,
+    /// The newest rollout that ended.
+    pub last: Option<RolloutId>,
+}
+
+/// Where a drain stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DrainState {
+    /// Index of the entry that began it: every DNS server must have served a view at or past it.
+    pub index: u64,
+    /// Cluster time of that entry.
+    pub since: Millis,
+    /// Cluster time from which it may be stopped; `None` until settled.
+    pub clear_at: Option<Millis>,
+}
+
+/// One running copy of a pair on a worker.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Instance {
+    /// Row data.
+    pub meta: Meta,
+    /// Its id.
+    pub id: InstanceId,
+    /// Whose instance.
+    pub deployment: DeploymentId,
+    /// What it runs.
+    pub pair: Pair,
+    /// Where.
+    pub worker: WorkerName,
+    /// IP address, as text.
+    pub address: String,
+    /// Ports by name.
+    pub ports: BTreeMap<String, u16>,
+    /// The rollout that made it; `None`: the keeper.
+    pub made_by: Option<RolloutId>,
+    /// The one it replaced at its address (in place).
+    pub replaces: Option<InstanceId>,
+    /// Its drain, while draining or stopping.
+    pub drain: Option<DrainState>,
+    /// Restarts its agent counted.
+    pub restarts: u32,
+    /// Exit status or signal text of its last end, as its agent said.
+    pub exit: Option<String>,
+    /// Its life.
+    pub life: Life,
+    /// Its committed health.
+    pub health: Health,
+    /// Failed checks in a row.
+    pub failures: u32,
+    /// Whether it ever passed.
+    pub passed_once: bool,
+    /// Index of the entry that set `health`, for readers that wait on it.
+    pub health_index: u64,
+}
+
+impl Instance {
+    /// Healthy, undrained, on a worker that is not counted out: what DNS may name.
+    pub fn serves(&self) -> bool {
+        self.life == Life::Running && self.health == Health::Passing
+    }
+}
+
+/// Whether a worker is heard of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Presence {
+    /// Some node holds its session, or lost it less than `lost_after` ago.
+    Ready,
+    /// Silent at every node.
+    Lost,
+}
+
+/// A pool address's use.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum PoolSlot {
+    /// In use by an instance.
+    Used(InstanceId),
+    /// Free. The deployment that had it last may take it at once; another one only when every DNS server has served `since`.
+    Free {
+        /// Index of the entry that freed it; 0 when never used.
+        since: u64,
+        /// Who had it last.
+        last: Option<DeploymentId>,
+    },
+}
+
+/// A machine running the agent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Worker {
+    /// Row data; labels are the worker's own and are what selectors read.
+    pub meta: Meta,
+    /// Its name.
+    pub name: WorkerName,
+    /// Its ed25519 public key, 64 hexadecimal digits.
+    pub key: String,
+    /// Instances it takes at most.
+    pub capacity: u32,
+    /// The agent's version.
+    pub build: String,
+    /// The machine's own address, for mode `host`.
+    pub host: String,
+    /// Addresses of mode `pool`, with their use, in allocation order by (since, address).
+    pub pool: BTreeMap<String, PoolSlot>,
+    /// Heard of or lost.
+    pub presence: Presence,
+    /// Cluster time of its last report when it was declared lost.
+    pub lost_at: Option<Millis>,
+    /// Generation of the whole set of assignments: absence means remove.
+    pub set_generation: u64,
+    /// Digests its agent says are unpacked.
+    pub staged: Vec<Digest>,
+    /// Newest report applied: (agent epoch, sequence).
+    pub report: (u64, u64),
+}
+
+/// How far an assignment may go. Only rises within a generation (DESIGN 6).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Permit {
+    /// Fetch, verify, unpack.
+    Stage,
+    /// Run the entries, new ones on probation.
+    Activate,
+    /// Probation is over.
+    Commit,
+}
+
+/// How far an agent got with a generation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Reached {
+    /// Journalled.
+    Accepted,
+    /// Everything in `hold` is unpacked.
+    Staged,
+    /// Entries run as wanted.
+    Active,
+    /// Probation is over.
+    Committed,
+    /// It could not; why.
+    Failed(String),
+}
+
+/// One instance entry of an assignment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Entry {
+    /// The instance.
+    pub id: InstanceId,
+    /// What it runs.
+    pub pair: Pair,
+    /// Its address.
+    pub address: String,
+    /// Its ports.
+    pub ports: BTreeMap<String, u16>,
+    /// The instance it takes the place of (in place only).
+    pub replaces: Option<InstanceId>,
+}
+
+/// What a worker is to hold and run for a deployment; its digest is what the agent compares.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AssignmentContent {
+    /// Digests to have unpacked, ascending.
+    pub hold: Vec<Digest>,
+    /// Instances to run, by id.
+    pub instances: Vec<Entry>,
+    /// For people and backups: what `current` names.
+    pub current: Option<Pair>,
+    /// For people and backups: what `previous` names.
+    pub previous: Option<Pair>,
+}
+
+/// What one worker is to do for one deployment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Assignment {
+    /// Row data.
+    pub meta: Meta,
+    /// Rises with every change of the content.
+    pub generation: u64,
+    /// crc32c of the encoded content, as the agent is told: the same generation with another digest is refused.
+    pub content_digest: u32,
+    /// How far it may go.
+    pub permit: Permit,
+    /// Generation the agent reported last, and how far it got.
+    pub reached: Option<(u64, Reached)>,
+    /// The content.
+    pub content: AssignmentContent,
+    /// Running step whose counts are wanted, with the deployment's pairs.
+    pub mark: Option<StepId>,
+}
+
+/// (log index, ordinal): the idempotency key of a delivery.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct DeliveryKey {
+    /// Index of the entry that made it.
+    pub index: u64,
+    /// Place in that entry.
+    pub ordinal: u32,
+}
+
+/// A delivery the leader owes: at least once, keyed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Delivery {
+    /// Row data.
+    pub meta: Meta,
+    /// GET this path on every one of these targets; all must answer 2xx.
+    pub path: String,
+    /// `ip:port` of each candidate instance.
+    pub targets: Vec<String>,
+    /// The step that owns it.
+    pub rollout: RolloutId,
+    /// Place of the step in its list.
+    pub step: u32,
+    /// Which attempt of the step.
+    pub attempt: u32,
+    /// Cluster time after which it counts as failed.
+    pub expires: Millis,
+}
+
+/// A client request that took effect or was refused: the first result answers every repeat (invariant 4).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Request {
+    /// crc32c of the encoded body: the same id with another body is refused.
+    pub body_digest: u32,
+    /// Index of the entry that settled it.
+    pub index: u64,
+    /// The refusal, if it was refused.
+    pub rejection: Option<super::Rejection>,
+    /// Cluster time until which it is remembered.
+    pub not_after: Millis,
+}
