@@ -50,8 +50,8 @@ pub fn with_nearest(message: &str) -> String {
         let known = list
             .split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'))
             .filter(|k| !["", "one", "of", "or"].contains(k));
-        let best = known.map(|k| (strsim::jaro_winkler(k, unknown), k)).max_by(|a, b| a.0.total_cmp(&b.0))?;
-        (best.0 > 0.6).then(|| best.1.to_string())
+        let best = known.map(|k| (strsim::damerau_levenshtein(k, unknown), k)).min_by_key(|(distance, _)| *distance)?;
+        (best.0 <= 2.max(unknown.len() / 2)).then(|| best.1.to_string())
     };
     match nearest() {
         Some(k) => format!("{}; did you mean `{k}`?", message.trim_end()),
