@@ -1,1 +1,23 @@
-//! Durable bytes: log, snapshots, blobs; knows no Raft rules.
+//! Durable bytes: the log database, snapshot files, the blob store.
+//!
+//! Invariants: what a call reported durable survives a power cut; a value that does not match its checksum is an error that names
+//! it, never an answer; after the first failed write or sync of the log nothing is written again until the process restarts.
+//!
+//! Deliberately not here: Raft. Entries, votes and snapshots are opaque bytes to this module; `raft` gives them meaning.
+
+mod blobs;
+mod dir;
+mod error;
+mod files;
+mod flusher;
+mod identity;
+mod log;
+mod snapshot;
+
+pub use blobs::{BlobStore, BlobWriter};
+pub use dir::DataDir;
+pub use error::{Result, StorageError};
+pub use flusher::Done;
+pub use identity::Identity;
+pub use log::LogDb;
+pub use snapshot::{Snapshot, SnapshotDir};
