@@ -45,9 +45,13 @@ pub fn with_nearest(message: &str) -> String {
     let nearest = || -> Option<String> {
         let rest = message.split("unknown field `").nth(1)?;
         let (unknown, rest) = rest.split_once('`')?;
-        let known = rest.split('`').skip(1).step_by(2);
-        let best = known.map(|k| (strsim::jaro_winkler(k, unknown), k)).max_by(|a, b| a.0.total_cmp(&b.0))?;
-        (best.0 > 0.6).then(|| best.1.to_string())
+        // The list's end is the line's; some readers quote each known key, some do not.
+        let list = rest.split("expected").nth(1)?.lines().next()?;
+        let known = list
+            .split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'))
+            .filter(|k| !["", "one", "of", "or"].contains(k));
+        let best = known.map(|k| (strsim::damerau_levenshtein(k, unknown), k)).min_by_key(|(distance, _)| *distance)?;
+        (best.0 <= 2.max(unknown.len() / 2)).then(|| best.1.to_string())
     };
     match nearest() {
         Some(k) => format!("{}; did you mean `{k}`?", message.trim_end()),

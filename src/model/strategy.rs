@@ -47,7 +47,7 @@ impl FromStr for Strategy {
             let near = Self::ALL
                 .iter()
                 .map(ToString::to_string)
-                .filter(|k| strsim::jaro_winkler(k, &folded) > 0.75)
+                .filter(|k| strsim::damerau_levenshtein(k, &folded) <= 2.max(folded.len() / 3))
                 .map(|k| format!("; did you mean {k}?"))
                 .next();
             ModelError::Document(format!(

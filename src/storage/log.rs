@@ -253,7 +253,6 @@ impl LogDb {
     }
 
     /// True once no handle holds the database any more, so that its directory may be opened again.
-    #[must_use]
     pub fn closed_check(&self) -> impl Fn() -> bool + Send + 'static {
         let weak = Arc::downgrade(&self.inner);
         move || weak.strong_count() == 0

@@ -1,0 +1,46 @@
+# Everything a person or a CI runner calls. Each target works from a fresh clone; `make help` lists them.
+
+SHELL := /bin/bash
+export CARGO_TARGET_DIR ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/slipway/target
+# The target directory outlives a clone: RocksDB takes ten minutes to compile and is compiled once per machine.
+TARGET := $(CARGO_TARGET_DIR)
+export PATH := $(PATH):$(HOME)/.cargo/bin
+# Through PATH, not CC and CXX: those are part of the fingerprint, so setting them would compile RocksDB again.
+ifneq ($(wildcard /usr/lib/ccache),)
+export PATH := /usr/lib/ccache:$(PATH)
+endif
+SLIPWAY := $(TARGET)/debug/slipway
+
+.PHONY: help setup build demo demo-up demo-down test check
+
+help:
+	@echo 'make setup      install what is missing (libclang and a C++ compiler; without root: says what to run)'
+	@echo 'make build      build slipway, slipwayd and the demo service'
+	@echo 'make demo       play the demo: a canary that survives the death of its leader, and more'
+	@echo 'make demo-up    the same cluster, left running; make demo-down stops it'
+	@echo 'make test       all tests'
+	@echo 'make check      formatting, clippy, house rules, licences and advisories; writes nothing into the checkout'
+
+setup:
+	@scripts/setup.sh build
+
+build: setup
+	cargo build --locked --bins --example shop
+
+demo: build
+	@$(SLIPWAY) demo
+
+demo-up: build
+	@$(SLIPWAY) demo --up
+
+demo-down: build
+	@$(SLIPWAY) demo --down
+
+test:
+	@scripts/setup.sh test
+	cargo build --locked --bins --example shop
+	@scripts/test.sh
+
+check:
+	@scripts/setup.sh check
+	@scripts/check.sh

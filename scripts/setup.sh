@@ -1,0 +1,90 @@
+#!/usr/bin/env bash
+# Installs what a fresh Debian with Rust lacks; does nothing, and fast, when everything is there.
+#   setup.sh build    what a build needs: libclang (bindgen) and a C++ compiler for RocksDB
+#   setup.sh test     and what tests use: ip, dig
+#   setup.sh check    and cargo-deny, rustfmt, clippy
+# Without root it prints the one line to run and exits with 1.
+set -euo pipefail
+
+what=${1:-build}
+case $what in build | test | check) ;; *)
+    echo "usage: $0 [build|test|check]" >&2
+    exit 2
+    ;;
+esac
+
+have() { command -v "$1" >/dev/null 2>&1; }
+
+have_libclang() {
+    [ -n "${LIBCLANG_PATH:-}" ] && return 0
+    compgen -G '/usr/lib/llvm-*/lib/libclang*.so*' >/dev/null ||
+        compgen -G '/usr/lib/*/libclang*.so*' >/dev/null ||
+        compgen -G '/usr/lib64/libclang*.so*' >/dev/null
+}
+
+# Packages without which the target cannot work, and those that only make it better.
+need=() want=()
+have_libclang || need+=(libclang-dev)
+have c++ || need+=(g++)
+have make || need+=(make)
+[ -d /usr/lib/ccache ] || want+=(ccache)
+if [ "$what" != build ]; then
+    have ip || need+=(iproute2)
+    have dig || need+=(dnsutils)
+fi
+
+if [ ${#need[@]} -gt 0 ]; then
+    # What is merely useful comes along only when something must be installed anyway.
+    packages=("${need[@]}" ${want[@]+"${want[@]}"})
+    if ! have apt-get; then
+        echo "setup: missing: ${need[*]} (names of Debian packages). Install what your system calls them." >&2
+        exit 1
+    fi
+    if [ "$(id -u)" -ne 0 ]; then
+        echo "setup: missing: ${need[*]}. Run this once, then try again:" >&2
+        echo "    sudo apt-get update && sudo apt-get install -y --no-install-recommends ${packages[*]}" >&2
+        exit 1
+    fi
+    echo "setup: installing ${packages[*]}"
+    export DEBIAN_FRONTEND=noninteractive
+    apt-get update -q
+    apt-get install -y -q --no-install-recommends "${packages[@]}"
+fi
+
+# Rust: the version stands in Cargo.toml; no file here makes rustup download a toolchain.
+PATH=$PATH:$HOME/.cargo/bin
+if ! have cargo; then
+    echo "setup: no cargo found: install Rust (https://rustup.rs), then try again" >&2
+    exit 1
+fi
+wanted=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' "$(dirname "$0")/../Cargo.toml")
+found=$(rustc --version | cut -d' ' -f2 | cut -d- -f1)
+if [ "$(printf '%s\n%s\n' "$wanted" "$found" | sort -V | head -n1)" != "$wanted" ]; then
+    echo "setup: Rust $found is too old, $wanted is needed: run \`rustup update stable\`" >&2
+    exit 1
+fi
+
+[ "$what" = check ] || exit 0
+
+for component in fmt clippy; do
+    if ! cargo "$component" --version >/dev/null 2>&1; then
+        name=${component/#fmt/rustfmt}
+        echo "setup: adding the Rust component $name"
+        rustup component add "$name" || {
+            echo "setup: cargo $component is missing: install the Rust component $name" >&2
+            exit 1
+        }
+    fi
+done
+
+# cargo-deny, built once per machine (two minutes), outside the clone and outside the user's own ~/.cargo/bin.
+version=0.20.2
+tools=${SLIPWAY_TOOLS:-${XDG_CACHE_HOME:-$HOME/.cache}/slipway/tools}
+if [ ! -x "$tools/bin/cargo-deny" ] || [ "$("$tools/bin/cargo-deny" --version 2>/dev/null)" != "cargo-deny $version" ]; then
+    echo "setup: building cargo-deny $version into $tools (once per machine, about two minutes)"
+    build=$(mktemp -d "${TMPDIR:-/tmp}/slipway-tools.XXXXXX")
+    trap 'rm -rf "$build"' EXIT
+    cargo install cargo-deny --version "$version" --locked --debug --quiet --force --root "$tools" --target-dir "$build" 2>&1 |
+        { grep -v 'be sure to add' || true; }
+    [ -x "$tools/bin/cargo-deny" ] || { echo "setup: cargo-deny could not be built" >&2; exit 1; }
+fi

@@ -1,0 +1,47 @@
+#!/usr/bin/env bash
+# Runs all tests (cargo-nextest when it is there, else cargo test), and fails on a skip that tests/allowed-skips does not name.
+# The last line is `test result: ...` with the totals. Called by `make test`.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+export SLIPWAY_SKIP_LOG=$work/skips
+: >"$SLIPWAY_SKIP_LOG"
+# Tests never rewrite what they compare with.
+export INSTA_UPDATE=no
+log=$work/log
+
+status=0
+if cargo nextest --version >/dev/null 2>&1; then
+    cargo nextest run --locked --no-fail-fast --color never "$@" 2>&1 | tee "$log" || status=$?
+    # "Summary [ 1.2s] 10 tests run: 9 passed (1 slow), 1 failed, 1 timed out, 0 skipped"
+    summary=$(grep -E '^ *Summary \[' "$log" | tail -n1 || true)
+    count() { grep -oE "[0-9]+ $1" <<<"$summary" | cut -d' ' -f1 || true; }
+    passed=$(count passed) failed=$(($(count failed || echo 0) + $(count 'timed out' || echo 0) + 0))
+    filtered=$(count skipped)
+else
+    cargo test --locked --no-fail-fast --lib --bins --tests "$@" 2>&1 | tee "$log" || status=$?
+    sum() { grep -E '^test result: ' "$log" | grep -oE "[0-9]+ $1" | awk '{ n += $1 } END { print n + 0 }'; }
+    passed=$(sum passed) failed=$(sum failed) filtered=$(sum 'filtered out')
+fi
+passed=${passed:-0} failed=${failed:-0} filtered=${filtered:-0}
+
+# "name: reason" a line; an allowed one stands in the file by its name.
+skipped=0 refused=0
+while IFS= read -r line; do
+    skipped=$((skipped + 1))
+    if grep -vE '^[[:space:]]*(#|$)' tests/allowed-skips | awk '{ print $1 }' | grep -qxF -- "${line%%:*}"; then
+        echo "skipped, as tests/allowed-skips says: $line"
+    else
+        refused=$((refused + 1))
+        echo "SKIPPED BUT NOT IN tests/allowed-skips: $line"
+    fi
+done < <(sort -u "$SLIPWAY_SKIP_LOG")
+
+[ "$passed" -gt 0 ] || { echo "no test ran"; status=1; }
+[ "$refused" -eq 0 ] || status=1
+verdict=ok
+[ "$status" -eq 0 ] || verdict=FAILED
+echo "test result: $verdict. $passed passed; $failed failed; $skipped ignored; 0 measured; $filtered filtered out"
+exit "$status"
