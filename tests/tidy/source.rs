@@ -231,7 +231,7 @@ impl Reader<'_> {
                 return i.max(start + 1);
             }
             // `a::{self}` names `a` itself.
-            if !(self.is(i, "self") && !path.is_empty()) {
+            if path.is_empty() || !self.is(i, "self") {
                 path.push(self.tokens[i].text.clone());
             }
             i += 1;
