@@ -130,3 +130,13 @@ fn the_table_is_the_one_in_architecture_md() {
     }
     assert_eq!(written.len(), table::TABLE.len(), "ARCHITECTURE.md has a row too many");
 }
+
+#[test]
+fn no_file_makes_rustup_download_a_toolchain() {
+    for name in ["rust-toolchain", "rust-toolchain.toml"] {
+        assert!(
+            !root().join(name).exists(),
+            "{name}: the version is stated as rust-version in Cargo.toml, nowhere else"
+        );
+    }
+}

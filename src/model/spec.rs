@@ -208,10 +208,10 @@ impl Spec {
         if h.start_within < Period(100) || h.start_within > Period::minutes(60) {
             return err("health.start_within", "must be from 100ms to 1h".into());
         }
-        if let Some(m) = &self.metrics {
-            if !m.path.starts_with('/') || m.requests.is_empty() || m.errors.is_empty() {
-                return err("metrics", "needs path (starting with /), requests and errors".into());
-            }
+        if let Some(m) = &self.metrics
+            && (!m.path.starts_with('/') || m.requests.is_empty() || m.errors.is_empty())
+        {
+            return err("metrics", "needs path (starting with /), requests and errors".into());
         }
         if self.drain.0 > Period::minutes(60) {
             return err("drain", "must be at most 1h".into());

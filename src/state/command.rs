@@ -128,6 +128,8 @@ pub struct WorkerFacts {
 }
 
 /// Everything that can be agreed on. Guards and effects stand in this module's command files.
+// A box would save nothing: one command is alive at a time, and nobody keeps a list of them.
+#[allow(clippy::large_enum_variant)]
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Command {
     /// Makes the cluster; refused when there is one.
