@@ -84,7 +84,7 @@ if [ ! -x "$tools/bin/cargo-deny" ] || [ "$("$tools/bin/cargo-deny" --version 2>
     echo "setup: building cargo-deny $version into $tools (once per machine, about two minutes)"
     build=$(mktemp -d "${TMPDIR:-/tmp}/slipway-tools.XXXXXX")
     trap 'rm -rf "$build"' EXIT
-    cargo install cargo-deny --version "$version" --locked --debug --quiet --force --root "$tools" --target-dir "$build" 2>&1 |
+    CARGO_PROFILE_DEV_DEBUG=0 cargo install cargo-deny --version "$version" --locked --debug --quiet --force --root "$tools" --target-dir "$build" 2>&1 |
         { grep -v 'be sure to add' || true; }
     [ -x "$tools/bin/cargo-deny" ] || { echo "setup: cargo-deny could not be built" >&2; exit 1; }
 fi
