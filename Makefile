@@ -33,7 +33,9 @@ demo: build
 demo-up: build
 	@$(SLIPWAY) demo --up
 
-demo-down: build
+# Stops what runs with the program that started it, if that is still there.
+demo-down:
+	@[ -x $(SLIPWAY) ] || $(MAKE) build
 	@$(SLIPWAY) demo --down
 
 test:
