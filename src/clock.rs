@@ -1,1 +1,96 @@
-//! The only reader of time.
+//! The only reader of time: a monotonic clock and a wall clock, real or driven by a test.
+//!
+//! Cluster time is not here: leaders stamp it from this module's monotonic clock (`raft`). Sleeping is tokio's.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+/// Where time comes from. Cloning shares the source.
+#[derive(Debug, Clone)]
+pub struct Clock(Source);
+
+#[derive(Debug, Clone)]
+enum Source {
+    Real { origin: Instant },
+    Manual { monotonic_ms: Arc<AtomicU64>, wall_ms: Arc<AtomicU64> },
+}
+
+/// A point of a clock's monotonic time, in milliseconds since the clock was made. Only meaningful within one process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Mono(pub u64);
+
+impl Mono {
+    /// Milliseconds from `earlier` to this point; zero when `earlier` is later.
+    pub fn since(self, earlier: Self) -> u64 {
+        self.0.saturating_sub(earlier.0)
+    }
+}
+
+impl Clock {
+    /// The machine's clocks.
+    pub fn real() -> Self {
+        Self(Source::Real { origin: Instant::now() })
+    }
+
+    /// A clock that stands still until [`Clock::advance`].
+    pub fn manual(wall_ms: u64) -> Self {
+        Self(Source::Manual { monotonic_ms: Arc::default(), wall_ms: Arc::new(AtomicU64::new(wall_ms)) })
+    }
+
+    /// Monotonic time.
+    pub fn mono(&self) -> Mono {
+        match &self.0 {
+            Source::Real { origin } => Mono(millis(origin.elapsed())),
+            Source::Manual { monotonic_ms, .. } => Mono(monotonic_ms.load(Ordering::SeqCst)),
+        }
+    }
+
+    /// Wall-clock milliseconds since the Unix epoch; for display only. Zero when the machine's clock stands before it.
+    pub fn wall_ms(&self) -> u64 {
+        match &self.0 {
+            Source::Real { .. } => SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, millis),
+            Source::Manual { wall_ms, .. } => wall_ms.load(Ordering::SeqCst),
+        }
+    }
+
+    /// Moves a manual clock on; does nothing to a real one.
+    pub fn advance(&self, by: Duration) {
+        match &self.0 {
+            Source::Real { .. } => {}
+            Source::Manual { monotonic_ms, wall_ms } => {
+                monotonic_ms.fetch_add(millis(by), Ordering::SeqCst);
+                wall_ms.fetch_add(millis(by), Ordering::SeqCst);
+            }
+        }
+    }
+}
+
+impl Default for Clock {
+    fn default() -> Self {
+        Self::real()
+    }
+}
+
+fn millis(d: Duration) -> u64 {
+    u64::try_from(d.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_manual_clock_moves_only_when_told() {
+        let clock = Clock::manual(1000);
+        let (before, other) = (clock.mono(), clock.clone());
+        other.advance(Duration::from_millis(250));
+        assert_eq!(clock.mono().since(before), 250);
+        assert_eq!(clock.wall_ms(), 1250);
+        assert!(Clock::real().wall_ms() > 1_600_000_000_000);
+    }
+}

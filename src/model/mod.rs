@@ -24,7 +24,7 @@ pub use ids::{
 pub use release::{BuildInfo, Pair, Version};
 pub use spec::{AddressMode, Drain, HealthCheck, MetricsSource, Placement, Protocol, RunSpec, Spec, StopSpec};
 pub use spec_doc::SpecDoc;
-pub use spec_read::{SpecFormat, read_spec};
+pub use spec_read::{SpecFormat, read_spec, with_nearest};
 pub use step::{BatchMode, Routing, Step, StepKind};
 pub use strategy::{FailureAction, OnNoData, RolloutParams, Strategy};
 pub use time::{Millis, Period};
