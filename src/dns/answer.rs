@@ -1,0 +1,343 @@
+//! What a well-formed question about the zone is answered: one version a reply, at most eight endpoints, in random order.
+//!
+//! Names that exist without the asked type are NODATA, what does not exist is NXDOMAIN; both carry the SOA. Every positive answer of
+//! a service notes its TTL, because drains wait for it. Not here: the message around it (`respond`), the grammar (`name`).
+
+use std::net::{IpAddr, SocketAddr};
+
+use hickory_proto::{
+    op::ResponseCode,
+    rr::{
+        Name, RData, Record, RecordType,
+        rdata::{A, AAAA, HINFO, NS, SOA, SRV, TXT},
+    },
+};
+use rand::{Rng as _, seq::SliceRandom as _};
+
+use super::{
+    memo::{Memo, Query, Sibling},
+    name::{Asked, Select, What, parse},
+    site::{ARMS, Endpoint, Site},
+    stats::{Stats, add},
+    view::View,
+};
+use crate::{
+    clock::Mono,
+    state::TrackName,
+    traffic::{self, By},
+};
+
+/// Endpoints of one answer; what fits 512 bytes, and as many as any client tries.
+const MAX_ENDPOINTS: usize = 8;
+/// TTL of negative answers, seconds.
+const NEGATIVE_TTL: u32 = 2;
+/// TTL of the zone's own records, seconds.
+const ZONE_TTL: u32 = 60;
+
+/// A reply before it is fitted into a message.
+#[derive(Debug)]
+pub(super) struct Reply {
+    pub code: ResponseCode,
+    /// AA: this is an answer about our zone.
+    pub authoritative: bool,
+    pub answers: Vec<Record>,
+    pub soa: Option<Record>,
+    pub additionals: Vec<Record>,
+    /// Whether a part of the answers is as good as all of them.
+    pub shrinkable: bool,
+    /// Extended error (RFC 8914): code and text.
+    pub extended: Option<(u16, &'static str)>,
+}
+
+impl Reply {
+    /// A refusal without records.
+    pub(super) fn refusal(code: ResponseCode, extended: Option<(u16, &'static str)>) -> Self {
+        let (answers, additionals) = (Vec::new(), Vec::new());
+        Self { code, authoritative: false, answers, soa: None, additionals, shrinkable: false, extended }
+    }
+}
+
+/// Everything an answer depends on beside the question.
+pub(super) struct Context<'a> {
+    pub view: &'a View,
+    pub node: u64,
+    pub memo: &'a Memo,
+    pub stats: &'a Stats,
+    pub client: SocketAddr,
+    pub now: Mono,
+}
+
+impl Context<'_> {
+    /// Answers a question of class IN. `name` is as the client wrote it, `lower` the same in lower case.
+    pub(super) fn answer(&self, name: &Name, lower: &Name, kind: RecordType) -> Reply {
+        let Some(zone) = &self.view.zone else {
+            return Reply::refusal(ResponseCode::ServFail, Some((14, "not ready")));
+        };
+        // A label that is no text is in no name of ours, and in no zone of ours unless its end says so.
+        let labels: Vec<&str> = lower.iter().map(|l| std::str::from_utf8(l).unwrap_or("\0")).collect();
+        match parse(&labels, zone) {
+            Asked::Outside => Reply::refusal(ResponseCode::Refused, Some((20, "not a name of this cluster"))),
+            Asked::Apex => self.apex(name, kind),
+            Asked::NameServer(id) => match self.view.servers.iter().find(|s| s.id == id) {
+                Some(server) => self.own(name, kind, self.addresses(name, kind, ZONE_TTL, server.address.iter())),
+                None => self.negative(ResponseCode::NXDomain),
+            },
+            Asked::Services => self.own(name, kind, Vec::new()),
+            Asked::Environment(e) if self.view.environments.contains_key(e) => self.own(name, kind, Vec::new()),
+            Asked::Environment(_) | Asked::Nothing => self.negative(ResponseCode::NXDomain),
+            Asked::Service { environment, service, what } => match self.view.site(environment, service) {
+                Some(site) if exists(site, &what) => self.service(site, &what, name, lower, kind),
+                Some(_) | None => self.negative(ResponseCode::NXDomain),
+            },
+        }
+    }
+
+    fn service(&self, site: &Site, what: &What<'_>, name: &Name, lower: &Name, kind: RecordType) -> Reply {
+        let (set, port, sibling) = match (what, kind) {
+            (_, RecordType::ANY) => return self.own(name, kind, Vec::new()),
+            (What::Status, RecordType::TXT) => return self.positive(vec![self.status(site, name)]),
+            (What::Set(Select::Mix), RecordType::A | RecordType::AAAA)
+            | (What::Set(Select::Instance(_)), RecordType::SRV) => return self.own(name, kind, Vec::new()),
+            (What::Set(set), RecordType::A) => (*set, None, Sibling::A),
+            (What::Set(set), RecordType::AAAA) => (*set, None, Sibling::Aaaa),
+            (What::Set(set), RecordType::SRV) => (*set, site.default_port.as_deref(), Sibling::Srv),
+            (What::Port { set, port, .. }, RecordType::SRV) => (*set, Some(*port), Sibling::Srv),
+            (What::Set(_) | What::Port { .. } | What::Proto { .. } | What::Status, _) => {
+                return self.own(name, kind, Vec::new());
+            }
+        };
+        if sibling == Sibling::Srv {
+            let Some(port) = port else { return self.own(name, kind, Vec::new()) };
+            return self.srv(site, set, port, name, lower);
+        }
+        let (mut endpoints, ttl) = self.endpoints(site, set, lower, sibling);
+        endpoints.retain(|e| is(kind, e.address));
+        sample(&mut endpoints);
+        let answers = self.addresses(name, kind, ttl, endpoints.iter().map(|e| &e.address));
+        self.handed_out(site, ttl, answers.is_empty());
+        Reply { shrinkable: true, ..self.own(name, kind, answers) }
+    }
+
+    /// The endpoints of a set that DNS may name, and the TTL of answers about it.
+    fn endpoints<'s>(&self, site: &'s Site, set: Select<'_>, lower: &Name, kind: Sibling) -> (Vec<&'s Endpoint>, u32) {
+        match set {
+            Select::Policy => match self.pick(site, lower, kind) {
+                Some(arm) => (site.arms[arm].endpoints.iter().collect(), site.route_ttl()),
+                None => (Vec::new(), 0),
+            },
+            // A track's meaning moves with promotions and switches, so it is cached no longer than the route.
+            Select::Track(track) => (site.arm(track).endpoints.iter().collect(), site.route_ttl()),
+            Select::Version(slug) => (site.versions.get(slug).into_iter().flatten().collect(), site.pin_ttl),
+            Select::Instance(id) => match site.instances.get(&id) {
+                Some(named) => (named.endpoint.iter().collect(), if named.lasting { site.pin_ttl } else { 0 }),
+                None => (Vec::new(), 0),
+            },
+            // Weighted over all versions: `mix` makes its own records.
+            Select::Mix => (Vec::new(), 0),
+        }
+    }
+
+    /// The arm of one answer of the traffic policy.
+    fn pick(&self, site: &Site, lower: &Name, kind: Sibling) -> Option<usize> {
+        let route = site.route.as_ref()?;
+        let servable = |arm: usize| site.arms.get(arm).is_some_and(|a| !a.endpoints.is_empty());
+        // A family that no version has must not take cards from those that carry traffic.
+        let useful = |e: &Endpoint| match kind {
+            Sibling::A => e.address.is_ipv4(),
+            Sibling::Aaaa => e.address.is_ipv6(),
+            Sibling::Srv => true,
+        };
+        if !site.arms.iter().any(|a| a.bps > 0 && a.endpoints.iter().any(useful)) {
+            return None;
+        }
+        let mut draw = || {
+            let mut random = || rand::rng().next_u64();
+            traffic::choose(By::Deck(&mut site.deck.lock(), &mut random), &servable)
+        };
+        let name = lower.to_ascii();
+        let query = Query { client: self.client, name: &name, generation: route.generation, kind, now: self.now };
+        let arm = self.memo.arm(query, &servable, &mut draw)?;
+        if site.arms.iter().any(|a| a.bps > 0 && a.endpoints.is_empty()) {
+            add(&self.stats.renormalised);
+        }
+        Some(arm)
+    }
+
+    fn srv(&self, site: &Site, set: Select<'_>, port: &str, name: &Name, lower: &Name) -> Reply {
+        let (chosen, ttl) = match set {
+            Select::Mix => (mix(site), site.route_ttl()),
+            Select::Policy | Select::Track(_) | Select::Version(_) | Select::Instance(_) => {
+                let (mut endpoints, ttl) = self.endpoints(site, set, lower, Sibling::Srv);
+                sample(&mut endpoints);
+                (endpoints.into_iter().map(|e| (e, 1)).collect(), ttl)
+            }
+        };
+        let (mut answers, mut additionals) = (Vec::new(), Vec::new());
+        for (endpoint, weight) in chosen {
+            let (Some(port), Some(target)) = (endpoint.ports.get(port), self.target(site, endpoint)) else { continue };
+            answers.push(Record::from_rdata(name.clone(), ttl, RData::SRV(SRV::new(0, weight, *port, target.clone()))));
+            let rdata = address(endpoint.address);
+            additionals.push(Record::from_rdata(target, ttl.min(site.pin_ttl), rdata));
+        }
+        self.handed_out(site, ttl, answers.is_empty());
+        let reply = self.own(name, RecordType::SRV, answers);
+        Reply { additionals, shrinkable: set != Select::Mix, ..reply }
+    }
+
+    fn target(&self, site: &Site, endpoint: &Endpoint) -> Option<Name> {
+        let id = &site.id;
+        self.under(&format!("i-{}.{}.{}.svc", endpoint.id, id.service, id.environment))
+    }
+
+    fn status(&self, site: &Site, name: &Name) -> Record {
+        let generation = site
+            .route
+            .as_ref()
+            .map_or_else(|| "none".into(), |r| format!("{}.{}", r.generation.incarnation, r.generation.n));
+        let version = |t: TrackName| site.arm(t).version.as_deref().unwrap_or("none").to_string();
+        let texts = vec![
+            "txtvers=1".into(),
+            format!("gen={generation}"),
+            format!("idx={}", self.view.index),
+            format!("phase={}", site.phase),
+            format!("active={}", version(TrackName::Stable)),
+            format!("canary={}", version(TrackName::Candidate)),
+            format!("bps={}", site.arm(TrackName::Candidate).bps),
+            format!("node={}", self.node),
+        ];
+        Record::from_rdata(name.clone(), 0, RData::TXT(TXT::new(texts)))
+    }
+
+    fn apex(&self, name: &Name, kind: RecordType) -> Reply {
+        let servers = || self.view.servers.iter().filter_map(|s| Some((s, self.under(&format!("ns{}", s.id))?)));
+        let answers = match kind {
+            RecordType::SOA => self.soa(name.clone(), ZONE_TTL).into_iter().collect(),
+            RecordType::NS => {
+                servers().map(|(_, n)| Record::from_rdata(name.clone(), ZONE_TTL, RData::NS(NS(n)))).collect()
+            }
+            _ => Vec::new(),
+        };
+        let mut reply = self.own(name, kind, answers);
+        if kind == RecordType::NS {
+            let glue = servers().filter_map(|(s, n)| Some(Record::from_rdata(n, ZONE_TTL, address(s.address?))));
+            reply.additionals = glue.collect();
+        }
+        reply
+    }
+
+    fn addresses<'i>(
+        &self,
+        name: &Name,
+        kind: RecordType,
+        ttl: u32,
+        of: impl Iterator<Item = &'i IpAddr>,
+    ) -> Vec<Record> {
+        of.filter(|ip| is(kind, **ip)).map(|ip| Record::from_rdata(name.clone(), ttl, address(*ip))).collect()
+    }
+
+    /// A reply about a name that exists: its records, or NODATA. ANY gets the minimal answer of RFC 8482.
+    fn own(&self, name: &Name, kind: RecordType, answers: Vec<Record>) -> Reply {
+        if answers.is_empty() && kind == RecordType::ANY {
+            let hinfo = RData::HINFO(HINFO::new("RFC8482".into(), String::new()));
+            return self.positive(vec![Record::from_rdata(name.clone(), ZONE_TTL, hinfo)]);
+        }
+        if answers.is_empty() { self.negative(ResponseCode::NoError) } else { self.positive(answers) }
+    }
+
+    fn positive(&self, answers: Vec<Record>) -> Reply {
+        Reply { authoritative: true, answers, ..Reply::refusal(ResponseCode::NoError, None) }
+    }
+
+    fn negative(&self, code: ResponseCode) -> Reply {
+        let soa = self.zone_name().and_then(|zone| self.soa(zone, NEGATIVE_TTL));
+        Reply { authoritative: true, soa, ..Reply::refusal(code, None) }
+    }
+
+    fn soa(&self, owner: Name, ttl: u32) -> Option<Record> {
+        let primary = match self.view.servers.first() {
+            Some(s) => self.under(&format!("ns{}", s.id))?,
+            None => self.zone_name()?,
+        };
+        // RFC 1982: serials are compared modulo 2^32, so the low half of the index is enough.
+        let serial = u32::try_from(self.view.serial & u64::from(u32::MAX)).unwrap_or(0);
+        let soa = SOA::new(primary, self.under("hostmaster")?, serial, 60, 10, 3600, NEGATIVE_TTL);
+        Some(Record::from_rdata(owner, ttl, RData::SOA(soa)))
+    }
+
+    fn zone_name(&self) -> Option<Name> {
+        Name::from_ascii(format!("{}.", self.view.zone.as_ref()?.join("."))).ok()
+    }
+
+    fn under(&self, front: &str) -> Option<Name> {
+        Name::from_ascii(format!("{front}.{}.", self.view.zone.as_ref()?.join("."))).ok()
+    }
+
+    fn handed_out(&self, site: &Site, ttl: u32, nothing: bool) {
+        if !nothing && ttl > 0 {
+            site.ttls.lock().note(ttl, self.now);
+        }
+    }
+}
+
+fn exists(site: &Site, what: &What<'_>) -> bool {
+    match what {
+        What::Status => true,
+        What::Set(set) => set_exists(site, *set),
+        What::Proto { set, proto } => named_ports(site, *set) && site.ports.iter().any(|(_, p)| p == proto),
+        What::Port { set, port, proto } => {
+            named_ports(site, *set) && site.ports.iter().any(|(n, p)| n == port && p == proto)
+        }
+    }
+}
+
+fn set_exists(site: &Site, set: Select<'_>) -> bool {
+    match set {
+        Select::Policy | Select::Track(_) | Select::Mix => true,
+        Select::Version(slug) => site.versions.contains_key(slug),
+        Select::Instance(id) => site.instances.contains_key(&id),
+    }
+}
+
+/// Whether names of ports stand below the set: an instance is a target, and has none.
+fn named_ports(site: &Site, set: Select<'_>) -> bool {
+    match set {
+        Select::Instance(_) => false,
+        Select::Policy | Select::Track(_) | Select::Mix | Select::Version(_) => set_exists(site, set),
+    }
+}
+
+/// Every version that has a weight, each endpoint with its part of it, out of 65,535.
+fn mix(site: &Site) -> Vec<(&Endpoint, u16)> {
+    let mut all = Vec::new();
+    for arm in ARMS.map(|t| site.arm(t)) {
+        let Some(n) = u32::try_from(arm.endpoints.len()).ok().filter(|n| *n > 0 && arm.bps > 0) else { continue };
+        let whole = u64::from(arm.bps) * 65_535 / 10_000;
+        for (i, endpoint) in (0_u64..).zip(&arm.endpoints) {
+            let (each, rest) = (whole / u64::from(n), whole % u64::from(n));
+            // At least 1: a weight of 0 would mean "hardly ever" to a client (RFC 2782), and the route says otherwise.
+            let weight = u16::try_from(each + u64::from(i < rest)).unwrap_or(u16::MAX).max(1);
+            all.push((endpoint, weight));
+        }
+    }
+    all.shuffle(&mut rand::rng());
+    all
+}
+
+fn sample(endpoints: &mut Vec<&Endpoint>) {
+    endpoints.shuffle(&mut rand::rng());
+    endpoints.truncate(MAX_ENDPOINTS);
+}
+
+fn is(kind: RecordType, ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(_) => kind == RecordType::A,
+        IpAddr::V6(_) => kind == RecordType::AAAA,
+    }
+}
+
+fn address(ip: IpAddr) -> RData {
+    match ip {
+        IpAddr::V4(v4) => RData::A(A(v4)),
+        IpAddr::V6(v6) => RData::AAAA(AAAA(v6)),
+    }
+}

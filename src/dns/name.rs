@@ -1,0 +1,168 @@
+//! Reads a query name into what it asks for. Grammar only: whether the thing exists is `answer`'s.
+//!
+//! `[_port._proto.][prefix.]S.E.svc.Z`, `_rollout.S.E.svc.Z`, `nsN.Z` and the apex. Labels come in lower case (RFC 4343). A prefix that
+//! is not in the grammar, `k-` and `t-` included, is [`Asked::Nothing`], so NXDOMAIN.
+
+use crate::{model::InstanceId, state::TrackName};
+
+/// What a name asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Asked<'a> {
+    /// A name outside the zone.
+    Outside,
+    /// The zone itself.
+    Apex,
+    /// `nsN.Z`.
+    NameServer(u64),
+    /// `svc.Z`, an empty non-terminal.
+    Services,
+    /// `E.svc.Z`, an empty non-terminal.
+    Environment(&'a str),
+    /// Something of a service.
+    Service { environment: &'a str, service: &'a str, what: What<'a> },
+    /// A name of the zone that no grammar covers.
+    Nothing,
+}
+
+/// What of a service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum What<'a> {
+    /// Addresses, or SRV of the default port.
+    Set(Select<'a>),
+    /// SRV of a named port: `_http._tcp`.
+    Port { set: Select<'a>, port: &'a str, proto: &'a str },
+    /// `_tcp` alone, an empty non-terminal.
+    Proto { set: Select<'a>, proto: &'a str },
+    /// `_rollout`.
+    Status,
+}
+
+/// Which instances.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Select<'a> {
+    /// By the traffic policy.
+    Policy,
+    /// Of a track.
+    Track(TrackName),
+    /// Of a version, by slug.
+    Version(&'a str),
+    /// One.
+    Instance(InstanceId),
+    /// All, with weights.
+    Mix,
+}
+
+/// Reads a name's labels, leftmost first, in lower case.
+pub(super) fn parse<'a>(labels: &[&'a str], zone: &[String]) -> Asked<'a> {
+    let Some(split) = labels.len().checked_sub(zone.len()) else { return Asked::Outside };
+    let (own, suffix) = labels.split_at(split);
+    if !suffix.iter().zip(zone).all(|(a, b)| a == b) {
+        return Asked::Outside;
+    }
+    match own {
+        [] => Asked::Apex,
+        ["svc"] => Asked::Services,
+        [environment, "svc"] => Asked::Environment(environment),
+        [front @ .., service, environment, "svc"] => match what(front) {
+            Some(what) => Asked::Service { environment, service, what },
+            None => Asked::Nothing,
+        },
+        [ns] => name_server(ns).map_or(Asked::Nothing, Asked::NameServer),
+        [..] => Asked::Nothing,
+    }
+}
+
+fn what<'a>(front: &[&'a str]) -> Option<What<'a>> {
+    match front {
+        [] => Some(What::Set(Select::Policy)),
+        ["_rollout"] => Some(What::Status),
+        [proto] if is_proto(proto) => Some(What::Proto { set: Select::Policy, proto }),
+        [set] => Some(What::Set(select(set)?)),
+        [port, proto] if is_proto(proto) => port_of(Select::Policy, port, proto),
+        [proto, set] if is_proto(proto) => Some(What::Proto { set: select(set)?, proto }),
+        [port, proto, set] if is_proto(proto) => port_of(select(set)?, port, proto),
+        [..] => None,
+    }
+}
+
+fn port_of<'a>(set: Select<'a>, port: &'a str, proto: &'a str) -> Option<What<'a>> {
+    Some(What::Port { set, port: port.strip_prefix('_')?, proto })
+}
+
+fn is_proto(label: &str) -> bool {
+    label == "_tcp" || label == "_udp"
+}
+
+fn select(label: &str) -> Option<Select<'_>> {
+    match label {
+        "mix" => Some(Select::Mix),
+        "stable" | "active" => Some(Select::Track(TrackName::Stable)),
+        "canary" | "preview" => Some(Select::Track(TrackName::Candidate)),
+        "previous" => Some(Select::Track(TrackName::Previous)),
+        other => match (other.strip_prefix("v-"), other.strip_prefix("i-")) {
+            (Some(slug), _) => Some(Select::Version(slug)),
+            // One spelling a thing: `i-059-0` is not the name of 59-0.
+            (None, Some(id)) => id.parse().ok().filter(|p: &InstanceId| p.to_string() == id).map(Select::Instance),
+            (None, None) => None,
+        },
+    }
+}
+
+fn name_server(label: &str) -> Option<u64> {
+    let n = label.strip_prefix("ns")?;
+    n.parse().ok().filter(|p: &u64| p.to_string() == n)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ask(name: &str) -> Asked<'_> {
+        let labels: Vec<&str> = name.split('.').collect();
+        parse(&labels, &["z".into(), "internal".into()])
+    }
+
+    fn of<'a>(what: What<'a>) -> Asked<'a> {
+        Asked::Service { environment: "e", service: "s", what }
+    }
+
+    #[test]
+    fn the_grammar() {
+        assert_eq!(ask("z.internal"), Asked::Apex);
+        assert_eq!(ask("ns12.z.internal"), Asked::NameServer(12));
+        assert_eq!(ask("svc.z.internal"), Asked::Services);
+        assert_eq!(ask("e.svc.z.internal"), Asked::Environment("e"));
+        assert_eq!(ask("s.e.svc.z.internal"), of(What::Set(Select::Policy)));
+        assert_eq!(ask("preview.s.e.svc.z.internal"), of(What::Set(Select::Track(TrackName::Candidate))));
+        assert_eq!(ask("v-1-0-0.s.e.svc.z.internal"), of(What::Set(Select::Version("1-0-0"))));
+        let id = InstanceId { index: 59, ordinal: 0 };
+        assert_eq!(ask("i-59-0.s.e.svc.z.internal"), of(What::Set(Select::Instance(id))));
+        assert_eq!(ask("_rollout.s.e.svc.z.internal"), of(What::Status));
+        assert_eq!(ask("_tcp.s.e.svc.z.internal"), of(What::Proto { set: Select::Policy, proto: "_tcp" }));
+        let port = |set| of(What::Port { set, port: "http", proto: "_tcp" });
+        assert_eq!(ask("_http._tcp.s.e.svc.z.internal"), port(Select::Policy));
+        assert_eq!(ask("_http._tcp.mix.s.e.svc.z.internal"), port(Select::Mix));
+    }
+
+    #[test]
+    fn what_is_no_name() {
+        for outside in ["internal", "example.com", "xz.internal", ""] {
+            assert_eq!(ask(outside), Asked::Outside, "{outside}");
+        }
+        for nothing in [
+            "x.z.internal",
+            "ns01.z.internal",
+            "x.ns1.z.internal",
+            "k-alice.s.e.svc.z.internal",
+            "t-acme.s.e.svc.z.internal",
+            "i-059-0.s.e.svc.z.internal",
+            "i-.s.e.svc.z.internal",
+            "x.s.e.svc.z.internal",
+            "http._tcp.s.e.svc.z.internal",
+            "_http._sctp.s.e.svc.z.internal",
+            "a.b.c.d.s.e.svc.z.internal",
+        ] {
+            assert_eq!(ask(nothing), Asked::Nothing, "{nothing}");
+        }
+    }
+}

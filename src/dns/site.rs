@@ -1,0 +1,242 @@
+//! One deployment as DNS sees it: arms with weights and endpoints, names that exist, and what outlives a change of the view.
+//!
+//! A site is immutable but for two things that it hands on to its successor: the deck (while the route's generation is the same;
+//! a new generation is a new deck) and the log of TTLs handed out. Neither counts when two sites are compared.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use super::serving;
+use crate::{
+    clock::Mono,
+    model::{DeploymentId, InstanceId, Life, Period, Protocol},
+    state::{Deployment, FencePoint, Instance, RouteMode, State, TrackName},
+    traffic::Deck,
+};
+
+/// The arms of every route, in this order.
+pub(super) const ARMS: [TrackName; 3] = [TrackName::Stable, TrackName::Candidate, TrackName::Previous];
+
+/// An address with its ports.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Endpoint {
+    pub id: InstanceId,
+    pub address: IpAddr,
+    pub ports: BTreeMap<String, u16>,
+}
+
+/// A track: its version, its share, and the endpoints that may be named now.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Arm {
+    pub version: Option<String>,
+    pub bps: u32,
+    pub endpoints: Vec<Endpoint>,
+}
+
+/// A route, without its weights, which stand with the arms.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct SiteRoute {
+    pub generation: FencePoint,
+    pub mode: RouteMode,
+    /// Seconds.
+    pub ttl: u32,
+}
+
+/// What an `i-` name answers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Named {
+    /// `None`: the instance exists and has nothing to connect to.
+    pub endpoint: Option<Endpoint>,
+    /// Whether it may be kept in caches: an instance on its way out is still there for who has its name, and not for longer.
+    pub lasting: bool,
+}
+
+/// Something handed on from view to view; all of its values compare as equal.
+#[derive(Debug, Default)]
+pub(super) struct Shared<T>(Arc<Mutex<T>>);
+
+impl<T> Shared<T> {
+    pub(super) fn new(value: T) -> Self {
+        Self(Arc::new(Mutex::new(value)))
+    }
+
+    /// A panic while the lock was held leaves a deck or a log that is still usable, so poison is passed over.
+    pub(super) fn lock(&self) -> MutexGuard<'_, T> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<T> Clone for Shared<T> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<T> PartialEq for Shared<T> {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+/// TTLs handed out for one deployment's names, with when each was handed out last. Few different ones exist.
+#[derive(Debug, Default)]
+pub(super) struct TtlLog(Vec<(u32, Mono)>);
+
+impl TtlLog {
+    /// Notes that an answer with this TTL (seconds) left at `now`.
+    pub(super) fn note(&mut self, ttl: u32, now: Mono) {
+        match self.0.iter_mut().find(|(t, _)| *t == ttl) {
+            Some((_, at)) => *at = (*at).max(now),
+            None => self.0.push((ttl, now)),
+        }
+    }
+
+    /// The largest TTL that a cache may still hold at `now`, in milliseconds.
+    pub(super) fn largest(&mut self, now: Mono) -> Option<u64> {
+        self.0.retain(|(ttl, at)| now.since(*at) <= u64::from(*ttl) * 1000);
+        self.0.iter().map(|(ttl, _)| u64::from(*ttl) * 1000).max()
+    }
+}
+
+/// A deployment as DNS sees it.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Site {
+    pub id: DeploymentId,
+    pub route: Option<SiteRoute>,
+    /// By track, in the order of [`ARMS`].
+    pub arms: [Arm; 3],
+    /// Endpoints by version slug; versions without any are there too, while a track or an instance has them.
+    pub versions: BTreeMap<String, Vec<Endpoint>>,
+    pub instances: BTreeMap<InstanceId, Named>,
+    /// Ports that have names, with their transport.
+    pub ports: BTreeSet<(String, &'static str)>,
+    /// The port of SRV answers without a port name.
+    pub default_port: Option<String>,
+    /// Seconds.
+    pub pin_ttl: u32,
+    /// Status of the live rollout, or `idle`.
+    pub phase: String,
+    pub deck: Shared<Deck>,
+    pub ttls: Shared<TtlLog>,
+}
+
+impl Site {
+    /// Builds a site from a deployment's rows; `before` hands on its deck and its log.
+    pub(super) fn build(state: &State, row: &Deployment, rows: &[&Instance], before: Option<&Self>) -> Self {
+        let route =
+            row.route.as_ref().map(|r| SiteRoute { generation: r.generation, mode: r.mode, ttl: seconds(r.ttl) });
+        let spec = state.spec(&row.id, row.spec);
+        let eligible = serving::eligible(state, rows);
+        let arms = ARMS.map(|name| {
+            let Some(track) = row.tracks.get(name) else { return Arm::default() };
+            let mine = eligible.iter().filter(|i| track_of(row, i) == Some(name));
+            Arm {
+                version: Some(track.pair.version.to_string()),
+                bps: row.route.as_ref().map_or(0, |r| r.weights.get(name).0),
+                endpoints: mine.filter_map(|i| endpoint(i)).collect(),
+            }
+        });
+        let mut versions: BTreeMap<String, Vec<Endpoint>> =
+            row.tracks.iter().map(|(_, t)| (t.pair.version.slug(), Vec::new())).collect();
+        for i in rows.iter().filter(|i| i.life.is_live()) {
+            versions.entry(i.pair.version.slug()).or_default();
+        }
+        for i in &eligible {
+            versions.entry(i.pair.version.slug()).or_default().extend(endpoint(i));
+        }
+        let specs = row.tracks.iter().filter_map(|(_, t)| state.spec(&row.id, t.pair.spec)).chain(spec);
+        let ports = specs.flat_map(|s| s.ports.iter().map(|(n, (_, p))| (n.clone(), transport(*p)))).collect();
+        let keep = before.filter(|b| b.route == route && b.arms.iter().zip(&arms).all(|(old, new)| old.bps == new.bps));
+        let deck = match keep {
+            Some(b) => b.deck.clone(),
+            None => Shared::new(Deck::new(&[arms[0].bps, arms[1].bps, arms[2].bps])),
+        };
+        Self {
+            id: row.id.clone(),
+            versions,
+            instances: rows.iter().map(|i| (i.id, named(i, &eligible))).collect(),
+            ports,
+            default_port: spec.and_then(|s| s.health.port.clone().or_else(|| s.ports.keys().next().cloned())),
+            pin_ttl: spec.map_or(0, |s| seconds(s.pin_ttl)),
+            phase: state.live_rollout(&row.id).map_or_else(|| "idle".into(), |r| r.status.to_string()),
+            route,
+            arms,
+            deck,
+            ttls: before.map_or_else(Shared::default, |b| b.ttls.clone()),
+        }
+    }
+
+    /// An arm by track.
+    pub(super) fn arm(&self, name: TrackName) -> &Arm {
+        match name {
+            TrackName::Stable => &self.arms[0],
+            TrackName::Candidate => &self.arms[1],
+            TrackName::Previous => &self.arms[2],
+        }
+    }
+
+    /// TTL of answers that follow the route; 0 while there is none.
+    pub(super) fn route_ttl(&self) -> u32 {
+        self.route.as_ref().map_or(0, |r| r.ttl)
+    }
+}
+
+/// The track an instance belongs to. Two tracks hold the same pair only while a rollout runs it again (`rollout restart`): then
+/// what that rollout made is the candidate's.
+fn track_of(row: &Deployment, instance: &Instance) -> Option<TrackName> {
+    let mut holding = ARMS.into_iter().filter(|n| row.tracks.get(*n).is_some_and(|t| t.pair == instance.pair));
+    let first = holding.next()?;
+    match (first, holding.next()) {
+        (TrackName::Stable, Some(TrackName::Candidate))
+            if instance.made_by.is_some() && instance.made_by == row.live =>
+        {
+            Some(TrackName::Candidate)
+        }
+        (first, Some(_) | None) => Some(first),
+    }
+}
+
+fn named(instance: &Instance, eligible: &[&Instance]) -> Named {
+    let reachable = match instance.life {
+        Life::Running | Life::Draining => true,
+        Life::Starting | Life::Stopping | Life::Gone | Life::Failed => false,
+    };
+    Named {
+        endpoint: if reachable { endpoint(instance) } else { None },
+        lasting: eligible.iter().any(|e| e.id == instance.id),
+    }
+}
+
+fn endpoint(i: &Instance) -> Option<Endpoint> {
+    Some(Endpoint { id: i.id, address: i.address.parse().ok()?, ports: i.ports.clone() })
+}
+
+fn transport(p: Protocol) -> &'static str {
+    match p {
+        Protocol::Tcp => "_tcp",
+        Protocol::Udp => "_udp",
+    }
+}
+
+fn seconds(p: Period) -> u32 {
+    u32::try_from(p.0 / 1000).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_largest_ttl_is_forgotten_when_no_cache_can_hold_it() {
+        let mut log = TtlLog::default();
+        log.note(30, Mono(0));
+        log.note(5, Mono(20_000));
+        log.note(1, Mono(29_500));
+        assert_eq!(log.largest(Mono(30_000)), Some(30_000));
+        assert_eq!(log.largest(Mono(30_001)), Some(1000));
+        assert_eq!(log.largest(Mono(40_000)), None);
+    }
+}

@@ -1,0 +1,67 @@
+//! Counters of the DNS server, for metrics.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Response codes that this server gives, with the value of their label.
+pub const RCODES: [(u16, &str); 7] =
+    [(0, "noerror"), (1, "formerr"), (2, "servfail"), (3, "nxdomain"), (4, "notimp"), (5, "refused"), (16, "badvers")];
+
+/// Running counters.
+#[derive(Debug, Default)]
+pub(super) struct Stats {
+    rcodes: [AtomicU64; RCODES.len()],
+    pub udp: AtomicU64,
+    pub tcp: AtomicU64,
+    pub truncated: AtomicU64,
+    pub ignored: AtomicU64,
+    pub renormalised: AtomicU64,
+    pub tcp_refused: AtomicU64,
+    pub panics: AtomicU64,
+}
+
+/// What the server has done since it started.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct DnsCounts {
+    /// Responses by code, in the order of [`RCODES`].
+    pub rcodes: [u64; RCODES.len()],
+    /// Messages received over UDP.
+    pub udp: u64,
+    /// Messages received over TCP.
+    pub tcp: u64,
+    /// Responses with TC set.
+    pub truncated: u64,
+    /// Messages that get no answer: responses, and what is shorter than a header.
+    pub ignored: u64,
+    /// Answers whose version was drawn while another version with a weight had no endpoint.
+    pub renormalised: u64,
+    /// TCP connections closed at once because of a limit.
+    pub tcp_refused: u64,
+    /// Messages whose handling failed inside; always 0 unless there is a bug.
+    pub panics: u64,
+}
+
+impl Stats {
+    pub(super) fn rcode(&self, code: u16) {
+        if let Some(i) = RCODES.iter().position(|(c, _)| *c == code) {
+            add(&self.rcodes[i]);
+        }
+    }
+
+    pub(super) fn counts(&self) -> DnsCounts {
+        let get = |n: &AtomicU64| n.load(Ordering::Relaxed);
+        DnsCounts {
+            rcodes: std::array::from_fn(|i| get(&self.rcodes[i])),
+            udp: get(&self.udp),
+            tcp: get(&self.tcp),
+            truncated: get(&self.truncated),
+            ignored: get(&self.ignored),
+            renormalised: get(&self.renormalised),
+            tcp_refused: get(&self.tcp_refused),
+            panics: get(&self.panics),
+        }
+    }
+}
+
+pub(super) fn add(n: &AtomicU64) {
+    n.fetch_add(1, Ordering::Relaxed);
+}

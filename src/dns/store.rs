@@ -1,0 +1,109 @@
+//! Holds the view that answers are made from, and says which index it serves.
+//!
+//! Invariant: [`ViewStore::served_index`] is published after the pointer swap, so a query that begins afterwards is answered from
+//! that index or a later one.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+};
+
+use arc_swap::ArcSwap;
+use tokio::sync::watch;
+
+use super::view::{Builder, View};
+use crate::{
+    clock::Mono,
+    model::{DeploymentId, NodeId},
+    state::State,
+};
+
+/// The views of one node, newest first served.
+#[derive(Debug)]
+pub struct ViewStore {
+    view: ArcSwap<View>,
+    builder: Mutex<Builder>,
+    served: watch::Sender<u64>,
+    ready: AtomicBool,
+    node: AtomicU64,
+}
+
+impl Default for ViewStore {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl ViewStore {
+    /// A store without a view, not ready.
+    pub fn new() -> Self {
+        Self {
+            view: ArcSwap::from_pointee(View::empty()),
+            builder: Mutex::new(Builder::new()),
+            served: watch::Sender::new(0),
+            ready: AtomicBool::new(false),
+            node: AtomicU64::new(0),
+        }
+    }
+
+    /// Says which node this is, for `_rollout` TXT and as primary server of the SOA.
+    pub fn set_node(&self, id: NodeId) {
+        self.node.store(id, Ordering::Relaxed);
+    }
+
+    /// This node's id; 0 before it is known.
+    pub fn node(&self) -> NodeId {
+        self.node.load(Ordering::Relaxed)
+    }
+
+    /// Lets answers out, or answers SERVFAIL "not ready" again. A restarted node is ready when its view has reached its first
+    /// ReadIndex.
+    pub fn set_ready(&self, ready: bool) {
+        self.ready.store(ready, Ordering::Release);
+    }
+
+    /// Whether answers are let out: told so, and there is a cluster to answer for.
+    pub fn is_ready(&self) -> bool {
+        self.ready.load(Ordering::Acquire) && self.view.load().zone.is_some()
+    }
+
+    /// Makes the view of a State, swaps the pointer, then publishes the index. Takes well below a millisecond for one changed
+    /// deployment.
+    pub fn publish(&self, state: &Arc<State>) {
+        let mut builder = self.builder.lock().unwrap_or_else(PoisonError::into_inner);
+        let view = builder.next(state);
+        let index = view.index;
+        self.view.store(view);
+        self.served.send_replace(index);
+    }
+
+    /// Publishes every State that a watch yields, the present one first; ends with the sender.
+    pub async fn follow(&self, mut states: watch::Receiver<Arc<State>>) {
+        loop {
+            let state = Arc::clone(&states.borrow_and_update());
+            self.publish(&state);
+            if states.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// The view that is served now.
+    pub fn view(&self) -> Arc<View> {
+        self.view.load_full()
+    }
+
+    /// The index that is served: applied and swapped.
+    pub fn served_index(&self) -> watch::Receiver<u64> {
+        self.served.subscribe()
+    }
+
+    /// The largest TTL per deployment that a cache may still hold at `now`, in milliseconds (for `NodeSeen.ttls`).
+    pub fn ttls_handed_out(&self, now: Mono) -> BTreeMap<DeploymentId, u64> {
+        let view = self.view.load();
+        view.sites().filter_map(|s| Some((s.id.clone(), s.ttls.lock().largest(now)?))).collect()
+    }
+}

@@ -1,0 +1,178 @@
+//! The immutable view that answers are made from, and how the next one is made from State.
+//!
+//! Cheap: maps of State that did not change share their nodes with the last State, so only deployments with a changed row are built
+//! anew. Invariants: a view holds one applied index; its serial, the SOA's, is the index at which this node's view last changed and
+//! never goes back; an unchanged State or an unrelated change keeps the serial.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
+
+use imbl::{OrdMap, ordmap::DiffItem};
+
+use super::{serving, site::Site};
+use crate::{
+    model::{DeploymentId, Millis, NodeId},
+    state::{Instance, NodeRole, State},
+};
+
+/// A DNS server of the zone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct NameServer {
+    pub id: NodeId,
+    /// `None` when it listens on all addresses and so says none.
+    pub address: Option<IpAddr>,
+}
+
+/// What answers are made from.
+#[derive(Debug, Clone, PartialEq)]
+pub struct View {
+    /// Applied index of the State it was made from.
+    pub index: u64,
+    /// Index at which its content last changed.
+    pub serial: u64,
+    /// The zone's labels, lower case, leftmost first; `None` before there is a cluster.
+    pub(super) zone: Option<Vec<String>>,
+    pub(super) servers: Vec<NameServer>,
+    pub(super) environments: BTreeMap<String, BTreeMap<String, Arc<Site>>>,
+}
+
+impl View {
+    /// The view of a node that knows nothing yet.
+    pub(super) fn empty() -> Self {
+        Self { index: 0, serial: 0, zone: None, servers: Vec::new(), environments: BTreeMap::new() }
+    }
+
+    pub(super) fn site(&self, environment: &str, service: &str) -> Option<&Arc<Site>> {
+        self.environments.get(environment)?.get(service)
+    }
+
+    pub(super) fn sites(&self) -> impl Iterator<Item = &Arc<Site>> {
+        self.environments.values().flat_map(BTreeMap::values)
+    }
+}
+
+/// Makes each view from the one before.
+#[derive(Debug)]
+pub(super) struct Builder {
+    state: Arc<State>,
+    view: Arc<View>,
+    /// Cluster time at which a lost worker's instances leave, though no row changes.
+    due: Option<Millis>,
+}
+
+impl Builder {
+    pub(super) fn new() -> Self {
+        Self { state: Arc::default(), view: Arc::new(View::empty()), due: None }
+    }
+
+    /// The view of a State. An older State than the last one is answered with the last view: a view never goes back, but for
+    /// another incarnation.
+    pub(super) fn next(&mut self, state: &Arc<State>) -> Arc<View> {
+        let (old, new) = (&self.state, state);
+        if (new.incarnation, new.applied.index) < (old.incarnation, old.applied.index) {
+            return Arc::clone(&self.view);
+        }
+        let dirty = if self.rebuild_all(new) {
+            Some(new.deployments.keys().chain(old.deployments.keys()).cloned().collect())
+        } else {
+            changed(old, new)
+        };
+        let mut view = View { index: new.applied.index, ..(*self.view).clone() };
+        if let Some(dirty) = dirty {
+            frame(new, &mut view);
+            sites(new, &dirty, &mut view);
+            self.due = serving::next_change(new);
+        }
+        view.serial = self.view.serial;
+        let same = View { index: self.view.index, ..view.clone() } == *self.view;
+        if !same {
+            view.serial = new.applied.index;
+        }
+        self.state = Arc::clone(new);
+        self.view = Arc::new(view);
+        Arc::clone(&self.view)
+    }
+
+    fn rebuild_all(&self, new: &State) -> bool {
+        let old = &self.state;
+        let presence = || {
+            old.workers.diff(&new.workers).any(|d| match d {
+                DiffItem::Add(..) | DiffItem::Remove(..) => true,
+                DiffItem::Update { old: (_, a), new: (_, b) } => (a.presence, a.lost_at) != (b.presence, b.lost_at),
+            })
+        };
+        old.incarnation != new.incarnation
+            || old.cluster != new.cluster
+            || self.due.is_some_and(|due| new.now >= due)
+            || presence()
+    }
+}
+
+/// Deployments with a changed row; `None`: nothing that DNS reads changed.
+fn changed(old: &State, new: &State) -> Option<BTreeSet<DeploymentId>> {
+    let mut dirty = BTreeSet::new();
+    touched(&old.deployments, &new.deployments, |id, _| dirty.insert(id.clone()));
+    touched(&old.instances, &new.instances, |_, i| dirty.insert(i.deployment.clone()));
+    touched(&old.rollouts, &new.rollouts, |_, r| dirty.insert(r.deployment.clone()));
+    touched(&old.specs, &new.specs, |(id, _), _| dirty.insert(id.clone()));
+    let frame = !old.nodes.ptr_eq(&new.nodes) || !old.environments.ptr_eq(&new.environments);
+    (frame || !dirty.is_empty()).then_some(dirty)
+}
+
+fn touched<K, V>(old: &OrdMap<K, V>, new: &OrdMap<K, V>, mut with: impl FnMut(&K, &V) -> bool)
+where
+    K: Ord + Clone,
+    V: Clone + PartialEq,
+{
+    for item in old.diff(new) {
+        match item {
+            DiffItem::Add(k, v) | DiffItem::Remove(k, v) | DiffItem::Update { new: (k, v), .. } => with(k, v),
+        };
+    }
+}
+
+/// Everything but the sites: zone, servers, environments.
+fn frame(state: &State, view: &mut View) {
+    view.zone = state.cluster.as_ref().map(|c| c.zone.split('.').map(str::to_ascii_lowercase).collect());
+    let serving = state.nodes.values().filter(|n| match n.role {
+        NodeRole::Learner | NodeRole::Voter => true,
+        NodeRole::Joining | NodeRole::Leaving | NodeRole::Removed => false,
+    });
+    let address = |text: &str| text.parse::<SocketAddr>().ok().map(|a| a.ip()).filter(|ip| !ip.is_unspecified());
+    view.servers = serving.map(|n| NameServer { id: n.id, address: address(&n.dns_addr) }).collect();
+    view.environments
+        .retain(|name, sites| !sites.is_empty() || state.environments.values().any(|e| e.name.as_str() == name));
+    for name in state.environments.keys() {
+        view.environments.entry(name.as_str().to_string()).or_default();
+    }
+}
+
+fn sites(state: &State, dirty: &BTreeSet<DeploymentId>, view: &mut View) {
+    let mut rows: BTreeMap<&DeploymentId, Vec<&Instance>> = BTreeMap::new();
+    if !dirty.is_empty() {
+        for i in state.instances.values().filter(|i| dirty.contains(&i.deployment)) {
+            rows.entry(&i.deployment).or_default().push(i);
+        }
+    }
+    for id in dirty {
+        let (environment, service) = (id.environment.as_str(), id.service.as_str());
+        let before = view.site(environment, service).cloned();
+        match state.deployments.get(id) {
+            Some(row) => {
+                let mine = rows.get(id).map_or(&[][..], Vec::as_slice);
+                let site = Site::build(state, row, mine, before.as_deref());
+                // An equal site keeps its place in memory, so that comparing views stays cheap.
+                let site = before.filter(|b| **b == site).unwrap_or_else(|| Arc::new(site));
+                view.environments.entry(environment.into()).or_default().insert(service.into(), site);
+            }
+            None => {
+                if let Some(sites) = view.environments.get_mut(environment) {
+                    sites.remove(service);
+                }
+            }
+        }
+    }
+}
