@@ -1,1 +1,198 @@
-//! Finds a node and retries.
+//! Finds a node that answers, sends it a call, goes on at the next one, and watches events across nodes.
+//!
+//! Invariants: a change carries one request id and one `not_after` for all its tries, so it takes effect once however often it is
+//! sent; only failures that say "not here, not now" are tried again, a refusal never is. Cluster time is learned from replies.
+//! Not here: what a person types or sees (`cli`), and the agents' own session (`agent`).
+
+mod calls;
+mod error;
+mod nodes;
+mod push;
+#[cfg(test)]
+mod tests;
+mod watch;
+
+pub use error::ClientError;
+pub use watch::{Seen, Watch};
+
+use std::{
+    future::Future,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use error::Failure;
+use nodes::Nodes;
+use tonic::{Response, Status, transport::Channel};
+
+use crate::{clock::Clock, wire::v1};
+
+/// How long a change may take effect after it was sent, in cluster time.
+const NOT_AFTER: u64 = 60_000;
+/// Waits between two rounds over all nodes: the first, and the longest.
+const BACK_OFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_millis(500));
+
+/// Limits of a client.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// For one call with all its tries.
+    pub deadline: Duration,
+    /// For one try at one node.
+    pub attempt: Duration,
+    /// How long to go on when every node refuses the connection.
+    pub refused: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            deadline: Duration::from_secs(10),
+            attempt: Duration::from_secs(3),
+            refused: Duration::from_millis(1500),
+        }
+    }
+}
+
+/// A client of one cluster. Cloning shares connections and what was learned.
+#[derive(Debug, Clone)]
+pub struct Client {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    nodes: Nodes,
+    limits: Limits,
+    clock: Clock,
+    /// Cluster time of the newest reply, and this process's time then; 0: none yet.
+    cluster_ms: AtomicU64,
+    heard_ms: AtomicU64,
+}
+
+impl Client {
+    /// A client over these client addresses (`host:port`); nothing is connected yet.
+    pub fn new(addresses: &[String], limits: Limits, clock: Clock) -> Result<Self, ClientError> {
+        Ok(Self {
+            inner: Arc::new(Inner {
+                nodes: Nodes::new(addresses)?,
+                limits,
+                clock,
+                cluster_ms: AtomicU64::new(0),
+                heard_ms: AtomicU64::new(0),
+            }),
+        })
+    }
+
+    /// The clock this client measures with.
+    pub fn clock(&self) -> &Clock {
+        &self.inner.clock
+    }
+
+    /// Address of the node that is asked first, with its name once known.
+    pub fn node(&self) -> String {
+        self.inner.nodes.label(self.inner.nodes.current())
+    }
+
+    /// Tries `send` at one node after the other until one answers, it is refused, or the deadline passes.
+    async fn call<T, F, Fut>(&self, send: F) -> Result<T, ClientError>
+    where
+        F: Fn(Channel) -> Fut,
+        Fut: Future<Output = Result<Response<T>, Status>>,
+    {
+        self.call_within(self.inner.limits, send).await.map(|(_, reply)| reply)
+    }
+
+    /// The same with other limits; says which node answered.
+    async fn call_within<T, F, Fut>(&self, limits: Limits, send: F) -> Result<(usize, T), ClientError>
+    where
+        F: Fn(Channel) -> Fut,
+        Fut: Future<Output = Result<Response<T>, Status>>,
+    {
+        let nodes = &self.inner.nodes;
+        let started = self.inner.clock.mono();
+        let elapsed = || Duration::from_millis(self.inner.clock.mono().since(started));
+        let mut wait = BACK_OFF.0;
+        loop {
+            let mut failures = Vec::new();
+            for _ in 0..nodes.len() {
+                let at = nodes.current();
+                let left = limits.attempt.min(limits.deadline.saturating_sub(elapsed()).max(BACK_OFF.0));
+                let failure = match tokio::time::timeout(left, send(nodes.channel(at))).await {
+                    Ok(Ok(reply)) => return Ok((at, reply.into_inner())),
+                    Ok(Err(status)) => error::judge(status)?,
+                    Err(_) => Failure::Silent,
+                };
+                tracing::debug!(node = nodes.address(at), ?failure, "trying the next node");
+                failures.push((nodes.address(at), failure));
+                nodes.leave(at);
+                if elapsed() >= limits.deadline {
+                    return Err(error::give_up(failures, limits.deadline));
+                }
+            }
+            let all_refused = failures.iter().all(|(_, f)| matches!(f, Failure::Connect(_)));
+            if elapsed() + wait >= limits.deadline || (all_refused && elapsed() >= limits.refused) {
+                return Err(error::give_up(failures, limits.deadline));
+            }
+            // Full jitter keeps clients that lost the same node apart.
+            let jitter = rand::random::<u32>() % 50;
+            tokio::time::sleep(wait * (75 + jitter) / 100).await;
+            wait = (wait * 2).min(BACK_OFF.1);
+        }
+    }
+
+    /// One call to the first node named, and to no other: for what is about that node itself. Only a refused connection is tried
+    /// again (the node may be starting).
+    async fn call_this_node<T, F, Fut>(&self, limit: Duration, send: F) -> Result<T, ClientError>
+    where
+        F: Fn(Channel) -> Fut,
+        Fut: Future<Output = Result<Response<T>, Status>>,
+    {
+        let started = self.inner.clock.mono();
+        loop {
+            let failure = match tokio::time::timeout(limit, send(self.inner.nodes.channel(0))).await {
+                Ok(Ok(reply)) => return Ok(reply.into_inner()),
+                Ok(Err(status)) => error::judge(status)?,
+                Err(_) => Failure::Silent,
+            };
+            let waited = Duration::from_millis(self.inner.clock.mono().since(started));
+            if !matches!(failure, Failure::Connect(_)) || waited >= self.inner.limits.refused {
+                return Err(error::give_up(vec![(self.inner.nodes.address(0), failure)], limit));
+            }
+            tokio::time::sleep(BACK_OFF.0).await;
+        }
+    }
+
+    /// Takes cluster time from a reply.
+    fn learn(&self, now_ms: u64) {
+        if now_ms > 0 {
+            let before = self.inner.cluster_ms.fetch_max(now_ms, Ordering::SeqCst);
+            if now_ms > before {
+                self.inner.heard_ms.store(self.inner.clock.mono().0, Ordering::SeqCst);
+            }
+        }
+    }
+
+    /// Cluster time now, as far as this client can tell; `None` before the first reply that told it.
+    pub fn cluster_now(&self) -> Option<u64> {
+        let known = self.inner.cluster_ms.load(Ordering::SeqCst);
+        let since = self.inner.clock.mono().0.saturating_sub(self.inner.heard_ms.load(Ordering::SeqCst));
+        (known > 0).then(|| known + since)
+    }
+
+    /// A new request id with its limit. Asks a node for the cluster's time first when it is not known.
+    async fn new_request(&self) -> Result<v1::RequestMeta, ClientError> {
+        let now = match self.cluster_now() {
+            Some(now) => now,
+            None => {
+                self.status().await?;
+                self.cluster_now().unwrap_or_default()
+            }
+        };
+        let request_id = format!("{:032x}", rand::random::<u128>());
+        // Zero lets the node choose: a node without a cluster has no time to tell.
+        Ok(v1::RequestMeta { request_id, not_after_ms: if now == 0 { 0 } else { now + NOT_AFTER } })
+    }
+}

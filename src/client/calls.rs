@@ -1,0 +1,183 @@
+//! The unary calls, one method each: reads are repeated freely, changes under one request id, lists to their last page.
+
+use std::time::Duration;
+
+use super::{Client, ClientError};
+use crate::wire::v1::{
+    self, catalog_client::CatalogClient, cluster_client::ClusterClient, rollouts_client::RolloutsClient,
+    traffic_client::TrafficClient, workers_client::WorkersClient,
+};
+
+/// Joining waits for the log to be copied.
+const JOIN_LIMIT: Duration = Duration::from_secs(120);
+/// Most pages of one list.
+const MAX_PAGES: usize = 200;
+
+macro_rules! reads {
+    ($($(#[$doc:meta])* $method:ident = $service:ident::$rpc:ident($request:ident) -> $reply:ident;)*) => {
+        impl Client {
+            $($(#[$doc])*
+            pub async fn $method(&self, request: v1::$request) -> Result<v1::$reply, ClientError> {
+                self.call(|channel| {
+                    let request = request.clone();
+                    async move { $service::new(channel).$rpc(request).await }
+                })
+                .await
+            })*
+        }
+    };
+}
+
+macro_rules! changes {
+    ($($(#[$doc:meta])* $method:ident = $service:ident::$rpc:ident($request:ident) -> $reply:ident;)*) => {
+        impl Client {
+            $($(#[$doc])*
+            pub async fn $method(&self, mut request: v1::$request) -> Result<v1::$reply, ClientError> {
+                if request.request.is_none() {
+                    request.request = Some(self.new_request().await?);
+                }
+                let reply = self.call(|channel| {
+                    let request = request.clone();
+                    async move { $service::new(channel).$rpc(request).await }
+                })
+                .await?;
+                self.learn(reply.receipt.map_or(0, |r| r.now_ms));
+                Ok(reply)
+            })*
+        }
+    };
+}
+
+macro_rules! lists {
+    ($($(#[$doc:meta])* $method:ident = $service:ident::$rpc:ident($request:ident) -> $reply:ident;)*) => {
+        impl Client {
+            $($(#[$doc])*
+            pub async fn $method(&self, mut request: v1::$request) -> Result<v1::$reply, ClientError> {
+                let mut all = v1::$reply::default();
+                for _ in 0..MAX_PAGES {
+                    let page: v1::$reply = self.call(|channel| {
+                        let request = request.clone();
+                        async move { $service::new(channel).$rpc(request).await }
+                    })
+                    .await?;
+                    all.items.extend(page.items);
+                    all.page = page.page;
+                    let info = all.page.clone().unwrap_or_default();
+                    self.learn(info.now_ms);
+                    if info.next.is_empty() {
+                        break;
+                    }
+                    let limit = request.page.as_ref().map_or(0, |p| p.limit);
+                    request.page = Some(v1::Page { limit, after: info.next });
+                }
+                Ok(all)
+            })*
+        }
+    };
+}
+
+reads! {
+    /// What a rollout would do.
+    plan_rollout = RolloutsClient::plan(StartRequest) -> PlanReply;
+    /// One rollout.
+    rollout = RolloutsClient::get(GetRolloutRequest) -> Rollout;
+    /// Why a deployment is not moving.
+    explain = RolloutsClient::explain(ExplainRequest) -> ExplainReply;
+    /// A deployment's spec, defaults filled in.
+    spec = CatalogClient::get_spec(GetSpecRequest) -> GetSpecReply;
+    /// Who gets which version, and where to ask DNS.
+    route = TrafficClient::get_route(GetRouteRequest) -> GetRouteReply;
+}
+
+changes! {
+    /// Creates or changes a deployment's spec.
+    apply = CatalogClient::apply(ApplyRequest) -> ApplyReply;
+    /// Registers a release whose package was pushed.
+    register_release = CatalogClient::register_release(RegisterReleaseRequest) -> RegisterReleaseReply;
+    /// Starts a rollout.
+    start_rollout = RolloutsClient::start(StartRequest) -> StartReply;
+    /// Pauses a rollout.
+    pause = RolloutsClient::pause(VerbRequest) -> VerbReply;
+    /// Resumes a paused rollout.
+    resume = RolloutsClient::resume(VerbRequest) -> VerbReply;
+    /// Puts traffic on stable and stops.
+    abort = RolloutsClient::abort(VerbRequest) -> VerbReply;
+    /// Ends the present step, or skips to the end.
+    promote = RolloutsClient::promote(PromoteRequest) -> VerbReply;
+    /// Unwinds a live rollout, or returns from the last completed one.
+    rollback = RolloutsClient::rollback(VerbRequest) -> VerbReply;
+}
+
+lists! {
+    /// Environments.
+    environments = CatalogClient::list_environments(ListRequest) -> ListEnvironmentsReply;
+    /// Services.
+    services = CatalogClient::list_services(ListRequest) -> ListServicesReply;
+    /// Releases.
+    releases = CatalogClient::list_releases(ListRequest) -> ListReleasesReply;
+    /// Deployments.
+    deployments = CatalogClient::list_deployments(ListRequest) -> ListDeploymentsReply;
+    /// Workers.
+    workers = CatalogClient::list_workers(ListRequest) -> ListWorkersReply;
+    /// Instances.
+    instances = CatalogClient::list_instances(ListRequest) -> ListInstancesReply;
+    /// Rollouts of a deployment, newest first.
+    history = RolloutsClient::history(HistoryRequest) -> HistoryReply;
+}
+
+impl Client {
+    /// What the answering node knows of the cluster. Its members become nodes to go on at.
+    pub async fn status(&self) -> Result<v1::StatusReply, ClientError> {
+        let reply: v1::StatusReply = self
+            .call(|channel| async move { ClusterClient::new(channel).status(v1::StatusRequest {}).await })
+            .await?;
+        self.inner.nodes.learn(&reply.nodes);
+        self.learn(reply.now_ms);
+        Ok(reply)
+    }
+
+    /// Makes a new cluster of the first node named.
+    pub async fn init(&self, request: v1::InitRequest) -> Result<v1::InitReply, ClientError> {
+        self.call_this_node(JOIN_LIMIT, |channel| {
+            let request = request.clone();
+            async move { ClusterClient::new(channel).init(request).await }
+        })
+        .await
+    }
+
+    /// Makes the first node named join the cluster of `request.seed`.
+    pub async fn join(&self, request: v1::JoinRequest) -> Result<v1::JoinReply, ClientError> {
+        self.call_this_node(JOIN_LIMIT, |channel| {
+            let request = request.clone();
+            async move { ClusterClient::new(channel).join(request).await }
+        })
+        .await
+    }
+
+    /// Hands leadership on. Harmless to repeat: the target is the same, and any voter will do for 0.
+    pub async fn transfer_leader(
+        &self,
+        request: v1::TransferLeaderRequest,
+    ) -> Result<v1::TransferLeaderReply, ClientError> {
+        self.call(|channel| async move { ClusterClient::new(channel).transfer_leader(request).await }).await
+    }
+
+    /// Lines of instances' logs, as they come. Not resumed: a new call begins at the last lines again.
+    pub async fn logs(&self, request: v1::LogsRequest) -> Result<tonic::Streaming<v1::LogChunk>, ClientError> {
+        self.call(|channel| {
+            let request = request.clone();
+            async move { WorkersClient::new(channel).logs(request).await }
+        })
+        .await
+    }
+
+    /// The next line of a log stream; `None` at its end.
+    pub async fn next_line(
+        stream: &mut tonic::Streaming<v1::LogChunk>,
+    ) -> Result<Option<v1::LogChunk>, ClientError> {
+        stream.message().await.or_else(|status| {
+            let failure = super::error::judge(status)?;
+            Err(super::error::give_up(vec![("the node".into(), failure)], Duration::ZERO))
+        })
+    }
+}

@@ -1,0 +1,159 @@
+//! What can go wrong between this process and a cluster, and which failures another node may not have.
+
+use std::{error::Error as _, time::Duration};
+
+use thiserror::Error;
+use tonic::{Code, Status};
+
+/// Metadata key under which a node puts the machine-readable reason of a refusal.
+pub const REASON: &str = "slipway-reason";
+
+/// Why a call did not succeed.
+#[derive(Debug, Error)]
+pub enum ClientError {
+    /// An address that is none.
+    #[error("{0:?} is not a node's address: write HOST:PORT, such as 127.0.0.1:7652")]
+    Address(String),
+    /// Nothing listens there.
+    #[error("no node answers at {nodes} ({why}): start one with slipwayd dev, or name one with --node")]
+    Unreachable {
+        /// The addresses that were tried.
+        nodes: String,
+        /// The last one's failure.
+        why: String,
+    },
+    /// Nodes answered, but none could take the call in time.
+    #[error("unavailable for {tried:?}: {message}; see `slipway cluster status`, and run the same command again")]
+    Unavailable {
+        /// What the last node said.
+        message: String,
+        /// How long it was tried.
+        tried: Duration,
+    },
+    /// Nodes were reached and did not answer in time.
+    #[error("no answer from {nodes} within {limit:?}: try again, or allow more with --timeout")]
+    TimedOut {
+        /// The addresses that were tried.
+        nodes: String,
+        /// The limit.
+        limit: Duration,
+    },
+    /// The cluster said no.
+    #[error("{message}")]
+    Refused {
+        /// Status code.
+        code: Code,
+        /// The server's message: what was wrong, and what to do.
+        message: String,
+        /// Machine-readable reason, such as `not_found`; empty when the node gave none.
+        reason: String,
+    },
+    /// The position asked for is older than what is kept.
+    #[error("{message}")]
+    OutOfRange {
+        /// The server's message.
+        message: String,
+    },
+    /// The package could not be read.
+    #[error("cannot read {path}: {source}")]
+    Package {
+        /// Which file.
+        path: String,
+        /// Why.
+        source: std::io::Error,
+    },
+}
+
+impl ClientError {
+    /// The machine-readable reason of a refusal, if the node gave one.
+    pub fn reason(&self) -> &str {
+        match self {
+            Self::Refused { reason, .. } => reason,
+            Self::Address(_)
+            | Self::Unreachable { .. }
+            | Self::Unavailable { .. }
+            | Self::TimedOut { .. }
+            | Self::OutOfRange { .. }
+            | Self::Package { .. } => "",
+        }
+    }
+}
+
+/// A failure that the next try, or the next node, may not have.
+#[derive(Debug, Clone)]
+pub enum Failure {
+    /// No connection.
+    Connect(String),
+    /// The connection broke while the call was under way.
+    Broken(String),
+    /// The node said "not now".
+    NotNow(String),
+    /// It said nothing in time.
+    Silent,
+}
+
+/// Tells what is worth another try from what is final.
+pub fn judge(status: Status) -> Result<Failure, ClientError> {
+    // Only failures of the transport carry a source: what a server says comes as plain trailers.
+    if let Some(innermost) = innermost(&status) {
+        let refused = innermost.contains("refused") || status.message().contains("connect");
+        return Ok(if refused { Failure::Connect(innermost) } else { Failure::Broken(innermost) });
+    }
+    let message = status.message().to_string();
+    let reason = status.metadata().get(REASON).and_then(|v| v.to_str().ok()).unwrap_or_default().to_string();
+    match status.code() {
+        Code::Unavailable => Ok(Failure::NotNow(message)),
+        Code::DeadlineExceeded | Code::Cancelled => Ok(Failure::Broken(message)),
+        Code::OutOfRange => Err(ClientError::OutOfRange { message }),
+        code @ (Code::Ok
+        | Code::Unknown
+        | Code::InvalidArgument
+        | Code::NotFound
+        | Code::AlreadyExists
+        | Code::PermissionDenied
+        | Code::ResourceExhausted
+        | Code::FailedPrecondition
+        | Code::Aborted
+        | Code::Unimplemented
+        | Code::Internal
+        | Code::DataLoss
+        | Code::Unauthenticated) => {
+            let message = if message.is_empty() { format!("the node answered {code:?}") } else { message };
+            Err(ClientError::Refused { code, message, reason })
+        }
+    }
+}
+
+/// The text of the first cause, without the operating system's number.
+fn innermost(status: &Status) -> Option<String> {
+    let mut cause = status.source()?;
+    while let Some(next) = cause.source() {
+        cause = next;
+    }
+    let text = cause.to_string().to_lowercase();
+    Some(text.split(" (os error").next().unwrap_or(&text).to_string())
+}
+
+/// The error for a call that no node took.
+pub fn give_up(failures: Vec<(String, Failure)>, tried: Duration) -> ClientError {
+    let mut nodes: Vec<&str> = failures.iter().map(|(n, _)| n.as_str()).collect();
+    nodes.sort_unstable();
+    nodes.dedup();
+    let nodes = nodes.join(", ");
+    // What a node said tells more than that another one is gone.
+    for (_, failure) in failures.iter().rev() {
+        if let Failure::NotNow(message) = failure {
+            return ClientError::Unavailable { message: message.clone(), tried };
+        }
+    }
+    for (_, failure) in failures.iter().rev() {
+        if let Failure::Silent = failure {
+            return ClientError::TimedOut { nodes, limit: tried };
+        }
+    }
+    let why = match failures.last() {
+        Some((_, Failure::Connect(why) | Failure::Broken(why) | Failure::NotNow(why))) => why.clone(),
+        Some((_, Failure::Silent)) | None => "no answer".into(),
+    };
+    ClientError::Unreachable { nodes, why }
+}

@@ -1,0 +1,269 @@
+//! The client against real gRPC servers that fail in the ways nodes fail.
+
+use std::sync::{
+    Arc, Mutex,
+    atomic::{AtomicU32, Ordering},
+};
+
+use tokio::net::TcpListener;
+use tokio_stream::wrappers::TcpListenerStream;
+use tonic::{Request, Response, Status, transport::Server};
+
+use super::*;
+use crate::wire::v1::{
+    cluster_server::{Cluster, ClusterServer},
+    events_server::{Events, EventsServer},
+    rollouts_server::{Rollouts, RolloutsServer},
+};
+
+/// What both test nodes record, and how they behave.
+#[derive(Default)]
+struct Record {
+    pauses: Mutex<Vec<(u32, v1::RequestMeta)>>,
+    watches: Mutex<Vec<(u32, u64, u32)>>,
+    members: Mutex<Vec<v1::Node>>,
+}
+
+#[derive(Clone)]
+struct TestNode {
+    id: u32,
+    /// Calls to `pause` answered with "no leader" before one succeeds.
+    not_now: Arc<AtomicU32>,
+    seen: Arc<Record>,
+}
+
+#[tonic::async_trait]
+impl Cluster for TestNode {
+    async fn init(&self, _: Request<v1::InitRequest>) -> Result<Response<v1::InitReply>, Status> {
+        Err(Status::already_exists("this is already a cluster"))
+    }
+    async fn join(&self, _: Request<v1::JoinRequest>) -> Result<Response<v1::JoinReply>, Status> {
+        Err(Status::failed_precondition("no"))
+    }
+    async fn status(&self, _: Request<v1::StatusRequest>) -> Result<Response<v1::StatusReply>, Status> {
+        let nodes = self.seen.members.lock().unwrap().clone();
+        Ok(Response::new(v1::StatusReply { now_ms: 5_000, applied: 7, nodes, ..Default::default() }))
+    }
+    async fn transfer_leader(
+        &self,
+        _: Request<v1::TransferLeaderRequest>,
+    ) -> Result<Response<v1::TransferLeaderReply>, Status> {
+        Err(Status::failed_precondition("no"))
+    }
+}
+
+type Boxed = std::pin::Pin<Box<dyn futures_util::Stream<Item = Result<v1::Event, Status>> + Send>>;
+
+#[tonic::async_trait]
+impl Events for TestNode {
+    type WatchStream = Boxed;
+    async fn watch(&self, r: Request<v1::WatchRequest>) -> Result<Response<Boxed>, Status> {
+        let r = r.into_inner();
+        self.seen.watches.lock().unwrap().push((self.id, r.after_index, r.after_ordinal));
+        let first = r.after_index + 1;
+        // Node 1 breaks off after two events; node 2 repeats the last one it is told about, then goes on.
+        let indexes: Vec<u64> = if self.id == 1 { vec![first, first + 1] } else { vec![r.after_index, first, first + 1] };
+        let mut items: Vec<_> =
+            indexes.into_iter().map(|index| Ok(v1::Event { index, ..Default::default() })).collect();
+        if self.id == 1 {
+            items.push(Err(Status::unavailable("going down")));
+        }
+        Ok(Response::new(Box::pin(tokio_stream::iter(items))))
+    }
+}
+
+fn no<T>() -> Result<Response<T>, Status> {
+    Err(Status::unimplemented("not in this test"))
+}
+
+#[tonic::async_trait]
+impl Rollouts for TestNode {
+    async fn start(&self, _: Request<v1::StartRequest>) -> Result<Response<v1::StartReply>, Status> {
+        let mut status = Status::not_found("release shop 9.9.9 does not exist: `slipway release push` it first");
+        status.metadata_mut().insert(error::REASON, "not_found".parse().unwrap());
+        Err(status)
+    }
+    async fn pause(&self, r: Request<v1::VerbRequest>) -> Result<Response<v1::VerbReply>, Status> {
+        let meta = r.into_inner().request.unwrap();
+        self.seen.pauses.lock().unwrap().push((self.id, meta));
+        if self.not_now.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1)).is_ok() {
+            return Err(Status::unavailable("no leader"));
+        }
+        Ok(Response::new(v1::VerbReply { rollout: "r-1".into(), ..Default::default() }))
+    }
+    async fn plan(&self, _: Request<v1::StartRequest>) -> Result<Response<v1::PlanReply>, Status> {
+        no()
+    }
+    async fn get(&self, _: Request<v1::GetRolloutRequest>) -> Result<Response<v1::Rollout>, Status> {
+        no()
+    }
+    async fn history(&self, r: Request<v1::HistoryRequest>) -> Result<Response<v1::HistoryReply>, Status> {
+        let after = r.into_inner().page.unwrap_or_default().after;
+        let next = if after.is_empty() { "r-2".to_string() } else { String::new() };
+        let item = v1::Rollout { id: if after.is_empty() { "r-2" } else { "r-1" }.into(), ..Default::default() };
+        Ok(Response::new(v1::HistoryReply {
+            page: Some(v1::PageInfo { next, now_ms: 9_000, index: 1 }),
+            items: vec![item],
+        }))
+    }
+    async fn resume(&self, _: Request<v1::VerbRequest>) -> Result<Response<v1::VerbReply>, Status> {
+        no()
+    }
+    async fn abort(&self, _: Request<v1::VerbRequest>) -> Result<Response<v1::VerbReply>, Status> {
+        no()
+    }
+    async fn promote(&self, _: Request<v1::PromoteRequest>) -> Result<Response<v1::VerbReply>, Status> {
+        no()
+    }
+    async fn rollback(&self, _: Request<v1::VerbRequest>) -> Result<Response<v1::VerbReply>, Status> {
+        no()
+    }
+    async fn explain(&self, _: Request<v1::ExplainRequest>) -> Result<Response<v1::ExplainReply>, Status> {
+        no()
+    }
+}
+
+/// A node in a runtime of its own, so that it can die with its connections.
+async fn serve(id: u32, not_now: u32, seen: &Arc<Record>) -> (String, Dies) {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let node = TestNode { id, not_now: Arc::new(AtomicU32::new(not_now)), seen: seen.clone() };
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    runtime.spawn(async move {
+        let listener = TcpListener::from_std(listener).unwrap();
+        Server::builder()
+            .add_service(ClusterServer::new(node.clone()))
+            .add_service(EventsServer::new(node.clone()))
+            .add_service(RolloutsServer::new(node))
+            .serve_with_incoming(TcpListenerStream::new(listener))
+            .await
+            .unwrap();
+    });
+    (address, Dies(Some(runtime)))
+}
+
+struct Dies(Option<tokio::runtime::Runtime>);
+
+impl Drop for Dies {
+    fn drop(&mut self) {
+        self.0.take().unwrap().shutdown_background();
+    }
+}
+
+/// An address where nothing listens.
+async fn dead() -> String {
+    TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().to_string()
+}
+
+fn client(addresses: &[String]) -> Client {
+    Client::new(addresses, Limits::default(), Clock::real()).unwrap()
+}
+
+#[tokio::test]
+async fn a_change_goes_on_at_the_next_node_under_the_same_request() {
+    let seen = Arc::new(Record::default());
+    let (a, _task_a) = serve(1, 1, &seen).await;
+    let (b, _task_b) = serve(2, 0, &seen).await;
+    let client = client(&[dead().await, a, b]);
+    let reply = client.pause(v1::VerbRequest { rollout: "r-1".into(), ..Default::default() }).await.unwrap();
+    assert_eq!(reply.rollout, "r-1");
+    let pauses = seen.pauses.lock().unwrap().clone();
+    assert_eq!(pauses.iter().map(|(node, _)| *node).collect::<Vec<_>>(), [1, 2], "refused there, taken here");
+    assert_eq!(pauses[0].1, pauses[1].1, "one request id and one limit for all tries");
+    assert_eq!(pauses[0].1.request_id.len(), 32);
+    let ahead = pauses[0].1.not_after_ms - 5_000;
+    assert!((60_000..70_000).contains(&ahead), "60 s ahead of the cluster's time, not {ahead} ms");
+}
+
+#[tokio::test]
+async fn a_refusal_is_final_and_keeps_message_and_reason() {
+    let seen = Arc::new(Record::default());
+    let (a, _task) = serve(1, 0, &seen).await;
+    let error = client(&[a]).start_rollout(v1::StartRequest::default()).await.unwrap_err();
+    assert_eq!(error.reason(), "not_found");
+    assert!(error.to_string().contains("slipway release push"), "{error}");
+}
+
+#[tokio::test]
+async fn nobody_there_is_said_at_once_with_what_to_do() {
+    let address = dead().await;
+    let limits = Limits { refused: Duration::ZERO, ..Limits::default() };
+    let client = Client::new(std::slice::from_ref(&address), limits, Clock::real()).unwrap();
+    let text = client.status().await.unwrap_err().to_string();
+    assert_eq!(
+        text,
+        format!(
+            "no node answers at {address} (connection refused): start one with slipwayd dev, or name one with --node"
+        )
+    );
+    for bad in ["", "here", "host:", ":1", "host:port", "host:99999"] {
+        assert!(matches!(
+            Client::new(&[bad.to_string()], limits, Clock::real()),
+            Err(ClientError::Address(_))
+        ), "{bad}");
+    }
+}
+
+#[tokio::test]
+async fn without_a_leader_it_ends_at_the_deadline_with_the_nodes_words() {
+    let seen = Arc::new(Record::default());
+    let (a, _task) = serve(1, u32::MAX, &seen).await;
+    let limits = Limits { deadline: Duration::from_millis(300), ..Limits::default() };
+    let client = Client::new(&[a], limits, Clock::real()).unwrap();
+    let error = client.pause(v1::VerbRequest::default()).await.unwrap_err();
+    assert!(matches!(&error, ClientError::Unavailable { message, .. } if message == "no leader"), "{error:?}");
+    assert!(seen.pauses.lock().unwrap().len() > 1, "it tried more than once");
+}
+
+#[tokio::test]
+async fn one_address_is_enough_once_the_cluster_named_its_members() {
+    let seen = Arc::new(Record::default());
+    let (a, task_a) = serve(1, 0, &seen).await;
+    let (b, _task_b) = serve(2, 0, &seen).await;
+    let member = |id: u64, addr: &str| v1::Node {
+        id,
+        name: format!("n{id}"),
+        client_addr: addr.into(),
+        role: "voter".into(),
+        ..Default::default()
+    };
+    *seen.members.lock().unwrap() = vec![member(1, &a), member(2, &b)];
+    let client = client(&[a]);
+    client.status().await.unwrap();
+    assert_eq!(client.node(), "n1");
+    drop(task_a);
+    client.pause(v1::VerbRequest::default()).await.unwrap();
+    assert_eq!(client.node(), "n2");
+}
+
+#[tokio::test]
+async fn a_watch_goes_on_elsewhere_after_the_last_event_and_repeats_none() {
+    let seen = Arc::new(Record::default());
+    let (a, _task_a) = serve(1, 0, &seen).await;
+    let (b, _task_b) = serve(2, 0, &seen).await;
+    let client = client(&[a.clone(), b.clone()]);
+    let mut watch = client.watch("", (10, 0), true);
+    let mut got = Vec::new();
+    while got.len() < 5 {
+        match watch.next().await.unwrap().unwrap() {
+            Seen::Event(e) => got.push(e.index.to_string()),
+            Seen::Moved { from, to } => {
+                assert_eq!((from, to), (a.clone(), b.clone()));
+                got.push("moved".into());
+            }
+        }
+    }
+    assert_eq!(got, ["11", "12", "moved", "13", "14"]);
+    assert_eq!(*seen.watches.lock().unwrap(), [(1, 10, 0), (2, 12, 0)]);
+}
+
+#[tokio::test]
+async fn lists_are_read_to_their_last_page() {
+    let seen = Arc::new(Record::default());
+    let (a, _task) = serve(1, 0, &seen).await;
+    let client = client(&[a]);
+    let all = client.history(v1::HistoryRequest::default()).await.unwrap();
+    assert_eq!(all.items.iter().map(|r| r.id.as_str()).collect::<Vec<_>>(), ["r-2", "r-1"]);
+    assert!(client.cluster_now().unwrap() >= 9_000);
+}
