@@ -1,0 +1,53 @@
+//! Failing fast: what a candidate's own committed life and health say, without waiting for a deadline.
+//!
+//! An exit before the first pass, or `max_health_failures` failed checks in a row, is a failure at once. `failure_action: continue`
+//! counts such instances instead (`tolerated`).
+
+use crate::engine::view::{View, fell_over};
+use crate::model::{Health, Pair};
+use crate::state::{Instance, Reached, Reason, Rollout};
+
+/// Whether an instance counts as failed under the rollout's parameters.
+pub(in crate::engine) fn has_failed(r: &Rollout, i: &Instance) -> bool {
+    fell_over(i) || failing(r, i)
+}
+
+fn failing(r: &Rollout, i: &Instance) -> bool {
+    i.life.is_wanted() && i.health == Health::Failing && i.failures >= r.params.max_health_failures
+}
+
+/// The first failure among instances of `pair`, as far as it happened at or after entry `since`.
+pub(in crate::engine) fn failure(view: &View<'_>, r: &Rollout, pair: &Pair, since: u64) -> Option<Reason> {
+    let mine = view.instances.iter().filter(|i| &i.pair == pair);
+    let bad = mine.filter(|i| has_failed(r, i)).find(|i| {
+        // What ended in an earlier attempt was judged there; what still runs and fails is judged now.
+        i.life.is_wanted() || i.meta.updated_index >= since
+    })?;
+    Some(Reason::HealthCheck { instance: bad.id, detail: describe(bad) })
+}
+
+/// What an instance did, for people.
+pub(in crate::engine) fn describe(i: &Instance) -> String {
+    match (&i.exit, i.passed_once) {
+        (Some(exit), false) => format!("on {} ended before it first passed its checks: {exit}", i.worker),
+        (Some(exit), true) if !i.life.is_wanted() => format!("on {} ended: {exit}", i.worker),
+        (Some(_) | None, _) if i.health == Health::Failing => {
+            format!("on {} failed {} health checks in a row", i.worker, i.failures)
+        }
+        (Some(_) | None, true) => format!("on {} ended", i.worker),
+        (None, false) => format!("on {} never passed its checks", i.worker),
+    }
+}
+
+/// A worker that could not do the present generation, among those that `of` takes.
+pub(in crate::engine) fn refused(view: &View<'_>, of: impl Fn(&crate::model::WorkerName) -> bool) -> Option<Reason> {
+    view.state.assignments.iter().filter(|((w, d), _)| d == view.id() && of(w)).find_map(|((w, _), a)| {
+        match &a.reached {
+            Some((generation, Reached::Failed(detail))) if *generation == a.generation => {
+                Some(Reason::Worker { worker: w.clone(), detail: detail.clone() })
+            }
+            Some((_, Reached::Accepted | Reached::Staged | Reached::Active | Reached::Committed | Reached::Failed(_)))
+            | None => None,
+        }
+    })
+}

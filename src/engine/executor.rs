@@ -1,0 +1,196 @@
+//! The executor: given a rollout's row, the one command that comes next. It knows kinds of steps, never strategies.
+//!
+//! Invariants: no forward step starts unless the pair to return to is still staged and everyone has been heard of in this term; a
+//! failure follows the policy; an undo or a return that fails is held for an operator, it never turns around again.
+
+use super::strategy::{self, Subject};
+use super::view::{Notes, View, chosen};
+use super::{bake, evidence, hook, install, retire, route, stage};
+use crate::model::{FailureAction, StepKind, Wait, WorkerName};
+use crate::state::{
+    Command, Evidence, Reason, Rollout, RolloutKind, RolloutPhase, RolloutStatus, StepRow, StepStatus, Verdict,
+};
+
+/// A running step, as the files of each kind get it.
+pub(super) struct Turn<'a> {
+    pub view: &'a View<'a>,
+    pub r: &'a Rollout,
+    pub step: u32,
+    pub row: &'a StepRow,
+}
+
+/// The next command of a live rollout, if anything can be done now.
+pub(super) fn next(view: &View<'_>, r: &Rollout, notes: &mut Notes) -> Option<Command> {
+    match r.status {
+        RolloutStatus::Pending => compile(view, r, RolloutPhase::Forward, notes),
+        RolloutStatus::Paused => {
+            notes.wait(Wait::Operator);
+            None
+        }
+        RolloutStatus::Active | RolloutStatus::Promoting => run(view, r, notes),
+        RolloutStatus::RollingBack if r.undo_compiled => run(view, r, notes),
+        RolloutStatus::RollingBack => compile(view, r, RolloutPhase::Undo, notes),
+        RolloutStatus::Completed | RolloutStatus::RolledBack | RolloutStatus::Failed | RolloutStatus::Aborted => None,
+    }
+}
+
+fn compile(view: &View<'_>, r: &Rollout, phase: RolloutPhase, notes: &mut Notes) -> Option<Command> {
+    if phase == RolloutPhase::Forward {
+        let spec = view.spec(&r.to)?;
+        let workers: Vec<&WorkerName> = chosen(view.state, spec).map(|w| &w.name).collect();
+        if view.observing(workers.into_iter(), notes) {
+            return None;
+        }
+    }
+    Some(match strategy::compile(view.state, &Subject::of(r), phase) {
+        Ok(c) => Command::StepsCompiled {
+            rollout: r.id,
+            seen: r.meta.revision,
+            phase,
+            desired: c.desired,
+            order: c.order,
+            steps: c.steps,
+        },
+        Err(detail) => Command::RolloutFinished {
+            rollout: r.id,
+            seen: r.meta.revision,
+            status: RolloutStatus::Failed,
+            reason: Some(Reason::Compile { detail }),
+        },
+    })
+}
+
+fn run(view: &View<'_>, r: &Rollout, notes: &mut Notes) -> Option<Command> {
+    let Some(row) = r.steps.get(r.cursor as usize) else { return Some(finish(r)) };
+    let turn = Turn { view, r, step: r.cursor, row };
+    match row.status {
+        StepStatus::Waiting | StepStatus::Failed => turn.start(notes),
+        StepStatus::Running => turn.go_on(notes),
+        // The cursor never rests on a step that has ended.
+        StepStatus::Passed | StepStatus::Skipped | StepStatus::Cancelled | StepStatus::Undone => None,
+    }
+}
+
+fn finish(r: &Rollout) -> Command {
+    let (status, reason) = match (r.status, &r.from) {
+        (RolloutStatus::RollingBack, Some(_)) => (RolloutStatus::RolledBack, None),
+        (RolloutStatus::RollingBack, None) => (RolloutStatus::Failed, r.reason.clone()),
+        (_, Some(_) | None) => (RolloutStatus::Completed, None),
+    };
+    Command::RolloutFinished { rollout: r.id, seen: r.meta.revision, status, reason }
+}
+
+impl Turn<'_> {
+    fn start(&self, notes: &mut Notes) -> Option<Command> {
+        let r = self.r;
+        if r.status == RolloutStatus::Active && self.not_ready(notes) {
+            return None;
+        }
+        if self.row.step.kind == StepKind::Promote && r.status == RolloutStatus::Active {
+            return Some(Command::PromotionBegan { rollout: r.id, seen: r.meta.revision });
+        }
+        let attempt = self.row.attempt.saturating_add(1);
+        Some(Command::StepStarted { rollout: r.id, seen: r.meta.revision, step: self.step, attempt })
+    }
+
+    /// Whether the way back is not sure: someone not heard of in a new term, or the old pair not unpacked where it runs.
+    fn not_ready(&self, notes: &mut Notes) -> bool {
+        let (view, r) = (self.view, self.r);
+        if view.observing(r.order.iter(), notes) {
+            return true;
+        }
+        let Some(from) = &r.from else { return false };
+        let mut gone: Vec<WorkerName> = view
+            .instances
+            .iter()
+            .filter(|i| &i.pair == from && i.life.is_live() && view.worker_ready(&i.worker))
+            .filter(|i| !view.staged(&i.worker, &from.digest))
+            .map(|i| i.worker.clone())
+            .collect();
+        gone.sort();
+        gone.dedup();
+        if gone.is_empty() {
+            return false;
+        }
+        notes.wait(Wait::Staging { workers: gone });
+        true
+    }
+
+    fn go_on(&self, notes: &mut Notes) -> Option<Command> {
+        match &self.row.step.kind {
+            StepKind::Stage => stage::next(self, notes),
+            StepKind::Install { .. } => install::next(self, notes),
+            StepKind::Route { weight } => route::set(self, *weight, notes),
+            StepKind::Switch => route::switch(self, notes),
+            StepKind::Bake { hold: _, judged } => bake::next(self, *judged, notes),
+            StepKind::Smoke { path: _ } => hook::next(self, notes),
+            StepKind::Promote if self.r.status == RolloutStatus::Active => {
+                Some(Command::PromotionBegan { rollout: self.r.id, seen: self.r.meta.revision })
+            }
+            StepKind::Promote => Some(self.end(Verdict::Unjudged, String::new())),
+            StepKind::Retire { delay } => retire::next(self, *delay, notes),
+        }
+    }
+
+    /// Whether the step runs towards the new pair under checks.
+    pub fn forward(&self) -> bool {
+        self.r.status == RolloutStatus::Active
+    }
+
+    /// Index of the entry that began the step's present attempt.
+    pub fn began(&self) -> u64 {
+        self.row.step_id.map_or(0, |s| s.0)
+    }
+
+    /// Ends the step with what was seen.
+    pub fn end(&self, verdict: Verdict, note: String) -> Command {
+        Command::StepEnded {
+            rollout: self.r.id,
+            seen: self.r.meta.revision,
+            step: self.step,
+            evidence: self.evidence(verdict, note),
+        }
+    }
+
+    /// What was seen so far.
+    pub fn evidence(&self, verdict: Verdict, note: String) -> Evidence {
+        evidence::of(self.view, self.r, self.row, verdict, note)
+    }
+
+    /// What the policy makes of a failure. `None` when nothing can turn any more: a promotion only cleans up.
+    pub fn fail(&self, reason: Reason, verdict: Verdict) -> Option<Command> {
+        let (rollout, seen) = (self.r.id, self.r.meta.revision);
+        let note = reason.to_string();
+        let evidence = Some(self.evidence(verdict, note));
+        let hold = Command::RolloutPaused { rollout, seen, reason: reason.clone(), evidence: evidence.clone() };
+        match (self.r.status, self.r.kind, self.r.params.failure_action) {
+            (RolloutStatus::Active, RolloutKind::Forward, FailureAction::Rollback | FailureAction::Continue) => {
+                Some(Command::RollbackBegan { rollout, seen, reason, evidence })
+            }
+            (RolloutStatus::Active, RolloutKind::Forward, FailureAction::Pause)
+            | (RolloutStatus::Active, RolloutKind::Return { .. }, _)
+            | (RolloutStatus::RollingBack, _, _) => Some(hold),
+            (
+                RolloutStatus::Pending
+                | RolloutStatus::Paused
+                | RolloutStatus::Promoting
+                | RolloutStatus::Completed
+                | RolloutStatus::RolledBack
+                | RolloutStatus::Failed
+                | RolloutStatus::Aborted,
+                _,
+                _,
+            ) => None,
+        }
+    }
+
+    /// The step's deadline: a failure when it is over, else a moment to look again.
+    pub fn overdue(&self, notes: &mut Notes) -> Option<Command> {
+        let deadline = self.row.deadline?;
+        if self.view.now >= deadline {
+            return self.fail(Reason::Deadline, Verdict::Unjudged);
+        }
+        notes.wake_at(deadline);
+        None
+    }
+}

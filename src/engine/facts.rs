@@ -1,0 +1,174 @@
+//! `facts`: what was heard, as far as it differs from what is committed. Transitions only: a counter that grows with each probe is
+//! committed when it crosses the bound that someone acts on, not before.
+//!
+//! Invariants: reports at or below a worker's fence are left out; silence becomes a fact only after its whole time, counted from the
+//! leader's own start at the earliest. Not here: what follows from facts (`plan`).
+
+use crate::model::{DeploymentId, Digest, Health, Life, Millis, Period};
+use crate::state::{
+    Command, Instance, InstanceFact, NodeRole, Observations, Presence, Reached, ReachedFact, Seen, State, Worker,
+    WorkerFacts,
+};
+
+/// Workers in one command at most, so that it stays far below the limit of its size.
+const WORKERS: usize = 200;
+
+/// Commands that bring State up to what was heard. `now` is cluster time.
+pub fn facts(state: &State, seen: &Observations, now: Millis) -> Vec<Command> {
+    let Some(cluster) = &state.cluster else { return Vec::new() };
+    let mut commands = presence(state, seen, now, cluster.settings.lost_after);
+    commands.extend(nodes(state, seen, now, cluster.settings.node_silent_after));
+    let reports: Vec<WorkerFacts> = seen
+        .workers
+        .iter()
+        .filter_map(|(name, heard)| difference(state, state.workers.get(name)?, heard.known()?))
+        .collect();
+    commands.extend(reports.chunks(WORKERS).map(|c| Command::FactsRecorded { workers: c.to_vec() }));
+    commands
+}
+
+/// When something was heard last; never before the term, as a new leader knows of nothing older.
+fn last_heard<T>(seen: &Observations, heard: Option<&Seen<T>>) -> Millis {
+    match heard {
+        Some(Seen::Known { at, .. }) => *at,
+        Some(Seen::Silent { since }) => *since,
+        Some(Seen::Unknown) | None => seen.leader_since,
+    }
+}
+
+fn presence(state: &State, seen: &Observations, now: Millis, lost_after: Period) -> Vec<Command> {
+    let mut commands = Vec::new();
+    for worker in state.workers.values() {
+        let heard = seen.workers.get(&worker.name);
+        let at = last_heard(seen, heard);
+        let silent = now.since(at.max(seen.leader_since)) >= lost_after;
+        match worker.presence {
+            Presence::Ready if silent => {
+                commands.push(Command::WorkerLost { worker: worker.name.clone(), last_heard: at });
+            }
+            Presence::Lost if heard.is_some_and(|h| h.known().is_some()) && now.since(at) < lost_after => {
+                commands.push(Command::WorkerReturned { worker: worker.name.clone() });
+            }
+            Presence::Ready | Presence::Lost => {}
+        }
+    }
+    commands
+}
+
+fn nodes(state: &State, seen: &Observations, now: Millis, silent_after: Period) -> Vec<Command> {
+    let mut commands = Vec::new();
+    for node in state.nodes.values().filter(|n| n.role != NodeRole::Removed) {
+        let heard = seen.nodes.get(&node.id);
+        let at = last_heard(seen, heard);
+        let silent = now.since(at.max(seen.leader_since)) >= silent_after;
+        let known = heard.is_some_and(|h| h.known().is_some());
+        if node.silent_since.is_none() && silent {
+            commands.push(Command::NodeSilent { node: node.id });
+        } else if node.silent_since.is_some() && known && now.since(at) < silent_after {
+            commands.push(Command::NodeHeard { node: node.id });
+        }
+    }
+    commands
+}
+
+/// What one worker's newest report changes, if anything.
+fn difference(state: &State, worker: &Worker, report: &WorkerFacts) -> Option<WorkerFacts> {
+    if (report.epoch, report.seq) <= worker.report {
+        return None;
+    }
+    let mut instances: Vec<InstanceFact> = report
+        .instances
+        .iter()
+        .filter(|f| state.instances.get(&f.id).is_some_and(|i| i.worker == worker.name && differs(state, i, f)))
+        .cloned()
+        .collect();
+    let unseen = state.instances.values().filter(|i| {
+        i.worker == worker.name && i.life == Life::Stopping && !report.instances.iter().any(|f| f.id == i.id)
+    });
+    instances.extend(unseen.filter(|i| settled(state, worker, report, &i.deployment)).map(gone));
+    let reached: Vec<ReachedFact> = report
+        .reached
+        .iter()
+        .filter(|f| {
+            let row = state.assignments.get(&(worker.name.clone(), f.deployment.clone()));
+            row.is_some_and(|a| {
+                f.generation <= a.generation && a.reached.as_ref() != Some(&(f.generation, f.reached.clone()))
+            })
+        })
+        .cloned()
+        .collect();
+    let staged = report.staged.as_ref().map(sorted).filter(|s| *s != sorted(&worker.staged));
+    if instances.is_empty() && reached.is_empty() && staged.is_none() {
+        return None;
+    }
+    Some(WorkerFacts {
+        worker: worker.name.clone(),
+        epoch: report.epoch,
+        seq: report.seq,
+        instances,
+        reached,
+        staged,
+    })
+}
+
+fn sorted(digests: &Vec<Digest>) -> Vec<Digest> {
+    let mut sorted = digests.clone();
+    sorted.sort();
+    sorted.dedup();
+    sorted
+}
+
+/// Whether a report says something about an instance that State does not know and someone acts on.
+fn differs(state: &State, i: &Instance, f: &InstanceFact) -> bool {
+    let ended = |life| match life {
+        Life::Gone | Life::Failed => true,
+        Life::Starting | Life::Running | Life::Draining | Life::Stopping => false,
+    };
+    let life = match i.life {
+        Life::Starting | Life::Running => f.life != i.life,
+        Life::Draining | Life::Stopping => ended(f.life),
+        // The end is the end.
+        Life::Gone | Life::Failed => return false,
+    };
+    let bound = failure_bound(state, &i.deployment);
+    let crosses = (f.failures >= bound) != (i.failures >= bound);
+    life || f.health != i.health
+        || f.restarts != i.restarts
+        || f.exit != i.exit
+        || (crosses && f.health == Health::Failing)
+}
+
+/// Consecutive failures that someone acts on.
+fn failure_bound(state: &State, deployment: &DeploymentId) -> u32 {
+    if let Some(r) = state.live_rollout(deployment) {
+        return r.params.max_health_failures;
+    }
+    let spec = state.deployments.get(deployment).and_then(|d| state.spec(deployment, d.spec));
+    spec.map_or(u32::MAX, |s| s.rollout.max_health_failures)
+}
+
+/// Whether the agent has carried out the newest assignment, so that what it does not name is not there.
+fn settled(state: &State, worker: &Worker, report: &WorkerFacts, deployment: &DeploymentId) -> bool {
+    let told = report.reached.iter().find(|f| &f.deployment == deployment);
+    match state.assignments.get(&(worker.name.clone(), deployment.clone())) {
+        None => told.is_none(),
+        Some(a) => told.is_some_and(|f| {
+            f.generation == a.generation
+                && match f.reached {
+                    Reached::Active | Reached::Committed => true,
+                    Reached::Accepted | Reached::Staged | Reached::Failed(_) => false,
+                }
+        }),
+    }
+}
+
+fn gone(i: &Instance) -> InstanceFact {
+    InstanceFact {
+        id: i.id,
+        life: Life::Gone,
+        health: Health::Unknown,
+        failures: 0,
+        restarts: i.restarts,
+        exit: i.exit.clone(),
+    }
+}

@@ -1,0 +1,141 @@
+//! The keeper: between rollouts every deployment has its desired instances on every chosen worker, and tracks whose time is over go.
+//!
+//! Invariants: it acts only without a live rollout; a crash loop is slowed down, so it does not commit endlessly; it never moves
+//! traffic. A lost worker's instances are left as they are: nobody can reach them, and they count again when it returns.
+
+use super::drain;
+use super::place::free_places;
+use super::view::{Notes, View, chosen, count};
+use crate::model::{InstanceId, Life, Millis, Pair, Period, Wait, WorkerName};
+use crate::state::{Command, Instance, TrackName};
+
+/// Wait before the first replacement of a failed instance; doubled with each further one.
+const BACK_OFF: Period = Period::seconds(10);
+/// The longest such wait.
+const BACK_OFF_MAX: Period = Period::minutes(5);
+
+/// What an idle deployment needs, in one command.
+#[derive(Default)]
+struct Wanted {
+    add: Vec<(TrackName, WorkerName, u32)>,
+    drain: Vec<InstanceId>,
+    drop: Vec<TrackName>,
+}
+
+/// The next command of a deployment without a live rollout.
+pub(super) fn next(view: &View<'_>, notes: &mut Notes) -> Option<Command> {
+    let tracks = &view.deployment.tracks;
+    let mut wanted = Wanted::default();
+    let mut desired = view.deployment.desired;
+    let mut workers = Vec::new();
+    if let Some(stable) = &tracks.stable {
+        let spec = view.spec(&stable.pair)?;
+        workers = chosen(view.state, spec).map(|w| w.name.clone()).collect();
+        if view.observing(view.state.workers.keys(), notes) {
+            return None;
+        }
+        // With no worker left the count stays: it says what is missing.
+        if !workers.is_empty() {
+            desired = count(workers.iter()).saturating_mul(spec.placement.per_worker);
+        }
+        wanted.hold(view, TrackName::Stable, &stable.pair, &workers, notes);
+    }
+    for (name, track) in tracks.iter().filter(|(name, _)| *name != TrackName::Stable) {
+        let shared = tracks.stable.as_ref().is_some_and(|s| s.pair == track.pair);
+        match track.retire_at {
+            Some(at) if at > view.now => {
+                notes.wake_at(at);
+                if name == TrackName::Previous && !shared && track.want > 0 {
+                    wanted.hold(view, name, &track.pair, &workers, notes);
+                }
+            }
+            Some(_) => wanted.retire(view, name, &track.pair, shared, notes),
+            None => {}
+        }
+    }
+    wanted.orphans(view);
+    let changed = desired != view.deployment.desired && tracks.stable.is_some();
+    if wanted.add.is_empty() && wanted.drain.is_empty() && wanted.drop.is_empty() && !changed {
+        return None;
+    }
+    Some(Command::TrackAdjusted {
+        deployment: view.id().clone(),
+        seen: view.deployment.meta.revision,
+        add: wanted.add,
+        drain: wanted.drain,
+        desired,
+        drop: wanted.drop,
+    })
+}
+
+impl Wanted {
+    /// `per_worker` instances of a pair on every chosen ready worker, none on the others.
+    fn hold(&mut self, view: &View<'_>, name: TrackName, pair: &Pair, workers: &[WorkerName], notes: &mut Notes) {
+        let Some(spec) = view.spec(pair) else { return };
+        let per_worker = spec.placement.per_worker;
+        for worker in workers {
+            let on: Vec<&Instance> = view.wanted(pair).filter(|i| &i.worker == worker).collect();
+            let have = count(on.iter());
+            if have > per_worker {
+                let mut surplus = on.clone();
+                surplus.sort_by_key(|i| (view.passes(i), std::cmp::Reverse(i.id)));
+                self.drain.extend(surplus.iter().take((have - per_worker) as usize).map(|i| i.id));
+            }
+            let missing = per_worker.saturating_sub(have);
+            if missing == 0 {
+                continue;
+            }
+            if let Some(at) = back_off(view, pair, worker).filter(|at| *at > view.now) {
+                notes.wait(Wait::Delay { until: at });
+                notes.wake_at(at);
+                continue;
+            }
+            let Some(row) = view.state.workers.get(worker) else { continue };
+            let (free, _) = free_places(view.state, view.id(), spec, row);
+            let n = missing.min(free);
+            if n > 0 {
+                self.add.push((name, worker.clone(), n));
+            } else {
+                notes.wait(Wait::Addresses { worker: worker.clone() });
+            }
+        }
+        let elsewhere = view.wanted(pair).filter(|i| view.worker_ready(&i.worker) && !workers.contains(&i.worker));
+        self.drain.extend(elsewhere.map(|i| i.id));
+    }
+
+    /// Drains a track whose time is over, and forgets it once nothing of it is left.
+    fn retire(&mut self, view: &View<'_>, name: TrackName, pair: &Pair, shared: bool, notes: &mut Notes) {
+        let left: Vec<&Instance> =
+            view.live().filter(|i| !shared && &i.pair == pair && view.worker_ready(&i.worker)).collect();
+        if left.is_empty() {
+            self.drop.push(name);
+            return;
+        }
+        self.drain.extend(left.iter().filter(|i| i.life.is_wanted()).map(|i| i.id));
+        drain::explain(view, &left, notes);
+    }
+
+    /// Drains what no track names: a lost worker that came back after its pair was retired.
+    fn orphans(&mut self, view: &View<'_>) {
+        let tracks = &view.deployment.tracks;
+        let orphans = view.instances.iter().filter(|i| {
+            i.life.is_wanted() && view.worker_ready(&i.worker) && !tracks.iter().any(|(_, t)| t.pair == i.pair)
+        });
+        self.drain.extend(orphans.map(|i| i.id));
+    }
+}
+
+/// When the next instance may be put where earlier ones failed.
+fn back_off(view: &View<'_>, pair: &Pair, worker: &WorkerName) -> Option<Millis> {
+    let failed: Vec<&&Instance> = view
+        .instances
+        .iter()
+        .filter(|i| &i.pair == pair && &i.worker == worker && i.life == Life::Failed)
+        .collect();
+    let last = failed.iter().map(|i| i.meta.updated_index).max()?;
+    // Once the ring has let go of its event it failed long ago.
+    let at = view.entry_time(last)?;
+    let doublings = u32::try_from(failed.len().saturating_sub(1)).unwrap_or(u32::MAX).min(10);
+    let wait = Period(BACK_OFF.0.saturating_mul(1 << doublings)).min(BACK_OFF_MAX);
+    Some(at.plus(wait))
+}

@@ -1,0 +1,73 @@
+//! Where new instances go: spread over the workers, one on each before a second, in the rollout's order.
+//!
+//! Invariant: never more of a pair on a worker than its spec says, never more than the worker has addresses and capacity for.
+
+use std::collections::BTreeMap;
+
+use super::view::View;
+use crate::model::{AddressMode, DeploymentId, Pair, Spec, WorkerName};
+use crate::state::{Presence, PoolSlot, State, Worker};
+
+/// How many more instances of a deployment a worker can take now, and what is short first.
+pub(super) fn free_places(
+    state: &State,
+    deployment: &DeploymentId,
+    spec: &Spec,
+    worker: &Worker,
+) -> (u32, &'static str) {
+    let on = state.instances.values().filter(|i| i.worker == worker.name && i.life.is_live());
+    let (mut all, mut mine) = (0_u32, 0_u32);
+    for i in on {
+        all += 1;
+        mine += u32::from(&i.deployment == deployment);
+    }
+    let capacity = worker.capacity.saturating_sub(all);
+    let addresses = match spec.address {
+        AddressMode::Host => 1_u32.saturating_sub(mine),
+        AddressMode::Pool => {
+            let free = worker.pool.values().filter(|slot| match slot {
+                PoolSlot::Used(_) => false,
+                PoolSlot::Free { .. } => true,
+            });
+            super::view::count(free)
+        }
+    };
+    if addresses <= capacity { (addresses, "addresses") } else { (capacity, "capacity") }
+}
+
+/// Where `n` instances of `pair` go, and the workers that would take more if they had room.
+pub(super) fn spread(
+    view: &View<'_>,
+    pair: &Pair,
+    order: &[WorkerName],
+    n: u32,
+) -> (Vec<(WorkerName, u32)>, Vec<WorkerName>) {
+    let Some(spec) = view.spec(pair) else { return (Vec::new(), Vec::new()) };
+    let mut load: BTreeMap<&WorkerName, u32> = BTreeMap::new();
+    for i in view.wanted(pair) {
+        *load.entry(&i.worker).or_default() += 1;
+    }
+    let mut places: Vec<(&WorkerName, u32, u32)> = Vec::new();
+    for name in order {
+        let Some(worker) = view.state.workers.get(name).filter(|w| w.presence == Presence::Ready) else { continue };
+        let (free, _) = free_places(view.state, view.id(), spec, worker);
+        places.push((name, load.get(name).copied().unwrap_or(0), free));
+    }
+    let limit = spec.placement.per_worker;
+    let mut chosen: BTreeMap<&WorkerName, u32> = BTreeMap::new();
+    for _ in 0..n {
+        let open = places.iter_mut().filter(|(_, load, free)| *load < limit && *free > 0);
+        let Some(best) = open.min_by_key(|(_, load, _)| *load) else { break };
+        best.1 += 1;
+        best.2 -= 1;
+        *chosen.entry(best.0).or_default() += 1;
+    }
+    let placed: u32 = chosen.values().sum();
+    let short = if placed < n {
+        places.iter().filter(|(_, load, free)| *load < limit && *free == 0).map(|(w, ..)| (*w).clone()).collect()
+    } else {
+        Vec::new()
+    };
+    let add = order.iter().filter_map(|w| Some((w.clone(), *chosen.get(w)?))).collect();
+    (add, short)
+}

@@ -1,0 +1,48 @@
+//! `plan`: one pass over every deployment. A live rollout is the executor's; a deployment without one is the keeper's; drains go
+//! on in both.
+//!
+//! Invariant: one command a deployment and pass, in the order of ids; the next pass sees it applied. Not here: facts about workers
+//! and nodes, which are committed beside (`facts`).
+
+use std::collections::BTreeMap;
+
+use super::view::{Notes, View};
+use super::{drain, executor, keeper};
+use crate::model::{DeploymentId, Millis, Wait};
+use crate::state::{Command, Observations, State};
+
+/// What to propose now, when to look again at the latest, and why each deployment waits.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Plan {
+    /// Commands to propose, at most one a deployment.
+    pub commands: Vec<Command>,
+    /// The next cluster time at which something is due; changes of State and Observations wake the loop too.
+    pub wake_at: Option<Millis>,
+    /// Reasons for waiting, by deployment; absent when nothing is under way.
+    pub waits: BTreeMap<DeploymentId, Vec<Wait>>,
+}
+
+/// Decides. `now` is cluster time, at least `state.now`.
+pub fn plan(state: &State, seen: &Observations, now: Millis) -> Plan {
+    let mut plan = Plan::default();
+    let Some(cluster) = &state.cluster else { return plan };
+    for deployment in state.deployments.values() {
+        let view = View::new(state, seen, now, &cluster.settings, deployment);
+        let mut notes = Notes::default();
+        let command = match state.live_rollout(&deployment.id) {
+            Some(rollout) => {
+                executor::next(&view, rollout, &mut notes).or_else(|| drain::next(&view, &mut notes))
+            }
+            None => drain::next(&view, &mut notes).or_else(|| keeper::next(&view, &mut notes)),
+        };
+        plan.commands.extend(command);
+        if !notes.waits.is_empty() {
+            plan.waits.insert(deployment.id.clone(), notes.waits);
+        }
+        plan.wake_at = match (plan.wake_at, notes.wake) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        };
+    }
+    plan
+}

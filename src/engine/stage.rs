@@ -1,0 +1,21 @@
+//! `stage`: wait until the release is unpacked on every worker of the order. `StepStarted` has put it into their assignments.
+
+use super::analysis::health;
+use super::executor::Turn;
+use super::view::{Notes, target};
+use crate::model::{Wait, WorkerName};
+use crate::state::{Command, Verdict};
+
+pub(super) fn next(turn: &Turn<'_>, notes: &mut Notes) -> Option<Command> {
+    let pair = target(turn.r)?;
+    let order = &turn.r.order;
+    let missing: Vec<WorkerName> = order.iter().filter(|w| !turn.view.staged(w, &pair.digest)).cloned().collect();
+    if missing.is_empty() {
+        return Some(turn.end(Verdict::Unjudged, String::new()));
+    }
+    if let Some(reason) = health::refused(turn.view, |w| missing.contains(w)) {
+        return turn.fail(reason, Verdict::Unjudged);
+    }
+    notes.wait(Wait::Staging { workers: missing });
+    turn.overdue(notes)
+}

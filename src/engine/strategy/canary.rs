@@ -1,0 +1,32 @@
+//! Canary: rising weights, a bake at each. Instances follow the weight, one on each worker before a second; address mode `host` has
+//! no room beside and takes whole workers in place.
+
+use super::{Compiled, Site, in_place, step};
+use crate::model::{Period, Routing, StepKind, WHOLE};
+
+pub(super) fn compile(site: &Site<'_>) -> Result<Compiled, String> {
+    let p = &site.subject.params;
+    let host = site.host();
+    if host {
+        site.needs_unavailable()?;
+    } else {
+        site.needs_room_beside(site.spec.placement.per_worker)?;
+    }
+    let mut steps = site.opening();
+    let mut weights = p.steps.clone();
+    if weights.last() != Some(&WHOLE) {
+        weights.push(WHOLE);
+    }
+    for weight in weights {
+        let group = weight.to_string();
+        steps.push(if host {
+            in_place(&group, weight, Routing::Explicit, p.parallelism.min(p.max_unavailable), p.delay)
+        } else {
+            site.beside(&group, weight, Routing::Explicit)
+        });
+        steps.push(step(&group, StepKind::Route { weight }));
+        steps.push(site.bake(&group, p.bake, true));
+    }
+    steps.extend(site.closing(Period(0)));
+    Ok(Compiled { desired: site.desired(), order: site.workers.clone(), steps })
+}

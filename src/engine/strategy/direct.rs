@@ -1,0 +1,18 @@
+//! Direct: everything at once, then a look, then the old ones go. Also the form of every first rollout.
+
+use super::{ALL, Compiled, Site, in_place};
+use crate::model::{Period, Routing};
+
+pub(super) fn compile(site: &Site<'_>) -> Result<Compiled, String> {
+    let desired = site.desired();
+    let mut steps = site.opening();
+    if site.host() && site.subject.from.is_some() {
+        steps.push(in_place("install", ALL, Routing::ByCapacity, desired, Period(0)));
+    } else {
+        site.needs_room_beside(site.spec.placement.per_worker)?;
+        steps.push(site.beside("install", ALL, Routing::ByCapacity));
+    }
+    steps.push(site.bake("bake", site.subject.params.bake, true));
+    steps.extend(site.closing(Period(0)));
+    Ok(Compiled { desired, order: site.workers.clone(), steps })
+}

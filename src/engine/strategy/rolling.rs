@@ -1,0 +1,30 @@
+//! Rolling: batches by capacity, checked while they run. With surge the new ones come first and the old ones go; without it they
+//! take each other's place.
+
+use super::{ALL, Compiled, Site, in_place, step};
+use crate::model::{BatchMode, Period, Routing, StepKind};
+
+pub(super) fn compile(site: &Site<'_>) -> Result<Compiled, String> {
+    let p = &site.subject.params;
+    let mut steps = site.opening();
+    let mode = if site.host() || p.max_surge == 0 { BatchMode::InPlace } else { BatchMode::Replace };
+    match mode {
+        BatchMode::InPlace => {
+            site.needs_unavailable()?;
+            let batch = p.parallelism.min(p.max_unavailable);
+            steps.push(in_place("install", ALL, Routing::ByCapacity, batch, p.delay));
+        }
+        BatchMode::Replace | BatchMode::Beside => {
+            site.needs_room_beside(1)?;
+            let batch = p.parallelism.min(p.max_surge.saturating_add(p.max_unavailable)).max(1);
+            let kind = StepKind::Install { share: ALL, mode, routing: Routing::ByCapacity, batch, delay: p.delay };
+            steps.push(step("install", kind));
+        }
+    }
+    let mut closing = site.closing(Period(0));
+    if !site.leaves_old(mode) {
+        closing.truncate(1);
+    }
+    steps.extend(closing);
+    Ok(Compiled { desired: site.desired(), order: site.workers.clone(), steps })
+}

@@ -1,0 +1,153 @@
+//! One deployment as a pass sees it: its instances gathered once, counts by pair, who was heard, and the notes a pass takes.
+//!
+//! Invariant: capacity counts an instance only when it serves *and* its worker is heard of.
+
+use crate::model::{DeploymentId, Digest, Health, Life, Millis, Pair, Wait, WorkerName};
+use crate::state::{
+    Deployment, EventKey, Instance, Observations, Presence, Rollout, RolloutPhase, Seen, Settings, State, Worker,
+};
+use crate::model::Spec;
+
+/// What a pass notes beside commands.
+#[derive(Debug, Default)]
+pub(super) struct Notes {
+    /// Reasons for waiting.
+    pub waits: Vec<Wait>,
+    /// The earliest moment something is due.
+    pub wake: Option<Millis>,
+}
+
+impl Notes {
+    pub fn wait(&mut self, wait: Wait) {
+        if !self.waits.contains(&wait) {
+            self.waits.push(wait);
+        }
+    }
+
+    pub fn wake_at(&mut self, at: Millis) {
+        self.wake = Some(self.wake.map_or(at, |w| w.min(at)));
+    }
+}
+
+/// One deployment, State and Observations around it.
+pub(super) struct View<'a> {
+    pub state: &'a State,
+    pub seen: &'a Observations,
+    pub now: Millis,
+    pub settings: &'a Settings,
+    pub deployment: &'a Deployment,
+    /// Its instances in id order, ended ones included.
+    pub instances: Vec<&'a Instance>,
+}
+
+impl<'a> View<'a> {
+    pub fn new(
+        state: &'a State,
+        seen: &'a Observations,
+        now: Millis,
+        settings: &'a Settings,
+        deployment: &'a Deployment,
+    ) -> Self {
+        let instances = state.instances_of(&deployment.id).collect();
+        Self { state, seen, now, settings, deployment, instances }
+    }
+
+    pub fn id(&self) -> &'a DeploymentId {
+        &self.deployment.id
+    }
+
+    pub fn worker_ready(&self, name: &WorkerName) -> bool {
+        self.state.workers.get(name).is_some_and(|w| w.presence == Presence::Ready)
+    }
+
+    /// Serves, on a worker that is heard of.
+    pub fn passes(&self, i: &Instance) -> bool {
+        i.serves() && self.worker_ready(&i.worker)
+    }
+
+    /// Instances of a pair that are meant to serve.
+    pub fn wanted<'b>(&'b self, pair: &'b Pair) -> impl Iterator<Item = &'a Instance> + 'b {
+        self.instances.iter().copied().filter(move |i| &i.pair == pair && i.life.is_wanted())
+    }
+
+    /// Passing instances of a pair.
+    pub fn passing(&self, pair: &Pair) -> u32 {
+        count(self.wanted(pair).filter(|i| self.passes(i)))
+    }
+
+    /// Instances whose process may exist, on workers that can act on it.
+    pub fn live(&self) -> impl Iterator<Item = &'a Instance> + '_ {
+        self.instances.iter().copied().filter(|i| i.life.is_live())
+    }
+
+    /// The end of the grace of a new term.
+    pub fn grace_end(&self) -> Millis {
+        self.seen.leader_since.plus(self.settings.term_grace)
+    }
+
+    /// Whether anything was heard from the worker in this term.
+    pub fn heard(&self, worker: &WorkerName) -> bool {
+        self.seen.workers.get(worker).is_some_and(|s| s.known().is_some())
+    }
+
+    /// Of these workers, those that a new leader has not heard yet and still waits for.
+    pub fn awaiting<'b>(&self, workers: impl Iterator<Item = &'b WorkerName>) -> bool {
+        let unknown = |w: &WorkerName| match self.seen.workers.get(w) {
+            None | Some(Seen::Unknown) => true,
+            Some(Seen::Silent { .. } | Seen::Known { .. }) => false,
+        };
+        self.now < self.grace_end() && workers.into_iter().any(|w| self.worker_ready(w) && unknown(w))
+    }
+
+    /// Notes that the new leader is still listening; returns whether it is.
+    pub fn observing<'b>(&self, workers: impl Iterator<Item = &'b WorkerName>, notes: &mut Notes) -> bool {
+        let waits = self.awaiting(workers);
+        if waits {
+            notes.wait(Wait::Observing { until: self.grace_end() });
+            notes.wake_at(self.grace_end());
+        }
+        waits
+    }
+
+    pub fn spec(&self, pair: &Pair) -> Option<&'a Spec> {
+        self.state.spec(&self.deployment.id, pair.spec).map(AsRef::as_ref)
+    }
+
+    pub fn staged(&self, worker: &WorkerName, digest: &Digest) -> bool {
+        self.state.workers.get(worker).is_some_and(|w| w.staged.contains(digest))
+    }
+
+    /// Cluster time of a recent entry that made events; `None` once the ring has let go of it.
+    pub fn entry_time(&self, index: u64) -> Option<Millis> {
+        let (key, event) = self.state.events.range(EventKey { index, ordinal: 0 }..).next()?;
+        (key.index == index).then_some(event.at)
+    }
+}
+
+/// The pair a rollout's present phase installs.
+pub(super) fn target(r: &Rollout) -> Option<&Pair> {
+    match r.phase {
+        RolloutPhase::Forward => Some(&r.to),
+        RolloutPhase::Undo => r.from.as_ref(),
+    }
+}
+
+/// Ready workers that a spec's placement chooses, by name.
+pub(super) fn chosen<'a>(state: &'a State, spec: &'a Spec) -> impl Iterator<Item = &'a Worker> {
+    state.workers.values().filter(move |w| w.presence == Presence::Ready && selects(spec, w))
+}
+
+/// Whether a spec's selector takes a worker.
+pub(super) fn selects(spec: &Spec, worker: &Worker) -> bool {
+    spec.placement.workers.iter().all(|(k, v)| worker.meta.labels.get(k) == Some(v))
+}
+
+/// How many, as State counts.
+pub(super) fn count<T>(items: impl Iterator<Item = T>) -> u32 {
+    u32::try_from(items.count()).unwrap_or(u32::MAX)
+}
+
+/// Whether an instance runs into its life's end before it ever passed, or did not come up at all.
+pub(super) fn fell_over(i: &Instance) -> bool {
+    i.life == Life::Failed || (!i.passed_once && i.health != Health::Passing && (i.restarts > 0 || i.exit.is_some()))
+}
