@@ -14,8 +14,7 @@ const DEFAULT_TTL: Period = Period::seconds(5);
 
 /// The next drain command of the deployment.
 pub(super) fn next(view: &View<'_>, notes: &mut Notes) -> Option<Command> {
-    let draining: Vec<&Instance> =
-        view.instances.iter().copied().filter(|i| i.life == Life::Draining).collect();
+    let draining: Vec<&Instance> = view.instances.iter().copied().filter(|i| i.life == Life::Draining).collect();
     let mut clear = Vec::new();
     let mut unsettled: BTreeMap<u64, ()> = BTreeMap::new();
     for i in &draining {

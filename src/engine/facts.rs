@@ -101,14 +101,7 @@ fn difference(state: &State, worker: &Worker, report: &WorkerFacts) -> Option<Wo
     if instances.is_empty() && reached.is_empty() && staged.is_none() {
         return None;
     }
-    Some(WorkerFacts {
-        worker: worker.name.clone(),
-        epoch: report.epoch,
-        seq: report.seq,
-        instances,
-        reached,
-        staged,
-    })
+    Some(WorkerFacts { worker: worker.name.clone(), epoch: report.epoch, seq: report.seq, instances, reached, staged })
 }
 
 fn sorted(digests: &Vec<Digest>) -> Vec<Digest> {

@@ -10,7 +10,7 @@ use super::executor::Turn;
 use super::place::spread;
 use super::view::{Notes, count, target};
 use crate::model::{
-    BasisPoints, BatchMode, FailureAction, InstanceId, Life, Millis, Pair, Routing, StepKind, Strategy, Wait, WHOLE,
+    BasisPoints, BatchMode, FailureAction, InstanceId, Life, Millis, Pair, Routing, StepKind, Strategy, WHOLE, Wait,
     WorkerName,
 };
 use crate::state::{Batch, Command, Instance, Reason, RouteWeights, Verdict};
@@ -79,9 +79,9 @@ impl Install<'_> {
 
     /// Whether a new instance is beyond hope: it failed, or its batch ran out of time.
     fn given_up(&self, i: &Instance) -> bool {
-        let late = self.batch().is_some_and(|b| {
-            b.added.contains(&i.id) && self.turn.view.now >= b.deadline && !self.turn.view.passes(i)
-        });
+        let late = self
+            .batch()
+            .is_some_and(|b| b.added.contains(&i.id) && self.turn.view.now >= b.deadline && !self.turn.view.passes(i));
         late || health::has_failed(self.turn.r, i)
     }
 
@@ -119,7 +119,10 @@ impl Install<'_> {
             notes.wait(Wait::Starting { instances: starting });
         }
         let have = count(added.iter().filter(|i| view.passes(i)));
-        notes.wait(Wait::Healthy { have, need: count(added.iter()).max(count(replaced.iter().filter(|_| self.mode == BatchMode::InPlace))) });
+        notes.wait(Wait::Healthy {
+            have,
+            need: count(added.iter()).max(count(replaced.iter().filter(|_| self.mode == BatchMode::InPlace))),
+        });
         self.turn.overdue(notes)
     }
 

@@ -127,11 +127,8 @@ impl Wanted {
 
 /// When the next instance may be put where earlier ones failed.
 fn back_off(view: &View<'_>, pair: &Pair, worker: &WorkerName) -> Option<Millis> {
-    let failed: Vec<&&Instance> = view
-        .instances
-        .iter()
-        .filter(|i| &i.pair == pair && &i.worker == worker && i.life == Life::Failed)
-        .collect();
+    let failed: Vec<&&Instance> =
+        view.instances.iter().filter(|i| &i.pair == pair && &i.worker == worker && i.life == Life::Failed).collect();
     let last = failed.iter().map(|i| i.meta.updated_index).max()?;
     // Once the ring has let go of its event it failed long ago.
     let at = view.entry_time(last)?;

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use super::view::View;
 use crate::model::{AddressMode, DeploymentId, Pair, Spec, WorkerName};
-use crate::state::{Presence, PoolSlot, State, Worker};
+use crate::state::{PoolSlot, Presence, State, Worker};
 
 /// How many more instances of a deployment a worker can take now, and what is short first.
 pub(super) fn free_places(

@@ -30,9 +30,7 @@ pub fn plan(state: &State, seen: &Observations, now: Millis) -> Plan {
         let view = View::new(state, seen, now, &cluster.settings, deployment);
         let mut notes = Notes::default();
         let command = match state.live_rollout(&deployment.id) {
-            Some(rollout) => {
-                executor::next(&view, rollout, &mut notes).or_else(|| drain::next(&view, &mut notes))
-            }
+            Some(rollout) => executor::next(&view, rollout, &mut notes).or_else(|| drain::next(&view, &mut notes)),
             None => drain::next(&view, &mut notes).or_else(|| keeper::next(&view, &mut notes)),
         };
         plan.commands.extend(command);

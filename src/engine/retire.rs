@@ -6,18 +6,15 @@
 use super::drain;
 use super::executor::Turn;
 use super::view::Notes;
-use crate::model::{Pair, Period, Wait};
+use crate::model::{Pair, Period};
 use crate::state::{Command, Instance, RolloutStatus, Verdict};
 
 pub(super) fn next(turn: &Turn<'_>, delay: Period, notes: &mut Notes) -> Option<Command> {
     if delay > Period(0) {
         return Some(turn.end(Verdict::Unjudged, String::new()));
     }
-    let left: Vec<&Instance> = turn
-        .view
-        .live()
-        .filter(|i| !kept(turn, &i.pair) && turn.view.worker_ready(&i.worker))
-        .collect();
+    let left: Vec<&Instance> =
+        turn.view.live().filter(|i| !kept(turn, &i.pair) && turn.view.worker_ready(&i.worker)).collect();
     if left.is_empty() {
         return Some(turn.end(Verdict::Unjudged, String::new()));
     }

@@ -5,7 +5,7 @@
 use super::analysis::health;
 use super::executor::Turn;
 use super::view::{Notes, target};
-use crate::model::{BasisPoints, Millis, NodeId, Period, Wait, WHOLE};
+use crate::model::{BasisPoints, Millis, NodeId, Period, WHOLE, Wait};
 use crate::state::{Command, NodeRole, RouteWeights, Verdict};
 
 /// How long a switch waits for nodes to say that they serve it.

@@ -2,11 +2,11 @@
 //!
 //! Invariant: capacity counts an instance only when it serves *and* its worker is heard of.
 
+use crate::model::Spec;
 use crate::model::{DeploymentId, Digest, Health, Life, Millis, Pair, Wait, WorkerName};
 use crate::state::{
     Deployment, EventKey, Instance, Observations, Presence, Rollout, RolloutPhase, Seen, Settings, State, Worker,
 };
-use crate::model::Spec;
 
 /// What a pass notes beside commands.
 #[derive(Debug, Default)]

@@ -46,7 +46,10 @@ pub(in crate::engine) fn refused(view: &View<'_>, of: impl Fn(&crate::model::Wor
             Some((generation, Reached::Failed(detail))) if *generation == a.generation => {
                 Some(Reason::Worker { worker: w.clone(), detail: detail.clone() })
             }
-            Some((_, Reached::Accepted | Reached::Staged | Reached::Active | Reached::Committed | Reached::Failed(_)))
+            Some((
+                _,
+                Reached::Accepted | Reached::Staged | Reached::Active | Reached::Committed | Reached::Failed(_),
+            ))
             | None => None,
         }
     })

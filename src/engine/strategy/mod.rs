@@ -72,10 +72,9 @@ pub(super) struct Site<'a> {
 
 /// Compiles one phase of a rollout.
 pub(super) fn compile(state: &State, subject: &Subject, phase: RolloutPhase) -> Result<Compiled, String> {
-    let deployment = state
-        .deployments
-        .get(&subject.deployment)
-        .ok_or_else(|| format!("deployment {} does not exist: `slipway apply -f` its spec first", subject.deployment))?;
+    let deployment = state.deployments.get(&subject.deployment).ok_or_else(|| {
+        format!("deployment {} does not exist: `slipway apply -f` its spec first", subject.deployment)
+    })?;
     let pair = match phase {
         RolloutPhase::Forward => &subject.to,
         RolloutPhase::Undo => subject.from.as_ref().unwrap_or(&subject.to),
