@@ -14,7 +14,7 @@ use imbl::{OrdMap, ordmap::DiffItem};
 
 use super::{serving, site::Site};
 use crate::{
-    model::{DeploymentId, Millis, NodeId},
+    model::{DeploymentId, Millis, Name, NodeId},
     state::{Instance, NodeRole, State},
 };
 
@@ -27,7 +27,7 @@ pub(super) struct NameServer {
 }
 
 /// What answers are made from.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub struct View {
     /// Applied index of the State it was made from.
     pub index: u64,
@@ -36,13 +36,14 @@ pub struct View {
     /// The zone's labels, lower case, leftmost first; `None` before there is a cluster.
     pub(super) zone: Option<Vec<String>>,
     pub(super) servers: Vec<NameServer>,
-    pub(super) environments: BTreeMap<String, BTreeMap<String, Arc<Site>>>,
+    /// Sites by environment and service; persistent maps, so that the next view shares what did not change.
+    pub(super) environments: OrdMap<String, OrdMap<String, Arc<Site>>>,
 }
 
 impl View {
     /// The view of a node that knows nothing yet.
     pub(super) fn empty() -> Self {
-        Self { index: 0, serial: 0, zone: None, servers: Vec::new(), environments: BTreeMap::new() }
+        Self { index: 0, serial: 0, zone: None, servers: Vec::new(), environments: OrdMap::new() }
     }
 
     pub(super) fn site(&self, environment: &str, service: &str) -> Option<&Arc<Site>> {
@@ -50,7 +51,7 @@ impl View {
     }
 
     pub(super) fn sites(&self) -> impl Iterator<Item = &Arc<Site>> {
-        self.environments.values().flat_map(BTreeMap::values)
+        self.environments.values().flat_map(OrdMap::values)
     }
 }
 
@@ -82,14 +83,11 @@ impl Builder {
         };
         let mut view = View { index: new.applied.index, ..(*self.view).clone() };
         if let Some(dirty) = dirty {
-            frame(new, &mut view);
-            sites(new, &dirty, &mut view);
+            let (framed, built) = (frame(new, &mut view), sites(new, &dirty, &mut view));
+            if framed || built {
+                view.serial = new.applied.index;
+            }
             self.due = serving::next_change(new);
-        }
-        view.serial = self.view.serial;
-        let same = View { index: self.view.index, ..view.clone() } == *self.view;
-        if !same {
-            view.serial = new.applied.index;
         }
         self.state = Arc::clone(new);
         self.view = Arc::new(view);
@@ -134,23 +132,40 @@ where
     }
 }
 
-/// Everything but the sites: zone, servers, environments.
-fn frame(state: &State, view: &mut View) {
-    view.zone = state.cluster.as_ref().map(|c| c.zone.split('.').map(str::to_ascii_lowercase).collect());
+/// Everything but the sites: zone, servers, environments. Says whether something changed.
+fn frame(state: &State, view: &mut View) -> bool {
+    let zone = state.cluster.as_ref().map(|c| c.zone.split('.').map(str::to_ascii_lowercase).collect());
     let serving = state.nodes.values().filter(|n| match n.role {
         NodeRole::Learner | NodeRole::Voter => true,
         NodeRole::Joining | NodeRole::Leaving | NodeRole::Removed => false,
     });
     let address = |text: &str| text.parse::<SocketAddr>().ok().map(|a| a.ip()).filter(|ip| !ip.is_unspecified());
-    view.servers = serving.map(|n| NameServer { id: n.id, address: address(&n.dns_addr) }).collect();
-    view.environments
-        .retain(|name, sites| !sites.is_empty() || state.environments.values().any(|e| e.name.as_str() == name));
-    for name in state.environments.keys() {
-        view.environments.entry(name.as_str().to_string()).or_default();
+    let servers = serving.map(|n| NameServer { id: n.id, address: address(&n.dns_addr) }).collect();
+    let mut changed = zone != view.zone || servers != view.servers;
+    (view.zone, view.servers) = (zone, servers);
+    let names: BTreeSet<&str> = state.environments.keys().map(Name::as_str).collect();
+    let gone: Vec<String> = view
+        .environments
+        .iter()
+        .filter(|(name, sites)| sites.is_empty() && !names.contains(name.as_str()))
+        .map(|(name, _)| name.clone())
+        .collect();
+    for name in &gone {
+        view.environments.remove(name);
     }
+    changed |= !gone.is_empty();
+    for name in names {
+        if !view.environments.contains_key(name) {
+            view.environments.insert(name.into(), OrdMap::new());
+            changed = true;
+        }
+    }
+    changed
 }
 
-fn sites(state: &State, dirty: &BTreeSet<DeploymentId>, view: &mut View) {
+/// Builds the sites of some deployments anew. Says whether one of them changed.
+fn sites(state: &State, dirty: &BTreeSet<DeploymentId>, view: &mut View) -> bool {
+    let mut changed = false;
     let mut rows: BTreeMap<&DeploymentId, Vec<&Instance>> = BTreeMap::new();
     if !dirty.is_empty() {
         for i in state.instances.values().filter(|i| dirty.contains(&i.deployment)) {
@@ -164,15 +179,17 @@ fn sites(state: &State, dirty: &BTreeSet<DeploymentId>, view: &mut View) {
             Some(row) => {
                 let mine = rows.get(id).map_or(&[][..], Vec::as_slice);
                 let site = Site::build(state, row, mine, before.as_deref());
-                // An equal site keeps its place in memory, so that comparing views stays cheap.
-                let site = before.filter(|b| **b == site).unwrap_or_else(|| Arc::new(site));
-                view.environments.entry(environment.into()).or_default().insert(service.into(), site);
+                if before.is_none_or(|b| *b != site) {
+                    view.environments.entry(environment.into()).or_default().insert(service.into(), Arc::new(site));
+                    changed = true;
+                }
             }
             None => {
                 if let Some(sites) = view.environments.get_mut(environment) {
-                    sites.remove(service);
+                    changed |= sites.remove(service).is_some();
                 }
             }
         }
     }
+    changed
 }

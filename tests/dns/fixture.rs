@@ -1,0 +1,373 @@
+//! A State made by hand, and a DNS server on real sockets that answers from it.
+
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
+
+use hickory_proto::{
+    op::{Edns, Message, MessageType, OpCode, Query},
+    rr::{DNSClass, Name, RData, RecordType},
+};
+use slipway::{
+    clock::Clock,
+    dns::{DnsLimits, DnsServer, Responder, ViewStore},
+    model::{
+        BasisPoints, ClusterId, DeploymentId, Digest, Health, InstanceId, Life, Millis, Name as Label, NodeId, Pair,
+        Period, SpecFormat, Strategy, WorkerName, read_spec,
+    },
+    state::{
+        Cluster, Deployment, DrainState, Environment, FencePoint, Instance, Meta, NodeRole, NodeRow, Presence, Route,
+        RouteMode, RouteWeights, Settings, State, Track, TrackName, Tracks, Worker,
+    },
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream, UdpSocket},
+    time::timeout,
+};
+
+/// The service that most tests ask for.
+pub const SHOP: &str = "shop.production.svc.slipway.internal.";
+const PATIENCE: Duration = Duration::from_secs(5);
+
+pub fn shop() -> DeploymentId {
+    "production/shop".parse().unwrap()
+}
+
+pub fn pair(version: &str) -> Pair {
+    // A digest that differs by version: its characters' codes in hexadecimal, padded.
+    let hex: String = version.bytes().map(|b| format!("{b:02x}")).collect();
+    Pair { version: version.parse().unwrap(), digest: Digest::new(&format!("{hex:0<64}")).unwrap(), spec: 1 }
+}
+
+/// State with a builder's methods; every change takes the next index.
+#[derive(Clone)]
+pub struct World(pub State);
+
+impl World {
+    /// A cluster of three nodes with `production` and nothing in it.
+    pub fn new() -> Self {
+        let mut state = State { incarnation: 1, now: Millis(1000), ..State::default() };
+        state.applied.index = 10;
+        state.cluster = Some(Cluster {
+            meta: Meta::default(),
+            id: ClusterId::new("c1").unwrap(),
+            name: "test".into(),
+            zone: "slipway.internal".into(),
+            next_node_id: 4,
+            settings: Settings::default(),
+        });
+        for id in 1..=3 {
+            state.nodes.insert(id, node(id));
+        }
+        let name = Label::environment("production").unwrap();
+        let environment =
+            Environment { meta: Meta::default(), name: name.clone(), default_strategy: Strategy::Canary, order: 0 };
+        state.environments.insert(name, environment);
+        Self(state)
+    }
+
+    /// `production/shop`: a stable version on so many instances at 10.0.1.x, a candidate at 10.0.2.x, and weights.
+    pub fn shop(stable: u32, candidate: u32, weights: (u32, u32)) -> Self {
+        let mut w = Self::new();
+        w.deploy();
+        w.track(TrackName::Stable, "1.0.0").track(TrackName::Candidate, "2.0.0");
+        for n in 0..stable {
+            w.instance(100, n, "1.0.0", &format!("10.0.1.{}", n + 1));
+        }
+        for n in 0..candidate {
+            w.instance(200, n, "2.0.0", &format!("10.0.2.{}", n + 1));
+        }
+        w.route(weights.0, weights.1);
+        w
+    }
+
+    fn next(&mut self) -> u64 {
+        self.0.applied.index += 1;
+        self.0.applied.index
+    }
+
+    /// The deployment with its spec, without tracks and route.
+    pub fn deploy(&mut self) -> &mut Self {
+        self.next();
+        let text = "service: shop\nenvironment: production\nrun: {command: [bin/shop]}\naddress: pool\nports: {http: 8080, admin: 9000}\nhealth: {http: /healthz, port: http}\n";
+        let spec = read_spec(text, SpecFormat::Yaml).unwrap();
+        self.0.specs.insert((shop(), 1), Arc::new(spec));
+        let (meta, tracks) = (Meta::default(), Tracks::default());
+        let row = Deployment { meta, id: shop(), spec: 1, tracks, route: None, desired: 0, live: None, last: None };
+        self.0.deployments.insert(shop(), row);
+        self
+    }
+
+    pub fn deployment(&mut self, change: impl FnOnce(&mut Deployment)) -> &mut Self {
+        let index = self.next();
+        let mut row = self.0.deployments.get(&shop()).unwrap().clone();
+        change(&mut row);
+        row.meta.updated_index = index;
+        self.0.deployments.insert(shop(), row);
+        self
+    }
+
+    pub fn track(&mut self, name: TrackName, version: &str) -> &mut Self {
+        let track = Some(Track { pair: pair(version), want: 1, retire_at: None });
+        self.deployment(|d| match name {
+            TrackName::Stable => d.tracks.stable = track,
+            TrackName::Candidate => d.tracks.candidate = track,
+            TrackName::Previous => d.tracks.previous = track,
+        })
+    }
+
+    /// A weighted route; a new generation.
+    pub fn route(&mut self, stable: u32, candidate: u32) -> &mut Self {
+        self.route_as(RouteMode::Weighted, 5, stable, candidate)
+    }
+
+    pub fn route_as(&mut self, mode: RouteMode, ttl: u64, stable: u32, candidate: u32) -> &mut Self {
+        let generation = FencePoint { incarnation: 1, n: self.0.applied.index + 1 };
+        let weights =
+            RouteWeights { stable: BasisPoints(stable), candidate: BasisPoints(candidate), previous: BasisPoints(0) };
+        let cap = BasisPoints(10_000);
+        let route = Route { generation, mode, weights, cap, ttl: Period::seconds(ttl), salt: 7 };
+        self.deployment(|d| d.route = Some(route))
+    }
+
+    pub fn instance(&mut self, index: u64, ordinal: u32, version: &str, address: &str) -> InstanceId {
+        let id = InstanceId { index, ordinal };
+        let at = self.next();
+        let row = Instance {
+            meta: Meta { updated_index: at, ..Meta::default() },
+            id,
+            deployment: shop(),
+            pair: pair(version),
+            worker: worker_of(ordinal),
+            address: address.into(),
+            ports: BTreeMap::from([("http".to_string(), 8080), ("admin".to_string(), 9000)]),
+            made_by: None,
+            replaces: None,
+            drain: None,
+            restarts: 0,
+            exit: None,
+            life: Life::Running,
+            health: Health::Passing,
+            failures: 0,
+            passed_once: true,
+            health_index: at,
+        };
+        self.0.instances.insert(id, row);
+        id
+    }
+
+    pub fn change(&mut self, id: InstanceId, change: impl FnOnce(&mut Instance)) -> &mut Self {
+        self.next();
+        let mut row = self.0.instances.get(&id).unwrap().clone();
+        change(&mut row);
+        self.0.instances.insert(id, row);
+        self
+    }
+
+    pub fn fail(&mut self, id: InstanceId) -> &mut Self {
+        self.change(id, |i| i.health = Health::Failing)
+    }
+
+    pub fn drain(&mut self, id: InstanceId) -> &mut Self {
+        let (index, since) = (self.0.applied.index + 1, self.0.now);
+        self.change(id, |i| {
+            i.life = Life::Draining;
+            i.drain = Some(DrainState { index, since, clear_at: None });
+        })
+    }
+
+    /// A worker that the instances with this remainder of their ordinal run on.
+    pub fn worker(&mut self, n: u32, lost_at: Option<u64>) -> &mut Self {
+        self.next();
+        let name = worker_of(n);
+        let row = Worker {
+            meta: Meta::default(),
+            name: name.clone(),
+            key: "00".repeat(32),
+            capacity: 100,
+            build: "test".into(),
+            host: "127.0.0.1".into(),
+            pool: BTreeMap::new(),
+            presence: if lost_at.is_some() { Presence::Lost } else { Presence::Ready },
+            lost_at: lost_at.map(Millis),
+            set_generation: 1,
+            staged: Vec::new(),
+            report: (1, 1),
+        };
+        self.0.workers.insert(name, row);
+        self
+    }
+
+    pub fn at(&mut self, now: u64) -> &mut Self {
+        self.next();
+        self.0.now = Millis(now);
+        self
+    }
+
+    pub fn state(&self) -> Arc<State> {
+        Arc::new(self.0.clone())
+    }
+}
+
+fn worker_of(n: u32) -> WorkerName {
+    WorkerName::new(&format!("w{}", n % 4)).unwrap()
+}
+
+fn node(id: NodeId) -> NodeRow {
+    NodeRow {
+        meta: Meta::default(),
+        id,
+        name: format!("n{id}"),
+        peer_addr: format!("127.0.0.{id}:7000"),
+        client_addr: format!("127.0.0.{id}:7001"),
+        dns_addr: format!("127.0.0.{id}:8653"),
+        level: 1,
+        role: NodeRole::Voter,
+        silent_since: None,
+    }
+}
+
+/// A server on loopback, UDP and TCP on one port.
+pub struct Serving {
+    pub address: SocketAddr,
+    pub store: Arc<ViewStore>,
+    pub responder: Arc<Responder>,
+    pub clock: Clock,
+    server: DnsServer,
+}
+
+impl Serving {
+    /// Serves a State, ready; its clock stands still until told.
+    pub async fn start(world: &World) -> Self {
+        let it = Self::start_unready(DnsLimits::default()).await;
+        it.store.publish(&world.state());
+        it.store.set_ready(true);
+        it
+    }
+
+    pub async fn start_unready(limits: DnsLimits) -> Self {
+        let (store, clock) = (Arc::new(ViewStore::new()), Clock::manual(0));
+        store.set_node(2);
+        let responder = Arc::new(Responder::new(Arc::clone(&store), clock.clone()));
+        let (udp, tcp) = loop {
+            // A port that is free for UDP may be taken for TCP: try another.
+            let udp = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+            if let Ok(tcp) = TcpListener::bind(udp.local_addr().unwrap()).await {
+                break (udp, tcp);
+            }
+        };
+        let address = udp.local_addr().unwrap();
+        let server = DnsServer::start(vec![udp], vec![tcp], Arc::clone(&responder), &limits);
+        Self { address, store, responder, clock, server }
+    }
+
+    pub fn publish(&self, world: &World) {
+        self.store.publish(&world.state());
+    }
+
+    pub async fn stop(self) {
+        self.server.stop().await;
+    }
+
+    pub async fn client(&self) -> Client {
+        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        socket.connect(self.address).await.unwrap();
+        Client { socket, address: self.address }
+    }
+}
+
+/// A UDP socket that asks one server; TCP on demand.
+pub struct Client {
+    socket: UdpSocket,
+    address: SocketAddr,
+}
+
+/// A plain query.
+pub fn query(name: &str, kind: RecordType) -> Message {
+    let mut m = Message::new(rand::random(), MessageType::Query, OpCode::Query);
+    m.add_query(Query::query(Name::from_ascii(name).unwrap(), kind));
+    m.metadata.recursion_desired = true;
+    m
+}
+
+/// A query with EDNS of a size and version.
+pub fn edns(mut m: Message, size: u16, version: u8) -> Message {
+    let mut e = Edns::new();
+    e.set_max_payload(size).set_version(version);
+    m.edns = Some(e);
+    m
+}
+
+pub fn class(mut m: Message, class: DNSClass) -> Message {
+    m.queries[0].set_query_class(class);
+    m
+}
+
+impl Client {
+    pub async fn ask(&self, name: &str, kind: RecordType) -> Message {
+        self.send(&query(name, kind)).await.1
+    }
+
+    /// Sends a query and returns the response with its size; checks what must hold for every response.
+    pub async fn send(&self, m: &Message) -> (usize, Message) {
+        self.socket.send(&m.to_vec().unwrap()).await.unwrap();
+        let (n, r) = self.receive().await;
+        assert_eq!(r.metadata.id, m.metadata.id);
+        assert_eq!(r.metadata.message_type, MessageType::Response);
+        assert!(!r.metadata.recursion_available);
+        (n, r)
+    }
+
+    pub async fn send_bytes(&self, bytes: &[u8]) {
+        self.socket.send(bytes).await.unwrap();
+    }
+
+    pub async fn receive(&self) -> (usize, Message) {
+        let mut buffer = [0; 65_535];
+        let n = timeout(PATIENCE, self.socket.recv(&mut buffer)).await.expect("no response in time").unwrap();
+        (n, Message::from_vec(&buffer[..n]).unwrap())
+    }
+
+    pub async fn tcp(&self, m: &Message) -> Message {
+        let mut stream = TcpStream::connect(self.address).await.unwrap();
+        tcp_ask(&mut stream, m).await
+    }
+
+    /// The addresses of an A look-up.
+    pub async fn a(&self, name: &str) -> Vec<Ipv4Addr> {
+        addresses(&self.ask(name, RecordType::A).await)
+    }
+}
+
+pub async fn tcp_ask(stream: &mut TcpStream, m: &Message) -> Message {
+    let bytes = m.to_vec().unwrap();
+    stream.write_all(&u16::try_from(bytes.len()).unwrap().to_be_bytes()).await.unwrap();
+    stream.write_all(&bytes).await.unwrap();
+    let n = timeout(PATIENCE, stream.read_u16()).await.expect("no response in time").unwrap();
+    let mut buffer = vec![0; n.into()];
+    timeout(PATIENCE, stream.read_exact(&mut buffer)).await.expect("no response in time").unwrap();
+    Message::from_vec(&buffer).unwrap()
+}
+
+pub fn addresses(m: &Message) -> Vec<Ipv4Addr> {
+    let v4 = m.answers.iter().filter_map(|r| match &r.data {
+        RData::A(a) => Some(a.0),
+        _ => None,
+    });
+    v4.collect()
+}
+
+/// Which version an answer of `World::shop` names; fails when it mixes them.
+pub fn version(addresses: &[Ipv4Addr]) -> u8 {
+    let third: std::collections::BTreeSet<u8> = addresses.iter().map(|a| a.octets()[2]).collect();
+    assert_eq!(third.len(), 1, "one version a response: {addresses:?}");
+    third.into_iter().next().unwrap()
+}
+
+pub fn ip(text: &str) -> IpAddr {
+    text.parse().unwrap()
+}

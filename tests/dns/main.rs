@@ -1,0 +1,12 @@
+//! DNS over real sockets: what the answers say, and what the server does with anything that is sent to it.
+//!
+//! The state is made by hand (`fixture`); the clients are our own socket, hickory's resolver and `dig`. glibc's resolver is asked in
+//! `tests/dns_glibc.rs`.
+
+mod fixture;
+mod names;
+mod policy;
+mod resolvers;
+#[path = "../support/skip.rs"]
+mod skip;
+mod wire;
