@@ -3,6 +3,8 @@
 //! The state is made by hand (`fixture`); the clients are our own socket, hickory's resolver and `dig`. glibc's resolver is asked in
 //! `tests/dns_glibc.rs`.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod fixture;
 mod names;
 mod policy;
