@@ -4,17 +4,39 @@
 //! here kills all nodes). A command either changes State and yields events, or is refused with a [`Rejection`] and changes
 //! nothing but `applied`, `now` and the table of requests. Deciding what to propose is `engine`'s; agreeing on order is `raft`'s.
 
+mod alloc;
+mod apply;
+mod assign;
+mod batches;
+mod catalog;
+mod cluster;
+pub mod codec;
+mod collect;
 mod command;
+mod context;
+mod drain;
 mod event;
+mod fleet;
+mod keeper;
+pub mod lifecycle;
 mod observed;
+mod operator;
+mod outbox;
 mod rejection;
+mod requests;
+mod rollback;
 mod rollout;
+mod routes;
 mod rows;
+mod serving;
+mod start;
+mod steps;
 
 use imbl::OrdMap;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
+pub use apply::{Applied, apply, apply_blank};
 pub use command::{Command, Fence, InstanceFact, LogId, NewNode, ReachedFact, Stamped, StartRollout, WorkerFacts};
 pub use event::{EVENT_RING, Event, EventBody, EventKey};
 pub use observed::{NodeSeen, Observations, Seen, StepCounts};
@@ -28,6 +50,7 @@ pub use rows::{
     FencePoint, Instance, Limits, Meta, NodeRole, NodeRow, Permit, PoolSlot, Presence, Reached, Release, ReleaseStatus,
     Request, Route, RouteMode, RouteWeights, Service, Settings, Track, TrackName, Tracks, Worker,
 };
+pub use serving::{passing, serving, wanted};
 
 use crate::model::{
     DeploymentId, Digest, InstanceId, Millis, Name, NodeId, Principal, RequestId, RolloutId, Spec, Version, WorkerName,

@@ -321,6 +321,8 @@ pub struct Rollout {
     pub remainder: Option<Period>,
     /// Unused rest of the running step's deadline while paused.
     pub deadline_remainder: Option<Period>,
+    /// When it was paused, while it is: what runs out is moved on by the pause's length.
+    pub paused_at: Option<Millis>,
     /// Whether a `Switch` moved tracks and traffic.
     pub switched: bool,
     /// Why it turned back, was held or failed.

@@ -147,6 +147,8 @@ pub struct NodeRow {
     pub role: NodeRole,
     /// Cluster time since when its DNS view has not been heard of; `None` while heard.
     pub silent_since: Option<Millis>,
+    /// Highest index its DNS view was committed to have served (by `DrainSettled`); frees addresses for other deployments.
+    pub served: u64,
 }
 
 /// A stage and DNS namespace.

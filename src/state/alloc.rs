@@ -1,0 +1,107 @@
+//! Addresses and ports of new instances.
+//!
+//! Pool: a freed address goes to the end of the queue; its last deployment may take it again at once, another only when every DNS
+//! server has served a view without it. Host: the machine's address with fixed ports, so one user a port.
+
+use std::collections::BTreeMap;
+
+use super::{DrainState, Instance, NodeRole, PoolSlot, Rejection, State, Worker, context::Cx, context::guard};
+use crate::model::{AddressMode, DeploymentId, InstanceId, Life, Spec, WorkerName};
+
+/// The index that every DNS server is known to have served.
+fn served_by_all(s: &State) -> u64 {
+    let serving = s.nodes.values().filter(|n| match n.role {
+        NodeRole::Learner | NodeRole::Voter | NodeRole::Leaving => true,
+        NodeRole::Joining | NodeRole::Removed => false,
+    });
+    serving.map(|n| n.served).min().unwrap_or(0)
+}
+
+/// Free pool addresses that the deployment may take now, in the order in which they are taken.
+pub fn free_addresses(s: &State, worker: &Worker, deployment: &DeploymentId) -> Vec<String> {
+    let served = served_by_all(s);
+    let mut free: Vec<(u64, &String)> = Vec::new();
+    for (address, slot) in &worker.pool {
+        match slot {
+            PoolSlot::Free { since, last } => {
+                if *since == 0 || last.as_ref() == Some(deployment) || *since <= served {
+                    free.push((*since, address));
+                }
+            }
+            PoolSlot::Used(_) => {}
+        }
+    }
+    free.sort();
+    free.into_iter().map(|(_, a)| a.clone()).collect()
+}
+
+/// Live instances on a worker that count against its capacity.
+pub(super) fn live_on<'a>(s: &'a State, worker: &'a WorkerName) -> impl Iterator<Item = &'a Instance> + 'a {
+    s.instances.values().filter(move |i| &i.worker == worker && i.life.is_live())
+}
+
+/// The ports an instance gets: the spec's, at its own address.
+pub(super) fn ports(spec: &Spec) -> BTreeMap<String, u16> {
+    spec.ports.iter().map(|(name, (port, _))| (name.clone(), *port)).collect()
+}
+
+/// Takes an address for a new instance on a worker. `replaced` does not count against its capacity.
+pub(super) fn take(
+    cx: &mut Cx<'_>,
+    worker: &WorkerName,
+    deployment: &DeploymentId,
+    spec: &Spec,
+    id: InstanceId,
+) -> Result<String, Rejection> {
+    let Some(mut w) = cx.s.workers.get(worker).cloned() else { return guard(format!("{worker} is no worker")) };
+    let live = live_on(&cx.s, worker).count();
+    if live >= w.capacity as usize {
+        return guard(format!("{worker} runs {live} instances and takes {} at most", w.capacity));
+    }
+    match spec.address {
+        AddressMode::Host => {
+            let wanted = ports(spec);
+            let taken = live_on(&cx.s, worker)
+                .find(|i| i.address == w.host && i.ports.values().any(|p| wanted.values().any(|q| p == q)));
+            match taken {
+                Some(i) => guard(format!("{worker}: {} ({}) has the port", i.id, i.deployment)),
+                None => Ok(w.host),
+            }
+        }
+        AddressMode::Pool => {
+            let Some(address) = free_addresses(&cx.s, &w, deployment).into_iter().next() else {
+                return guard(format!("{worker} has no free address in its pool"));
+            };
+            w.pool.insert(address.clone(), PoolSlot::Used(id));
+            cx.put_worker(w);
+            Ok(address)
+        }
+    }
+}
+
+/// Hands the address of a replaced instance to the one that takes its place.
+pub(super) fn hand_over(cx: &mut Cx<'_>, worker: &WorkerName, old: InstanceId, new: InstanceId) {
+    let Some(mut w) = cx.s.workers.get(worker).cloned() else { return };
+    for slot in w.pool.values_mut() {
+        if *slot == PoolSlot::Used(old) {
+            *slot = PoolSlot::Used(new);
+        }
+    }
+    cx.put_worker(w);
+}
+
+/// Frees the address of an instance that is gone or failed. Its name left DNS when its drain began, or now.
+pub(super) fn free(cx: &mut Cx<'_>, i: &Instance) {
+    debug_assert!(matches!(i.life, Life::Gone | Life::Failed));
+    let Some(mut w) = cx.s.workers.get(&i.worker).cloned() else { return };
+    let since = match &i.drain {
+        Some(DrainState { index, .. }) => *index,
+        None => cx.at.index,
+    };
+    for slot in w.pool.values_mut() {
+        if *slot == PoolSlot::Used(i.id) {
+            *slot = PoolSlot::Free { since, last: Some(i.deployment.clone()) };
+        }
+    }
+    cx.put_worker(w);
+}

@@ -1,0 +1,141 @@
+//! `apply`: one committed entry, all or nothing.
+//!
+//! A command works on a draft of State (cloning persistent maps is cheap), which replaces State only when the command succeeds; a
+//! refusal changes nothing but `applied`, `now`, `wall` and the table of requests. Guards and effects stand in the family files.
+
+use super::{
+    Command, Event, EventKey, LogId, Rejection, Stamped, State, batches, catalog, cluster, collect, context::Cx, drain,
+    event::EVENT_RING, fleet, keeper, operator, outbox, requests, rollback, routes, start, steps,
+};
+
+/// What a command that was not refused did.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Applied {
+    /// Index of the entry that took effect: an earlier one when this is a repeat.
+    pub index: u64,
+    /// What happened; empty in a repeat.
+    pub events: Vec<Event>,
+    /// Whether the request had taken effect before.
+    pub repeated: bool,
+}
+
+/// Applies a blank or membership entry: only the position moves.
+pub fn apply_blank(state: &mut State, at: LogId) {
+    state.applied = at;
+}
+
+/// Applies one committed command.
+pub fn apply(state: &mut State, at: LogId, stamped: &Stamped) -> Result<Applied, Rejection> {
+    state.applied = at;
+    if stamped.term != at.term {
+        return Err(Rejection::WrongTerm { stamped: stamped.term, entry: at.term });
+    }
+    state.now = state.now.max(stamped.at);
+    state.wall = stamped.wall;
+    requests::forget_expired(state);
+    let ticket = match requests::look(state, stamped)? {
+        requests::Look::Engine => None,
+        requests::Look::Fresh(ticket) => Some(ticket),
+        requests::Look::Repeat(index) => return Ok(Applied { index, events: Vec::new(), repeated: true }),
+    };
+    let mut cx = Cx::new(state, at, stamped);
+    let result = match (&stamped.body, &cx.s.cluster) {
+        (Command::ClusterInit { .. }, Some(_)) => Err(Rejection::AlreadyInitialised),
+        (Command::ClusterInit { .. }, None) | (_, Some(_)) => dispatch(&mut cx, &stamped.body),
+        (_, None) => Err(Rejection::NoCluster),
+    };
+    let result = result.map(|()| {
+        let (draft, bodies) = cx.finish();
+        *state = draft;
+        Applied { index: at.index, events: record(state, at, bodies), repeated: false }
+    });
+    if let Some(ticket) = ticket {
+        requests::remember(state, at, ticket, result.as_ref().err());
+    }
+    result
+}
+
+fn record(state: &mut State, at: LogId, bodies: Vec<super::EventBody>) -> Vec<Event> {
+    let events: Vec<Event> = (0u32..)
+        .zip(bodies)
+        .map(|(ordinal, body)| Event {
+            key: EventKey { index: at.index, ordinal },
+            at: state.now,
+            wall: state.wall,
+            body,
+        })
+        .collect();
+    for e in &events {
+        state.events.insert(e.key, e.clone());
+    }
+    while state.events.len() > EVENT_RING {
+        let Some(oldest) = state.events.get_min().map(|(k, _)| *k) else { break };
+        state.events.remove(&oldest);
+    }
+    events
+}
+
+fn dispatch(cx: &mut Cx<'_>, command: &Command) -> Result<(), Rejection> {
+    match command {
+        Command::ClusterInit { id, name, zone, node } => cluster::init(cx, id, name, zone, node),
+        Command::NodeAdmitted(node) => cluster::admitted(cx, node),
+        Command::NodeRoleSet { node, role, seen } => cluster::role_set(cx, *node, *role, *seen),
+        Command::NodeSilent { node } => cluster::silence(cx, *node, true),
+        Command::NodeHeard { node } => cluster::silence(cx, *node, false),
+        Command::SpecApplied { spec, expected } => catalog::spec_applied(cx, spec, *expected),
+        Command::BlobHeld { digest, size, node } => catalog::blob_held(cx, digest, *size, *node),
+        Command::BlobDropped { digest, node } => catalog::blob_dropped(cx, digest, *node),
+        Command::ReleaseRegistered { service, version, digest, build, labels } => {
+            catalog::release_registered(cx, service, version, digest, build, labels)
+        }
+        Command::WorkerRegistered { name, key, labels, capacity, build, host, pool } => {
+            let form = fleet::Form { key, labels, capacity: *capacity, build, host, pool };
+            fleet::registered(cx, name, &form)
+        }
+        Command::StartRollout(start) => start::start(cx, start),
+        Command::Pause { rollout } => operator::pause(cx, *rollout),
+        Command::Resume { rollout } => operator::resume(cx, *rollout),
+        Command::Abort { rollout } => operator::abort(cx, *rollout),
+        Command::Promote { rollout, full } => operator::promote(cx, *rollout, *full),
+        Command::Rollback { rollout } => operator::rollback(cx, *rollout),
+        Command::Tick => Ok(()),
+        Command::FactsRecorded { workers } => fleet::facts(cx, workers),
+        Command::WorkerLost { worker, last_heard } => fleet::lost(cx, worker, *last_heard),
+        Command::WorkerReturned { worker } => fleet::returned(cx, worker),
+        Command::StepsCompiled { rollout, seen, phase, desired, order, steps } => {
+            steps::compiled(cx, *rollout, *seen, *phase, *desired, order, steps)
+        }
+        Command::StepStarted { rollout, seen, step, attempt } => steps::started(cx, *rollout, *seen, *step, *attempt),
+        Command::StepEnded { rollout, seen, step, evidence } => steps::ended(cx, *rollout, *seen, *step, evidence),
+        Command::BatchStarted { rollout, seen, step, batch, add, replace } => {
+            let plan = batches::NewBatch { step: *step, batch: *batch, add, replace };
+            batches::started(cx, *rollout, *seen, &plan)
+        }
+        Command::BatchPassed { rollout, seen, step, batch, drain, weights } => {
+            let done = batches::DoneBatch { step: *step, batch: *batch, drain, weights: *weights };
+            batches::passed(cx, *rollout, *seen, &done)
+        }
+        Command::RouteSet { rollout, seen, step, weights } => routes::route_set(cx, *rollout, *seen, *step, *weights),
+        Command::Switched { rollout, seen, step } => routes::switched(cx, *rollout, *seen, *step),
+        Command::DrainSettled { deployment, index, confirmed, silent, ttl_ms } => {
+            drain::settled(cx, deployment, *index, confirmed, silent, *ttl_ms)
+        }
+        Command::StopPermitted { deployment, instances } => drain::stop_permitted(cx, deployment, instances),
+        Command::RollbackBegan { rollout, seen, reason, evidence } => {
+            rollback::began(cx, *rollout, *seen, reason, evidence.as_ref())
+        }
+        Command::RolloutPaused { rollout, seen, reason, evidence } => {
+            rollback::paused(cx, *rollout, *seen, reason, evidence.as_ref())
+        }
+        Command::PromotionBegan { rollout, seen } => rollback::promotion_began(cx, *rollout, *seen),
+        Command::RolloutFinished { rollout, seen, status, reason } => {
+            rollback::finished(cx, *rollout, *seen, *status, reason.as_ref())
+        }
+        Command::TrackAdjusted { deployment, seen, add, drain, desired, drop } => {
+            let change = keeper::Change { add, drain, desired: *desired, drop };
+            keeper::adjusted(cx, deployment, *seen, &change)
+        }
+        Command::DeliverySettled { key, attempt, ok, detail } => outbox::settled(cx, *key, *attempt, *ok, detail),
+        Command::Collected { at } => collect::collected(cx, *at),
+    }
+}

@@ -1,0 +1,225 @@
+//! What can be rolled out: specs, packages, releases. Also the "did you mean" of unknown names.
+
+use std::{collections::BTreeMap, fmt::Display, sync::Arc};
+
+use super::{
+    Blob, Deployment, EventBody, NodeRole, Rejection, Release, ReleaseStatus, Service, State, Tracks,
+    context::{Cx, Done},
+};
+use crate::model::{BuildInfo, DeploymentId, Digest, Name, NodeId, Pair, Spec, Version};
+
+/// `; did you mean X?` for the nearest of the known names, or what is known, or nothing.
+pub(super) fn hint<T: Display>(wanted: &str, known: impl Iterator<Item = T>) -> String {
+    let mut known: Vec<String> = known.map(|k| k.to_string()).collect();
+    known.sort();
+    known.dedup();
+    // Similarity in parts per thousand: floating point decides nothing that is kept in State but the text of a refusal.
+    let score = |k: &String| (strsim::jaro_winkler(k, wanted) * 1000.0) as u32;
+    let best = known.iter().max_by_key(|k| score(k));
+    match best {
+        Some(k) if score(k) > 750 => format!("; did you mean {k}?"),
+        Some(_) if known.len() <= 8 => format!("; known: {}", known.join(", ")),
+        Some(_) | None => String::new(),
+    }
+}
+
+/// Which part of a deployment's name is unknown.
+pub(super) fn unknown_deployment(s: &State, id: &DeploymentId) -> Rejection {
+    if !s.environments.contains_key(&id.environment) {
+        let near = hint(id.environment.as_str(), s.environments.keys());
+        return Rejection::not_found("environment", &id.environment, near);
+    }
+    if !s.services.contains_key(&id.service) {
+        let near = hint(id.service.as_str(), s.services.keys());
+        let near = if near.is_empty() { "; `slipway apply -f` makes it".into() } else { near };
+        return Rejection::not_found("service", &id.service, near);
+    }
+    let near = hint(&id.to_string(), s.deployments.keys());
+    let near = if near.is_empty() { "; `slipway apply -f` makes it".into() } else { near };
+    Rejection::not_found("deployment", id, near)
+}
+
+fn exhausted(what: &str, limit: u32) -> Rejection {
+    Rejection::Exhausted { what: what.into(), limit: u64::from(limit), fix: "remove one that is not used".into() }
+}
+
+fn make_service(cx: &mut Cx<'_>, name: &Name) -> Done {
+    Name::service(name.as_str()).map_err(|e| Rejection::Invalid(e.to_string()))?;
+    if cx.s.services.contains_key(name) {
+        return Ok(());
+    }
+    let limit = cx.settings().limits.services;
+    if cx.s.services.len() >= limit as usize {
+        return Err(exhausted("services", limit));
+    }
+    cx.s.services.insert(name.clone(), Service { meta: cx.new_meta(), name: name.clone() });
+    Ok(())
+}
+
+/// `SpecApplied`. The revision only rises when the spec differs.
+pub(super) fn spec_applied(cx: &mut Cx<'_>, spec: &Spec, expected: Option<u64>) -> Done {
+    spec.check().map_err(|e| Rejection::Invalid(e.to_string()))?;
+    let id = &spec.deployment;
+    if !cx.s.environments.contains_key(&id.environment) {
+        return Err(unknown_deployment(&cx.s, id));
+    }
+    let known = cx.s.deployments.get(id).cloned();
+    let newest = known.as_ref().map_or(0, |d| d.spec);
+    if let Some(seen) = expected.filter(|e| *e != newest) {
+        return Err(Rejection::Stale { seen, now: newest });
+    }
+    if known.is_some() && cx.s.spec(id, newest).is_some_and(|s| s.as_ref() == spec) {
+        return Ok(());
+    }
+    make_service(cx, &id.service)?;
+    let revision = newest.saturating_add(1);
+    let mut row = match known {
+        Some(d) => d,
+        None => {
+            let limit = cx.settings().limits.deployments;
+            if cx.s.deployments.len() >= limit as usize {
+                return Err(exhausted("deployments", limit));
+            }
+            Deployment {
+                meta: cx.new_meta(),
+                id: id.clone(),
+                spec: 0,
+                tracks: Tracks::default(),
+                route: None,
+                desired: 0,
+                live: None,
+                last: None,
+            }
+        }
+    };
+    row.spec = revision;
+    row.meta.labels = spec.labels.clone();
+    cx.put_deployment(row);
+    cx.s.specs.insert((id.clone(), revision), Arc::new(spec.clone()));
+    cx.emit(EventBody::SpecChanged { deployment: id.clone(), revision });
+    Ok(())
+}
+
+/// `BlobHeld`.
+pub(super) fn blob_held(cx: &mut Cx<'_>, digest: &Digest, size: u64, node: NodeId) -> Done {
+    let n = cx.node(node)?;
+    if n.role == NodeRole::Removed {
+        return Err(Rejection::Precondition(format!("node {node} was removed")));
+    }
+    let mut row = match cx.s.blobs.get(digest) {
+        Some(b) if b.size != size => {
+            return Err(Rejection::Conflict {
+                what: format!(
+                    "package {} is {} bytes long, not {size}: one of the copies is damaged",
+                    digest.short(),
+                    b.size
+                ),
+            });
+        }
+        Some(b) => b.clone(),
+        None => Blob { meta: cx.new_meta(), size, holders: Vec::new() },
+    };
+    if let Err(place) = row.holders.binary_search(&node) {
+        row.holders.insert(place, node);
+        cx.touch(&mut row.meta);
+        cx.s.blobs.insert(digest.clone(), row);
+    }
+    Ok(())
+}
+
+/// `BlobDropped`: the row goes with its last holder, unless a release names it.
+pub(super) fn blob_dropped(cx: &mut Cx<'_>, digest: &Digest, node: NodeId) -> Done {
+    let Some(mut row) = cx.s.blobs.get(digest).cloned() else {
+        return Err(Rejection::not_found("package", digest, ""));
+    };
+    row.holders.retain(|n| *n != node);
+    if row.holders.is_empty() && !cx.s.releases.values().any(|r| &r.digest == digest) {
+        cx.s.blobs.remove(digest);
+        return Ok(());
+    }
+    cx.touch(&mut row.meta);
+    cx.s.blobs.insert(digest.clone(), row);
+    Ok(())
+}
+
+/// `ReleaseRegistered`: its package is fsynced on a majority of the voters.
+pub(super) fn release_registered(
+    cx: &mut Cx<'_>,
+    service: &Name,
+    version: &Version,
+    digest: &Digest,
+    build: &BuildInfo,
+    labels: &BTreeMap<String, String>,
+) -> Done {
+    let long = |s: &String| s.len() > 256;
+    let too_long = long(&build.commit) || long(&build.built_at) || long(&build.toolchain);
+    if too_long || build.components.len() > 256 || build.components.iter().any(|(k, v)| long(k) || long(v)) {
+        return Err(Rejection::Invalid("build information: at most 256 components and 256 characters a value".into()));
+    }
+    if labels.len() > 64 || labels.iter().any(|(k, v)| long(k) || long(v)) {
+        return Err(Rejection::Invalid("labels: at most 64, of 256 characters each".into()));
+    }
+    let key = (service.clone(), version.clone());
+    if let Some(known) = cx.s.releases.get(&key) {
+        if &known.digest == digest {
+            return Ok(());
+        }
+        return Err(Rejection::Conflict {
+            what: format!(
+                "{service} {version} is registered with package {}, not {}: a version never changes, push a new one",
+                known.digest.short(),
+                digest.short()
+            ),
+        });
+    }
+    let Some(blob) = cx.s.blobs.get(digest) else {
+        return Err(Rejection::not_found("package", digest.short(), "; `slipway release push` uploads it"));
+    };
+    let size = blob.size;
+    let voters: Vec<NodeId> = cx.s.nodes.values().filter(|n| n.role == NodeRole::Voter).map(|n| n.id).collect();
+    let held = voters.iter().filter(|v| blob.holders.contains(v)).count();
+    if held.saturating_mul(2) <= voters.len() {
+        return Err(Rejection::Precondition(format!(
+            "package {} is on {held} of {} nodes and needs a majority: wait until the nodes have fetched it, then push again",
+            digest.short(),
+            voters.len()
+        )));
+    }
+    make_service(cx, service)?;
+    let limit = cx.settings().limits.releases_per_service;
+    if cx.s.releases.keys().filter(|(s, _)| s == service).count() >= limit as usize {
+        return Err(exhausted("releases of a service", limit));
+    }
+    let mut meta = cx.new_meta();
+    meta.labels = labels.clone();
+    let row = Release {
+        meta,
+        service: service.clone(),
+        version: version.clone(),
+        digest: digest.clone(),
+        size,
+        build: build.clone(),
+        status: ReleaseStatus::Loading,
+    };
+    cx.s.releases.insert(key, row);
+    cx.emit(EventBody::ReleaseAdded { service: service.clone(), version: version.clone(), digest: digest.clone() });
+    Ok(())
+}
+
+/// Sets a release's status after a rollout moved; stable somewhere else keeps it active.
+pub(super) fn set_status(cx: &mut Cx<'_>, service: &Name, pair: &Pair, to: ReleaseStatus) {
+    let stable_somewhere =
+        cx.s.deployments.values().any(|d| {
+            &d.id.service == service && d.tracks.stable.as_ref().is_some_and(|t| t.pair.version == pair.version)
+        });
+    let to = if stable_somewhere { ReleaseStatus::Active } else { to };
+    let key = (service.clone(), pair.version.clone());
+    if let Some(mut row) = cx.s.releases.get(&key).cloned()
+        && row.status != to
+        && row.status != ReleaseStatus::Retired
+    {
+        row.status = to;
+        cx.touch(&mut row.meta);
+        cx.s.releases.insert(key, row);
+    }
+}

@@ -1,0 +1,123 @@
+//! Between rollouts: the keeper's changes of an idle deployment.
+
+use super::{
+    Permit, RouteWeights, TrackName, Tracks, alloc, assign,
+    assign::Allow,
+    batches,
+    context::{Cx, Done, guard},
+    drain, routes, serving,
+};
+use crate::model::{DeploymentId, InstanceId, WorkerName};
+
+/// `TrackAdjusted`.
+pub(super) struct Change<'a> {
+    pub add: &'a [(TrackName, WorkerName, u32)],
+    pub drain: &'a [InstanceId],
+    pub desired: u32,
+    pub drop: &'a [TrackName],
+}
+
+/// Most instances one adjustment adds.
+const MAX_ADD: u32 = 1000;
+
+/// `TrackAdjusted`: new instances, drains, tracks whose time is over. Traffic that an abort left on the candidate goes back to
+/// stable as soon as half of it passes.
+pub(super) fn adjusted(cx: &mut Cx<'_>, id: &DeploymentId, seen: u64, c: &Change<'_>) -> Done {
+    let mut d = cx.deployment(id)?;
+    if d.meta.revision != seen {
+        return Err(super::Rejection::Stale { seen, now: d.meta.revision });
+    }
+    if let Some(rollout) = d.live {
+        return guard(format!("{rollout} owns {id}"));
+    }
+    let limit = cx.settings().limits.instances_per_deployment;
+    let adding = c.add.iter().fold(0u32, |n, (_, _, k)| n.saturating_add(*k));
+    if adding > MAX_ADD || c.desired > limit {
+        return guard(format!("{adding} new instances and {} desired are over {MAX_ADD}, {limit}", c.desired));
+    }
+    check_drains(cx, &d.tracks, id, c)?;
+    d.desired = c.desired;
+    drain::begin(cx, c.drain);
+    for (track, worker, n) in c.add {
+        add(cx, &d.tracks, id, *track, worker, *n)?;
+    }
+    for (name, slot) in [
+        (TrackName::Stable, &mut d.tracks.stable),
+        (TrackName::Candidate, &mut d.tracks.candidate),
+        (TrackName::Previous, &mut d.tracks.previous),
+    ] {
+        if let Some(t) = slot {
+            t.want = if name == TrackName::Stable { c.desired } else { serving::wanted(&cx.s, id, &t.pair) };
+        }
+    }
+    for name in c.drop {
+        drop_track(cx, &mut d.tracks, id, *name)?;
+    }
+    if let Some(stable) = &d.tracks.stable
+        && serving::passing(&cx.s, id, &stable.pair).saturating_mul(2) >= c.desired
+    {
+        routes::all_on_stable(cx, &mut d);
+    }
+    let weights = d.route.as_ref().map(|r| r.weights).unwrap_or_default();
+    check_weights(&d.tracks, weights)?;
+    cx.put_deployment(d);
+    assign::refresh(cx, id);
+    Ok(())
+}
+
+/// Stable never loses more than what is above the desired count or on lost workers.
+fn check_drains(cx: &Cx<'_>, tracks: &Tracks, id: &DeploymentId, c: &Change<'_>) -> Done {
+    let leaving = drain::check_ids(cx, id, c.drain)?;
+    let Some(stable) = &tracks.stable else { return Ok(()) };
+    let of_stable = |i: &&super::Instance| i.pair == stable.pair && i.life.is_wanted() && serving::ready(&cx.s, i);
+    let loses = leaving.iter().filter(of_stable).count();
+    let has = cx.s.instances_of(id).filter(of_stable).count();
+    if loses > 0 && has.saturating_sub(loses) < c.desired as usize {
+        return guard(format!("{} of {} stable instances would be left", has.saturating_sub(loses), c.desired));
+    }
+    Ok(())
+}
+
+fn add(cx: &mut Cx<'_>, tracks: &Tracks, id: &DeploymentId, track: TrackName, worker: &WorkerName, n: u32) -> Done {
+    let Some(t) = tracks.get(track) else { return guard(format!("there is no {track:?} track")) };
+    let pair = t.pair.clone();
+    let Some(spec) = cx.s.spec(id, pair.spec).cloned() else { return guard("its spec is gone") };
+    if cx.s.workers.get(worker).is_none_or(|w| w.presence != super::Presence::Ready) {
+        return guard(format!("worker {worker} is unknown or lost"));
+    }
+    for _ in 0..n {
+        let mut i = batches::new_instance(cx, id, &pair, worker);
+        i.ports = alloc::ports(&spec);
+        i.address = alloc::take(cx, worker, id, &spec, i.id)?;
+        let entry = assign::entry(&i);
+        cx.put_instance(i);
+        // A known-good pair: no probation, so that a slow start is waited for and not undone.
+        assign::edit(cx, worker, id, Allow::Set(Permit::Commit), true, |c| c.instances.push(entry));
+    }
+    Ok(())
+}
+
+fn drop_track(cx: &Cx<'_>, tracks: &mut Tracks, id: &DeploymentId, name: TrackName) -> Done {
+    let slot = match name {
+        TrackName::Stable => return guard("the stable track is never dropped"),
+        TrackName::Candidate => &mut tracks.candidate,
+        TrackName::Previous => &mut tracks.previous,
+    };
+    let Some(t) = slot else { return guard(format!("there is no {name:?} track")) };
+    let live = cx.s.instances_of(id).filter(|i| i.pair == t.pair && drain::holds_up(&cx.s, i)).count();
+    if live > 0 {
+        return guard(format!("{live} instances of {} are still there", t.pair));
+    }
+    *slot = None;
+    Ok(())
+}
+
+/// No track that has weight may be missing.
+fn check_weights(tracks: &Tracks, weights: RouteWeights) -> Done {
+    for name in [TrackName::Stable, TrackName::Candidate, TrackName::Previous] {
+        if weights.get(name).0 > 0 && tracks.get(name).is_none() {
+            return guard(format!("the {name:?} track still has traffic"));
+        }
+    }
+    Ok(())
+}

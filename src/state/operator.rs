@@ -1,0 +1,273 @@
+//! An operator's verbs on a rollout. Guarded by its id and life cycle alone, so that nobody's abort at night is refused as stale.
+
+use super::{
+    Reason, Rejection, ReleaseStatus, ResumeTo, Rollout, RolloutKind, RolloutStatus, StepRow, StepStatus, Track,
+    assign, catalog,
+    context::{Cx, Done},
+    outbox, rollback, routes, serving, start, steps,
+};
+use crate::model::{Millis, Period, RolloutId, StepKind};
+
+fn lifecycle(r: &Rollout, verb: &str) -> Rejection {
+    Rejection::Lifecycle { rollout: r.id, status: r.status.to_string(), verb: verb.into() }
+}
+
+/// `Pause`.
+pub(super) fn pause(cx: &mut Cx<'_>, id: RolloutId) -> Done {
+    let mut r = cx.rollout(id)?;
+    if r.status != RolloutStatus::Active {
+        return Err(lifecycle(&r, "paused"));
+    }
+    r.reason = Some(Reason::Operator { principal: cx.principal.to_string() });
+    hold(cx, &mut r, ResumeTo::Active)?;
+    cx.put_rollout(r);
+    Ok(())
+}
+
+/// Stops the clocks of a rollout.
+pub(super) fn hold(cx: &mut Cx<'_>, r: &mut Rollout, resume_to: ResumeTo) -> Done {
+    cx.move_rollout(r, RolloutStatus::Paused, "paused")?;
+    let now = cx.now();
+    let rest = |t: Option<Millis>| t.map(|t| t.since(now));
+    let running = r.running().map(|(_, s)| (rest(s.until), rest(s.deadline)));
+    (r.remainder, r.deadline_remainder) = running.unwrap_or((None, None));
+    r.paused_at = Some(now);
+    r.resume_to = Some(resume_to);
+    Ok(())
+}
+
+/// Lets the clocks of a rollout run on: everything that would have run out is later by the length of the pause.
+pub(super) fn release(cx: &mut Cx<'_>, r: &mut Rollout) {
+    let held = r.paused_at.map_or(Period(0), |t| cx.now().since(t));
+    let cursor = r.cursor as usize;
+    if let Some(row) = r.steps.get_mut(cursor).filter(|s| s.status == StepStatus::Running) {
+        let StepRow { until, deadline, batch, .. } = row;
+        *until = until.map(|t| t.plus(held));
+        *deadline = deadline.map(|t| t.plus(held));
+        if let Some(b) = batch {
+            b.deadline = b.deadline.plus(held);
+            b.next_at = b.next_at.plus(held);
+        }
+    }
+    (r.remainder, r.deadline_remainder, r.paused_at, r.resume_to) = (None, None, None, None);
+}
+
+/// `Resume`.
+pub(super) fn resume(cx: &mut Cx<'_>, id: RolloutId) -> Done {
+    let mut r = cx.rollout(id)?;
+    if r.status != RolloutStatus::Paused {
+        return Err(lifecycle(&r, "resumed"));
+    }
+    let to = match r.resume_to {
+        Some(ResumeTo::RollingBack) => RolloutStatus::RollingBack,
+        Some(ResumeTo::Active) | None => RolloutStatus::Active,
+    };
+    release(cx, &mut r);
+    if to == RolloutStatus::Active {
+        r.reason = None;
+    }
+    cx.move_rollout(&mut r, to, "resumed")?;
+    cx.put_rollout(r);
+    Ok(())
+}
+
+/// `Abort`: traffic on stable; candidates stay for a while, to look at.
+pub(super) fn abort(cx: &mut Cx<'_>, id: RolloutId) -> Done {
+    let mut r = cx.rollout(id)?;
+    let undoing = r.resume_to == Some(ResumeTo::RollingBack);
+    match r.status {
+        RolloutStatus::Pending | RolloutStatus::Active => {}
+        RolloutStatus::Paused if !undoing => {}
+        RolloutStatus::Paused
+        | RolloutStatus::Promoting
+        | RolloutStatus::RollingBack
+        | RolloutStatus::Completed
+        | RolloutStatus::RolledBack
+        | RolloutStatus::Failed
+        | RolloutStatus::Aborted => return Err(lifecycle(&r, "aborted")),
+    }
+    let was_pending = r.status == RolloutStatus::Pending;
+    cancel_running(cx, &mut r)?;
+    if !was_pending || r.switched {
+        routes::back_to_stable(cx, &mut r, true)?;
+    }
+    r.reason = Some(Reason::Operator { principal: cx.principal.to_string() });
+    cx.move_rollout(&mut r, RolloutStatus::Aborted, "aborted")?;
+    rollback::end(cx, r.clone())?;
+    let keep = cx.now().plus(cx.settings().abort_keep);
+    let mut d = cx.deployment(&r.deployment)?;
+    if let Some(c) = d.tracks.candidate.as_mut().filter(|c| c.pair == r.to) {
+        c.retire_at = Some(keep);
+        c.want = serving::wanted(&cx.s, &d.id, &r.to);
+    }
+    cx.put_deployment(d);
+    assign::refresh(cx, &r.deployment);
+    Ok(())
+}
+
+/// The running step is cancelled; what it had to deliver is forgotten.
+pub(super) fn cancel_running(cx: &mut Cx<'_>, r: &mut Rollout) -> Done {
+    if let Some((step, _)) = r.running() {
+        steps::move_step(cx, r, step, StepStatus::Cancelled)?;
+    }
+    outbox::drop_of(cx, r.id);
+    Ok(())
+}
+
+/// Steps that `promote` may pass over one by one: they only wait.
+fn only_waits(kind: &StepKind) -> bool {
+    match kind {
+        StepKind::Bake { .. } | StepKind::Smoke { .. } => true,
+        StepKind::Stage
+        | StepKind::Install { .. }
+        | StepKind::Route { .. }
+        | StepKind::Switch
+        | StepKind::Promote
+        | StepKind::Retire { .. } => false,
+    }
+}
+
+/// `Promote`: ends the step that waits; with `full` everything but the last installation and route is passed over.
+pub(super) fn promote(cx: &mut Cx<'_>, id: RolloutId, full: bool) -> Done {
+    let mut r = cx.rollout(id)?;
+    let undoing = r.resume_to == Some(ResumeTo::RollingBack);
+    match r.status {
+        RolloutStatus::Active => {}
+        RolloutStatus::Paused if !undoing => {}
+        RolloutStatus::Pending
+        | RolloutStatus::Paused
+        | RolloutStatus::Promoting
+        | RolloutStatus::RollingBack
+        | RolloutStatus::Completed
+        | RolloutStatus::RolledBack
+        | RolloutStatus::Failed
+        | RolloutStatus::Aborted => return Err(lifecycle(&r, "promoted")),
+    }
+    let skip: Vec<u32> = if full { to_skip(&r) } else { vec![r.cursor] };
+    if !full {
+        match r.steps.get(r.cursor as usize) {
+            Some(row) if only_waits(&row.step.kind) => {}
+            Some(row) => {
+                return Err(Rejection::Precondition(format!(
+                    "{id} is at {} ({}), which cannot be passed over: wait for it, or `promote --full` to skip the waits that follow",
+                    row.step.kind, row.step.group
+                )));
+            }
+            None => return Err(Rejection::Precondition(format!("{id} has no step left"))),
+        }
+    }
+    if skip.is_empty() {
+        return Err(Rejection::Precondition(format!("{id} has nothing left to skip: it completes by itself")));
+    }
+    for step in skip {
+        steps::move_step(cx, &mut r, step, StepStatus::Skipped)?;
+    }
+    outbox::drop_of(cx, id);
+    steps::advance_cursor(&mut r);
+    if r.status == RolloutStatus::Paused {
+        release(cx, &mut r);
+        r.reason = None;
+        cx.move_rollout(&mut r, RolloutStatus::Active, "promoted")?;
+    }
+    cx.put_rollout(r.clone());
+    assign::refresh(cx, &r.deployment);
+    Ok(())
+}
+
+fn to_skip(r: &Rollout) -> Vec<u32> {
+    let last = |f: fn(&StepKind) -> bool| r.steps.iter().rposition(|s| f(&s.step.kind));
+    let install = last(|k| matches!(k, StepKind::Install { .. }));
+    let route = last(|k| matches!(k, StepKind::Route { .. }));
+    let passes = |n: usize, s: &StepRow| match &s.step.kind {
+        StepKind::Bake { .. } | StepKind::Smoke { .. } => true,
+        StepKind::Install { .. } => Some(n) != install,
+        StepKind::Route { .. } => Some(n) != route,
+        StepKind::Stage | StepKind::Switch | StepKind::Promote | StepKind::Retire { .. } => false,
+    };
+    let open = |s: &StepRow| match s.status {
+        StepStatus::Waiting | StepStatus::Running | StepStatus::Failed => true,
+        StepStatus::Passed | StepStatus::Skipped | StepStatus::Cancelled | StepStatus::Undone => false,
+    };
+    let chosen = r.steps.iter().enumerate().filter(|(n, s)| open(s) && passes(*n, s));
+    chosen.filter_map(|(n, _)| u32::try_from(n).ok()).collect()
+}
+
+/// `Rollback`: unwinds a live rollout, or starts a return from the newest one that completed.
+pub(super) fn rollback(cx: &mut Cx<'_>, id: RolloutId) -> Done {
+    let mut r = cx.rollout(id)?;
+    match r.status {
+        RolloutStatus::Active | RolloutStatus::Paused | RolloutStatus::Promoting => {
+            if r.resume_to == Some(ResumeTo::RollingBack) {
+                return resume(cx, id);
+            }
+            if r.from.is_none() {
+                return Err(Rejection::Precondition(format!(
+                    "{id} is the first rollout of {}: there is nothing to return to; `slipway rollout abort` stops it",
+                    r.deployment
+                )));
+            }
+            cancel_running(cx, &mut r)?;
+            let reason = Reason::Operator { principal: cx.principal.to_string() };
+            rollback::turn_back(cx, r, reason)
+        }
+        RolloutStatus::Completed => give_back(cx, &r),
+        RolloutStatus::Pending
+        | RolloutStatus::RollingBack
+        | RolloutStatus::RolledBack
+        | RolloutStatus::Failed
+        | RolloutStatus::Aborted => Err(lifecycle(&r, "rolled back")),
+    }
+}
+
+/// Starts a return. When everything it returns to runs and passes, this entry moves the traffic.
+fn give_back(cx: &mut Cx<'_>, done: &Rollout) -> Done {
+    let mut d = cx.deployment(&done.deployment)?;
+    if let Some(rollout) = d.live {
+        return Err(Rejection::Busy { rollout });
+    }
+    if let Some(by) = done.undone_by
+        && cx.s.rollouts.get(&by).is_some_and(|r| r.status == RolloutStatus::Completed)
+    {
+        return Err(Rejection::Precondition(format!("{} is undone already, by {by}", done.id)));
+    }
+    if d.last != Some(done.id) {
+        let newest = d.last.map_or_else(String::new, |l| format!(": the newest is {l}"));
+        return Err(Rejection::Precondition(format!("{} is not the newest rollout of {}{newest}", done.id, d.id)));
+    }
+    let Some(to) = done.from.clone() else {
+        return Err(Rejection::Precondition(format!(
+            "{} was the first rollout of {}: there is nothing to return to",
+            done.id, d.id
+        )));
+    };
+    let known = cx.s.releases.get(&(d.id.service.clone(), to.version.clone()));
+    if known.is_none_or(|r| r.digest != to.digest || r.status == ReleaseStatus::Retired)
+        || cx.s.spec(&d.id, to.spec).is_none()
+    {
+        return Err(Rejection::Precondition(format!("{} {to} is not kept any more: start a rollout", d.id.service)));
+    }
+    let kind = RolloutKind::Return { undoes: done.id };
+    let from = d.tracks.stable.as_ref().map(|t| t.pair.clone());
+    let mut r = start::new_rollout(cx, &d, kind, from, to, done.params.clone(), done.strategy);
+    let id = r.id;
+    r.desired = d.desired;
+    r.reason = Some(Reason::Operator { principal: cx.principal.to_string() });
+    d.live = Some(id);
+    start::announce(cx, &r);
+    if d.desired > 0 && serving::passing(&cx.s, &d.id, &r.to) >= d.desired {
+        if d.tracks.previous.as_ref().is_none_or(|t| t.pair != r.to) {
+            d.tracks.previous = Some(Track { pair: r.to.clone(), want: d.desired, retire_at: None });
+        }
+        routes::advance(cx, &mut d, &r);
+        r.switched = true;
+        r.traffic_back_at = Some(cx.now());
+        catalog::set_status(cx, &d.id.service, &r.to.clone(), ReleaseStatus::Active);
+    }
+    cx.put_deployment(d);
+    let mut undone = done.clone();
+    undone.undone_by = Some(id);
+    cx.put_rollout(undone);
+    cx.put_rollout(r.clone());
+    assign::refresh(cx, &r.deployment);
+    Ok(())
+}
