@@ -131,10 +131,6 @@ pub struct WorkerFacts {
 // A box would save nothing: one command is alive at a time, and nobody keeps a list of them.
 #[allow(clippy::large_enum_variant)]
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[allow(
-    clippy::large_enum_variant,
-    reason = "the largest are the operator's, a few an hour; a box would burden every caller"
-)]
 pub enum Command {
     /// Makes the cluster; refused when there is one.
     ClusterInit {
