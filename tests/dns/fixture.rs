@@ -250,9 +250,6 @@ impl Serving {
     }
 
     pub async fn start_unready(limits: DnsLimits) -> Self {
-        let (store, clock) = (Arc::new(ViewStore::new()), Clock::manual(0));
-        store.set_node(2);
-        let responder = Arc::new(Responder::new(Arc::clone(&store), clock.clone()));
         let (udp, tcp) = loop {
             // A port that is free for UDP may be taken for TCP: try another.
             let udp = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
@@ -260,6 +257,14 @@ impl Serving {
                 break (udp, tcp);
             }
         };
+        Self::on(udp, tcp, limits)
+    }
+
+    /// Serves on these sockets, without a view.
+    pub fn on(udp: UdpSocket, tcp: TcpListener, limits: DnsLimits) -> Self {
+        let (store, clock) = (Arc::new(ViewStore::new()), Clock::manual(0));
+        store.set_node(2);
+        let responder = Arc::new(Responder::new(Arc::clone(&store), clock.clone()));
         let address = udp.local_addr().unwrap();
         let server = DnsServer::start(vec![udp], vec![tcp], Arc::clone(&responder), &limits);
         Self { address, store, responder, clock, server }

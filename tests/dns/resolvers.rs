@@ -60,7 +60,7 @@ async fn dig_agrees() {
     };
     let first = match dig(&[SHOP]).await {
         Ok(text) => text,
-        Err(e) => return skip("dns resolvers::dig_agrees", &format!("dig cannot be run: {e}")),
+        Err(e) => return skip("dig_agrees", &format!("dig cannot be run: {e}")),
     };
     assert!(first.contains("status: NOERROR") && first.contains("flags: qr aa rd;"), "{first}");
     assert!(first.contains("EDNS: version: 0, flags:; udp: 1232"), "{first}");
