@@ -45,6 +45,14 @@ fn settle(view: &View<'_>, index: u64) -> Option<Command> {
     })
 }
 
+/// Whether a node's DNS may have answered clients.
+pub(super) fn serves_dns(role: NodeRole) -> bool {
+    match role {
+        NodeRole::Learner | NodeRole::Voter | NodeRole::Leaving => true,
+        NodeRole::Joining | NodeRole::Removed => false,
+    }
+}
+
 /// What DNS servers have served of an index.
 struct Servers {
     confirmed: Vec<(NodeId, u64)>,
@@ -57,7 +65,7 @@ impl Servers {
     fn at(view: &View<'_>, index: u64) -> Self {
         let largest = largest_ttl(view);
         let mut look = Self { confirmed: Vec::new(), silent: Vec::new(), behind: Vec::new(), ttl: Period(0) };
-        for node in view.state.nodes.values().filter(|n| n.role != NodeRole::Removed) {
+        for node in view.state.nodes.values().filter(|n| serves_dns(n.role)) {
             match view.seen.nodes.get(&node.id) {
                 Some(Seen::Known { value, .. }) if value.served_index >= index && node.silent_since.is_none() => {
                     look.confirmed.push((node.id, value.served_index));

@@ -6,7 +6,7 @@
 use super::strategy::{self, Subject};
 use super::view::{Notes, View, chosen};
 use super::{bake, evidence, hook, install, retire, route, stage};
-use crate::model::{FailureAction, StepKind, Wait, WorkerName};
+use crate::model::{FailureAction, Life, StepKind, Wait, WorkerName, WHOLE};
 use crate::state::{
     Command, Evidence, Reason, Rollout, RolloutKind, RolloutPhase, RolloutStatus, StepRow, StepStatus, Verdict,
 };
@@ -86,8 +86,19 @@ impl Turn<'_> {
         if r.status == RolloutStatus::Active && self.not_ready(notes) {
             return None;
         }
-        if self.row.step.kind == StepKind::Promote && r.status == RolloutStatus::Active {
-            return Some(Command::PromotionBegan { rollout: r.id, seen: r.meta.revision });
+        match self.row.step.kind {
+            StepKind::Promote => return self.promote(notes),
+            StepKind::Smoke { .. } if self.view.passing(&r.to) == 0 => {
+                notes.wait(Wait::Capacity { have: 0, need: r.desired });
+                return None;
+            }
+            StepKind::Smoke { .. }
+            | StepKind::Stage
+            | StepKind::Install { .. }
+            | StepKind::Route { .. }
+            | StepKind::Switch
+            | StepKind::Bake { .. }
+            | StepKind::Retire { .. } => {}
         }
         let attempt = self.row.attempt.saturating_add(1);
         Some(Command::StepStarted { rollout: r.id, seen: r.meta.revision, step: self.step, attempt })
@@ -103,7 +114,7 @@ impl Turn<'_> {
         let mut gone: Vec<WorkerName> = view
             .instances
             .iter()
-            .filter(|i| &i.pair == from && i.life.is_live() && view.worker_ready(&i.worker))
+            .filter(|i| &i.pair == from && i.life == Life::Running && view.worker_ready(&i.worker))
             .filter(|i| !view.staged(&i.worker, &from.digest))
             .map(|i| i.worker.clone())
             .collect();
@@ -124,12 +135,20 @@ impl Turn<'_> {
             StepKind::Switch => route::switch(self, notes),
             StepKind::Bake { hold: _, judged } => bake::next(self, *judged, notes),
             StepKind::Smoke { path: _ } => hook::next(self, notes),
-            StepKind::Promote if self.r.status == RolloutStatus::Active => {
-                Some(Command::PromotionBegan { rollout: self.r.id, seen: self.r.meta.revision })
-            }
-            StepKind::Promote => Some(self.end(Verdict::Unjudged, String::new())),
+            StepKind::Promote => self.promote(notes),
             StepKind::Retire { delay } => retire::next(self, *delay, notes),
         }
+    }
+
+    /// All gates passed: promotion, as soon as everything that is to be stable passes.
+    fn promote(&self, notes: &mut Notes) -> Option<Command> {
+        let r = self.r;
+        let (have, need) = (self.view.passing(&r.to), install::needed(self.view, r, WHOLE));
+        if !r.switched && have < need {
+            notes.wait(Wait::Healthy { have, need });
+            return None;
+        }
+        Some(Command::PromotionBegan { rollout: r.id, seen: r.meta.revision })
     }
 
     /// Whether the step runs towards the new pair under checks.

@@ -4,14 +4,18 @@
 //! Invariants: reports at or below a worker's fence are left out; silence becomes a fact only after its whole time, counted from the
 //! leader's own start at the earliest. Not here: what follows from facts (`plan`).
 
+use super::drain::serves_dns;
 use crate::model::{DeploymentId, Digest, Health, Life, Millis, Period};
 use crate::state::{
-    Command, Instance, InstanceFact, NodeRole, Observations, Presence, Reached, ReachedFact, Seen, State, Worker,
+    Command, Instance, InstanceFact, Observations, Presence, Reached, ReachedFact, Seen, State, Worker,
     WorkerFacts,
 };
 
 /// Workers in one command at most, so that it stays far below the limit of its size.
 const WORKERS: usize = 200;
+
+/// Characters of an exit's text that State keeps.
+const EXIT_TEXT: usize = 512;
 
 /// Commands that bring State up to what was heard. `now` is cluster time.
 pub fn facts(state: &State, seen: &Observations, now: Millis) -> Vec<Command> {
@@ -57,7 +61,7 @@ fn presence(state: &State, seen: &Observations, now: Millis, lost_after: Period)
 
 fn nodes(state: &State, seen: &Observations, now: Millis, silent_after: Period) -> Vec<Command> {
     let mut commands = Vec::new();
-    for node in state.nodes.values().filter(|n| n.role != NodeRole::Removed) {
+    for node in state.nodes.values().filter(|n| serves_dns(n.role)) {
         let heard = seen.nodes.get(&node.id);
         let at = last_heard(seen, heard);
         let silent = now.since(at.max(seen.leader_since)) >= silent_after;
@@ -118,16 +122,17 @@ fn differs(state: &State, i: &Instance, f: &InstanceFact) -> bool {
         Life::Starting | Life::Running | Life::Draining | Life::Stopping => false,
     };
     let life = match i.life {
-        Life::Starting | Life::Running => f.life != i.life,
-        Life::Draining | Life::Stopping => ended(f.life),
+        Life::Starting => f.life == Life::Running || ended(f.life),
+        // A restart with back-off is the same running instance; its health says the rest.
+        Life::Running | Life::Draining | Life::Stopping => ended(f.life),
         // The end is the end.
         Life::Gone | Life::Failed => return false,
     };
     let bound = failure_bound(state, &i.deployment);
     let crosses = (f.failures >= bound) != (i.failures >= bound);
     life || f.health != i.health
-        || f.restarts != i.restarts
-        || f.exit != i.exit
+        || f.restarts > i.restarts
+        || f.exit.as_deref().map(|e| e.chars().take(EXIT_TEXT).collect()) != i.exit
         || (crosses && f.health == Health::Failing)
 }
 

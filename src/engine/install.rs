@@ -8,12 +8,26 @@ use super::analysis::health;
 use super::drain;
 use super::executor::Turn;
 use super::place::spread;
-use super::view::{Notes, count, target};
+use super::view::{Notes, View, count, target};
 use crate::model::{
     BasisPoints, BatchMode, FailureAction, InstanceId, Life, Millis, Pair, Routing, StepKind, Strategy, WHOLE, Wait,
     WorkerName,
 };
-use crate::state::{Batch, Command, Instance, Reason, RouteWeights, Verdict};
+use crate::state::{Batch, Command, Instance, Reason, Rollout, RouteWeights, Verdict};
+
+/// New instances of a rollout that failed.
+fn failed(view: &View<'_>, r: &Rollout) -> u32 {
+    count(view.instances.iter().filter(|i| i.pair == r.to && i.made_by == Some(r.id) && i.life == Life::Failed))
+}
+
+/// Instances of the new pair that a share needs: under `continue` the failed ones count as done, but one must pass.
+pub(super) fn needed(view: &View<'_>, r: &Rollout, share: BasisPoints) -> u32 {
+    let tolerated = match r.params.failure_action {
+        FailureAction::Continue => failed(view, r),
+        FailureAction::Pause | FailureAction::Rollback => 0,
+    };
+    share.of_rounded_up(r.desired).saturating_sub(tolerated).max(1)
+}
 
 /// An installation's parameters and what it has.
 struct Install<'a> {
@@ -68,21 +82,9 @@ impl Install<'_> {
         self.turn.forward() && self.turn.r.params.failure_action == FailureAction::Continue
     }
 
-    /// Instances of this attempt that failed and are tolerated.
+    /// Failed instances that are tolerated.
     fn tolerated(&self) -> u32 {
-        if !self.tolerant() {
-            return 0;
-        }
-        let mine = |i: &&&Instance| &i.pair == self.pair && i.made_by == Some(self.turn.r.id) && self.given_up(i);
-        count(self.turn.view.instances.iter().filter(mine))
-    }
-
-    /// Whether a new instance is beyond hope: it failed, or its batch ran out of time.
-    fn given_up(&self, i: &Instance) -> bool {
-        let late = self
-            .batch()
-            .is_some_and(|b| b.added.contains(&i.id) && self.turn.view.now >= b.deadline && !self.turn.view.passes(i));
-        late || health::has_failed(self.turn.r, i)
+        if self.tolerant() { failed(self.turn.view, self.turn.r) } else { 0 }
     }
 
     fn batch_runs(&self, batch: &Batch, notes: &mut Notes) -> Option<Command> {
@@ -101,7 +103,7 @@ impl Install<'_> {
             }
         }
         let late = view.now >= batch.deadline;
-        let done = |i: &Instance| view.passes(i) || (self.tolerant() && self.given_up(i));
+        let done = |i: &Instance| view.passes(i) || (self.tolerant() && i.life == Life::Failed);
         if making_room.is_empty() && !added.is_empty() && added.iter().all(|i| done(i)) {
             return Some(self.pass(batch));
         }
@@ -129,7 +131,7 @@ impl Install<'_> {
     /// No batch runs: the next one, or the end.
     fn between(&self, batch: Option<&Batch>, finding: Finding, notes: &mut Notes) -> Option<Command> {
         let view = self.turn.view;
-        let have = count(view.wanted(self.pair).filter(|i| !self.tolerant() || !self.given_up(i)));
+        let have = count(view.wanted(self.pair));
         let tolerated = self.tolerated();
         if have + tolerated < self.need {
             if let Some(at) = batch.map(|b| b.next_at).filter(|at| *at > view.now) {

@@ -6,7 +6,7 @@
 use super::drain;
 use super::place::free_places;
 use super::view::{Notes, View, chosen, count};
-use crate::model::{InstanceId, Life, Millis, Pair, Period, Wait, WorkerName};
+use crate::model::{BasisPoints, InstanceId, Life, Millis, Pair, Period, WHOLE, Wait, WorkerName};
 use crate::state::{Command, Instance, TrackName};
 
 /// Wait before the first replacement of a failed instance; doubled with each further one.
@@ -38,23 +38,28 @@ pub(super) fn next(view: &View<'_>, notes: &mut Notes) -> Option<Command> {
         if !workers.is_empty() {
             desired = count(workers.iter()).saturating_mul(spec.placement.per_worker);
         }
-        wanted.hold(view, TrackName::Stable, &stable.pair, &workers, notes);
+        wanted.hold(view, TrackName::Stable, &stable.pair, &workers, u32::MAX, notes);
+        wanted.spare(view, &stable.pair, &workers, desired);
     }
     for (name, track) in tracks.iter().filter(|(name, _)| *name != TrackName::Stable) {
         let shared = tracks.stable.as_ref().is_some_and(|s| s.pair == track.pair);
+        let weight = view.deployment.route.as_ref().map_or(BasisPoints(0), |r| r.weights.get(name));
         match track.retire_at {
             Some(at) if at > view.now => {
                 notes.wake_at(at);
-                if name == TrackName::Previous && !shared && track.want > 0 {
-                    wanted.hold(view, name, &track.pair, &workers, notes);
+                let short = track.want.saturating_sub(count(view.wanted(&track.pair)));
+                if name == TrackName::Previous && !shared && short > 0 {
+                    wanted.hold(view, name, &track.pair, &workers, short, notes);
                 }
             }
+            // What still has traffic stays until stable carries it.
+            Some(_) if weight.0 > 0 => {}
             Some(_) => wanted.retire(view, name, &track.pair, shared, notes),
             None => {}
         }
     }
     wanted.orphans(view);
-    let changed = desired != view.deployment.desired && tracks.stable.is_some();
+    let changed = (desired != view.deployment.desired && tracks.stable.is_some()) || takes_all(view, desired);
     if wanted.add.is_empty() && wanted.drain.is_empty() && wanted.drop.is_empty() && !changed {
         return None;
     }
@@ -68,20 +73,29 @@ pub(super) fn next(view: &View<'_>, notes: &mut Notes) -> Option<Command> {
     })
 }
 
+/// Whether an abort left traffic on the candidate that stable can carry by now; the adjustment gives it back.
+fn takes_all(view: &View<'_>, desired: u32) -> bool {
+    let Some(stable) = &view.deployment.tracks.stable else { return false };
+    let rest = view.deployment.route.as_ref().is_some_and(|r| r.weights.stable != WHOLE);
+    rest && view.passing(&stable.pair).saturating_mul(2) >= desired
+}
+
 impl Wanted {
-    /// `per_worker` instances of a pair on every chosen ready worker, none on the others.
-    fn hold(&mut self, view: &View<'_>, name: TrackName, pair: &Pair, workers: &[WorkerName], notes: &mut Notes) {
+    /// `per_worker` instances of a pair on every chosen ready worker, at most `limit` new ones.
+    fn hold(
+        &mut self,
+        view: &View<'_>,
+        name: TrackName,
+        pair: &Pair,
+        workers: &[WorkerName],
+        mut limit: u32,
+        notes: &mut Notes,
+    ) {
         let Some(spec) = view.spec(pair) else { return };
         let per_worker = spec.placement.per_worker;
         for worker in workers {
-            let on: Vec<&Instance> = view.wanted(pair).filter(|i| &i.worker == worker).collect();
-            let have = count(on.iter());
-            if have > per_worker {
-                let mut surplus = on.clone();
-                surplus.sort_by_key(|i| (view.passes(i), std::cmp::Reverse(i.id)));
-                self.drain.extend(surplus.iter().take((have - per_worker) as usize).map(|i| i.id));
-            }
-            let missing = per_worker.saturating_sub(have);
+            let have = count(view.wanted(pair).filter(|i| &i.worker == worker));
+            let missing = per_worker.saturating_sub(have).min(limit);
             if missing == 0 {
                 continue;
             }
@@ -93,14 +107,37 @@ impl Wanted {
             let Some(row) = view.state.workers.get(worker) else { continue };
             let (free, _) = free_places(view.state, view.id(), spec, row);
             let n = missing.min(free);
+            limit = limit.saturating_sub(n);
             if n > 0 {
                 self.add.push((name, worker.clone(), n));
             } else {
                 notes.wait(Wait::Addresses { worker: worker.clone() });
             }
         }
-        let elsewhere = view.wanted(pair).filter(|i| view.worker_ready(&i.worker) && !workers.contains(&i.worker));
-        self.drain.extend(elsewhere.map(|i| i.id));
+    }
+
+    /// Drains stable instances beyond `per_worker` or where its placement no longer takes them, never below the desired count of
+    /// passing ones.
+    fn spare(&mut self, view: &View<'_>, pair: &Pair, workers: &[WorkerName], desired: u32) {
+        let Some(spec) = view.spec(pair) else { return };
+        let here: Vec<&Instance> = view.wanted(pair).filter(|i| view.worker_ready(&i.worker)).collect();
+        let mut surplus: Vec<&Instance> = Vec::new();
+        for worker in view.state.workers.keys() {
+            let mut on: Vec<&Instance> = here.iter().copied().filter(|i| &i.worker == worker).collect();
+            on.sort_by_key(|i| (view.passes(i), std::cmp::Reverse(i.id)));
+            let keep = if workers.contains(worker) { spec.placement.per_worker as usize } else { 0 };
+            surplus.extend(on.iter().take(on.len().saturating_sub(keep)));
+        }
+        let mut rows = count(here.iter()).saturating_sub(desired);
+        let mut passing = view.passing(pair).saturating_sub(desired);
+        for i in surplus {
+            if rows == 0 || (view.passes(i) && passing == 0) {
+                continue;
+            }
+            rows -= 1;
+            passing = if view.passes(i) { passing - 1 } else { passing };
+            self.drain.push(i.id);
+        }
     }
 
     /// Drains a track whose time is over, and forgets it once nothing of it is left.

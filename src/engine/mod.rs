@@ -6,6 +6,7 @@
 
 mod analysis;
 mod bake;
+mod collect;
 mod drain;
 mod evidence;
 mod executor;

@@ -4,9 +4,9 @@
 
 use std::collections::BTreeMap;
 
-use super::view::View;
+use super::view::{View, count};
 use crate::model::{AddressMode, DeploymentId, Pair, Spec, WorkerName};
-use crate::state::{PoolSlot, Presence, State, Worker};
+use crate::state::{Instance, Presence, State, Worker, free_addresses};
 
 /// How many more instances of a deployment a worker can take now, and what is short first.
 pub(super) fn free_places(
@@ -15,22 +15,14 @@ pub(super) fn free_places(
     spec: &Spec,
     worker: &Worker,
 ) -> (u32, &'static str) {
-    let on = state.instances.values().filter(|i| i.worker == worker.name && i.life.is_live());
-    let (mut all, mut mine) = (0_u32, 0_u32);
-    for i in on {
-        all += 1;
-        mine += u32::from(&i.deployment == deployment);
-    }
-    let capacity = worker.capacity.saturating_sub(all);
+    let on = || state.instances.values().filter(|i| i.worker == worker.name && i.life.is_live());
+    let capacity = worker.capacity.saturating_sub(count(on()));
     let addresses = match spec.address {
-        AddressMode::Host => 1_u32.saturating_sub(mine),
-        AddressMode::Pool => {
-            let free = worker.pool.values().filter(|slot| match slot {
-                PoolSlot::Used(_) => false,
-                PoolSlot::Free { .. } => true,
-            });
-            super::view::count(free)
+        AddressMode::Host => {
+            let port_taken = |i: &Instance| i.ports.values().any(|p| spec.ports.values().any(|(q, _)| p == q));
+            u32::from(!on().any(|i| i.address == worker.host && port_taken(i)))
         }
+        AddressMode::Pool => count(free_addresses(state, worker, deployment).iter()),
     };
     if addresses <= capacity { (addresses, "addresses") } else { (capacity, "capacity") }
 }

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use super::view::{Notes, View};
-use super::{drain, executor, keeper};
+use super::{collect, drain, executor, keeper};
 use crate::model::{DeploymentId, Millis, Wait};
 use crate::state::{Command, Observations, State};
 
@@ -42,5 +42,6 @@ pub fn plan(state: &State, seen: &Observations, now: Millis) -> Plan {
             (a, b) => a.or(b),
         };
     }
+    plan.commands.extend(collect::next(state));
     plan
 }

@@ -7,7 +7,7 @@ use super::drain;
 use super::executor::Turn;
 use super::view::Notes;
 use crate::model::{Pair, Period};
-use crate::state::{Command, Instance, RolloutStatus, Verdict};
+use crate::state::{Command, Instance, RolloutPhase, TrackName, Verdict};
 
 pub(super) fn next(turn: &Turn<'_>, delay: Period, notes: &mut Notes) -> Option<Command> {
     if delay > Period(0) {
@@ -22,18 +22,12 @@ pub(super) fn next(turn: &Turn<'_>, delay: Period, notes: &mut Notes) -> Option<
     turn.overdue(notes)
 }
 
-/// Pairs the step leaves alone: both sides while the rollout is forward, the side that stays afterwards.
+/// Pairs the step leaves alone: stable and, going forward, the candidate; an undo keeps a previous one that waits for its time.
 fn kept(turn: &Turn<'_>, pair: &Pair) -> bool {
-    let (to, from) = (pair == &turn.r.to, turn.r.from.as_ref() == Some(pair));
-    match turn.r.status {
-        RolloutStatus::RollingBack => from,
-        RolloutStatus::Promoting => to,
-        RolloutStatus::Pending
-        | RolloutStatus::Active
-        | RolloutStatus::Paused
-        | RolloutStatus::Completed
-        | RolloutStatus::RolledBack
-        | RolloutStatus::Failed
-        | RolloutStatus::Aborted => to || from,
-    }
+    let is = |name| turn.view.deployment.tracks.get(name).is_some_and(|t| &t.pair == pair);
+    is(TrackName::Stable)
+        || match turn.r.phase {
+            RolloutPhase::Forward => is(TrackName::Candidate),
+            RolloutPhase::Undo => is(TrackName::Previous),
+        }
 }

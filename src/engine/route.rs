@@ -4,9 +4,11 @@
 
 use super::analysis::health;
 use super::executor::Turn;
+use super::install;
+use super::drain;
 use super::view::{Notes, target};
 use crate::model::{BasisPoints, Millis, NodeId, Period, WHOLE, Wait};
-use crate::state::{Command, NodeRole, RouteWeights, Verdict};
+use crate::state::{Command, RouteWeights, Verdict};
 
 /// How long a switch waits for nodes to say that they serve it.
 const SERVED_WITHIN: Period = Period::seconds(2);
@@ -50,7 +52,7 @@ pub(super) fn switch(turn: &Turn<'_>, notes: &mut Notes) -> Option<Command> {
     if let Some(reason) = health::failure(view, r, pair, turn.began()) {
         return turn.fail(reason, Verdict::Worse);
     }
-    let (have, need) = (view.passing(pair), r.desired);
+    let (have, need) = (view.passing(pair), install::needed(view, r, WHOLE));
     if have >= need {
         return Some(Command::Switched { rollout: r.id, seen: r.meta.revision, step: turn.step });
     }
@@ -64,7 +66,7 @@ fn served(turn: &Turn<'_>, index: u64, notes: &mut Notes) -> Option<Command> {
     let switched_at = view.entry_time(index).or(turn.row.started_at).unwrap_or(view.now);
     let until: Millis = switched_at.plus(SERVED_WITHIN);
     let (mut said, mut behind, mut silent) = (Vec::new(), Vec::<NodeId>::new(), Vec::<String>::new());
-    for node in view.state.nodes.values().filter(|n| n.role != NodeRole::Removed) {
+    for node in view.state.nodes.values().filter(|n| drain::serves_dns(n.role)) {
         let heard = view.seen.nodes.get(&node.id);
         match heard {
             Some(crate::state::Seen::Known { at, value }) if value.served_index >= index => {

@@ -1,4 +1,5 @@
-//! `stage`: wait until the release is unpacked on every worker of the order. `StepStarted` has put it into their assignments.
+//! `stage`: wait until the release is unpacked on every worker of the order. `StepStarted` has put it into their assignments. A worker
+//! that was lost meanwhile fetches when it is told to run something.
 
 use super::analysis::health;
 use super::executor::Turn;
@@ -9,7 +10,11 @@ use crate::state::{Command, Verdict};
 pub(super) fn next(turn: &Turn<'_>, notes: &mut Notes) -> Option<Command> {
     let pair = target(turn.r)?;
     let order = &turn.r.order;
-    let missing: Vec<WorkerName> = order.iter().filter(|w| !turn.view.staged(w, &pair.digest)).cloned().collect();
+    let missing: Vec<WorkerName> = order
+        .iter()
+        .filter(|w| turn.view.worker_ready(w) && !turn.view.staged(w, &pair.digest))
+        .cloned()
+        .collect();
     if missing.is_empty() {
         return Some(turn.end(Verdict::Unjudged, String::new()));
     }

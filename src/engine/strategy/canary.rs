@@ -7,9 +7,7 @@ use crate::model::{Period, Routing, StepKind, WHOLE};
 pub(super) fn compile(site: &Site<'_>) -> Result<Compiled, String> {
     let p = &site.subject.params;
     let host = site.host();
-    if host {
-        site.needs_unavailable()?;
-    } else {
+    if !host {
         site.needs_room_beside(site.spec.placement.per_worker)?;
     }
     let mut steps = site.opening();
@@ -20,7 +18,7 @@ pub(super) fn compile(site: &Site<'_>) -> Result<Compiled, String> {
     for weight in weights {
         let group = weight.to_string();
         steps.push(if host {
-            in_place(&group, weight, Routing::Explicit, p.parallelism.min(p.max_unavailable), p.delay)
+            in_place(&group, weight, Routing::Explicit, p.parallelism.min(p.max_unavailable.max(1)), p.delay)
         } else {
             site.beside(&group, weight, Routing::Explicit)
         });

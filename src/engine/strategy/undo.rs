@@ -1,8 +1,8 @@
-//! Undo: the inverse of what was executed. The traffic has moved in the entry that began it; what is left is to refill the old pair,
-//! give it all the traffic if it was too weak for that at once, and retire the new one.
+//! Undo: the inverse of what was executed. The traffic has moved in the entry that began it (by capacity where the old pair was too
+//! weak for all of it); what is left is to refill the old pair and to retire the new one, which gives the old one everything.
 
 use super::{ALL, Compiled, Site, step};
-use crate::model::{Period, Routing, StepKind, WHOLE};
+use crate::model::{Period, Routing, StepKind};
 
 pub(super) fn compile(site: &Site<'_>) -> Compiled {
     let mut steps = Vec::new();
@@ -10,10 +10,6 @@ pub(super) fn compile(site: &Site<'_>) -> Compiled {
     if site.subject.from.is_some() {
         desired = site.desired();
         steps.push(site.beside("undo", ALL, Routing::Explicit));
-        let whole = site.deployment.route.as_ref().is_none_or(|r| r.weights.stable == WHOLE);
-        if !whole {
-            steps.push(step("undo", StepKind::Route { weight: crate::model::BasisPoints(0) }));
-        }
     }
     steps.push(step("undo", StepKind::Retire { delay: Period(0) }));
     Compiled { desired, order: site.workers.clone(), steps }

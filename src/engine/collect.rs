@@ -1,0 +1,17 @@
+//! What may be forgotten between rollouts: ended instances of a crash loop, which the end of no rollout collects.
+
+use crate::model::DeploymentId;
+use crate::state::{Command, FencePoint, State};
+
+/// Ended instances of a deployment that are kept before they are collected.
+const ENDED: usize = 64;
+
+/// `Collected`, once an idle deployment has gathered many ended instances.
+pub(super) fn next(state: &State) -> Option<Command> {
+    let many = |id: &DeploymentId, last| {
+        let ended = state.instances_of(id).filter(|i| !i.life.is_live() && i.made_by != last);
+        ended.count() > ENDED
+    };
+    let due = state.deployments.values().any(|d| d.live.is_none() && many(&d.id, d.last.or(d.live)));
+    due.then(|| Command::Collected { at: FencePoint { incarnation: state.incarnation, n: state.applied.index } })
+}
