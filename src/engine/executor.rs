@@ -6,7 +6,7 @@
 use super::strategy::{self, Subject};
 use super::view::{Notes, View, chosen};
 use super::{bake, evidence, hook, install, retire, route, stage};
-use crate::model::{FailureAction, Life, StepKind, Wait, WorkerName, WHOLE};
+use crate::model::{FailureAction, Life, StepKind, WHOLE, Wait, WorkerName};
 use crate::state::{
     Command, Evidence, Reason, Rollout, RolloutKind, RolloutPhase, RolloutStatus, StepRow, StepStatus, Verdict,
 };

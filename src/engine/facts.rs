@@ -7,8 +7,7 @@
 use super::drain::serves_dns;
 use crate::model::{DeploymentId, Digest, Health, Life, Millis, Period};
 use crate::state::{
-    Command, Instance, InstanceFact, Observations, Presence, Reached, ReachedFact, Seen, State, Worker,
-    WorkerFacts,
+    Command, Instance, InstanceFact, Observations, Presence, Reached, ReachedFact, Seen, State, Worker, WorkerFacts,
 };
 
 /// Workers in one command at most, so that it stays far below the limit of its size.

@@ -3,9 +3,9 @@
 //! Invariant: a weight never rises above the candidate's healthy capacity, nor does a switch come before all of it passes.
 
 use super::analysis::health;
+use super::drain;
 use super::executor::Turn;
 use super::install;
-use super::drain;
 use super::view::{Notes, target};
 use crate::model::{BasisPoints, Millis, NodeId, Period, WHOLE, Wait};
 use crate::state::{Command, RouteWeights, Verdict};

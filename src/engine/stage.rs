@@ -10,11 +10,8 @@ use crate::state::{Command, Verdict};
 pub(super) fn next(turn: &Turn<'_>, notes: &mut Notes) -> Option<Command> {
     let pair = target(turn.r)?;
     let order = &turn.r.order;
-    let missing: Vec<WorkerName> = order
-        .iter()
-        .filter(|w| turn.view.worker_ready(w) && !turn.view.staged(w, &pair.digest))
-        .cloned()
-        .collect();
+    let missing: Vec<WorkerName> =
+        order.iter().filter(|w| turn.view.worker_ready(w) && !turn.view.staged(w, &pair.digest)).cloned().collect();
     if missing.is_empty() {
         return Some(turn.end(Verdict::Unjudged, String::new()));
     }

@@ -36,6 +36,7 @@ use imbl::OrdMap;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
+pub use alloc::free_addresses;
 pub use apply::{Applied, apply, apply_blank};
 pub use command::{Command, Fence, InstanceFact, LogId, NewNode, ReachedFact, Stamped, StartRollout, WorkerFacts};
 pub use event::{EVENT_RING, Event, EventBody, EventKey};
