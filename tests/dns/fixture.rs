@@ -228,6 +228,7 @@ fn node(id: NodeId) -> NodeRow {
         level: 1,
         role: NodeRole::Voter,
         silent_since: None,
+        served: 0,
     }
 }
 
