@@ -2,8 +2,8 @@
 //!
 //! The way of a query: `server` receives bytes, `respond` checks the message and encodes the reply (with hickory's decoder and
 //! encoder), `name` reads the name, `answer` makes the records from one immutable [`View`], which `store` swaps when State changes.
-//! Invariants: a reply is made from one view only; one version per reply, `mix.` excepted; only endpoints that `serving` lets
-//! through; [`ViewStore::served_index`] rises only after the swap, so what it says is what new queries see.
+//! Invariants: a reply is made from one view only; one version per reply, `mix.` excepted; only endpoints that `state::serving_among`
+//! lets through; [`ViewStore::served_index`] rises only after the swap, so what it says is what new queries see.
 //!
 //! Not here: recursion, zone transfers, signing; the serving lease and the fence of a switch; sticky (`k-`) and tenant (`t-`) names,
 //! which are NXDOMAIN.

@@ -9,11 +9,10 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use super::serving;
 use crate::{
     clock::Mono,
     model::{DeploymentId, InstanceId, Life, Period, Protocol},
-    state::{Deployment, FencePoint, Instance, RouteMode, State, TrackName},
+    state::{Deployment, FencePoint, Instance, RouteMode, State, TrackName, serving_among},
     traffic::Deck,
 };
 
@@ -129,7 +128,7 @@ impl Site {
         let route =
             row.route.as_ref().map(|r| SiteRoute { generation: r.generation, mode: r.mode, ttl: seconds(r.ttl) });
         let spec = state.spec(&row.id, row.spec);
-        let eligible = serving::eligible(state, rows);
+        let eligible = serving_among(state, rows.iter().copied(), state.now);
         let arms = ARMS.map(|name| {
             let Some(track) = row.tracks.get(name) else { return Arm::default() };
             let mine = eligible.iter().filter(|i| track_of(row, i) == Some(name));

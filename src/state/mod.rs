@@ -51,7 +51,7 @@ pub use rows::{
     FencePoint, Instance, Limits, Meta, NodeRole, NodeRow, Permit, PoolSlot, Presence, Reached, Release, ReleaseStatus,
     Request, Route, RouteMode, RouteWeights, Service, Settings, Track, TrackName, Tracks, Worker,
 };
-pub use serving::{passing, serving, wanted};
+pub use serving::{passing, serving, serving_among, wanted};
 
 use crate::model::{
     DeploymentId, Digest, InstanceId, Millis, Name, NodeId, Principal, RequestId, RolloutId, Spec, Version, WorkerName,

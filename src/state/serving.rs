@@ -14,9 +14,18 @@ fn counted_out(state: &State, i: &Instance, out_after: crate::model::Period, now
 /// What DNS may name, in id order: running, passing, and on a worker that is not counted out. When fewer than half would remain
 /// without the lost workers' instances, all stay (the panic threshold: then our own view is the likelier fault).
 pub fn serving<'a>(state: &'a State, deployment: &DeploymentId, now: Millis) -> Vec<&'a Instance> {
+    serving_among(state, state.instances.values().filter(|i| &i.deployment == deployment), now)
+}
+
+/// The same for a caller that has the deployment's instances at hand: `instances` are all of one deployment, in id order.
+pub fn serving_among<'a>(
+    state: &State,
+    instances: impl Iterator<Item = &'a Instance>,
+    now: Millis,
+) -> Vec<&'a Instance> {
     let out_after =
         state.cluster.as_ref().map_or_else(|| Settings::default().dns_out_after, |c| c.settings.dns_out_after);
-    let able: Vec<&Instance> = state.instances.values().filter(|i| &i.deployment == deployment && i.serves()).collect();
+    let able: Vec<&Instance> = instances.filter(|i| i.serves()).collect();
     let kept: Vec<&Instance> = able.iter().copied().filter(|i| !counted_out(state, i, out_after, now)).collect();
     if kept.len().saturating_mul(2) < able.len() { able } else { kept }
 }
