@@ -128,9 +128,8 @@ lists! {
 impl Client {
     /// What the answering node knows of the cluster. Its members become nodes to go on at.
     pub async fn status(&self) -> Result<v1::StatusReply, ClientError> {
-        let reply: v1::StatusReply = self
-            .call(|channel| async move { ClusterClient::new(channel).status(v1::StatusRequest {}).await })
-            .await?;
+        let reply: v1::StatusReply =
+            self.call(|channel| async move { ClusterClient::new(channel).status(v1::StatusRequest {}).await }).await?;
         self.inner.nodes.learn(&reply.nodes);
         self.learn(reply.now_ms);
         Ok(reply)
@@ -172,9 +171,7 @@ impl Client {
     }
 
     /// The next line of a log stream; `None` at its end.
-    pub async fn next_line(
-        stream: &mut tonic::Streaming<v1::LogChunk>,
-    ) -> Result<Option<v1::LogChunk>, ClientError> {
+    pub async fn next_line(stream: &mut tonic::Streaming<v1::LogChunk>) -> Result<Option<v1::LogChunk>, ClientError> {
         stream.message().await.or_else(|status| {
             let failure = super::error::judge(status)?;
             Err(super::error::give_up(vec![("the node".into(), failure)], Duration::ZERO))

@@ -62,7 +62,8 @@ impl Events for TestNode {
         self.seen.watches.lock().unwrap().push((self.id, r.after_index, r.after_ordinal));
         let first = r.after_index + 1;
         // Node 1 breaks off after two events; node 2 repeats the last one it is told about, then goes on.
-        let indexes: Vec<u64> = if self.id == 1 { vec![first, first + 1] } else { vec![r.after_index, first, first + 1] };
+        let indexes: Vec<u64> =
+            if self.id == 1 { vec![first, first + 1] } else { vec![r.after_index, first, first + 1] };
         let mut items: Vec<_> =
             indexes.into_iter().map(|index| Ok(v1::Event { index, ..Default::default() })).collect();
         if self.id == 1 {
@@ -198,10 +199,10 @@ async fn nobody_there_is_said_at_once_with_what_to_do() {
         )
     );
     for bad in ["", "here", "host:", ":1", "host:port", "host:99999"] {
-        assert!(matches!(
-            Client::new(&[bad.to_string()], limits, Clock::real()),
-            Err(ClientError::Address(_))
-        ), "{bad}");
+        assert!(
+            matches!(Client::new(&[bad.to_string()], limits, Clock::real()), Err(ClientError::Address(_))),
+            "{bad}"
+        );
     }
 }
 

@@ -183,6 +183,8 @@ pub fn encode_command(command: &Stamped) -> Result<Vec<u8>, CodecError> {
     frame(Kind::Command, &CommandBody::V1(command.clone()))
 }
 
+pub use super::snapshot::{decode_snapshot, encode_snapshot};
+
 /// A command from its bytes.
 pub fn decode_command(bytes: &[u8]) -> Result<Stamped, CodecError> {
     let (CommandBody::V1(command), used) = unframe(Kind::Command, bytes)?;

@@ -65,15 +65,17 @@ pub(super) fn adjusted(cx: &mut Cx<'_>, id: &DeploymentId, seen: u64, c: &Change
     Ok(())
 }
 
-/// Stable never loses more than what is above the desired count or on lost workers.
+/// Stable never loses more than what is above the desired count (with what is added) or on lost workers.
 fn check_drains(cx: &Cx<'_>, tracks: &Tracks, id: &DeploymentId, c: &Change<'_>) -> Done {
     let leaving = drain::check_ids(cx, id, c.drain)?;
     let Some(stable) = &tracks.stable else { return Ok(()) };
     let of_stable = |i: &&super::Instance| i.pair == stable.pair && i.life.is_wanted() && serving::ready(&cx.s, i);
     let loses = leaving.iter().filter(of_stable).count();
     let has = cx.s.instances_of(id).filter(of_stable).count();
-    if loses > 0 && has.saturating_sub(loses) < c.desired as usize {
-        return guard(format!("{} of {} stable instances would be left", has.saturating_sub(loses), c.desired));
+    let adds = c.add.iter().filter(|(t, _, _)| *t == TrackName::Stable).map(|(_, _, n)| *n as usize);
+    let then = adds.fold(has.saturating_sub(loses), usize::saturating_add);
+    if loses > 0 && then < c.desired as usize {
+        return guard(format!("{then} of {} stable instances would be left", c.desired));
     }
     Ok(())
 }

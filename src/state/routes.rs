@@ -1,8 +1,8 @@
 //! Who gets which track: weights, the cut-over, and the way back to stable. The one place that writes routes.
 
 use super::{
-    Deployment, EventBody, FencePoint, Rejection, Rollout, RolloutStatus, Route, RouteMode, RouteWeights, StepRow,
-    Track, TrackName, assign,
+    Deployment, EventBody, FencePoint, Rejection, Rollout, RolloutPhase, RolloutStatus, Route, RouteMode, RouteWeights,
+    StepRow, Track, TrackName, assign,
     context::{Cx, Done, guard},
     drain, serving, steps,
 };
@@ -130,14 +130,29 @@ pub(super) fn route_set(
     let mut r = cx.rollout_seen(id, seen)?;
     let row = steps::running(&r, step)?;
     let StepKind::Route { weight } = row.step.kind else { return guard("the running step sets no route") };
-    if r.status != RolloutStatus::Active {
+    let undo = r.status == RolloutStatus::RollingBack && r.phase == RolloutPhase::Undo;
+    if r.status != RolloutStatus::Active && !undo {
         return guard(format!("{id} is {}", r.status));
     }
     let mut d = cx.deployment(&r.deployment)?;
     if weights.candidate > weight {
         return guard(format!("{} is above the step's {weight}", weights.candidate));
     }
-    check_rise(cx, &d, &r, weights, &[], false)?;
+    if undo {
+        // Capacity binds rising weights in forward steps only; on the way back nothing rises but stable.
+        let had = d.route.as_ref().map(|x| x.weights).unwrap_or_default();
+        if weights.sum() != WHOLE.0 || weights.candidate > had.candidate || weights.previous > had.previous {
+            return guard("on the way back only stable's weight rises, and weights sum to 10000");
+        }
+        if d.tracks.stable.is_none() {
+            return guard("there is no stable track to go back to");
+        }
+        if weights == ALL_STABLE && r.traffic_back_at.is_none() {
+            r.traffic_back_at = Some(cx.now());
+        }
+    } else {
+        check_rise(cx, &d, &r, weights, &[], false)?;
+    }
     let form = match &d.route {
         Some(route) => (route.mode, route.ttl),
         None => shape(cx, &d, &r.to, r.strategy),

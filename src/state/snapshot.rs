@@ -1,0 +1,151 @@
+//! State as a sequence of framed rows, and back. One variant a table and version; old variants stay readable.
+//!
+//! The head comes first and the end last; the end carries the number of rows, so that a snapshot that lost its tail is refused.
+//! What can be derived (`requests_by_expiry`) is not written.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    Assignment, Blob, Cluster, Delivery, DeliveryKey, Deployment, Environment, Event, Instance, LogId, NodeRow,
+    Release, Request, Rollout, Service, State, Worker,
+    codec::{CodecError, Kind, frame, unframe},
+};
+use crate::model::{DeploymentId, Digest, Millis, Principal, RequestId, Spec, WorkerName};
+
+/// What stands at the top of State.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Head {
+    now: Millis,
+    wall: u64,
+    applied: LogId,
+    incarnation: u64,
+    level: u32,
+    cluster: Option<Cluster>,
+}
+
+/// One row. Variants are only ever added at the end.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) enum Row {
+    HeadV1(Head),
+    NodeV1(NodeRow),
+    EnvironmentV1(Environment),
+    ServiceV1(Service),
+    SpecV1(DeploymentId, u64, Arc<Spec>),
+    BlobV1(Digest, Blob),
+    ReleaseV1(Release),
+    DeploymentV1(Box<Deployment>),
+    RolloutV1(Box<Rollout>),
+    InstanceV1(Box<Instance>),
+    WorkerV1(Box<Worker>),
+    AssignmentV1(WorkerName, DeploymentId, Box<Assignment>),
+    DeliveryV1(DeliveryKey, Delivery),
+    RequestV1(Principal, RequestId, Request),
+    EventV1(Event),
+    EndV1 { rows: u64 },
+}
+
+/// A table: its name, and its rows in key order.
+pub(super) type Table = (&'static str, Vec<Row>);
+
+/// All tables but the end, in the order in which they are written.
+pub(super) fn tables(s: &State) -> Vec<Table> {
+    let head = Head {
+        now: s.now,
+        wall: s.wall,
+        applied: s.applied,
+        incarnation: s.incarnation,
+        level: s.level,
+        cluster: s.cluster.clone(),
+    };
+    vec![
+        ("head", vec![Row::HeadV1(head)]),
+        ("nodes", s.nodes.values().cloned().map(Row::NodeV1).collect()),
+        ("environments", s.environments.values().cloned().map(Row::EnvironmentV1).collect()),
+        ("services", s.services.values().cloned().map(Row::ServiceV1).collect()),
+        ("specs", s.specs.iter().map(|((d, r), x)| Row::SpecV1(d.clone(), *r, x.clone())).collect()),
+        ("blobs", s.blobs.iter().map(|(d, b)| Row::BlobV1(d.clone(), b.clone())).collect()),
+        ("releases", s.releases.values().cloned().map(Row::ReleaseV1).collect()),
+        ("deployments", s.deployments.values().cloned().map(|r| Row::DeploymentV1(Box::new(r))).collect()),
+        ("rollouts", s.rollouts.values().cloned().map(|r| Row::RolloutV1(Box::new(r))).collect()),
+        ("instances", s.instances.values().cloned().map(|r| Row::InstanceV1(Box::new(r))).collect()),
+        ("workers", s.workers.values().cloned().map(|r| Row::WorkerV1(Box::new(r))).collect()),
+        (
+            "assignments",
+            s.assignments
+                .iter()
+                .map(|((w, d), a)| Row::AssignmentV1(w.clone(), d.clone(), Box::new(a.clone())))
+                .collect(),
+        ),
+        ("outbox", s.outbox.iter().map(|(k, d)| Row::DeliveryV1(*k, d.clone())).collect()),
+        ("requests", s.requests.iter().map(|((p, r), x)| Row::RequestV1(p.clone(), r.clone(), x.clone())).collect()),
+        ("events", s.events.values().cloned().map(Row::EventV1).collect()),
+    ]
+}
+
+/// Bytes of the whole State.
+pub fn encode_snapshot(state: &State) -> Result<Vec<u8>, CodecError> {
+    let mut out = Vec::new();
+    let mut rows: u64 = 0;
+    for (_, table) in tables(state) {
+        for row in &table {
+            out.extend_from_slice(&frame(Kind::Row, row)?);
+            rows = rows.saturating_add(1);
+        }
+    }
+    out.extend_from_slice(&frame(Kind::Row, &Row::EndV1 { rows })?);
+    Ok(out)
+}
+
+/// A State from its bytes; whole or not at all.
+pub fn decode_snapshot(bytes: &[u8]) -> Result<State, CodecError> {
+    let bad = |text: String| Err(CodecError::Snapshot(text));
+    let mut state = State::default();
+    let mut at = 0usize;
+    let mut rows: u64 = 0;
+    loop {
+        let (row, used) = unframe::<Row>(Kind::Row, bytes.get(at..).unwrap_or_default())?;
+        at = at.saturating_add(used);
+        match row {
+            Row::EndV1 { rows: said } if said != rows => return bad(format!("{rows} rows instead of {said}")),
+            Row::EndV1 { .. } if at != bytes.len() => return bad("bytes after the end".into()),
+            Row::EndV1 { .. } => return Ok(state),
+            row => {
+                let head = matches!(row, Row::HeadV1(_));
+                if head != (rows == 0) {
+                    return bad("it does not begin with its one head".into());
+                }
+                insert(&mut state, row);
+            }
+        }
+        rows = rows.saturating_add(1);
+    }
+}
+
+fn insert(s: &mut State, row: Row) {
+    match row {
+        Row::HeadV1(h) => {
+            (s.now, s.wall, s.applied) = (h.now, h.wall, h.applied);
+            (s.incarnation, s.level, s.cluster) = (h.incarnation, h.level, h.cluster);
+        }
+        Row::NodeV1(r) => drop(s.nodes.insert(r.id, r)),
+        Row::EnvironmentV1(r) => drop(s.environments.insert(r.name.clone(), r)),
+        Row::ServiceV1(r) => drop(s.services.insert(r.name.clone(), r)),
+        Row::SpecV1(d, n, r) => drop(s.specs.insert((d, n), r)),
+        Row::BlobV1(d, r) => drop(s.blobs.insert(d, r)),
+        Row::ReleaseV1(r) => drop(s.releases.insert((r.service.clone(), r.version.clone()), r)),
+        Row::DeploymentV1(r) => drop(s.deployments.insert(r.id.clone(), *r)),
+        Row::RolloutV1(r) => drop(s.rollouts.insert(r.id, *r)),
+        Row::InstanceV1(r) => drop(s.instances.insert(r.id, *r)),
+        Row::WorkerV1(r) => drop(s.workers.insert(r.name.clone(), *r)),
+        Row::AssignmentV1(w, d, r) => drop(s.assignments.insert((w, d), *r)),
+        Row::DeliveryV1(k, r) => drop(s.outbox.insert(k, r)),
+        Row::RequestV1(p, id, r) => {
+            s.requests_by_expiry.insert((r.not_after, p.clone(), id.clone()), ());
+            s.requests.insert((p, id), r);
+        }
+        Row::EventV1(r) => drop(s.events.insert(r.key, r)),
+        Row::EndV1 { .. } => {}
+    }
+}
