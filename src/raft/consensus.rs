@@ -1,0 +1,246 @@
+//! The handle: start, initialise, look, stop.
+//!
+//! Invariants: it starts only on a directory that is this node's; dropping all clones does not stop Raft, `shutdown` does.
+//!
+//! Deliberately not here: proposing, reading, membership and the peer calls, which stand in files of their own.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError, Weak},
+    time::Duration,
+};
+
+use openraft::{BasicNode, async_runtime::WatchReceiver};
+use tokio::{sync::watch, task::JoinHandle};
+
+use super::{
+    ConsensusConfig, ConsensusError, Leadership, PeerAddress,
+    leadership::{Anchor, Follower},
+    log_store::LogStore,
+    machine::{Machine, View},
+    network::Network,
+    peers::Peers,
+    types::Raft,
+};
+use crate::{
+    clock::Clock,
+    model::NodeId,
+    state::State,
+    storage::{DataDir, Identity, LogDb},
+    wire::v1::{PeerHeader, peer_client::PeerClient},
+};
+
+const POLL_CLOSED: Duration = Duration::from_millis(5);
+const CLOSE_LIMIT: Duration = Duration::from_secs(5);
+
+/// This node's part in the cluster; clones share it.
+#[derive(Clone)]
+pub struct Consensus {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    raft: Raft,
+    identity: Identity,
+    config: ConsensusConfig,
+    clock: Clock,
+    view: Arc<View>,
+    peers: Peers,
+    leadership: watch::Receiver<Leadership>,
+    anchor: watch::Receiver<Option<Anchor>>,
+    failure: watch::Receiver<Option<String>>,
+    follower: Mutex<Option<JoinHandle<()>>>,
+    log_held: Weak<LogDb>,
+}
+
+impl Consensus {
+    /// Claims the directory for `identity` (durably, if it is nobody's yet), loads the newest snapshot and the committed entries and
+    /// takes part in the cluster. Serve nothing before [`Consensus::wait_for_recovery`] unless the cluster is about to be made.
+    pub async fn start(
+        config: ConsensusConfig,
+        dir: &DataDir,
+        identity: Identity,
+        clock: Clock,
+    ) -> Result<Self, ConsensusError> {
+        let raft_config = Arc::new(config.openraft(&identity.cluster)?);
+        let (log, wanted) = (dir.log().clone(), identity.clone());
+        tokio::task::spawn_blocking(move || log.claim(&wanted)).await.map_err(std::io::Error::other)??;
+
+        let poisoned = dir.log().poisoned();
+        let store = LogStore::new(dir.log().clone());
+        let log_held = store.held();
+        let machine = Machine::new(dir.snapshots().clone(), config.allow_older_snapshot);
+        let view = machine.view();
+        let peers = Peers::new(&identity.cluster, identity.node);
+        let network = Network { peers: peers.clone(), append_limit: config.timing.rpc };
+        let raft = Raft::new(identity.node, raft_config, network, store, machine)
+            .await
+            .map_err(|e| ConsensusError::Stopped { reason: e.to_string() })?;
+
+        let (leadership, leadership_seen) = watch::channel(Leadership::default());
+        let (anchor, anchor_seen) = watch::channel(None);
+        let (failure, failure_seen) = watch::channel(None);
+        let follower =
+            Follower { raft: raft.clone(), view: view.clone(), clock: clock.clone(), leadership, anchor, failure };
+        let follower = tokio::spawn(follower.run(poisoned));
+        Ok(Self {
+            inner: Arc::new(Inner {
+                raft,
+                identity,
+                config,
+                clock,
+                view,
+                peers,
+                leadership: leadership_seen,
+                anchor: anchor_seen,
+                failure: failure_seen,
+                follower: Mutex::new(Some(follower)),
+                log_held,
+            }),
+        })
+    }
+
+    /// Makes this node the only voter of a new cluster; refused when its log is not empty.
+    pub async fn init_single(&self, peer_addr: &str) -> Result<(), ConsensusError> {
+        let members = BTreeMap::from([(self.node_id(), BasicNode::new(peer_addr))]);
+        self.limited("initialising the cluster", async {
+            self.raft()
+                .initialize(members)
+                .await
+                .map_err(|e| ConsensusError::Refused { what: "initialising the cluster", reason: e.to_string() })
+        })
+        .await
+    }
+
+    /// Whether this node's log has ever held anything.
+    pub async fn is_initialized(&self) -> Result<bool, ConsensusError> {
+        self.raft().is_initialized().await.map_err(|e| ConsensusError::Stopped { reason: e.to_string() })
+    }
+
+    /// Waits until the state holds everything this node may have served before it was restarted. Needs a working cluster.
+    pub async fn wait_for_recovery(&self, limit: Duration) -> Result<(), ConsensusError> {
+        match self.raft().wait_for_recovery(Some(limit)).await {
+            Ok(_) => Ok(()),
+            Err(openraft::metrics::WaitError::Timeout(..)) => Err(ConsensusError::TimedOut { what: "recovery", limit }),
+            Err(openraft::metrics::WaitError::ShuttingDown) => {
+                Err(ConsensusError::Stopped { reason: "it is shutting down".into() })
+            }
+        }
+    }
+
+    /// The newest published State: a value, not a lock.
+    #[must_use]
+    pub fn view(&self) -> Arc<State> {
+        self.inner.view.load()
+    }
+
+    /// Carries the applied index of the published State; `view` is at least that new when it changes.
+    #[must_use]
+    pub fn view_changes(&self) -> watch::Receiver<u64> {
+        self.inner.view.changes()
+    }
+
+    /// Who leads.
+    #[must_use]
+    pub fn leader(&self) -> watch::Receiver<Leadership> {
+        self.inner.leadership.clone()
+    }
+
+    /// Becomes `Some(reason)` when Raft stops or the disk fails: the node must end then.
+    #[must_use]
+    pub fn failure(&self) -> watch::Receiver<Option<String>> {
+        self.inner.failure.clone()
+    }
+
+    /// This node's id.
+    #[must_use]
+    pub fn node_id(&self) -> NodeId {
+        self.inner.identity.node
+    }
+
+    /// The cluster's id.
+    #[must_use]
+    pub fn cluster(&self) -> &str {
+        &self.inner.identity.cluster
+    }
+
+    /// The clock that stamps this node's proposals.
+    #[must_use]
+    pub fn clock(&self) -> &Clock {
+        &self.inner.clock
+    }
+
+    /// The settings it was started with.
+    #[must_use]
+    pub fn config(&self) -> &ConsensusConfig {
+        &self.inner.config
+    }
+
+    /// The header of a call to a peer.
+    #[must_use]
+    pub fn peer_header(&self, to: NodeId) -> PeerHeader {
+        self.inner.peers.header(to)
+    }
+
+    /// A client for a member of the cluster; it connects at its first call. `None` for a node that is no member.
+    #[must_use]
+    pub fn peer_client(&self, id: NodeId) -> Option<PeerClient<tonic::transport::Channel>> {
+        let addr = self.address(id)?.addr;
+        match self.inner.peers.client(id, &addr) {
+            Ok(client) => Some(client),
+            Err(reason) => {
+                tracing::warn!(%reason, "no connection to a peer");
+                None
+            }
+        }
+    }
+
+    /// Stops taking part and waits until Raft has let go of the log database; the directory's lock is free once the [`DataDir`] is
+    /// dropped too.
+    pub async fn shutdown(&self) -> Result<(), ConsensusError> {
+        self.raft().shutdown().await.map_err(|e| ConsensusError::Stopped { reason: e.to_string() })?;
+        let follower = self.inner.follower.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(follower) = follower {
+            follower.abort();
+            // An aborted task answers with a cancellation, which is what was asked for.
+            drop(follower.await);
+        }
+        let closed = async {
+            while self.inner.log_held.strong_count() > 0 {
+                tokio::time::sleep(POLL_CLOSED).await;
+            }
+        };
+        tokio::time::timeout(CLOSE_LIMIT, closed)
+            .await
+            .map_err(|_| ConsensusError::TimedOut { what: "closing the log database", limit: CLOSE_LIMIT })
+    }
+
+    pub(super) fn raft(&self) -> &Raft {
+        &self.inner.raft
+    }
+
+    pub(super) fn anchor(&self) -> watch::Receiver<Option<Anchor>> {
+        self.inner.anchor.clone()
+    }
+
+    pub(super) fn address(&self, id: NodeId) -> Option<PeerAddress> {
+        let metrics = self.raft().metrics();
+        let metrics = metrics.borrow_watched();
+        metrics.membership_config.get_node(&id).map(|node| PeerAddress { id, addr: node.addr.clone() })
+    }
+
+    /// The leader to name to a caller: never this node.
+    pub(super) fn other_leader(&self) -> Option<PeerAddress> {
+        self.inner.leadership.borrow().leader.clone().filter(|leader| leader.id != self.node_id())
+    }
+
+    /// Runs an administrative step within five times the limit of a call: membership takes several commits.
+    pub(super) async fn limited<T>(
+        &self,
+        what: &'static str,
+        step: impl Future<Output = Result<T, ConsensusError>>,
+    ) -> Result<T, ConsensusError> {
+        let limit = self.config().call_timeout.saturating_mul(5);
+        tokio::time::timeout(limit, step).await.map_err(|_| ConsensusError::TimedOut { what, limit })?
+    }
+}

@@ -1,0 +1,186 @@
+//! What callers of the consensus module must tell apart: refused before anything happened, unknown outcome, and broken.
+
+use std::{io, time::Duration};
+
+use crate::{model::NodeId, storage::StorageError};
+
+/// A node and its peer address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PeerAddress {
+    /// Its id.
+    pub id: NodeId,
+    /// Where its peers reach it, `host:port`.
+    pub addr: String,
+}
+
+/// An error of starting, membership or administration.
+#[derive(Debug, thiserror::Error)]
+pub enum ConsensusError {
+    /// Settings contradict each other.
+    #[error("consensus settings: {reason}")]
+    Config {
+        /// What to change.
+        reason: String,
+    },
+    /// The data directory refused.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// This node does not lead.
+    #[error("this node does not lead the cluster{}", hint(.leader))]
+    NotLeader {
+        /// The leader, if known.
+        leader: Option<PeerAddress>,
+    },
+    /// No answer within the limit; the outcome is unknown.
+    #[error("{what} did not finish within {limit:?}; it may still take effect")]
+    TimedOut {
+        /// What was attempted.
+        what: &'static str,
+        /// The limit.
+        limit: Duration,
+    },
+    /// The cluster refused.
+    #[error("{what}: {reason}")]
+    Refused {
+        /// What was attempted.
+        what: &'static str,
+        /// Why.
+        reason: String,
+    },
+    /// Raft has stopped on this node.
+    #[error("consensus has stopped on this node: {reason}")]
+    Stopped {
+        /// Why.
+        reason: String,
+    },
+}
+
+/// Why a proposal has no result.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ProposeError {
+    /// This node does not lead; nothing was proposed.
+    #[error("this node does not lead the cluster{}", hint(.leader))]
+    NotLeader {
+        /// The leader, if known; it may be asked.
+        leader: Option<PeerAddress>,
+    },
+    /// No quorum answers; nothing was proposed.
+    #[error("the leader cannot reach a majority of the voters; retry")]
+    NoQuorum,
+    /// It was proposed and may or may not take effect: retry under the same request id.
+    #[error("the outcome is unknown ({reason}); retry with the same request id")]
+    Unknown {
+        /// What happened.
+        reason: String,
+    },
+    /// The command is larger than the log takes; nothing was proposed.
+    #[error("the command has {size} bytes; the log takes {limit}")]
+    TooLarge {
+        /// Its size.
+        size: usize,
+        /// The limit.
+        limit: usize,
+    },
+    /// The command has no encoding; nothing was proposed.
+    #[error("the command cannot be encoded: {reason}")]
+    Encoding {
+        /// Why.
+        reason: String,
+    },
+    /// Raft has stopped on this node.
+    #[error("consensus has stopped on this node: {reason}")]
+    Stopped {
+        /// Why.
+        reason: String,
+    },
+}
+
+/// Why a linearizable read is not possible now.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ReadError {
+    /// No leader is known or reachable.
+    #[error("no leader is reachable{}; retry", hint(.leader))]
+    NoLeader {
+        /// The leader believed in, if any.
+        leader: Option<PeerAddress>,
+    },
+    /// The leader cannot confirm its leadership.
+    #[error("the leader cannot reach a majority of the voters; retry")]
+    NoQuorum,
+    /// The local state did not get there in time.
+    #[error("this node did not catch up to entry {index} within {limit:?}; retry or ask another node")]
+    Behind {
+        /// The index to reach.
+        index: u64,
+        /// The limit.
+        limit: Duration,
+    },
+    /// Raft has stopped on this node.
+    #[error("consensus has stopped on this node: {reason}")]
+    Stopped {
+        /// Why.
+        reason: String,
+    },
+}
+
+/// Why a peer's call was refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PeerError {
+    /// The call is for another cluster.
+    #[error("this node belongs to cluster {ours}, the call is for {theirs}")]
+    OtherCluster {
+        /// This node's cluster.
+        ours: String,
+        /// The caller's.
+        theirs: String,
+    },
+    /// The call is for another node: an address was reused.
+    #[error("this is node {ours}, the call is for node {theirs}")]
+    OtherNode {
+        /// This node.
+        ours: NodeId,
+        /// The target named.
+        theirs: NodeId,
+    },
+    /// The bytes make no sense.
+    #[error("malformed peer message: {reason}")]
+    Malformed {
+        /// What is wrong.
+        reason: String,
+    },
+    /// This node leads and cannot reach a majority; nothing was proposed.
+    #[error("the leader cannot reach a majority of the voters; retry")]
+    NoQuorum,
+    /// Raft could not serve it.
+    #[error("cannot serve the peer's call: {reason}")]
+    Failed {
+        /// Why.
+        reason: String,
+    },
+}
+
+fn hint(leader: &Option<PeerAddress>) -> String {
+    match leader {
+        Some(at) => format!(" (node {} at {} does)", at.id, at.addr),
+        None => String::new(),
+    }
+}
+
+impl From<io::Error> for ConsensusError {
+    fn from(error: io::Error) -> Self {
+        Self::Stopped { reason: error.to_string() }
+    }
+}
+
+impl From<PeerError> for tonic::Status {
+    fn from(error: PeerError) -> Self {
+        let text = error.to_string();
+        match error {
+            PeerError::OtherCluster { .. } | PeerError::OtherNode { .. } | PeerError::NoQuorum => {
+                Self::failed_precondition(text)
+            }
+            PeerError::Malformed { .. } => Self::invalid_argument(text),
+            PeerError::Failed { .. } => Self::unavailable(text),
+        }
+    }
+}

@@ -1,0 +1,141 @@
+//! Who leads, and the time anchor of a term.
+//!
+//! Invariants: an anchor is taken once a term, after the term's own blank entry is applied, so that cluster time goes on from what
+//! every earlier leader has stamped; within a term cluster time follows the monotonic clock alone.
+//!
+//! Deliberately not here: what a leader does with its term (`lead`).
+
+use std::sync::Arc;
+
+use openraft::{ServerState, async_runtime::WatchReceiver};
+use tokio::sync::watch;
+
+use super::{
+    PeerAddress,
+    machine::View,
+    types::{Raft, TypeConfig},
+};
+use crate::{
+    clock::{Clock, Mono},
+    model::Millis,
+};
+
+/// Who leads, as this node knows it. A leader that is cut off goes on believing in itself until it hears otherwise: what it commits,
+/// not what it believes, counts.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Leadership {
+    /// The newest term this node knows.
+    pub term: u64,
+    /// The term's leader, once known.
+    pub leader: Option<PeerAddress>,
+    /// Whether it is this node.
+    pub is_me: bool,
+    /// Whether this node leads and has its time anchor, so that proposals are taken; `lead` starts here.
+    pub ready: bool,
+}
+
+/// Where a term's cluster time begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Anchor {
+    pub(super) term: u64,
+    pub(super) now: Millis,
+    pub(super) at: Mono,
+}
+
+impl Anchor {
+    /// Cluster time at a point of the monotonic clock.
+    pub(super) fn time(&self, at: Mono) -> Millis {
+        Millis(self.now.0.saturating_add(at.since(self.at)))
+    }
+}
+
+/// Follows openraft and the view; ends when openraft does.
+pub(super) struct Follower {
+    pub(super) raft: Raft,
+    pub(super) view: Arc<View>,
+    pub(super) clock: Clock,
+    pub(super) leadership: watch::Sender<Leadership>,
+    pub(super) anchor: watch::Sender<Option<Anchor>>,
+    pub(super) failure: watch::Sender<Option<String>>,
+}
+
+impl Follower {
+    pub(super) async fn run(self, mut poisoned: watch::Receiver<Option<String>>) {
+        let mut metrics = self.raft.metrics();
+        let mut applied = self.view.changes();
+        loop {
+            let (leadership, stopped) = look(&metrics.borrow_watched());
+            self.update(leadership);
+            let reason = stopped.or_else(|| poisoned.borrow_and_update().clone());
+            if let Some(reason) = reason {
+                self.fail(reason);
+                return;
+            }
+            tokio::select! {
+                changed = metrics.changed() => if changed.is_err() {
+                    self.fail("the consensus task ended".into());
+                    return;
+                },
+                _ = applied.changed() => {}
+                _ = poisoned.changed() => {}
+            }
+        }
+    }
+
+    fn update(&self, mut seen: Leadership) {
+        if !seen.is_me {
+            self.anchor.send_if_modified(|anchor| anchor.take().is_some());
+        } else if self.anchor.borrow().is_some_and(|anchor| anchor.term == seen.term) {
+            seen.ready = true;
+        } else {
+            let state = self.view.load();
+            if state.applied.term == seen.term {
+                self.anchor.send_replace(Some(Anchor { term: seen.term, now: state.now, at: self.clock.mono() }));
+                seen.ready = true;
+            }
+        }
+        self.leadership.send_if_modified(|known| {
+            let new = *known != seen;
+            if new {
+                *known = seen;
+            }
+            new
+        });
+    }
+
+    fn fail(&self, reason: String) {
+        self.anchor.send_replace(None);
+        self.leadership.send_modify(|known| *known = Leadership { term: known.term, ..Leadership::default() });
+        self.failure.send_if_modified(|known| {
+            let first = known.is_none();
+            if first {
+                *known = Some(reason);
+            }
+            first
+        });
+    }
+}
+
+fn look(metrics: &openraft::RaftMetrics<TypeConfig>) -> (Leadership, Option<String>) {
+    let leader = metrics.current_leader.map(|id| {
+        let addr = metrics.membership_config.get_node(&id).map(|node| node.addr.clone()).unwrap_or_default();
+        PeerAddress { id, addr }
+    });
+    let is_me = metrics.state == ServerState::Leader && metrics.current_leader == Some(metrics.id);
+    let stopped = metrics.running_state.as_ref().err().map(ToString::to_string);
+    (Leadership { term: metrics.current_term, leader, is_me, ready: false }, stopped)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cluster_time_goes_on_from_the_anchor() {
+        let anchor = Anchor { term: 4, now: Millis(195_900), at: Mono(1_000) };
+        assert_eq!(anchor.time(Mono(1_000)), Millis(195_900));
+        assert_eq!(anchor.time(Mono(3_500)), Millis(198_400));
+        // A clock that went back may not take cluster time back.
+        assert_eq!(anchor.time(Mono(10)), Millis(195_900));
+    }
+}

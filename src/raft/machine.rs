@@ -1,0 +1,241 @@
+//! openraft's state machine over `state::apply`, and the published view of it.
+//!
+//! Invariants: a proposer's answer is sent only after the view that contains its effect is published, so that whoever got an answer
+//! reads its own write on this node; every responder is answered; a snapshot is built from a value, off the apply path.
+//!
+//! Deliberately not here: what commands do. A committed entry that cannot be decoded stops the node: going on would let it diverge.
+
+use std::{
+    io,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use arc_swap::ArcSwap;
+use futures_util::{Stream, StreamExt};
+use openraft::{
+    EntryPayload, OptionalSend, RaftSnapshotBuilder,
+    storage::{ApplyResponder, EntryResponder, RaftStateMachine},
+};
+use tokio::sync::watch;
+
+use super::{
+    codec::{CodecError, Coded},
+    types::{Entry, LogId, Outcome, RaftSnapshot, SnapshotBytes, SnapshotMeta, StoredMembership, TypeConfig},
+};
+use crate::{
+    state::{self, State},
+    storage::{SnapshotDir, StorageError},
+};
+
+/// Views are published, and proposers answered, at least this often.
+const PUBLISH_EVERY: usize = 64;
+
+/// The published state: readers take a value and hold no lock.
+pub(super) struct View {
+    state: ArcSwap<State>,
+    applied: watch::Sender<u64>,
+}
+
+impl View {
+    fn new() -> Arc<Self> {
+        Arc::new(Self { state: ArcSwap::from_pointee(State::default()), applied: watch::Sender::new(0) })
+    }
+
+    pub(super) fn load(&self) -> Arc<State> {
+        self.state.load_full()
+    }
+
+    /// Carries the applied index; the value is stored before the index is announced.
+    pub(super) fn changes(&self) -> watch::Receiver<u64> {
+        self.applied.subscribe()
+    }
+
+    fn publish(&self, state: Arc<State>) {
+        let index = state.applied.index;
+        self.state.store(state);
+        self.applied.send_replace(index);
+    }
+}
+
+/// The state machine.
+pub struct Machine {
+    state: Arc<State>,
+    applied: Option<LogId>,
+    membership: StoredMembership,
+    view: Arc<View>,
+    snapshots: SnapshotDir,
+    /// What the newest snapshot file holds, once known; spares writing at start what was just read.
+    on_disk: Arc<Mutex<Option<LogId>>>,
+    allow_older: bool,
+}
+
+impl Machine {
+    /// An empty machine; openraft restores it from the newest snapshot and the log. `allow_older` permits the snapshot before a
+    /// damaged one.
+    #[must_use]
+    pub fn new(snapshots: SnapshotDir, allow_older: bool) -> Self {
+        Self {
+            state: Arc::default(),
+            applied: None,
+            membership: StoredMembership::default(),
+            view: View::new(),
+            snapshots,
+            on_disk: Arc::default(),
+            allow_older,
+        }
+    }
+
+    pub(super) fn view(&self) -> Arc<View> {
+        self.view.clone()
+    }
+
+    fn meta(&self) -> SnapshotMeta {
+        SnapshotMeta { last_log_id: self.applied, last_membership: self.membership.clone() }
+    }
+
+    fn apply_one(&mut self, entry: Entry) -> io::Result<Outcome> {
+        let id = state::LogId { term: entry.log_id.leader_id.term, index: entry.log_id.index };
+        let state = Arc::make_mut(&mut self.state);
+        let result = match entry.payload {
+            EntryPayload::Blank => {
+                state::apply_blank(state, id);
+                None
+            }
+            EntryPayload::Membership(membership) => {
+                state::apply_blank(state, id);
+                self.membership = StoredMembership::new(Some(entry.log_id), membership);
+                None
+            }
+            EntryPayload::Normal(sealed) => {
+                let stamped = state::codec::decode_command(&sealed.0).map_err(|e| undecodable(id.index, &e))?;
+                Some(state::apply(state, id, &stamped))
+            }
+        };
+        self.applied = Some(entry.log_id);
+        Ok(Outcome { now: state.now, result })
+    }
+
+    fn publish(&mut self, answers: &mut Vec<(ApplyResponder<TypeConfig>, Outcome)>) {
+        self.view.publish(self.state.clone());
+        for (responder, outcome) in answers.drain(..) {
+            responder.send(outcome);
+        }
+    }
+}
+
+fn undecodable(index: u64, error: &dyn std::error::Error) -> io::Error {
+    io::Error::new(
+        io::ErrorKind::InvalidData,
+        format!("committed command {index} cannot be decoded ({error}); run the version that wrote it, or a newer one"),
+    )
+}
+
+impl RaftStateMachine<TypeConfig> for Machine {
+    type SnapshotData = SnapshotBytes;
+    type SnapshotBuilder = Builder;
+
+    async fn applied_state(&mut self) -> Result<(Option<LogId>, StoredMembership), io::Error> {
+        Ok((self.applied, self.membership.clone()))
+    }
+
+    async fn apply<S>(&mut self, mut entries: S) -> Result<(), io::Error>
+    where
+        S: Stream<Item = Result<EntryResponder<TypeConfig>, io::Error>> + Unpin + OptionalSend,
+    {
+        let mut answers = Vec::new();
+        let mut unpublished = 0;
+        while let Some(next) = entries.next().await {
+            let (entry, responder) = next?;
+            let outcome = self.apply_one(entry)?;
+            answers.extend(responder.map(|r| (r, outcome)));
+            unpublished += 1;
+            if unpublished == PUBLISH_EVERY {
+                self.publish(&mut answers);
+                unpublished = 0;
+            }
+        }
+        self.publish(&mut answers);
+        Ok(())
+    }
+
+    async fn get_snapshot_builder(&mut self) -> Builder {
+        Builder {
+            state: self.state.clone(),
+            meta: self.meta(),
+            snapshots: self.snapshots.clone(),
+            on_disk: self.on_disk.clone(),
+        }
+    }
+
+    async fn install_snapshot(&mut self, meta: &SnapshotMeta, snapshot: SnapshotBytes) -> Result<(), io::Error> {
+        let index = meta.last_log_id.map_or(0, |id| id.index);
+        let known = *lock(&self.on_disk) == meta.last_log_id;
+        let (bytes, described, snapshots) = (snapshot, meta.encode(), self.snapshots.clone());
+        let state = tokio::task::spawn_blocking(move || {
+            let state = state::codec::decode_state(&bytes).map_err(|e| {
+                io::Error::new(io::ErrorKind::InvalidData, format!("snapshot {index} cannot be decoded: {e}"))
+            })?;
+            if state.applied.index != index {
+                return Err(io::Error::new(
+                    io::ErrorKind::InvalidData,
+                    format!("snapshot {index} holds the state of entry {}", state.applied.index),
+                ));
+            }
+            if !known {
+                snapshots.write(index, &described, &bytes).map_err(StorageError::into_io)?;
+            }
+            Ok(state)
+        })
+        .await
+        .map_err(io::Error::other)??;
+        *lock(&self.on_disk) = meta.last_log_id;
+        self.state = Arc::new(state);
+        self.applied = meta.last_log_id;
+        self.membership = meta.last_membership.clone();
+        self.publish(&mut Vec::new());
+        Ok(())
+    }
+
+    async fn get_current_snapshot(&mut self) -> Result<Option<RaftSnapshot>, io::Error> {
+        let (snapshots, allow_older) = (self.snapshots.clone(), self.allow_older);
+        let found = tokio::task::spawn_blocking(move || snapshots.newest(allow_older))
+            .await
+            .map_err(io::Error::other)?
+            .map_err(StorageError::into_io)?;
+        let Some(found) = found else { return Ok(None) };
+        let meta = SnapshotMeta::decode(&found.meta).map_err(CodecError::into_io)?;
+        *lock(&self.on_disk) = meta.last_log_id;
+        Ok(Some(RaftSnapshot { meta, snapshot: Arc::new(found.body) }))
+    }
+}
+
+/// Encodes and writes one value of the state while the machine goes on.
+pub struct Builder {
+    state: Arc<State>,
+    meta: SnapshotMeta,
+    snapshots: SnapshotDir,
+    on_disk: Arc<Mutex<Option<LogId>>>,
+}
+
+impl RaftSnapshotBuilder<TypeConfig> for Builder {
+    type SnapshotData = SnapshotBytes;
+
+    async fn build_snapshot(&mut self) -> Result<RaftSnapshot, io::Error> {
+        let (state, snapshots, described) = (self.state.clone(), self.snapshots.clone(), self.meta.encode());
+        let index = self.meta.last_log_id.map_or(0, |id| id.index);
+        let body = tokio::task::spawn_blocking(move || {
+            let body = state::codec::encode_state(&state).map_err(io::Error::other)?;
+            snapshots.write(index, &described, &body).map_err(StorageError::into_io)?;
+            Ok::<_, io::Error>(body)
+        })
+        .await
+        .map_err(io::Error::other)??;
+        *lock(&self.on_disk) = self.meta.last_log_id;
+        Ok(RaftSnapshot { meta: self.meta.clone(), snapshot: Arc::new(body) })
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    // Only whole values are stored under these locks.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,144 @@
+//! Membership: learners first, voters by joint change, removal.
+//!
+//! Invariants: only joint changes (openraft's two-step protocol), one at a time; a voter was a learner that had caught up; ids come
+//! from committed admissions and are never used twice, which `state` guarantees.
+//!
+//! Deliberately not here: when to change it (`node`'s membership loop).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use openraft::{
+    BasicNode, ChangeMembers,
+    async_runtime::WatchReceiver,
+    errors::{ClientWriteError, RaftError},
+};
+
+use super::{Consensus, ConsensusError, types::TypeConfig};
+use crate::model::NodeId;
+
+/// A learner that lags by more entries than this is not made a voter.
+const CAUGHT_UP: u64 = 500;
+
+type Change = ChangeMembers<u64, BasicNode>;
+
+impl Consensus {
+    /// Adds a node that receives the log and does not vote; it must be running. Repeating it is harmless.
+    pub async fn add_learner(&self, id: NodeId, peer_addr: &str) -> Result<(), ConsensusError> {
+        const WHAT: &str = "adding a learner";
+        if self.address(id).is_some_and(|known| known.addr == peer_addr) {
+            return Ok(());
+        }
+        self.change(WHAT, ChangeMembers::AddNodes(BTreeMap::from([(id, BasicNode::new(peer_addr))]))).await
+    }
+
+    /// Makes a learner a voter by a joint change; refused while it lags. Repeating it is harmless.
+    pub async fn promote(&self, id: NodeId) -> Result<(), ConsensusError> {
+        const WHAT: &str = "making a node a voter";
+        let status = self.metrics();
+        let Some(member) = status.members.iter().find(|m| m.id == id) else {
+            return Err(ConsensusError::Refused {
+                what: WHAT,
+                reason: format!("node {id} is no member; add it as a learner first"),
+            });
+        };
+        if member.voter {
+            return Ok(());
+        }
+        let lag = status.last_log.unwrap_or(0).saturating_sub(member.matched.unwrap_or(0));
+        if status.leader == Some(self.node_id()) && lag > CAUGHT_UP {
+            return Err(ConsensusError::Refused {
+                what: WHAT,
+                reason: format!("node {id} lags by {lag} entries; wait until it has caught up"),
+            });
+        }
+        self.change(WHAT, ChangeMembers::AddVoterIds(BTreeSet::from([id]))).await
+    }
+
+    /// Removes a node from the cluster for ever. Repeating it is harmless. A leader that removes itself hands over and stops leading.
+    pub async fn remove(&self, id: NodeId) -> Result<(), ConsensusError> {
+        const WHAT: &str = "removing a node";
+        let members = self.metrics().members;
+        let Some(member) = members.iter().find(|m| m.id == id) else { return Ok(()) };
+        if !member.voter {
+            return self.change(WHAT, ChangeMembers::RemoveNodes(BTreeSet::from([id]))).await;
+        }
+        if members.iter().filter(|m| m.voter).count() == 1 {
+            return Err(ConsensusError::Refused {
+                what: WHAT,
+                reason: format!("node {id} is the only voter; add another first"),
+            });
+        }
+        self.change(WHAT, ChangeMembers::RemoveVoters(BTreeSet::from([id]))).await
+    }
+
+    /// Hands leadership to a voter that has caught up and waits until it leads.
+    pub async fn transfer_leader(&self, to: NodeId) -> Result<(), ConsensusError> {
+        const WHAT: &str = "handing over leadership";
+        let mut leader = self.leader();
+        if !leader.borrow_and_update().is_me {
+            return Err(ConsensusError::NotLeader { leader: self.other_leader() });
+        }
+        if to == self.node_id() {
+            return Ok(());
+        }
+        if !self.metrics().members.iter().any(|m| m.id == to && m.voter) {
+            return Err(ConsensusError::Refused { what: WHAT, reason: format!("node {to} is not a voter") });
+        }
+        self.limited(WHAT, async {
+            self.raft()
+                .trigger()
+                .transfer_leader(to)
+                .await
+                .map_err(|e| ConsensusError::Stopped { reason: e.to_string() })?;
+            let elected = leader.wait_for(|seen| seen.leader.as_ref().is_some_and(|at| at.id != self.node_id())).await;
+            let elected = elected.map_err(|_| ConsensusError::Stopped { reason: "it was shut down".into() })?.clone();
+            match elected.leader {
+                Some(at) if at.id == to => Ok(()),
+                other => Err(ConsensusError::NotLeader { leader: other }),
+            }
+        })
+        .await
+    }
+
+    /// Makes a snapshot now and waits until it is durable; answers the index it stands for.
+    pub async fn trigger_snapshot(&self) -> Result<u64, ConsensusError> {
+        const WHAT: &str = "making a snapshot";
+        let wanted = self.view().applied.index;
+        let mut metrics = self.raft().metrics();
+        self.limited(WHAT, async {
+            self.raft().trigger().snapshot().await.map_err(|e| ConsensusError::Stopped { reason: e.to_string() })?;
+            loop {
+                let made = metrics.borrow_watched().snapshot.map(|id| id.index);
+                if let Some(made) = made.filter(|made| *made >= wanted) {
+                    return Ok(made);
+                }
+                metrics.changed().await.map_err(|_| ConsensusError::Stopped { reason: "it was shut down".into() })?;
+            }
+        })
+        .await
+    }
+
+    async fn change(&self, what: &'static str, change: Change) -> Result<(), ConsensusError> {
+        self.limited(what, async {
+            match self.raft().change_membership(change, false).await {
+                Ok(_) => Ok(()),
+                Err(error) => Err(self.refused(what, error)),
+            }
+        })
+        .await
+    }
+
+    fn refused(
+        &self,
+        what: &'static str,
+        error: RaftError<TypeConfig, ClientWriteError<TypeConfig>>,
+    ) -> ConsensusError {
+        match error {
+            RaftError::APIError(ClientWriteError::ForwardToLeader(forward)) => {
+                ConsensusError::NotLeader { leader: self.named_leader(&forward) }
+            }
+            RaftError::APIError(other) => ConsensusError::Refused { what, reason: other.to_string() },
+            RaftError::Fatal(fatal) => ConsensusError::Stopped { reason: fatal.to_string() },
+        }
+    }
+}

@@ -1,0 +1,7 @@
+//! What tests of the storage adapters need and nobody else may use.
+
+pub use super::{
+    log_store::LogStore,
+    machine::{Builder, Machine},
+    types::{Outcome, Sealed, TypeConfig},
+};

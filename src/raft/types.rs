@@ -1,0 +1,61 @@
+//! The openraft type configuration: standard Raft (one leader a term, so a fence is one `u64` term) over our own command envelope.
+//!
+//! Deliberately not here: how any of it is encoded (`codec`).
+
+use std::{fmt, sync::Arc};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    model::Millis,
+    state::{self, Rejection},
+};
+
+openraft::declare_raft_types!(
+    /// The type configuration.
+    pub TypeConfig:
+        D = Sealed,
+        R = Outcome,
+        NodeId = u64,
+        Node = openraft::BasicNode,
+        LeaderId = openraft::impls::leader_id_std::LeaderId<u64, u64>,
+        AsyncRuntime = openraft_rt_tokio::TokioRuntime,
+);
+
+pub(super) type Raft = openraft::Raft<TypeConfig, super::machine::Machine>;
+pub(super) type LogId = openraft::alias::LogIdOf<TypeConfig>;
+pub(super) type Vote = openraft::alias::VoteOf<TypeConfig>;
+pub(super) type Entry = openraft::alias::EntryOf<TypeConfig>;
+pub(super) type Membership = openraft::Membership<u64, openraft::BasicNode>;
+pub(super) type StoredMembership = openraft::alias::StoredMembershipOf<TypeConfig>;
+pub(super) type SnapshotMeta = openraft::alias::SnapshotMetaOf<TypeConfig>;
+/// A whole encoded state; shared, as the leader may send it to several peers at once.
+pub(super) type SnapshotBytes = Arc<Vec<u8>>;
+pub(super) type RaftSnapshot = openraft::alias::SnapshotOf<TypeConfig, SnapshotBytes>;
+
+/// A stamped command in the encoding of `state`'s codec; opaque to the log and to the network.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sealed(pub(super) Vec<u8>);
+
+impl fmt::Debug for Sealed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Sealed({} bytes)", self.0.len())
+    }
+}
+
+impl fmt::Display for Sealed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "command of {} bytes", self.0.len())
+    }
+}
+
+/// What `apply` answered; never leaves the process, so it is not serialised.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Outcome {
+    /// Cluster time after the entry.
+    #[serde(skip)]
+    pub(super) now: Millis,
+    /// `None` for entries without a command.
+    #[serde(skip)]
+    pub(super) result: Option<Result<state::Applied, Rejection>>,
+}
