@@ -194,6 +194,50 @@ async fn any_node_takes_a_command_and_hands_its_result_back() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_retry_through_another_node_is_the_same_request() {
+    let mut c = Cluster::of_three().await;
+    let leader = c.leader().await;
+    let followers: Vec<u64> = [1, 2, 3].into_iter().filter(|id| *id != leader).collect();
+    let id = slipway::model::RequestId::new("request-1").unwrap();
+    let init = |name: &str| Command::ClusterInit {
+        id: slipway::model::ClusterId::new(CLUSTER).unwrap(),
+        name: name.into(),
+        zone: "slipway.internal".into(),
+        node: slipway::state::NewNode {
+            name: "n1".into(),
+            peer_addr: "127.0.0.1:7001".into(),
+            client_addr: "127.0.0.1:7002".into(),
+            dns_addr: "127.0.0.1:7003".into(),
+            level: 1,
+        },
+    };
+    let ask = async |at: u64, name: &str| {
+        let request = slipway::state::Fence { id: id.clone(), not_after: Millis(60_000) };
+        c.at(at).submit(Principal::local_operator(), Some(request), init(name)).await.unwrap().result
+    };
+    let first = ask(followers[0], "shop").await.unwrap();
+    assert!(!first.repeated);
+    for at in [followers[1], leader, followers[0]] {
+        let again = ask(at, "shop").await.unwrap();
+        assert_eq!((again.index, again.repeated), (first.index, true));
+    }
+    // A refusal travels as what it is.
+    let refused = ask(followers[1], "other").await.unwrap_err();
+    assert!(matches!(refused, slipway::state::Rejection::RequestReused { .. }), "{refused}");
+    let views = c.agree().await;
+    assert!(views.iter().all(|v| v.cluster.as_ref().is_some_and(|c| c.name == "shop")));
+    assert!(views.windows(2).all(|w| w[0] == w[1]));
+    // All of it, the table of requests included, comes back from a snapshot.
+    let at = followers[0];
+    c.at(at).trigger_snapshot().await.unwrap();
+    c.stop(at).await;
+    c.start(at).await;
+    c.at(at).wait_for_recovery(LIMIT).await.unwrap();
+    let again = c.agree().await;
+    assert!(again.iter().all(|v| v == &again[0]) && again[0].requests == views[0].requests);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn cluster_time_follows_the_leaders_monotonic_clock_and_never_jumps() {
     let mut c = Cluster::of_three().await;
     let first = c.leader().await;
