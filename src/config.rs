@@ -248,6 +248,40 @@ pub fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|v| !v.is_empty())
 }
 
+/// The CLI's own settings: `config.toml` in [`user_dir`], with `SLIPWAY_NODES` and `SLIPWAY_ENVIRONMENT` laid over it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UserConfig {
+    /// Client addresses of nodes.
+    #[serde(default)]
+    pub nodes: Vec<String>,
+    /// Environment that a bare service name means.
+    pub environment: Option<String>,
+}
+
+impl UserConfig {
+    /// Reads the file, if there is one, and the environment.
+    pub fn load() -> Result<Self, ConfigError> {
+        let path = user_dir().map(|d| d.join("config.toml"));
+        let mut config = match path.filter(|p| p.exists()) {
+            Some(path) => load(&path)?,
+            None => Self::default(),
+        };
+        if let Some(nodes) = variable("SLIPWAY_NODES") {
+            config.nodes = nodes.split(',').map(|n| n.trim().to_string()).filter(|n| !n.is_empty()).collect();
+        }
+        if let Some(environment) = variable("SLIPWAY_ENVIRONMENT") {
+            config.environment = Some(environment);
+        }
+        Ok(config)
+    }
+}
+
+/// Directory for files that live as long as a command.
+pub fn temporary_dir() -> PathBuf {
+    std::env::temp_dir()
+}
+
 /// Directory for the CLI's own small files: `$XDG_CONFIG_HOME/slipway`, else `$HOME/.config/slipway`.
 pub fn user_dir() -> Option<PathBuf> {
     let base = variable("XDG_CONFIG_HOME").map(PathBuf::from);

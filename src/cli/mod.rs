@@ -1,1 +1,134 @@
-//! The operator's verbs.
+//! The command line: verbs over `client`, tables, the live view, JSON, exit codes.
+//!
+//! Invariants: results go to standard output, everything else to standard error; every error says what to do next; what a script
+//! needs is in `-o json` and in the exit code (`error`). Not here: retries and node lists (`client`), and any rule of rollouts.
+
+mod args;
+mod error;
+mod live;
+mod output;
+mod pack;
+mod params;
+mod render;
+mod verbs;
+
+pub use error::CliError;
+
+use std::{ffi::OsString, time::Duration};
+
+use clap::Parser;
+
+use crate::{
+    client::{Client, Limits},
+    clock::Clock,
+    config::UserConfig,
+    model::{DeploymentId, ModelError, Name, RolloutId},
+    wire::v1,
+};
+use args::{Command, Global, Noun};
+use output::Output;
+
+/// Where a node is looked for when nothing names one.
+const DEFAULT_NODE: &str = "127.0.0.1:7652";
+/// The environment that a bare service name means when nothing names one.
+const DEFAULT_ENVIRONMENT: &str = "production";
+
+/// Runs one command line and gives its exit code.
+pub async fn run(arguments: impl IntoIterator<Item = OsString>, clock: Clock) -> u8 {
+    let command = match Command::try_parse_from(arguments) {
+        Ok(command) => command,
+        Err(e) => {
+            let _ = e.print();
+            return if e.use_stderr() { error::USAGE } else { error::DONE };
+        }
+    };
+    let interrupted = async {
+        if tokio::signal::ctrl_c().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    };
+    // The probe ends by itself on Ctrl-C, with its summary; anything else just stops, and the cluster goes on.
+    let own_end = verbs::ends_by_itself(&command.noun);
+    let result = tokio::select! {
+        result = dispatch(command, clock) => result,
+        () = interrupted, if !own_end => return 130,
+    };
+    result.unwrap_or_else(|e| {
+        eprintln!("error: {e}");
+        e.exit_code()
+    })
+}
+
+async fn dispatch(command: Command, clock: Clock) -> Result<u8, CliError> {
+    if let Noun::Completions { shell } = command.noun {
+        let mut definition = <Command as clap::CommandFactory>::command();
+        clap_complete::generate(shell, &mut definition, "slipway", &mut std::io::stdout());
+        return Ok(error::DONE);
+    }
+    let session = Session::new(&command.global, clock)?;
+    verbs::run(&session, command.noun).await
+}
+
+/// What every verb works with.
+pub struct Session {
+    client: Client,
+    environment: String,
+    out: Output,
+}
+
+/// A rollout or a deployment, as verbs name them.
+struct Target {
+    rollout: String,
+    deployment: String,
+}
+
+impl Session {
+    fn new(global: &Global, clock: Clock) -> Result<Self, CliError> {
+        let config = UserConfig::load()?;
+        let nodes = [global.node.clone(), config.nodes, vec![DEFAULT_NODE.into()]];
+        let nodes = nodes.into_iter().find(|n| !n.is_empty()).unwrap_or_default();
+        let environment = global.environment.clone().or(config.environment).unwrap_or(DEFAULT_ENVIRONMENT.into());
+        Name::environment(&environment)?;
+        let deadline = Duration::from_millis(global.timeout.0);
+        let limits = Limits { deadline, attempt: Limits::default().attempt.min(deadline), ..Limits::default() };
+        Ok(Self { client: Client::new(&nodes, limits, clock)?, environment, out: Output::new(global.output) })
+    }
+
+    /// `ENVIRONMENT/SERVICE`, from that or from a bare service.
+    fn deployment_id(&self, text: &str) -> Result<String, ModelError> {
+        if text.contains('/') {
+            return Ok(text.parse::<DeploymentId>()?.to_string());
+        }
+        Ok(format!("{}/{}", self.environment, Name::service(text)?))
+    }
+
+    /// A rollout such as `r-52`, else a deployment.
+    fn target(&self, text: &str) -> Result<Target, ModelError> {
+        match text.parse::<RolloutId>() {
+            Ok(id) => Ok(Target { rollout: id.to_string(), deployment: String::new() }),
+            Err(_) => Ok(Target { rollout: String::new(), deployment: self.deployment_id(text)? }),
+        }
+    }
+
+    /// The rollout of that name, or the live or last one of a deployment.
+    async fn rollout(&self, target: &str) -> Result<v1::Rollout, CliError> {
+        let Target { rollout, deployment } = self.target(target)?;
+        Ok(self.client.rollout(v1::GetRolloutRequest { rollout, deployment }).await?)
+    }
+
+    /// One deployment's row.
+    async fn deployment(&self, id: &str) -> Result<v1::Deployment, CliError> {
+        let (environment, service) = id.split_once('/').unwrap_or((self.environment.as_str(), id));
+        let request =
+            v1::ListRequest { environment: environment.into(), service: service.into(), ..Default::default() };
+        let all = self.client.deployments(request).await?.items;
+        all.into_iter().find(|d| d.id == id).ok_or_else(|| {
+            CliError::Failed(format!(
+                "{id} does not exist: `slipway deployment list` shows what does, `slipway apply -f FILE` makes one"
+            ))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;

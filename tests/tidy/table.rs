@@ -24,7 +24,7 @@ pub const TABLE: [(&str, &[&str]); 21] = [
     ("rpc", &["model", "state", "engine", "traffic", "flags", "wire", "raft", "storage", "clock"]),
     ("client", &["model", "wire", "clock"]),
     ("agent", &["model", "wire", "clock", "config", "client"]),
-    ("cli", &["model", "state", "engine", "traffic", "wire", "client", "config"]),
+    ("cli", &["model", "state", "engine", "traffic", "wire", "client", "config", "clock"]),
     (
         "node",
         &[

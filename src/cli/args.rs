@@ -1,0 +1,330 @@
+//! What a person may type: nouns, verbs and flags. Meaning is elsewhere; here are only names, help and types.
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use super::params::ParamArgs;
+use crate::model::Period;
+
+/// Rolls new versions out down a controlled ramp.
+#[derive(Debug, Parser)]
+#[command(name = "slipway", version, max_term_width = 100)]
+#[command(
+    after_help = "Exit codes: 0 done, 1 failed or refused, 2 usage, 3 rolled back, 4 timed out, 5 no node available."
+)]
+pub struct Command {
+    #[command(flatten)]
+    pub global: Global,
+    #[command(subcommand)]
+    pub noun: Noun,
+}
+
+/// Flags that every verb takes.
+#[derive(Debug, Args)]
+pub struct Global {
+    /// Client address of a node, several joined by commas [SLIPWAY_NODES, config.toml; default 127.0.0.1:7652]
+    #[arg(long, global = true, value_name = "HOST:PORT", value_delimiter = ',')]
+    pub node: Vec<String>,
+    /// Environment that a bare service name means [SLIPWAY_ENVIRONMENT, config.toml; default production]
+    #[arg(long, global = true, value_name = "NAME")]
+    pub environment: Option<String>,
+    /// How to print
+    #[arg(short, long, global = true, value_enum, default_value_t = Format::Table)]
+    pub output: Format,
+    /// Longest time for one call, with its retries at other nodes
+    #[arg(long, global = true, value_name = "DURATION", default_value = "10s")]
+    pub timeout: Period,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    Table,
+    Wide,
+    Json,
+    Yaml,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Noun {
+    /// The cluster itself: make it, join nodes, look at it
+    #[command(subcommand)]
+    Cluster(ClusterVerb),
+    /// Nodes of the cluster
+    #[command(subcommand)]
+    Node(ListVerb),
+    /// Machines that run instances
+    #[command(subcommand)]
+    Worker(ListVerb),
+    /// Versions of services: packages by digest
+    #[command(subcommand)]
+    Release(ReleaseVerb),
+    /// Environments such as production
+    #[command(subcommand)]
+    Environment(ListVerb),
+    /// Services, with the short spellings for everyday rollouts
+    #[command(subcommand)]
+    Service(ServiceVerb),
+    /// Services in environments: what runs, with which weight
+    #[command(subcommand)]
+    Deployment(DeploymentVerb),
+    /// Rollouts: start, watch, steer, explain
+    #[command(subcommand)]
+    Rollout(RolloutVerb),
+    /// Who gets which version
+    #[command(subcommand)]
+    Traffic(TrafficVerb),
+    /// What happened, in order
+    #[command(subcommand)]
+    Event(EventVerb),
+    /// Create or change a deployment from a spec file
+    Apply(ApplyArgs),
+    /// Print the logs of a deployment's instances
+    Logs(LogsArgs),
+    /// Print a completion script for a shell
+    Completions { shell: clap_complete::Shell },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum ListVerb {
+    /// List them
+    #[command(visible_alias = "ls")]
+    List,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum ClusterVerb {
+    /// Make a new cluster of the node at --node
+    Init {
+        /// The cluster's name
+        #[arg(long, default_value = "slipway")]
+        name: String,
+        /// DNS zone [default: slipway.internal]
+        #[arg(long)]
+        zone: Option<String>,
+    },
+    /// Make the node at --node join the cluster of another node
+    Join {
+        /// Client address of any member
+        #[arg(value_name = "MEMBER")]
+        seed: String,
+    },
+    /// Who is in it, who leads, how far everyone is
+    Status,
+    /// Hand leadership to another node
+    TransferLeader {
+        /// Name or id of a node; any other voter when absent
+        #[arg(long, value_name = "NODE")]
+        to: Option<String>,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum ReleaseVerb {
+    /// Pack a directory reproducibly, upload it and register it as a version
+    Push(PushArgs),
+    /// List releases
+    #[command(visible_alias = "ls")]
+    List {
+        /// Only this service's
+        service: Option<String>,
+    },
+}
+
+#[derive(Debug, Args)]
+pub struct PushArgs {
+    pub service: String,
+    /// Semantic version such as 1.1.0
+    pub version: String,
+    /// Directory to pack, or a .tar.gz or .tar.zst that is packed already
+    pub path: std::path::PathBuf,
+    /// Label KEY=VALUE on the release
+    #[arg(long = "label", value_name = "KEY=VALUE")]
+    pub labels: Vec<String>,
+    /// Source commit it was built from
+    #[arg(long)]
+    pub commit: Option<String>,
+    /// Toolchain it was built with
+    #[arg(long)]
+    pub toolchain: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum DeploymentVerb {
+    /// List deployments
+    #[command(visible_alias = "ls")]
+    List,
+    /// One deployment: tracks, route, instances
+    Show { deployment: String },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum ServiceVerb {
+    /// List services
+    #[command(visible_alias = "ls")]
+    List,
+    /// Roll a version out; the same as `rollout start`
+    Update {
+        deployment: String,
+        /// Version to move to
+        #[arg(long, required_unless_present = "image", value_name = "VERSION")]
+        to: Option<String>,
+        /// OCI image (not supported yet: push a directory)
+        #[arg(long, conflicts_with = "to")]
+        image: Option<String>,
+        #[command(flatten)]
+        params: Box<ParamArgs>,
+        #[command(flatten)]
+        watch: WatchArgs,
+    },
+    /// Unwind the live rollout, or return from the last completed one
+    Rollback {
+        deployment: String,
+        #[command(flatten)]
+        watch: WatchArgs,
+    },
+    /// Past rollouts, newest first
+    History { deployment: String },
+    /// The live canary
+    #[command(subcommand)]
+    Canary(CanaryVerb),
+}
+
+#[derive(Debug, Subcommand)]
+pub enum CanaryVerb {
+    /// Steps, weights, what it waits for
+    Status { deployment: String },
+    /// Skip bakes and lower percentages and promote at once (`rollout promote --full`)
+    Promote {
+        deployment: String,
+        #[command(flatten)]
+        watch: WatchArgs,
+    },
+}
+
+#[derive(Debug, Args)]
+pub struct StartArgs {
+    /// ENVIRONMENT/SERVICE, or a service in the default environment
+    pub deployment: String,
+    /// Version to move to
+    #[arg(long, value_name = "VERSION")]
+    pub to: String,
+    #[command(flatten)]
+    pub params: Box<ParamArgs>,
+}
+
+#[derive(Debug, Args)]
+pub struct WatchArgs {
+    /// Follow until it ends; the exit code says how (0 completed, 3 rolled back)
+    #[arg(short, long)]
+    pub watch: bool,
+    /// Stop watching after this long, with exit code 4; the rollout goes on
+    #[arg(long, value_name = "DURATION")]
+    pub within: Option<Period>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum RolloutVerb {
+    /// Show the steps that `start` would run, and change nothing
+    Plan(StartArgs),
+    /// Start a rollout
+    Start {
+        #[command(flatten)]
+        start: StartArgs,
+        #[command(flatten)]
+        watch: WatchArgs,
+    },
+    /// Roll the running version out again
+    Restart {
+        deployment: String,
+        #[command(flatten)]
+        params: Box<ParamArgs>,
+        #[command(flatten)]
+        watch: WatchArgs,
+    },
+    /// Steps, weights, what it waits for
+    Status {
+        /// Rollout (r-52) or ENVIRONMENT/SERVICE
+        target: String,
+    },
+    /// Follow until it ends
+    Watch {
+        /// Rollout (r-52) or ENVIRONMENT/SERVICE
+        target: String,
+        /// Stop watching after this long, with exit code 4
+        #[arg(long, value_name = "DURATION")]
+        within: Option<Period>,
+    },
+    /// Hold it where it is
+    Pause { target: String },
+    /// Go on after a pause
+    Resume { target: String },
+    /// End the present step
+    Promote {
+        target: String,
+        /// Skip bakes, hooks and lower percentages, never the last install and route
+        #[arg(long)]
+        full: bool,
+        #[command(flatten)]
+        watch: WatchArgs,
+    },
+    /// Put traffic on stable and stop, keeping candidates to look at
+    Abort { target: String },
+    /// Unwind everything: traffic first, then workers
+    Rollback {
+        target: String,
+        #[command(flatten)]
+        watch: WatchArgs,
+    },
+    /// Past rollouts, newest first
+    History { deployment: String },
+    /// Why it is not moving, and what was decided so far
+    Explain { deployment: String },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum TrafficVerb {
+    /// Versions, weights, DNS names and servers of a deployment
+    Show { deployment: String },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum EventVerb {
+    /// Events that are kept
+    #[command(visible_alias = "ls")]
+    List {
+        /// Only this one's
+        deployment: Option<String>,
+    },
+    /// Events as they come
+    Watch {
+        /// Only this one's
+        deployment: Option<String>,
+        /// Begin after this log index instead of now
+        #[arg(long, value_name = "INDEX")]
+        after: Option<u64>,
+    },
+}
+
+#[derive(Debug, Args)]
+pub struct ApplyArgs {
+    /// Spec in YAML, JSON or TOML; - reads standard input (YAML or JSON)
+    #[arg(short, long, value_name = "FILE")]
+    pub file: std::path::PathBuf,
+    /// Check it and say what would change; change nothing
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct LogsArgs {
+    /// ENVIRONMENT/SERVICE, or a service in the default environment
+    pub deployment: String,
+    /// Go on printing what comes
+    #[arg(short, long)]
+    pub follow: bool,
+    /// Only this instance, such as 59-0
+    #[arg(long)]
+    pub instance: Option<String>,
+    /// Last lines of each stream to begin with
+    #[arg(short = 'n', long, default_value_t = 50)]
+    pub lines: u32,
+}

@@ -1,0 +1,65 @@
+//! What a command ends with when it does not end well, and the exit code a script sees.
+
+use thiserror::Error;
+
+use crate::{client::ClientError, config::ConfigError, model::ModelError};
+
+/// Everything was done.
+pub const DONE: u8 = 0;
+/// It failed or was refused.
+pub const FAILED: u8 = 1;
+/// The command line cannot be understood.
+pub const USAGE: u8 = 2;
+/// The rollout ended where it began.
+pub const ROLLED_BACK: u8 = 3;
+/// The time allowed is over.
+pub const TIMED_OUT: u8 = 4;
+/// No node took the call.
+pub const UNAVAILABLE: u8 = 5;
+
+/// Why a command failed.
+#[derive(Debug, Error)]
+pub enum CliError {
+    /// The cluster, or the way there.
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    /// A name, version or value on the command line.
+    #[error(transparent)]
+    Value(#[from] ModelError),
+    /// The CLI's own settings.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The command line, in words of its own.
+    #[error("{0}")]
+    Usage(String),
+    /// Done as asked, and the result is a failure.
+    #[error("{0}")]
+    Failed(String),
+    /// A file.
+    #[error("cannot read {path}: {source}")]
+    File {
+        /// Which.
+        path: String,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// Standard output is gone or full.
+    #[error("cannot write the result: {0}")]
+    Output(std::io::Error),
+}
+
+impl CliError {
+    /// What a script sees.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Client(e) => match e {
+                ClientError::Address(_) => USAGE,
+                ClientError::Unreachable { .. } | ClientError::Unavailable { .. } => UNAVAILABLE,
+                ClientError::TimedOut { .. } => TIMED_OUT,
+                ClientError::Refused { .. } | ClientError::OutOfRange { .. } | ClientError::Package { .. } => FAILED,
+            },
+            Self::Value(_) | Self::Config(_) | Self::Usage(_) => USAGE,
+            Self::Failed(_) | Self::File { .. } | Self::Output(_) => FAILED,
+        }
+    }
+}

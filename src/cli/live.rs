@@ -1,0 +1,209 @@
+//! Follows a rollout to its end: a view that redraws itself on a terminal, a line an event elsewhere; across lost nodes.
+//!
+//! The end is read from the rollout itself, never guessed from events, so a lost event cannot lose the end.
+
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+use super::{CliError, Session, error, render};
+use crate::{
+    client::{ClientError, Seen, Watch},
+    model::{Millis, Period},
+    wire::v1,
+};
+
+/// Between two looks at the rollout: on a terminal, and elsewhere (events come at once in both).
+const LOOK: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(5));
+
+/// How a watched rollout ended.
+pub struct End {
+    /// Exit code.
+    pub code: u8,
+    /// One line for people.
+    pub text: String,
+}
+
+/// What following needs.
+pub struct Follow {
+    /// The rollout.
+    pub rollout: String,
+    /// Events from this log index on; 0: only what comes.
+    pub from_index: u64,
+    /// Stop watching after this long.
+    pub within: Option<Period>,
+    /// The operator asked for the way back, so arriving there is success.
+    pub wants_rollback: bool,
+}
+
+struct View<'a> {
+    session: &'a Session,
+    bar: Option<ProgressBar>,
+}
+
+impl View<'_> {
+    fn line(&self, text: &str) -> Result<(), CliError> {
+        match &self.bar {
+            Some(bar) => {
+                bar.println(text);
+                Ok(())
+            }
+            None if self.session.out.for_people() => self.session.out.line(text),
+            None => Ok(()),
+        }
+    }
+
+    fn draw(&self, rollout: &v1::Rollout, tracks: Option<&v1::Deployment>) {
+        if let Some(bar) = &self.bar {
+            let now = self.session.client.cluster_now().unwrap_or_default().max(rollout.now_ms);
+            let tracks = tracks.map(|d| format!("\n\n{}", render::tracks(d))).unwrap_or_default();
+            bar.set_message(format!("\n{}{tracks}", render::rollout(rollout, now)));
+        }
+    }
+}
+
+/// Follows until the rollout has ended or `within` is over.
+pub async fn follow(session: &Session, follow: Follow) -> Result<End, CliError> {
+    let client = &session.client;
+    let started = client.clock().mono();
+    let bar = session.out.live().then(|| {
+        let style = ProgressStyle::with_template("{msg}").unwrap_or_else(|_| ProgressStyle::default_spinner());
+        ProgressBar::new_spinner().with_style(style)
+    });
+    let view = View { session, bar };
+    let mut rollout = session.rollout(&follow.rollout).await?;
+    let mut watch = if follow.from_index > 0 {
+        client.watch(&rollout.deployment, (follow.from_index - 1, u32::MAX), true)
+    } else {
+        client.watch_from_now(&rollout.deployment).await?
+    };
+    let mut every = tokio::time::interval(if view.bar.is_some() { LOOK.0 } else { LOOK.1 });
+    every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut said_paused = false;
+    while !rollout.terminal {
+        let over = follow.within.map(|p| p.0.saturating_sub(client.clock().mono().since(started)));
+        if over == Some(0) {
+            finish(&view);
+            let text =
+                format!("{} is still {}: `slipway rollout watch {0}` goes on watching", rollout.id, rollout.status);
+            return Ok(End { code: error::TIMED_OUT, text });
+        }
+        let limit = Duration::from_millis(over.unwrap_or(u64::MAX / 4).min(60_000));
+        let look = tokio::select! {
+            seen = watch.next() => saw(&view, &mut watch, &rollout, seen).await?,
+            _ = every.tick() => true,
+            () = tokio::time::sleep(limit) => false,
+        };
+        if look {
+            rollout = session.rollout(&follow.rollout).await?;
+            let tracks = if view.bar.is_some() { session.deployment(&rollout.deployment).await.ok() } else { None };
+            view.draw(&rollout, tracks.as_ref());
+        }
+        if rollout.status == "paused" && !said_paused {
+            let why = if rollout.reason.is_empty() { String::new() } else { format!(" ({})", rollout.reason) };
+            view.line(&format!(
+                "{} is paused{why}: `slipway rollout resume`, `promote`, `abort` or `rollback` {0}",
+                rollout.id
+            ))?;
+        }
+        said_paused = rollout.status == "paused";
+    }
+    rest(&view, &mut watch, &rollout).await?;
+    let deployment = session.deployment(&rollout.deployment).await.ok();
+    finish(&view);
+    if view.bar.is_some() {
+        session.out.line(&render::rollout(&rollout, 0))?;
+    }
+    Ok(end(&rollout, deployment.as_ref(), follow.wants_rollback))
+}
+
+fn finish(view: &View<'_>) {
+    if let Some(bar) = &view.bar {
+        bar.finish_and_clear();
+    }
+}
+
+/// Prints what a watch gave; says whether to look at the rollout again.
+async fn saw(
+    view: &View<'_>,
+    watch: &mut Watch,
+    rollout: &v1::Rollout,
+    seen: Result<Option<Seen>, ClientError>,
+) -> Result<bool, CliError> {
+    match seen {
+        Ok(Some(Seen::Event(event))) => {
+            let about = about(&event, rollout);
+            if about {
+                view.line(&line(&event, rollout))?;
+            }
+            Ok(about)
+        }
+        Ok(Some(Seen::Moved { from, to })) => {
+            let term = view.session.client.status().await.map(|s| format!(" (term {})", s.term)).unwrap_or_default();
+            view.line(&format!("{from} gone, following {to}{term}"))?;
+            Ok(true)
+        }
+        // The ring has gone on without us: what was missed shows in the rollout itself.
+        Ok(None) | Err(ClientError::OutOfRange { .. }) => {
+            *watch = view.session.client.watch_from_now(&rollout.deployment).await?;
+            Ok(true)
+        }
+        Err(e) => Err(e.into()),
+    }
+}
+
+/// Prints the events up to the end that the rollout's own row has overtaken.
+async fn rest(view: &View<'_>, watch: &mut Watch, rollout: &v1::Rollout) -> Result<(), CliError> {
+    while let Ok(Ok(Some(Seen::Event(event)))) = tokio::time::timeout(Duration::from_millis(500), watch.next()).await {
+        if event.index > rollout.index {
+            break;
+        }
+        if about(&event, rollout) {
+            view.line(&line(&event, rollout))?;
+        }
+        if event.kind == "rollout_changed" && event.rollout == rollout.id && event.text.contains(&rollout.status) {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// Whether an event belongs to the rollout's story: its own, its deployment's routes, and instances that failed.
+fn about(event: &v1::Event, rollout: &v1::Rollout) -> bool {
+    match event.kind.as_str() {
+        "instance_changed" => event.text.contains("failed") || event.fields.get("life").is_some_and(|l| l == "failed"),
+        "spec_changed" | "release_added" => false,
+        _ => event.rollout.is_empty() || event.rollout == rollout.id,
+    }
+}
+
+/// An event as a plain line, with the time since the rollout began.
+fn line(event: &v1::Event, rollout: &v1::Rollout) -> String {
+    let since = Millis(event.at_ms.saturating_sub(rollout.started_at_ms));
+    let fields: Vec<String> = event.fields.iter().map(|(k, v)| format!("{k}={v}")).collect();
+    let what = if event.text.is_empty() { format!("{} {}", event.kind, fields.join(" ")) } else { event.text.clone() };
+    format!("{:>9}  {what}", since.to_string())
+}
+
+/// The last line, and the exit code.
+pub fn end(rollout: &v1::Rollout, deployment: Option<&v1::Deployment>, wants_rollback: bool) -> End {
+    let because = if rollout.reason.is_empty() { String::new() } else { format!(": {}", rollout.reason) };
+    let (to, from) = (render::version(rollout.to.as_ref()), render::version(rollout.from.as_ref()));
+    let stable = deployment.and_then(|d| d.tracks.iter().find(|t| t.name == "stable"));
+    match rollout.status.as_str() {
+        "completed" => {
+            let serving = stable.map_or(rollout.desired, |t| t.serving);
+            End { code: error::DONE, text: format!("completed: {to} on {serving} of {}", rollout.desired) }
+        }
+        "rolled_back" => {
+            let code = if wants_rollback { error::DONE } else { error::ROLLED_BACK };
+            let back = if rollout.from.is_none() {
+                "rolled back, nothing runs".into()
+            } else {
+                format!("rolled back to {from}")
+            };
+            End { code, text: format!("{back}{because}") }
+        }
+        status => End { code: error::FAILED, text: format!("{status}{because}") },
+    }
+}

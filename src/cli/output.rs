@@ -1,0 +1,92 @@
+//! Prints a reply as a table for people, or whole as JSON or YAML for scripts.
+
+use std::io::{IsTerminal, Write};
+
+use comfy_table::{ContentArrangement, Table, presets};
+use serde::Serialize;
+
+use super::{CliError, args::Format};
+
+/// Where and how results go.
+#[derive(Debug, Clone, Copy)]
+pub struct Output {
+    format: Format,
+}
+
+impl Output {
+    pub fn new(format: Format) -> Self {
+        Self { format }
+    }
+
+    /// Whether columns for the curious are wanted.
+    pub fn wide(self) -> bool {
+        self.format == Format::Wide
+    }
+
+    /// Whether a person reads it.
+    pub fn for_people(self) -> bool {
+        matches!(self.format, Format::Table | Format::Wide)
+    }
+
+    /// Whether a live view makes sense.
+    pub fn live(self) -> bool {
+        self.for_people() && std::io::stdout().is_terminal()
+    }
+
+    /// Prints `value` as it is for scripts, or `text` of it for people.
+    pub fn show<T: Serialize>(self, value: &T, text: impl FnOnce(&T) -> String) -> Result<(), CliError> {
+        match self.format {
+            Format::Table | Format::Wide => self.line(&text(value)),
+            Format::Json => self.line(&json(value, true)?),
+            Format::Yaml => {
+                let text = serde_saphyr::to_string(value).map_err(|e| CliError::Output(std::io::Error::other(e)))?;
+                self.line(text.trim_end())
+            }
+        }
+    }
+
+    /// Prints one of many values: a line for people, a JSON object a line (or a YAML document) for scripts.
+    pub fn item<T: Serialize>(self, value: &T, text: impl FnOnce(&T) -> String) -> Result<(), CliError> {
+        match self.format {
+            Format::Json => self.line(&json(value, false)?),
+            Format::Yaml => {
+                self.line("---")?;
+                self.show(value, text)
+            }
+            Format::Table | Format::Wide => self.show(value, text),
+        }
+    }
+
+    /// Prints a line.
+    pub fn line(self, text: &str) -> Result<(), CliError> {
+        let mut out = std::io::stdout().lock();
+        let written = writeln!(out, "{text}").and_then(|()| out.flush());
+        match written {
+            // The reader has seen enough, as `head` does.
+            Err(e) if e.kind() == std::io::ErrorKind::BrokenPipe => std::process::exit(0),
+            other => other.map_err(CliError::Output),
+        }
+    }
+}
+
+fn json<T: Serialize>(value: &T, pretty: bool) -> Result<String, CliError> {
+    let text = if pretty { serde_json::to_string_pretty(value) } else { serde_json::to_string(value) };
+    text.map_err(|e| CliError::Output(e.into()))
+}
+
+/// Columns with two spaces between them and nothing else. An empty table says so in `empty`.
+pub fn table(header: &[&str], rows: Vec<Vec<String>>, empty: &str) -> String {
+    if rows.is_empty() {
+        return empty.to_string();
+    }
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
+    table.set_header(header.to_vec());
+    for row in rows {
+        table.add_row(row);
+    }
+    for column in table.column_iter_mut() {
+        column.set_padding((0, 2));
+    }
+    table.trim_fmt()
+}

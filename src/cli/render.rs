@@ -1,0 +1,425 @@
+//! Replies as text for people: pure functions, so that tests hold the words.
+
+use super::output::table;
+use crate::{
+    model::{BasisPoints, Millis, Period},
+    wire::v1,
+};
+
+/// A moment as a person reads it: `12.3 s` becomes `12.3 s`, and nothing for zero.
+fn since(from_ms: u64, to_ms: u64) -> String {
+    Millis(to_ms.saturating_sub(from_ms)).to_string()
+}
+
+/// The first digits of a digest.
+pub fn digest(hex: &str) -> String {
+    format!("sha256:{}", hex.get(..12).unwrap_or(hex))
+}
+
+/// Bytes in the unit that fits.
+pub fn size(bytes: u64) -> String {
+    match bytes {
+        0..=9_999 => format!("{bytes} B"),
+        10_000..=9_999_999 => format!("{} kB", bytes / 1000),
+        10_000_000..=9_999_999_999 => format!("{} MB", bytes / 1_000_000),
+        10_000_000_000.. => format!("{} GB", bytes / 1_000_000_000),
+    }
+}
+
+/// A share of the traffic.
+pub fn share(bp: u32) -> String {
+    BasisPoints(bp).to_string()
+}
+
+/// A version, or a dash for none.
+pub fn version(pair: Option<&v1::Pair>) -> &str {
+    pair.map_or("-", |p| p.version.as_str())
+}
+
+fn or_dash(text: &str) -> String {
+    if text.is_empty() { "-".into() } else { text.into() }
+}
+
+/// `cluster status`.
+pub fn cluster(s: &v1::StatusReply) -> String {
+    let leader = s.nodes.iter().find(|n| n.id == s.leader_id && s.leader_id != 0);
+    let leader = leader.map_or_else(|| "no leader".to_string(), |n| format!("led by {}", n.name));
+    let me = s.nodes.iter().find(|n| n.id == s.node_id).map_or("-", |n| n.name.as_str());
+    let quorum = if s.quorum { "quorum" } else { "NO QUORUM: nothing can be changed until a majority is back" };
+    let mut text = format!(
+        "cluster {} ({}), zone {}: {leader}, term {}, {quorum}\nasked {me}, applied {}\n\n{}",
+        or_dash(&s.name),
+        or_dash(&s.cluster_id),
+        s.zone,
+        s.term,
+        s.applied,
+        nodes(&s.nodes),
+    );
+    for warning in &s.warnings {
+        text += &format!("\nwarning: {warning}");
+    }
+    text
+}
+
+/// `node list`.
+pub fn nodes(nodes: &[v1::Node]) -> String {
+    let row = |n: &v1::Node| {
+        let dns = if n.dns_silent { format!("{} (silent)", n.dns_addr) } else { n.dns_addr.clone() };
+        let served = if n.served_index == 0 { "-".into() } else { n.served_index.to_string() };
+        let role = if n.leader { "leader".into() } else { n.role.clone() };
+        vec![n.id.to_string(), n.name.clone(), role, n.client_addr.clone(), n.peer_addr.clone(), dns, served]
+    };
+    let header = ["ID", "NAME", "ROLE", "CLIENT", "PEER", "DNS", "SERVED"];
+    table(&header, nodes.iter().map(row).collect(), "no cluster yet: `slipway cluster init`")
+}
+
+/// `worker list`.
+pub fn workers(items: &[v1::Worker], wide: bool) -> String {
+    let row = |w: &v1::Worker| {
+        let mut row = vec![
+            w.name.clone(),
+            w.presence.clone(),
+            format!("{}/{}", w.instances, w.capacity),
+            format!("{}/{}", w.pool_free, w.pool_size),
+        ];
+        if wide {
+            row.extend([or_dash(&w.host), or_dash(&w.build), labels(w.meta.as_ref())]);
+        }
+        row
+    };
+    let mut header = vec!["NAME", "STATUS", "INSTANCES", "ADDRESSES FREE"];
+    if wide {
+        header.extend(["HOST", "BUILD", "LABELS"]);
+    }
+    table(&header, items.iter().map(row).collect(), "no worker yet: start `slipwayd agent` on a machine")
+}
+
+fn labels(meta: Option<&v1::Meta>) -> String {
+    let all = meta.map(|m| m.labels.iter().map(|(k, v)| format!("{k}={v}")).collect::<Vec<_>>().join(","));
+    or_dash(&all.unwrap_or_default())
+}
+
+/// `release list`.
+pub fn releases(items: &[v1::Release], wide: bool) -> String {
+    let row = |r: &v1::Release| {
+        let mut row = vec![
+            r.service.clone(),
+            r.version.clone(),
+            r.status.clone(),
+            digest(&r.digest),
+            size(r.size),
+            r.holders.to_string(),
+        ];
+        if wide {
+            let build = r.build.clone().unwrap_or_default();
+            row.extend([or_dash(&build.commit), or_dash(&build.toolchain), labels(r.meta.as_ref())]);
+        }
+        row
+    };
+    let mut header = vec!["SERVICE", "VERSION", "STATUS", "DIGEST", "SIZE", "NODES"];
+    if wide {
+        header.extend(["COMMIT", "TOOLCHAIN", "LABELS"]);
+    }
+    table(&header, items.iter().map(row).collect(), "no release yet: `slipway release push SERVICE VERSION DIR`")
+}
+
+/// `environment list`.
+pub fn environments(items: &[v1::Environment]) -> String {
+    let row = |e: &v1::Environment| vec![e.name.clone(), e.default_strategy.clone()];
+    table(
+        &["NAME", "STRATEGY"],
+        items.iter().map(row).collect(),
+        "no environment yet: `slipway apply -f FILE` makes it",
+    )
+}
+
+/// `service list`.
+pub fn services(items: &[v1::Service]) -> String {
+    let row = |s: &v1::Service| vec![s.name.clone(), s.releases.to_string(), or_dash(&s.deployments.join(", "))];
+    let empty = "no service yet: `slipway apply -f FILE` makes it";
+    table(&["NAME", "RELEASES", "DEPLOYMENTS"], items.iter().map(row).collect(), empty)
+}
+
+fn track<'a>(d: &'a v1::Deployment, name: &str) -> Option<&'a v1::Track> {
+    d.tracks.iter().find(|t| t.name == name && t.pair.is_some())
+}
+
+/// `deployment list`.
+pub fn deployments(items: &[v1::Deployment], wide: bool) -> String {
+    let cell = |d: &v1::Deployment, name| {
+        track(d, name)
+            .map_or("-".into(), |t| format!("{} {} ({})", version(t.pair.as_ref()), share(t.weight_bp), t.serving))
+    };
+    let row = |d: &v1::Deployment| {
+        let mut row =
+            vec![d.id.clone(), cell(d, "stable"), cell(d, "candidate"), d.desired.to_string(), or_dash(&d.live)];
+        if wide {
+            let route = d.route.clone().unwrap_or_default();
+            row.extend([cell(d, "previous"), d.spec.to_string(), format!("{} s", route.ttl_s), d.name.clone()]);
+        }
+        row
+    };
+    let mut header = vec!["DEPLOYMENT", "STABLE", "CANDIDATE", "DESIRED", "ROLLOUT"];
+    if wide {
+        header.extend(["PREVIOUS", "SPEC", "TTL", "DNS"]);
+    }
+    table(&header, items.iter().map(row).collect(), "no deployment yet: `slipway apply -f FILE` makes one")
+}
+
+/// The tracks of one deployment.
+pub fn tracks(d: &v1::Deployment) -> String {
+    let row = |t: &v1::Track| {
+        vec![
+            t.name.clone(),
+            version(t.pair.as_ref()).to_string(),
+            share(t.weight_bp),
+            format!("{}/{}", t.serving, t.want),
+            t.live.to_string(),
+        ]
+    };
+    let rows = d.tracks.iter().filter(|t| t.pair.is_some()).map(row).collect();
+    let empty = "nothing runs yet: `slipway release push`, then `slipway rollout start`";
+    table(&["TRACK", "VERSION", "WEIGHT", "SERVING", "RUNNING"], rows, empty)
+}
+
+/// Instances.
+pub fn instances(items: &[v1::Instance], wide: bool) -> String {
+    let row = |i: &v1::Instance| {
+        let ports: Vec<String> = i.ports.values().map(ToString::to_string).collect();
+        let mut row = vec![
+            i.id.clone(),
+            version(i.pair.as_ref()).to_string(),
+            or_dash(&i.track),
+            i.worker.clone(),
+            format!("{}:{}", i.address, ports.join(",")),
+            i.life.clone(),
+            i.health.clone(),
+        ];
+        if wide {
+            let dns = if i.serves { "yes" } else { "no" };
+            row.extend([dns.to_string(), i.restarts.to_string(), or_dash(&i.exit)]);
+        }
+        row
+    };
+    let mut header = vec!["INSTANCE", "VERSION", "TRACK", "WORKER", "ADDRESS", "STATE", "HEALTH"];
+    if wide {
+        header.extend(["IN DNS", "RESTARTS", "EXIT"]);
+    }
+    table(&header, items.iter().map(row).collect(), "no instance")
+}
+
+/// `deployment show`.
+pub fn deployment(d: &v1::Deployment, all: &[v1::Instance], wide: bool) -> String {
+    let route = d.route.clone().unwrap_or_default();
+    let rollout = if d.live.is_empty() { "no live rollout".into() } else { format!("rollout {}", d.live) };
+    format!(
+        "{}: spec {}, {} instances wanted, {rollout}\n{}: {}, TTL {} s, generation {}.{}\n\n{}\n\n{}",
+        d.id,
+        d.spec,
+        d.desired,
+        d.name,
+        or_dash(&route.mode),
+        route.ttl_s,
+        route.incarnation,
+        route.generation,
+        tracks(d),
+        instances(all, wide),
+    )
+}
+
+/// `traffic show`.
+pub fn route(r: &v1::GetRouteReply) -> String {
+    let row = |s: &v1::VersionShare| {
+        vec![s.track.clone(), s.version.clone(), share(s.weight_bp), s.serving.to_string(), s.addresses.join(" ")]
+    };
+    let rows = r.shares.iter().map(row).collect();
+    let ports: Vec<String> = r.ports.iter().map(|(name, port)| format!("{name} {port}")).collect();
+    format!(
+        "{}  {}, TTL {} s, generation {}\nports {}; DNS servers {}\n\n{}",
+        r.name,
+        or_dash(&r.mode),
+        r.ttl_s,
+        r.generation,
+        or_dash(&ports.join(", ")),
+        or_dash(&r.dns_servers.join(" ")),
+        table(&["TRACK", "VERSION", "WEIGHT", "SERVING", "ADDRESSES"], rows, "no version is routed to yet"),
+    )
+}
+
+/// `rollout history`.
+pub fn history(items: &[v1::Rollout], wide: bool) -> String {
+    let row = |r: &v1::Rollout| {
+        let took = if r.ended_at_ms > 0 {
+            Period(r.ended_at_ms - r.started_at_ms.min(r.ended_at_ms)).to_string()
+        } else {
+            "-".into()
+        };
+        let mut row = vec![
+            r.id.clone(),
+            version(r.from.as_ref()).to_string(),
+            version(r.to.as_ref()).to_string(),
+            r.strategy.clone(),
+            r.status.clone(),
+            wall(r.started_wall_ms),
+            took,
+            or_dash(&r.reason),
+        ];
+        if wide {
+            row.extend([r.kind.clone(), r.principal.clone(), or_dash(&r.undoes), or_dash(&r.undone_by)]);
+        }
+        row
+    };
+    let mut header = vec!["ROLLOUT", "FROM", "TO", "STRATEGY", "STATUS", "STARTED", "TOOK", "REASON"];
+    if wide {
+        header.extend(["KIND", "BY", "UNDOES", "UNDONE BY"]);
+    }
+    table(&header, items.iter().map(row).collect(), "no rollout yet: `slipway rollout start DEPLOYMENT --to VERSION`")
+}
+
+/// A wall-clock moment in UTC.
+pub fn wall(ms: u64) -> String {
+    let stamp = i64::try_from(ms).ok().and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
+    match stamp {
+        Some(t) if ms > 0 => t.strftime("%Y-%m-%d %H:%M:%S").to_string(),
+        Some(_) | None => "-".into(),
+    }
+}
+
+fn mark(status: &str) -> &'static str {
+    match status {
+        "running" | "active" | "started" => "●",
+        "passed" | "done" | "completed" => "✓",
+        "failed" => "✗",
+        "skipped" => "-",
+        _ => " ",
+    }
+}
+
+/// One step's line.
+fn step(s: &v1::Step, now_ms: u64) -> Vec<String> {
+    let mut notes = Vec::new();
+    let running = matches!(s.status.as_str(), "running" | "active" | "started");
+    if running && s.until_ms > now_ms && now_ms > 0 {
+        notes.push(format!("{} left", since(now_ms, s.until_ms)));
+    }
+    if let Some(b) = &s.batch {
+        let passed = if b.passed { ", passed" } else { "" };
+        notes.push(format!("batch {}: {} new{passed}", b.n, b.added.len()));
+    }
+    if let Some(e) = &s.evidence {
+        notes.extend(e.totals.iter().map(|t| format!("{}: {} requests, {} errors", t.version, t.requests, t.errors)));
+        notes.extend(Some(e.verdict.clone()).filter(|v| !v.is_empty()));
+        notes.extend(Some(e.note.clone()).filter(|v| !v.is_empty()));
+    }
+    if s.attempt > 1 {
+        notes.push(format!("attempt {}", s.attempt));
+    }
+    let took = if s.ended_at_ms > s.started_at_ms { since(s.started_at_ms, s.ended_at_ms) } else { String::new() };
+    let what = if s.detail.is_empty() { s.kind.clone() } else { s.detail.clone() };
+    vec![mark(&s.status).into(), s.group.clone(), what, s.status.clone(), took, notes.join("; ")]
+}
+
+/// A list of steps.
+pub fn steps(steps: &[v1::Step], now_ms: u64) -> String {
+    table(&["", "GROUP", "STEP", "STATUS", "TOOK", ""], steps.iter().map(|s| step(s, now_ms)).collect(), "no steps yet")
+}
+
+/// `rollout status`, and the live view. `now_ms` is cluster time.
+pub fn rollout(r: &v1::Rollout, now_ms: u64) -> String {
+    let undo = if r.phase == "undo" { ", undoing" } else { "" };
+    let kind = if r.kind == "return" { ", a return" } else { "" };
+    let mut text = format!(
+        "{}  {}  {} -> {}  {}{kind}  {}{undo}\n\n",
+        r.id,
+        r.deployment,
+        version(r.from.as_ref()),
+        version(r.to.as_ref()),
+        r.strategy,
+        r.status,
+    );
+    if !r.forward_steps.is_empty() {
+        text += &format!("{}\n\nundo:\n", steps(&r.forward_steps, now_ms));
+    }
+    text += &steps(&r.steps, now_ms);
+    if !r.reason.is_empty() {
+        text += &format!("\n\nreason: {}", r.reason);
+    }
+    if r.traffic_back_at_ms > 0 {
+        text += &format!("\ntraffic was back {} after the start", since(r.started_at_ms, r.traffic_back_at_ms));
+    }
+    for wait in &r.waits {
+        text += &format!("\nwaiting: {wait}");
+    }
+    text
+}
+
+/// `rollout plan`.
+pub fn plan(p: &v1::PlanReply) -> String {
+    let from = if p.from.is_empty() { "nothing" } else { &p.from };
+    let row = |(n, s): (usize, &v1::Step)| {
+        let what = if s.detail.is_empty() { s.kind.clone() } else { s.detail.clone() };
+        vec![n.to_string(), s.group.clone(), what]
+    };
+    let steps = table(&["", "GROUP", "STEP"], p.steps.iter().enumerate().map(row).collect(), "no steps");
+    let mut text = format!("{from} -> {}, {}, {} instances\n\n{steps}", p.to, p.strategy, p.desired);
+    for note in &p.notes {
+        text += &format!("\nnote: {note}");
+    }
+    text
+}
+
+/// `rollout explain`.
+pub fn explain(e: &v1::ExplainReply) -> String {
+    let mut text = match e.rollout.as_str() {
+        "" => format!("{}: no live rollout", e.deployment),
+        id => format!("{}: {id} is {}", e.deployment, e.status),
+    };
+    for wait in &e.waits {
+        text += &format!("\nwaiting: {wait}");
+    }
+    if e.waits.is_empty() && !e.rollout.is_empty() {
+        text += "\nwaiting for nothing: the next step starts at once";
+    }
+    for decision in &e.decisions {
+        text += &format!("\ndecided: {decision}");
+    }
+    text
+}
+
+/// An event's line.
+pub fn event(e: &v1::Event) -> String {
+    let fields: Vec<String> = e.fields.iter().map(|(k, v)| format!("{k}={v}")).collect();
+    let what = if e.text.is_empty() { format!("{} {}", e.kind, fields.join(" ")) } else { e.text.clone() };
+    format!("{:>6}.{}  {}  {}  {what}", e.index, e.ordinal, wall(e.wall_ms), or_dash(&e.deployment))
+}
+
+/// `apply`.
+pub fn applied(r: &v1::ApplyReply, dry_run: bool) -> String {
+    let would = if dry_run { "would be " } else { "" };
+    let mut text = match (r.created, r.changed) {
+        (true, _) => {
+            let next =
+                if dry_run { "nothing was changed" } else { "nothing runs yet: release push, then rollout start" };
+            format!("{} {would}created (spec {}); {next}", r.deployment, r.spec)
+        }
+        (false, true) => {
+            let next = if dry_run {
+                "nothing was changed"
+            } else {
+                "what runs keeps its spec until the next rollout (rollout restart)"
+            };
+            format!("{} {would}changed (spec {}); {next}", r.deployment, r.spec)
+        }
+        (false, false) => format!("{} unchanged (spec {})", r.deployment, r.spec),
+    };
+    for change in &r.changes {
+        text += &format!("\n  {change}");
+    }
+    for warning in &r.warnings {
+        text += &format!("\nwarning: {warning}");
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests;

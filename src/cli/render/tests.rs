@@ -1,0 +1,138 @@
+//! Golden texts: what a person reads.
+
+use super::*;
+
+fn pair(version: &str) -> Option<v1::Pair> {
+    Some(v1::Pair { version: version.into(), ..Default::default() })
+}
+
+fn canary() -> v1::Rollout {
+    let step = |group: &str, detail: &str, status: &str| v1::Step {
+        group: group.into(),
+        detail: detail.into(),
+        status: status.into(),
+        started_at_ms: 190_000,
+        ..Default::default()
+    };
+    let mut install = step("25 %", "install 25 %", "passed");
+    install.ended_at_ms = 193_500;
+    install.batch = Some(v1::Batch { n: 1, added: vec!["140-0".into()], replaced: vec![], passed: true });
+    let mut bake = step("25 %", "bake 15s", "running");
+    bake.until_ms = 205_000;
+    bake.evidence = Some(v1::Evidence {
+        totals: vec![v1::PairTotals { version: "2.0.0".into(), requests: 730, errors: 0 }],
+        verdict: "not worse".into(),
+        ..Default::default()
+    });
+    v1::Rollout {
+        id: "r-110".into(),
+        deployment: "production/shop".into(),
+        from: pair("1.0.0"),
+        to: pair("2.0.0"),
+        strategy: "canary".into(),
+        status: "active".into(),
+        desired: 8,
+        steps: vec![install, bake, step("50 %", "install 50 %", "pending")],
+        waits: vec!["baking until 205.0 s".into()],
+        ..Default::default()
+    }
+}
+
+#[test]
+fn a_rollout_shows_its_steps_and_what_it_waits_for() {
+    let want = "\
+r-110  production/shop  1.0.0 -> 2.0.0  canary  active
+
+   GROUP  STEP          STATUS   TOOK
+✓  25 %   install 25 %  passed   3.5 s  batch 1: 1 new, passed
+●  25 %   bake 15s      running         9.1 s left; 2.0.0: 730 requests, 0 errors; not worse
+   50 %   install 50 %  pending
+waiting: baking until 205.0 s";
+    assert_eq!(rollout(&canary(), 195_900), want);
+}
+
+#[test]
+fn apply_says_what_comes_next() {
+    let mut reply =
+        v1::ApplyReply { deployment: "production/shop".into(), spec: 1, created: true, ..Default::default() };
+    assert_eq!(
+        applied(&reply, false),
+        "production/shop created (spec 1); nothing runs yet: release push, then rollout start"
+    );
+    (reply.created, reply.changed, reply.spec) = (false, true, 2);
+    reply.changes = vec!["rollout.bake: 5m -> 10m".into()];
+    assert_eq!(
+        applied(&reply, true),
+        "production/shop would be changed (spec 2); nothing was changed\n  rollout.bake: 5m -> 10m"
+    );
+    reply.changed = false;
+    reply.changes.clear();
+    assert_eq!(applied(&reply, false), "production/shop unchanged (spec 2)");
+}
+
+#[test]
+fn lists_are_plain_columns_and_say_what_to_do_when_empty() {
+    let worker = |name: &str| v1::Worker {
+        name: name.into(),
+        presence: "ready".into(),
+        capacity: 100,
+        instances: 2,
+        pool_free: 6,
+        pool_size: 8,
+        ..Default::default()
+    };
+    let want = "\
+NAME        STATUS  INSTANCES  ADDRESSES FREE
+w1          ready   2/100      6/8
+worker-two  ready   2/100      6/8";
+    assert_eq!(workers(&[worker("w1"), worker("worker-two")], false), want);
+    assert!(workers(&[], false).contains("slipwayd agent"));
+    assert!(deployments(&[], false).contains("slipway apply"));
+}
+
+#[test]
+fn the_cluster_says_who_leads_or_that_nothing_can_change() {
+    let node =
+        |id: u64| v1::Node { id, name: format!("n{id}"), role: "voter".into(), leader: id == 2, ..Default::default() };
+    let mut status = v1::StatusReply {
+        name: "demo".into(),
+        cluster_id: "c1".into(),
+        zone: "slipway.internal".into(),
+        node_id: 1,
+        leader_id: 2,
+        term: 4,
+        applied: 77,
+        quorum: true,
+        nodes: vec![node(1), node(2)],
+        warnings: vec!["n1 listens on 0.0.0.0:7652 without TLS".into()],
+        ..Default::default()
+    };
+    let text = cluster(&status);
+    assert!(
+        text.starts_with("cluster demo (c1), zone slipway.internal: led by n2, term 4, quorum\nasked n1, applied 77"),
+        "{text}"
+    );
+    assert!(text.ends_with("warning: n1 listens on 0.0.0.0:7652 without TLS"), "{text}");
+    (status.leader_id, status.quorum) = (0, false);
+    assert!(cluster(&status).contains("no leader, term 4, NO QUORUM"));
+}
+
+#[test]
+fn the_last_line_of_a_watch_carries_the_exit_code() {
+    use crate::cli::{error, live::end};
+    let serving = v1::Deployment {
+        tracks: vec![v1::Track { name: "stable".into(), serving: 8, ..Default::default() }],
+        ..Default::default()
+    };
+    let mut r = canary();
+    r.status = "completed".into();
+    let e = end(&r, Some(&serving), false);
+    assert_eq!((e.text.as_str(), e.code), ("completed: 2.0.0 on 8 of 8", error::DONE));
+    r.status = "rolled_back".into();
+    r.reason = "errors of 2.0.0 30.8 % > 5 %".into();
+    let e = end(&r, None, false);
+    assert_eq!((e.text.as_str(), e.code), ("rolled back to 1.0.0: errors of 2.0.0 30.8 % > 5 %", error::ROLLED_BACK));
+    assert_eq!(end(&r, None, true).code, error::DONE, "an operator who asked for it got it");
+    r.status = "failed".into();
+    assert_eq!(end(&r, None, false).code, error::FAILED);
+}

@@ -1,0 +1,48 @@
+//! One function a noun: calls the client, prints the reply. Every verb that changes something says what it changed.
+
+mod catalog;
+mod cluster;
+mod events;
+mod logs;
+mod release;
+mod rollout;
+mod service;
+
+use super::{
+    CliError, Session,
+    args::{ListVerb, Noun, TrafficVerb},
+    error::DONE,
+    render,
+};
+use crate::wire::v1;
+
+/// Whether a verb handles Ctrl-C itself.
+pub fn ends_by_itself(noun: &Noun) -> bool {
+    let _ = noun;
+    false
+}
+
+/// Runs a verb; its exit code.
+pub async fn run(s: &Session, noun: Noun) -> Result<u8, CliError> {
+    match noun {
+        Noun::Cluster(verb) => cluster::run(s, verb).await,
+        Noun::Node(ListVerb::List) => cluster::nodes(s).await,
+        Noun::Worker(ListVerb::List) => catalog::workers(s).await,
+        Noun::Release(verb) => release::run(s, verb).await,
+        Noun::Environment(ListVerb::List) => catalog::environments(s).await,
+        Noun::Service(verb) => service::run(s, verb).await,
+        Noun::Deployment(verb) => catalog::deployment(s, verb).await,
+        Noun::Rollout(verb) => rollout::run(s, verb).await,
+        Noun::Traffic(TrafficVerb::Show { deployment }) => {
+            let deployment = s.deployment_id(&deployment)?;
+            let reply = s.client.route(v1::GetRouteRequest { deployment }).await?;
+            s.out.show(&reply, render::route)?;
+            Ok(DONE)
+        }
+        Noun::Event(verb) => events::run(s, verb).await,
+        Noun::Apply(args) => catalog::apply(s, args).await,
+        Noun::Logs(args) => logs::run(s, args).await,
+        // Needs no cluster: done before a session is made.
+        Noun::Completions { .. } => Ok(DONE),
+    }
+}
