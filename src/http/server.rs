@@ -1,0 +1,140 @@
+//! The listener and its three pages.
+
+use std::{io, sync::Arc, time::Duration};
+
+use axum::{
+    Router,
+    extract::State as Shared,
+    http::{StatusCode, header},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use prometheus_client::{encoding::text::encode, registry::Registry};
+use tokio::net::TcpListener;
+
+use super::{
+    counters::RolloutCounters,
+    gauges::{DnsFigures, Gauges, LeadFigures, RaftFigures},
+};
+use crate::state::State;
+
+/// Reads one figure when asked.
+pub type Source<T> = Arc<dyn Fn() -> T + Send + Sync>;
+
+/// Where the pages get what they show.
+#[derive(Clone)]
+pub struct HttpSources {
+    /// The newest published State.
+    pub state: Source<Arc<State>>,
+    /// Raft's figures.
+    pub raft: Source<RaftFigures>,
+    /// DNS's figures.
+    pub dns: Source<DnsFigures>,
+    /// The leader's loop's figures.
+    pub lead: Source<LeadFigures>,
+    /// Whether the node is ready; if not, why.
+    pub ready: Source<Result<(), String>>,
+}
+
+struct Pages {
+    registry: Registry,
+    counters: RolloutCounters,
+    sources: HttpSources,
+}
+
+/// How often rollout counters look for new events: far more often than the ring of events could turn over.
+const FOLLOW: Duration = Duration::from_secs(1);
+
+/// Serves until `stop` is done.
+pub async fn serve(
+    listener: TcpListener,
+    sources: HttpSources,
+    stop: impl Future<Output = ()> + Send + 'static,
+) -> io::Result<()> {
+    let mut registry = Registry::default();
+    let counters = RolloutCounters::register(&mut registry);
+    registry.register_collector(Box::new(Gauges(sources.clone())));
+    let pages = Arc::new(Pages { registry, counters, sources });
+    pages.counters.follow(&(pages.sources.state)());
+    let follower = tokio::spawn({
+        let pages = pages.clone();
+        async move {
+            loop {
+                tokio::time::sleep(FOLLOW).await;
+                pages.counters.follow(&(pages.sources.state)());
+            }
+        }
+    });
+    let app = Router::new()
+        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/readyz", get(readyz))
+        .route("/metrics", get(metrics))
+        .with_state(pages);
+    let served = axum::serve(listener, app).with_graceful_shutdown(stop).await;
+    follower.abort();
+    served
+}
+
+async fn readyz(Shared(pages): Shared<Arc<Pages>>) -> Response {
+    match (pages.sources.ready)() {
+        Ok(()) => "ready\n".into_response(),
+        Err(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {why}\n")).into_response(),
+    }
+}
+
+async fn metrics(Shared(pages): Shared<Arc<Pages>>) -> Response {
+    pages.counters.follow(&(pages.sources.state)());
+    let mut text = String::new();
+    match encode(&mut text, &pages.registry) {
+        Ok(()) => ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text)
+            .into_response(),
+        Err(_) => (StatusCode::INTERNAL_SERVER_ERROR, "metrics could not be written\n").into_response(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::TcpStream,
+    };
+
+    async fn page(addr: std::net::SocketAddr, path: &str) -> String {
+        let mut stream = TcpStream::connect(addr).await.unwrap();
+        let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).await.unwrap();
+        text
+    }
+
+    #[tokio::test]
+    async fn says_why_it_is_not_ready_and_shows_figures() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        let sources = HttpSources {
+            state: Arc::new(|| Arc::new(State::default())),
+            raft: Arc::new(|| RaftFigures { term: 3, leads: true, ..RaftFigures::default() }),
+            dns: Arc::new(|| DnsFigures { view_index: 7, answers: [("noerror".to_string(), 2)].into() }),
+            lead: Arc::new(LeadFigures::default),
+            ready: Arc::new(|| Err("no cluster".into())),
+        };
+        let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+        let served = tokio::spawn(serve(listener, sources, async move { stopped.await.unwrap_or_default() }));
+        let ready = page(addr, "/readyz").await;
+        assert!(ready.starts_with("HTTP/1.1 503") && ready.contains("no cluster"), "{ready}");
+        assert!(page(addr, "/healthz").await.contains("ok"));
+        let metrics = page(addr, "/metrics").await;
+        for line in [
+            "slipway_raft_term 3",
+            "slipway_raft_leader 1",
+            "slipway_dns_view_index 7",
+            "slipway_dns_answers_total{rcode=\"noerror\"} 2",
+        ] {
+            assert!(metrics.contains(line), "{line} in {metrics}");
+        }
+        stop.send(()).unwrap();
+        served.await.unwrap().unwrap();
+    }
+}
