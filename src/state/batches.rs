@@ -78,7 +78,7 @@ fn check_unavailable(cx: &Cx<'_>, r: &Rollout, leaving: &[InstanceId]) -> Done {
     if r.strategy != Strategy::Rolling || r.phase == RolloutPhase::Undo {
         return Ok(());
     }
-    let loses = leaving.iter().filter_map(|id| cx.s.instances.get(id)).any(|i| i.serves());
+    let loses = leaving.iter().filter_map(|id| cx.s.instances.get(id)).any(|i| i.serves() && serving::ready(&cx.s, i));
     let left = serve_without(&cx.s, &r.deployment, leaving);
     let floor = r.desired.saturating_sub(r.params.max_unavailable);
     if loses && left < floor {

@@ -34,7 +34,7 @@ fn route(d: &Deployment) -> Result<(), String> {
         })?;
     }
     if r.mode == RouteMode::Switch {
-        let whole = [w.stable, w.candidate, w.previous].iter().any(|x| *x == WHOLE);
+        let whole = [w.stable, w.candidate, w.previous].contains(&WHOLE);
         ensure(whole, || format!("1: two versions of {} are active: {w:?}", d.id))?;
     }
     let pairs: Vec<_> = d.tracks.iter().map(|(_, t)| &t.pair).collect();

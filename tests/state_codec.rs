@@ -1,0 +1,137 @@
+//! Golden bytes of the codec: what was written once stays readable for ever, and writing it again gives the same bytes.
+//!
+//! `SLIPWAY_GOLDEN=write cargo test --test state_codec` writes the files anew: only for a new format, never to make a red test green.
+
+#[path = "state_properties/walk.rs"]
+#[allow(dead_code, reason = "only the prelude is needed here")]
+mod walk;
+
+use std::{fs, path::PathBuf};
+
+use slipway::model::{Millis, Principal, RequestId, RolloutId};
+use slipway::state::{
+    Command, Fence, LogId, Stamped, State, apply,
+    codec::{self, CodecError},
+    digest,
+};
+
+fn file(name: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden/codec").join(name)
+}
+
+/// Compares with the file, or writes it when asked to by name.
+fn golden(name: &str, bytes: &[u8]) -> Vec<u8> {
+    if std::env::var("SLIPWAY_GOLDEN").is_ok_and(|v| v == "write") {
+        fs::write(file(name), bytes).unwrap();
+    }
+    let kept = fs::read(file(name)).unwrap();
+    assert!(kept == bytes, "{name}: the bytes written now differ from those of format {}", codec::FORMAT);
+    kept
+}
+
+fn abort() -> Stamped {
+    Stamped {
+        at: Millis(12_345),
+        wall: 1_700_000_000_000,
+        term: 3,
+        principal: Principal::local_operator(),
+        request: Some(Fence { id: RequestId::new("q-1").unwrap(), not_after: Millis(72_345) }),
+        body: Command::Abort { rollout: RolloutId(52) },
+    }
+}
+
+/// The State after the prelude: every table that it fills.
+fn state() -> State {
+    let mut state = State::default();
+    for (n, body) in (1u64..).zip(walk::prelude()) {
+        let c = Stamped { at: Millis(n * 10), wall: n, term: 1, principal: Principal::leader(), request: None, body };
+        apply(&mut state, LogId { term: 1, index: n }, &c).unwrap();
+    }
+    let c = Stamped { term: 1, at: Millis(500), ..abort() };
+    apply(&mut state, LogId { term: 1, index: 99 }, &Stamped { request: fence(), ..c }).unwrap_err();
+    state
+}
+
+fn fence() -> Option<Fence> {
+    Some(Fence { id: RequestId::new("q-1").unwrap(), not_after: Millis(10_000) })
+}
+
+#[test]
+fn a_command_keeps_its_bytes() {
+    let kept = golden("command-v1.bin", &codec::encode_command(&abort()).unwrap());
+    assert_eq!(codec::decode_command(&kept).unwrap(), abort());
+}
+
+#[test]
+fn every_command_of_the_prelude_reads_back() {
+    for body in walk::prelude() {
+        let c = Stamped { body, ..abort() };
+        assert_eq!(codec::decode_command(&codec::encode_command(&c).unwrap()).unwrap(), c);
+    }
+}
+
+#[test]
+fn a_snapshot_keeps_its_bytes() {
+    let state = state();
+    let kept = golden("snapshot-v1.bin", &codec::encode_snapshot(&state).unwrap());
+    let back = codec::decode_snapshot(&kept).unwrap();
+    assert_eq!(back, state);
+    assert_eq!(digest(&back), digest(&state));
+}
+
+#[test]
+fn a_digest_names_the_table_that_differs() {
+    let (a, mut b) = (state(), state());
+    let mut node = b.nodes.get(&2).unwrap().clone();
+    node.served = 7;
+    b.nodes.insert(2, node);
+    let (a, b) = (digest(&a), digest(&b));
+    let differ: Vec<&str> = a.tables.iter().zip(&b.tables).filter(|(x, y)| x != y).map(|(x, _)| x.0).collect();
+    assert_eq!(differ, ["nodes"]);
+    assert_ne!(a.all, b.all);
+}
+
+#[test]
+fn what_is_newer_or_not_ours_is_refused_by_name() {
+    let good = codec::encode_command(&abort()).unwrap();
+    let with = |at: usize, byte: u8| {
+        let mut bytes = good.clone();
+        bytes[at] = byte;
+        codec::decode_command(&bytes).unwrap_err()
+    };
+    assert_eq!(with(0, b'X'), CodecError::Magic);
+    assert_eq!(with(4, 2), CodecError::WrongKind { got: 2, want: 1 });
+    assert_eq!(with(5, 9), CodecError::Newer { format: 9, level: 1 });
+    assert!(with(5, 9).to_string().contains('9'));
+    assert_eq!(with(6, 7), CodecError::Newer { format: 1, level: 7 });
+    assert_eq!(
+        with(11, 0x7f),
+        CodecError::TooLarge { len: 0x7f00_0000 + good.len() - codec::HEADER, cap: codec::MAX_COMMAND }
+    );
+    assert_eq!(with(good.len() - 1, !good[good.len() - 1]), CodecError::Checksum);
+    assert!(matches!(codec::decode_command(&good[..good.len() - 1]), Err(CodecError::Short { .. })));
+}
+
+#[test]
+fn a_snapshot_without_its_tail_or_head_is_refused() {
+    let bytes = codec::encode_snapshot(&state()).unwrap();
+    for cut in [0, 1, 15, 16, 17, bytes.len() / 2, bytes.len() - 1] {
+        assert!(codec::decode_snapshot(&bytes[..cut]).is_err(), "cut at {cut}");
+    }
+    let head = codec::HEADER + u32::from_le_bytes(bytes[8..12].try_into().unwrap()) as usize;
+    assert!(matches!(codec::decode_snapshot(&bytes[head..]), Err(CodecError::Snapshot(_))));
+    let twice = [bytes.as_slice(), bytes.as_slice()].concat();
+    assert!(codec::decode_snapshot(&twice).is_err());
+}
+
+#[test]
+fn a_command_over_a_mebibyte_is_refused_before_it_is_written() {
+    let mut c = abort();
+    c.body = Command::RollbackBegan {
+        rollout: RolloutId(1),
+        seen: 1,
+        reason: slipway::state::Reason::Compile { detail: "x".repeat(codec::MAX_COMMAND) },
+        evidence: None,
+    };
+    assert!(matches!(codec::encode_command(&c), Err(CodecError::TooLarge { .. })));
+}

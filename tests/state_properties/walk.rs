@@ -1,0 +1,397 @@
+//! Random but plausible commands: most of them the planner's own or an operator's, some at random, some nonsense.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use slipway::engine;
+use slipway::model::{
+    BasisPoints, BuildInfo, ClusterId, DeploymentId, Digest, FailureAction, Health, InstanceId, Life, Millis, Period,
+    Principal, RequestId, RolloutId, RolloutParams, Spec, SpecFormat, Strategy, Version, WorkerName, read_spec,
+};
+use slipway::state::{
+    Command, DeliveryKey, Evidence, Fence, FencePoint, InstanceFact, LogId, NewNode, NodeRole, NodeSeen, Observations,
+    PairCounts, Presence, Reached, ReachedFact, Reason, RolloutPhase, RolloutStatus, RouteWeights, Seen, Stamped,
+    StartRollout, State, StepCounts, TrackName, Verdict, WorkerFacts,
+};
+
+const SPEC: &str = r#"
+service: shop
+environment: production
+run: {command: ["bin/shop"]}
+ports: {http: 8080}
+placement: {per_worker: 2}
+health: {http: /healthz}
+metrics: {requests: requests_total, errors: errors_total}
+drain: 1s
+rollout: {steps: [25, 50, 100], bake: 2s, min_requests: 10, warm_up: 1s, smoke: /smoke, monitor: 1s, grace: 5s}
+"#;
+
+/// A State that grows by commands, with what happened.
+#[derive(Default)]
+pub struct Walk {
+    pub state: State,
+    pub log: Vec<(LogId, Stamped)>,
+    pub seen: BTreeSet<String>,
+    pub accepted: BTreeSet<&'static str>,
+    requests: u32,
+}
+
+impl Walk {
+    /// The next entry, stamped; operators' commands carry a request id.
+    pub fn stamp(&mut self, body: Command, skew: u32) -> (LogId, Stamped) {
+        let index = self.state.applied.index + 1;
+        let now = self.state.now;
+        let at = Millis((now.0 + u64::from(skew % 400)).saturating_sub(u64::from(skew % 7) * 20));
+        let operator = matches!(
+            body,
+            Command::StartRollout(_)
+                | Command::Pause { .. }
+                | Command::Resume { .. }
+                | Command::Abort { .. }
+                | Command::Promote { .. }
+                | Command::Rollback { .. }
+                | Command::SpecApplied { .. }
+        );
+        self.requests += 1;
+        let request = operator.then(|| Fence {
+            id: RequestId::new(&format!("q{}", self.requests)).unwrap(),
+            not_after: Millis(now.0.max(at.0) + 60_000),
+        });
+        let principal = if operator { Principal::local_operator() } else { Principal::leader() };
+        (LogId { term: 3, index }, Stamped { at, wall: 1_000_000 + at.0, term: 3, principal, request, body })
+    }
+
+    pub fn note(&mut self, ok: bool, c: &Stamped) {
+        if ok {
+            self.accepted.insert(c.body.name());
+        }
+        self.seen.extend(self.state.rollouts.values().map(|r| r.status.to_string()));
+    }
+}
+
+pub fn shop() -> DeploymentId {
+    "production/shop".parse().unwrap()
+}
+
+fn spec(drain_ms: u64) -> Spec {
+    let mut spec = read_spec(SPEC, SpecFormat::Yaml).unwrap();
+    spec.drain.0 = Period(drain_ms);
+    spec
+}
+
+fn worker(n: u32) -> WorkerName {
+    WorkerName::new(&format!("w{n}")).unwrap()
+}
+
+fn package(n: u32) -> Digest {
+    Digest::new(&format!("{n:064x}")).unwrap()
+}
+
+fn version(n: u32) -> Version {
+    format!("{}.0.0", n).parse().unwrap()
+}
+
+/// Three nodes, four workers, one deployment, four releases.
+pub fn prelude() -> Vec<Command> {
+    let node = |n: u32| NewNode {
+        name: format!("n{n}"),
+        peer_addr: format!("127.0.0.{n}:7001"),
+        client_addr: format!("127.0.0.{n}:7002"),
+        dns_addr: format!("127.0.0.{n}:53"),
+        level: 1,
+    };
+    let mut all = vec![Command::ClusterInit {
+        id: ClusterId::new("c1").unwrap(),
+        name: "demo".into(),
+        zone: "slipway.internal".into(),
+        node: node(1),
+    }];
+    for n in 2..=3u64 {
+        all.push(Command::NodeAdmitted(node(n as u32)));
+        all.push(Command::NodeRoleSet { node: n, role: NodeRole::Learner, seen: NodeRole::Joining });
+        all.push(Command::NodeRoleSet { node: n, role: NodeRole::Voter, seen: NodeRole::Learner });
+    }
+    for n in 1..=4 {
+        all.push(Command::WorkerRegistered {
+            name: worker(n),
+            key: format!("{n:064x}"),
+            labels: BTreeMap::new(),
+            capacity: 20,
+            build: "1".into(),
+            host: format!("10.0.0.{n}"),
+            pool: (1..=6).map(|a| format!("127.1.{n}.{a}")).collect(),
+        });
+    }
+    all.push(Command::SpecApplied { spec: spec(1000), expected: None });
+    for n in 1..=4 {
+        for node in 1..=2 {
+            all.push(Command::BlobHeld { digest: package(n), size: 100, node });
+        }
+        all.push(release(n));
+    }
+    all
+}
+
+fn release(n: u32) -> Command {
+    Command::ReleaseRegistered {
+        service: shop().service,
+        version: version(n),
+        digest: package(n),
+        build: BuildInfo::default(),
+        labels: BTreeMap::new(),
+    }
+}
+
+/// What a leader would have heard by now.
+fn heard(s: &State, errors: u64) -> Observations {
+    let mut seen = Observations { leader_since: Millis(0), ..Observations::default() };
+    let at = s.now;
+    for n in s.nodes.values() {
+        let value = NodeSeen { applied: s.applied.index, served_index: s.applied.index, ..NodeSeen::default() };
+        seen.nodes.insert(n.id, Seen::Known { at, value });
+    }
+    for w in s.workers.values() {
+        let value = WorkerFacts {
+            worker: w.name.clone(),
+            epoch: w.report.0,
+            seq: w.report.1,
+            instances: Vec::new(),
+            reached: Vec::new(),
+            staged: None,
+        };
+        seen.workers.insert(w.name.clone(), Seen::Known { at, value });
+    }
+    if let Some(r) = s.live_rollout(&shop())
+        && let Some(id) = r.running().and_then(|(_, row)| row.step_id)
+    {
+        let pairs = vec![PairCounts { pair: r.to.clone(), requests: 100, errors }];
+        let counts = s.workers.keys().map(|w| (w.clone(), StepCounts { pairs: pairs.clone(), as_of: at })).collect();
+        seen.counts.insert((shop(), id), counts);
+    }
+    seen
+}
+
+/// A worker's report: mostly all is well, sometimes something broke.
+fn report(s: &State, name: &WorkerName, luck: u32) -> Option<WorkerFacts> {
+    let w = s.workers.get(name)?;
+    let entries: BTreeSet<InstanceId> = s
+        .assignments
+        .get(&(name.clone(), shop()))
+        .map(|a| a.content.instances.iter().map(|e| e.id).collect())
+        .unwrap_or_default();
+    let fact = |(n, i): (usize, &slipway::state::Instance)| {
+        let bad = luck % 97 == 0 && n == (luck / 97) as usize % 4;
+        let (life, health) = match (entries.contains(&i.id), bad) {
+            (false, _) => (Life::Gone, Health::Unknown),
+            (true, true) if luck % 2 == 0 => (Life::Failed, Health::Unknown),
+            (true, true) => (Life::Running, Health::Failing),
+            (true, false) => (Life::Running, Health::Passing),
+        };
+        InstanceFact { id: i.id, life, health, failures: u32::from(bad) * 3, restarts: 0, exit: None }
+    };
+    let instances =
+        s.instances.values().filter(|i| &i.worker == name && i.life.is_live()).enumerate().map(fact).collect();
+    let reached = s.assignments.get(&(name.clone(), shop())).map(|a| ReachedFact {
+        deployment: shop(),
+        generation: a.generation,
+        reached: Reached::Committed,
+    });
+    Some(WorkerFacts {
+        worker: name.clone(),
+        epoch: 1,
+        seq: w.report.1 + 1,
+        instances,
+        reached: reached.into_iter().collect(),
+        staged: Some((1..=4).map(package).collect()),
+    })
+}
+
+fn evidence(s: &State, verdict: Verdict) -> Evidence {
+    Evidence { from: Millis(0), to: s.now, counts: BTreeMap::new(), limit: None, verdict, note: String::new() }
+}
+
+fn weights(a: u32) -> RouteWeights {
+    let candidate = BasisPoints(a % 5 * 2500);
+    RouteWeights { stable: BasisPoints(10_000 - candidate.0), candidate, previous: BasisPoints(0) }
+}
+
+/// Whether a pick asks the planner.
+pub fn is_plan([kind, a, _, _]: [u32; 4]) -> bool {
+    kind % 64 <= 24 && a % 3 != 0
+}
+
+/// One pick's commands.
+pub fn command(s: &State, [kind, a, b, _]: [u32; 4]) -> Vec<Command> {
+    match kind % 64 {
+        0..=24 if a % 3 == 0 && !s.outbox.is_empty() => vec![settle(s, b)],
+        0..=24 => {
+            let errors = if a % 60 == 0 { 50 } else { 0 };
+            engine::plan(s, &heard(s, errors), s.now).commands
+        }
+        25..=40 => {
+            let workers = (1..=4).filter_map(|n| report(s, &worker(n), a.wrapping_add(b.wrapping_mul(n)))).collect();
+            vec![Command::FactsRecorded { workers }, Command::Tick, Command::Tick]
+        }
+        41..=45 => vec![Command::StartRollout(start(a, b))],
+        46..=47 => vec![Command::Tick; 4],
+        48..=50 => vec![operator(s, a, b)],
+        51..=53 => vec![fleet(s, a, b)],
+        _ => vec![engine_at_random(s, kind / 64, a, b)],
+    }
+}
+
+fn start(a: u32, b: u32) -> StartRollout {
+    let base = spec(1000).rollout;
+    let params = RolloutParams {
+        strategy: [
+            None,
+            Some(Strategy::Direct),
+            Some(Strategy::Rolling),
+            Some(Strategy::Canary),
+            Some(Strategy::BlueGreen),
+        ][a as usize % 5],
+        parallelism: 1 + b % 3,
+        max_surge: b / 3 % 3,
+        max_unavailable: 1 + b / 9 % 2,
+        failure_action: [FailureAction::Rollback, FailureAction::Pause, FailureAction::Continue][b as usize / 18 % 3],
+        ..base
+    };
+    StartRollout { deployment: shop(), version: version(1 + a / 5 % 5), params, restart: b % 11 == 0, expected: None }
+}
+
+fn some_rollout(s: &State, a: u32) -> RolloutId {
+    let live = s.deployments.get(&shop()).and_then(|d| if a % 4 == 0 { d.last } else { d.live.or(d.last) });
+    live.unwrap_or(RolloutId(u64::from(a % 50)))
+}
+
+fn operator(s: &State, a: u32, b: u32) -> Command {
+    let rollout = some_rollout(s, a);
+    match b % 12 {
+        0 | 1 => Command::Pause { rollout },
+        2..=5 => Command::Resume { rollout },
+        6 => Command::Abort { rollout },
+        7 | 8 => Command::Promote { rollout, full: a % 2 == 0 },
+        9 | 10 => Command::Rollback { rollout },
+        _ => Command::SpecApplied { spec: spec(1000 + u64::from(a % 3) * 100), expected: None },
+    }
+}
+
+fn fleet(s: &State, a: u32, b: u32) -> Command {
+    let w = worker(1 + a % 5);
+    let node = u64::from(1 + a % 4);
+    match b % 12 {
+        0 => Command::WorkerLost { worker: w, last_heard: s.now },
+        1..=5 => {
+            let lost = s.workers.values().find(|w| w.presence == Presence::Lost).map(|w| w.name.clone());
+            Command::WorkerReturned { worker: lost.unwrap_or(w) }
+        }
+        6 => Command::NodeSilent { node },
+        7 | 8 => {
+            let silent = s.nodes.values().find(|n| n.silent_since.is_some()).map(|n| n.id);
+            Command::NodeHeard { node: silent.unwrap_or(node) }
+        }
+        9 => Command::Collected { at: FencePoint { incarnation: s.incarnation, n: s.applied.index } },
+        10 => release(1 + a % 5),
+        _ => Command::FactsRecorded {
+            workers: report(s, &w, a)
+                .map(|mut f| {
+                    f.seq = u64::from(b % 40);
+                    f
+                })
+                .into_iter()
+                .collect(),
+        },
+    }
+}
+
+/// Settles the oldest delivery, or one that does not exist.
+fn settle(s: &State, b: u32) -> Command {
+    let none = (DeliveryKey { index: 1, ordinal: 0 }, 1);
+    let (key, attempt) = s.outbox.iter().next().map_or(none, |(k, d)| (*k, d.attempt));
+    Command::DeliverySettled { key, attempt, ok: b % 4 != 0, detail: "200".into() }
+}
+
+/// Engine commands with the right revision and otherwise at random.
+fn engine_at_random(s: &State, kind: u32, a: u32, b: u32) -> Command {
+    let rollout = some_rollout(s, 1);
+    let r = s.rollouts.get(&rollout);
+    let seen = r.map_or(0, |r| r.meta.revision).wrapping_sub(u64::from(b % 29 == 0));
+    let step = r.map_or(0, |r| r.cursor) + u32::from(b % 31 == 0);
+    let attempt = r.and_then(|r| r.steps.get(r.cursor as usize)).map_or(1, |row| row.attempt + 1);
+    let batch = r.and_then(|r| r.steps.get(r.cursor as usize)).and_then(|row| row.batch.clone());
+    let mine: Vec<InstanceId> = s.instances.values().filter(|i| i.life.is_live()).map(|i| i.id).collect();
+    let one = mine.get(a as usize % mine.len().max(1)).copied();
+    let some: Vec<InstanceId> = one.into_iter().collect();
+    let reason = Reason::Deadline;
+    let deployment = shop();
+    let d = s.deployments.get(&deployment);
+    match kind % 20 {
+        0 => Command::StepStarted { rollout, seen, step, attempt },
+        1 => Command::StepEnded { rollout, seen, step, evidence: evidence(s, Verdict::NotWorse) },
+        2 => Command::BatchStarted {
+            rollout,
+            seen,
+            step,
+            batch: batch.map_or(1, |b| b.n + 1),
+            add: vec![(worker(1 + a % 5), 1 + b % 3)],
+            replace: if b % 2 == 0 { some } else { Vec::new() },
+        },
+        3 => Command::BatchPassed {
+            rollout,
+            seen,
+            step,
+            batch: batch.map_or(1, |b| b.n),
+            drain: some,
+            weights: (b % 2 == 0).then(|| weights(a)),
+        },
+        4 => Command::RouteSet { rollout, seen, step, weights: weights(a) },
+        5 => Command::Switched { rollout, seen, step },
+        6 => {
+            let index = s.instances.values().filter_map(|i| i.drain.map(|d| d.index)).max().unwrap_or(s.applied.index);
+            Command::DrainSettled {
+                deployment,
+                index,
+                confirmed: s.nodes.keys().map(|n| (*n, s.applied.index)).collect(),
+                silent: Vec::new(),
+                ttl_ms: u64::from(b % 2000),
+            }
+        }
+        7 => Command::StopPermitted {
+            deployment,
+            instances: s.instances.values().filter(|i| i.life == Life::Draining).map(|i| i.id).take(2).collect(),
+        },
+        8 if b % 16 == 0 => Command::RollbackBegan { rollout, seen, reason, evidence: None },
+        9 if b % 16 == 0 => {
+            Command::RolloutPaused { rollout, seen, reason, evidence: Some(evidence(s, Verdict::Worse)) }
+        }
+        10 => Command::PromotionBegan { rollout, seen },
+        11 => Command::RolloutFinished {
+            rollout,
+            seen,
+            status: [
+                RolloutStatus::Completed,
+                RolloutStatus::RolledBack,
+                RolloutStatus::Failed,
+                RolloutStatus::Aborted,
+            ][a as usize % 4],
+            reason: Some(reason),
+        },
+        12 | 13 => Command::TrackAdjusted {
+            deployment,
+            seen: d.map_or(0, |d| d.meta.revision),
+            add: if a % 3 == 0 { Vec::new() } else { vec![(TrackName::Stable, worker(1 + a % 4), 1)] },
+            drain: if b % 3 == 0 { some } else { Vec::new() },
+            desired: d.map_or(0, |d| d.desired),
+            drop: if b % 5 == 0 { vec![TrackName::Previous] } else { Vec::new() },
+        },
+        14..=16 => settle(s, b),
+        17 => Command::StepsCompiled {
+            rollout,
+            seen,
+            phase: if a % 2 == 0 { RolloutPhase::Forward } else { RolloutPhase::Undo },
+            desired: 1 + a % 8,
+            order: vec![worker(1)],
+            steps: Vec::new(),
+        },
+        _ => Command::Tick,
+    }
+}
