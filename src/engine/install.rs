@@ -272,11 +272,19 @@ impl Install<'_> {
             BatchMode::Replace => self.to_drain(batch),
         };
         let weights = (self.routing == Routing::ByCapacity && self.turn.forward()).then(|| {
-            let olds = view.instances.iter().any(|i| {
-                i.life.is_wanted() && &i.pair != self.pair && r.from.as_ref() == Some(&i.pair) && !drain.contains(&i.id)
-            });
-            let share = BasisPoints::ratio(u64::from(view.passing(self.pair)), u64::from(r.desired));
-            let candidate = if olds { share } else { WHOLE };
+            let stays = |i: &&&Instance| {
+                r.from.as_ref() == Some(&i.pair) && i.life.is_wanted() && view.passes(i) && !drain.contains(&i.id)
+            };
+            let (new, old) = (view.passing(self.pair), count(view.instances.iter().filter(stays)));
+            let share = match self.mode {
+                // Beside, the old ones stay at their full number until the new ones are there.
+                BatchMode::Beside => r.desired.max(1),
+                BatchMode::Replace | BatchMode::InPlace => new.saturating_add(old),
+            };
+            let candidate = match old {
+                0 => WHOLE,
+                _ => BasisPoints::ratio(u64::from(new), u64::from(share)),
+            };
             RouteWeights {
                 stable: BasisPoints(WHOLE.0 - candidate.0.min(WHOLE.0)),
                 candidate,

@@ -1,11 +1,11 @@
-//! Where new instances go: spread over the workers, one on each before a second, in the rollout's order.
+//! Where new instances go: spread over the workers, one on each before a second, in the rollout's order; where one failed, last.
 //!
 //! Invariant: never more of a pair on a worker than its spec says, never more than the worker has addresses and capacity for.
 
 use std::collections::BTreeMap;
 
 use super::view::{View, count};
-use crate::model::{AddressMode, DeploymentId, Pair, Spec, WorkerName};
+use crate::model::{AddressMode, DeploymentId, Life, Pair, Spec, WorkerName};
 use crate::state::{Instance, Presence, State, Worker, free_addresses};
 
 /// How many more instances of a deployment a worker can take now, and what is short first.
@@ -40,6 +40,8 @@ pub(super) fn spread(
         *load.entry(&i.worker).or_default() += 1;
     }
     let mut places: Vec<(&WorkerName, u32, u32)> = Vec::new();
+    let failed =
+        |w: &WorkerName| view.instances.iter().any(|i| i.life == Life::Failed && &i.pair == pair && &i.worker == w);
     for name in order {
         let Some(worker) = view.state.workers.get(name).filter(|w| w.presence == Presence::Ready) else { continue };
         let (free, _) = free_places(view.state, view.id(), spec, worker);
@@ -49,7 +51,7 @@ pub(super) fn spread(
     let mut chosen: BTreeMap<&WorkerName, u32> = BTreeMap::new();
     for _ in 0..n {
         let open = places.iter_mut().filter(|(_, load, free)| *load < limit && *free > 0);
-        let Some(best) = open.min_by_key(|(_, load, _)| *load) else { break };
+        let Some(best) = open.min_by_key(|(w, load, _)| (failed(w), *load)) else { break };
         best.1 += 1;
         best.2 -= 1;
         *chosen.entry(best.0).or_default() += 1;

@@ -1,0 +1,155 @@
+//! One line for each entry, short enough to read a whole rollout at a glance.
+
+use slipway::model::{RolloutId, WorkerName};
+use slipway::state::{Command, PairCounts, Rejection, RolloutStatus, RouteWeights, State, WorkerFacts};
+
+fn weights(w: &RouteWeights) -> String {
+    format!("{{stable {}, candidate {}}}", w.stable.0, w.candidate.0)
+}
+
+fn added(add: &[(WorkerName, u32)]) -> String {
+    add.iter().map(|(w, n)| format!("{w}+{n}")).collect::<Vec<_>>().join(" ")
+}
+
+fn names<T: ToString>(items: &[T]) -> String {
+    items.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
+}
+
+fn step_name(state: &State, id: RolloutId, step: u32) -> String {
+    let row = state.rollouts.get(&id).and_then(|r| r.steps.get(step as usize));
+    row.map_or_else(|| "?".into(), |s| format!("{step} {} [{}]", s.step.kind, s.step.group))
+}
+
+fn status(state: &State, id: RolloutId) -> RolloutStatus {
+    state.rollouts[&id].status
+}
+
+fn facts(state: &State, before: &State, workers: &[WorkerFacts]) -> Option<String> {
+    let mut parts = Vec::new();
+    for f in workers {
+        let changed = f.instances.iter().filter_map(|i| {
+            let (old, new) = (before.instances.get(&i.id)?, state.instances.get(&i.id)?);
+            let same = (old.life, old.health) == (new.life, new.health);
+            (!same).then(|| format!("{} {}/{}", i.id, new.life, new.health))
+        });
+        let mut words: Vec<String> = changed.collect();
+        if f.staged.is_some() {
+            words.push("staged".into());
+        }
+        if !words.is_empty() {
+            parts.push(format!("{} {}", f.worker, words.join(" ")));
+        }
+    }
+    (!parts.is_empty()).then(|| parts.join(", "))
+}
+
+/// The line of an entry; `None` for those that say nothing new.
+pub fn command(
+    state: &State,
+    before: &State,
+    index: u64,
+    body: &Command,
+    refused: Option<&Rejection>,
+) -> Option<String> {
+    let text = match body {
+        Command::Tick => return None,
+        Command::FactsRecorded { workers } => facts(state, before, workers)?,
+        Command::StartRollout(s) => format!("{} to {} {:?}", s.deployment, s.version, s.params.strategy),
+        Command::Pause { rollout }
+        | Command::Resume { rollout }
+        | Command::Abort { rollout }
+        | Command::Rollback { rollout } => rollout.to_string(),
+        Command::Promote { rollout, full } => format!("{rollout}{}", if *full { " --full" } else { "" }),
+        Command::WorkerLost { worker, .. } | Command::WorkerReturned { worker } => worker.to_string(),
+        Command::NodeSilent { node } | Command::NodeHeard { node } => node.to_string(),
+        Command::StepsCompiled { rollout, desired, order, steps, .. } => {
+            let steps: Vec<String> = steps.iter().map(|s| s.kind.to_string()).collect();
+            format!("{rollout} desired {desired} on {}: {}", names(order), steps.join(", "))
+        }
+        Command::StepStarted { rollout, step, attempt, .. } => {
+            let again = if *attempt > 1 { format!(" attempt {attempt}") } else { String::new() };
+            format!("{rollout} {}{again}", step_name(state, *rollout, *step))
+        }
+        Command::BatchStarted { rollout, step, batch, add, replace, .. } => {
+            format!("{rollout} {step} batch {batch}: {}; replaces {}", added(add), names(replace))
+        }
+        Command::BatchPassed { rollout, step, batch, drain, weights: w, .. } => {
+            let w = w.as_ref().map_or_else(|| "no weights".into(), weights);
+            format!("{rollout} {step} batch {batch}: {w}; drains {}", names(drain))
+        }
+        Command::RouteSet { rollout, weights: w, .. } => format!("{rollout} {}", weights(w)),
+        Command::Switched { rollout, .. } | Command::PromotionBegan { rollout, .. } => rollout.to_string(),
+        Command::DrainSettled { index, confirmed, silent, ttl_ms, .. } => {
+            format!("drain {index}: {} nodes, {} silent, ttl {ttl_ms} ms", confirmed.len(), silent.len())
+        }
+        Command::StopPermitted { instances, .. } => names(instances),
+        Command::StepEnded { rollout, step, evidence, .. } => {
+            let all = evidence.counts.values().flatten();
+            let to = &before.rollouts[rollout].to;
+            let of: Vec<&PairCounts> = all.filter(|c| &c.pair == to).collect();
+            let (requests, errors) = of.iter().fold((0, 0), |(q, e), c| (q + c.requests, e + c.errors));
+            let held = evidence.to.since(evidence.from);
+            let note = if evidence.note.is_empty() { String::new() } else { format!("; {}", evidence.note) };
+            format!(
+                "{rollout} {} after {held}, {:?}, {errors} errors of {requests}{note}",
+                step_name(before, *rollout, *step),
+                evidence.verdict
+            )
+        }
+        Command::RollbackBegan { rollout, reason, .. } | Command::RolloutPaused { rollout, reason, .. } => {
+            format!("{rollout}: {reason}")
+        }
+        Command::RolloutFinished { rollout, status, reason, .. } => {
+            let why = reason.as_ref().map_or_else(String::new, |r| format!(": {r}"));
+            format!("{rollout} {status}{why}")
+        }
+        Command::TrackAdjusted { add, drain, desired, drop, .. } => {
+            let add: Vec<String> = add.iter().map(|(t, w, n)| format!("{t:?} {w}+{n}")).collect();
+            format!("desired {desired}; adds {}; drains {}; drops {drop:?}", add.join(" "), names(drain))
+        }
+        Command::DeliverySettled { key, ok, detail, .. } => {
+            format!("({}, {}) {}: {detail}", key.index, key.ordinal, if *ok { "ok" } else { "failed" })
+        }
+        Command::ClusterInit { .. }
+        | Command::NodeAdmitted(_)
+        | Command::NodeRoleSet { .. }
+        | Command::SpecApplied { .. }
+        | Command::BlobHeld { .. }
+        | Command::BlobDropped { .. }
+        | Command::ReleaseRegistered { .. }
+        | Command::WorkerRegistered { .. }
+        | Command::Collected { .. } => String::new(),
+    };
+    let mut line = format!("{:>7} #{index} {} {text}", state.now.to_string(), body.name());
+    if let Some(e) = refused {
+        line.push_str(&format!(" REFUSED: {e}"));
+    } else {
+        line.push_str(&effects(state, before));
+    }
+    Some(line.trim_end().to_string())
+}
+
+/// What moved beside: a rollout's status, the traffic.
+fn effects(state: &State, before: &State) -> String {
+    let mut text = String::new();
+    for (id, r) in &state.rollouts {
+        let old = before.rollouts.get(id).map(|_| status(before, *id));
+        if old != Some(r.status) {
+            text.push_str(&format!(" => {id} {}", r.status));
+        }
+    }
+    for (id, d) in &state.deployments {
+        let old = before.deployments.get(id).and_then(|d| d.route.as_ref());
+        let named = |d: &slipway::state::Deployment| {
+            d.tracks.iter().map(|(n, t)| format!("{n:?}={}", t.pair.version)).collect::<Vec<_>>().join(" ")
+        };
+        match (&d.route, old) {
+            (Some(new), old) if old.is_none_or(|o| o.generation != new.generation) => {
+                text.push_str(&format!(" => route {} {}", weights(&new.weights), named(d)));
+            }
+            (None, Some(_)) => text.push_str(" => no route"),
+            (Some(_), _) | (None, None) => {}
+        }
+    }
+    text
+}

@@ -1,0 +1,184 @@
+//! The fleet before the first rollout: three nodes, workers w1 to w4, `production/shop`, releases 1.0.0 to 5.0.0.
+
+use std::collections::BTreeMap;
+
+use slipway::model::{
+    BasisPoints, BuildInfo, ClusterId, DeploymentId, Digest, Name, Period, RolloutId, RolloutParams, Spec, SpecFormat,
+    Strategy, Version, WorkerName, read_spec,
+};
+use slipway::state::{Command, NewNode, NodeRole, Observations, RolloutStatus, StartRollout, State};
+
+use super::{Agent, Behaviour, Fleet, Node, Walked};
+
+/// How the deployment is laid out.
+#[derive(Clone)]
+pub struct Shape {
+    pub host: bool,
+    pub workers: u32,
+    pub metrics: bool,
+}
+
+impl Default for Shape {
+    fn default() -> Self {
+        Self { host: false, workers: 4, metrics: true }
+    }
+}
+
+pub fn shop() -> DeploymentId {
+    "production/shop".parse().expect("an id")
+}
+
+pub fn version(text: &str) -> Version {
+    text.parse().expect("a version")
+}
+
+/// Short times, small numbers.
+pub fn params(strategy: Strategy) -> RolloutParams {
+    RolloutParams {
+        strategy: Some(strategy),
+        bake: Period::seconds(10),
+        min_requests: 50,
+        warm_up: Period::seconds(3),
+        smoke: Some("/smoke".into()),
+        monitor: Period::seconds(6),
+        grace: Period::minutes(10),
+        max_error_rate: Some(BasisPoints::percent(5)),
+        ..RolloutParams::default()
+    }
+}
+
+fn spec(shape: &Shape) -> Spec {
+    let (address, per_worker) = if shape.host { ("host", 1) } else { ("pool", 2) };
+    let metrics = if shape.metrics { "metrics: {requests: r, errors: e}" } else { "" };
+    let text = format!(
+        "
+service: shop
+environment: production
+run: {{command: [bin/shop]}}
+address: {address}
+ports: {{http: 8080}}
+placement: {{per_worker: {per_worker}}}
+health: {{http: /healthz, start_within: 10s}}
+{metrics}
+drain: 2s
+dns: {{pin_ttl: 5s}}
+"
+    );
+    read_spec(&text, SpecFormat::Yaml).expect("a spec")
+}
+
+fn node(n: u64) -> NewNode {
+    NewNode {
+        name: format!("n{n}"),
+        peer_addr: format!("127.0.0.{n}:7001"),
+        client_addr: format!("127.0.0.{n}:7000"),
+        dns_addr: format!("127.0.0.{n}:8653"),
+        level: 1,
+    }
+}
+
+fn digest(n: u32) -> Digest {
+    Digest::new(&format!("{n:064x}")).expect("a digest")
+}
+
+impl Fleet {
+    /// A fleet with nothing running.
+    pub fn new(shape: &Shape) -> Self {
+        let mut f = Self {
+            state: State::default(),
+            seen: Observations::default(),
+            agents: BTreeMap::new(),
+            nodes: (1..=3).map(|n| (n, Node { alive: true, serving_since: 0 })).collect(),
+            behaviour: BTreeMap::<String, Behaviour>::new(),
+            transcript: Vec::new(),
+            walked: Walked::default(),
+            rate: 200,
+            skew: 0,
+            index: 0,
+            term: 1,
+            real: 0,
+            anchor: (0, 0),
+            leading: true,
+            last_tick: 0,
+            waits: BTreeMap::new(),
+            deliveries: Default::default(),
+        };
+        f.must(Command::ClusterInit {
+            id: ClusterId::new("c-1").expect("an id"),
+            name: "test".into(),
+            zone: "slipway.internal".into(),
+            node: node(1),
+        });
+        for n in 2..=3 {
+            f.must(Command::NodeAdmitted(node(n)));
+            f.must(Command::NodeRoleSet { node: n, role: NodeRole::Learner, seen: NodeRole::Joining });
+            f.must(Command::NodeRoleSet { node: n, role: NodeRole::Voter, seen: NodeRole::Learner });
+        }
+        for n in 1..=shape.workers {
+            f.add_worker(n);
+        }
+        f.must(Command::SpecApplied { spec: spec(shape), expected: None });
+        for n in 1..=5 {
+            for node in 1..=2 {
+                f.must(Command::BlobHeld { digest: digest(n), size: 10, node });
+            }
+            f.must(Command::ReleaseRegistered {
+                service: Name::service("shop").expect("a name"),
+                version: version(&format!("{n}.0.0")),
+                digest: digest(n),
+                build: BuildInfo::default(),
+                labels: BTreeMap::new(),
+            });
+        }
+        f.run(1);
+        f.transcript.clear();
+        f
+    }
+
+    /// A fleet with 1.0.0 stable everywhere; the transcript begins after that.
+    pub fn with_stable(shape: &Shape) -> Self {
+        let mut f = Self::new(shape);
+        let id = f.start("1.0.0", params(Strategy::Direct));
+        f.until_status(120, id, RolloutStatus::Completed);
+        f.run(2);
+        f.transcript.clear();
+        f
+    }
+
+    pub fn add_worker(&mut self, n: u32) {
+        let name = self.register(n, 20);
+        self.agents.insert(name, Agent::new());
+    }
+
+    pub fn register(&mut self, n: u32, capacity: u32) -> WorkerName {
+        let name = WorkerName::new(&format!("w{n}")).expect("a name");
+        self.must(Command::WorkerRegistered {
+            name: name.clone(),
+            key: format!("{n:064x}"),
+            labels: BTreeMap::new(),
+            capacity,
+            build: "0.1.0".into(),
+            host: format!("10.0.0.{n}"),
+            pool: (1..=6).map(|a| format!("10.1.{n}.{a}")).collect(),
+        });
+        name
+    }
+
+    pub fn must(&mut self, body: Command) -> u64 {
+        let name = body.name();
+        self.commit(body).unwrap_or_else(|e| panic!("{name}: {e}"))
+    }
+
+    pub fn start(&mut self, to: &str, params: RolloutParams) -> RolloutId {
+        let body = Command::StartRollout(StartRollout {
+            deployment: shop(),
+            version: version(to),
+            params,
+            restart: false,
+            expected: None,
+        });
+        let id = RolloutId(self.must(body));
+        self.step();
+        id
+    }
+}

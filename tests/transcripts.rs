@@ -1,0 +1,548 @@
+//! Golden transcripts: whole rollouts on a simulated fleet, entry by entry, with the reasons for waiting between them. A change of
+//! the engine shows as a change of these files. `GOLDEN=write cargo test --test transcripts` writes them anew.
+
+mod sim_fleet;
+
+use std::path::PathBuf;
+
+use sim_fleet::{Behaviour, Fleet, Shape, Walked, params};
+use slipway::model::{FailureAction, OnNoData, Period, RolloutId, Strategy};
+use slipway::state::{Command, Rejection, RolloutStatus, StepStatus, lifecycle};
+
+type Scenario = fn() -> Fleet;
+
+/// Name, scenario. Each is a test below; all together cover every transition.
+const ALL: &[(&str, Scenario)] = &[
+    ("direct_first", direct_first),
+    ("direct_second", direct_second),
+    ("first_fails", first_fails),
+    ("rolling_happy", rolling_happy),
+    ("rolling_unavailable", rolling_unavailable),
+    ("rolling_in_place_host", rolling_in_place_host),
+    ("rolling_fails_rollback", rolling_fails_rollback),
+    ("rolling_fails_pause", rolling_fails_pause),
+    ("rolling_fails_continue", rolling_fails_continue),
+    ("rolling_errors", rolling_errors),
+    ("canary_happy", canary_happy),
+    ("canary_errors", canary_errors),
+    ("canary_health", canary_health),
+    ("canary_verbs", canary_verbs),
+    ("canary_abort", canary_abort),
+    ("canary_rollback", canary_rollback),
+    ("canary_host", canary_host),
+    ("canary_leader_changes", canary_leader_changes),
+    ("canary_no_data", canary_no_data),
+    ("blue_green", blue_green),
+    ("blue_green_smoke_fails", blue_green_smoke_fails),
+    ("worker_lost", worker_lost),
+    ("undo_fails", undo_fails),
+    ("keeper", keeper),
+];
+
+fn golden(name: &str, fleet: &Fleet) {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(format!("{name}.txt"));
+    let text = fleet.transcript.join("\n") + "\n";
+    if std::env::var("GOLDEN").is_ok_and(|v| v == "write") {
+        std::fs::write(&path, text).expect("the golden file is written");
+        return;
+    }
+    let want = std::fs::read_to_string(&path).unwrap_or_default();
+    if text != want {
+        let line = want.lines().zip(text.lines()).position(|(a, b)| a != b);
+        let line = line.unwrap_or(want.lines().count().min(text.lines().count()));
+        let at = |t: &str| t.lines().nth(line).unwrap_or("(the end)").to_string();
+        panic!(
+            "{name} differs at line {}:\n  golden: {}\n  now:    {}\nGOLDEN=write cargo test --test transcripts, then \
+             read the difference",
+            line + 1,
+            at(&want),
+            at(&text)
+        );
+    }
+}
+
+macro_rules! golden_tests {
+    ($($name:ident),* $(,)?) => {
+        mod golden_tests {
+            $(#[test]
+            fn $name() {
+                super::golden(stringify!($name), &super::$name());
+            })*
+        }
+    };
+}
+
+golden_tests!(
+    direct_first,
+    direct_second,
+    first_fails,
+    rolling_happy,
+    rolling_unavailable,
+    rolling_in_place_host,
+    rolling_fails_rollback,
+    rolling_fails_pause,
+    rolling_fails_continue,
+    rolling_errors,
+    canary_happy,
+    canary_errors,
+    canary_health,
+    canary_verbs,
+    canary_abort,
+    canary_rollback,
+    canary_host,
+    canary_leader_changes,
+    canary_no_data,
+    blue_green,
+    blue_green_smoke_fails,
+    worker_lost,
+    undo_fails,
+    keeper,
+);
+
+fn direct_first() -> Fleet {
+    let mut f = Fleet::new(&Shape::default());
+    let id = f.start("1.0.0", params(Strategy::Canary));
+    f.until_status(60, id, RolloutStatus::Completed);
+    f.run(5);
+    f
+}
+
+fn direct_second() -> Fleet {
+    let mut f = Fleet::with_stable(&Shape::default());
+    let id = f.start("2.0.0", params(Strategy::Direct));
+    f.until_status(90, id, RolloutStatus::Completed);
+    f.run(3);
+    f
+}
+
+fn first_fails() -> Fleet {
+    let mut f = Fleet::new(&Shape::default());
+    f.behaviour.insert("1.0.0".into(), Behaviour { exits_after: Some(500), ..Behaviour::default() });
+    let id = f.start("1.0.0", params(Strategy::Direct));
+    f.until_status(60, id, RolloutStatus::Failed);
+    f.run(3);
+    assert!(f.state.deployments[&f.shop()].route.is_none());
+    // No worker at all: refused by the law before anything runs.
+    f
+}
+
+fn rolling_happy() -> Fleet {
+    let mut f = Fleet::with_stable(&Shape { workers: 2, ..Shape::default() });
+    let id = f.start("2.0.0", params(Strategy::Rolling));
+    f.until_status(300, id, RolloutStatus::Completed);
+    f.run(3);
+    f
+}
+
+fn rolling_unavailable() -> Fleet {
+    let mut f = Fleet::with_stable(&Shape::default());
+    let p = slipway::model::RolloutParams {
+        parallelism: 4,
+        max_surge: 2,
+        max_unavailable: 2,
+        delay: Period::seconds(3),
+        ..params(Strategy::Rolling)
+    };
+    let id = f.start("2.0.0", p);
+    f.until_status(300, id, RolloutStatus::Completed);
+    f
+}
+
+fn rolling_in_place_host() -> Fleet {
+    let mut f = Fleet::with_stable(&Shape { host: true, ..Shape::default() });
+    let p =
+        slipway::model::RolloutParams { parallelism: 2, max_surge: 0, max_unavailable: 1, ..params(Strategy::Rolling) };
+    let id = f.start("2.0.0", p);
+    f.until_status(300, id, RolloutStatus::Completed);
+    f
+}
+
+fn bad_on(worker: &str) -> Behaviour {
+    Behaviour { exits_after: Some(750), only_on: [worker.to_string()].into(), ..Behaviour::default() }
+}
+
+fn rolling_fails_rollback() -> Fleet {
+    let mut f = Fleet::with_stable(&Shape::default());
+    f.behaviour.insert("2.0.0".into(), bad_on("w3"));
+    let id = f.start("2.0.0", params(Strategy::Rolling));
+    f.until_status(300, id, RolloutStatus::RolledBack);
+    f.run(3);
+    f
+}
+
+fn rolling_fails_pause() -> Fleet {
+    let mut f = Fleet::with_stable(&Shape { workers: 2, ..Shape::default() });
+    f.behaviour.insert("2.0.0".into(), bad_on("w2"));
+    let p = slipway::model::RolloutParams { failure_action: FailureAction::Pause, ..params(Strategy::Rolling) };
+    let id = f.start("2.0.0", p);
+    f.until_status(300, id, RolloutStatus::Paused);
+    f.run(10);
+    f.note("the machine is mended; resume");
+    f.behaviour.remove("2.0.0");
+    f.operator(Command::Resume { rollout: id }).expect("resumed");
+    f.until_status(300, id, RolloutStatus::Completed);
+    f
+}
+
+fn rolling_fails_continue() -> Fleet {
+    let mut f = Fleet::with_stable(&Shape { workers: 2, ..Shape::default() });
+    f.behaviour.insert("2.0.0".into(), bad_on("w2"));
+    let p = slipway::model::RolloutParams { failure_action: FailureAction::Continue, ..params(Strategy::Rolling) };
+    let id = f.start("2.0.0", p);
+    f.until_status(300, id, RolloutStatus::Completed);
+    f.note("the machine is mended: the keeper fills up");
+    f.behaviour.remove("2.0.0");
+    f.run(40);
+    f
+}
+
+fn rolling_errors() -> Fleet {
+    let mut f = Fleet::with_stable(&Shape::default());
+    f.behaviour.insert("4.0.0".into(), Behaviour { errors: 3000, ..Behaviour::default() });
+    let id = f.start("4.0.0", params(Strategy::Rolling));
+    f.until_status(300, id, RolloutStatus::RolledBack);
+    let r = &f.state.rollouts[&id];
+    assert_eq!(r.reason.as_ref().map(|r| r.label()), Some("error_rate"));
+    f
+}
+
+fn canary_happy() -> Fleet {
+    let mut f = Fleet::with_stable(&Shape::default());
+    let id = f.start("2.0.0", params(Strategy::Canary));
+    f.until_status(300, id, RolloutStatus::Completed);
+    f.run(3);
+    f
+}
+
+fn canary_errors() -> Fleet {
+    let mut f = Fleet::with_stable(&Shape::default());
+    f.behaviour.insert("2.0.0".into(), Behaviour { errors: 1000, ..Behaviour::default() });
+    let id = f.start("2.0.0", params(Strategy::Canary));
+    f.until_status(300, id, RolloutStatus::RolledBack);
+    f
+}
+
+fn canary_health() -> Fleet {
+    let mut f = Fleet::with_stable(&Shape::default());
+    f.behaviour.insert("2.0.0".into(), Behaviour { fails_after: Some(6000), ..Behaviour::default() });
+    let id = f.start("2.0.0", params(Strategy::Canary));
+    f.until_status(300, id, RolloutStatus::RolledBack);
+    f
+}
+
+fn canary_verbs() -> Fleet {
+    let mut f = Fleet::with_stable(&Shape::default());
+    let id = f.start("2.0.0", params(Strategy::Canary));
+    f.until(60, "bake 10 %", |f| f.at(id, "bake", "10 %"));
+    f.run(4);
+    f.operator(Command::Pause { rollout: id }).expect("paused");
+    f.run(30);
+    assert_eq!(f.status(id), RolloutStatus::Paused);
+    f.operator(Command::Resume { rollout: id }).expect("resumed");
+    f.until(60, "bake 25 %", |f| f.at(id, "bake", "25 %"));
+    f.operator(Command::Promote { rollout: id, full: false }).expect("the bake is skipped");
+    f.until(60, "bake 50 %", |f| f.at(id, "bake", "50 %"));
+    f.operator(Command::Promote { rollout: id, full: true }).expect("promoted");
+    f.until_status(120, id, RolloutStatus::Completed);
+    f
+}
+
+fn canary_abort() -> Fleet {
+    let mut f = Fleet::with_stable(&Shape::default());
+    let id = f.start("2.0.0", params(Strategy::Canary));
+    f.until(60, "bake 25 %", |f| f.at(id, "bake", "25 %"));
+    f.operator(Command::Abort { rollout: id }).expect("aborted");
+    f.run(20);
+    f.note("an hour later the keeper retires what was kept");
+    f.run(3600);
+    f
+}
+
+fn stopping(f: &Fleet) -> bool {
+    f.state.instances.values().any(|i| i.life == slipway::model::Life::Stopping)
+}
+
+fn canary_rollback() -> Fleet {
+    let mut f = Fleet::with_stable(&Shape::default());
+    let id = f.start("2.0.0", params(Strategy::Canary));
+    f.until(90, "bake 50 %", |f| f.at(id, "bake", "50 %"));
+    f.operator(Command::Rollback { rollout: id }).expect("rolled back");
+    f.until_status(60, id, RolloutStatus::RolledBack);
+    f.note("again; this time it is turned back while the old ones retire");
+    let id = f.start("2.0.0", params(Strategy::Canary));
+    f.until(200, "promoting", |f| f.status(id) == RolloutStatus::Promoting && f.at(id, "retire", "retire"));
+    f.until(20, "the old ones stop", stopping);
+    f.operator(Command::Rollback { rollout: id }).expect("rolled back");
+    f.until_status(90, id, RolloutStatus::RolledBack);
+    f
+}
+
+fn canary_host() -> Fleet {
+    let mut f = Fleet::with_stable(&Shape { host: true, ..Shape::default() });
+    let p = slipway::model::RolloutParams { max_unavailable: 1, ..params(Strategy::Canary) };
+    let id = f.start("2.0.0", p.clone());
+    f.until(90, "bake 50 %", |f| f.at(id, "bake", "50 %"));
+    f.operator(Command::Rollback { rollout: id }).expect("rolled back");
+    f.until_status(90, id, RolloutStatus::RolledBack);
+    f.note("again, to the end");
+    let id = f.start("2.0.0", p);
+    f.until_status(300, id, RolloutStatus::Completed);
+    f
+}
+
+/// Length of a bake's present run so far, in cluster time, from its start to its end.
+fn bakes(f: &Fleet, id: RolloutId) -> Vec<(String, Period)> {
+    let rows = f.state.rollouts[&id].steps.iter().filter(|s| s.step.kind.name() == "bake");
+    rows.map(|s| (s.step.group.clone(), s.ended_at.unwrap_or_default().since(s.started_at.unwrap_or_default())))
+        .collect()
+}
+
+fn canary_leader_changes() -> Fleet {
+    let mut f = Fleet::with_stable(&Shape::default());
+    let id = f.start("2.0.0", params(Strategy::Canary));
+    for (n, group) in ["10 %", "25 %", "50 %", "100 %"].into_iter().enumerate() {
+        f.until(90, group, |f| f.at(id, "bake", group));
+        f.run(4);
+        let until = f.state.rollouts[&id].running().expect("a bake").1.until;
+        // Each new leader's wall clock is an hour further off; half of them run ahead.
+        let skew = if n % 2 == 0 { 3_600_000 * (n as u64 + 1) } else { 0 };
+        f.change_leader(900, skew);
+        let now = f.state.rollouts[&id].running().expect("the same bake").1.until;
+        assert_eq!(until, now, "{group}: the bake neither starts again nor is cut");
+    }
+    f.until_status(120, id, RolloutStatus::Completed);
+    for (group, held) in bakes(&f, id) {
+        assert!(held >= Period::seconds(10), "{group} was cut to {held}");
+        assert!(held <= Period(10_000 + 2000 + 500), "{group} took {held}");
+    }
+    let attempts: Vec<u32> = f.state.rollouts[&id].steps.iter().map(|s| s.attempt).collect();
+    assert!(attempts.iter().all(|a| *a <= 1), "no step is repeated: {attempts:?}");
+    f
+}
+
+fn canary_no_data() -> Fleet {
+    let mut f = Fleet::with_stable(&Shape::default());
+    f.rate = 0;
+    let p = slipway::model::RolloutParams {
+        steps: vec![slipway::model::BasisPoints::percent(50)],
+        ..params(Strategy::Canary)
+    };
+    let id = f.start("2.0.0", p.clone());
+    f.run(60);
+    assert!(f.at(id, "bake", "50 %"), "silence is never health: it holds");
+    f.note("traffic comes");
+    f.rate = 200;
+    f.until(30, "bake 100 %", |f| f.at(id, "bake", "100 %"));
+    f.operator(Command::Rollback { rollout: id }).expect("rolled back");
+    f.until_status(60, id, RolloutStatus::RolledBack);
+    f.note("on_no_data: fail");
+    f.rate = 0;
+    let id = f.start("2.0.0", slipway::model::RolloutParams { on_no_data: OnNoData::Fail, ..p.clone() });
+    f.until_status(90, id, RolloutStatus::RolledBack);
+    f.note("on_no_data: pass");
+    let id = f.start("2.0.0", slipway::model::RolloutParams { on_no_data: OnNoData::Pass, ..p });
+    f.until_status(120, id, RolloutStatus::Completed);
+    f
+}
+
+fn blue_green() -> Fleet {
+    let mut f = Fleet::with_stable(&Shape::default());
+    let id = f.start("3.0.0", params(Strategy::BlueGreen));
+    f.until(60, "the switch", |f| f.at(id, "bake", "monitor"));
+    f.run(2);
+    f.change_leader(500, 7_200_000);
+    f.until_status(60, id, RolloutStatus::Completed);
+    f.run(3);
+    f.note("back by one command: the traffic moves in its own entry");
+    let back = RolloutId(f.operator(Command::Rollback { rollout: id }).expect("a return"));
+    assert!(f.state.rollouts[&back].traffic_back_at.is_some());
+    f.until_status(60, back, RolloutStatus::Completed);
+    assert!(f.operator(Command::Rollback { rollout: id }).is_err(), "undone already");
+    f.note("and forward again: the old side still runs");
+    let id = f.start("3.0.0", params(Strategy::BlueGreen));
+    f.until_status(60, id, RolloutStatus::Completed);
+    f.note("after the grace the keeper retires the old side");
+    f.run(630);
+    f
+}
+
+fn blue_green_smoke_fails() -> Fleet {
+    let mut f = Fleet::with_stable(&Shape::default());
+    f.behaviour.insert("3.0.0".into(), Behaviour { smoke: false, ..Behaviour::default() });
+    let id = f.start("3.0.0", params(Strategy::BlueGreen));
+    f.until_status(90, id, RolloutStatus::RolledBack);
+    f
+}
+
+fn worker_lost() -> Fleet {
+    let mut f = Fleet::with_stable(&Shape::default());
+    let id = f.start("2.0.0", params(Strategy::Canary));
+    f.until(90, "bake 50 %", |f| f.at(id, "bake", "50 %"));
+    f.cut_off("w2", true);
+    f.run(40);
+    assert!(f.at(id, "bake", "50 %"), "a bake does not end without its workers");
+    f.cut_off("w2", false);
+    f.until(60, "bake 100 %", |f| f.at(id, "bake", "100 %"));
+    f.cut_off("w4", true);
+    f.run(15);
+    f.operator(Command::Rollback { rollout: id }).expect("rolled back");
+    f.until_status(120, id, RolloutStatus::RolledBack);
+    f.cut_off("w4", false);
+    f.run(20);
+    f
+}
+
+fn undo_fails() -> Fleet {
+    let mut f = Fleet::with_stable(&Shape { workers: 2, ..Shape::default() });
+    let id = f.start("2.0.0", params(Strategy::Direct));
+    f.until(90, "the old ones retire", |f| f.at(id, "retire", "retire"));
+    f.until(20, "the old ones stop", stopping);
+    f.note("1.0.0 does not start any more");
+    f.behaviour.insert("1.0.0".into(), Behaviour { exits_after: Some(500), ..Behaviour::default() });
+    f.operator(Command::Rollback { rollout: id }).expect("rolled back");
+    f.until_status(60, id, RolloutStatus::Paused);
+    f.run(5);
+    f.note("it does again");
+    f.behaviour.remove("1.0.0");
+    f.operator(Command::Resume { rollout: id }).expect("resumed");
+    f.until_status(90, id, RolloutStatus::RolledBack);
+    f
+}
+
+fn keeper() -> Fleet {
+    let mut f = Fleet::with_stable(&Shape::default());
+    let stable: Vec<_> = f.state.instances.values().filter(|i| i.serves()).map(|i| i.id).collect();
+    f.kill(stable[0]);
+    f.run(20);
+    f.note("a crash loop on w1 is slowed down");
+    f.behaviour.insert(
+        "1.0.0".into(),
+        Behaviour { exits_after: Some(500), only_on: ["w1".into()].into(), ..Behaviour::default() },
+    );
+    f.run(120);
+    f.behaviour.remove("1.0.0");
+    f.run(120);
+    f.note("a worker joins");
+    f.add_worker(5);
+    f.run(10);
+    f.cut_off("w3", true);
+    f.run(20);
+    f.cut_off("w3", false);
+    f.run(10);
+    f.note("a node's DNS falls silent and is heard again");
+    f.nodes.get_mut(&3).expect("n3").alive = false;
+    f.run(15);
+    f.nodes.get_mut(&3).expect("n3").alive = true;
+    f.run(2);
+    f
+}
+
+#[test]
+fn every_transition_is_walked() {
+    let mut walked = Walked::default();
+    for (_, scenario) in ALL {
+        walked.add(&scenario().walked);
+    }
+    walked.add(&odd_ends().walked);
+    let missing: Vec<_> = lifecycle::ROLLOUT.iter().filter(|m| !walked.rollouts.contains(m)).collect();
+    assert!(missing.is_empty(), "rollout moves that no transcript walks: {missing:?}");
+    let steps: Vec<(StepStatus, StepStatus)> = walked.steps.iter().map(|(_, a, b)| (*a, *b)).collect();
+    let missing: Vec<_> = lifecycle::STEP.iter().filter(|m| !steps.contains(m)).collect();
+    assert!(missing.is_empty(), "step moves that no transcript walks: {missing:?}");
+    for kind in ["stage", "install", "route", "switch", "bake", "smoke", "promote", "retire"] {
+        let passed = walked.steps.iter().any(|(k, _, to)| *k == kind && *to == StepStatus::Passed);
+        assert!(passed, "no {kind} passed");
+    }
+    for kind in ["install", "bake", "smoke"] {
+        let failed = walked.steps.iter().any(|(k, _, to)| *k == kind && *to == StepStatus::Failed);
+        assert!(failed, "no {kind} failed");
+    }
+}
+
+/// Ends that are no story of their own.
+fn odd_ends() -> Fleet {
+    let mut f = Fleet::with_stable(&Shape::default());
+    // Aborted before its steps were compiled: the leader hears nobody yet.
+    f.change_leader(250, 0);
+    let start = |f: &mut Fleet, p| {
+        let body = Command::StartRollout(slipway::state::StartRollout {
+            deployment: f.shop(),
+            version: sim_fleet::version("2.0.0"),
+            params: p,
+            restart: false,
+            expected: None,
+        });
+        RolloutId(f.must(body))
+    };
+    let id = start(&mut f, params(Strategy::Canary));
+    f.operator(Command::Abort { rollout: id }).expect("aborted");
+    assert_eq!(f.status(id), RolloutStatus::Aborted);
+    f.run(3);
+    // Paused, then aborted; paused, then rolled back; a failed step promoted over.
+    let id = start(&mut f, params(Strategy::Canary));
+    f.until(60, "bake 10 %", |f| f.at(id, "bake", "10 %"));
+    f.operator(Command::Pause { rollout: id }).expect("paused");
+    f.operator(Command::Abort { rollout: id }).expect("aborted");
+    let id = start(&mut f, params(Strategy::Canary));
+    f.until(60, "bake 10 %", |f| f.at(id, "bake", "10 %"));
+    f.operator(Command::Pause { rollout: id }).expect("paused");
+    f.operator(Command::Rollback { rollout: id }).expect("rolled back");
+    f.until_status(60, id, RolloutStatus::RolledBack);
+    f.behaviour.insert("2.0.0".into(), Behaviour { errors: 1000, ..Behaviour::default() });
+    let p = slipway::model::RolloutParams { failure_action: FailureAction::Pause, ..params(Strategy::Canary) };
+    let id = start(&mut f, p);
+    f.until_status(60, id, RolloutStatus::Paused);
+    f.operator(Command::Promote { rollout: id, full: true }).expect("promoted over a failure, by an operator");
+    f.until_status(120, id, RolloutStatus::Completed);
+    // A worker shrinks between acceptance and compilation.
+    let body = Command::StartRollout(slipway::state::StartRollout {
+        deployment: f.shop(),
+        version: sim_fleet::version("3.0.0"),
+        params: params(Strategy::Canary),
+        restart: false,
+        expected: None,
+    });
+    let id = RolloutId(f.must(body));
+    f.register(1, 1);
+    f.operator(Command::Tick).expect("a tick");
+    assert_eq!(f.status(id), RolloutStatus::Failed);
+    f
+}
+
+#[test]
+fn a_second_rollout_on_a_busy_deployment_is_refused() {
+    let mut f = Fleet::with_stable(&Shape::default());
+    let id = f.start("2.0.0", params(Strategy::Canary));
+    let body = Command::StartRollout(slipway::state::StartRollout {
+        deployment: f.shop(),
+        version: sim_fleet::version("3.0.0"),
+        params: params(Strategy::Canary),
+        restart: false,
+        expected: None,
+    });
+    assert_eq!(f.commit(body), Err(Rejection::Busy { rollout: id }));
+}
+
+#[test]
+fn a_preview_is_what_is_compiled_and_changes_nothing() {
+    let mut f = Fleet::with_stable(&Shape::default());
+    let start = |to: &str, strategy| slipway::state::StartRollout {
+        deployment: f.shop(),
+        version: sim_fleet::version(to),
+        params: params(strategy),
+        restart: false,
+        expected: None,
+    };
+    let before = f.state.clone();
+    for strategy in Strategy::ALL {
+        let steps = slipway::engine::preview(&f.state, &start("2.0.0", strategy)).expect("a preview");
+        let mut copy = Fleet::with_stable(&Shape::default());
+        let id = copy.start("2.0.0", params(strategy));
+        let compiled: Vec<_> = copy.state.rollouts[&id].steps.iter().map(|s| s.step.clone()).collect();
+        assert_eq!(steps, compiled, "{strategy}");
+    }
+    let refused = slipway::engine::preview(&f.state, &start("1.0.0", Strategy::Canary));
+    assert!(refused.is_err_and(|e| e.contains("runs 1.0.0 already")));
+    assert_eq!(f.state, before);
+    f.run(1);
+}
