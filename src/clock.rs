@@ -50,6 +50,14 @@ impl Clock {
         }
     }
 
+    /// Monotonic time in microseconds, for measuring short spans; a manual clock gives whole milliseconds.
+    pub fn micros(&self) -> u64 {
+        match &self.0 {
+            Source::Real { origin } => u64::try_from(origin.elapsed().as_micros()).unwrap_or(u64::MAX),
+            Source::Manual { monotonic_ms, .. } => monotonic_ms.load(Ordering::SeqCst).saturating_mul(1000),
+        }
+    }
+
     /// Wall-clock milliseconds since the Unix epoch; for display only. Zero when the machine's clock stands before it.
     pub fn wall_ms(&self) -> u64 {
         match &self.0 {

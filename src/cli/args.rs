@@ -284,6 +284,38 @@ pub enum RolloutVerb {
 pub enum TrafficVerb {
     /// Versions, weights, DNS names and servers of a deployment
     Show { deployment: String },
+    /// Ask DNS and send requests as clients do, and count who answers; exit code 1 when a request failed
+    Probe(ProbeArgs),
+}
+
+#[derive(Debug, Args)]
+pub struct ProbeArgs {
+    /// ENVIRONMENT/SERVICE, a service in the default environment, or a DNS name
+    pub name: String,
+    /// HTTP requests a second, of all clients together
+    #[arg(long, default_value_t = 200)]
+    pub rate: u32,
+    /// Clients, each with its own resolver cache
+    #[arg(long, default_value_t = 500)]
+    pub clients: u32,
+    /// How long; until Ctrl-C when absent
+    #[arg(long, value_name = "DURATION")]
+    pub duration: Option<Period>,
+    /// DNS servers to ask in turn [default: every node's]
+    #[arg(long, value_name = "IP:PORT,...", value_delimiter = ',')]
+    pub dns: Vec<std::net::SocketAddr>,
+    /// Port of the service [default: its port http, or its only one]
+    #[arg(long)]
+    pub port: Option<u16>,
+    /// Path to get
+    #[arg(long, default_value = "/")]
+    pub path: String,
+    /// Print one JSON object at the end; the same as -o json
+    #[arg(long)]
+    pub json: bool,
+    /// Write everything, second by second, to this file as JSON
+    #[arg(long, value_name = "FILE")]
+    pub report: Option<std::path::PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]

@@ -161,7 +161,7 @@ async fn rest(view: &View<'_>, watch: &mut Watch, rollout: &v1::Rollout) -> Resu
         if about(&event, rollout) {
             view.line(&line(&event, rollout))?;
         }
-        if event.kind == "rollout_changed" && event.rollout == rollout.id && event.text.contains(&rollout.status) {
+        if event.rollout == rollout.id && event.fields.get("status") == Some(&rollout.status) {
             break;
         }
     }
@@ -182,6 +182,9 @@ fn line(event: &v1::Event, rollout: &v1::Rollout) -> String {
     let since = Millis(event.at_ms.saturating_sub(rollout.started_at_ms));
     let fields: Vec<String> = event.fields.iter().map(|(k, v)| format!("{k}={v}")).collect();
     let what = if event.text.is_empty() { format!("{} {}", event.kind, fields.join(" ")) } else { event.text.clone() };
+    // The watcher knows what it watches: the rollout's own name at the front of each line says nothing.
+    let what = what.strip_prefix(&format!("{}: ", rollout.deployment)).unwrap_or(&what);
+    let what = what.strip_prefix(&format!("{} ", rollout.id)).unwrap_or(what);
     format!("{:>9}  {what}", since.to_string())
 }
 

@@ -9,6 +9,7 @@ mod live;
 mod output;
 mod pack;
 mod params;
+pub mod probe;
 mod render;
 mod verbs;
 

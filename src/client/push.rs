@@ -41,6 +41,10 @@ impl Client {
             let mut client = ArtifactsClient::new(self.inner.nodes.channel(at));
             let failure = match tokio::time::timeout(LIMIT, client.push(pieces)).await {
                 Ok(Ok(reply)) => return Ok(reply.into_inner()),
+                // Another upload of the same package got further meanwhile: ask again where to go on.
+                Ok(Err(status)) if status.code() == tonic::Code::OutOfRange => {
+                    error::Failure::NotNow(status.message().to_string())
+                }
                 Ok(Err(status)) => error::judge(status)?,
                 Err(_) => error::Failure::Silent,
             };

@@ -4,6 +4,7 @@ mod catalog;
 mod cluster;
 mod events;
 mod logs;
+mod probe;
 mod release;
 mod rollout;
 mod service;
@@ -18,8 +19,7 @@ use crate::wire::v1;
 
 /// Whether a verb handles Ctrl-C itself.
 pub fn ends_by_itself(noun: &Noun) -> bool {
-    let _ = noun;
-    false
+    matches!(noun, Noun::Traffic(TrafficVerb::Probe(_)))
 }
 
 /// Runs a verb; its exit code.
@@ -39,6 +39,7 @@ pub async fn run(s: &Session, noun: Noun) -> Result<u8, CliError> {
             s.out.show(&reply, render::route)?;
             Ok(DONE)
         }
+        Noun::Traffic(TrafficVerb::Probe(args)) => probe::run(s, args).await,
         Noun::Event(verb) => events::run(s, verb).await,
         Noun::Apply(args) => catalog::apply(s, args).await,
         Noun::Logs(args) => logs::run(s, args).await,

@@ -1,0 +1,292 @@
+//! What the clients saw, by the second in which each request was sent.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    net::{IpAddr, SocketAddr},
+    sync::Mutex,
+};
+
+use serde::Serialize;
+
+use super::Histogram;
+
+/// Seconds kept one by one; older ones stay in the totals only.
+const MAX_SECONDS: usize = 4 * 3600;
+/// Failed requests kept one by one.
+const MAX_FAILURES: usize = 5000;
+
+/// Why a request failed, when no instance answered it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FailureKind {
+    /// No address from any DNS server.
+    Lookup,
+    /// No connection.
+    Connect,
+    /// No answer in time.
+    Timeout,
+    /// The connection ended in the middle of an answer.
+    Broken,
+    /// An answer with status 500 or above.
+    Status,
+}
+
+/// What became of one request.
+#[derive(Debug)]
+pub enum Outcome {
+    Answered { version: String, address: IpAddr, status: u16, us: u64 },
+    Failed { kind: FailureKind, version: Option<String>, address: Option<IpAddr>, detail: String },
+}
+
+/// What a DNS server did with one question.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ServerOutcome {
+    Answered,
+    NoAddress,
+    ServFail,
+    Refused,
+    Unreachable,
+    Silent,
+}
+
+/// One version's answers.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Counts {
+    /// Status below 400.
+    pub ok: u64,
+    /// Status 400 to 499.
+    pub client_errors: u64,
+    /// Status 500 and above.
+    pub failed: u64,
+}
+
+impl Counts {
+    /// All answers.
+    pub fn all(&self) -> u64 {
+        self.ok + self.client_errors + self.failed
+    }
+}
+
+/// One DNS server's answers.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct ServerCounts {
+    /// With addresses.
+    pub answered: u64,
+    /// NXDOMAIN, or no address.
+    pub no_address: u64,
+    /// SERVFAIL and other refusals to answer.
+    pub servfail: u64,
+    /// REFUSED.
+    pub refused: u64,
+    /// Closed port, or another failure of the network.
+    pub unreachable: u64,
+    /// No answer in time.
+    pub silent: u64,
+}
+
+/// One second, or several added up. Every request is in exactly one of the versions' counts or failures.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Summary {
+    /// Requests.
+    pub requests: u64,
+    /// Answers by version.
+    pub versions: BTreeMap<String, Counts>,
+    /// No address from any DNS server.
+    pub lookup_failed: u64,
+    /// No connection.
+    pub connect_failed: u64,
+    /// No answer in time.
+    pub timed_out: u64,
+    /// The connection ended in the middle.
+    pub broken: u64,
+    /// Not sent, as too many were under way; not in `requests`.
+    pub not_sent: u64,
+    /// Questions by DNS server.
+    pub dns: BTreeMap<String, ServerCounts>,
+    /// Latency of what was answered, lookup not counted.
+    pub latency: Histogram,
+}
+
+/// One second.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Bucket {
+    /// Wall-clock milliseconds at which it begins.
+    pub start_ms: u64,
+    /// What was sent in it.
+    #[serde(flatten)]
+    pub seen: Summary,
+}
+
+/// A failed request.
+#[derive(Debug, Clone, Serialize)]
+pub struct FailedRequest {
+    /// Wall-clock milliseconds at which it was sent.
+    pub at_ms: u64,
+    /// How it failed.
+    pub kind: FailureKind,
+    /// The version that failed it, when known.
+    pub version: Option<String>,
+    /// Where it went, when that far.
+    pub address: Option<IpAddr>,
+    /// What the system or the server said.
+    pub detail: String,
+}
+
+impl Summary {
+    /// Requests that no version answered.
+    pub fn unanswered(&self) -> u64 {
+        self.lookup_failed + self.connect_failed + self.timed_out + self.broken
+    }
+
+    /// All failures: unanswered ones, and answers with status 500 and above.
+    pub fn failed(&self) -> u64 {
+        self.unanswered() + self.versions.values().map(|c| c.failed).sum::<u64>()
+    }
+
+    /// All failures but the answers of one version that were its own errors.
+    pub fn failed_but_by(&self, version: &str) -> u64 {
+        self.failed() - self.versions.get(version).map_or(0, |c| c.failed)
+    }
+
+    /// A version's share of all answers, in percent; `None` without answers.
+    pub fn share_percent(&self, version: &str) -> Option<f64> {
+        let all: u64 = self.versions.values().map(Counts::all).sum();
+        let part = self.versions.get(version).map_or(0, Counts::all);
+        (all > 0).then(|| part as f64 * 100.0 / all as f64)
+    }
+
+    fn add(&mut self, other: &Self) {
+        self.requests += other.requests;
+        self.lookup_failed += other.lookup_failed;
+        self.connect_failed += other.connect_failed;
+        self.timed_out += other.timed_out;
+        self.broken += other.broken;
+        self.not_sent += other.not_sent;
+        for (version, c) in &other.versions {
+            let mine = self.versions.entry(version.clone()).or_default();
+            mine.ok += c.ok;
+            mine.client_errors += c.client_errors;
+            mine.failed += c.failed;
+        }
+        for (server, c) in &other.dns {
+            let mine = self.dns.entry(server.clone()).or_default();
+            mine.answered += c.answered;
+            mine.no_address += c.no_address;
+            mine.servfail += c.servfail;
+            mine.refused += c.refused;
+            mine.unreachable += c.unreachable;
+            mine.silent += c.silent;
+        }
+        self.latency.merge(&other.latency);
+    }
+}
+
+#[derive(Debug, Default)]
+struct Kept {
+    seconds: BTreeMap<u64, Summary>,
+    /// Seconds that are no longer kept one by one.
+    older: Summary,
+    failures: VecDeque<FailedRequest>,
+}
+
+impl Kept {
+    fn second(&mut self, at_ms: u64) -> &mut Summary {
+        while self.seconds.len() >= MAX_SECONDS {
+            match self.seconds.pop_first() {
+                Some((_, oldest)) => self.older.add(&oldest),
+                None => break,
+            }
+        }
+        self.seconds.entry(at_ms / 1000 * 1000).or_default()
+    }
+
+    fn fail(&mut self, failure: FailedRequest) {
+        if self.failures.len() >= MAX_FAILURES {
+            self.failures.pop_front();
+        }
+        self.failures.push_back(failure);
+    }
+}
+
+/// The records of one probe.
+#[derive(Debug, Default)]
+pub struct Records {
+    kept: Mutex<Kept>,
+}
+
+impl Records {
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    pub fn request(&self, at_ms: u64, outcome: Outcome) {
+        let mut kept = self.lock();
+        let second = kept.second(at_ms);
+        second.requests += 1;
+        match outcome {
+            Outcome::Answered { version, address, status, us } => {
+                second.latency.record(us);
+                let counts = second.versions.entry(version.clone()).or_default();
+                match status {
+                    500.. => {
+                        counts.failed += 1;
+                        let detail = format!("status {status}");
+                        let (version, address) = (Some(version), Some(address));
+                        kept.fail(FailedRequest { at_ms, kind: FailureKind::Status, version, address, detail });
+                    }
+                    400..=499 => counts.client_errors += 1,
+                    0..=399 => counts.ok += 1,
+                }
+            }
+            Outcome::Failed { kind, version, address, detail } => {
+                match kind {
+                    FailureKind::Lookup => second.lookup_failed += 1,
+                    FailureKind::Connect => second.connect_failed += 1,
+                    FailureKind::Timeout => second.timed_out += 1,
+                    FailureKind::Broken | FailureKind::Status => second.broken += 1,
+                }
+                kept.fail(FailedRequest { at_ms, kind, version, address, detail });
+            }
+        }
+    }
+
+    pub fn not_sent(&self, at_ms: u64) {
+        self.lock().second(at_ms).not_sent += 1;
+    }
+
+    pub fn asked(&self, at_ms: u64, server: SocketAddr, outcome: ServerOutcome) {
+        let mut kept = self.lock();
+        let counts = kept.second(at_ms).dns.entry(server.to_string()).or_default();
+        match outcome {
+            ServerOutcome::Answered => counts.answered += 1,
+            ServerOutcome::NoAddress => counts.no_address += 1,
+            ServerOutcome::ServFail => counts.servfail += 1,
+            ServerOutcome::Refused => counts.refused += 1,
+            ServerOutcome::Unreachable => counts.unreachable += 1,
+            ServerOutcome::Silent => counts.silent += 1,
+        }
+    }
+
+    pub fn summary(&self, from_ms: u64, to_ms: u64) -> Summary {
+        let kept = self.lock();
+        let mut sum = if from_ms == 0 { kept.older.clone() } else { Summary::default() };
+        kept.seconds.range(from_ms..to_ms).for_each(|(_, second)| sum.add(second));
+        sum
+    }
+
+    pub fn buckets(&self, from_ms: u64) -> Vec<Bucket> {
+        let kept = self.lock();
+        kept.seconds
+            .range(from_ms..)
+            .map(|(start_ms, seen)| Bucket { start_ms: *start_ms, seen: seen.clone() })
+            .collect()
+    }
+
+    pub fn failures(&self) -> Vec<FailedRequest> {
+        self.lock().failures.iter().cloned().collect()
+    }
+}
