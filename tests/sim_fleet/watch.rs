@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use slipway::model::{Life, StepKind, Strategy};
-use slipway::state::{Command, RolloutPhase, RolloutStatus, State, StepStatus};
+use slipway::state::{Command, RolloutPhase, RolloutStatus, State, StepStatus, invariants};
 
 /// Moves of rollouts and steps that happened.
 #[derive(Default, Clone)]
@@ -37,6 +37,8 @@ impl Walked {
 
 /// Bounds that no entry may break.
 pub fn check(before: &State, after: &State, body: &Command) {
+    let held = invariants::check(after).and_then(|()| invariants::check_step(before, after));
+    assert!(held.is_ok(), "{} after {body:?}", held.unwrap_err());
     for d in after.deployments.values() {
         if let Some(route) = &d.route {
             assert_eq!(route.weights.sum(), 10_000, "weights after {body:?}");
