@@ -1,13 +1,176 @@
 //! The worker agent: holds one session to any node, keeps releases on disk, runs instances, probes and counts.
 //!
-//! Invariants: it journals before it acts; it obeys only an assignment that is not older than what it has seen; instances outlive it
-//! and are found again by lock and pidfd, never doubled. Not here: what should run (State), who may be an agent (`rpc`).
+//! Invariants: it journals before it acts; it obeys only a desired state that is not older than what it has seen; instances outlive
+//! it and are found again by lock and pidfd, never doubled. Not here: what should run (State), who may be an agent (`rpc`).
+//!
+//! `session` talks, `fleet` passes on, `reconcile` keeps one deployment as assigned, `instance` leads one instance through its life,
+//! `process` and `shim` start and find processes, `ledger` over `journal` remembers, `board` collects what is reported.
 
+pub mod assignment;
+mod board;
+mod fetch;
 mod files;
+mod fleet;
+mod instance;
 pub mod journal;
+mod launch;
 pub mod layout;
+pub mod ledger;
+mod logs;
+mod machine;
+mod nodes;
+mod probe;
 pub mod process;
+mod reconcile;
+mod scrape;
+mod session;
 pub mod shim;
+pub mod tally;
 pub mod unpack;
 
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
+
 pub use shim::shim_main;
+use thiserror::Error;
+
+use self::{
+    board::Board, fetch::Store, fleet::Fleet, layout::Layout, machine::Machine, nodes::Nodes, session::Session,
+};
+use crate::config::{AgentConfig, ConfigError};
+
+/// Why an agent cannot run or go on.
+#[derive(Debug, Error)]
+pub enum AgentError {
+    /// The configuration does not fit.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// So do the nodes.
+    #[error("{0}")]
+    Nodes(String),
+    /// Another agent uses the directory.
+    #[error("{path} is in use by a running agent: stop it, or choose another data_dir")]
+    InUse {
+        /// Which directory.
+        path: PathBuf,
+    },
+    /// The disk refused.
+    #[error("{path}: {source}")]
+    Disk {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A small file is not what it should be.
+    #[error("{path} is damaged: restore it, or remove the whole data directory to begin as a new worker")]
+    Damaged {
+        /// Which file.
+        path: PathBuf,
+    },
+    /// The host's name is no worker's name.
+    #[error("{name:?} cannot be a worker's name (a-z, 0-9, '-', '.', 63 characters at most): set `name`")]
+    HostName {
+        /// What it is.
+        name: String,
+    },
+    /// A journal cannot be used.
+    #[error(transparent)]
+    Journal(#[from] journal::JournalError),
+    /// The client for checks could not be made.
+    #[error("cannot make an HTTP client: {0}")]
+    Http(String),
+    /// A node refuses this worker for good.
+    #[error("{node} refuses worker {name}: {reason}")]
+    Refused {
+        /// Which node.
+        node: String,
+        /// This worker.
+        name: String,
+        /// Its reason.
+        reason: String,
+    },
+    /// The directory belongs to another cluster.
+    #[error(
+        "{path} belongs to cluster {ours}, but the node is of cluster {theirs}: check `nodes`, or give this worker an empty data_dir"
+    )]
+    OtherCluster {
+        /// Which directory.
+        path: PathBuf,
+        /// Whose it is.
+        ours: String,
+        /// Whom the nodes belong to.
+        theirs: String,
+    },
+    /// More than a worker takes.
+    #[error("{count} deployments are assigned to this worker: more than it takes")]
+    TooMany {
+        /// How many.
+        count: usize,
+    },
+}
+
+/// An absolute layout: instances have working directories of their own.
+fn layout(data_dir: &Path) -> Result<Layout, AgentError> {
+    let disk = |source| AgentError::Disk { path: data_dir.into(), source };
+    files::ensure_dir(data_dir).map_err(disk)?;
+    Ok(Layout::new(&data_dir.canonicalize().map_err(disk)?))
+}
+
+/// Runs an agent until SIGTERM or SIGINT; its instances go on. `program` is `slipwayd` itself, which is started as the shim.
+pub async fn run(config: AgentConfig, program: PathBuf) -> Result<(), AgentError> {
+    let disk = |source| AgentError::Disk { path: "signals".into(), source };
+    let mut term = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()).map_err(disk)?;
+    let stop = async move {
+        tokio::select! {
+            _ = term.recv() => {}
+            _ = tokio::signal::ctrl_c() => {}
+        }
+    };
+    run_until(config, program, stop).await
+}
+
+/// Runs an agent until `stop` is ready; its instances go on.
+pub async fn run_until(
+    config: AgentConfig,
+    program: PathBuf,
+    stop: impl Future<Output = ()>,
+) -> Result<(), AgentError> {
+    config.check()?;
+    let layout = layout(&config.data_dir)?;
+    let nodes = Nodes::new(&config.nodes, config.insecure).map_err(AgentError::Nodes)?;
+    let machine = Machine::open(&layout, config.name.as_deref())?;
+    if config.insecure {
+        tracing::warn!("insecure = true: this agent obeys nodes on other machines without TLS");
+    }
+    let store = Store::open(&layout, nodes.clone())
+        .map_err(|source| AgentError::Disk { path: layout.root().into(), source })?;
+    let board = Board::default();
+    let fleet = Fleet::open(machine.name.as_str(), &layout, &store, &board, program)?;
+    let seen = machine::Seen::load(&layout)?;
+    tracing::info!(name = %machine.name, epoch = machine.epoch, "agent starts");
+    let session = Session { machine, config, layout, nodes, board, store, fleet, seen, seq: 0 };
+    tokio::select! {
+        failed = session.serve() => Err(failed),
+        () = stop => {
+            tracing::info!("agent ends; its instances go on");
+            Ok(())
+        }
+    }
+}
+
+/// Stops every instance of an agent that does not run, and returns when they are gone.
+pub async fn drain(data_dir: &Path, program: PathBuf) -> Result<(), AgentError> {
+    if !data_dir.is_dir() {
+        let source = io::Error::new(io::ErrorKind::NotFound, "there is no such directory");
+        return Err(AgentError::Disk { path: data_dir.into(), source });
+    }
+    let layout = layout(data_dir)?;
+    let _alone = machine::lock(&layout)?;
+    let nodes = Nodes::new(&[], false).map_err(AgentError::Nodes)?;
+    let store =
+        Store::open(&layout, nodes).map_err(|source| AgentError::Disk { path: layout.root().into(), source })?;
+    Fleet::open("draining", &layout, &store, &Board::default(), program)?.stop_all().await
+}

@@ -1,0 +1,164 @@
+//! Who this agent is: its name, its key, how often it has started, and what it has seen. Made once, kept in the data directory.
+//!
+//! Invariants: the key never leaves the file and is readable by its user alone; the epoch rises by one at each start, durably, before
+//! anything is reported. Not here: proving it to a node (`session`).
+
+use std::{fs, io, path::Path};
+
+use ed25519_dalek::{Signer, SigningKey};
+use serde::{Deserialize, Serialize};
+
+use super::{AgentError, fetch::hex, files, layout::Layout};
+use crate::model::WorkerName;
+
+/// First bytes of what a worker signs.
+const DOMAIN: &[u8] = b"slipway-worker-v1";
+
+/// What has been obeyed; orders desired states over all nodes.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Seen {
+    /// The cluster this directory belongs to; empty before the first welcome.
+    pub cluster: String,
+    /// Newest incarnation.
+    pub incarnation: u64,
+    /// Newest index within it.
+    pub index: u64,
+}
+
+/// This agent.
+pub struct Machine {
+    /// Its name.
+    pub name: WorkerName,
+    /// Starts so far, this one included.
+    pub epoch: u64,
+    /// The machine's boot.
+    pub boot: String,
+    key: SigningKey,
+    _lock: fs::File,
+}
+
+fn disk(path: &Path) -> impl FnOnce(io::Error) -> AgentError {
+    move |source| AgentError::Disk { path: path.into(), source }
+}
+
+/// Takes the directory for this process alone.
+pub fn lock(layout: &Layout) -> Result<fs::File, AgentError> {
+    files::ensure_dir(layout.root()).map_err(disk(layout.root()))?;
+    let path = layout.agent_lock();
+    let file = fs::OpenOptions::new().create(true).truncate(false).write(true).open(&path).map_err(disk(&path))?;
+    if super::shim::try_lock(&file).map_err(disk(&path))? {
+        Ok(file)
+    } else {
+        Err(AgentError::InUse { path: layout.root().into() })
+    }
+}
+
+/// The host's name as a worker's name.
+pub fn host_name() -> Result<WorkerName, AgentError> {
+    let path = Path::new("/proc/sys/kernel/hostname");
+    let text = fs::read_to_string(path).map_err(disk(path))?;
+    let name = text.trim().to_ascii_lowercase();
+    WorkerName::new(&name).map_err(|_| AgentError::HostName { name })
+}
+
+impl Machine {
+    /// Takes the directory, makes what is missing, and counts this start.
+    pub fn open(layout: &Layout, name: Option<&str>) -> Result<Self, AgentError> {
+        let name = match name {
+            Some(name) => WorkerName::new(name).map_err(|_| AgentError::HostName { name: name.into() })?,
+            None => host_name()?,
+        };
+        let lock = lock(layout)?;
+        let path = layout.key();
+        let key = match files::read_if_there(&path).map_err(disk(&path))? {
+            Some(bytes) => {
+                let secret: [u8; 32] =
+                    bytes.as_slice().try_into().map_err(|_| AgentError::Damaged { path: path.clone() })?;
+                SigningKey::from_bytes(&secret)
+            }
+            None => {
+                let secret: [u8; 32] = rand::random();
+                files::replace(&path, &secret, 0o600).map_err(disk(&path))?;
+                SigningKey::from_bytes(&secret)
+            }
+        };
+        let path = layout.epoch();
+        let before = match files::read_if_there(&path).map_err(disk(&path))? {
+            Some(bytes) => std::str::from_utf8(&bytes)
+                .ok()
+                .and_then(|t| t.trim().parse::<u64>().ok())
+                .ok_or_else(|| AgentError::Damaged { path: path.clone() })?,
+            None => 0,
+        };
+        let epoch = before.saturating_add(1);
+        files::replace(&path, epoch.to_string().as_bytes(), 0o600).map_err(disk(&path))?;
+        let boot = super::shim::boot_id().map_err(disk(Path::new("/proc/sys/kernel/random/boot_id")))?;
+        Ok(Self { name, epoch, boot, key, _lock: lock })
+    }
+
+    /// The public key, 64 hexadecimal digits.
+    pub fn public_key(&self) -> String {
+        hex(self.key.verifying_key().as_bytes())
+    }
+
+    /// Proves the key to a node of a cluster.
+    pub fn prove(&self, nonce: &[u8], cluster: &str) -> Vec<u8> {
+        let message = [DOMAIN, nonce, cluster.as_bytes(), self.name.as_str().as_bytes()].concat();
+        self.key.sign(&message).to_bytes().to_vec()
+    }
+}
+
+impl Seen {
+    /// Reads it.
+    pub fn load(layout: &Layout) -> Result<Self, AgentError> {
+        let path = layout.seen();
+        match files::read_if_there(&path).map_err(disk(&path))? {
+            Some(bytes) => serde_json::from_slice(&bytes).map_err(|_| AgentError::Damaged { path }),
+            None => Ok(Self::default()),
+        }
+    }
+
+    /// Keeps it.
+    pub fn save(&self, layout: &Layout) -> Result<(), AgentError> {
+        let path = layout.seen();
+        let bytes = serde_json::to_vec(self).map_err(|e| disk(&path)(e.into()))?;
+        files::replace(&path, &bytes, 0o600).map_err(disk(&path))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use ed25519_dalek::{Signature, Verifier};
+
+    use super::*;
+
+    #[test]
+    fn the_key_stays_and_the_epoch_rises() {
+        let dir = tempfile::tempdir().unwrap();
+        let layout = Layout::new(dir.path());
+        let first = Machine::open(&layout, Some("w1")).unwrap();
+        let said = Machine::open(&layout, Some("w1")).err().unwrap().to_string();
+        assert!(said.contains("in use"), "{said}");
+        let (key, epoch) = (first.public_key(), first.epoch);
+        drop(first);
+        let second = Machine::open(&layout, Some("w1")).unwrap();
+        assert_eq!((second.public_key(), second.epoch), (key, epoch + 1));
+        assert_eq!(fs::metadata(layout.key()).unwrap().permissions().mode() & 0o777, 0o600);
+        let signature = Signature::from_slice(&second.prove(b"nonce", "c1")).unwrap();
+        let message = b"slipway-worker-v1noncec1w1";
+        assert!(second.key.verifying_key().verify(message, &signature).is_ok());
+    }
+
+    #[test]
+    fn damaged_files_are_named_and_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let layout = Layout::new(dir.path());
+        fs::write(layout.key(), b"short").unwrap();
+        let said = Machine::open(&layout, Some("w1")).err().unwrap().to_string();
+        assert!(said.contains("key"), "{said}");
+        assert_eq!(fs::read(layout.key()).unwrap(), b"short");
+        assert!(Machine::open(&layout, Some("not a name")).is_err());
+    }
+}

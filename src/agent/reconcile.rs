@@ -1,0 +1,563 @@
+//! One deployment on this worker: what was accepted against what there is, again after every event, until nothing is left to do.
+//!
+//! Invariants (DESIGN 6): an older generation is refused, an equal one with other content too, and reported; the permit only rises.
+//! What an assignment's entries do not name is stopped; what they name and did not change goes on untouched. A failed probation
+//! puts the instance back that was replaced, with no node's help. Not here: one instance's life (`instance`).
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+    sync::Arc,
+    time::Duration,
+};
+
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    assignment::{Entry, Offer, Permit, wire_pair},
+    board::{Board, View},
+    fetch::{FetchError, Store},
+    files,
+    instance::{Instance, News, Orders, Shared, Status},
+    journal::JournalError,
+    layout::Layout,
+    ledger::{Known, Ledger, Record, Verdict},
+    tally::Tally,
+};
+use crate::{
+    model::{DeploymentId, Digest, Health, InstanceId, Life, Pair},
+    wire::v1,
+};
+
+/// Time between journalled totals.
+const TOTALS_EVERY: Duration = Duration::from_secs(10);
+/// How long a deployment that is no longer assigned still reports its instances as gone.
+const FAREWELL: Duration = Duration::from_secs(60);
+/// Longest time a new step waits for the scrapes that give its bases.
+const MARK_WITHIN: Duration = Duration::from_millis(1200);
+
+/// What a deployment is told.
+#[derive(Debug)]
+pub enum Told {
+    /// Its assignment.
+    Offer(Box<Offer>),
+    /// It is no longer assigned.
+    Remove,
+    /// Stop every instance and say when they are gone.
+    StopAll(tokio::sync::oneshot::Sender<()>),
+}
+
+struct Live {
+    orders: watch::Sender<Orders>,
+    status: Status,
+    entry: Entry,
+}
+
+struct NewMark {
+    step: u64,
+    waiting: BTreeSet<InstanceId>,
+    timer: std::pin::Pin<Box<tokio::time::Sleep>>,
+}
+
+/// A deployment's task.
+pub struct Deployment {
+    shared: Arc<Shared>,
+    layout: Layout,
+    store: Store,
+    board: Board,
+    told: mpsc::Receiver<Told>,
+    news: mpsc::UnboundedReceiver<(InstanceId, News)>,
+    tell: mpsc::UnboundedSender<(InstanceId, News)>,
+    live: BTreeMap<InstanceId, Live>,
+    tally: Tally,
+    saved: Tally,
+    new_mark: Option<NewMark>,
+    fetching: Option<(BTreeSet<Digest>, CancellationToken)>,
+    fetched: (mpsc::UnboundedSender<Fetched>, mpsc::UnboundedReceiver<Fetched>),
+    conflict: Option<(u64, String)>,
+    stop_all: Option<tokio::sync::oneshot::Sender<()>>,
+}
+
+type Fetched = (u64, Result<Digest, String>);
+
+impl Deployment {
+    /// Prepares the task; the journal is open already.
+    pub fn new(shared: Shared, layout: Layout, store: Store, board: Board, told: mpsc::Receiver<Told>) -> Self {
+        let (tell, news) = mpsc::unbounded_channel();
+        let tally = shared.book.read(|l| l.tally.clone());
+        Self {
+            shared: Arc::new(shared),
+            layout,
+            store,
+            board,
+            told,
+            news,
+            tell,
+            live: BTreeMap::new(),
+            saved: tally.clone(),
+            tally,
+            new_mark: None,
+            fetching: None,
+            fetched: mpsc::unbounded_channel(),
+            conflict: None,
+            stop_all: None,
+        }
+    }
+
+    /// Runs until it is no longer assigned and everything is gone, or the agent ends.
+    pub async fn run(mut self) -> Result<(), JournalError> {
+        let mut save = tokio::time::interval(TOTALS_EVERY);
+        save.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut farewell: Option<std::pin::Pin<Box<tokio::time::Sleep>>> = None;
+        loop {
+            self.step().await?;
+            self.hang();
+            if self.live.is_empty()
+                && let Some(done) = self.stop_all.take()
+            {
+                let _ = done.send(());
+            }
+            if !(self.live.is_empty() && self.read(|l| l.removed)) {
+                farewell = None;
+            } else if farewell.is_none() {
+                farewell = Some(Box::pin(tokio::time::sleep(FAREWELL)));
+            }
+            tokio::select! {
+                told = self.told.recv() => match told {
+                    None => return Ok(()),
+                    Some(Told::Offer(offer)) => self.offer(*offer).await?,
+                    Some(Told::Remove) => self.remove().await?,
+                    Some(Told::StopAll(done)) => self.stop_all = Some(done),
+                },
+                Some((id, news)) = self.news.recv() => self.hear(id, news).await?,
+                Some((generation, done)) = self.fetched.1.recv() => self.staged(generation, done).await?,
+                () = until(self.new_mark.as_mut().map(|m| &mut m.timer)) => self.begin_mark().await?,
+                _ = save.tick() => self.save().await?,
+                () = until(farewell.as_mut()) => return self.forget(),
+            }
+        }
+    }
+
+    fn read<R>(&self, look: impl FnOnce(&Ledger) -> R) -> R {
+        self.shared.book.read(look)
+    }
+
+    async fn offer(&mut self, offer: Offer) -> Result<(), JournalError> {
+        let generation = offer.assigned.generation;
+        match self.read(|l| l.judge(&offer.assigned)) {
+            Verdict::Accept => {
+                self.shared.book.write(Record::from(&offer)).await?;
+                self.conflict = None;
+                if let Some((_, cancel)) = self.fetching.take() {
+                    cancel.cancel();
+                }
+            }
+            Verdict::Same => self.conflict = None,
+            Verdict::Older => {
+                tracing::warn!(deployment = %offer.deployment, generation, "an older generation; refused");
+                return Ok(());
+            }
+            Verdict::Conflict => {
+                let why = format!("generation {generation} came again with other content; refused");
+                tracing::error!(deployment = %offer.deployment, "{why}");
+                self.conflict = Some((generation, why));
+                return Ok(());
+            }
+        }
+        self.mark(offer.mark).await
+    }
+
+    async fn remove(&mut self) -> Result<(), JournalError> {
+        if self.read(|l| l.removed) {
+            return Ok(());
+        }
+        self.save().await?;
+        self.shared.book.write(Record::Removed).await
+    }
+
+    /// A new step: every running instance is scraped first, as its totals are the step's bases.
+    async fn mark(&mut self, step: Option<u64>) -> Result<(), JournalError> {
+        let running = self.tally.mark.as_ref().map(|m| m.step);
+        let coming = self.new_mark.as_ref().map(|m| m.step);
+        if coming.or(running) == step {
+            return Ok(());
+        }
+        self.new_mark = None;
+        let Some(step) = step else {
+            self.tally.end();
+            self.save().await?;
+            self.shared.book.write(Record::Marked { mark: None }).await?;
+            self.order(|o| o.marked = false);
+            return Ok(());
+        };
+        let waiting = self.live.iter().filter(|(_, l)| l.status.life == Life::Running).map(|(id, _)| *id).collect();
+        self.new_mark = Some(NewMark { step, waiting, timer: Box::pin(tokio::time::sleep(MARK_WITHIN)) });
+        self.order(|o| {
+            o.marked = true;
+            o.poke = o.poke.wrapping_add(1);
+        });
+        Ok(())
+    }
+
+    async fn begin_mark(&mut self) -> Result<(), JournalError> {
+        let Some(NewMark { step, .. }) = self.new_mark.take() else { return Ok(()) };
+        // Whether a pair was heard just now counts for the new step too.
+        self.save().await?;
+        let heard = std::mem::take(&mut self.tally.heard);
+        self.tally.begin(step);
+        self.tally.heard = heard;
+        self.shared.book.write(Record::Marked { mark: self.tally.mark.clone() }).await
+    }
+
+    async fn save(&mut self) -> Result<(), JournalError> {
+        if self.tally.totals == self.saved.totals && self.tally.raws == self.saved.raws {
+            return Ok(());
+        }
+        let (totals, raws) = (self.tally.totals.clone(), self.tally.raws.clone());
+        self.shared.book.write(Record::Totals { totals, raws }).await?;
+        self.saved = self.tally.clone();
+        Ok(())
+    }
+
+    fn order(&self, change: impl Fn(&mut Orders)) {
+        self.live.values().for_each(|l| l.orders.send_modify(&change));
+    }
+
+    async fn hear(&mut self, id: InstanceId, news: News) -> Result<(), JournalError> {
+        match news {
+            News::Status(status) => {
+                if let Some(live) = self.live.get_mut(&id) {
+                    live.status = status;
+                }
+            }
+            News::Scraped { run, shown } => {
+                if let Some(live) = self.live.get(&id)
+                    && let Some(shown) = shown
+                {
+                    let pair = live.entry.pair.clone();
+                    self.tally.sample(id, run, &pair, shown);
+                }
+                let ready = self.new_mark.as_mut().is_some_and(|m| {
+                    m.waiting.remove(&id);
+                    m.waiting.is_empty()
+                });
+                if ready {
+                    self.begin_mark().await?;
+                }
+            }
+            News::Ended => {
+                self.live.remove(&id);
+                self.save().await?;
+                self.tally.forget(id);
+                if let Some(m) = &mut self.new_mark {
+                    m.waiting.remove(&id);
+                }
+            }
+            News::Journal(e) => {
+                let path = self.shared.dir.journal();
+                return Err(JournalError::Io { path, source: std::io::Error::other(e) });
+            }
+        }
+        Ok(())
+    }
+
+    async fn staged(&mut self, generation: u64, done: Result<Digest, String>) -> Result<(), JournalError> {
+        match done {
+            Ok(digest) => {
+                if let Some((wanted, _)) = &mut self.fetching {
+                    wanted.remove(&digest);
+                    if wanted.is_empty() {
+                        self.fetching = None;
+                    }
+                }
+                self.shared.book.write(Record::Staged { digest }).await
+            }
+            Err(reason) => {
+                tracing::error!(deployment = %self.shared.deployment, generation, "{reason}");
+                self.fetching = None;
+                self.shared.book.write(Record::StageFailed { generation, reason }).await
+            }
+        }
+    }
+
+    /// Everything that can be done now.
+    async fn step(&mut self) -> Result<(), JournalError> {
+        let ledger = self.read(Clone::clone);
+        self.fetch(&ledger);
+        let wanted = self.wanted(&ledger);
+        for (id, live) in &self.live {
+            if self.stop_all.is_some() || !wanted.contains(id) {
+                live.orders.send_if_modified(|o| !std::mem::replace(&mut o.stop, true));
+            }
+        }
+        if self.stop_all.is_some() {
+            // Those that a crash left running are found again, to be stopped too.
+            self.resume(&ledger, |_| true, true);
+            return Ok(());
+        }
+        self.resume(&ledger, |id| !wanted.contains(id), true);
+        self.resume(&ledger, |id| wanted.contains(id), false);
+        for id in &wanted {
+            let put_back = ledger.instances.get(id).filter(|k| k.ended.is_some()).filter(|k| self.is_free(&k.entry));
+            if let Some(known) = put_back
+                && !ledger.entries().iter().any(|e| e.id == *id)
+            {
+                self.shared.book.write(Record::Reverting { id: *id }).await?;
+                tracing::warn!(instance = %id, "putting it back: what replaced it failed");
+                let known = Known { stopping: false, ended: None, ..known.clone() };
+                self.start(&ledger, known.entry.clone(), Some(&known), false);
+            }
+        }
+        if ledger.permit() >= Permit::Activate {
+            for entry in ledger.entries() {
+                if !ledger.instances.contains_key(&entry.id)
+                    && !self.live.contains_key(&entry.id)
+                    && self.store.has(&entry.pair.digest)
+                    && self.is_free(entry)
+                {
+                    self.start(&ledger, entry.clone(), None, false);
+                }
+            }
+        }
+        self.commit(&ledger).await?;
+        self.link(&ledger);
+        Ok(())
+    }
+
+    /// Ids that should run: the entries, and in the place of one that failed, or cannot start yet, the one it replaces.
+    fn wanted(&self, ledger: &Ledger) -> BTreeSet<InstanceId> {
+        let failed = |id: &InstanceId| ledger.instances.get(id).is_some_and(|k| k.ended == Some(true));
+        let entries = ledger.entries();
+        let back = entries.iter().filter(|e| failed(&e.id)).filter_map(|e| e.replaces);
+        let back = back.filter(|id| ledger.instances.get(id).is_some_and(|k| k.passed));
+        // What is to be replaced runs on until its successor could start.
+        let waits = |e: &&Entry| {
+            !ledger.instances.contains_key(&e.id)
+                && (ledger.permit() < Permit::Activate || !self.store.has(&e.pair.digest))
+        };
+        let not_yet = entries.iter().filter(waits).filter_map(|e| e.replaces);
+        let not_yet = not_yet.filter(|id| ledger.instances.get(id).is_some_and(|k| k.ended.is_none()));
+        entries.iter().map(|e| e.id).chain(back).chain(not_yet).collect()
+    }
+
+    /// Whether nothing of this worker's deployment runs at an entry's address and ports any more.
+    fn is_free(&self, entry: &Entry) -> bool {
+        let same = |l: &Live| {
+            l.entry.id != entry.id
+                && l.entry.address == entry.address
+                && l.entry.ports.values().any(|p| entry.ports.values().any(|q| p == q))
+        };
+        !self.live.contains_key(&entry.id) && !self.live.values().any(same)
+    }
+
+    /// Takes up instances that the journal knows and that have not ended.
+    fn resume(&mut self, ledger: &Ledger, which: impl Fn(&InstanceId) -> bool, stop: bool) {
+        for (id, known) in &ledger.instances {
+            if known.ended.is_none() && which(id) && !self.live.contains_key(id) {
+                self.start(ledger, known.entry.clone(), Some(known), stop);
+            }
+        }
+    }
+
+    fn start(&mut self, ledger: &Ledger, entry: Entry, known: Option<&Known>, stop: bool) {
+        let Some(spec) = ledger.specs.get(&entry.pair.spec) else {
+            tracing::error!(instance = %entry.id, "spec {} is not known; not started", entry.pair.spec);
+            return;
+        };
+        let marked = self.tally.mark.is_some() || self.new_mark.is_some();
+        let (orders, ordered) = watch::channel(Orders { stop, marked, poke: 0 });
+        let release = self.layout.release(&entry.pair.digest);
+        let instance = Instance::new(
+            Arc::clone(&self.shared),
+            entry.clone(),
+            Arc::new(spec.clone()),
+            release,
+            known,
+            ordered,
+            self.tell.clone(),
+        );
+        let status = Status {
+            life: if known.is_some_and(|k| k.passed) { Life::Running } else { Life::Starting },
+            health: Health::Unknown,
+            failures: 0,
+            restarts: known.map_or(0, |k| k.restarts),
+            exit: known.map_or(String::new(), |k| k.exit.clone()),
+        };
+        self.live.insert(entry.id, Live { orders, status, entry });
+        tokio::spawn(instance.supervise());
+    }
+
+    fn fetch(&mut self, ledger: &Ledger) {
+        let Some(assigned) = ledger.assigned.as_ref().filter(|_| !ledger.removed) else { return };
+        let failed = ledger.stage_failed.as_ref().is_some_and(|(g, _)| *g == assigned.generation);
+        if self.fetching.is_some() || failed {
+            return;
+        }
+        let mut wanted = assigned.hold.clone();
+        for entry in &assigned.entries {
+            if !wanted.iter().any(|h| h.digest == entry.pair.digest) {
+                wanted.push(super::assignment::Hold { digest: entry.pair.digest.clone(), size: 0 });
+            }
+        }
+        wanted.retain(|h| !self.store.has(&h.digest));
+        if wanted.is_empty() {
+            return;
+        }
+        let cancel = CancellationToken::new();
+        self.fetching = Some((wanted.iter().map(|h| h.digest.clone()).collect(), cancel.clone()));
+        let (store, tell, generation) = (self.store.clone(), self.fetched.0.clone(), assigned.generation);
+        tokio::spawn(async move {
+            for hold in wanted {
+                let done = match store.ensure(&hold, &cancel).await {
+                    Ok(()) => Ok(hold.digest),
+                    Err(FetchError::Cancelled) => return,
+                    Err(e @ (FetchError::Refused(_) | FetchError::Later(_))) => Err(e.to_string()),
+                };
+                let failed = done.is_err();
+                let _ = tell.send((generation, done));
+                if failed {
+                    return;
+                }
+            }
+        });
+    }
+
+    /// Probation is over when the cluster says so and everything runs.
+    async fn commit(&mut self, ledger: &Ledger) -> Result<(), JournalError> {
+        let Some(assigned) = ledger.assigned.as_ref().filter(|_| !ledger.removed) else { return Ok(()) };
+        if assigned.permit == Permit::Commit && ledger.committed < assigned.generation && self.is_active(ledger) {
+            self.shared.book.write(Record::Committed { generation: assigned.generation }).await?;
+        }
+        Ok(())
+    }
+
+    fn is_staged(&self, ledger: &Ledger) -> bool {
+        ledger.assigned.iter().flat_map(|a| &a.hold).all(|h| self.store.has(&h.digest))
+    }
+
+    /// Whether exactly the entries run.
+    fn is_active(&self, ledger: &Ledger) -> bool {
+        let runs = |e: &Entry| self.live.get(&e.id).is_some_and(|l| l.status.life == Life::Running);
+        let strangers = self.live.keys().any(|id| !ledger.entries().iter().any(|e| e.id == *id));
+        self.is_staged(ledger) && !strangers && ledger.entries().iter().all(runs)
+    }
+
+    fn reached(&self, ledger: &Ledger) -> Option<v1::ReachedReport> {
+        let assigned = ledger.assigned.as_ref().filter(|_| !ledger.removed)?;
+        let generation = assigned.generation;
+        let say = |state: &str, detail: &str| {
+            Some(v1::ReachedReport {
+                deployment: self.shared.deployment.to_string(),
+                generation,
+                state: state.into(),
+                detail: detail.chars().take(1000).collect(),
+            })
+        };
+        if let Some((_, why)) = self.conflict.as_ref().filter(|(g, _)| *g == generation) {
+            return say("failed", why);
+        }
+        if ledger.committed == generation {
+            return say("committed", "");
+        }
+        if let Some((_, why)) = ledger.stage_failed.as_ref().filter(|(g, _)| *g == generation) {
+            return say("failed", why);
+        }
+        let failed = |e: &Entry| ledger.instances.get(&e.id).filter(|k| k.ended == Some(true)).map(|k| (e.id, &k.exit));
+        if let Some((id, why)) = ledger.entries().iter().find_map(failed) {
+            return say("failed", &format!("{id}: {why}"));
+        }
+        if assigned.permit >= Permit::Activate && self.is_active(ledger) {
+            return say("active", "");
+        }
+        say(if self.is_staged(ledger) { "staged" } else { "accepted" }, "")
+    }
+
+    fn hang(&self) {
+        let view = self.read(|ledger| {
+            let mut instances = BTreeMap::new();
+            for (id, known) in ledger.instances.iter().filter(|(_, k)| k.ended.is_some()) {
+                let life = if known.ended == Some(true) { Life::Failed } else { Life::Gone };
+                let status = Status {
+                    life,
+                    health: Health::Unknown,
+                    failures: 0,
+                    restarts: known.restarts,
+                    exit: known.exit.clone(),
+                };
+                instances.insert(*id, instance_report(*id, &status));
+            }
+            // An instance whose end is journalled but not yet heard is not shown as running once more.
+            let here = self.live.iter().filter(|(id, _)| ledger.instances.get(id).is_none_or(|k| k.ended.is_none()));
+            instances.extend(here.map(|(id, live)| (*id, instance_report(*id, &live.status))));
+            let known = |l: &Live| l.status.health != Health::Unknown || l.orders.borrow().stop;
+            let passed = |id: &InstanceId| ledger.instances.get(id).is_some_and(|k| k.passed && k.ended.is_none());
+            View {
+                instances: instances.into_values().collect(),
+                reached: self.reached(ledger),
+                counts: self.counts(),
+                needs: ledger.needs(),
+                settled: self.live.iter().all(|(id, l)| known(l) || !passed(id)),
+            }
+        });
+        self.board.hang(&self.shared.deployment, view);
+    }
+
+    fn counts(&self) -> Option<v1::StepCounts> {
+        let (step_id, pairs) = self.tally.counts()?;
+        let pairs = pairs.into_iter().map(|(pair, c)| v1::PairCounts {
+            pair: Some(wire_pair(&pair)),
+            requests: c.requests,
+            errors: c.errors,
+        });
+        Some(v1::StepCounts { deployment: self.shared.deployment.to_string(), step_id, pairs: pairs.collect() })
+    }
+
+    fn link(&self, ledger: &Ledger) {
+        let target = |pair: Option<&Pair>| {
+            let pair = pair.filter(|p| self.store.has(&p.digest))?;
+            Some(Path::new("../../releases").join(pair.digest.as_str()))
+        };
+        let assigned = ledger.assigned.as_ref();
+        let pairs = [
+            (self.shared.dir.current(), assigned.and_then(|a| a.current.as_ref())),
+            (self.shared.dir.previous(), assigned.and_then(|a| a.previous.as_ref())),
+        ];
+        for (link, pair) in pairs {
+            if let Err(e) = files::relink(&link, target(pair).as_deref()) {
+                tracing::warn!(link = %link.display(), "cannot set the link: {e}");
+            }
+        }
+    }
+
+    /// Everything is gone and told: the directory too.
+    fn forget(self) -> Result<(), JournalError> {
+        let path = self.shared.dir.path();
+        self.board.remove(&self.shared.deployment);
+        files::remove_tree(path).map_err(|source| JournalError::Io { path: path.into(), source })
+    }
+}
+
+async fn until(timer: Option<&mut std::pin::Pin<Box<tokio::time::Sleep>>>) {
+    match timer {
+        Some(timer) => timer.as_mut().await,
+        None => std::future::pending().await,
+    }
+}
+
+fn instance_report(id: InstanceId, s: &Status) -> v1::InstanceReport {
+    v1::InstanceReport {
+        id: id.to_string(),
+        life: s.life.to_string(),
+        health: s.health.to_string(),
+        failures: s.failures,
+        restarts: s.restarts,
+        exit: s.exit.chars().take(500).collect(),
+    }
+}
+
+/// The deployments that have a directory.
+pub fn on_disk(layout: &Layout) -> Vec<DeploymentId> {
+    let entries = std::fs::read_dir(layout.deployments()).into_iter().flatten().flatten();
+    entries.filter_map(|e| super::layout::deployment_of(e.file_name().to_str()?)).collect()
+}

@@ -1,0 +1,313 @@
+//! The one stream to any node: hello and proof, the desired state down, reports up; from node to node until one answers.
+//!
+//! Invariants: a desired state older than (incarnation, index) seen is ignored, whoever sends it; a report is the whole state, with a
+//! sequence that only rises; what no retry can mend ends the agent with a reason. Not here: obeying (`reconcile`).
+
+use std::{collections::BTreeMap, time::Duration};
+
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Streaming, transport::Channel};
+
+use super::{
+    AgentError,
+    assignment::Offer,
+    board::Board,
+    fetch::Store,
+    fleet::Fleet,
+    layout::Layout,
+    logs,
+    machine::{Machine, Seen},
+    nodes::Nodes,
+};
+use crate::{
+    config::AgentConfig,
+    model::{DeploymentId, InstanceId},
+    wire::v1::{
+        Challenge, Desired, FromAgent, Hello, Proof, TailLogs, ToAgent, from_agent, to_agent,
+        workers_client::WorkersClient,
+    },
+};
+
+/// Version of the protocol.
+const PROTOCOL: u32 = 1;
+/// Time for each step of the greeting.
+const GREETING: Duration = Duration::from_secs(5);
+/// Time between reports when nothing changes.
+const REPORT_EVERY: Duration = Duration::from_secs(2);
+/// Changes within this time go into one report.
+const DEBOUNCE: Duration = Duration::from_millis(5);
+/// After a start, longest wait until the instances that were found again have a health that is known: reporting "unknown" would
+/// take healthy instances out of DNS.
+const SETTLE: Duration = Duration::from_secs(3);
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+const MAX_PAUSE: Duration = Duration::from_secs(3);
+/// Largest message a node may send.
+const MAX_MESSAGE: usize = 16 << 20;
+
+/// The session's side of the agent.
+pub struct Session {
+    /// Who this is.
+    pub machine: Machine,
+    /// What it offers.
+    pub config: AgentConfig,
+    /// Where things lie.
+    pub layout: Layout,
+    /// Whom to talk to.
+    pub nodes: Nodes,
+    /// What to report.
+    pub board: Board,
+    /// What is on disk.
+    pub store: Store,
+    /// Whom to tell.
+    pub fleet: Fleet,
+    /// What was obeyed.
+    pub seen: Seen,
+    /// Reports sent.
+    pub seq: u64,
+}
+
+/// Why a session ended.
+enum End {
+    /// Another node, or the same one later, may do.
+    Retry(String),
+    /// Nothing will.
+    Fatal(AgentError),
+}
+
+impl From<AgentError> for End {
+    fn from(e: AgentError) -> Self {
+        Self::Fatal(e)
+    }
+}
+
+fn retry(e: impl std::fmt::Display) -> End {
+    End::Retry(e.to_string())
+}
+
+impl Session {
+    /// Goes from node to node for ever; returns what cannot be mended.
+    pub async fn serve(mut self) -> AgentError {
+        let mut failures = 0_u32;
+        let mut greeted = false;
+        let mut told = String::new();
+        loop {
+            let end = match self.nodes.next().await {
+                Ok((address, channel)) => {
+                    let end = self.hold(&address, channel, &mut greeted).await;
+                    end.map_or_else(|e| e, |never| match never {})
+                }
+                Err(e) => End::Retry(e),
+            };
+            let why = match end {
+                End::Fatal(e) => return e,
+                End::Retry(why) => why,
+            };
+            failures = if std::mem::take(&mut greeted) { 0 } else { failures.saturating_add(1) };
+            if why == told {
+                tracing::debug!("no session: {why}");
+            } else {
+                tracing::warn!("no session: {why}; trying the next node");
+            }
+            told = why;
+            let most = (FIRST_PAUSE * 2_u32.pow(failures.min(10))).min(MAX_PAUSE);
+            tokio::time::sleep(most.mul_f64(rand::random_range(0.5..1.0))).await;
+        }
+    }
+
+    async fn hold(
+        &mut self,
+        address: &str,
+        channel: Channel,
+        greeted: &mut bool,
+    ) -> Result<std::convert::Infallible, End> {
+        let (send, receive) = mpsc::channel(8);
+        let mut client = WorkersClient::new(channel.clone()).max_decoding_message_size(MAX_MESSAGE);
+        self.say(&send, from_agent::Body::Hello(self.hello()?)).await?;
+        let open = tokio::time::timeout(GREETING, client.session(ReceiverStream::new(receive))).await;
+        let open = open.map_err(|_| retry(format!("{address} does not answer")))?;
+        let mut stream = open.map_err(|s| retry(format!("{address}: {}", s.message())))?.into_inner();
+        let challenge = match next(&mut stream, address).await? {
+            to_agent::Body::Challenge(challenge) => challenge,
+            to_agent::Body::Refused(r) => return Err(self.refused(address, r.reason, r.permanent)),
+            to_agent::Body::Welcome(_) | to_agent::Body::Desired(_) | to_agent::Body::TailLogs(_) => {
+                return Err(retry(format!("{address} did not begin with a challenge")));
+            }
+        };
+        self.check_cluster(&challenge)?;
+        let signature = self.machine.prove(&challenge.nonce, &challenge.cluster_id);
+        self.say(&send, from_agent::Body::Proof(Proof { signature })).await?;
+        let welcome = match next(&mut stream, address).await? {
+            to_agent::Body::Welcome(welcome) => welcome,
+            to_agent::Body::Refused(r) => return Err(self.refused(address, r.reason, r.permanent)),
+            to_agent::Body::Challenge(_) | to_agent::Body::Desired(_) | to_agent::Body::TailLogs(_) => {
+                return Err(retry(format!("{address} did not answer the proof with a welcome")));
+            }
+        };
+        self.nodes.learn(&welcome.nodes);
+        if self.seen.cluster.is_empty() {
+            self.seen.cluster = challenge.cluster_id;
+            self.seen.save(&self.layout)?;
+        }
+        *greeted = true;
+        tracing::info!(node = welcome.node_id, %address, name = %self.machine.name, "session open");
+        self.converse(address, channel, stream, send).await
+    }
+
+    async fn converse(
+        &mut self,
+        address: &str,
+        channel: Channel,
+        mut stream: Streaming<ToAgent>,
+        send: mpsc::Sender<FromAgent>,
+    ) -> Result<std::convert::Infallible, End> {
+        let mut changed = self.board.watch();
+        changed.mark_changed();
+        let settle = tokio::time::sleep(if self.seq == 0 { SETTLE } else { Duration::ZERO });
+        let mut settle = std::pin::pin!(settle);
+        let mut regular = tokio::time::interval(REPORT_EVERY);
+        regular.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut may_report = self.seq > 0;
+        loop {
+            let due = tokio::select! {
+                message = stream.message() => {
+                    let message = message.map_err(|s| retry(format!("{address}: {}", s.message())))?;
+                    let body = message.ok_or_else(|| retry(format!("{address} closed the session")))?.body;
+                    match body {
+                        Some(to_agent::Body::Desired(desired)) => self.obey(desired).await?,
+                        Some(to_agent::Body::TailLogs(ask)) => self.tail(&channel, ask),
+                        Some(to_agent::Body::Refused(r)) => return Err(self.refused(address, r.reason, r.permanent)),
+                        Some(to_agent::Body::Challenge(_) | to_agent::Body::Welcome(_)) | None => {}
+                    }
+                    false
+                }
+                gone = self.fleet.failed() => return Err(End::Fatal(gone)),
+                () = &mut settle, if !may_report => { may_report = true; true }
+                _ = changed.changed() => {
+                    may_report = may_report || self.board.settled(&self.fleet.deployments());
+                    tokio::time::sleep(DEBOUNCE).await;
+                    true
+                }
+                _ = regular.tick() => true,
+            };
+            if due && may_report {
+                changed.mark_unchanged();
+                self.seq = self.seq.saturating_add(1);
+                let report = self.board.report(self.machine.epoch, self.seq, &self.store.staged());
+                self.say(&send, from_agent::Body::Report(report)).await?;
+                regular.reset();
+            }
+        }
+    }
+
+    async fn say(&self, send: &mpsc::Sender<FromAgent>, body: from_agent::Body) -> Result<(), End> {
+        send.send(FromAgent { body: Some(body) }).await.map_err(|_| retry("the node closed the session"))
+    }
+
+    fn hello(&self) -> Result<Hello, AgentError> {
+        let pool = self.config.pool_addresses()?;
+        Ok(Hello {
+            protocol: PROTOCOL,
+            name: self.machine.name.to_string(),
+            public_key: self.machine.public_key(),
+            boot_id: self.machine.boot.clone(),
+            epoch: self.machine.epoch,
+            labels: self.config.labels.clone(),
+            capacity: self.config.capacity,
+            pool: pool.iter().map(ToString::to_string).collect(),
+            host: self.config.host.to_string(),
+            build: env!("CARGO_PKG_VERSION").into(),
+            seen_incarnation: self.seen.incarnation,
+            seen_index: self.seen.index,
+        })
+    }
+
+    fn refused(&self, address: &str, reason: String, permanent: bool) -> End {
+        if permanent {
+            return End::Fatal(AgentError::Refused {
+                node: address.into(),
+                name: self.machine.name.to_string(),
+                reason,
+            });
+        }
+        retry(format!("{address} refuses: {reason}"))
+    }
+
+    fn check_cluster(&self, challenge: &Challenge) -> Result<(), End> {
+        if !(16..=1024).contains(&challenge.nonce.len()) {
+            return Err(retry("the node's challenge is no nonce"));
+        }
+        if !self.seen.cluster.is_empty() && self.seen.cluster != challenge.cluster_id {
+            return Err(End::Fatal(AgentError::OtherCluster {
+                path: self.layout.root().into(),
+                ours: self.seen.cluster.clone(),
+                theirs: challenge.cluster_id.clone(),
+            }));
+        }
+        Ok(())
+    }
+
+    /// Passes a desired state on, unless it is older than one that was passed on before.
+    async fn obey(&mut self, desired: Desired) -> Result<(), End> {
+        let (ours, theirs) = ((self.seen.incarnation, self.seen.index), (desired.incarnation, desired.index));
+        if theirs < ours {
+            tracing::debug!(?theirs, ?ours, "an older desired state; ignored");
+            return Ok(());
+        }
+        let mut offers: BTreeMap<DeploymentId, Offer> = BTreeMap::new();
+        for assignment in &desired.assignments {
+            match Offer::try_from(assignment) {
+                Ok(offer) => {
+                    offers.insert(offer.deployment.clone(), offer);
+                }
+                // Not obeyed as a whole: what cannot be read must not look absent.
+                Err(e) => {
+                    return Err(retry(format!("assignment of {:?} cannot be read: {e}", assignment.deployment)));
+                }
+            }
+        }
+        let wanted: Vec<_> = offers
+            .values()
+            .flat_map(|o| {
+                o.assigned
+                    .hold
+                    .iter()
+                    .map(|h| h.digest.clone())
+                    .chain(o.assigned.entries.iter().map(|e| e.pair.digest.clone()))
+            })
+            .collect();
+        self.fleet.obey(offers).await?;
+        if theirs > ours {
+            (self.seen.incarnation, self.seen.index) = theirs;
+            self.seen.save(&self.layout)?;
+        }
+        if let Some(mut keep) = self.board.needs(&self.fleet.deployments()) {
+            keep.extend(wanted);
+            let (store, board) = (self.store.clone(), self.board.clone());
+            tokio::task::spawn_blocking(move || {
+                if let Err(e) = store.collect(&keep) {
+                    tracing::warn!("cannot remove a release that is no longer needed: {e}");
+                }
+                board.touch();
+            });
+        }
+        Ok(())
+    }
+
+    fn tail(&self, channel: &Channel, ask: TailLogs) {
+        let id = ask.instance.parse::<InstanceId>().ok();
+        let dir = id.and_then(|id| {
+            let dirs = self.fleet.deployments().into_iter().map(|d| self.layout.deployment(&d).instance(id));
+            dirs.into_iter().find(|d| d.path().is_dir())
+        });
+        tokio::spawn(logs::tail(channel.clone(), self.machine.name.to_string(), ask, dir));
+    }
+}
+
+/// The next message of the greeting, within its time.
+async fn next(stream: &mut Streaming<ToAgent>, address: &str) -> Result<to_agent::Body, End> {
+    let message = tokio::time::timeout(GREETING, stream.message()).await;
+    let message = message.map_err(|_| retry(format!("{address} does not answer")))?;
+    let message = message.map_err(|s| retry(format!("{address}: {}", s.message())))?;
+    message.and_then(|m| m.body).ok_or_else(|| retry(format!("{address} closed the session")))
+}
