@@ -81,6 +81,16 @@ pub enum Noun {
     Logs(LogsArgs),
     /// Print a completion script for a shell
     Completions { shell: clap_complete::Shell },
+    /// Play the demo: a cluster of its own, every strategy, a killed leader (needs a build tree: `make demo`)
+    #[command(hide = true)]
+    Demo {
+        /// Bring the demo's cluster up and leave it running
+        #[arg(long, conflicts_with = "down")]
+        up: bool,
+        /// Stop every demo cluster that was left running
+        #[arg(long)]
+        down: bool,
+    },
 }
 
 #[derive(Debug, Subcommand)]

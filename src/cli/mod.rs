@@ -4,6 +4,7 @@
 //! needs is in `-o json` and in the exit code (`error`). Not here: retries and node lists (`client`), and any rule of rollouts.
 
 mod args;
+mod demo;
 mod error;
 mod live;
 mod output;
@@ -65,6 +66,14 @@ async fn dispatch(command: Command, clock: Clock) -> Result<u8, CliError> {
         let mut definition = <Command as clap::CommandFactory>::command();
         clap_complete::generate(shell, &mut definition, "slipway", &mut std::io::stdout());
         return Ok(error::DONE);
+    }
+    if let Noun::Demo { up, down } = command.noun {
+        let action = match (up, down) {
+            (_, true) => demo::Action::Down,
+            (true, false) => demo::Action::Up,
+            (false, false) => demo::Action::Play,
+        };
+        return Ok(demo::run(action, clock).await);
     }
     let session = Session::new(&command.global, clock)?;
     verbs::run(&session, command.noun).await

@@ -17,9 +17,9 @@ use super::{
 };
 use crate::wire::v1;
 
-/// Whether a verb handles Ctrl-C itself.
+/// Whether a verb handles Ctrl-C itself: the probe prints its summary, the demo stops its processes.
 pub fn ends_by_itself(noun: &Noun) -> bool {
-    matches!(noun, Noun::Traffic(TrafficVerb::Probe(_)))
+    matches!(noun, Noun::Traffic(TrafficVerb::Probe(_)) | Noun::Demo { .. })
 }
 
 /// Runs a verb; its exit code.
@@ -44,6 +44,6 @@ pub async fn run(s: &Session, noun: Noun) -> Result<u8, CliError> {
         Noun::Apply(args) => catalog::apply(s, args).await,
         Noun::Logs(args) => logs::run(s, args).await,
         // Needs no cluster: done before a session is made.
-        Noun::Completions { .. } => Ok(DONE),
+        Noun::Completions { .. } | Noun::Demo { .. } => Ok(DONE),
     }
 }
