@@ -546,3 +546,18 @@ fn a_preview_is_what_is_compiled_and_changes_nothing() {
     assert_eq!(f.state, before);
     f.run(1);
 }
+
+#[test]
+fn a_new_leader_ends_no_bake_before_it_has_heard_the_workers() {
+    let mut f = Fleet::with_stable(&Shape::default());
+    let id = f.start("2.0.0", params(Strategy::Canary));
+    f.until(60, "bake 10 %", |f| f.at(id, "bake", "10 %"));
+    f.run(9);
+    f.quiet(4000);
+    f.change_leader(500, 0);
+    f.run(3);
+    assert!(f.at(id, "bake", "10 %"), "its time is over, but nobody has spoken");
+    assert!(f.transcript.iter().any(|l| l.contains("still hearing from workers")));
+    f.run(2);
+    assert!(!f.at(id, "bake", "10 %"), "heard: it goes on");
+}

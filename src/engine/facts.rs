@@ -100,15 +100,15 @@ fn difference(state: &State, worker: &Worker, report: &WorkerFacts) -> Option<Wo
         })
         .cloned()
         .collect();
-    let staged = report.staged.as_ref().map(sorted).filter(|s| *s != sorted(&worker.staged));
+    let staged = report.staged.as_deref().map(sorted).filter(|s| *s != sorted(&worker.staged));
     if instances.is_empty() && reached.is_empty() && staged.is_none() {
         return None;
     }
     Some(WorkerFacts { worker: worker.name.clone(), epoch: report.epoch, seq: report.seq, instances, reached, staged })
 }
 
-fn sorted(digests: &Vec<Digest>) -> Vec<Digest> {
-    let mut sorted = digests.clone();
+fn sorted(digests: &[Digest]) -> Vec<Digest> {
+    let mut sorted = digests.to_vec();
     sorted.sort();
     sorted.dedup();
     sorted

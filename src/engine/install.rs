@@ -54,10 +54,10 @@ impl Install<'_> {
         if let Finding::Worse { errors, requests, limit } = finding {
             return self.turn.fail(Reason::ErrorRate { errors, requests, limit }, Verdict::Worse);
         }
-        if !self.tolerant() {
-            if let Some(reason) = health::failure(self.turn.view, self.turn.r, self.pair, self.turn.began()) {
-                return self.turn.fail(reason, Verdict::Worse);
-            }
+        if !self.tolerant()
+            && let Some(reason) = health::failure(self.turn.view, self.turn.r, self.pair, self.turn.began())
+        {
+            return self.turn.fail(reason, Verdict::Worse);
         }
         match self.batch() {
             Some(batch) if !batch.passed => self.batch_runs(batch, notes),
@@ -97,10 +97,10 @@ impl Install<'_> {
             .collect();
         let added: Vec<&Instance> = batch.added.iter().filter_map(|id| view.state.instances.get(id)).collect();
         let workers: Vec<&WorkerName> = added.iter().map(|i| &i.worker).collect();
-        if !self.tolerant() {
-            if let Some(reason) = health::refused(view, |w| workers.contains(&w)).filter(|_| self.turn.forward()) {
-                return self.turn.fail(reason, Verdict::Worse);
-            }
+        if !self.tolerant()
+            && let Some(reason) = health::refused(view, |w| workers.contains(&w)).filter(|_| self.turn.forward())
+        {
+            return self.turn.fail(reason, Verdict::Worse);
         }
         let late = view.now >= batch.deadline;
         let done = |i: &Instance| view.passes(i) || (self.tolerant() && i.life == Life::Failed);

@@ -55,6 +55,9 @@ struct Process {
     stopping: Option<u64>,
 }
 
+/// Requests and errors by pair, in thousandths.
+type Totals = BTreeMap<Pair, (u64, u64)>;
+
 /// A worker's agent.
 #[derive(Default)]
 pub struct Agent {
@@ -65,8 +68,10 @@ pub struct Agent {
     fetching: BTreeMap<Digest, u64>,
     processes: BTreeMap<InstanceId, Process>,
     /// Requests and errors since ever, by pair, in thousandths.
-    counts: BTreeMap<Pair, (u64, u64)>,
-    mark: Option<(StepId, BTreeMap<Pair, (u64, u64)>)>,
+    counts: Totals,
+    mark: Option<(StepId, Totals)>,
+    /// True time before which nothing of it reaches a leader.
+    pub quiet_until: u64,
     /// What it reported last, and when; `None`: nothing in this term.
     pub said: Option<(WorkerFacts, u64)>,
     /// Instances to be killed at the next step.
@@ -80,7 +85,7 @@ pub fn step(fleet: &mut Fleet) {
         let Some(mut agent) = fleet.agents.remove(&name) else { continue };
         if agent.alive {
             agent.obey(fleet, &name);
-            if fleet.leading {
+            if fleet.leading && fleet.real >= agent.quiet_until {
                 agent.report(fleet, &name);
             }
         }

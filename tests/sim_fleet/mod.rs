@@ -217,6 +217,13 @@ impl Fleet {
         }
     }
 
+    /// Workers' sessions find no way to a leader for so long.
+    pub fn quiet(&mut self, ms: u64) {
+        for agent in self.agents.values_mut() {
+            agent.quiet_until = self.real + ms;
+        }
+    }
+
     /// The leader dies; another one takes over after `outage_ms`. Entries of the last tick's age are all that time knows.
     pub fn change_leader(&mut self, outage_ms: u64, skew: u64) {
         self.note(&format!("the leader dies; {outage_ms} ms without one"));

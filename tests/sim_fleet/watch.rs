@@ -38,7 +38,9 @@ impl Walked {
 /// Bounds that no entry may break.
 pub fn check(before: &State, after: &State, body: &Command) {
     let held = invariants::check(after).and_then(|()| invariants::check_step(before, after));
-    assert!(held.is_ok(), "{} after {body:?}", held.unwrap_err());
+    if let Err(broken) = held {
+        panic!("{broken} after {body:?}");
+    }
     for d in after.deployments.values() {
         if let Some(route) = &d.route {
             assert_eq!(route.weights.sum(), 10_000, "weights after {body:?}");
