@@ -64,7 +64,9 @@ pub async fn run(arguments: impl IntoIterator<Item = OsString>, clock: Clock) ->
 async fn dispatch(command: Command, clock: Clock) -> Result<u8, CliError> {
     if let Noun::Completions { shell } = command.noun {
         let mut definition = <Command as clap::CommandFactory>::command();
-        clap_complete::generate(shell, &mut definition, "slipway", &mut std::io::stdout());
+        let mut script = Vec::new();
+        clap_complete::generate(shell, &mut definition, "slipway", &mut script);
+        Output::new(args::Format::Table).line(String::from_utf8_lossy(&script).trim_end())?;
         return Ok(error::DONE);
     }
     if let Noun::Demo { up, down } = command.noun {

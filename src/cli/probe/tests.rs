@@ -96,7 +96,7 @@ async fn service(versions: &[u8], bad: u32) -> u16 {
                     let text = String::from_utf8(head).unwrap().to_lowercase();
                     assert!(text.contains("host: shop.production.svc.slipway.internal\r\n"), "{text}");
                     let nth = served.fetch_add(1, Ordering::SeqCst);
-                    let status = if bad > 0 && nth % bad == 0 { "500 Broken" } else { "200 OK" };
+                    let status = if bad > 0 && nth.is_multiple_of(bad) { "500 Broken" } else { "200 OK" };
                     // Version 9 does not say what it is.
                     let version = if n == 9 { String::new() } else { format!("X-Version: {n}.0.0\r\n") };
                     let answer =
