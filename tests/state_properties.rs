@@ -151,21 +151,25 @@ fn time_never_goes_back_and_a_foreign_term_is_refused() {
     assert_eq!(apply(&mut walk.state, at, &c).unwrap_err().code(), "too_far_ahead");
 }
 
+/// A fixed walk.
+fn picks(seed: u64, len: usize) -> Vec<[u32; 4]> {
+    let mut x = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut draw = || {
+        x ^= x << 13;
+        x ^= x >> 7;
+        x ^= x << 17;
+        (x >> 32) as u32
+    };
+    (0..len).map(|_| [draw(), draw(), draw(), draw()]).collect()
+}
+
 /// The properties above say nothing about what was never reached: fixed walks must reach every way a rollout can go.
 #[test]
 fn the_walks_reach_what_they_claim_to_check() {
     let mut seen: BTreeSet<String> = BTreeSet::new();
     let mut accepted: BTreeSet<&'static str> = BTreeSet::new();
     for seed in 0..60u64 {
-        let mut x = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-        let mut draw = || {
-            x ^= x << 13;
-            x ^= x >> 7;
-            x ^= x << 17;
-            (x >> 32) as u32
-        };
-        let picks: Vec<[u32; 4]> = (0..300).map(|_| [draw(), draw(), draw(), draw()]).collect();
-        let walk = random_walk(&picks).unwrap_or_else(|e| panic!("seed {seed}: {e}"));
+        let walk = random_walk(&picks(seed, 300)).unwrap_or_else(|e| panic!("seed {seed}: {e}"));
         seen.extend(walk.seen);
         accepted.extend(walk.accepted);
     }
@@ -205,4 +209,38 @@ fn the_walks_reach_what_they_claim_to_check() {
     ] {
         assert!(accepted.contains(want), "no walk had an accepted {want}: {accepted:?}");
     }
+}
+
+/// Whatever happened: once nothing fails any more, planner and law bring every rollout to its end or say that they wait for an
+/// operator; and the deployment to its desired instances.
+#[test]
+fn after_healing_everything_comes_to_rest() {
+    for seed in 0..80u64 {
+        let mut walk = random_walk(&picks(seed, 160)).unwrap_or_else(|e| panic!("seed {seed}: {e}"));
+        if let Err(e) = heal(&mut walk) {
+            panic!("seed {seed}: {e}");
+        }
+    }
+}
+
+fn heal(walk: &mut Walk) -> Result<(), String> {
+    for body in walk::healing(&walk.state) {
+        let (at, c) = walk.stamp(body, 0);
+        let _ = step(&mut walk.state, at, &c)?;
+    }
+    let mut last = String::new();
+    for _ in 0..3000 {
+        let (bodies, waits) = walk::good_round(&walk.state);
+        let pause = if bodies.len() <= 2 { 600_000 } else { 100 };
+        last = waits;
+        for body in bodies {
+            let (at, mut c) = walk.stamp(body, 0);
+            c.at = Millis(walk.state.now.0 + pause);
+            let _ = step(&mut walk.state, at, &c)?;
+        }
+        if walk::at_rest(&walk.state) {
+            return Ok(());
+        }
+    }
+    Err(format!("no rest: {last}; {}", walk::summary(&walk.state)))
 }

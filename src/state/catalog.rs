@@ -13,11 +13,15 @@ pub(super) fn hint<T: Display>(wanted: &str, known: impl Iterator<Item = T>) -> 
     let mut known: Vec<String> = known.map(|k| k.to_string()).collect();
     known.sort();
     known.dedup();
-    // Similarity in parts per thousand: floating point decides nothing that is kept in State but the text of a refusal.
-    let score = |k: &String| (strsim::jaro_winkler(k, wanted) * 1000.0) as u32;
-    let best = known.iter().max_by_key(|k| score(k));
+    // Edits between the two, letters swapped counting as one; integers, as refusals are kept in State.
+    let edits = |k: &String| strsim::damerau_levenshtein(k, wanted);
+    let near = |k: &String| {
+        let begins = wanted.len() >= 3 && k.starts_with(wanted);
+        begins || edits(k) <= (k.len() / 3).clamp(1, 4)
+    };
+    let best = known.iter().filter(|k| near(k)).min_by_key(|k| edits(k)).or(known.first());
     match best {
-        Some(k) if score(k) > 750 => format!("; did you mean {k}?"),
+        Some(k) if near(k) => format!("; did you mean {k}?"),
         Some(_) if known.len() <= 8 => format!("; known: {}", known.join(", ")),
         Some(_) | None => String::new(),
     }

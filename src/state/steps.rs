@@ -1,7 +1,7 @@
 //! Steps: compiled, started, ended. The condition of each kind's end is recomputed from committed rows.
 
 use super::{
-    EventBody, Evidence, Permit, Rejection, ReleaseStatus, Rollout, RolloutPhase, RolloutStatus, State, StepRow,
+    Batch, EventBody, Evidence, Permit, Rejection, ReleaseStatus, Rollout, RolloutPhase, RolloutStatus, State, StepRow,
     StepStatus, Track, Verdict, assign,
     assign::Allow,
     catalog, codec,
@@ -9,8 +9,8 @@ use super::{
     drain, lifecycle, outbox, routes, serving,
 };
 use crate::model::{
-    BatchMode, FailureAction, InstanceId, Life, OnNoData, Pair, Period, RolloutId, Routing, Step, StepId, StepKind,
-    WHOLE, WorkerName,
+    BatchMode, FailureAction, InstanceId, Life, Millis, OnNoData, Pair, Period, RolloutId, Routing, Step, StepId,
+    StepKind, WHOLE, WorkerName,
 };
 
 /// Most steps of one phase.
@@ -245,7 +245,7 @@ pub(super) fn started(cx: &mut Cx<'_>, id: RolloutId, seen: u64, step: u32, atte
     row.ended_at = None;
     row.until = None;
     row.deadline = Some(now.plus(deadline));
-    row.batch = None;
+    row.batch = row.batch.take().and_then(|b| carry_over(&cx.s, b, now));
     row.hook = None;
     row.route_index = None;
     row.evidence = None;
@@ -270,6 +270,18 @@ pub(super) fn started(cx: &mut Cx<'_>, id: RolloutId, seen: u64, step: u32, atte
     }
     assign::refresh(cx, &r.deployment);
     Ok(())
+}
+
+/// What a retry keeps of a batch that had not passed: its instances that are still wanted. Otherwise nothing would ever drain what
+/// they were to replace.
+fn carry_over(s: &State, mut b: Batch, now: Millis) -> Option<Batch> {
+    b.added.retain(|id| s.instances.get(id).is_some_and(|i| i.life.is_wanted()));
+    if b.passed || b.added.is_empty() {
+        return None;
+    }
+    b.deadline = now.plus(b.deadline.since(b.started_at));
+    (b.started_at, b.next_at) = (now, now);
+    Some(b)
 }
 
 /// Readiness to roll back is an invariant: every worker that runs the release to return to has it unpacked.
