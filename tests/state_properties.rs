@@ -151,6 +151,11 @@ fn time_never_goes_back_and_a_foreign_term_is_refused() {
     assert_eq!(apply(&mut walk.state, at, &c).unwrap_err().code(), "too_far_ahead");
 }
 
+/// How many walks: `SLIPWAY_WALKS` for a longer run.
+fn walks(usual: u64) -> u64 {
+    std::env::var("SLIPWAY_WALKS").ok().and_then(|n| n.parse().ok()).unwrap_or(usual)
+}
+
 /// A fixed walk.
 fn picks(seed: u64, len: usize) -> Vec<[u32; 4]> {
     let mut x = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
@@ -168,7 +173,7 @@ fn picks(seed: u64, len: usize) -> Vec<[u32; 4]> {
 fn the_walks_reach_what_they_claim_to_check() {
     let mut seen: BTreeSet<String> = BTreeSet::new();
     let mut accepted: BTreeSet<&'static str> = BTreeSet::new();
-    for seed in 0..60u64 {
+    for seed in 0..walks(60) {
         let walk = random_walk(&picks(seed, 300)).unwrap_or_else(|e| panic!("seed {seed}: {e}"));
         seen.extend(walk.seen);
         accepted.extend(walk.accepted);
@@ -215,7 +220,7 @@ fn the_walks_reach_what_they_claim_to_check() {
 /// operator; and the deployment to its desired instances.
 #[test]
 fn after_healing_everything_comes_to_rest() {
-    for seed in 0..80u64 {
+    for seed in 0..walks(80) {
         let mut walk = random_walk(&picks(seed, 160)).unwrap_or_else(|e| panic!("seed {seed}: {e}"));
         if let Err(e) = heal(&mut walk) {
             panic!("seed {seed}: {e}");

@@ -144,7 +144,9 @@ impl Turn<'_> {
     fn promote(&self, notes: &mut Notes) -> Option<Command> {
         let r = self.r;
         let (have, need) = (self.view.passing(&r.to), install::needed(self.view, r, WHOLE));
-        if !r.switched && have < need {
+        // Once it carries all the traffic nothing rises any more; what failed since is refilled after the promotion.
+        let carries = self.view.deployment.route.as_ref().is_some_and(|x| x.weights.candidate == WHOLE);
+        if !r.switched && !carries && have < need {
             notes.wait(Wait::Healthy { have, need });
             return None;
         }
