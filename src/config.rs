@@ -138,6 +138,22 @@ fn default_capacity() -> u32 {
 pub const MAX_POOL: usize = 4096;
 
 impl NodeConfig {
+    /// All defaults.
+    pub fn new(name: String, data_dir: PathBuf) -> Self {
+        Self {
+            name,
+            data_dir,
+            peer_listen: default_peer(),
+            client_listen: default_client(),
+            dns_listen: default_dns(),
+            http_listen: default_http(),
+            advertise: None,
+            raft: RaftProfile::default(),
+            snapshot_every: default_snapshot_every(),
+            insecure: false,
+        }
+    }
+
     /// Reads and checks a file.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
         let config: Self = load(path)?;

@@ -1,1 +1,159 @@
-//! Outbox deliveries.
+//! The outbox: what the leader owes to the world outside. So far the smoke test: a GET of one path at every target.
+//!
+//! Invariants: at least once, keyed: each call carries the delivery's key, so a receiver can tell a repetition; a target counts as
+//! well only with a 2xx answer; a delivery ends when all targets are well or its time is over.
+//!
+//! Deliberately not here: committing the outcome (`lead`), and what follows from it (`engine`).
+
+use std::time::Duration;
+
+use crate::{
+    clock::Clock,
+    state::{Delivery, DeliveryKey},
+};
+
+const ATTEMPT: Duration = Duration::from_secs(2);
+const FIRST_PAUSE: Duration = Duration::from_millis(200);
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+/// Header that carries the delivery's key.
+pub const KEY_HEADER: &str = "slipway-delivery";
+/// Longest detail that is committed, in characters.
+const MAX_DETAIL: usize = 512;
+
+/// How a delivery ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outcome {
+    /// Whether every target answered well.
+    pub ok: bool,
+    /// What they answered.
+    pub detail: String,
+}
+
+/// Delivers.
+#[derive(Debug, Clone)]
+pub struct Courier {
+    http: reqwest::Client,
+    clock: Clock,
+}
+
+/// The HTTP client could not be made.
+#[derive(Debug, thiserror::Error)]
+#[error("no HTTP client for hooks: {0}")]
+pub struct CourierError(String);
+
+impl Courier {
+    /// A courier; calls do not go through proxies and do not follow redirections.
+    pub fn new(clock: Clock) -> Result<Self, CourierError> {
+        let http = reqwest::Client::builder()
+            .no_proxy()
+            .redirect(reqwest::redirect::Policy::none())
+            .timeout(ATTEMPT)
+            .build()
+            .map_err(|e| CourierError(e.to_string()))?;
+        Ok(Self { http, clock })
+    }
+
+    /// Asks every target until it is well or `limit` is over.
+    pub async fn deliver(&self, key: DeliveryKey, delivery: &Delivery, limit: Duration) -> Outcome {
+        let started = self.clock.mono();
+        let mut pause = FIRST_PAUSE;
+        let mut left: Vec<&String> = delivery.targets.iter().collect();
+        loop {
+            let mut problem = None;
+            let mut still = Vec::new();
+            for target in left {
+                match self.ask(key, target, &delivery.path).await {
+                    Ok(()) => {}
+                    Err(why) => {
+                        problem.get_or_insert_with(|| format!("{target}: {why}"));
+                        still.push(target);
+                    }
+                }
+            }
+            let Some(problem) = problem else {
+                return Outcome { ok: true, detail: format!("{} targets answered well", delivery.targets.len()) };
+            };
+            let spent = Duration::from_millis(self.clock.mono().since(started));
+            if spent.saturating_add(pause) >= limit {
+                return Outcome { ok: false, detail: problem.chars().take(MAX_DETAIL).collect() };
+            }
+            left = still;
+            tokio::time::sleep(pause).await;
+            pause = pause.saturating_mul(2).min(LONGEST_PAUSE);
+        }
+    }
+
+    async fn ask(&self, key: DeliveryKey, target: &str, path: &str) -> Result<(), String> {
+        let request = self
+            .http
+            .get(format!("http://{target}{path}"))
+            .header(KEY_HEADER, format!("{}-{}", key.index, key.ordinal));
+        match request.send().await {
+            Ok(answer) if answer.status().is_success() => Ok(()),
+            Ok(answer) => Err(format!("HTTP {}", answer.status())),
+            Err(e) if e.is_timeout() => Err(format!("no answer within {ATTEMPT:?}")),
+            Err(e) if e.is_connect() => Err("no connection".into()),
+            Err(e) => Err(e.to_string()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        model::{Millis, RolloutId},
+        state::Meta,
+    };
+    use std::sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    };
+
+    async fn target(fail_first: u32) -> (String, Arc<AtomicU32>) {
+        let asked = Arc::new(AtomicU32::new(0));
+        let count = asked.clone();
+        let app = axum::Router::new().route(
+            "/smoke",
+            axum::routing::get(move || {
+                let n = count.fetch_add(1, Ordering::SeqCst);
+                async move { if n < fail_first { axum::http::StatusCode::INTERNAL_SERVER_ERROR } else { axum::http::StatusCode::OK } }
+            }),
+        );
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap().to_string();
+        tokio::spawn(async move { axum::serve(listener, app).await });
+        (addr, asked)
+    }
+
+    fn delivery(targets: Vec<String>) -> Delivery {
+        Delivery {
+            meta: Meta::default(),
+            path: "/smoke".into(),
+            targets,
+            rollout: RolloutId(1),
+            step: 0,
+            attempt: 1,
+            expires: Millis(0),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_target_is_asked_until_it_is_well() {
+        let (addr, asked) = target(1).await;
+        let courier = Courier::new(Clock::real()).unwrap();
+        let key = DeliveryKey { index: 270, ordinal: 0 };
+        let outcome = courier.deliver(key, &delivery(vec![addr]), Duration::from_secs(10)).await;
+        assert!(outcome.ok, "{}", outcome.detail);
+        assert_eq!(asked.load(Ordering::SeqCst), 2);
+    }
+
+    #[tokio::test]
+    async fn a_target_that_stays_ill_is_named() {
+        let (addr, _) = target(u32::MAX).await;
+        let courier = Courier::new(Clock::real()).unwrap();
+        let key = DeliveryKey { index: 270, ordinal: 0 };
+        let outcome = courier.deliver(key, &delivery(vec![addr.clone()]), Duration::from_millis(1)).await;
+        assert!(!outcome.ok && outcome.detail.contains(&addr) && outcome.detail.contains("500"), "{}", outcome.detail);
+    }
+}

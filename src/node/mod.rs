@@ -1,1 +1,20 @@
-//! The daemon.
+//! The daemon: wiring, identity, init and join, readiness, membership, the relay of what this node hears.
+//!
+//! Invariants: listeners are bound before anything is written; a directory of another cluster or node is refused; DNS answers only
+//! once this node's view holds what was committed before it started; when the disk or Raft fails the process ends with the reason.
+//!
+//! Deliberately not here: what is decided (`engine`), the leader's loop (`lead`).
+
+mod backend;
+mod error;
+mod figures;
+mod follow;
+mod listeners;
+mod membership;
+mod relay;
+mod repair;
+mod run;
+mod start;
+
+pub use error::NodeError;
+pub use run::Node;

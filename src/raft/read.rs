@@ -34,6 +34,13 @@ impl Consensus {
         }
     }
 
+    /// Cluster time by the term's anchor; `None` while this node does not lead.
+    #[must_use]
+    pub fn cluster_now(&self) -> Option<crate::model::Millis> {
+        let at = self.clock().mono();
+        self.anchor().borrow().map(|anchor| anchor.time(at))
+    }
+
     /// `Peer.ReadIndex`: on the leader only; does not wait for this node's own view.
     pub async fn handle_read_index(&self, request: ReadIndexRequest) -> Result<ReadIndexReply, PeerError> {
         self.check_peer(request.header.as_ref())?;

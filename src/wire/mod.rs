@@ -1,6 +1,15 @@
-//! The public contract in Rust: generated protobuf, and conversions from State's rows.
+//! The public contract in Rust: generated protobuf, and conversions between State's rows and messages.
 //!
 //! Not here: who may call what (`rpc`), and Raft's own encoding (`raft`).
+
+/// State's rows as messages of the catalogue, the cluster and traffic.
+pub mod convert;
+/// Events as messages.
+pub mod convert_event;
+/// Rollouts, their steps and evidence as messages; a request's parameters into rollout parameters.
+pub mod convert_rollout;
+/// What a worker is told and what it reports.
+pub mod convert_worker;
 
 /// Generated from `proto/slipway/v1`; documented there.
 #[allow(missing_docs, clippy::all, reason = "generated code; its documentation stands in the .proto files")]

@@ -1,0 +1,287 @@
+//! One term at a time.
+
+use std::{
+    collections::BTreeSet,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use futures_util::future::join_all;
+use tokio::{sync::mpsc, task::JoinSet};
+
+use super::{LastPlan, PlanBoard};
+use crate::{
+    act::{Courier, Outcome},
+    clock::{Clock, Mono},
+    engine::{facts, plan},
+    model::{Millis, Period, Principal},
+    observe::Collector,
+    raft::{Consensus, ProposeError},
+    state::{Command, DeliveryKey, Observations, Presence, Rejection, State},
+};
+
+/// Facts are committed at most this often.
+const FACTS_EVERY: Duration = Duration::from_millis(100);
+/// Ticks while something is due, and otherwise.
+const TICK_BUSY: Duration = Duration::from_secs(1);
+const TICK_IDLE: Duration = Duration::from_secs(30);
+/// Pause after a pass with refused or failed proposals; doubles up to the longest.
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+
+/// What the loop has counted since the process started.
+#[derive(Debug, Default)]
+pub struct LeadCounts {
+    /// Passes of the planner.
+    pub passes: AtomicU64,
+    /// Commands proposed.
+    pub proposed: AtomicU64,
+    /// Refused because they saw an older revision.
+    pub stale: AtomicU64,
+    /// Refused because a guard on committed facts did not hold.
+    pub guarded: AtomicU64,
+    /// Refused for another reason.
+    pub refused: AtomicU64,
+    /// Proposals without a result.
+    pub failed: AtomicU64,
+}
+
+fn add(n: &AtomicU64) {
+    n.fetch_add(1, Ordering::Relaxed);
+}
+
+/// The loop's parts; `run` goes through all terms that this node leads.
+#[derive(Clone)]
+pub struct Lead {
+    consensus: Consensus,
+    clock: Clock,
+    collector: Arc<Collector>,
+    courier: Courier,
+    board: PlanBoard,
+    counts: Arc<LeadCounts>,
+}
+
+/// One term.
+struct Term {
+    term: u64,
+    since: Millis,
+    last_tick: Mono,
+    last_facts: Option<Mono>,
+    pause: Duration,
+    delivering: BTreeSet<DeliveryKey>,
+    couriers: JoinSet<()>,
+    settled: mpsc::UnboundedReceiver<(DeliveryKey, u32, Outcome)>,
+    settle: mpsc::UnboundedSender<(DeliveryKey, u32, Outcome)>,
+}
+
+/// What a pass asks for afterwards.
+struct Next {
+    wait: Duration,
+    refused: bool,
+}
+
+impl Lead {
+    /// A loop that does nothing until `run`.
+    pub fn new(
+        consensus: Consensus,
+        collector: Arc<Collector>,
+        courier: Courier,
+        board: PlanBoard,
+        counts: Arc<LeadCounts>,
+    ) -> Self {
+        let clock = consensus.clock().clone();
+        Self { consensus, clock, collector, courier, board, counts }
+    }
+
+    /// Leads whenever this node leads; ends with the consensus.
+    pub async fn run(self) {
+        let mut leadership = self.consensus.leader();
+        loop {
+            let Ok(seen) = leadership.wait_for(|l| l.is_me && l.ready).await.map(|l| l.term) else { return };
+            tracing::info!(term = seen, "leading");
+            self.term(seen).await;
+            tracing::info!(term = seen, "no longer leading");
+        }
+    }
+
+    fn leads(&self, term: u64) -> bool {
+        let leadership = self.consensus.leader();
+        let now = leadership.borrow();
+        now.is_me && now.ready && now.term == term
+    }
+
+    async fn term(&self, term: u64) {
+        self.collector.begin_term(term);
+        let since = self.consensus.cluster_now().unwrap_or_else(|| self.consensus.view().now);
+        let (settle, settled) = mpsc::unbounded_channel();
+        let mut t = Term {
+            term,
+            since,
+            last_tick: self.clock.mono(),
+            last_facts: None,
+            pause: FIRST_PAUSE,
+            delivering: BTreeSet::new(),
+            couriers: JoinSet::new(),
+            settled,
+            settle,
+        };
+        let mut leadership = self.consensus.leader();
+        let mut views = self.consensus.view_changes();
+        let mut heard = self.collector.changes();
+        while self.leads(term) {
+            views.borrow_and_update();
+            heard.borrow_and_update();
+            leadership.borrow_and_update();
+            while let Ok((key, attempt, outcome)) = t.settled.try_recv() {
+                self.settle(&mut t, key, attempt, outcome).await;
+            }
+            let Some(next) = self.pass(&mut t).await else { return };
+            if next.refused {
+                // The view moves with every refusal: without this pause the loop would spin.
+                tokio::time::sleep(t.pause).await;
+                t.pause = t.pause.saturating_mul(2).min(LONGEST_PAUSE);
+                continue;
+            }
+            t.pause = FIRST_PAUSE;
+            tokio::select! {
+                seen = views.changed() => if seen.is_err() { return },
+                _ = heard.changed() => {}
+                _ = leadership.changed() => {}
+                Some((key, attempt, outcome)) = t.settled.recv() => self.settle(&mut t, key, attempt, outcome).await,
+                () = tokio::time::sleep(next.wait) => {}
+            }
+        }
+    }
+
+    async fn pass(&self, t: &mut Term) -> Option<Next> {
+        let now = self.consensus.cluster_now()?;
+        let mut state = self.consensus.view();
+        let Some(cluster) = &state.cluster else { return Some(Next { wait: TICK_BUSY, refused: false }) };
+        let silent_after = cluster.settings.lost_after.max(cluster.settings.node_silent_after);
+        let seen = self.collector.observations(t.term, t.since, now, silent_after);
+        let mut refused = false;
+        let mut wait = TICK_IDLE;
+
+        let differences = facts(&state, &seen, now);
+        if !differences.is_empty() {
+            let rest = t.last_facts.map_or(0, |at| millis(FACTS_EVERY).saturating_sub(self.clock.mono().since(at)));
+            if rest == 0 {
+                t.last_facts = Some(self.clock.mono());
+                refused |= !self.propose(differences).await;
+                state = self.consensus.view();
+            } else {
+                wait = wait.min(Duration::from_millis(rest));
+            }
+        }
+
+        let now = self.consensus.cluster_now()?;
+        let seen = self.collector.observations(t.term, t.since, now, silent_after);
+        add(&self.counts.passes);
+        let planned = plan(&state, &seen, now);
+        let busy = planned.wake_at.is_some() || pending(&state, &seen);
+        if let Some(at) = planned.wake_at {
+            // A millisecond later than due, so that the pass finds it due.
+            wait = wait.min(Duration::from_millis(at.since(now).0.saturating_add(1)));
+        }
+        self.board.publish(LastPlan { term: t.term, now, waits: planned.waits });
+        if !planned.commands.is_empty() {
+            refused |= !self.propose(planned.commands).await;
+        }
+        self.deliver(t, &state, now);
+
+        let every = if busy { TICK_BUSY } else { TICK_IDLE };
+        let since_tick = Duration::from_millis(self.clock.mono().since(t.last_tick));
+        if since_tick >= every {
+            t.last_tick = self.clock.mono();
+            self.propose(vec![Command::Tick]).await;
+        } else {
+            wait = wait.min(every.saturating_sub(since_tick));
+        }
+        Some(Next { wait, refused })
+    }
+
+    /// Proposes and waits for all; whether every one took effect.
+    async fn propose(&self, commands: Vec<Command>) -> bool {
+        let results = join_all(commands.into_iter().map(|command| async {
+            add(&self.counts.proposed);
+            let name = command.name();
+            (name, self.consensus.propose(Principal::leader(), None, command).await)
+        }))
+        .await;
+        let mut all = true;
+        for (name, result) in results {
+            let refusal = match result {
+                Ok(applied) => match applied.result {
+                    Ok(_) => continue,
+                    Err(r) => r,
+                },
+                Err(error) => {
+                    add(&self.counts.failed);
+                    match error {
+                        ProposeError::TooLarge { .. } | ProposeError::Encoding { .. } => {
+                            tracing::error!(command = name, %error, "proposal impossible");
+                        }
+                        ProposeError::NotLeader { .. }
+                        | ProposeError::NoQuorum
+                        | ProposeError::Unknown { .. }
+                        | ProposeError::Stopped { .. } => tracing::debug!(command = name, %error, "proposal without result"),
+                    }
+                    all = false;
+                    continue;
+                }
+            };
+            all = false;
+            add(if matches!(refusal, Rejection::Stale { .. }) {
+                &self.counts.stale
+            } else if matches!(refusal, Rejection::Guard(_)) {
+                &self.counts.guarded
+            } else {
+                &self.counts.refused
+            });
+            tracing::debug!(command = name, %refusal, "proposal refused");
+        }
+        all
+    }
+
+    /// Starts a courier for every delivery that has none.
+    fn deliver(&self, t: &mut Term, state: &State, now: Millis) {
+        while t.couriers.try_join_next().is_some() {}
+        for (key, delivery) in &state.outbox {
+            if !t.delivering.insert(*key) {
+                continue;
+            }
+            let limit = Duration::from_millis(delivery.expires.since(now).0);
+            let (courier, settle, key, delivery) = (self.courier.clone(), t.settle.clone(), *key, delivery.clone());
+            t.couriers.spawn(async move {
+                let outcome = courier.deliver(key, &delivery, limit).await;
+                // The receiver goes with the term; the next leader delivers again.
+                let _ = settle.send((key, delivery.attempt, outcome));
+            });
+        }
+    }
+
+    async fn settle(&self, t: &mut Term, key: DeliveryKey, attempt: u32, outcome: Outcome) {
+        let Outcome { ok, detail } = outcome;
+        self.propose(vec![Command::DeliverySettled { key, attempt, ok, detail }]).await;
+        t.delivering.remove(&key);
+    }
+}
+
+fn millis(d: Duration) -> u64 {
+    u64::try_from(d.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Whether anything in State waits for cluster time to pass.
+fn pending(state: &State, seen: &Observations) -> bool {
+    let live = state.deployments.values().any(|d| d.live.is_some());
+    let settings = state.cluster.as_ref().map(|c| &c.settings);
+    let out = settings.map_or(Period(0), |s| s.dns_out_after);
+    let leaving = state.workers.values().any(|w| match w.presence {
+        Presence::Lost => w.lost_at.is_some_and(|at| at.plus(out) >= state.now),
+        Presence::Ready => !seen.workers.get(&w.name).is_some_and(|s| s.known().is_some()),
+    });
+    live || leaving || !state.outbox.is_empty()
+}

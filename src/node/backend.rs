@@ -1,0 +1,221 @@
+//! The node behind the services: init and join, and what the leader knows.
+
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use tokio::time::timeout;
+use tonic::{Code, Status};
+
+use super::start::Parts;
+use crate::{
+    model::{ClusterId, DeploymentId, Millis, NodeId, Principal, WorkerName},
+    observe::ObserveError,
+    raft::Consensus,
+    rpc::{Backend, refusal},
+    state::{Command, Fence, NodeRole, Rejection},
+    storage::Identity,
+    wire::{
+        convert::role_name,
+        v1::{self, cluster_client::ClusterClient, peer_client::PeerClient, relay_item},
+    },
+};
+
+const LEAD_LIMIT: Duration = Duration::from_secs(10);
+const CALL_LIMIT: Duration = Duration::from_secs(5);
+const JOIN_LIMIT: Duration = Duration::from_secs(30);
+const ZONE: &str = "slipway.internal";
+
+/// The services' view of the node.
+pub(super) struct NodeBackend(pub(super) Arc<Parts>);
+
+fn unavailable(text: impl Into<String>) -> Status {
+    Status::unavailable(text)
+}
+
+/// Waits until this node leads and takes proposals.
+async fn leading(consensus: &Consensus) -> Result<(), Status> {
+    let mut leadership = consensus.leader();
+    match timeout(LEAD_LIMIT, leadership.wait_for(|l| l.ready)).await {
+        Ok(Ok(_)) => Ok(()),
+        Ok(Err(_)) | Err(_) => Err(unavailable("this node did not become leader of its new cluster in time: try again")),
+    }
+}
+
+impl NodeBackend {
+    async fn make(&self, request: &v1::InitRequest) -> Result<v1::InitReply, Status> {
+        let parts = &self.0;
+        let _making = parts.making.lock().await;
+        let consensus = match parts.slot.get() {
+            Some(c) if c.view().cluster.is_some() || c.node_id() != 1 => {
+                return Err(refusal(&Rejection::AlreadyInitialised));
+            }
+            // An earlier init was cut off between its steps: go on with it.
+            Some(c) => c.clone(),
+            None => {
+                let cluster = format!("c-{:012x}", rand::random::<u64>() >> 16);
+                let started = parts.start_consensus(Identity { cluster, node: 1 }).await;
+                started.map_err(|e| Status::internal(e.to_string()))?
+            }
+        };
+        let failed = |e: crate::raft::ConsensusError| Status::internal(e.to_string());
+        if !consensus.is_initialized().await.map_err(failed)? {
+            consensus.init_single(&parts.as_new_node().peer_addr).await.map_err(failed)?;
+        }
+        leading(&consensus).await?;
+        let id = ClusterId::new(consensus.cluster()).map_err(|e| Status::internal(e.to_string()))?;
+        let or = |text: &str, default: &str| if text.is_empty() { default.to_string() } else { text.to_string() };
+        let command = Command::ClusterInit {
+            id,
+            name: or(&request.name, "slipway"),
+            zone: or(request.zone.trim_end_matches('.'), ZONE),
+            node: parts.as_new_node(),
+        };
+        let no_fence: Option<Fence> = None;
+        let applied = consensus.propose(Principal::local_operator(), no_fence, command).await;
+        applied.map_err(|e| unavailable(e.to_string()))?.result.map_err(|r| refusal(&r))?;
+        tracing::info!(cluster = consensus.cluster(), "cluster made");
+        Ok(v1::InitReply { cluster_id: consensus.cluster().into(), node_id: consensus.node_id() })
+    }
+
+    async fn enter(&self, request: &v1::JoinRequest) -> Result<v1::JoinReply, Status> {
+        let parts = &self.0;
+        let _making = parts.making.lock().await;
+        let (cluster, peer) = ask_seed(&request.seed).await?;
+        let consensus = match parts.slot.get() {
+            Some(c) if c.cluster() != cluster => {
+                return Err(Status::already_exists(format!(
+                    "this node belongs to cluster {}, {} to {cluster}: start it on an empty data directory to join that one",
+                    c.cluster(),
+                    request.seed
+                )));
+            }
+            Some(c) => c.clone(),
+            None => {
+                let node = admit(parts, &cluster, &peer).await?;
+                let started = parts.start_consensus(Identity { cluster, node }).await;
+                started.map_err(|e| Status::internal(e.to_string()))?
+            }
+        };
+        let role = voting(&consensus).await?;
+        tracing::info!(cluster = consensus.cluster(), node = consensus.node_id(), "joined");
+        Ok(v1::JoinReply {
+            cluster_id: consensus.cluster().into(),
+            node_id: consensus.node_id(),
+            name: parts.config.name.clone(),
+            role: role_name(role).into(),
+        })
+    }
+}
+
+/// The seed's cluster and peer address.
+async fn ask_seed(seed: &str) -> Result<(String, String), Status> {
+    if seed.rsplit_once(':').is_none_or(|(host, port)| host.is_empty() || port.parse::<u16>().is_err()) {
+        return Err(Status::invalid_argument(format!("{seed:?} is not the client address (HOST:PORT) of a member")));
+    }
+    let dead = |why: String| unavailable(format!("{seed} does not answer: {why}"));
+    let ask = async {
+        let mut client = ClusterClient::connect(format!("http://{seed}")).await.map_err(|e| dead(e.to_string()))?;
+        client.status(v1::StatusRequest {}).await
+    };
+    let status = timeout(CALL_LIMIT, ask).await.map_err(|_| dead(format!("no answer within {CALL_LIMIT:?}")))??;
+    let status = status.into_inner();
+    let row = status.nodes.iter().find(|n| n.id == status.node_id);
+    let row = row.ok_or_else(|| {
+        Status::failed_precondition(format!("{seed} belongs to no cluster yet: `slipway cluster init` there first"))
+    })?;
+    Ok((status.cluster_id.clone(), row.peer_addr.clone()))
+}
+
+async fn admit(parts: &Parts, cluster: &str, peer: &str) -> Result<NodeId, Status> {
+    let me = parts.as_new_node();
+    let request = v1::AdmitRequest {
+        header: Some(v1::PeerHeader { cluster_id: cluster.into(), from: 0, to: 0 }),
+        name: me.name,
+        peer_addr: me.peer_addr,
+        client_addr: me.client_addr,
+        dns_addr: me.dns_addr,
+        level: me.level,
+    };
+    let dead = |why: String| unavailable(format!("peer {peer} does not answer: {why}"));
+    let ask = async {
+        let mut client = PeerClient::connect(format!("http://{peer}")).await.map_err(|e| dead(e.to_string()))?;
+        client.admit(request).await
+    };
+    let reply = timeout(CALL_LIMIT, ask).await.map_err(|_| dead(format!("no answer within {CALL_LIMIT:?}")))??;
+    Ok(reply.into_inner().node_id)
+}
+
+/// Waits until this node votes.
+async fn voting(consensus: &Consensus) -> Result<NodeRole, Status> {
+    let mut views = consensus.view_changes();
+    let me = consensus.node_id();
+    let role = || consensus.view().nodes.get(&me).map(|n| n.role);
+    let wait = async {
+        while role() != Some(NodeRole::Voter) {
+            if views.changed().await.is_err() {
+                return;
+            }
+        }
+    };
+    if timeout(JOIN_LIMIT, wait).await.is_err() {
+        return Err(unavailable(format!(
+            "admitted as node {me}, but it does not vote yet: is its peer address reachable? Run the same join again"
+        )));
+    }
+    Ok(role().unwrap_or(NodeRole::Joining))
+}
+
+#[async_trait]
+impl Backend for NodeBackend {
+    async fn init(&self, request: v1::InitRequest) -> Result<v1::InitReply, Status> {
+        self.make(&request).await
+    }
+
+    async fn join(&self, request: v1::JoinRequest) -> Result<v1::JoinReply, Status> {
+        self.enter(&request).await
+    }
+
+    fn relayed(&self, from: NodeId, item: &v1::RelayItem) -> Result<(), Status> {
+        let leadership = self.0.slot.get().map(|c| c.leader().borrow().clone()).unwrap_or_default();
+        // This node may hear of its own victory later than others do; of an older term it must not take anything.
+        if leadership.term > item.term || (leadership.term == item.term && leadership.leader.is_some() && !leadership.is_me) {
+            return Err(Status::failed_precondition(format!("this node does not lead term {}", item.term)));
+        }
+        let taken = match &item.body {
+            Some(relay_item::Body::Worker(seen)) => self.0.collector.worker(from, item.term, seen),
+            Some(relay_item::Body::Node(seen)) => self.0.collector.node(from, item.term, seen),
+            None => Ok(()),
+        };
+        taken.map_err(|e| match e {
+            ObserveError::Term { .. } => Status::new(Code::FailedPrecondition, e.to_string()),
+            ObserveError::Malformed(_) => Status::invalid_argument(e.to_string()),
+        })
+    }
+
+    fn holder(&self, worker: &WorkerName) -> Option<NodeId> {
+        self.0.collector.holder(worker)
+    }
+
+    fn waits(&self, deployment: &DeploymentId) -> (Vec<String>, Millis, u64) {
+        let last = self.0.board.last();
+        let waits = last.waits.get(deployment).map(|w| w.iter().map(ToString::to_string).collect());
+        (waits.unwrap_or_default(), last.now, last.term)
+    }
+
+    fn served(&self) -> BTreeMap<NodeId, u64> {
+        self.0.collector.served()
+    }
+
+    fn warnings(&self) -> Vec<String> {
+        self.0.config.exposed().iter().map(open).collect()
+    }
+}
+
+/// The warning about one open listener.
+pub(super) fn open(addr: &std::net::SocketAddr) -> String {
+    format!("{addr} is open without TLS and tokens (insecure = true): anyone who reaches it can operate the cluster")
+}

@@ -1,0 +1,50 @@
+//! Why a node does not start, or ends.
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use crate::{act, raft::ConsensusError, storage::StorageError};
+
+/// An error of the daemon.
+#[derive(Debug, thiserror::Error)]
+pub enum NodeError {
+    /// A listener could not be bound.
+    #[error("cannot listen on {addr} for {what}: {source}; choose another address with `{key}` in the configuration")]
+    Listen {
+        /// What it is for.
+        what: &'static str,
+        /// The address.
+        addr: SocketAddr,
+        /// The configuration's key.
+        key: &'static str,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+    /// The data directory refused.
+    #[error("data directory {}: {source}", dir.display())]
+    Data {
+        /// Which.
+        dir: PathBuf,
+        /// Why.
+        source: StorageError,
+    },
+    /// Consensus did not start.
+    #[error("consensus: {0}")]
+    Consensus(#[from] ConsensusError),
+    /// The disk or Raft failed while running.
+    #[error("this node cannot go on: {0}")]
+    Failed(String),
+    /// A listener ended.
+    #[error("the listener for {what} ended: {reason}")]
+    Ended {
+        /// Which.
+        what: &'static str,
+        /// Why.
+        reason: String,
+    },
+    /// Hooks cannot be called.
+    #[error(transparent)]
+    Courier(#[from] act::CourierError),
+    /// The client certificate or the like is not usable.
+    #[error("{0}")]
+    Other(String),
+}

@@ -1,0 +1,183 @@
+//! What this node hears of workers and knows of its own DNS, to whoever leads; to itself when it leads.
+//!
+//! Invariants: a new leader gets the last report of every session at once; afterwards only what is new, and signs of life.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use tokio::sync::{mpsc, watch};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::Status;
+
+use super::start::Parts;
+use crate::{
+    model::WorkerName,
+    raft::{Consensus, Leadership},
+    rpc::{Backend, Sessions},
+    wire::v1::{self, relay_item::Body},
+};
+
+/// Signs of life at least this often.
+const PULSE: Duration = Duration::from_millis(1000);
+/// Gathers what changes together.
+const GATHER: Duration = Duration::from_millis(2);
+const RETRY: Duration = Duration::from_millis(100);
+const BUFFER: usize = 256;
+
+/// What one leader was told.
+struct Feed {
+    parts: Arc<Parts>,
+    consensus: Consensus,
+    sessions: Arc<Sessions>,
+    told: BTreeMap<WorkerName, (u64, Option<(u64, u64)>)>,
+}
+
+impl Feed {
+    /// What is new since the last call; with `pulse` also that the rest is alive.
+    fn items(&mut self, pulse: bool) -> Vec<Body> {
+        let mut items = vec![Body::Node(self.node())];
+        let now = self.sessions.all();
+        let ended: Vec<WorkerName> =
+            self.told.keys().filter(|w| !now.iter().any(|s| &s.worker == *w)).cloned().collect();
+        for worker in ended {
+            self.told.remove(&worker);
+            let worker = worker.to_string();
+            items.push(Body::Worker(v1::WorkerSeen { worker, age_ms: 0, report: None, gone: true }));
+        }
+        for s in now {
+            let newest = s.report.as_ref().map(|r| (r.epoch, r.seq));
+            let fresh = self.told.get(&s.worker) != Some(&(s.id, newest));
+            if !fresh && !pulse {
+                continue;
+            }
+            let report = s.report.filter(|_| fresh).map(|r| r.as_ref().clone());
+            let worker = s.worker.to_string();
+            items.push(Body::Worker(v1::WorkerSeen { worker, age_ms: s.age_ms, report, gone: false }));
+            self.told.insert(s.worker, (s.id, newest));
+        }
+        items
+    }
+
+    fn node(&self) -> v1::NodeSeen {
+        let now = self.parts.clock.mono();
+        let ready = self.parts.dns.is_ready();
+        let ttls = self.parts.dns.ttls_handed_out(now);
+        v1::NodeSeen {
+            applied: self.consensus.view().applied.index,
+            served_index: *self.parts.dns.served_index().borrow(),
+            ttls_ms: ttls.into_iter().map(|(d, ttl)| (d.to_string(), ttl)).collect(),
+            serving_for_ms: self.parts.dns_since.get().map_or(0, |since| now.since(*since)),
+            dns_ready: u64::from(ready),
+        }
+    }
+}
+
+/// Follows the leadership for ever.
+pub(super) async fn run(parts: Arc<Parts>, consensus: Consensus, sessions: Arc<Sessions>, backend: Arc<dyn Backend>) {
+    let mut leadership = consensus.leader();
+    loop {
+        let seen = leadership.borrow_and_update().clone();
+        if let Some(leader) = seen.leader.as_ref().map(|l| l.id) {
+            let feed = Feed {
+                parts: parts.clone(),
+                consensus: consensus.clone(),
+                sessions: sessions.clone(),
+                told: BTreeMap::new(),
+            };
+            let ended = if leader == consensus.node_id() {
+                to_self(feed, &seen, &backend, leadership.clone()).await
+            } else {
+                to_leader(feed, leader, &seen, leadership.clone()).await
+            };
+            if let Err(status) = ended {
+                tracing::debug!(leader, term = seen.term, %status, "relay interrupted");
+                tokio::time::sleep(RETRY).await;
+            }
+        } else if leadership.changed().await.is_err() {
+            return;
+        }
+        if leadership.has_changed().is_err() {
+            return;
+        }
+    }
+}
+
+/// Whether this is still the leadership that the feed was opened for.
+fn same(now: &watch::Receiver<Leadership>, then: &Leadership) -> bool {
+    let now = now.borrow();
+    now.term == then.term && now.leader == then.leader
+}
+
+/// Waits until something may be new; `true` when only the pulse is due.
+async fn wait(
+    sessions: &mut watch::Receiver<u64>,
+    served: &mut watch::Receiver<u64>,
+    leadership: &mut watch::Receiver<Leadership>,
+) -> bool {
+    let pulse = tokio::select! {
+        _ = sessions.changed() => false,
+        _ = served.changed() => false,
+        _ = leadership.changed() => false,
+        () = tokio::time::sleep(PULSE) => true,
+    };
+    if !pulse {
+        tokio::time::sleep(GATHER).await;
+    }
+    sessions.borrow_and_update();
+    served.borrow_and_update();
+    pulse
+}
+
+async fn to_self(
+    mut feed: Feed,
+    then: &Leadership,
+    backend: &Arc<dyn Backend>,
+    mut leadership: watch::Receiver<Leadership>,
+) -> Result<(), Status> {
+    let (mut sessions, mut served) = (feed.sessions.changes(), feed.parts.dns.served_index());
+    let me = feed.consensus.node_id();
+    let mut pulse = true;
+    while same(&leadership, then) {
+        for body in feed.items(pulse) {
+            let item = v1::RelayItem { header: None, term: then.term, body: Some(body) };
+            backend.relayed(me, &item)?;
+        }
+        pulse = wait(&mut sessions, &mut served, &mut leadership).await;
+    }
+    Ok(())
+}
+
+async fn to_leader(
+    mut feed: Feed,
+    leader: u64,
+    then: &Leadership,
+    mut leadership: watch::Receiver<Leadership>,
+) -> Result<(), Status> {
+    let mut client = feed.consensus.peer_client(leader).ok_or_else(|| Status::unavailable("no connection"))?;
+    let header = Some(feed.consensus.peer_header(leader));
+    let (mut sessions, mut served) = (feed.sessions.changes(), feed.parts.dns.served_index());
+    // The first items go into the buffer before the call, so that the leader hears all in one round trip.
+    let first = feed.items(true);
+    let (send, receive) = mpsc::channel(first.len().saturating_add(BUFFER));
+    for body in first {
+        let item = v1::RelayItem { header: header.clone(), term: then.term, body: Some(body) };
+        send.try_send(item).map_err(|e| Status::internal(e.to_string()))?;
+    }
+    let mut acks = client.relay(ReceiverStream::new(receive)).await?.into_inner();
+    while same(&leadership, then) {
+        let pulse = tokio::select! {
+            ack = acks.message() => match ack? {
+                // What `wait` had noticed when the word came is looked for below.
+                Some(_) => false,
+                None => return Err(Status::unavailable("the leader ended the stream")),
+            },
+            pulse = wait(&mut sessions, &mut served, &mut leadership) => pulse,
+        };
+        for body in feed.items(pulse) {
+            let item = v1::RelayItem { header: header.clone(), term: then.term, body: Some(body) };
+            if send.send(item).await.is_err() {
+                return Err(Status::unavailable("the stream to the leader ended"));
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,237 @@
+//! Starts a node, runs it, and ends it.
+
+use std::{
+    path::Path,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+
+use tokio::{
+    sync::{Mutex, watch},
+    task::JoinSet,
+    time::timeout,
+};
+use tokio_util::sync::CancellationToken;
+use tonic::transport::Error as TransportError;
+
+use super::{
+    NodeError,
+    backend::{NodeBackend, open},
+    figures, follow,
+    listeners::Listeners,
+    membership, relay, repair,
+    start::Parts,
+};
+use crate::{
+    act::Courier,
+    clock::Clock,
+    config::NodeConfig,
+    dns::{DnsLimits, DnsServer, Responder, ViewStore},
+    http,
+    lead::{Lead, LeadCounts, PlanBoard},
+    observe::Collector,
+    raft::Consensus,
+    rpc::{self, Backend, Counts, Sessions, Shared},
+    state::NodeRole,
+    storage::{DataDir, Identity},
+    wire::v1,
+};
+
+const HAND_OVER: Duration = Duration::from_secs(2);
+const CLOSE: Duration = Duration::from_secs(3);
+
+/// A node whose listeners are bound and whose directory is open.
+pub struct Node {
+    parts: Arc<Parts>,
+    shared: Shared,
+    backend: Arc<dyn Backend>,
+    listeners: Listeners,
+    courier: Courier,
+    stop: CancellationToken,
+}
+
+/// Opens the directory and reads whose it is, off the runtime's threads.
+async fn open_dir(path: &Path) -> Result<(DataDir, Option<Identity>), NodeError> {
+    let dir = path.to_path_buf();
+    let opened = tokio::task::spawn_blocking(move || {
+        let data = DataDir::open(&dir)?;
+        let identity = data.log().identity()?;
+        Ok((data, identity))
+    });
+    match opened.await {
+        Ok(Ok(opened)) => Ok(opened),
+        Ok(Err(source)) => Err(NodeError::Data { dir: path.into(), source }),
+        Err(e) => Err(NodeError::Other(format!("opening the data directory: {e}"))),
+    }
+}
+
+impl Node {
+    /// Binds, opens, and takes part in the cluster that the directory belongs to, if any.
+    pub async fn start(config: NodeConfig) -> Result<Self, NodeError> {
+        for addr in config.exposed() {
+            tracing::warn!("{}", open(&addr));
+        }
+        let listeners = Listeners::bind(&config).await?;
+        let (dir, identity) = open_dir(&config.data_dir).await?;
+        let clock = Clock::real();
+        let slot = Arc::new(OnceLock::new());
+        let blobs = dir.blobs().clone();
+        let parts = Arc::new(Parts {
+            config,
+            clock: clock.clone(),
+            dir,
+            slot: slot.clone(),
+            installed: watch::Sender::new(false),
+            making: Mutex::new(()),
+            collector: Arc::new(Collector::new(clock.clone())),
+            board: PlanBoard::default(),
+            lead_counts: Arc::new(LeadCounts::default()),
+            dns: Arc::new(ViewStore::new()),
+            dns_since: OnceLock::new(),
+        });
+        let backend: Arc<dyn Backend> = Arc::new(NodeBackend(parts.clone()));
+        let stop = CancellationToken::new();
+        let shared = Shared {
+            consensus: slot,
+            blobs,
+            sessions: Arc::new(Sessions::new(clock.clone())),
+            clock: clock.clone(),
+            stop: stop.clone(),
+            counts: Arc::new(Counts::default()),
+            backend: backend.clone(),
+        };
+        match identity {
+            Some(identity) => {
+                parts.start_consensus(identity).await?;
+            }
+            None => tracing::info!("this node belongs to no cluster yet: `slipway cluster init` or `slipway cluster join`"),
+        }
+        let courier = Courier::new(clock)?;
+        Ok(Self { parts, shared, backend, listeners, courier, stop })
+    }
+
+    /// Makes a cluster of this node, as `slipway cluster init` does; for `slipwayd dev`. Nothing when it has one already.
+    pub fn init_when_new(&self, name: &str) -> impl Future<Output = Result<(), NodeError>> + Send + 'static {
+        let (backend, slot) = (self.backend.clone(), self.parts.slot.clone());
+        let request = v1::InitRequest { name: name.into(), zone: String::new() };
+        async move {
+            if slot.get().is_some_and(|c| c.view().cluster.is_some()) {
+                return Ok(());
+            }
+            match backend.init(request).await {
+                Ok(_) => Ok(()),
+                // Its log was still being read.
+                Err(status) if status.code() == tonic::Code::AlreadyExists => Ok(()),
+                Err(status) => Err(NodeError::Other(format!("cluster init: {}", status.message()))),
+            }
+        }
+    }
+
+    /// Runs until `ended` is cancelled or something fails for good.
+    pub async fn run(self, ended: CancellationToken) -> Result<(), NodeError> {
+        let Self { parts, shared, backend, listeners, courier, stop } = self;
+        let responder = Arc::new(Responder::new(parts.dns.clone(), parts.clock.clone()));
+        let dns = DnsServer::start(vec![listeners.dns_udp], vec![listeners.dns_tcp], responder.clone(), &DnsLimits::default());
+
+        let health = tonic_health::server::HealthReporter::new();
+        let mut servers: JoinSet<Result<(), NodeError>> = JoinSet::new();
+        let ended_with = |what| move |e: TransportError| NodeError::Ended { what, reason: e.to_string() };
+        let (routes, token) = (rpc::client_routes(&shared, &health), stop.clone());
+        let listener = listeners.client;
+        servers.spawn(async move { rpc::serve(listener, routes, token).await.map_err(ended_with("clients")) });
+        let (routes, token) = (rpc::peer_routes(&shared), stop.clone());
+        let listener = listeners.peer;
+        servers.spawn(async move { rpc::serve(listener, routes, token).await.map_err(ended_with("peers")) });
+        let sources = figures::sources(&parts, &responder);
+        let token = stop.clone();
+        servers.spawn(async move {
+            let served = http::serve(listeners.http, sources, token.cancelled_owned()).await;
+            served.map_err(|e| NodeError::Ended { what: "HTTP", reason: e.to_string() })
+        });
+
+        let mut tasks = JoinSet::new();
+        let failed = {
+            let (parts, shared) = (parts.clone(), shared.clone());
+            let mut installed = parts.installed.subscribe();
+            async move {
+                // The sender lives in `parts`, which lives as long as this.
+                if installed.wait_for(|i| *i).await.is_err() {
+                    std::future::pending::<()>().await;
+                }
+                let Some(consensus) = parts.slot.get().cloned() else { std::future::pending().await };
+                work(&mut tasks, &parts, &shared, &backend, &consensus, courier);
+                let mut failure = consensus.failure();
+                let reason = failure.wait_for(Option::is_some).await.ok().and_then(|r| r.clone());
+                tasks.abort_all();
+                NodeError::Failed(reason.unwrap_or_else(|| "consensus ended".into()))
+            }
+        };
+        let result = tokio::select! {
+            () = ended.cancelled() => Ok(()),
+            error = failed => Err(error),
+            Some(done) = servers.join_next() => match done {
+                Ok(Ok(())) => Err(NodeError::Other("a listener ended by itself".into())),
+                Ok(Err(error)) => Err(error),
+                Err(e) => Err(NodeError::Other(format!("a listener failed: {e}"))),
+            },
+        };
+        tracing::info!("stopping");
+        if let (Ok(()), Some(consensus)) = (&result, parts.slot.get()) {
+            hand_over(consensus).await;
+        }
+        parts.dns.set_ready(false);
+        stop.cancel();
+        dns.stop().await;
+        let closed = async { while servers.join_next().await.is_some() {} };
+        if timeout(CLOSE, closed).await.is_err() {
+            tracing::debug!("connections were cut");
+        }
+        if let Some(consensus) = parts.slot.get()
+            && let Err(error) = consensus.shutdown().await
+        {
+            tracing::warn!(%error, "consensus did not close cleanly");
+        }
+        result
+    }
+}
+
+/// Everything that runs once there is a cluster.
+fn work(
+    tasks: &mut JoinSet<()>,
+    parts: &Arc<Parts>,
+    shared: &Shared,
+    backend: &Arc<dyn Backend>,
+    consensus: &Consensus,
+    courier: Courier,
+) {
+    tasks.spawn(follow::dns(parts.clone(), consensus.clone()));
+    tasks.spawn(follow::ready(parts.clone(), consensus.clone()));
+    tasks.spawn(membership::run(consensus.clone()));
+    tasks.spawn(relay::run(parts.clone(), consensus.clone(), shared.sessions.clone(), backend.clone()));
+    tasks.spawn(repair::run(shared.clone(), consensus.clone()));
+    let lead = Lead::new(
+        consensus.clone(),
+        parts.collector.clone(),
+        courier,
+        parts.board.clone(),
+        parts.lead_counts.clone(),
+    );
+    tasks.spawn(lead.run());
+}
+
+/// A leader that stops in good order lets another lead first.
+async fn hand_over(consensus: &Consensus) {
+    if !consensus.leader().borrow().is_me {
+        return;
+    }
+    let me = consensus.node_id();
+    let state = consensus.view();
+    let other = state.nodes.values().find(|n| n.id != me && n.role == NodeRole::Voter && n.silent_since.is_none());
+    let Some(to) = other.map(|n| n.id) else { return };
+    match timeout(HAND_OVER, consensus.transfer_leader(to)).await {
+        Ok(Ok(())) => tracing::info!(to, "leadership handed over"),
+        Ok(Err(error)) => tracing::debug!(to, %error, "leadership not handed over"),
+        Err(_) => tracing::debug!(to, "leadership not handed over in time"),
+    }
+}
+

@@ -1,0 +1,92 @@
+//! What the parts of a node share, and the start of consensus once it is known whose directory this is.
+
+use std::sync::{Arc, OnceLock};
+
+use tokio::sync::{Mutex, watch};
+
+use super::NodeError;
+use crate::{
+    clock::{Clock, Mono},
+    config::{NodeConfig, RaftProfile},
+    dns::ViewStore,
+    lead::{LeadCounts, PlanBoard},
+    observe::Collector,
+    raft::{Consensus, ConsensusConfig, Timing},
+    state::NewNode,
+    storage::{DataDir, Identity},
+};
+
+/// The newest feature level that this program supports.
+pub(super) const LEVEL: u32 = 1;
+
+/// Shared by all parts.
+pub(super) struct Parts {
+    pub(super) config: NodeConfig,
+    pub(super) clock: Clock,
+    pub(super) dir: DataDir,
+    pub(super) slot: Arc<OnceLock<Consensus>>,
+    pub(super) installed: watch::Sender<bool>,
+    /// Held by init and join, which exclude each other.
+    pub(super) making: Mutex<()>,
+    pub(super) collector: Arc<Collector>,
+    pub(super) board: PlanBoard,
+    pub(super) lead_counts: Arc<LeadCounts>,
+    pub(super) dns: Arc<ViewStore>,
+    /// When DNS began to answer.
+    pub(super) dns_since: OnceLock<Mono>,
+}
+
+impl Parts {
+    /// Takes part in the cluster as `identity`; the directory is this node's from then on.
+    pub(super) async fn start_consensus(&self, identity: Identity) -> Result<Consensus, NodeError> {
+        let timing = match self.config.raft {
+            RaftProfile::Lan => Timing::lan(),
+            RaftProfile::Slow => Timing::slow(),
+        };
+        let config = ConsensusConfig { timing, snapshot_after: self.config.snapshot_every, ..ConsensusConfig::default() };
+        self.dns.set_node(identity.node);
+        tracing::info!(cluster = identity.cluster, node = identity.node, "starting consensus");
+        let consensus = Consensus::start(config, &self.dir, identity, self.clock.clone()).await?;
+        // The slot is empty here: only a start with an identity, init and join come here, and they exclude each other.
+        let consensus = self.slot.get_or_init(|| consensus).clone();
+        self.installed.send_replace(true);
+        Ok(consensus)
+    }
+
+    /// How others reach this node.
+    pub(super) fn as_new_node(&self) -> NewNode {
+        let place = |listen: std::net::SocketAddr| match &self.config.advertise {
+            Some(host) if host.contains(':') => format!("[{host}]:{}", listen.port()),
+            Some(host) => format!("{host}:{}", listen.port()),
+            None => listen.to_string(),
+        };
+        NewNode {
+            name: self.config.name.clone(),
+            peer_addr: place(self.config.peer_listen),
+            client_addr: place(self.config.client_listen),
+            dns_addr: place(self.config.dns_listen),
+            level: LEVEL,
+        }
+    }
+
+    /// Why this node is not ready, if it is not.
+    pub(super) fn readiness(&self) -> Result<(), String> {
+        let Some(consensus) = self.slot.get() else {
+            return Err("no cluster: run `slipway cluster init` or `slipway cluster join`".into());
+        };
+        if let Some(reason) = &*consensus.failure().borrow() {
+            return Err(reason.clone());
+        }
+        let state = consensus.view();
+        if state.cluster.is_none() {
+            return Err("the cluster's first entries are not here yet".into());
+        }
+        if consensus.leader().borrow().leader.is_none() {
+            return Err("no leader is known".into());
+        }
+        if !self.dns.is_ready() {
+            return Err("DNS waits until this node has caught up with the cluster".into());
+        }
+        Ok(())
+    }
+}

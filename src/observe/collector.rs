@@ -1,0 +1,260 @@
+//! The collector of one term.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use tokio::sync::watch;
+
+use crate::{
+    clock::{Clock, Mono},
+    model::{DeploymentId, Millis, ModelError, NodeId, Period, StepId, WorkerName},
+    state::{NodeSeen, Observations, PairCounts, Seen, StepCounts, WorkerFacts},
+    wire::{
+        convert_worker::{read_counts, read_report},
+        v1,
+    },
+};
+
+/// Why an item was not taken.
+#[derive(Debug, thiserror::Error)]
+pub enum ObserveError {
+    /// It is for another term.
+    #[error("the item is for term {theirs}, this node knows term {ours}")]
+    Term {
+        /// The item's.
+        theirs: u64,
+        /// Ours.
+        ours: u64,
+    },
+    /// It makes no sense.
+    #[error("malformed item: {0}")]
+    Malformed(#[from] ModelError),
+}
+
+#[derive(Debug)]
+struct WorkerRecord {
+    node: NodeId,
+    heard: Mono,
+    gone: bool,
+    facts: Option<WorkerFacts>,
+    counts: Vec<(DeploymentId, StepId, Vec<PairCounts>)>,
+    counted: Mono,
+}
+
+#[derive(Debug)]
+struct NodeRecord {
+    heard: Mono,
+    applied: u64,
+    served_index: u64,
+    ttls: BTreeMap<DeploymentId, u64>,
+    serving_since: Mono,
+}
+
+#[derive(Debug, Default)]
+struct Heard {
+    term: u64,
+    workers: BTreeMap<WorkerName, WorkerRecord>,
+    nodes: BTreeMap<NodeId, NodeRecord>,
+}
+
+impl Heard {
+    /// Enters a newer term with nothing heard; refuses an older one.
+    fn enter(&mut self, term: u64) -> Result<(), ObserveError> {
+        if term < self.term {
+            return Err(ObserveError::Term { theirs: term, ours: self.term });
+        }
+        if term > self.term {
+            *self = Self { term, ..Self::default() };
+        }
+        Ok(())
+    }
+}
+
+/// What was heard in the newest term.
+#[derive(Debug)]
+pub struct Collector {
+    clock: Clock,
+    heard: Mutex<Heard>,
+    changed: watch::Sender<u64>,
+}
+
+/// The point `ms` before `now`.
+fn before(now: Mono, ms: u64) -> Mono {
+    Mono(now.0.saturating_sub(ms))
+}
+
+impl Collector {
+    /// An empty one.
+    pub fn new(clock: Clock) -> Self {
+        Self { clock, heard: Mutex::default(), changed: watch::Sender::new(0) }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Heard> {
+        self.heard.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes whenever something new was heard; a mere sign of life is nothing new.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.changed.subscribe()
+    }
+
+    /// Forgets earlier terms.
+    pub fn begin_term(&self, term: u64) {
+        // An older term than the one heard of is not led by anyone; there is nothing to begin.
+        let _ = self.lock().enter(term);
+    }
+
+    /// The node that holds a worker's session.
+    pub fn holder(&self, worker: &WorkerName) -> Option<NodeId> {
+        self.lock().workers.get(worker).filter(|w| !w.gone).map(|w| w.node)
+    }
+
+    /// Takes what a node says of a worker.
+    pub fn worker(&self, from: NodeId, term: u64, seen: &v1::WorkerSeen) -> Result<(), ObserveError> {
+        let name = WorkerName::new(&seen.worker)?;
+        let read = match &seen.report {
+            Some(r) => Some((read_report(&name, r)?, read_counts(r)?)),
+            None => None,
+        };
+        let now = self.clock.mono();
+        let at = before(now, seen.age_ms);
+        let mut heard = self.lock();
+        heard.enter(term)?;
+        let record = heard.workers.entry(name).or_insert(WorkerRecord {
+            node: from,
+            heard: at,
+            gone: seen.gone,
+            facts: None,
+            counts: Vec::new(),
+            counted: at,
+        });
+        if seen.gone {
+            record.gone |= record.node == from;
+            return Ok(());
+        }
+        record.heard = record.heard.max(at);
+        let Some((facts, counts)) = read else { return Ok(()) };
+        let newest = record.facts.as_ref().map_or((0, 0), |f| (f.epoch, f.seq));
+        if (facts.epoch, facts.seq) < newest {
+            return Ok(());
+        }
+        record.node = from;
+        record.gone = false;
+        record.counts = counts;
+        record.counted = at;
+        record.facts = Some(facts);
+        drop(heard);
+        self.changed.send_modify(|n| *n = n.wrapping_add(1));
+        Ok(())
+    }
+
+    /// Takes what a node says of itself.
+    pub fn node(&self, from: NodeId, term: u64, seen: &v1::NodeSeen) -> Result<(), ObserveError> {
+        let ttls: Result<BTreeMap<DeploymentId, u64>, ModelError> =
+            seen.ttls_ms.iter().map(|(d, ttl)| Ok((d.parse()?, *ttl))).collect();
+        let now = self.clock.mono();
+        let record = NodeRecord {
+            heard: now,
+            applied: seen.applied,
+            served_index: if seen.dns_ready > 0 { seen.served_index } else { 0 },
+            ttls: ttls?,
+            serving_since: before(now, seen.serving_for_ms),
+        };
+        let mut heard = self.lock();
+        heard.enter(term)?;
+        let served = record.served_index;
+        let known = heard.nodes.insert(from, record).map(|n| n.served_index);
+        drop(heard);
+        if known != Some(served) {
+            self.changed.send_modify(|n| *n = n.wrapping_add(1));
+        }
+        Ok(())
+    }
+
+    /// Everything heard in `term`, in cluster time. `silent_after` turns an old word into silence.
+    pub fn observations(&self, term: u64, leader_since: Millis, now: Millis, silent_after: Period) -> Observations {
+        let mono = self.clock.mono();
+        let cluster = |at: Mono| Millis(now.0.saturating_sub(mono.since(at)));
+        let heard = self.lock();
+        let mut seen = Observations { leader_since, ..Observations::default() };
+        if heard.term != term {
+            return seen;
+        }
+        for (name, w) in &heard.workers {
+            let at = cluster(w.heard);
+            let word = match &w.facts {
+                None => Seen::Unknown,
+                Some(_) if mono.since(w.heard) >= silent_after.0 => Seen::Silent { since: at },
+                Some(facts) => Seen::Known { at, value: facts.clone() },
+            };
+            seen.workers.insert(name.clone(), word);
+            for (deployment, step, pairs) in &w.counts {
+                let counts = StepCounts { pairs: pairs.clone(), as_of: cluster(w.counted) };
+                seen.counts.entry((deployment.clone(), *step)).or_default().insert(name.clone(), counts);
+            }
+        }
+        for (id, n) in &heard.nodes {
+            let value = NodeSeen {
+                applied: n.applied,
+                served_index: n.served_index,
+                ttls: n.ttls.clone(),
+                serving_since: cluster(n.serving_since),
+            };
+            let at = cluster(n.heard);
+            let silent = mono.since(n.heard) >= silent_after.0;
+            let word = if silent { Seen::Silent { since: at } } else { Seen::Known { at, value } };
+            seen.nodes.insert(*id, word);
+        }
+        seen
+    }
+
+    /// The index that each node's DNS was last heard to serve.
+    pub fn served(&self) -> BTreeMap<NodeId, u64> {
+        self.lock().nodes.iter().map(|(id, n)| (*id, n.served_index)).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    fn report(worker: &str, epoch: u64, seq: u64) -> v1::WorkerSeen {
+        let report = v1::Report { epoch, seq, ..v1::Report::default() };
+        v1::WorkerSeen { worker: worker.into(), age_ms: 0, report: Some(report), gone: false }
+    }
+
+    #[test]
+    fn a_new_term_knows_nothing_and_an_old_one_is_refused() {
+        let c = Collector::new(Clock::manual(0));
+        c.begin_term(3);
+        c.worker(1, 3, &report("w1", 1, 1)).unwrap();
+        let seen = |term| c.observations(term, Millis(0), Millis(50_000), Period::seconds(10));
+        assert!(seen(3).workers.values().all(|w| w.known().is_some()));
+        assert!(matches!(c.worker(1, 2, &report("w1", 1, 2)), Err(ObserveError::Term { theirs: 2, ours: 3 })));
+        // An item may come before the leader has noticed its own term.
+        c.worker(2, 4, &report("w2", 1, 1)).unwrap();
+        c.begin_term(4);
+        assert_eq!(seen(4).workers.len(), 1);
+        assert!(seen(3).workers.is_empty());
+    }
+
+    #[test]
+    fn newest_report_wins_and_silence_is_told_apart() {
+        let clock = Clock::manual(0);
+        clock.advance(Duration::from_secs(100));
+        let c = Collector::new(clock.clone());
+        c.begin_term(1);
+        c.worker(1, 1, &report("w1", 2, 5)).unwrap();
+        c.worker(2, 1, &report("w1", 1, 9)).unwrap();
+        assert_eq!(c.holder(&WorkerName::new("w1").unwrap()), Some(1));
+        c.worker(2, 1, &report("w1", 2, 6)).unwrap();
+        c.worker(1, 1, &v1::WorkerSeen { gone: true, ..report("w1", 0, 0) }).unwrap();
+        assert_eq!(c.holder(&WorkerName::new("w1").unwrap()), Some(2));
+        clock.advance(Duration::from_secs(10));
+        let seen = c.observations(1, Millis(0), Millis(50_000), Period::seconds(10));
+        assert!(matches!(seen.workers.values().next(), Some(Seen::Silent { since: Millis(40_000) })));
+    }
+}

@@ -1,0 +1,253 @@
+//! The `Catalog` service: specs, releases, lists.
+
+use std::collections::BTreeSet;
+
+use tonic::{Request, Response, Status, async_trait};
+
+use super::{
+    Shared,
+    changes::changes,
+    error::{self, refusal},
+    page::page,
+};
+use crate::{
+    model::{BuildInfo, DeploymentId, Digest, Name, Principal, Spec, SpecFormat, Version, read_spec},
+    state::{Command, LogId, NodeRole, Stamped, State, apply, serving},
+    wire::{
+        convert::{self, count},
+        v1,
+    },
+};
+
+const MAX_LABELS: usize = 64;
+const MAX_TEXT: usize = 256;
+
+fn format(name: &str) -> Result<SpecFormat, Status> {
+    match name {
+        "" | "yaml" | "yml" => Ok(SpecFormat::Yaml),
+        "json" => Ok(SpecFormat::Json),
+        "toml" => Ok(SpecFormat::Toml),
+        other => Err(error::bad(format!("format {other:?} is not yaml, json or toml"))),
+    }
+}
+
+/// Whether a row passes an exact filter; an empty one takes everything.
+fn takes(filter: &str, value: &str) -> bool {
+    filter.is_empty() || filter == value
+}
+
+fn check_text(what: &str, text: &str) -> Result<(), Status> {
+    if text.len() > MAX_TEXT {
+        return Err(error::bad(format!("{what} is longer than {MAX_TEXT} bytes")));
+    }
+    Ok(())
+}
+
+/// What an `Apply` would do, by the same `apply` on a copy.
+fn rehearse(state: &State, spec: &Spec, expected: Option<u64>) -> Result<State, Status> {
+    let mut copy = state.clone();
+    let at = LogId { term: state.applied.term, index: state.applied.index.saturating_add(1) };
+    let stamped = Stamped {
+        at: state.now,
+        wall: state.wall,
+        term: at.term,
+        principal: Principal::local_operator(),
+        request: None,
+        body: Command::SpecApplied { spec: spec.clone(), expected },
+    };
+    apply(&mut copy, at, &stamped).map_err(|r| refusal(&r))?;
+    Ok(copy)
+}
+
+/// Things that are allowed and probably not meant.
+fn warnings(state: &State, spec: &Spec) -> Vec<String> {
+    let mut said = Vec::new();
+    let fits = state.workers.values().filter(|w| {
+        spec.placement.workers.iter().all(|(k, v)| w.meta.labels.get(k).is_some_and(|have| have == v))
+    });
+    if fits.count() == 0 {
+        said.push("no registered worker matches placement.workers yet: `slipway worker list`".into());
+    }
+    if spec.metrics.is_none() && spec.rollout.max_error_rate.is_some() {
+        said.push("rollout.max_error_rate is set without metrics: error rates will be unknown".into());
+    }
+    said
+}
+
+#[async_trait]
+impl v1::catalog_server::Catalog for Shared {
+    async fn apply(&self, request: Request<v1::ApplyRequest>) -> Result<Response<v1::ApplyReply>, Status> {
+        let ask = request.into_inner();
+        let spec = read_spec(&ask.document, format(&ask.format)?).map_err(|e| error::invalid(&e))?;
+        let read = self.read().await?;
+        let before = read.state.deployments.get(&spec.deployment);
+        let old = before.and_then(|d| read.state.spec(&spec.deployment, d.spec)).cloned();
+        let mut reply = v1::ApplyReply {
+            deployment: spec.deployment.to_string(),
+            created: before.is_none(),
+            changes: old.as_ref().map(|o| changes(o, &spec)).unwrap_or_default(),
+            warnings: warnings(&read.state, &spec),
+            ..v1::ApplyReply::default()
+        };
+        reply.changed = reply.created || !reply.changes.is_empty();
+        let expected = (ask.expected > 0).then_some(ask.expected);
+        let id = spec.deployment.clone();
+        if ask.dry_run {
+            let after = rehearse(&read.state, &spec, expected)?;
+            reply.spec = after.deployments.get(&id).map_or(0, |d| d.spec);
+            reply.receipt = Some(v1::Receipt { index: 0, now_ms: read.state.now.0, repeated: false });
+            return Ok(read.answer(reply));
+        }
+        let done = self.change(ask.request.as_ref(), Command::SpecApplied { spec, expected }).await?;
+        reply.spec = self.consensus()?.view().deployments.get(&id).map_or(0, |d| d.spec);
+        reply.receipt = done.receipt();
+        Ok(Response::new(reply))
+    }
+
+    async fn register_release(
+        &self,
+        request: Request<v1::RegisterReleaseRequest>,
+    ) -> Result<Response<v1::RegisterReleaseReply>, Status> {
+        let ask = request.into_inner();
+        let build = ask.build.unwrap_or_default();
+        for (what, text) in [("commit", &build.commit), ("built_at", &build.built_at), ("toolchain", &build.toolchain)] {
+            check_text(what, text)?;
+        }
+        if ask.labels.len() > MAX_LABELS || build.components.len() > MAX_LABELS {
+            return Err(error::bad(format!("at most {MAX_LABELS} labels and {MAX_LABELS} components")));
+        }
+        for (key, value) in ask.labels.iter().chain(&build.components) {
+            check_text("a label or component", key)?;
+            check_text("a label or component", value)?;
+        }
+        let digest = Digest::new(&ask.digest).map_err(|e| error::invalid(&e))?;
+        let command = Command::ReleaseRegistered {
+            service: Name::service(&ask.service).map_err(|e| error::invalid(&e))?,
+            version: ask.version.parse::<Version>().map_err(|e| error::invalid(&e))?,
+            digest: digest.clone(),
+            build: BuildInfo {
+                commit: build.commit,
+                built_at: build.built_at,
+                toolchain: build.toolchain,
+                components: build.components,
+            },
+            labels: ask.labels,
+        };
+        let done = self.change(ask.request.as_ref(), command).await?;
+        let (holders, nodes) = self.holders(&digest);
+        Ok(Response::new(v1::RegisterReleaseReply { receipt: done.receipt(), holders, nodes }))
+    }
+
+    async fn list_environments(
+        &self,
+        request: Request<v1::ListRequest>,
+    ) -> Result<Response<v1::ListEnvironmentsReply>, Status> {
+        let (ask, read) = (request.into_inner(), self.read().await?);
+        let rows = read.state.environments.values();
+        let rows = rows.map(|e| (format!("{:010}/{}", e.order, e.name), convert::environment(e))).collect();
+        let (page, items) = page(&read.state, ask.page.as_ref(), rows);
+        Ok(read.answer(v1::ListEnvironmentsReply { page, items }))
+    }
+
+    async fn list_services(&self, request: Request<v1::ListRequest>) -> Result<Response<v1::ListServicesReply>, Status> {
+        let (ask, read) = (request.into_inner(), self.read().await?);
+        let rows = read.state.services.values().filter(|s| takes(&ask.service, s.name.as_str()));
+        let rows = rows.map(|s| (s.name.to_string(), convert::service(&read.state, s))).collect();
+        let (page, items) = page(&read.state, ask.page.as_ref(), rows);
+        Ok(read.answer(v1::ListServicesReply { page, items }))
+    }
+
+    async fn list_releases(&self, request: Request<v1::ListRequest>) -> Result<Response<v1::ListReleasesReply>, Status> {
+        let (ask, read) = (request.into_inner(), self.read().await?);
+        let rows = read.state.releases.values().filter(|r| takes(&ask.service, r.service.as_str()));
+        let key = |r: &crate::state::Release| format!("{}/{:020}", r.service, r.meta.created_index);
+        let rows = rows.map(|r| (key(r), convert::release(&read.state, r))).collect();
+        let (page, items) = page(&read.state, ask.page.as_ref(), rows);
+        Ok(read.answer(v1::ListReleasesReply { page, items }))
+    }
+
+    async fn list_deployments(
+        &self,
+        request: Request<v1::ListRequest>,
+    ) -> Result<Response<v1::ListDeploymentsReply>, Status> {
+        let (ask, read) = (request.into_inner(), self.read().await?);
+        let rows = read.state.deployments.values().filter(|d| {
+            takes(&ask.service, d.id.service.as_str()) && takes(&ask.environment, d.id.environment.as_str())
+        });
+        let rows = rows.map(|d| (d.id.to_string(), convert::deployment(&read.state, d))).collect();
+        let (page, items) = page(&read.state, ask.page.as_ref(), rows);
+        Ok(read.answer(v1::ListDeploymentsReply { page, items }))
+    }
+
+    async fn list_workers(&self, request: Request<v1::ListRequest>) -> Result<Response<v1::ListWorkersReply>, Status> {
+        let (ask, read) = (request.into_inner(), self.read().await?);
+        let rows = read.state.workers.values().filter(|w| takes(&ask.worker, w.name.as_str()));
+        let rows = rows.map(|w| (w.name.to_string(), convert::worker(&read.state, w))).collect();
+        let (page, items) = page(&read.state, ask.page.as_ref(), rows);
+        Ok(read.answer(v1::ListWorkersReply { page, items }))
+    }
+
+    async fn list_instances(
+        &self,
+        request: Request<v1::ListRequest>,
+    ) -> Result<Response<v1::ListInstancesReply>, Status> {
+        let (ask, read) = (request.into_inner(), self.read().await?);
+        let state = &read.state;
+        let serves: BTreeSet<_> = state
+            .deployments
+            .keys()
+            .filter(|d| takes(&ask.service, d.service.as_str()) && takes(&ask.environment, d.environment.as_str()))
+            .flat_map(|d| serving(state, d, state.now))
+            .map(|i| i.id)
+            .collect();
+        let rows = state.instances.values().filter(|i| {
+            takes(&ask.service, i.deployment.service.as_str())
+                && takes(&ask.environment, i.deployment.environment.as_str())
+                && takes(&ask.worker, i.worker.as_str())
+                && (ask.all || i.life.is_live())
+        });
+        let key = |i: &crate::state::Instance| format!("{:020}-{:010}", i.id.index, i.id.ordinal);
+        let rows = rows.map(|i| (key(i), convert::instance(state, i, serves.contains(&i.id)))).collect();
+        let (page, items) = page(state, ask.page.as_ref(), rows);
+        Ok(read.answer(v1::ListInstancesReply { page, items }))
+    }
+
+    async fn get_spec(&self, request: Request<v1::GetSpecRequest>) -> Result<Response<v1::GetSpecReply>, Status> {
+        let (ask, read) = (request.into_inner(), self.read().await?);
+        let id: DeploymentId = ask.deployment.parse().map_err(|e| error::invalid(&e))?;
+        let row = known(&read.state, &id)?;
+        let revision = if ask.spec == 0 { row.spec } else { ask.spec };
+        let spec = read.state.spec(&id, revision).ok_or_else(|| {
+            error::not_found(format!("{id} has no spec {revision} (any more): the newest is {}", row.spec))
+        })?;
+        let json = serde_json::to_string(spec.as_ref()).map_err(|e| Status::internal(e.to_string()))?;
+        Ok(read.answer(v1::GetSpecReply { deployment: id.to_string(), spec: revision, json }))
+    }
+}
+
+/// The deployment's row, or why there is none, with the nearest known name.
+pub(super) fn known<'a>(state: &'a State, id: &DeploymentId) -> Result<&'a crate::state::Deployment, Status> {
+    state.deployments.get(id).ok_or_else(|| {
+        let text = id.to_string();
+        let near = state
+            .deployments
+            .keys()
+            .map(ToString::to_string)
+            .filter(|k| strsim::damerau_levenshtein(k, &text) <= 3)
+            .min_by_key(|k| strsim::damerau_levenshtein(k, &text));
+        let hint = near.map_or("; `slipway apply -f` makes it".to_string(), |k| format!("; did you mean {k}?"));
+        error::not_found(format!("deployment {id} does not exist{hint}"))
+    })
+}
+
+impl Shared {
+    /// How many voters hold a package, of how many.
+    pub(super) fn holders(&self, digest: &Digest) -> (u32, u32) {
+        let Some(consensus) = self.consensus.get() else { return (0, 0) };
+        let state = consensus.view();
+        let voters: BTreeSet<u64> =
+            state.nodes.values().filter(|n| n.role == NodeRole::Voter).map(|n| n.id).collect();
+        let held = state.blobs.get(digest).map_or(0, |b| b.holders.iter().filter(|h| voters.contains(h)).count());
+        (count(held), count(voters.len()))
+    }
+}

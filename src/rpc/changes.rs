@@ -1,0 +1,67 @@
+//! What differs between two specs, as lines for people.
+
+use serde_json::Value;
+
+use crate::model::{BasisPoints, Period, Spec};
+
+const DURATIONS: [&str; 13] = [
+    "interval", "timeout", "start_within", "grace", "bake", "delay", "warm_up", "monitor", "deadline", "drain", "ttl",
+    "pin_ttl", "hold",
+];
+const SHARES: [&str; 2] = ["steps", "max_error_rate"];
+
+/// Lines such as `rollout.bake: 5m -> 10m`.
+pub(super) fn changes(old: &Spec, new: &Spec) -> Vec<String> {
+    let mut lines = Vec::new();
+    let json = |s: &Spec| serde_json::to_value(s).unwrap_or(Value::Null);
+    diff("", &json(old), &json(new), &mut lines);
+    lines
+}
+
+fn diff(path: &str, old: &Value, new: &Value, lines: &mut Vec<String>) {
+    if old == new {
+        return;
+    }
+    if let (Value::Object(a), Value::Object(b)) = (old, new) {
+        let keys: std::collections::BTreeSet<&String> = a.keys().chain(b.keys()).collect();
+        for key in keys {
+            let below = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+            diff(&below, a.get(key).unwrap_or(&Value::Null), b.get(key).unwrap_or(&Value::Null), lines);
+        }
+        return;
+    }
+    lines.push(format!("{path}: {} -> {}", show(path, old), show(path, new)));
+}
+
+fn show(path: &str, v: &Value) -> String {
+    let leaf = path.rsplit('.').next().unwrap_or(path);
+    match v {
+        Value::Null => "none".into(),
+        Value::Number(n) if DURATIONS.contains(&leaf) => n.as_u64().map_or(n.to_string(), |ms| Period(ms).to_string()),
+        Value::Number(n) if SHARES.contains(&leaf) => share(n.as_u64()).unwrap_or_else(|| n.to_string()),
+        Value::Array(items) => {
+            let shown: Vec<String> = items.iter().map(|i| show(path, i)).collect();
+            format!("[{}]", shown.join(", "))
+        }
+        Value::String(s) => s.clone(),
+        Value::Bool(_) | Value::Number(_) | Value::Object(_) => v.to_string(),
+    }
+}
+
+fn share(bp: Option<u64>) -> Option<String> {
+    Some(BasisPoints(u32::try_from(bp?).ok()?).to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{SpecFormat, read_spec};
+
+    #[test]
+    fn a_change_is_said_as_people_write_it() {
+        let text = "{service: shop, environment: qa, run: {command: [bin/shop]}, ports: {http: 80}, health: {http: /h}, rollout: {bake: 5m}}";
+        let old = read_spec(text, SpecFormat::Yaml).unwrap();
+        let new = read_spec(&text.replace("5m", "10m"), SpecFormat::Yaml).unwrap();
+        assert_eq!(changes(&old, &new), ["rollout.bake: 5m -> 10m"]);
+    }
+}

@@ -1,0 +1,106 @@
+//! The `Events` and `Traffic` services.
+
+use std::ops::Bound;
+
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Code, Request, Response, Status, async_trait};
+
+use super::{Shared, catalog::known, error};
+use crate::{
+    model::DeploymentId,
+    state::{EVENT_RING, EventKey, State},
+    wire::{convert, convert_event, v1},
+};
+
+const BUFFER: usize = 256;
+
+/// Whether events after `after` may have been dropped from the ring already.
+fn lost(state: &State, after: EventKey) -> Option<EventKey> {
+    let (oldest, _) = state.events.get_min()?;
+    (state.events.len() >= EVENT_RING && after < *oldest).then_some(*oldest)
+}
+
+fn out_of_range(oldest: EventKey) -> Status {
+    let text = format!(
+        "events before {}.{} are no longer held: list again and watch from the list's index",
+        oldest.index, oldest.ordinal
+    );
+    error::status(Code::OutOfRange, "out_of_range", text)
+}
+
+#[async_trait]
+impl v1::events_server::Events for Shared {
+    type WatchStream = ReceiverStream<Result<v1::Event, Status>>;
+
+    async fn watch(&self, request: Request<v1::WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {
+        let ask = request.into_inner();
+        let consensus = self.consensus()?.clone();
+        let only: Option<DeploymentId> = match ask.deployment.as_str() {
+            "" => None,
+            text => Some(text.parse().map_err(|e| error::invalid(&e))?),
+        };
+        let mut views = consensus.view_changes();
+        views.borrow_and_update();
+        let mut state = consensus.view();
+        let mut after = if ask.from_now {
+            EventKey { index: state.applied.index, ordinal: u32::MAX }
+        } else {
+            EventKey { index: ask.after_index, ordinal: ask.after_ordinal }
+        };
+        // Zero asks for everything that is held, so it is never out of range.
+        if (ask.after_index, ask.after_ordinal) != (0, 0)
+            && let Some(oldest) = lost(&state, after)
+        {
+            return Err(out_of_range(oldest));
+        }
+        let first = after.index == 0 && after.ordinal == 0;
+        let (send, receive) = mpsc::channel(BUFFER);
+        let stop = self.stop.clone();
+        let follow = async move {
+            let mut from = if first { Bound::Unbounded } else { Bound::Excluded(after) };
+            loop {
+                let fresh: Vec<_> = state
+                    .events
+                    .range((from, Bound::Unbounded))
+                    .map(|(key, event)| (*key, event.clone()))
+                    .collect();
+                for (key, event) in fresh {
+                    after = key;
+                    from = Bound::Excluded(after);
+                    if only.as_ref().is_some_and(|d| event.body.deployment() != Some(d)) {
+                        continue;
+                    }
+                    if send.send(Ok(convert_event::event(&event))).await.is_err() {
+                        return;
+                    }
+                }
+                if ask.no_follow {
+                    return;
+                }
+                tokio::select! {
+                    seen = views.changed() => if seen.is_err() { return },
+                    () = send.closed() => return,
+                }
+                state = consensus.view();
+                if let Some(oldest) = lost(&state, after).filter(|_| !first || after.index > 0) {
+                    // The watcher is slower than the ring.
+                    let _ = send.send(Err(out_of_range(oldest))).await;
+                    return;
+                }
+            }
+        };
+        tokio::spawn(stop.run_until_cancelled_owned(follow));
+        Ok(Response::new(ReceiverStream::new(receive)))
+    }
+}
+
+#[async_trait]
+impl v1::traffic_server::Traffic for Shared {
+    async fn get_route(&self, request: Request<v1::GetRouteRequest>) -> Result<Response<v1::GetRouteReply>, Status> {
+        let read = self.read().await?;
+        let id: DeploymentId = request.into_inner().deployment.parse().map_err(|e| error::invalid(&e))?;
+        let reply = convert::traffic(&read.state, known(&read.state, &id)?);
+        Ok(read.answer(reply))
+    }
+}

@@ -1,0 +1,154 @@
+//! The `Peer` service: Raft's messages, proposals passed on, the relay of what nodes hear, admissions.
+//!
+//! Invariant: every call but `Admit` names this cluster and this node as its target, or is refused.
+
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status, Streaming, async_trait};
+
+use super::{Shared, error, fetch::fetch_blob};
+use crate::{
+    model::{DeploymentId, Digest, WorkerName},
+    raft::Consensus,
+    state::{Command, NewNode},
+    wire::{convert::role_name, v1},
+};
+
+const ACKS: usize = 16;
+
+impl Shared {
+    fn peer(&self, header: Option<&v1::PeerHeader>) -> Result<&Consensus, Status> {
+        let consensus = self.consensus()?;
+        consensus.check_peer(header)?;
+        Ok(consensus)
+    }
+}
+
+#[async_trait]
+impl v1::peer_server::Peer for Shared {
+    type RelayStream = ReceiverStream<Result<v1::RelayAck, Status>>;
+    type TailLogsStream = ReceiverStream<Result<v1::LogChunk, Status>>;
+
+    async fn append(&self, request: Request<v1::RaftMessage>) -> Result<Response<v1::RaftMessage>, Status> {
+        Ok(Response::new(self.consensus()?.handle_append(request.into_inner()).await?))
+    }
+
+    async fn vote(&self, request: Request<v1::RaftMessage>) -> Result<Response<v1::RaftMessage>, Status> {
+        Ok(Response::new(self.consensus()?.handle_vote(request.into_inner()).await?))
+    }
+
+    async fn pre_vote(&self, request: Request<v1::RaftMessage>) -> Result<Response<v1::RaftMessage>, Status> {
+        Ok(Response::new(self.consensus()?.handle_pre_vote(request.into_inner()).await?))
+    }
+
+    async fn transfer(&self, request: Request<v1::RaftMessage>) -> Result<Response<v1::RaftMessage>, Status> {
+        Ok(Response::new(self.consensus()?.handle_transfer(request.into_inner()).await?))
+    }
+
+    async fn snapshot(&self, request: Request<Streaming<v1::RaftMessage>>) -> Result<Response<v1::RaftMessage>, Status> {
+        let mut stream = request.into_inner();
+        let first = stream.message().await?.ok_or_else(|| error::bad("a snapshot has at least one message"))?;
+        let mut receiver = self.consensus()?.begin_snapshot(&first)?;
+        while let Some(message) = stream.message().await? {
+            receiver.push(&message)?;
+        }
+        Ok(Response::new(receiver.finish().await?))
+    }
+
+    async fn propose(&self, request: Request<v1::ProposeRequest>) -> Result<Response<v1::ProposeReply>, Status> {
+        let ask = request.into_inner();
+        self.peer(ask.header.as_ref())?;
+        self.proposed_by_peer(ask).await.map(Response::new)
+    }
+
+    async fn read_index(&self, request: Request<v1::ReadIndexRequest>) -> Result<Response<v1::ReadIndexReply>, Status> {
+        Ok(Response::new(self.consensus()?.handle_read_index(request.into_inner()).await?))
+    }
+
+    async fn relay(&self, request: Request<Streaming<v1::RelayItem>>) -> Result<Response<Self::RelayStream>, Status> {
+        let mut stream = request.into_inner();
+        let (acks, receive) = mpsc::channel(ACKS);
+        let shared = self.clone();
+        let take = async move {
+            let mut acked = 0;
+            while let Ok(Some(item)) = stream.message().await {
+                let taken = shared.peer(item.header.as_ref()).and_then(|_| {
+                    let from = item.header.as_ref().map_or(0, |h| h.from);
+                    shared.backend.relayed(from, &item)
+                });
+                if let Err(status) = taken {
+                    let _ = acks.send(Err(status)).await;
+                    return;
+                }
+                if acked != item.term {
+                    acked = item.term;
+                    if acks.send(Ok(v1::RelayAck { term: acked })).await.is_err() {
+                        return;
+                    }
+                }
+            }
+        };
+        tokio::spawn(self.stop.clone().run_until_cancelled_owned(take));
+        Ok(Response::new(ReceiverStream::new(receive)))
+    }
+
+    async fn have_blob(&self, request: Request<v1::HaveBlobRequest>) -> Result<Response<v1::HaveBlobReply>, Status> {
+        let ask = request.into_inner();
+        self.peer(ask.header.as_ref())?;
+        let from = ask.header.as_ref().map_or(0, |h| h.from);
+        let digest = Digest::new(&ask.digest).map_err(|e| error::invalid(&e))?;
+        fetch_blob(self, from, &digest, ask.size).await?;
+        Ok(Response::new(v1::HaveBlobReply { held: true }))
+    }
+
+    async fn waits(&self, request: Request<v1::WaitsRequest>) -> Result<Response<v1::WaitsReply>, Status> {
+        let ask = request.into_inner();
+        let consensus = self.peer(ask.header.as_ref())?;
+        if !consensus.leader().borrow().is_me {
+            return Err(error::no_leader());
+        }
+        let id: DeploymentId = ask.deployment.parse().map_err(|e| error::invalid(&e))?;
+        let (waits, now, term) = self.backend.waits(&id);
+        Ok(Response::new(v1::WaitsReply { waits, now_ms: now.0, term }))
+    }
+
+    async fn tail_logs(&self, request: Request<v1::PeerTailRequest>) -> Result<Response<Self::TailLogsStream>, Status> {
+        let ask = request.into_inner();
+        let consensus = self.peer(ask.header.as_ref())?;
+        let worker = WorkerName::new(&ask.worker).map_err(|e| error::invalid(&e))?;
+        let tail = ask.tail.ok_or_else(|| error::bad("the request says nothing of what to read"))?;
+        // The leader passes on to the node that holds the session; a node that was passed to only looks at its own.
+        if !consensus.leader().borrow().is_me && !self.sessions.all().iter().any(|s| s.worker == worker) {
+            return Err(error::not_found(format!("worker {worker} has no session here")));
+        }
+        self.tail(&worker, tail).await.map(|r| Response::new(ReceiverStream::new(r)))
+    }
+
+    async fn admit(&self, request: Request<v1::AdmitRequest>) -> Result<Response<v1::AdmitReply>, Status> {
+        let ask = request.into_inner();
+        let consensus = self.consensus()?;
+        let cluster = ask.header.as_ref().map_or("", |h| h.cluster_id.as_str());
+        if cluster != consensus.cluster() {
+            let text = format!("this node belongs to cluster {}, the call is for {cluster}", consensus.cluster());
+            return Err(error::status(tonic::Code::FailedPrecondition, "other_cluster", text));
+        }
+        let name = ask.name.clone();
+        let node = NewNode {
+            name: ask.name,
+            peer_addr: ask.peer_addr,
+            client_addr: ask.client_addr,
+            dns_addr: ask.dns_addr,
+            level: ask.level,
+        };
+        self.node_change(Command::NodeAdmitted(node)).await?;
+        let state = consensus.view();
+        let row = state.nodes.values().rfind(|n| n.name == name).ok_or_else(|| {
+            error::status(tonic::Code::Unavailable, "behind", "admitted, but this node lags behind: join again")
+        })?;
+        Ok(Response::new(v1::AdmitReply {
+            cluster_id: consensus.cluster().into(),
+            node_id: row.id,
+            role: role_name(row.role).into(),
+        }))
+    }
+}

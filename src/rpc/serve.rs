@@ -1,0 +1,67 @@
+//! The two gRPC listeners: clients (operators and agents) and peers.
+
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tonic::{
+    service::Routes,
+    transport::{Server, server::TcpIncoming},
+};
+use tonic_health::server::{HealthReporter, HealthService};
+
+use super::Shared;
+use crate::{
+    raft::PEER_MESSAGE_LIMIT,
+    wire::v1::{
+        DESCRIPTOR, artifacts_server::ArtifactsServer, catalog_server::CatalogServer, cluster_server::ClusterServer,
+        events_server::EventsServer, peer_server::PeerServer, rollouts_server::RolloutsServer,
+        traffic_server::TrafficServer, workers_server::WorkersServer,
+    },
+};
+
+/// Largest message of a client; a spec document has 256 KiB at most, a chunk too.
+const CLIENT_MESSAGE: usize = 4 << 20;
+const KEEP_ALIVE: Duration = Duration::from_secs(5);
+/// Streams of one connection.
+const STREAMS: u32 = 1024;
+
+/// Services of the client listener, with health and reflection.
+pub fn client_routes(shared: &Shared, health: &HealthReporter) -> Routes {
+    let mut routes = Routes::new(tonic_health::pb::health_server::HealthServer::new(
+        HealthService::from_health_reporter(health.clone()),
+    ))
+    .add_service(ClusterServer::new(shared.clone()).max_decoding_message_size(CLIENT_MESSAGE))
+    .add_service(CatalogServer::new(shared.clone()).max_decoding_message_size(CLIENT_MESSAGE))
+    .add_service(RolloutsServer::new(shared.clone()).max_decoding_message_size(CLIENT_MESSAGE))
+    .add_service(TrafficServer::new(shared.clone()).max_decoding_message_size(CLIENT_MESSAGE))
+    .add_service(EventsServer::new(shared.clone()).max_decoding_message_size(CLIENT_MESSAGE))
+    .add_service(ArtifactsServer::new(shared.clone()).max_decoding_message_size(CLIENT_MESSAGE))
+    .add_service(WorkersServer::new(shared.clone()).max_decoding_message_size(CLIENT_MESSAGE));
+    let described = tonic_reflection::server::Builder::configure().register_encoded_file_descriptor_set(DESCRIPTOR);
+    match described.build_v1() {
+        Ok(reflection) => routes = routes.add_service(reflection),
+        Err(error) => tracing::warn!(%error, "no reflection"),
+    }
+    routes
+}
+
+/// The service of the peer listener.
+pub fn peer_routes(shared: &Shared) -> Routes {
+    Routes::new(
+        PeerServer::new(shared.clone())
+            .max_decoding_message_size(PEER_MESSAGE_LIMIT)
+            .max_encoding_message_size(PEER_MESSAGE_LIMIT),
+    )
+}
+
+/// Serves until `stop`.
+pub async fn serve(listener: TcpListener, routes: Routes, stop: CancellationToken) -> Result<(), tonic::transport::Error> {
+    Server::builder()
+        .http2_keepalive_interval(Some(KEEP_ALIVE))
+        .http2_keepalive_timeout(Some(KEEP_ALIVE))
+        .max_concurrent_streams(STREAMS)
+        .add_routes(routes)
+        .serve_with_incoming_shutdown(TcpIncoming::from(listener).with_nodelay(Some(true)), stop.cancelled_owned())
+        .await
+}

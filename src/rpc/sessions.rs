@@ -1,0 +1,180 @@
+//! The workers' sessions at this node: the newest report of each, and a way to tell the agent something.
+//!
+//! Invariants: one session a worker, the newest; a report is state, so only the last is kept. Not here: the protocol (`workers`).
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use tokio::sync::{mpsc, watch};
+
+use crate::{
+    clock::{Clock, Mono},
+    model::WorkerName,
+    wire::v1,
+};
+
+/// Log lines that may wait for their reader.
+const LOG_BUFFER: usize = 256;
+const TELL_BUFFER: usize = 64;
+
+#[derive(Debug)]
+struct Session {
+    id: u64,
+    report: Option<Arc<v1::Report>>,
+    heard: Mono,
+    tell: mpsc::Sender<v1::TailLogs>,
+}
+
+/// What the relay needs of one session.
+#[derive(Debug, Clone)]
+pub struct SessionView {
+    /// Whose.
+    pub worker: WorkerName,
+    /// Differs from session to session of one process.
+    pub id: u64,
+    /// Milliseconds since its last message.
+    pub age_ms: u64,
+    /// Its last report.
+    pub report: Option<Arc<v1::Report>>,
+}
+
+/// All sessions.
+#[derive(Debug)]
+pub struct Sessions {
+    clock: Clock,
+    open: Mutex<BTreeMap<WorkerName, Session>>,
+    changed: watch::Sender<u64>,
+    next: AtomicU64,
+    readers: Mutex<BTreeMap<u64, mpsc::Sender<v1::LogChunk>>>,
+}
+
+/// One session's end for its own task.
+pub(super) struct Held {
+    pub(super) id: u64,
+    pub(super) told: mpsc::Receiver<v1::TailLogs>,
+}
+
+impl Sessions {
+    /// None yet.
+    pub fn new(clock: Clock) -> Self {
+        Self {
+            clock,
+            open: Mutex::default(),
+            changed: watch::Sender::new(0),
+            next: AtomicU64::new(1),
+            readers: Mutex::default(),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<WorkerName, Session>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn readers(&self) -> MutexGuard<'_, BTreeMap<u64, mpsc::Sender<v1::LogChunk>>> {
+        self.readers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn bump(&self) {
+        self.changed.send_modify(|n| *n = n.wrapping_add(1));
+    }
+
+    /// Changes with every report and with every session that begins or ends.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.changed.subscribe()
+    }
+
+    /// All sessions as they are now.
+    pub fn all(&self) -> Vec<SessionView> {
+        let now = self.clock.mono();
+        let view = |(worker, s): (&WorkerName, &Session)| SessionView {
+            worker: worker.clone(),
+            id: s.id,
+            age_ms: now.since(s.heard),
+            report: s.report.clone(),
+        };
+        self.lock().iter().map(view).collect()
+    }
+
+    /// Begins a session; an older one of the same worker ends.
+    pub(super) fn begin(&self, worker: &WorkerName) -> Held {
+        let id = self.next.fetch_add(1, Ordering::Relaxed);
+        let (tell, told) = mpsc::channel(TELL_BUFFER);
+        let session = Session { id, report: None, heard: self.clock.mono(), tell };
+        self.lock().insert(worker.clone(), session);
+        self.bump();
+        Held { id, told }
+    }
+
+    /// Takes a report; `false` when the session is no longer the worker's.
+    pub(super) fn report(&self, worker: &WorkerName, id: u64, report: v1::Report) -> bool {
+        let mut open = self.lock();
+        let Some(session) = open.get_mut(worker).filter(|s| s.id == id) else { return false };
+        session.heard = self.clock.mono();
+        session.report = Some(Arc::new(report));
+        drop(open);
+        self.bump();
+        true
+    }
+
+    /// Ends it, unless a newer one has taken its place.
+    pub(super) fn end(&self, worker: &WorkerName, id: u64) {
+        let mut open = self.lock();
+        if open.get(worker).is_some_and(|s| s.id == id) {
+            open.remove(worker);
+            drop(open);
+            self.bump();
+        }
+    }
+
+    /// Asks a worker's agent for logs; `None` when its session is not here.
+    pub(super) fn tail(&self, worker: &WorkerName, mut ask: v1::TailLogs) -> Option<mpsc::Receiver<v1::LogChunk>> {
+        let request = self.next.fetch_add(1, Ordering::Relaxed);
+        ask.request = request;
+        let (send, receive) = mpsc::channel(LOG_BUFFER);
+        let mut readers = self.readers();
+        readers.retain(|_, r| !r.is_closed());
+        readers.insert(request, send);
+        drop(readers);
+        let told = self.lock().get(worker).is_some_and(|s| s.tell.try_send(ask).is_ok());
+        if told {
+            return Some(receive);
+        }
+        self.readers().remove(&request);
+        None
+    }
+
+    /// The reader of a request, while it listens.
+    pub(super) fn reader(&self, request: u64) -> Option<mpsc::Sender<v1::LogChunk>> {
+        self.readers().get(&request).filter(|r| !r.is_closed()).cloned()
+    }
+
+    /// The answer to a request is complete.
+    pub(super) fn answered(&self, request: u64) {
+        self.readers().remove(&request);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_newer_session_takes_the_older_ones_place() {
+        let all = Sessions::new(Clock::manual(0));
+        let name = WorkerName::new("w1").unwrap();
+        let first = all.begin(&name);
+        let second = all.begin(&name);
+        assert!(!all.report(&name, first.id, v1::Report::default()));
+        assert!(all.report(&name, second.id, v1::Report::default()));
+        all.end(&name, first.id);
+        assert_eq!(all.all().len(), 1);
+        assert!(all.tail(&name, v1::TailLogs::default()).is_some());
+        all.end(&name, second.id);
+        assert!(all.tail(&name, v1::TailLogs::default()).is_none());
+    }
+}

@@ -1,0 +1,119 @@
+//! What all services share: the consensus handle once there is one, the blobs, the sessions, and the node behind them.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, OnceLock, PoisonError},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tonic::{Response, Status, metadata::MetadataValue};
+
+use super::{Sessions, error};
+use crate::{
+    clock::Clock,
+    model::{DeploymentId, Millis, NodeId, WorkerName},
+    raft::Consensus,
+    state::State,
+    storage::BlobStore,
+    wire::v1,
+};
+
+/// Longest wait of a read for the leader's confirmation.
+const READ_LIMIT: Duration = Duration::from_secs(1);
+
+/// The node behind the services.
+#[async_trait]
+pub trait Backend: Send + Sync + 'static {
+    /// Makes a cluster of this node.
+    async fn init(&self, request: v1::InitRequest) -> Result<v1::InitReply, Status>;
+    /// Joins the cluster that the seed belongs to.
+    async fn join(&self, request: v1::JoinRequest) -> Result<v1::JoinReply, Status>;
+    /// Takes a relayed word; refused when this node does not lead in its term.
+    fn relayed(&self, from: NodeId, item: &v1::RelayItem) -> Result<(), Status>;
+    /// The node that holds a worker's session, as the leader knows.
+    fn holder(&self, worker: &WorkerName) -> Option<NodeId>;
+    /// The planner's last reasons for waiting, their time and term.
+    fn waits(&self, deployment: &DeploymentId) -> (Vec<String>, Millis, u64);
+    /// What each node's DNS was last heard to serve.
+    fn served(&self) -> BTreeMap<NodeId, u64>;
+    /// Standing warnings, such as listeners that are open to others.
+    fn warnings(&self) -> Vec<String>;
+}
+
+/// Counters for metrics.
+#[derive(Debug, Default)]
+pub struct Counts(Mutex<BTreeMap<(&'static str, &'static str), u64>>);
+
+impl Counts {
+    pub(super) fn add(&self, what: &'static str, label: &'static str) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner).entry((what, label)).or_default() += 1;
+    }
+
+    /// All counters: (`proposal` or `rejection`, label) and value.
+    pub fn all(&self) -> BTreeMap<(&'static str, &'static str), u64> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// Handles that all services share; clones share them.
+#[derive(Clone)]
+pub struct Shared {
+    /// Set once this node belongs to a cluster.
+    pub consensus: Arc<OnceLock<Consensus>>,
+    /// Packages.
+    pub blobs: BlobStore,
+    /// Workers' sessions at this node.
+    pub sessions: Arc<Sessions>,
+    /// The clock.
+    pub clock: Clock,
+    /// Ends streams when the node stops.
+    pub stop: CancellationToken,
+    /// Counters.
+    pub counts: Arc<Counts>,
+    /// The node.
+    pub backend: Arc<dyn Backend>,
+}
+
+impl Shared {
+    pub(super) fn consensus(&self) -> Result<&Consensus, Status> {
+        self.consensus.get().ok_or_else(error::no_cluster)
+    }
+
+    /// The State as of now, or the local one with a warning when no leader confirms it.
+    pub(super) async fn read(&self) -> Result<Read, Status> {
+        let consensus = self.consensus()?;
+        let warning = match timeout(READ_LIMIT, consensus.read_index()).await {
+            Ok(Ok(_)) => None,
+            Ok(Err(e)) => Some(e.to_string()),
+            Err(_) => Some("the leader did not confirm the read in time".to_string()),
+        };
+        let state = consensus.view();
+        if state.cluster.is_none() {
+            return Err(warning.map_or_else(error::no_cluster, |_| error::no_leader()));
+        }
+        Ok(Read { state, warning })
+    }
+}
+
+/// A State to answer from.
+pub(super) struct Read {
+    pub(super) state: Arc<State>,
+    warning: Option<String>,
+}
+
+impl Read {
+    /// Wraps an answer, with a warning header when the State may be old.
+    pub(super) fn answer<T>(&self, message: T) -> Response<T> {
+        let mut response = Response::new(message);
+        if let Some(why) = &self.warning {
+            let text = format!("this answer may be old: {why}");
+            if let Ok(value) = MetadataValue::try_from(text) {
+                response.metadata_mut().insert(error::WARNING, value);
+            }
+        }
+        response
+    }
+}

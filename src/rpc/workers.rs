@@ -1,0 +1,253 @@
+//! The `Workers` service: a session proves the worker's key, registers it when that is new, then carries Desired down and reports up.
+//!
+//! Invariants: no word of an agent counts before its proof; Desired is made from this node's applied State, whole; a session whose
+//! agent has been silent for [`SILENT`] ends.
+
+use std::{collections::BTreeSet, net::IpAddr, time::Duration};
+
+use ed25519_dalek::{Signature, VerifyingKey};
+use tokio::{sync::mpsc, time::timeout};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Code, Request, Response, Status, Streaming, async_trait};
+
+use super::{Shared, error};
+use crate::{
+    model::WorkerName,
+    raft::Consensus,
+    state::{Command, NodeRole, State, Worker},
+    wire::{
+        convert_worker::{desired, desired_key, read_counts, read_report},
+        v1::{self, from_agent, to_agent},
+    },
+};
+
+const PROTOCOL: u32 = 1;
+const CONTEXT: &[u8] = b"slipway-worker-v1";
+const HANDSHAKE: Duration = Duration::from_secs(10);
+const SILENT: Duration = Duration::from_secs(30);
+const OUT_BUFFER: usize = 16;
+const MAX_POOL: usize = 4096;
+const MAX_LABELS: usize = 64;
+const MAX_TEXT: usize = 256;
+
+type Out = mpsc::Sender<Result<v1::ToAgent, Status>>;
+
+/// Why a session is refused; `permanent` when coming again cannot help.
+struct Refusal {
+    reason: String,
+    permanent: bool,
+}
+
+fn never(reason: impl Into<String>) -> Refusal {
+    Refusal { reason: reason.into(), permanent: true }
+}
+
+fn later(reason: impl Into<String>) -> Refusal {
+    Refusal { reason: reason.into(), permanent: false }
+}
+
+impl From<Status> for Refusal {
+    fn from(status: Status) -> Self {
+        let permanent = matches!(status.code(), Code::AlreadyExists | Code::InvalidArgument | Code::FailedPrecondition);
+        Self { reason: status.message().into(), permanent }
+    }
+}
+
+fn to_agent(body: to_agent::Body) -> v1::ToAgent {
+    v1::ToAgent { body: Some(body) }
+}
+
+#[async_trait]
+impl v1::workers_server::Workers for Shared {
+    type SessionStream = ReceiverStream<Result<v1::ToAgent, Status>>;
+    type LogsStream = ReceiverStream<Result<v1::LogChunk, Status>>;
+
+    async fn session(&self, request: Request<Streaming<v1::FromAgent>>) -> Result<Response<Self::SessionStream>, Status> {
+        let (out, receive) = mpsc::channel(OUT_BUFFER);
+        let (shared, stream) = (self.clone(), request.into_inner());
+        let session = async move {
+            if let Err(refusal) = shared.session_with(stream, &out).await {
+                tracing::info!(reason = refusal.reason, "worker's session refused");
+                let refused = v1::Refused { reason: refusal.reason, permanent: refusal.permanent };
+                // An agent that has gone needs no reason.
+                let _ = out.send(Ok(to_agent(to_agent::Body::Refused(refused)))).await;
+            }
+        };
+        tokio::spawn(self.stop.clone().run_until_cancelled_owned(session));
+        Ok(Response::new(ReceiverStream::new(receive)))
+    }
+
+    async fn push_logs(&self, request: Request<Streaming<v1::LogChunk>>) -> Result<Response<v1::PushLogsReply>, Status> {
+        self.take_logs(request.into_inner()).await.map(|()| Response::new(v1::PushLogsReply {}))
+    }
+
+    async fn logs(&self, request: Request<v1::LogsRequest>) -> Result<Response<Self::LogsStream>, Status> {
+        self.read_logs(request.into_inner()).await.map(|r| Response::new(ReceiverStream::new(r)))
+    }
+}
+
+/// The next message's body, or the end.
+async fn next(stream: &mut Streaming<v1::FromAgent>, limit: Duration) -> Option<from_agent::Body> {
+    timeout(limit, stream.message()).await.ok()?.ok()??.body
+}
+
+/// A checked Hello.
+struct Greeting {
+    name: WorkerName,
+    key: VerifyingKey,
+    hello: v1::Hello,
+}
+
+fn check(hello: v1::Hello) -> Result<Greeting, Refusal> {
+    if hello.protocol != PROTOCOL {
+        return Err(never(format!("the agent speaks protocol {}, this node {PROTOCOL}: use the same version", hello.protocol)));
+    }
+    let name = WorkerName::new(&hello.name).map_err(|e| never(e.to_string()))?;
+    let key = read_hex32(&hello.public_key).and_then(|b| VerifyingKey::from_bytes(&b).ok());
+    let key = key.ok_or_else(|| never("the public key is not an ed25519 key (64 hexadecimal digits)"))?;
+    if hello.pool.len() > MAX_POOL || hello.pool.iter().any(|a| a.parse::<IpAddr>().is_err()) {
+        return Err(never(format!("the pool is not a list of at most {MAX_POOL} IP addresses")));
+    }
+    if hello.host.parse::<IpAddr>().is_err() {
+        return Err(never(format!("host {:?} is not an IP address", hello.host.chars().take(80).collect::<String>())));
+    }
+    let long = |s: &String| s.len() > MAX_TEXT;
+    if hello.labels.len() > MAX_LABELS || hello.labels.iter().any(|(k, v)| long(k) || long(v)) || long(&hello.build) {
+        return Err(never(format!("at most {MAX_LABELS} labels, of at most {MAX_TEXT} bytes each")));
+    }
+    Ok(Greeting { name, key, hello })
+}
+
+fn read_hex32(text: &str) -> Option<[u8; 32]> {
+    let mut bytes = [0; 32];
+    if text.len() != 64 || !text.is_ascii() {
+        return None;
+    }
+    for (i, byte) in bytes.iter_mut().enumerate() {
+        *byte = u8::from_str_radix(text.get(i * 2..i * 2 + 2)?, 16).ok()?;
+    }
+    Some(bytes)
+}
+
+/// Whether the committed row says what the agent says.
+fn registered(row: &Worker, hello: &v1::Hello) -> bool {
+    let pool: BTreeSet<&String> = hello.pool.iter().collect();
+    row.key == hello.public_key
+        && row.meta.labels == hello.labels
+        && row.capacity == hello.capacity
+        && row.build == hello.build
+        && row.host == hello.host
+        && row.pool.keys().collect::<BTreeSet<_>>() == pool
+}
+
+impl Shared {
+    async fn session_with(&self, mut stream: Streaming<v1::FromAgent>, out: &Out) -> Result<(), Refusal> {
+        let Some(from_agent::Body::Hello(hello)) = next(&mut stream, HANDSHAKE).await else {
+            return Err(later("a session begins with Hello"));
+        };
+        let greeting = check(hello)?;
+        let Some(consensus) = self.consensus.get() else { return Err(later("this node belongs to no cluster yet")) };
+        if !self.prove(&greeting, consensus, &mut stream, out).await? {
+            return Ok(());
+        }
+        self.register(&greeting, consensus).await?;
+        let state = consensus.view();
+        let welcome = v1::Welcome {
+            cluster_id: consensus.cluster().into(),
+            node_id: consensus.node_id(),
+            applied: state.applied.index,
+            now_ms: state.now.0,
+            nodes: state.nodes.values().filter(|n| n.role != NodeRole::Removed).map(|n| n.client_addr.clone()).collect(),
+        };
+        if out.send(Ok(to_agent(to_agent::Body::Welcome(welcome)))).await.is_err() {
+            return Ok(());
+        }
+        tracing::info!(worker = %greeting.name, epoch = greeting.hello.epoch, "worker connected");
+        self.serve_worker(&greeting.name, consensus, stream, out).await;
+        tracing::info!(worker = %greeting.name, "worker's session ended");
+        Ok(())
+    }
+
+    /// Challenge and proof; `false` when the agent went away meanwhile.
+    async fn prove(
+        &self,
+        greeting: &Greeting,
+        consensus: &Consensus,
+        stream: &mut Streaming<v1::FromAgent>,
+        out: &Out,
+    ) -> Result<bool, Refusal> {
+        let nonce: [u8; 32] = rand::random();
+        let cluster_id = consensus.cluster().to_string();
+        let signed = [CONTEXT, &nonce, cluster_id.as_bytes(), greeting.name.as_str().as_bytes()].concat();
+        let challenge = v1::Challenge { nonce: nonce.to_vec(), cluster_id };
+        if out.send(Ok(to_agent(to_agent::Body::Challenge(challenge)))).await.is_err() {
+            return Ok(false);
+        }
+        let Some(from_agent::Body::Proof(proof)) = next(stream, HANDSHAKE).await else {
+            return Err(later("the challenge was not answered"));
+        };
+        let signature = Signature::from_slice(&proof.signature).map_err(|_| never("the proof is not a signature"))?;
+        let proven = greeting.key.verify_strict(&signed, &signature);
+        proven.map(|()| true).map_err(|_| never("the proof does not match the worker's key"))
+    }
+
+    async fn register(&self, greeting: &Greeting, consensus: &Consensus) -> Result<(), Refusal> {
+        let (name, hello) = (&greeting.name, &greeting.hello);
+        if consensus.view().workers.get(name).is_some_and(|row| registered(row, hello)) {
+            return Ok(());
+        }
+        let command = Command::WorkerRegistered {
+            name: name.clone(),
+            key: hello.public_key.clone(),
+            labels: hello.labels.clone(),
+            capacity: hello.capacity,
+            build: hello.build.clone(),
+            host: hello.host.clone(),
+            pool: hello.pool.clone(),
+        };
+        self.node_change(command).await?;
+        Ok(())
+    }
+
+    async fn serve_worker(&self, name: &WorkerName, consensus: &Consensus, mut stream: Streaming<v1::FromAgent>, out: &Out) {
+        let mut held = self.sessions.begin(name);
+        let mut views = consensus.view_changes();
+        let mut sent = None;
+        loop {
+            views.borrow_and_update();
+            let state: std::sync::Arc<State> = consensus.view();
+            let key = desired_key(&state, name);
+            if key.is_some() && key != sent {
+                let Some(whole) = desired(&state, name) else { break };
+                if out.send(Ok(to_agent(to_agent::Body::Desired(whole)))).await.is_err() {
+                    break;
+                }
+                sent = key;
+            }
+            tokio::select! {
+                changed = views.changed() => if changed.is_err() { break },
+                told = held.told.recv() => match told {
+                    Some(ask) => if out.send(Ok(to_agent(to_agent::Body::TailLogs(ask)))).await.is_err() { break },
+                    // A newer session of this worker has taken over.
+                    None => break,
+                },
+                heard = timeout(SILENT, stream.message()) => match heard {
+                    Ok(Ok(Some(v1::FromAgent { body: Some(from_agent::Body::Report(report)) }))) => {
+                        // What makes no sense must not reach the leader.
+                        if let Err(e) = read_report(name, &report).and_then(|_| read_counts(&report)) {
+                            tracing::warn!(worker = %name, error = %e, "report refused");
+                            let _ = out.send(Err(error::invalid(&e))).await;
+                            break;
+                        }
+                        if !self.sessions.report(name, held.id, report) {
+                            break;
+                        }
+                    }
+                    Ok(Ok(Some(_))) => {}
+                    Ok(Ok(None) | Err(_)) | Err(_) => break,
+                },
+            }
+        }
+        self.sessions.end(name, held.id);
+    }
+}

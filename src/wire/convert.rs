@@ -1,0 +1,255 @@
+//! State's rows as messages: environments, services, releases, deployments, workers, instances, nodes, traffic.
+//!
+//! Invariant: a conversion reads one State, so what it says of one moment is of one moment. Not here: paging and filters (`rpc`).
+
+use std::collections::BTreeMap;
+
+use super::v1;
+use crate::{
+    model::{DeploymentId, Pair},
+    state::{
+        Deployment, Environment, FencePoint, Instance, Meta, NodeRole, NodeRow, PoolSlot, Presence, Release, ReleaseStatus,
+        Route, RouteMode, Service, State, TrackName, Worker, serving,
+    },
+};
+
+/// A count that does not fit is the largest that does.
+pub fn count(n: usize) -> u32 {
+    u32::try_from(n).unwrap_or(u32::MAX)
+}
+
+/// The part that every noun carries.
+pub fn meta(m: &Meta) -> v1::Meta {
+    v1::Meta {
+        revision: m.revision,
+        created_index: m.created_index,
+        updated_index: m.updated_index,
+        labels: m.labels.clone(),
+    }
+}
+
+/// A release and the spec revision it runs under.
+pub fn pair(p: &Pair) -> v1::Pair {
+    v1::Pair { version: p.version.to_string(), digest: p.digest.to_string(), spec: p.spec }
+}
+
+/// A track's name.
+pub fn track_name(name: TrackName) -> &'static str {
+    match name {
+        TrackName::Stable => "stable",
+        TrackName::Candidate => "candidate",
+        TrackName::Previous => "previous",
+    }
+}
+
+/// A node's role.
+pub fn role_name(role: NodeRole) -> &'static str {
+    match role {
+        NodeRole::Joining => "joining",
+        NodeRole::Learner => "learner",
+        NodeRole::Voter => "voter",
+        NodeRole::Leaving => "leaving",
+        NodeRole::Removed => "removed",
+    }
+}
+
+/// A release's status.
+pub fn release_status(status: ReleaseStatus) -> &'static str {
+    match status {
+        ReleaseStatus::Loading => "loading",
+        ReleaseStatus::Active => "active",
+        ReleaseStatus::Canary => "canary",
+        ReleaseStatus::Deprecated => "deprecated",
+        ReleaseStatus::Failed => "failed",
+        ReleaseStatus::Retired => "retired",
+    }
+}
+
+/// A route's mode.
+pub fn route_mode(mode: RouteMode) -> &'static str {
+    match mode {
+        RouteMode::Weighted => "weighted",
+        RouteMode::Switch => "switch",
+    }
+}
+
+/// An environment.
+pub fn environment(e: &Environment) -> v1::Environment {
+    v1::Environment {
+        meta: Some(meta(&e.meta)),
+        name: e.name.to_string(),
+        default_strategy: e.default_strategy.to_string(),
+        order: e.order,
+    }
+}
+
+/// A service with what hangs on it.
+pub fn service(state: &State, s: &Service) -> v1::Service {
+    let deployments = state.deployments.keys().filter(|d| d.service == s.name).map(ToString::to_string).collect();
+    v1::Service {
+        meta: Some(meta(&s.meta)),
+        name: s.name.to_string(),
+        releases: count(state.releases.keys().filter(|(of, _)| of == &s.name).count()),
+        deployments,
+    }
+}
+
+/// A release.
+pub fn release(state: &State, r: &Release) -> v1::Release {
+    v1::Release {
+        meta: Some(meta(&r.meta)),
+        service: r.service.to_string(),
+        version: r.version.to_string(),
+        digest: r.digest.to_string(),
+        size: r.size,
+        status: release_status(r.status).into(),
+        build: Some(v1::BuildInfo {
+            commit: r.build.commit.clone(),
+            built_at: r.build.built_at.clone(),
+            toolchain: r.build.toolchain.clone(),
+            components: r.build.components.clone(),
+        }),
+        holders: state.blobs.get(&r.digest).map_or(0, |b| count(b.holders.len())),
+    }
+}
+
+/// The DNS name of a deployment.
+pub fn dns_name(state: &State, id: &DeploymentId) -> String {
+    let zone = state.cluster.as_ref().map_or("slipway.internal", |c| c.zone.as_str());
+    format!("{}.{}.svc.{zone}", id.service, id.environment)
+}
+
+fn route(r: &Route) -> v1::Route {
+    let FencePoint { incarnation, n } = r.generation;
+    v1::Route {
+        incarnation,
+        generation: n,
+        mode: route_mode(r.mode).into(),
+        ttl_s: u32::try_from(r.ttl.0 / 1000).unwrap_or(u32::MAX),
+    }
+}
+
+/// A deployment with its tracks as they serve.
+pub fn deployment(state: &State, d: &Deployment) -> v1::Deployment {
+    let able = serving(state, &d.id, state.now);
+    let tracks = d.tracks.iter().map(|(name, t)| v1::Track {
+        name: track_name(name).into(),
+        pair: Some(pair(&t.pair)),
+        want: t.want,
+        serving: count(able.iter().filter(|i| i.pair == t.pair).count()),
+        live: count(state.instances_of(&d.id).filter(|i| i.pair == t.pair && i.life.is_live()).count()),
+        weight_bp: d.route.as_ref().map_or(0, |r| r.weights.get(name).0),
+        retire_at_ms: t.retire_at.map_or(0, |at| at.0),
+    });
+    v1::Deployment {
+        meta: Some(meta(&d.meta)),
+        id: d.id.to_string(),
+        spec: d.spec,
+        tracks: tracks.collect(),
+        route: d.route.as_ref().map(route),
+        desired: d.desired,
+        live: d.live.map(|r| r.to_string()).unwrap_or_default(),
+        last: d.last.map(|r| r.to_string()).unwrap_or_default(),
+        name: dns_name(state, &d.id),
+    }
+}
+
+/// A worker.
+pub fn worker(state: &State, w: &Worker) -> v1::Worker {
+    let free = |slot: &&PoolSlot| match slot {
+        PoolSlot::Free { .. } => true,
+        PoolSlot::Used(_) => false,
+    };
+    v1::Worker {
+        meta: Some(meta(&w.meta)),
+        name: w.name.to_string(),
+        presence: match w.presence {
+            Presence::Ready => "ready",
+            Presence::Lost => "lost",
+        }
+        .into(),
+        capacity: w.capacity,
+        build: w.build.clone(),
+        host: w.host.clone(),
+        pool_free: count(w.pool.values().filter(free).count()),
+        pool_size: count(w.pool.len()),
+        instances: count(state.instances.values().filter(|i| i.worker == w.name && i.life.is_live()).count()),
+        last_heard_ms: w.lost_at.map_or(0, |at| at.0),
+    }
+}
+
+/// Which track an instance belongs to, if any.
+fn track_of(state: &State, i: &Instance) -> &'static str {
+    let tracks = state.deployments.get(&i.deployment).map(|d| &d.tracks);
+    tracks.and_then(|t| t.iter().find(|(_, t)| t.pair == i.pair)).map_or("", |(name, _)| track_name(name))
+}
+
+/// Ports as the contract writes them.
+pub fn ports(ports: &BTreeMap<String, u16>) -> BTreeMap<String, u32> {
+    ports.iter().map(|(name, port)| (name.clone(), u32::from(*port))).collect()
+}
+
+/// An instance; `serves` is what DNS may name.
+pub fn instance(state: &State, i: &Instance, serves: bool) -> v1::Instance {
+    v1::Instance {
+        meta: Some(meta(&i.meta)),
+        id: i.id.to_string(),
+        deployment: i.deployment.to_string(),
+        pair: Some(pair(&i.pair)),
+        track: track_of(state, i).into(),
+        worker: i.worker.to_string(),
+        address: i.address.clone(),
+        ports: ports(&i.ports),
+        life: i.life.to_string(),
+        health: i.health.to_string(),
+        restarts: i.restarts,
+        exit: i.exit.clone().unwrap_or_default(),
+        serves,
+    }
+}
+
+/// A node; `leader` and `served` are what the answering node knows.
+pub fn node(n: &NodeRow, leader: bool, served: u64) -> v1::Node {
+    v1::Node {
+        meta: Some(meta(&n.meta)),
+        id: n.id,
+        name: n.name.clone(),
+        peer_addr: n.peer_addr.clone(),
+        client_addr: n.client_addr.clone(),
+        dns_addr: n.dns_addr.clone(),
+        role: role_name(n.role).into(),
+        leader,
+        dns_silent: n.silent_since.is_some(),
+        served_index: served,
+    }
+}
+
+/// Who gets which version, and who answers DNS.
+pub fn traffic(state: &State, d: &Deployment) -> v1::GetRouteReply {
+    let able = serving(state, &d.id, state.now);
+    let shares = d.tracks.iter().map(|(name, t)| v1::VersionShare {
+        track: track_name(name).into(),
+        version: t.pair.version.to_string(),
+        weight_bp: d.route.as_ref().map_or(0, |r| r.weights.get(name).0),
+        serving: count(able.iter().filter(|i| i.pair == t.pair).count()),
+        addresses: state
+            .instances_of(&d.id)
+            .filter(|i| i.pair == t.pair && i.life.is_live())
+            .map(|i| i.address.clone())
+            .collect(),
+    });
+    let spec = state.spec(&d.id, d.spec);
+    let servers = state.nodes.values().filter(|n| n.role != NodeRole::Removed);
+    v1::GetRouteReply {
+        deployment: d.id.to_string(),
+        name: dns_name(state, &d.id),
+        generation: d.route.as_ref().map_or(0, |r| r.generation.n),
+        mode: d.route.as_ref().map(|r| route_mode(r.mode).into()).unwrap_or_default(),
+        ttl_s: d.route.as_ref().map_or(0, |r| u32::try_from(r.ttl.0 / 1000).unwrap_or(u32::MAX)),
+        shares: shares.collect(),
+        dns_servers: servers.map(|n| n.dns_addr.clone()).collect(),
+        ports: spec.map(|s| s.ports.iter().map(|(n, (p, _))| (n.clone(), u32::from(*p))).collect()).unwrap_or_default(),
+        index: state.applied.index,
+        now_ms: state.now.0,
+    }
+}

@@ -1,0 +1,202 @@
+//! Rollouts, their steps and evidence as messages, and a request's parameters laid over the spec's defaults.
+
+use std::{collections::BTreeMap, str::FromStr as _};
+
+use super::{
+    convert::{count, meta, pair},
+    v1,
+};
+use crate::{
+    model::{BasisPoints, FailureAction, ModelError, OnNoData, Period, RolloutParams, Step, Strategy, Version},
+    state::{Evidence, Reason, Rollout, RolloutKind, RolloutPhase, State, StepRow, StepStatus, Verdict},
+};
+
+fn step_status(status: StepStatus) -> &'static str {
+    match status {
+        StepStatus::Waiting => "waiting",
+        StepStatus::Running => "running",
+        StepStatus::Passed => "passed",
+        StepStatus::Failed => "failed",
+        StepStatus::Skipped => "skipped",
+        StepStatus::Cancelled => "cancelled",
+        StepStatus::Undone => "undone",
+    }
+}
+
+fn verdict(v: Verdict) -> &'static str {
+    match v {
+        Verdict::NotWorse => "not worse",
+        Verdict::Worse => "worse",
+        Verdict::Undecided => "undecided",
+        Verdict::Unjudged => "unjudged",
+    }
+}
+
+fn evidence(e: &Evidence) -> v1::Evidence {
+    let mut totals: BTreeMap<&Version, (u64, u64)> = BTreeMap::new();
+    for c in e.counts.values().flatten() {
+        let t = totals.entry(&c.pair.version).or_default();
+        *t = (t.0.saturating_add(c.requests), t.1.saturating_add(c.errors));
+    }
+    let totals = totals.into_iter().map(|(version, (requests, errors))| v1::PairTotals {
+        version: version.to_string(),
+        requests,
+        errors,
+    });
+    v1::Evidence {
+        from_ms: e.from.0,
+        to_ms: e.to.0,
+        totals: totals.collect(),
+        limit_bp: e.limit.unwrap_or(0),
+        verdict: verdict(e.verdict).into(),
+        note: e.note.clone(),
+    }
+}
+
+fn step_row(row: &StepRow, whole: bool) -> v1::Step {
+    v1::Step {
+        group: row.step.group.clone(),
+        kind: row.step.kind.name().into(),
+        detail: row.step.kind.to_string(),
+        status: step_status(row.status).into(),
+        attempt: row.attempt,
+        step_id: row.step_id.map_or(0, |s| s.0),
+        started_at_ms: row.started_at.map_or(0, |t| t.0),
+        until_ms: row.until.map_or(0, |t| t.0),
+        ended_at_ms: row.ended_at.map_or(0, |t| t.0),
+        batch: row.batch.as_ref().map(|b| v1::Batch {
+            n: b.n,
+            added: b.added.iter().map(ToString::to_string).collect(),
+            replaced: b.replaced.iter().map(ToString::to_string).collect(),
+            passed: b.passed,
+        }),
+        evidence: row.evidence.as_ref().filter(|_| whole).map(evidence),
+    }
+}
+
+/// A compiled step that nothing has run yet.
+pub fn planned_step(s: &Step) -> v1::Step {
+    v1::Step {
+        group: s.group.clone(),
+        kind: s.kind.name().into(),
+        detail: s.kind.to_string(),
+        status: step_status(StepStatus::Waiting).into(),
+        ..v1::Step::default()
+    }
+}
+
+/// A rollout; without `whole` the steps' evidence is left out.
+pub fn rollout(state: &State, r: &Rollout, whole: bool) -> v1::Rollout {
+    let (kind, undoes) = match r.kind {
+        RolloutKind::Forward => ("forward", String::new()),
+        RolloutKind::Return { undoes } => ("return", undoes.to_string()),
+    };
+    v1::Rollout {
+        meta: Some(meta(&r.meta)),
+        id: r.id.to_string(),
+        deployment: r.deployment.to_string(),
+        kind: kind.into(),
+        from: r.from.as_ref().map(pair),
+        to: Some(pair(&r.to)),
+        strategy: r.strategy.to_string(),
+        status: r.status.to_string(),
+        phase: match r.phase {
+            RolloutPhase::Forward => "forward",
+            RolloutPhase::Undo => "undo",
+        }
+        .into(),
+        cursor: r.cursor,
+        desired: r.desired,
+        steps: r.steps.iter().map(|s| step_row(s, whole)).collect(),
+        reason: r.reason.as_ref().map(ToString::to_string).unwrap_or_default(),
+        reason_label: r.reason.as_ref().map(Reason::label).unwrap_or_default().into(),
+        waits: Vec::new(),
+        started_at_ms: r.started_at.0,
+        ended_at_ms: r.ended_at.map_or(0, |t| t.0),
+        traffic_back_at_ms: r.traffic_back_at.map_or(0, |t| t.0),
+        principal: r.principal.clone(),
+        undoes,
+        undone_by: r.undone_by.map(|u| u.to_string()).unwrap_or_default(),
+        started_wall_ms: r.started_wall,
+        ended_wall_ms: r.ended_wall,
+        now_ms: state.now.0,
+        index: state.applied.index,
+        terminal: r.status.is_terminal(),
+        forward_steps: r.forward_steps.iter().map(|s| step_row(s, whole)).collect(),
+    }
+}
+
+/// What ended steps and why, oldest first.
+pub fn decisions(r: &Rollout) -> Vec<String> {
+    let mut lines = Vec::new();
+    for row in r.forward_steps.iter().chain(&r.steps) {
+        let Some(at) = row.ended_at else { continue };
+        let mut line = format!("{at}: {} {} {}", row.step.group, row.step.kind, step_status(row.status));
+        if let Some(e) = &row.evidence {
+            let said = evidence(e);
+            let totals: Vec<String> =
+                said.totals.iter().map(|t| format!("{} {} of {} failed", t.version, t.errors, t.requests)).collect();
+            line.push_str(&format!(" ({}", said.verdict));
+            if !totals.is_empty() {
+                line.push_str(&format!("; {}", totals.join(", ")));
+            }
+            if !e.note.is_empty() {
+                line.push_str(&format!("; {}", e.note));
+            }
+            line.push(')');
+        }
+        if let Some((ok, detail)) = &row.hook {
+            line.push_str(&format!(" (hook {}: {detail})", if *ok { "ok" } else { "failed" }));
+        }
+        lines.push(line);
+    }
+    if let Some(reason) = &r.reason {
+        lines.push(format!("{}: {reason}", r.status));
+    }
+    lines
+}
+
+/// Bounds on what one request may list, before `RolloutParams::check`.
+const MAX_STEPS: usize = 1000;
+
+/// Lays a request's fields over the defaults.
+pub fn params_over(p: &v1::Params, base: RolloutParams) -> Result<RolloutParams, ModelError> {
+    let period = |v: Option<u64>, d: Period| v.map_or(d, Period);
+    let on_no_data = match p.on_no_data.as_deref() {
+        None => base.on_no_data,
+        Some("hold") => OnNoData::Hold,
+        Some("pass") => OnNoData::Pass,
+        Some("fail") => OnNoData::Fail,
+        Some(x) => return Err(ModelError::field("on_no_data", format!("{x:?} is not hold, pass or fail"))),
+    };
+    let failure_action = match p.failure_action.as_deref() {
+        None => base.failure_action,
+        Some("pause") => FailureAction::Pause,
+        Some("rollback") => FailureAction::Rollback,
+        Some("continue") => FailureAction::Continue,
+        Some(x) => return Err(ModelError::field("failure_action", format!("{x:?} is not pause, rollback or continue"))),
+    };
+    if p.steps_bp.len() > MAX_STEPS {
+        return Err(ModelError::field("steps", format!("{} percentages are too many", count(p.steps_bp.len()))));
+    }
+    let steps: Vec<BasisPoints> = p.steps_bp.iter().copied().map(BasisPoints).collect();
+    Ok(RolloutParams {
+        strategy: p.strategy.as_deref().map(Strategy::from_str).transpose()?.or(base.strategy),
+        steps: if steps.is_empty() { base.steps } else { steps },
+        bake: period(p.bake_ms, base.bake),
+        max_error_rate: p.max_error_rate_bp.map(BasisPoints).or(base.max_error_rate),
+        min_requests: p.min_requests.unwrap_or(base.min_requests),
+        on_no_data,
+        parallelism: p.parallelism.unwrap_or(base.parallelism),
+        delay: period(p.delay_ms, base.delay),
+        max_surge: p.max_surge.unwrap_or(base.max_surge),
+        max_unavailable: p.max_unavailable.unwrap_or(base.max_unavailable),
+        failure_action,
+        max_health_failures: p.max_health_failures.unwrap_or(base.max_health_failures),
+        warm_up: period(p.warm_up_ms, base.warm_up),
+        smoke: p.smoke.clone().or(base.smoke),
+        monitor: period(p.monitor_ms, base.monitor),
+        grace: period(p.grace_ms, base.grace),
+        deadline: period(p.deadline_ms, base.deadline),
+    })
+}

@@ -1,0 +1,172 @@
+//! What a worker is told (`Desired`, whole, from one State) and what it reports (`Report`, checked before anyone believes it).
+
+use super::{
+    convert::{pair, ports},
+    v1,
+};
+use crate::{
+    model::{DeploymentId, Digest, Health, InstanceId, Life, ModelError, Pair, StepId, WorkerName},
+    state::{Assignment, InstanceFact, PairCounts, Permit, Reached, ReachedFact, State, WorkerFacts},
+};
+
+/// Most instances, deployments or counts in one report.
+const MAX_ITEMS: usize = 10_000;
+const MAX_TEXT: usize = 1024;
+
+fn permit(p: Permit) -> &'static str {
+    match p {
+        Permit::Stage => "stage",
+        Permit::Activate => "activate",
+        Permit::Commit => "commit",
+    }
+}
+
+/// The assignments of one worker, in order of deployments.
+fn assignments<'a>(state: &'a State, worker: &'a WorkerName) -> impl Iterator<Item = (&'a DeploymentId, &'a Assignment)> + 'a {
+    state.assignments.iter().filter(move |((w, _), _)| w == worker).map(|((_, d), a)| (d, a))
+}
+
+/// What a worker's part depends on; while it is equal nothing need be sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DesiredKey {
+    incarnation: u64,
+    set_generation: u64,
+    parts: Vec<(DeploymentId, u64, Permit, Option<StepId>)>,
+}
+
+/// The key of a worker's present part; `None` for a worker that is not registered.
+pub fn desired_key(state: &State, worker: &WorkerName) -> Option<DesiredKey> {
+    let row = state.workers.get(worker)?;
+    let parts = assignments(state, worker).map(|(d, a)| (d.clone(), a.generation, a.permit, a.mark));
+    Some(DesiredKey { incarnation: state.incarnation, set_generation: row.set_generation, parts: parts.collect() })
+}
+
+/// Everything the worker is to run and hold.
+pub fn desired(state: &State, worker: &WorkerName) -> Option<v1::Desired> {
+    let row = state.workers.get(worker)?;
+    Some(v1::Desired {
+        incarnation: state.incarnation,
+        index: state.applied.index,
+        set_generation: row.set_generation,
+        assignments: assignments(state, worker).map(|(d, a)| assignment(state, d, a)).collect(),
+        now_ms: state.now.0,
+    })
+}
+
+fn assignment(state: &State, id: &DeploymentId, a: &Assignment) -> v1::Assignment {
+    let hold = a.content.hold.iter().map(|digest| {
+        let release = state.releases.values().find(|r| &r.digest == digest && r.service == id.service);
+        v1::Hold {
+            digest: digest.to_string(),
+            size: state.blobs.get(digest).map_or(0, |b| b.size),
+            version: release.map(|r| r.version.to_string()).unwrap_or_default(),
+        }
+    });
+    let instances = a.content.instances.iter().map(|e| v1::Entry {
+        id: e.id.to_string(),
+        pair: Some(pair(&e.pair)),
+        address: e.address.clone(),
+        ports: ports(&e.ports),
+        replaces: e.replaces.map(|r| r.to_string()).unwrap_or_default(),
+    });
+    let named: std::collections::BTreeSet<u64> = a.content.instances.iter().map(|e| e.pair.spec).collect();
+    let specs = named.into_iter().filter_map(|revision| {
+        // A spec holds no map with keys that are not text, so it always has a JSON form.
+        let json = serde_json::to_string(state.spec(id, revision)?.as_ref()).ok()?;
+        Some(v1::SpecDoc { revision, json })
+    });
+    v1::Assignment {
+        deployment: id.to_string(),
+        generation: a.generation,
+        content_digest: a.content_digest,
+        permit: permit(a.permit).into(),
+        hold: hold.collect(),
+        instances: instances.collect(),
+        specs: specs.collect(),
+        current: a.content.current.as_ref().map(pair),
+        previous: a.content.previous.as_ref().map(pair),
+        mark: a.mark.map_or(0, |m| m.0),
+    }
+}
+
+fn bad(value: &str, expected: &'static str) -> ModelError {
+    ModelError::BadValue { value: value.chars().take(80).collect(), expected }
+}
+
+fn life(s: &str) -> Result<Life, ModelError> {
+    match s {
+        "starting" => Ok(Life::Starting),
+        "running" => Ok(Life::Running),
+        "gone" => Ok(Life::Gone),
+        "failed" => Ok(Life::Failed),
+        other => Err(bad(other, "a life that an agent reports (starting, running, gone, failed)")),
+    }
+}
+
+fn health(s: &str) -> Result<Health, ModelError> {
+    match s {
+        "unknown" | "" => Ok(Health::Unknown),
+        "passing" => Ok(Health::Passing),
+        "failing" => Ok(Health::Failing),
+        other => Err(bad(other, "a health (unknown, passing, failing)")),
+    }
+}
+
+fn cut(s: &str) -> String {
+    s.chars().take(MAX_TEXT).collect()
+}
+
+fn reached(r: &v1::ReachedReport) -> Result<ReachedFact, ModelError> {
+    let reached = match r.state.as_str() {
+        "accepted" => Reached::Accepted,
+        "staged" => Reached::Staged,
+        "active" => Reached::Active,
+        "committed" => Reached::Committed,
+        "failed" => Reached::Failed(cut(&r.detail)),
+        other => return Err(bad(other, "a state that an agent reaches (accepted, staged, active, committed, failed)")),
+    };
+    Ok(ReachedFact { deployment: r.deployment.parse()?, generation: r.generation, reached })
+}
+
+/// A pair from the outside.
+pub fn read_pair(p: &v1::Pair) -> Result<Pair, ModelError> {
+    Ok(Pair { version: p.version.parse()?, digest: Digest::new(&p.digest)?, spec: p.spec })
+}
+
+/// The committed part of a report.
+pub fn read_report(worker: &WorkerName, r: &v1::Report) -> Result<WorkerFacts, ModelError> {
+    if r.instances.len() > MAX_ITEMS || r.reached.len() > MAX_ITEMS || r.staged.len() > MAX_ITEMS || r.counts.len() > MAX_ITEMS {
+        return Err(ModelError::field("report", format!("holds more than {MAX_ITEMS} rows of a kind")));
+    }
+    let instances = r.instances.iter().map(|i| {
+        Ok(InstanceFact {
+            id: i.id.parse::<InstanceId>()?,
+            life: life(&i.life)?,
+            health: health(&i.health)?,
+            failures: i.failures,
+            restarts: i.restarts,
+            exit: (!i.exit.is_empty()).then(|| cut(&i.exit)),
+        })
+    });
+    let staged: Result<Vec<Digest>, ModelError> = r.staged.iter().map(|d| Digest::new(d)).collect();
+    Ok(WorkerFacts {
+        worker: worker.clone(),
+        epoch: r.epoch,
+        seq: r.seq,
+        instances: instances.collect::<Result<_, ModelError>>()?,
+        reached: r.reached.iter().map(reached).collect::<Result<_, _>>()?,
+        staged: Some(staged?),
+    })
+}
+
+/// A report's whole-step totals.
+pub fn read_counts(r: &v1::Report) -> Result<Vec<(DeploymentId, StepId, Vec<PairCounts>)>, ModelError> {
+    let one = |c: &v1::StepCounts| {
+        let pairs = c.pairs.iter().map(|p| {
+            let named = p.pair.as_ref().ok_or_else(|| ModelError::field("counts", "a pair is missing"))?;
+            Ok(PairCounts { pair: read_pair(named)?, requests: p.requests, errors: p.errors })
+        });
+        Ok((c.deployment.parse()?, StepId(c.step_id), pairs.collect::<Result<_, ModelError>>()?))
+    };
+    r.counts.iter().map(one).collect()
+}

@@ -1,0 +1,83 @@
+//! A cluster forms, takes changes at any node, and goes on when its leader is killed.
+
+use slipway::wire::v1;
+
+use crate::support::{TestCluster, apply, eventually, spec};
+
+#[tokio::test]
+async fn three_nodes_form_and_any_takes_a_spec() {
+    let cluster = TestCluster::form(3).await;
+    for node in &cluster.nodes {
+        let status = eventually("all vote", || async {
+            let s = node.status().await?;
+            let voters = s.nodes.iter().filter(|n| n.role == "voter").count();
+            if voters == 3 && s.quorum { Ok(s) } else { Err(format!("{voters} voters")) }
+        })
+        .await;
+        assert_eq!(status.nodes.iter().map(|n| n.id).collect::<Vec<_>>(), [1, 2, 3]);
+    }
+    let leader = cluster.leader(None).await;
+    let follower = &cluster.nodes[(leader + 1) % 3];
+    let mut catalog = follower.catalog().await;
+
+    let rehearsal = v1::ApplyRequest { dry_run: true, ..apply(&spec("shop", "{}")) };
+    let would = catalog.apply(rehearsal).await.unwrap().into_inner();
+    assert!(would.created && would.spec == 1);
+    let listed = |reply: tonic::Response<v1::ListDeploymentsReply>| reply.into_inner().items.len();
+    assert_eq!(listed(catalog.list_deployments(v1::ListRequest::default()).await.unwrap()), 0);
+
+    let made = catalog.apply(apply(&spec("shop", "{}"))).await.unwrap().into_inner();
+    assert!(made.created && made.deployment == "production/shop");
+    let changed = catalog.apply(apply(&spec("shop", "{bake: 7s}"))).await.unwrap().into_inner();
+    assert_eq!((changed.spec, changed.created), (2, false));
+    assert_eq!(changed.changes, ["rollout.bake: 5m -> 7s"]);
+    for node in &cluster.nodes {
+        assert_eq!(listed(node.catalog().await.list_deployments(v1::ListRequest::default()).await.unwrap()), 1);
+    }
+}
+
+#[tokio::test]
+async fn a_killed_leader_is_replaced_and_comes_back() {
+    let mut cluster = TestCluster::form(3).await;
+    let first = cluster.leader(None).await;
+    cluster.nodes[first].kill();
+    let second = cluster.leader(Some(first)).await;
+    eventually("a change after the leader's death", || async {
+        let mut catalog = cluster.nodes[second].catalog().await;
+        catalog.apply(apply(&spec("shop", "{}"))).await.map_err(|e| e.to_string())
+    })
+    .await;
+
+    cluster.nodes[first].start();
+    let back = &cluster.nodes[first];
+    cluster.ready(back).await;
+    let list = back.catalog().await.list_deployments(v1::ListRequest::default()).await.unwrap().into_inner();
+    assert_eq!(list.items.len(), 1);
+}
+
+#[tokio::test]
+async fn without_a_quorum_the_answer_comes_at_once() {
+    let mut cluster = TestCluster::form(3).await;
+    cluster.nodes[1].kill();
+    cluster.nodes[2].kill();
+    let left = &cluster.nodes[0];
+    let asked = std::time::Instant::now();
+    let refused = left.catalog().await.apply(apply(&spec("shop", "{}"))).await.unwrap_err();
+    assert_eq!(refused.code(), tonic::Code::Unavailable, "{refused}");
+    assert!(asked.elapsed() < std::time::Duration::from_secs(6), "{:?}", asked.elapsed());
+    // Lists are answered from what this node knows, with a warning.
+    let list = left.catalog().await.list_environments(v1::ListRequest::default()).await.unwrap();
+    assert!(list.metadata().contains_key("slipway-warning"));
+    assert_eq!(list.get_ref().items.len(), 4);
+}
+
+#[tokio::test]
+async fn a_leader_that_is_asked_to_stop_hands_over_first() {
+    let mut cluster = TestCluster::form(3).await;
+    let first = cluster.leader(None).await;
+    let mut process = cluster.nodes[first].process.take().unwrap();
+    process.signal(rustix::process::Signal::TERM);
+    assert!(process.wait().success(), "{}", process.said());
+    assert!(process.said().contains("leadership handed over"), "{}", process.said());
+    cluster.leader(Some(first)).await;
+}

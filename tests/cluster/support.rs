@@ -1,0 +1,282 @@
+//! Starts real processes on allocated loopback ports, waits for conditions with deadlines, kills everything at the end.
+
+use std::{
+    fs::File,
+    future::Future,
+    net::{SocketAddr, TcpListener, UdpSocket},
+    os::unix::process::CommandExt as _,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use slipway::wire::v1::{self, catalog_client::CatalogClient, cluster_client::ClusterClient};
+use tonic::transport::Channel;
+
+/// Generous, as the machine may be busy; conditions are met long before.
+pub const LIMIT: Duration = Duration::from_secs(60);
+const POLL: Duration = Duration::from_millis(30);
+
+/// Four addresses of one node.
+#[derive(Clone, Debug)]
+pub struct Addresses {
+    pub peer: SocketAddr,
+    pub client: SocketAddr,
+    pub dns: SocketAddr,
+    pub http: SocketAddr,
+}
+
+fn free_tcp() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}
+
+/// A port that is free for both transports.
+fn free_dns() -> SocketAddr {
+    loop {
+        let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
+        let addr = tcp.local_addr().unwrap();
+        if UdpSocket::bind(addr).is_ok() {
+            return addr;
+        }
+    }
+}
+
+impl Addresses {
+    pub fn allocate() -> Self {
+        Self { peer: free_tcp(), client: free_tcp(), dns: free_dns(), http: free_tcp() }
+    }
+}
+
+/// A process that does not outlive the test.
+pub struct Process {
+    child: Child,
+    pub log: PathBuf,
+}
+
+impl Process {
+    /// Starts `slipwayd` with these arguments; both outputs go to `log`.
+    pub fn slipwayd(args: &[&str], log: &Path) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_slipwayd"));
+        command.args(args);
+        Self::spawn(command, log)
+    }
+
+    pub fn spawn(mut command: Command, log: &Path) -> Self {
+        let out = File::options().create(true).append(true).open(log).unwrap();
+        command.stdin(Stdio::null()).stdout(out.try_clone().unwrap()).stderr(out).process_group(0);
+        // SAFETY: between fork and exec only one system call is made, which allocates nothing.
+        unsafe {
+            command.pre_exec(|| {
+                rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
+                Ok(())
+            });
+        }
+        Self { child: command.spawn().unwrap(), log: log.into() }
+    }
+
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// `kill -9`, and waits for its end.
+    pub fn kill(&mut self) {
+        let _ = self.child.kill();
+        self.child.wait().unwrap();
+    }
+
+    /// A signal, such as TERM, STOP or CONT.
+    pub fn signal(&self, signal: rustix::process::Signal) {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, signal).unwrap();
+    }
+
+    /// Waits for its own end.
+    pub fn wait(&mut self) -> std::process::ExitStatus {
+        let started = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status;
+            }
+            assert!(started.elapsed() < LIMIT, "{} did not end:\n{}", self.id(), self.said());
+            std::thread::sleep(POLL);
+        }
+    }
+
+    /// Everything it has logged.
+    pub fn said(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if std::thread::panicking() {
+            let said = self.said();
+            let lines: Vec<&str> = said.lines().collect();
+            let tail = lines.get(lines.len().saturating_sub(40)..).unwrap_or_default().join("\n");
+            eprintln!("---- {}\n{tail}", self.log.display());
+        }
+    }
+}
+
+/// One node: its place and, while it runs, its process.
+pub struct TestNode {
+    pub name: String,
+    pub addresses: Addresses,
+    pub dir: PathBuf,
+    pub process: Option<Process>,
+}
+
+impl TestNode {
+    pub fn new(root: &Path, name: &str) -> Self {
+        Self { name: name.into(), addresses: Addresses::allocate(), dir: root.join(name), process: None }
+    }
+
+    pub fn log(&self) -> PathBuf {
+        self.dir.with_extension("log")
+    }
+
+    pub fn start(&mut self) {
+        let a = &self.addresses;
+        let (peer, client) = (a.peer.to_string(), a.client.to_string());
+        let (dns, http) = (a.dns.to_string(), a.http.to_string());
+        let dir = self.dir.display().to_string();
+        let args = [
+            "--log", "slipway=debug", "node", "--name", &self.name, "--data-dir", &dir, "--raft", "slow",
+            "--peer-listen", &peer, "--client-listen", &client, "--dns-listen", &dns, "--http-listen", &http,
+        ];
+        self.process = Some(Process::slipwayd(&args, &self.log()));
+    }
+
+    pub fn kill(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            process.kill();
+        }
+    }
+
+    pub fn url(&self) -> String {
+        format!("http://{}", self.addresses.client)
+    }
+
+    pub async fn channel(&self) -> Result<Channel, String> {
+        let endpoint = tonic::transport::Endpoint::from_shared(self.url()).unwrap().timeout(Duration::from_secs(40));
+        endpoint.connect().await.map_err(|e| e.to_string())
+    }
+
+    pub async fn status(&self) -> Result<v1::StatusReply, String> {
+        let mut client = ClusterClient::new(self.channel().await?);
+        client.status(v1::StatusRequest {}).await.map(tonic::Response::into_inner).map_err(|e| e.to_string())
+    }
+
+    pub async fn join(&self, seed: &Self) -> Result<v1::JoinReply, tonic::Status> {
+        let mut client = ClusterClient::new(self.channel().await.map_err(tonic::Status::unavailable)?);
+        let request = v1::JoinRequest { seed: seed.addresses.client.to_string() };
+        client.join(request).await.map(tonic::Response::into_inner)
+    }
+
+    pub async fn catalog(&self) -> CatalogClient<Channel> {
+        CatalogClient::new(self.channel().await.unwrap())
+    }
+
+    /// The body of a page on the HTTP listener.
+    pub async fn page(&self, path: &str) -> Result<(u16, String), String> {
+        let url = format!("http://{}{path}", self.addresses.http);
+        let answer = reqwest::get(url).await.map_err(|e| e.to_string())?;
+        let code = answer.status().as_u16();
+        Ok((code, answer.text().await.map_err(|e| e.to_string())?))
+    }
+}
+
+/// Waits until `look` gives something; its last complaint is the test's.
+pub async fn eventually<T, F: Future<Output = Result<T, String>>>(what: &str, mut look: impl FnMut() -> F) -> T {
+    let started = Instant::now();
+    loop {
+        match tokio::time::timeout(LIMIT, look()).await {
+            Ok(Ok(found)) => return found,
+            Ok(Err(why)) => assert!(started.elapsed() < LIMIT, "{what}: {why}"),
+            Err(_) => panic!("{what}: no answer within {LIMIT:?}"),
+        }
+        tokio::time::sleep(POLL).await;
+    }
+}
+
+/// A formed cluster.
+pub struct TestCluster {
+    pub nodes: Vec<TestNode>,
+    pub root: tempfile::TempDir,
+}
+
+impl TestCluster {
+    /// Nodes that run and belong to nothing yet.
+    pub async fn idle(size: usize) -> Self {
+        let root = tempfile::tempdir().unwrap();
+        let mut nodes: Vec<TestNode> = (1..=size).map(|n| TestNode::new(root.path(), &format!("n{n}"))).collect();
+        for node in &mut nodes {
+            node.start();
+        }
+        for node in &nodes {
+            eventually("node answers", || node.status()).await;
+        }
+        Self { nodes, root }
+    }
+
+    /// The first node makes the cluster, the others join.
+    pub async fn form(size: usize) -> Self {
+        let cluster = Self::idle(size).await;
+        let first = &cluster.nodes[0];
+        let mut client = ClusterClient::new(first.channel().await.unwrap());
+        client.init(v1::InitRequest { name: "test".into(), zone: String::new() }).await.unwrap();
+        for node in &cluster.nodes[1..] {
+            let joined = node.join(first).await.unwrap();
+            assert_eq!(joined.role, "voter");
+        }
+        for node in &cluster.nodes {
+            cluster.ready(node).await;
+        }
+        cluster
+    }
+
+    /// Waits until the node says that it is ready.
+    pub async fn ready(&self, node: &TestNode) {
+        eventually("ready", || async {
+            match node.page("/readyz").await? {
+                (200, _) => Ok(()),
+                (code, text) => Err(format!("{} answers {code}: {text}", node.name)),
+            }
+        })
+        .await;
+    }
+
+    /// The place of the leader among `nodes`, as a running node knows it, once it is not `not`.
+    pub async fn leader(&self, not: Option<usize>) -> usize {
+        eventually("a leader", || async {
+            for node in self.nodes.iter().filter(|n| n.process.is_some()) {
+                let status = node.status().await?;
+                let Some(row) = status.nodes.iter().find(|n| n.id == status.leader_id) else { continue };
+                let place = self.nodes.iter().position(|n| n.name == row.name);
+                if let Some(place) = place.filter(|p| Some(*p) != not) {
+                    return Ok(place);
+                }
+            }
+            Err("nobody knows one".into())
+        })
+        .await
+    }
+}
+
+/// A spec of a service that runs `bin/shop` from its package, with times fit for tests.
+pub fn spec(service: &str, rollout: &str) -> String {
+    format!(
+        "service: {service}\nenvironment: production\naddress: pool\nrun:\n  command: [bin/shop, --listen, \"${{SLIPWAY_ADDR_HTTP}}\"]\n  \
+         stop: {{grace: 1s}}\nports: {{http: 8080}}\nplacement: {{per_worker: 2}}\nhealth: {{http: /healthz, interval: 200ms, \
+         timeout: 1s, healthy_after: 1, unhealthy_after: 3, start_within: 20s}}\nmetrics: {{path: /metrics, requests: \
+         http_requests_total, errors: 'http_requests_total{{code=~\"5..\"}}'}}\ndrain: 0s\ndns: {{ttl: 1s}}\nrollout: {rollout}\n"
+    )
+}
+
+/// Applies a spec document.
+pub fn apply(document: &str) -> v1::ApplyRequest {
+    v1::ApplyRequest { document: document.into(), format: "yaml".into(), ..v1::ApplyRequest::default() }
+}
