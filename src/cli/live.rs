@@ -36,6 +36,27 @@ pub struct Follow {
     pub wants_rollback: bool,
 }
 
+/// What a watch gives, in order.
+type Feed = tokio::sync::mpsc::Receiver<Result<Option<Seen>, ClientError>>;
+
+/// Reads a watch on a task of its own, so that a look at the rollout never interrupts the search for another node.
+fn feed(mut watch: Watch) -> Feed {
+    let (send, receive) = tokio::sync::mpsc::channel(64);
+    tokio::spawn(async move {
+        loop {
+            let seen = tokio::select! {
+                seen = watch.next() => seen,
+                () = send.closed() => return,
+            };
+            let goes_on = matches!(seen, Ok(Some(_)));
+            if send.send(seen).await.is_err() || !goes_on {
+                return;
+            }
+        }
+    });
+    receive
+}
+
 struct View<'a> {
     session: &'a Session,
     bar: Option<ProgressBar>,
@@ -66,17 +87,19 @@ impl View<'_> {
 pub async fn follow(session: &Session, follow: Follow) -> Result<End, CliError> {
     let client = &session.client;
     let started = client.clock().mono();
+    // Who else can be followed when this node dies, and what time it is in the cluster.
+    client.status().await?;
     let bar = session.out.live().then(|| {
         let style = ProgressStyle::with_template("{msg}").unwrap_or_else(|_| ProgressStyle::default_spinner());
         ProgressBar::new_spinner().with_style(style)
     });
     let view = View { session, bar };
     let mut rollout = session.rollout(&follow.rollout).await?;
-    let mut watch = if follow.from_index > 0 {
+    let mut events = feed(if follow.from_index > 0 {
         client.watch(&rollout.deployment, (follow.from_index - 1, u32::MAX), true)
     } else {
         client.watch_from_now(&rollout.deployment).await?
-    };
+    });
     let mut every = tokio::time::interval(if view.bar.is_some() { LOOK.0 } else { LOOK.1 });
     every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut said_paused = false;
@@ -90,7 +113,7 @@ pub async fn follow(session: &Session, follow: Follow) -> Result<End, CliError> 
         }
         let limit = Duration::from_millis(over.unwrap_or(u64::MAX / 4).min(60_000));
         let look = tokio::select! {
-            seen = watch.next() => saw(&view, &mut watch, &rollout, seen).await?,
+            seen = events.recv() => saw(&view, &mut events, &rollout, seen.unwrap_or(Ok(None))).await?,
             _ = every.tick() => true,
             () = tokio::time::sleep(limit) => false,
         };
@@ -108,7 +131,7 @@ pub async fn follow(session: &Session, follow: Follow) -> Result<End, CliError> 
         }
         said_paused = rollout.status == "paused";
     }
-    rest(&view, &mut watch, &rollout).await?;
+    rest(&view, &mut events, &rollout).await?;
     let deployment = session.deployment(&rollout.deployment).await.ok();
     finish(&view);
     if view.bar.is_some() {
@@ -126,7 +149,7 @@ fn finish(view: &View<'_>) {
 /// Prints what a watch gave; says whether to look at the rollout again.
 async fn saw(
     view: &View<'_>,
-    watch: &mut Watch,
+    events: &mut Feed,
     rollout: &v1::Rollout,
     seen: Result<Option<Seen>, ClientError>,
 ) -> Result<bool, CliError> {
@@ -145,7 +168,7 @@ async fn saw(
         }
         // The ring has gone on without us: what was missed shows in the rollout itself.
         Ok(None) | Err(ClientError::OutOfRange { .. }) => {
-            *watch = view.session.client.watch_from_now(&rollout.deployment).await?;
+            *events = feed(view.session.client.watch_from_now(&rollout.deployment).await?);
             Ok(true)
         }
         Err(e) => Err(e.into()),
@@ -153,8 +176,10 @@ async fn saw(
 }
 
 /// Prints the events up to the end that the rollout's own row has overtaken.
-async fn rest(view: &View<'_>, watch: &mut Watch, rollout: &v1::Rollout) -> Result<(), CliError> {
-    while let Ok(Ok(Some(Seen::Event(event)))) = tokio::time::timeout(Duration::from_millis(500), watch.next()).await {
+async fn rest(view: &View<'_>, events: &mut Feed, rollout: &v1::Rollout) -> Result<(), CliError> {
+    while let Ok(Some(Ok(Some(Seen::Event(event))))) =
+        tokio::time::timeout(Duration::from_millis(500), events.recv()).await
+    {
         if event.index > rollout.index {
             break;
         }
@@ -210,3 +235,6 @@ pub fn end(rollout: &v1::Rollout, deployment: Option<&v1::Deployment>, wants_rol
         status => End { code: error::FAILED, text: format!("{status}{because}") },
     }
 }
+
+#[cfg(test)]
+mod tests;

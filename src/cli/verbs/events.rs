@@ -7,6 +7,8 @@ use crate::{
 
 pub async fn run(s: &Session, verb: EventVerb) -> Result<u8, CliError> {
     let id = |d: Option<String>| d.map(|d| s.deployment_id(&d)).transpose().map(Option::unwrap_or_default);
+    // Who else can be followed when this node dies.
+    s.client.status().await?;
     let mut watch: Watch = match verb {
         EventVerb::List { deployment } => s.client.watch(&id(deployment)?, (0, 0), false),
         EventVerb::Watch { deployment, after: Some(after) } => {

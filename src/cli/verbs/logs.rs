@@ -16,6 +16,8 @@ pub async fn run(s: &Session, args: LogsArgs) -> Result<u8, CliError> {
         lines: args.lines,
         follow: args.follow,
     };
+    // Who else can be asked when this node dies.
+    s.client.status().await?;
     loop {
         let mut stream = s.client.logs(request.clone()).await?;
         let lost = loop {

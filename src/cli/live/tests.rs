@@ -1,0 +1,174 @@
+//! Following a rollout over two real gRPC servers, one of which goes down on the way.
+
+use std::{
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+};
+
+use clap::Parser;
+use futures_util::Stream;
+use tokio::net::TcpListener;
+use tokio_stream::wrappers::TcpListenerStream;
+use tonic::{Request, Response, Status, transport::Server};
+
+use super::*;
+use crate::{
+    cli::args::Command,
+    clock::Clock,
+    wire::v1::{
+        cluster_server::{Cluster, ClusterServer},
+        events_server::{Events, EventsServer},
+        rollouts_server::{Rollouts, RolloutsServer},
+    },
+};
+
+/// A node; `looks` counts how often the rollout was read, and it ends when an event said so.
+#[derive(Clone)]
+struct TestNode {
+    id: u32,
+    ends_as: &'static str,
+    ended: Arc<AtomicU32>,
+    watched: Arc<AtomicU32>,
+}
+
+type Boxed = Pin<Box<dyn Stream<Item = Result<v1::Event, Status>> + Send>>;
+
+#[tonic::async_trait]
+impl Events for TestNode {
+    type WatchStream = Boxed;
+    async fn watch(&self, r: Request<v1::WatchRequest>) -> Result<Response<Boxed>, Status> {
+        let after = r.into_inner().after_index;
+        let event = |index: u64, status: &str| v1::Event {
+            index,
+            kind: "rollout_changed".into(),
+            rollout: "r-5".into(),
+            deployment: "production/shop".into(),
+            text: format!("production/shop: r-5 is {status}"),
+            fields: [("status".to_string(), status.to_string())].into(),
+            ..Default::default()
+        };
+        self.watched.fetch_add(self.id, Ordering::SeqCst);
+        if self.id == 1 {
+            let items = vec![Ok(event(after + 1, "active")), Err(Status::unavailable("going down"))];
+            return Ok(Response::new(Box::pin(tokio_stream::iter(items))));
+        }
+        self.ended.store(1, Ordering::SeqCst);
+        let last = tokio_stream::iter(vec![Ok(event(after + 1, self.ends_as))]);
+        // A real watch stays open.
+        Ok(Response::new(Box::pin(tokio_stream::StreamExt::chain(last, tokio_stream::pending()))))
+    }
+}
+
+#[tonic::async_trait]
+impl Cluster for TestNode {
+    async fn init(&self, _: Request<v1::InitRequest>) -> Result<Response<v1::InitReply>, Status> {
+        no()
+    }
+    async fn join(&self, _: Request<v1::JoinRequest>) -> Result<Response<v1::JoinReply>, Status> {
+        no()
+    }
+    async fn status(&self, _: Request<v1::StatusRequest>) -> Result<Response<v1::StatusReply>, Status> {
+        Ok(Response::new(v1::StatusReply { now_ms: 1000, applied: 5, term: 4, ..Default::default() }))
+    }
+    async fn transfer_leader(
+        &self,
+        _: Request<v1::TransferLeaderRequest>,
+    ) -> Result<Response<v1::TransferLeaderReply>, Status> {
+        no()
+    }
+}
+
+fn no<T>() -> Result<Response<T>, Status> {
+    Err(Status::unimplemented("not in this test"))
+}
+
+#[tonic::async_trait]
+impl Rollouts for TestNode {
+    async fn get(&self, _: Request<v1::GetRolloutRequest>) -> Result<Response<v1::Rollout>, Status> {
+        let terminal = self.ended.load(Ordering::SeqCst) == 1;
+        Ok(Response::new(v1::Rollout {
+            id: "r-5".into(),
+            deployment: "production/shop".into(),
+            from: Some(v1::Pair { version: "3.0.0".into(), ..Default::default() }),
+            status: if terminal { self.ends_as } else { "active" }.into(),
+            reason: if terminal { "errors of 4.0.0 30.8 % > 5 %" } else { "" }.into(),
+            index: if terminal { 8 } else { 6 },
+            terminal,
+            ..Default::default()
+        }))
+    }
+    async fn start(&self, _: Request<v1::StartRequest>) -> Result<Response<v1::StartReply>, Status> {
+        no()
+    }
+    async fn pause(&self, _: Request<v1::VerbRequest>) -> Result<Response<v1::VerbReply>, Status> {
+        no()
+    }
+    async fn plan(&self, _: Request<v1::StartRequest>) -> Result<Response<v1::PlanReply>, Status> {
+        no()
+    }
+    async fn history(&self, _: Request<v1::HistoryRequest>) -> Result<Response<v1::HistoryReply>, Status> {
+        no()
+    }
+    async fn resume(&self, _: Request<v1::VerbRequest>) -> Result<Response<v1::VerbReply>, Status> {
+        no()
+    }
+    async fn abort(&self, _: Request<v1::VerbRequest>) -> Result<Response<v1::VerbReply>, Status> {
+        no()
+    }
+    async fn promote(&self, _: Request<v1::PromoteRequest>) -> Result<Response<v1::VerbReply>, Status> {
+        no()
+    }
+    async fn rollback(&self, _: Request<v1::VerbRequest>) -> Result<Response<v1::VerbReply>, Status> {
+        no()
+    }
+    async fn explain(&self, _: Request<v1::ExplainRequest>) -> Result<Response<v1::ExplainReply>, Status> {
+        no()
+    }
+}
+
+async fn serve(node: TestNode) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let server = Server::builder()
+        .add_service(ClusterServer::new(node.clone()))
+        .add_service(EventsServer::new(node.clone()))
+        .add_service(RolloutsServer::new(node));
+    tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
+    address
+}
+
+/// A session over nodes with these ids, all of one rollout that ends as said once node 2 is watched.
+async fn session(ids: &[u32], ends_as: &'static str) -> (Session, Arc<AtomicU32>) {
+    let (ended, watched) = (Arc::new(AtomicU32::new(0)), Arc::new(AtomicU32::new(0)));
+    let mut addresses = Vec::new();
+    for id in ids {
+        let node = TestNode { id: *id, ends_as, ended: ended.clone(), watched: watched.clone() };
+        addresses.push(serve(node).await);
+    }
+    let nodes = addresses.join(",");
+    let command = Command::try_parse_from(["slipway", "--node", &nodes, "rollout", "status", "r-5"]).unwrap();
+    (Session::new(&command.global, Clock::real()).unwrap(), watched)
+}
+
+fn what(within: Option<Period>) -> Follow {
+    Follow { rollout: "r-5".into(), from_index: 5, within, wants_rollback: false }
+}
+
+#[tokio::test]
+async fn a_rollback_is_followed_over_a_lost_node_to_exit_code_three() {
+    let (session, watched) = session(&[1, 2], "rolled_back").await;
+    let end = follow(&session, what(Some(Period::seconds(30)))).await.unwrap();
+    assert_eq!((end.code, end.text.as_str()), (3, "rolled back to 3.0.0: errors of 4.0.0 30.8 % > 5 %"));
+    assert_eq!(watched.load(Ordering::SeqCst), 3, "node 1 was watched once, then node 2 once");
+}
+
+#[tokio::test]
+async fn watching_ends_in_time_and_says_how_to_go_on() {
+    let (session, _) = session(&[1], "completed").await;
+    let end = follow(&session, what(Some(Period(300)))).await.unwrap();
+    assert_eq!(end.code, error::TIMED_OUT);
+    assert_eq!(end.text, "r-5 is still active: `slipway rollout watch r-5` goes on watching");
+}
