@@ -196,6 +196,20 @@ impl NodeConfig {
 }
 
 impl AgentConfig {
+    /// All defaults.
+    pub fn new(data_dir: PathBuf, nodes: Vec<String>) -> Self {
+        Self {
+            name: None,
+            data_dir,
+            nodes,
+            pool: Vec::new(),
+            host: default_host(),
+            labels: BTreeMap::new(),
+            capacity: default_capacity(),
+            insecure: false,
+        }
+    }
+
     /// Reads and checks a file.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
         let config: Self = load(path)?;

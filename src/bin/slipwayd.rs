@@ -1,13 +1,20 @@
-//! The daemon: `node`, and the agent's own `shim`. Thin: reads flags, sets up logging, dispatches.
+//! The daemon: `node`, `agent`, `dev`, and the agent's own `shim`. Thin: reads flags, sets up logging, dispatches.
 //!
 //! Exit codes: 0 ended as asked, 1 failed, 2 usage or configuration.
 
-use std::{ffi::OsString, net::SocketAddr, path::PathBuf, process::ExitCode};
+use std::{
+    collections::BTreeMap,
+    ffi::OsString,
+    net::{IpAddr, SocketAddr},
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use slipway::{
-    config::{NodeConfig, RaftProfile},
+    agent,
+    config::{AgentConfig, NodeConfig, RaftProfile},
     node::Node,
 };
 use tokio_util::sync::CancellationToken;
@@ -26,6 +33,10 @@ struct Cli {
 enum Command {
     /// Runs a node: replicated state, DNS, the leader's planner.
     Node(NodeFlags),
+    /// Runs a worker's agent: releases on disk, instances as processes. Instances outlive it.
+    Agent(AgentFlags),
+    /// A whole cluster of one for a laptop: a node, an agent and DNS, with a directory of its own.
+    Dev(DevFlags),
     /// Started by the agent alone: holds one instance.
     #[command(hide = true, disable_help_flag = true)]
     Shim {
@@ -74,6 +85,115 @@ struct NodeFlags {
     /// Listen on other than loopback addresses without TLS and tokens.
     #[arg(long)]
     insecure: bool,
+}
+
+#[derive(Args)]
+#[command(args_conflicts_with_subcommands = true)]
+struct AgentFlags {
+    #[command(flatten)]
+    place: AgentPlace,
+    /// Client address of a node; may be repeated.
+    #[arg(long = "node", value_name = "HOST:PORT")]
+    nodes: Vec<String>,
+    /// The worker's name; without it the host name.
+    #[arg(long)]
+    name: Option<String>,
+    /// Pool addresses: one, or a range such as 127.0.2.1-127.0.2.8; may be repeated.
+    #[arg(long)]
+    pool: Vec<String>,
+    /// The machine's own address, for address mode `host`.
+    #[arg(long)]
+    host: Option<IpAddr>,
+    /// A label, KEY=VALUE; may be repeated.
+    #[arg(long = "label", value_name = "KEY=VALUE")]
+    labels: Vec<String>,
+    /// Instances at most.
+    #[arg(long)]
+    capacity: Option<u32>,
+    /// Talk to nodes on other than loopback addresses without TLS.
+    #[arg(long)]
+    insecure: bool,
+    #[command(subcommand)]
+    verb: Option<AgentVerb>,
+}
+
+#[derive(Args)]
+struct AgentPlace {
+    /// Configuration file (TOML); the other flags are laid over it.
+    #[arg(long, short)]
+    config: Option<PathBuf>,
+    /// The agent's data directory.
+    #[arg(long)]
+    data_dir: Option<PathBuf>,
+}
+
+#[derive(Subcommand)]
+enum AgentVerb {
+    /// Stops every instance of an agent that does not run.
+    Drain(AgentPlace),
+}
+
+#[derive(Args)]
+struct DevFlags {
+    /// Everything is kept here.
+    #[arg(long, default_value = "./.slipway-dev")]
+    dir: PathBuf,
+    /// Where the CLI reaches it.
+    #[arg(long, default_value = "127.0.0.1:7652")]
+    client_listen: SocketAddr,
+    /// Where its DNS listens.
+    #[arg(long, default_value = "127.0.0.1:8653")]
+    dns_listen: SocketAddr,
+    /// Where `/readyz` and `/metrics` listen.
+    #[arg(long, default_value = "127.0.0.1:7653")]
+    http_listen: SocketAddr,
+    /// Where peers would reach it.
+    #[arg(long, default_value = "127.0.0.1:7651")]
+    peer_listen: SocketAddr,
+    /// Addresses for instances; may be repeated.
+    #[arg(long, default_value = "127.0.50.1-127.0.50.16")]
+    pool: Vec<String>,
+}
+
+impl AgentPlace {
+    fn dir(self) -> anyhow::Result<PathBuf> {
+        match (self.data_dir, self.config) {
+            (Some(dir), _) => Ok(dir),
+            (None, Some(path)) => Ok(AgentConfig::load(&path)?.data_dir),
+            (None, None) => anyhow::bail!("give --config FILE or --data-dir DIRECTORY"),
+        }
+    }
+}
+
+impl AgentFlags {
+    fn read(self) -> anyhow::Result<AgentConfig> {
+        let mut config = match &self.place.config {
+            Some(path) => AgentConfig::load(path)?,
+            None => {
+                let dir = self.place.data_dir.clone().context("give --config FILE, or at least --data-dir and --node")?;
+                AgentConfig::new(dir, Vec::new())
+            }
+        };
+        config.data_dir = self.place.data_dir.unwrap_or(config.data_dir);
+        config.name = self.name.or(config.name);
+        config.host = self.host.unwrap_or(config.host);
+        config.capacity = self.capacity.unwrap_or(config.capacity);
+        config.insecure |= self.insecure;
+        if !self.nodes.is_empty() {
+            config.nodes = self.nodes;
+        }
+        if !self.pool.is_empty() {
+            config.pool = self.pool;
+        }
+        let labels: anyhow::Result<BTreeMap<String, String>> = self
+            .labels
+            .iter()
+            .map(|l| l.split_once('=').map(|(k, v)| (k.into(), v.into())).with_context(|| format!("--label {l:?} is not KEY=VALUE")))
+            .collect();
+        config.labels.extend(labels?);
+        config.check()?;
+        Ok(config)
+    }
 }
 
 impl NodeFlags {
@@ -147,6 +267,23 @@ fn dispatch(command: Command) -> Result<(), Failure> {
             let config = flags.read().map_err(Failure::Usage)?;
             runtime.block_on(run_node(config)).map_err(Failure::Run)
         }
+        Command::Agent(flags) => {
+            let program = program().map_err(Failure::Run)?;
+            match flags.verb {
+                Some(AgentVerb::Drain(place)) => {
+                    let dir = place.dir().map_err(Failure::Usage)?;
+                    runtime.block_on(agent::drain(&dir, program)).map_err(|e| Failure::Run(e.into()))
+                }
+                None => {
+                    let config = flags.read().map_err(Failure::Usage)?;
+                    runtime.block_on(agent::run(config, program)).map_err(|e| Failure::Run(e.into()))
+                }
+            }
+        }
+        Command::Dev(flags) => {
+            let (node, worker) = dev_configs(&flags).map_err(Failure::Usage)?;
+            runtime.block_on(run_dev(node, worker)).map_err(Failure::Run)
+        }
         // Handled before the runtime is made: the shim must stay small.
         Command::Shim { args } => {
             slipway::agent::shim_main(args);
@@ -176,4 +313,78 @@ async fn run_node(config: NodeConfig) -> anyhow::Result<()> {
     let node = Node::start(config).await?;
     node.run(ended).await?;
     Ok(())
+}
+
+/// This very program, which the agent starts as its shim.
+fn program() -> anyhow::Result<PathBuf> {
+    std::env::current_exe().context("where this program is, is not known")
+}
+
+fn dev_configs(flags: &DevFlags) -> anyhow::Result<(NodeConfig, AgentConfig)> {
+    let mut node = NodeConfig::new("dev".into(), flags.dir.join("node"));
+    node.client_listen = flags.client_listen;
+    node.dns_listen = flags.dns_listen;
+    node.http_listen = flags.http_listen;
+    node.peer_listen = flags.peer_listen;
+    node.check()?;
+    let mut worker = AgentConfig::new(flags.dir.join("agent"), vec![flags.client_listen.to_string()]);
+    worker.name = Some("dev".into());
+    worker.pool = flags.pool.clone();
+    worker.check()?;
+    Ok((node, worker))
+}
+
+async fn run_dev(config: NodeConfig, worker: AgentConfig) -> anyhow::Result<()> {
+    let asked = signals()?;
+    let (client, dns) = (config.client_listen, config.dns_listen);
+    let node = Node::start(config).await?;
+    let making = node.init_when_new("dev");
+    let stop_node = CancellationToken::new();
+    let mut running = tokio::spawn(node.run(stop_node.clone()));
+    let dir = worker.data_dir.clone();
+    let stop_agent = CancellationToken::new();
+    let work = async {
+        making.await?;
+        say_next(client, dns);
+        agent::run_until(worker, program()?, stop_agent.clone().cancelled_owned()).await?;
+        anyhow::Ok(())
+    };
+    tokio::pin!(work);
+    let ended = tokio::select! {
+        () = asked.cancelled() => {
+            stop_agent.cancel();
+            work.await
+        }
+        ended = &mut work => ended,
+        node = &mut running => {
+            stop_agent.cancel();
+            node.context("the node's task")?.context("the node ended")
+        }
+    };
+    let drained = stop_instances(&dir).await;
+    stop_node.cancel();
+    if !running.is_finished() {
+        running.await.context("the node's task")??;
+    }
+    ended.and(drained)
+}
+
+/// Instances outlive an agent; with `dev` they end with it.
+async fn stop_instances(dir: &Path) -> anyhow::Result<()> {
+    if !dir.is_dir() {
+        return Ok(());
+    }
+    eprintln!("slipwayd dev: stopping instances");
+    Ok(agent::drain(dir, program()?).await?)
+}
+
+fn say_next(client: SocketAddr, dns: SocketAddr) {
+    let (ip, port) = (dns.ip(), dns.port());
+    let place = if client.port() == 7652 { String::new() } else { format!("  export SLIPWAY_NODES={client}\n") };
+    println!(
+        "slipway dev runs: one node, one worker with 16 addresses. In another terminal:\n\n{place}  \
+         slipway apply -f shop.yaml\n  slipway release push shop 1.0.0 ./build\n  \
+         slipway rollout start production/shop --to 1.0.0 --watch\n  \
+         dig @{ip} -p {port} shop.production.svc.slipway.internal\n\nCtrl-C stops everything, instances too."
+    );
 }
