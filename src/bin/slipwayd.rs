@@ -346,8 +346,15 @@ async fn run_dev(config: NodeConfig, worker: AgentConfig) -> anyhow::Result<()> 
     let work = async {
         making.await?;
         say_next(client, dns);
-        agent::run_until(worker, program()?, stop_agent.clone().cancelled_owned()).await?;
-        anyhow::Ok(())
+        let (program, stop) = (program()?, stop_agent.clone());
+        // A runtime of its own: what supervises instances must be over before they are stopped.
+        let agent = tokio::task::spawn_blocking(move || {
+            let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+            let ended = runtime.block_on(agent::run_until(worker, program, stop.cancelled_owned()));
+            runtime.shutdown_timeout(std::time::Duration::from_secs(5));
+            anyhow::Ok(ended?)
+        });
+        agent.await.context("the agent's thread")?
     };
     tokio::pin!(work);
     let ended = tokio::select! {
@@ -358,6 +365,7 @@ async fn run_dev(config: NodeConfig, worker: AgentConfig) -> anyhow::Result<()> 
         ended = &mut work => ended,
         node = &mut running => {
             stop_agent.cancel();
+            work.await?;
             node.context("the node's task")?.context("the node ended")
         }
     };

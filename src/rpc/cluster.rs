@@ -40,6 +40,8 @@ impl v1::cluster_server::Cluster for Shared {
         reply.applied = state.applied.index;
         reply.now_ms = consensus.cluster_now().unwrap_or(state.now).0;
         reply.quorum = match metrics.role {
+            // A single voter is its own majority and has nobody to hear from.
+            Role::Leader if metrics.members.iter().filter(|m| m.voter).count() < 2 => true,
             Role::Leader => metrics.quorum_age.is_none_or(|age| age < QUORUM_AGE),
             Role::Learner | Role::Follower | Role::Candidate | Role::Stopped => reply.leader_id != 0,
         };
