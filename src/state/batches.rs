@@ -177,13 +177,44 @@ fn check_surge(cx: &Cx<'_>, r: &Rollout, mode: BatchMode, adding: u32) -> Done {
     if r.strategy != Strategy::Rolling || r.phase == RolloutPhase::Undo || mode != BatchMode::Replace {
         return Ok(());
     }
-    let n = cx.s.instances_of(&r.deployment).filter(|i| i.life.is_wanted()).count();
+    // What stands on a lost worker can neither be counted on nor waited for.
+    let n = cx.s.instances_of(&r.deployment).filter(|i| i.life.is_wanted() && serving::ready(&cx.s, i)).count();
     let then = u32::try_from(n).unwrap_or(u32::MAX).saturating_add(adding);
     let roof = r.desired.saturating_add(r.params.max_surge);
     if then > roof {
         return guard(format!("{then} instances are over desired + surge = {roof}"));
     }
     Ok(())
+}
+
+/// New instances of an earlier, aborted rollout (or workers that came back) may fill the surge before the first batch, which then
+/// could never start: as many old ones go as one batch of one needs, never below what must be available.
+pub(super) fn make_room(cx: &mut Cx<'_>, r: &Rollout) {
+    if r.strategy != Strategy::Rolling || r.phase == RolloutPhase::Undo {
+        return;
+    }
+    let mut wanted: Vec<&Instance> =
+        cx.s.instances_of(&r.deployment).filter(|i| i.life.is_wanted() && serving::ready(&cx.s, i)).collect();
+    let new = wanted.iter().filter(|i| i.pair == r.to).count();
+    let roof = r.desired.saturating_add(r.params.max_surge) as usize;
+    if new == 0 || new >= r.desired as usize {
+        return;
+    }
+    let mut excess = wanted.len().saturating_add(1).saturating_sub(roof);
+    let mut left = wanted.iter().filter(|i| i.serves()).count();
+    let floor = r.desired.saturating_sub(r.params.max_unavailable) as usize;
+    wanted.retain(|i| i.pair != r.to);
+    wanted.sort_by_key(|i| (i.serves(), i.id));
+    let mut go = Vec::new();
+    for i in wanted {
+        if excess == 0 || i.serves() && left <= floor {
+            break;
+        }
+        left = left.saturating_sub(usize::from(i.serves()));
+        excess = excess.saturating_sub(1);
+        go.push(i.id);
+    }
+    drain::begin(cx, &go);
 }
 
 /// A new row.

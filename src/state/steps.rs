@@ -4,7 +4,7 @@ use super::{
     Batch, EventBody, Evidence, Permit, Rejection, ReleaseStatus, Rollout, RolloutPhase, RolloutStatus, State, StepRow,
     StepStatus, Track, Verdict, assign,
     assign::Allow,
-    catalog, codec,
+    batches, catalog, codec,
     context::{Cx, Done, guard},
     drain, lifecycle, outbox, routes, serving,
 };
@@ -261,11 +261,18 @@ pub(super) fn started(cx: &mut Cx<'_>, id: RolloutId, seen: u64, step: u32, atte
                 assign::edit(cx, &w, &r.deployment, Allow::Keep, true, |_| ());
             }
         }
-        StepKind::Install { share, routing: Routing::ByCapacity, .. } => raise_cap(cx, &r, *share)?,
+        StepKind::Install { share, mode, routing, .. } => {
+            if *routing == Routing::ByCapacity {
+                raise_cap(cx, &r, *share)?;
+            }
+            if *mode == BatchMode::Replace {
+                batches::make_room(cx, &r);
+            }
+        }
         StepKind::Route { weight } => raise_cap(cx, &r, *weight)?,
         StepKind::Smoke { path } => outbox::queue_smoke(cx, &r, step, path)?,
         StepKind::Retire { delay } if delay.0 == 0 => begin_retire(cx, &r)?,
-        StepKind::Install { .. } | StepKind::Switch | StepKind::Bake { .. } | StepKind::Promote => {}
+        StepKind::Switch | StepKind::Bake { .. } | StepKind::Promote => {}
         StepKind::Retire { .. } => {}
     }
     assign::refresh(cx, &r.deployment);

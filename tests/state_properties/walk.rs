@@ -421,10 +421,15 @@ pub fn good_round(s: &State) -> (Vec<Command>, String) {
     let waits = format!("{:?}; proposes {:?}", plan.waits, plan.commands.iter().map(Command::name).collect::<Vec<_>>());
     all.extend(plan.commands);
     all.push(Command::Tick);
-    if let Some(r) = s.live_rollout(&shop()).filter(|r| r.status == RolloutStatus::Paused) {
-        all.push(Command::Resume { rollout: r.id });
+    if let Some(rollout) = held(s) {
+        all.push(Command::Resume { rollout });
     }
     (all, waits)
+}
+
+/// Held by its policy for an operator, who has resumed it in vain: what is left is `rollback` or `abort`.
+pub fn held(s: &State) -> Option<RolloutId> {
+    s.live_rollout(&shop()).filter(|r| r.status == RolloutStatus::Paused).map(|r| r.id)
 }
 
 /// No live rollout, as many healthy stable instances as desired, nothing on its way.

@@ -1,0 +1,464 @@
+//! What the law refuses, in words a person can use, and the effects that a random walk cannot name: one short story a test.
+
+#[path = "state_properties/walk.rs"]
+#[allow(dead_code, reason = "the stories need a part of it")]
+mod walk;
+
+use std::collections::BTreeMap;
+
+use slipway::model::{
+    AddressMode, BasisPoints, BuildInfo, Digest, Health, Life, Millis, RolloutParams, StepKind, Strategy, WorkerName,
+};
+use slipway::state::{
+    Command, NewNode, NodeRole, PoolSlot, Rejection, RolloutStatus, RouteWeights, StartRollout, State, StepStatus,
+    TrackName, apply, free_addresses, invariants, passing, serving,
+};
+use walk::{Walk, good_round, prelude, shop};
+
+/// A State under hand.
+struct Story(Walk);
+
+impl Story {
+    fn new() -> Self {
+        let mut story = Self(Walk::default());
+        for body in prelude() {
+            story.ok(body);
+        }
+        story
+    }
+
+    fn s(&self) -> &State {
+        &self.0.state
+    }
+
+    fn try_(&mut self, body: Command) -> Result<(), Rejection> {
+        let (at, mut c) = self.0.stamp(body, 0);
+        c.at = Millis(self.s().now.0 + 100);
+        let result = apply(&mut self.0.state, at, &c).map(|_| ());
+        invariants::check(self.s()).unwrap();
+        result
+    }
+
+    fn ok(&mut self, body: Command) {
+        let name = body.name();
+        self.try_(body).unwrap_or_else(|e| panic!("{name}: {e}"));
+    }
+
+    fn no(&mut self, body: Command) -> String {
+        self.try_(body).unwrap_err().to_string()
+    }
+
+    /// Plans and reports until it holds.
+    fn until(&mut self, what: &str, f: impl Fn(&State) -> bool) {
+        for _ in 0..2000 {
+            if f(self.s()) {
+                return;
+            }
+            for body in good_round(self.s()).0 {
+                let _ = self.try_(body);
+                if f(self.s()) {
+                    return;
+                }
+            }
+        }
+        panic!("{what} never came: {}", walk::summary(self.s()));
+    }
+
+    fn start(&mut self, version: &str, strategy: Strategy) -> Result<(), Rejection> {
+        let command = start(self.s(), version, strategy);
+        self.try_(Command::StartRollout(command))
+    }
+
+    fn completes(&mut self, version: &str, strategy: Strategy) {
+        self.start(version, strategy).unwrap();
+        self.until("completion", |s| s.deployments[&shop()].live.is_none());
+        let last = self.s().deployments[&shop()].last.unwrap();
+        assert_eq!(self.s().rollouts[&last].status, RolloutStatus::Completed);
+    }
+
+    fn live(&self) -> &slipway::state::Rollout {
+        self.s().live_rollout(&shop()).unwrap()
+    }
+
+    fn weights(&self) -> RouteWeights {
+        self.s().deployments[&shop()].route.as_ref().unwrap().weights
+    }
+}
+
+fn start(s: &State, version: &str, strategy: Strategy) -> StartRollout {
+    let spec = s.specs.values().last().unwrap();
+    let params = RolloutParams { strategy: Some(strategy), ..spec.rollout.clone() };
+    StartRollout { deployment: shop(), version: version.parse().unwrap(), params, restart: false, expected: None }
+}
+
+fn worker(name: &str, key: u32, pool: &[&str]) -> Command {
+    Command::WorkerRegistered {
+        name: WorkerName::new(name).unwrap(),
+        key: format!("{key:064x}"),
+        labels: BTreeMap::new(),
+        capacity: 20,
+        build: "1".into(),
+        host: "10.0.9.9".into(),
+        pool: pool.iter().map(|a| (*a).to_string()).collect(),
+    }
+}
+
+#[test]
+fn unknown_names_get_the_nearest() {
+    let mut t = Story::new();
+    let mut s = start(t.s(), "1.0.0", Strategy::Direct);
+    s.deployment = "production/shpo".parse().unwrap();
+    assert!(t.no(Command::StartRollout(s.clone())).contains("service shpo does not exist; did you mean shop?"));
+    s.deployment = "productoin/shop".parse().unwrap();
+    let e = t.no(Command::StartRollout(s));
+    assert!(e.contains("environment productoin") && e.contains("did you mean production?"), "{e}");
+    let e = t.start("1.0.1", Strategy::Direct).unwrap_err().to_string();
+    assert!(e.contains("release shop 1.0.1 does not exist; did you mean 1.0.0?"), "{e}");
+    assert!(t.no(Command::Abort { rollout: "r-9".parse().unwrap() }).contains("rollout r-9 does not exist"));
+}
+
+#[test]
+fn a_busy_deployment_a_running_version_and_bad_steps_are_refused() {
+    let mut t = Story::new();
+    t.start("1.0.0", Strategy::Canary).unwrap();
+    assert_eq!(t.live().strategy, Strategy::Direct, "a first rollout is direct");
+    let busy = t.live().id;
+    assert_eq!(t.start("2.0.0", Strategy::Direct), Err(Rejection::Busy { rollout: busy }));
+    t.until("completion", |s| s.deployments[&shop()].live.is_none());
+    let e = t.start("1.0.0", Strategy::Direct).unwrap_err().to_string();
+    assert!(e.contains("runs 1.0.0 already") && e.contains("restart"), "{e}");
+    let mut s = start(t.s(), "2.0.0", Strategy::Canary);
+    s.params.steps = [50, 25].map(BasisPoints::percent).to_vec();
+    let e = t.no(Command::StartRollout(s));
+    assert!(e.contains("rollout.steps") && e.contains("rise"), "{e}");
+}
+
+#[test]
+fn a_restart_is_a_pair_of_its_own() {
+    let mut t = Story::new();
+    t.completes("1.0.0", Strategy::Direct);
+    let mut s = start(t.s(), "1.0.0", Strategy::Rolling);
+    s.restart = true;
+    t.ok(Command::StartRollout(s));
+    t.until("completion", |s| s.deployments[&shop()].live.is_none());
+    let d = &t.s().deployments[&shop()];
+    assert_eq!((d.tracks.stable.as_ref().unwrap().pair.spec, d.spec), (2, 2));
+    assert!(t.s().instances.values().all(|i| !i.life.is_live() || i.pair.spec == 2));
+}
+
+#[test]
+fn workers_and_addresses_must_be_there() {
+    let mut t = Story::new();
+    t.completes("1.0.0", Strategy::Direct);
+    t.ok(worker("w5", 5, &["127.1.5.1"]));
+    let e = t.start("2.0.0", Strategy::Canary).unwrap_err().to_string();
+    assert!(e.contains("worker w5 has 1 free addresses and canary needs 2"), "{e}");
+    t.start("2.0.0", Strategy::Rolling).unwrap();
+
+    let mut t = Story::new();
+    for n in 1..=4 {
+        t.ok(Command::WorkerLost { worker: WorkerName::new(&format!("w{n}")).unwrap(), last_heard: t.s().now });
+    }
+    let e = t.start("1.0.0", Strategy::Direct).unwrap_err().to_string();
+    assert!(e.contains("no worker is ready") && e.contains("slipwayd agent"), "{e}");
+}
+
+#[test]
+fn host_mode_says_what_it_cannot_do() {
+    let mut t = Story::new();
+    let mut spec = t.s().specs.values().last().unwrap().as_ref().clone();
+    (spec.address, spec.placement.per_worker) = (AddressMode::Host, 1);
+    t.ok(Command::SpecApplied { spec, expected: Some(1) });
+    t.completes("1.0.0", Strategy::Direct);
+    let e = t.start("2.0.0", Strategy::BlueGreen).unwrap_err().to_string();
+    assert!(e.contains("needs 4 spare workers") && e.contains("0 are"), "{e}");
+    let e = t.start("2.0.0", Strategy::Rolling).unwrap_err().to_string();
+    assert!(e.contains("max_unavailable"), "{e}");
+    let mut s = start(t.s(), "2.0.0", Strategy::Rolling);
+    s.params.max_unavailable = 1;
+    t.ok(Command::StartRollout(s));
+    // In place: never two at one address, and the new one has the old one's.
+    t.until("completion", |s| s.deployments[&shop()].live.is_none());
+    let live: Vec<_> = t.s().instances.values().filter(|i| i.life.is_live()).collect();
+    assert_eq!(live.len(), 4);
+    assert!(live.iter().all(|i| i.pair.version.to_string() == "2.0.0" && i.address.starts_with("10.0.0.")));
+}
+
+#[test]
+fn a_worker_name_has_one_key_and_a_pool_one_owner() {
+    let mut t = Story::new();
+    assert!(t.no(worker("w1", 9, &[])).contains("worker name w1 is taken by another machine"));
+    let e = t.no(worker("w9", 9, &["127.1.1.1"]));
+    assert!(e.contains("127.1.1.1") && e.contains("worker w1"), "{e}");
+    assert!(t.no(worker("w9", 9, &["here"])).contains("\"here\" is not an IP address"));
+    let before = t.s().workers.clone();
+    t.ok(Command::WorkerRegistered {
+        name: WorkerName::new("w1").unwrap(),
+        key: format!("{:064x}", 1),
+        labels: BTreeMap::new(),
+        capacity: 20,
+        build: "1".into(),
+        host: "10.0.0.1".into(),
+        pool: (1..=6).map(|a| format!("127.1.1.{a}")).collect(),
+    });
+    assert_eq!(t.s().workers, before, "the same again commits no change");
+}
+
+#[test]
+fn a_version_never_changes_and_needs_a_majority() {
+    let mut t = Story::new();
+    let release = |version: &str, n: u32| Command::ReleaseRegistered {
+        service: shop().service,
+        version: version.parse().unwrap(),
+        digest: Digest::new(&format!("{n:064x}")).unwrap(),
+        build: BuildInfo::default(),
+        labels: BTreeMap::new(),
+    };
+    t.ok(release("1.0.0", 1));
+    assert!(t.no(release("1.0.0", 2)).contains("a version never changes"));
+    assert!(t.no(release("9.0.0", 9)).contains("release push"));
+    t.ok(Command::BlobHeld { digest: Digest::new(&format!("{:064x}", 9)).unwrap(), size: 5, node: 3 });
+    assert!(t.no(release("9.0.0", 9)).contains("on 1 of 3 nodes"));
+    let damaged = Command::BlobHeld { digest: Digest::new(&format!("{:064x}", 9)).unwrap(), size: 6, node: 1 };
+    assert!(t.no(damaged).contains("damaged"));
+}
+
+#[test]
+fn nodes_keep_their_ids() {
+    let mut t = Story::new();
+    let node = |n: u32| NewNode {
+        name: format!("n{n}"),
+        peer_addr: "127.0.0.9:1".into(),
+        client_addr: "127.0.0.9:2".into(),
+        dns_addr: "127.0.0.9:3".into(),
+        level: 1,
+    };
+    assert!(t.no(Command::NodeAdmitted(node(2))).contains("node name n2 is taken by node 2 (voter)"));
+    t.ok(Command::NodeAdmitted(node(7)));
+    t.ok(Command::NodeAdmitted(node(7)));
+    assert_eq!(t.s().nodes.keys().copied().collect::<Vec<_>>(), [1, 2, 3, 4]);
+    let jump = Command::NodeRoleSet { node: 4, role: NodeRole::Voter, seen: NodeRole::Joining };
+    assert!(t.no(jump).contains("cannot go from joining to voter"));
+    t.ok(Command::NodeRoleSet { node: 4, role: NodeRole::Removed, seen: NodeRole::Joining });
+    t.ok(Command::NodeAdmitted(node(7)));
+    assert!(t.s().nodes.contains_key(&5), "a removed id is never used again");
+    assert!(t.no(Command::NodeHeard { node: 1 }).contains("heard already"));
+}
+
+#[test]
+fn a_spec_rises_only_when_it_differs() {
+    let mut t = Story::new();
+    let spec = t.s().specs.values().last().unwrap().as_ref().clone();
+    t.ok(Command::SpecApplied { spec: spec.clone(), expected: None });
+    assert_eq!(t.s().deployments[&shop()].spec, 1);
+    let mut other = spec;
+    other.drain.0.0 += 1000;
+    assert_eq!(
+        t.try_(Command::SpecApplied { spec: other.clone(), expected: Some(7) }),
+        Err(Rejection::Stale { seen: 7, now: 1 })
+    );
+    t.ok(Command::SpecApplied { spec: other.clone(), expected: Some(1) });
+    assert_eq!(t.s().deployments[&shop()].spec, 2);
+    other.ports.clear();
+    assert!(t.no(Command::SpecApplied { spec: other, expected: None }).contains("ports"));
+}
+
+#[test]
+fn a_pause_stops_the_bake_and_gives_it_its_rest_back() {
+    let mut t = Story::new();
+    t.completes("1.0.0", Strategy::Direct);
+    t.start("2.0.0", Strategy::Canary).unwrap();
+    let baking =
+        |s: &State| s.live_rollout(&shop()).and_then(|r| r.running()).is_some_and(|(_, row)| row.until.is_some());
+    t.until("a bake", baking);
+    let (id, until) = (t.live().id, t.live().running().unwrap().1.until.unwrap());
+    t.ok(Command::Pause { rollout: id });
+    let left = until.since(t.s().now);
+    assert_eq!(t.live().remainder, Some(left));
+    let seen = t.live().meta.revision;
+    let weights = t.weights();
+    let more = RouteWeights { stable: BasisPoints(0), candidate: BasisPoints(10_000), previous: BasisPoints(0) };
+    let step = t.live().cursor;
+    t.no(Command::RouteSet { rollout: id, seen, step, weights: more });
+    for _ in 0..50 {
+        t.ok(Command::Tick);
+    }
+    assert_eq!(t.weights(), weights);
+    t.ok(Command::Resume { rollout: id });
+    assert_eq!(t.live().running().unwrap().1.until, Some(t.s().now.plus(left)));
+}
+
+#[test]
+fn weights_never_rise_above_capacity_or_the_step() {
+    let mut t = Story::new();
+    t.completes("1.0.0", Strategy::Direct);
+    t.start("2.0.0", Strategy::Canary).unwrap();
+    let routing = |s: &State| {
+        let running = s.live_rollout(&shop()).and_then(|r| r.running());
+        running.is_some_and(|(_, row)| matches!(row.step.kind, StepKind::Route { .. }))
+    };
+    t.until("a route step", routing);
+    let (rollout, seen, step) = (t.live().id, t.live().meta.revision, t.live().cursor);
+    let set = |candidate: u32, stable: u32| Command::RouteSet {
+        rollout,
+        seen,
+        step,
+        weights: RouteWeights {
+            stable: BasisPoints(stable),
+            candidate: BasisPoints(candidate),
+            previous: BasisPoints(0),
+        },
+    };
+    assert!(t.no(set(2501, 7499)).contains("above the step's 25 %"));
+    assert!(t.no(set(2500, 7000)).contains("sum to 9500"));
+    // One of the two candidates fails: a quarter is more than one of eight carries.
+    let candidate = t.s().instances.values().find(|i| i.pair == t.live().to && i.life.is_live()).unwrap().clone();
+    let fact = slipway::state::InstanceFact {
+        id: candidate.id,
+        life: Life::Running,
+        health: Health::Failing,
+        failures: 3,
+        restarts: 0,
+        exit: None,
+    };
+    let facts = |seq| slipway::state::WorkerFacts {
+        worker: candidate.worker.clone(),
+        epoch: 1,
+        seq,
+        instances: vec![fact.clone()],
+        reached: Vec::new(),
+        staged: None,
+    };
+    let (_, seq) = t.s().workers[&candidate.worker].report;
+    t.ok(Command::FactsRecorded { workers: vec![facts(seq + 1)] });
+    assert!(t.no(Command::FactsRecorded { workers: vec![facts(seq + 1)] }).contains("newer"), "an old report counted");
+    assert!(t.no(set(2500, 7500)).contains("more than they carry"));
+    t.ok(set(1250, 8750));
+    let stale = set(1000, 9000);
+    assert!(matches!(t.try_(stale), Err(Rejection::Stale { .. })), "a second command saw the same revision");
+}
+
+#[test]
+fn an_abort_keeps_candidates_and_gives_stable_everything() {
+    let mut t = Story::new();
+    t.completes("1.0.0", Strategy::Direct);
+    t.start("2.0.0", Strategy::Canary).unwrap();
+    t.until("a weight", |s| s.deployments[&shop()].route.as_ref().unwrap().weights.candidate.0 > 0);
+    let id = t.live().id;
+    let before = t.s().instances.values().filter(|i| i.pair == t.live().to && i.life.is_wanted()).count();
+    t.ok(Command::Abort { rollout: id });
+    assert_eq!(t.weights().stable.0, 10_000);
+    let d = &t.s().deployments[&shop()];
+    let candidate = d.tracks.get(TrackName::Candidate).unwrap().clone();
+    assert_eq!(candidate.retire_at, Some(t.s().now.plus(slipway::model::Period::minutes(60))));
+    let kept = t.s().instances.values().filter(|i| i.pair == candidate.pair && i.life.is_wanted()).count();
+    assert_eq!(kept, before);
+    let e = t.no(Command::Abort { rollout: id });
+    assert!(e.contains("aborted: it cannot be aborted"), "{e}");
+}
+
+#[test]
+fn a_rollback_moves_the_traffic_in_its_own_entry_and_is_not_taken_back() {
+    let mut t = Story::new();
+    t.completes("1.0.0", Strategy::Direct);
+    t.start("2.0.0", Strategy::BlueGreen).unwrap();
+    let id = t.live().id;
+    t.until("the switch", |s| s.rollouts[&id].switched);
+    let d = &t.s().deployments[&shop()];
+    assert_eq!(d.tracks.stable.as_ref().unwrap().pair.version.to_string(), "2.0.0");
+    t.ok(Command::Rollback { rollout: id });
+    let d = &t.s().deployments[&shop()];
+    assert_eq!(d.tracks.stable.as_ref().unwrap().pair.version.to_string(), "1.0.0");
+    assert_eq!(t.weights().stable.0, 10_000);
+    assert_eq!(t.live().traffic_back_at, Some(t.s().now));
+    for verb in [Command::Resume { rollout: id }, Command::Promote { rollout: id, full: true }] {
+        assert!(matches!(t.try_(verb), Err(Rejection::Lifecycle { .. })));
+    }
+    t.until("the end", |s| s.deployments[&shop()].live.is_none());
+    let r = &t.s().rollouts[&id];
+    assert_eq!(r.status, RolloutStatus::RolledBack);
+    assert!(r.forward_steps.iter().any(|row| row.status == StepStatus::Undone));
+    let old = r.from.clone().unwrap();
+    assert_eq!(passing(t.s(), &shop(), &old), 8);
+    assert!(t.s().instances.values().all(|i| i.pair == old || !i.life.is_live()));
+}
+
+#[test]
+fn a_completed_rollout_is_returned_from_once() {
+    let mut t = Story::new();
+    t.completes("1.0.0", Strategy::Direct);
+    t.start("2.0.0", Strategy::BlueGreen).unwrap();
+    let id = t.live().id;
+    t.until("completion", |s| s.deployments[&shop()].live.is_none());
+    t.ok(Command::Rollback { rollout: id });
+    // Everything still runs, so the command's own entry moved the traffic.
+    let stable = t.s().deployments[&shop()].tracks.stable.clone().unwrap();
+    assert_eq!((stable.pair.version.to_string().as_str(), t.weights().stable.0), ("1.0.0", 10_000));
+    let back = t.live().id;
+    t.until("completion", |s| s.deployments[&shop()].live.is_none());
+    assert_eq!(t.s().rollouts[&back].status, RolloutStatus::Completed);
+    assert!(t.no(Command::Rollback { rollout: id }).contains(&format!("undone already, by {back}")));
+    let first = t.s().rollouts.values().next().unwrap().id;
+    assert!(t.no(Command::Rollback { rollout: first }).contains("not the newest"));
+}
+
+#[test]
+fn a_lost_workers_instances_leave_dns_unless_most_are_lost() {
+    let mut t = Story::new();
+    t.completes("1.0.0", Strategy::Direct);
+    let lose = |t: &mut Story, n: u32| {
+        let last_heard = t.s().now;
+        t.ok(Command::WorkerLost { worker: WorkerName::new(&format!("w{n}")).unwrap(), last_heard });
+    };
+    let named = |t: &Story, later: u64| serving(t.s(), &shop(), Millis(t.s().now.0 + later)).len();
+    assert_eq!(named(&t, 0), 8);
+    lose(&mut t, 1);
+    assert_eq!((named(&t, 14_000), named(&t, 15_000)), (8, 6));
+    let stable = t.s().deployments[&shop()].tracks.stable.clone().unwrap().pair;
+    assert_eq!(passing(t.s(), &shop(), &stable), 6, "capacity does not wait");
+    lose(&mut t, 2);
+    assert_eq!(named(&t, 20_000), 4);
+    lose(&mut t, 3);
+    assert_eq!(named(&t, 20_000), 8, "fewer than half would remain: all stay");
+    t.ok(Command::WorkerReturned { worker: WorkerName::new("w1").unwrap() });
+    assert_eq!(named(&t, 20_000), 4);
+}
+
+#[test]
+fn an_address_goes_to_another_deployment_only_when_every_server_has_let_go_of_it() {
+    let mut t = Story::new();
+    t.completes("1.0.0", Strategy::Direct);
+    t.completes("2.0.0", Strategy::Direct);
+    let other = "production/cart".parse().unwrap();
+    let w = |s: &State| s.workers.values().next().unwrap().clone();
+    let row = w(t.s());
+    let freed: Vec<u64> = row
+        .pool
+        .values()
+        .filter_map(|slot| match slot {
+            PoolSlot::Free { since, .. } if *since > 0 => Some(*since),
+            PoolSlot::Free { .. } | PoolSlot::Used(_) => None,
+        })
+        .collect();
+    assert_eq!(freed.len(), 2);
+    let mut late = t.s().clone();
+    let mut node = late.nodes[&3].clone();
+    node.served = freed[0] - 1;
+    late.nodes.insert(3, node);
+    assert_eq!(free_addresses(&late, &row, &shop()).len(), 4);
+    assert_eq!(free_addresses(&late, &row, &other).len(), 2, "node 3 may still name them");
+    assert_eq!(free_addresses(t.s(), &row, &other).len(), 4);
+    assert_eq!(free_addresses(t.s(), &row, &shop()).first().map(String::as_str), Some("127.1.1.5"), "the queue's head");
+}
+
+#[test]
+fn commands_before_the_cluster_and_a_second_one_are_refused() {
+    let mut t = Story(Walk::default());
+    assert_eq!(t.try_(Command::Tick), Err(Rejection::NoCluster));
+    let init = prelude().remove(0);
+    t.ok(init.clone());
+    assert_eq!(t.try_(init), Err(Rejection::AlreadyInitialised));
+    let names: Vec<String> =
+        t.s().environments.values().map(|e| format!("{} {}", e.name, e.default_strategy)).collect();
+    assert_eq!(names, ["development direct", "production canary", "qa rolling", "staging rolling"]);
+}
