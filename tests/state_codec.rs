@@ -2,6 +2,8 @@
 //!
 //! `SLIPWAY_GOLDEN=write cargo test --test state_codec` writes the files anew: only for a new format, never to make a red test green.
 
+#![allow(clippy::unwrap_used, reason = "unwrap is how a test fails")]
+
 #[path = "state_properties/walk.rs"]
 #[allow(dead_code, reason = "only the prelude is needed here")]
 mod walk;

@@ -1,5 +1,7 @@
 //! What the law refuses, in words a person can use, and the effects that a random walk cannot name: one short story a test.
 
+#![allow(clippy::unwrap_used, reason = "unwrap is how a test fails")]
+
 #[path = "state_properties/walk.rs"]
 #[allow(dead_code, reason = "the stories need a part of it")]
 mod walk;
@@ -86,7 +88,7 @@ impl Story {
 }
 
 fn start(s: &State, version: &str, strategy: Strategy) -> StartRollout {
-    let spec = s.specs.values().last().unwrap();
+    let spec = s.specs.values().next_back().unwrap();
     let params = RolloutParams { strategy: Some(strategy), ..spec.rollout.clone() };
     StartRollout { deployment: shop(), version: version.parse().unwrap(), params, restart: false, expected: None }
 }
@@ -166,7 +168,7 @@ fn workers_and_addresses_must_be_there() {
 #[test]
 fn host_mode_says_what_it_cannot_do() {
     let mut t = Story::new();
-    let mut spec = t.s().specs.values().last().unwrap().as_ref().clone();
+    let mut spec = t.s().specs.values().next_back().unwrap().as_ref().clone();
     (spec.address, spec.placement.per_worker) = (AddressMode::Host, 1);
     t.ok(Command::SpecApplied { spec, expected: Some(1) });
     t.completes("1.0.0", Strategy::Direct);
@@ -248,7 +250,7 @@ fn nodes_keep_their_ids() {
 #[test]
 fn a_spec_rises_only_when_it_differs() {
     let mut t = Story::new();
-    let spec = t.s().specs.values().last().unwrap().as_ref().clone();
+    let spec = t.s().specs.values().next_back().unwrap().as_ref().clone();
     t.ok(Command::SpecApplied { spec: spec.clone(), expected: None });
     assert_eq!(t.s().deployments[&shop()].spec, 1);
     let mut other = spec;

@@ -1,6 +1,8 @@
 //! Properties of `apply`: whatever is committed, it never panics and the invariants hold after every entry; replicas that were fed
 //! one log agree, also over snapshots; a retry returns the first result; time never goes back.
 
+#![allow(clippy::unwrap_used, reason = "unwrap is how a test fails")]
+
 #[path = "state_properties/walk.rs"]
 mod walk;
 

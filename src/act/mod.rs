@@ -117,7 +117,13 @@ mod tests {
             "/smoke",
             axum::routing::get(move || {
                 let n = count.fetch_add(1, Ordering::SeqCst);
-                async move { if n < fail_first { axum::http::StatusCode::INTERNAL_SERVER_ERROR } else { axum::http::StatusCode::OK } }
+                async move {
+                    if n < fail_first {
+                        axum::http::StatusCode::INTERNAL_SERVER_ERROR
+                    } else {
+                        axum::http::StatusCode::OK
+                    }
+                }
             }),
         );
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -170,7 +170,8 @@ impl AgentFlags {
         let mut config = match &self.place.config {
             Some(path) => AgentConfig::load(path)?,
             None => {
-                let dir = self.place.data_dir.clone().context("give --config FILE, or at least --data-dir and --node")?;
+                let dir =
+                    self.place.data_dir.clone().context("give --config FILE, or at least --data-dir and --node")?;
                 AgentConfig::new(dir, Vec::new())
             }
         };
@@ -188,7 +189,11 @@ impl AgentFlags {
         let labels: anyhow::Result<BTreeMap<String, String>> = self
             .labels
             .iter()
-            .map(|l| l.split_once('=').map(|(k, v)| (k.into(), v.into())).with_context(|| format!("--label {l:?} is not KEY=VALUE")))
+            .map(|l| {
+                l.split_once('=')
+                    .map(|(k, v)| (k.into(), v.into()))
+                    .with_context(|| format!("--label {l:?} is not KEY=VALUE"))
+            })
             .collect();
         config.labels.extend(labels?);
         config.check()?;

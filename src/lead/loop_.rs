@@ -227,7 +227,9 @@ impl Lead {
                         ProposeError::NotLeader { .. }
                         | ProposeError::NoQuorum
                         | ProposeError::Unknown { .. }
-                        | ProposeError::Stopped { .. } => tracing::debug!(command = name, %error, "proposal without result"),
+                        | ProposeError::Stopped { .. } => {
+                            tracing::debug!(command = name, %error, "proposal without result")
+                        }
                     }
                     all = false;
                     continue;

@@ -1,10 +1,6 @@
 //! The node behind the services: init and join, and what the leader knows.
 
-use std::{
-    collections::BTreeMap,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use tokio::time::timeout;
@@ -41,7 +37,9 @@ async fn leading(consensus: &Consensus) -> Result<(), Status> {
     let mut leadership = consensus.leader();
     match timeout(LEAD_LIMIT, leadership.wait_for(|l| l.ready)).await {
         Ok(Ok(_)) => Ok(()),
-        Ok(Err(_)) | Err(_) => Err(unavailable("this node did not become leader of its new cluster in time: try again")),
+        Ok(Err(_)) | Err(_) => {
+            Err(unavailable("this node did not become leader of its new cluster in time: try again"))
+        }
     }
 }
 
@@ -182,7 +180,9 @@ impl Backend for NodeBackend {
     fn relayed(&self, from: NodeId, item: &v1::RelayItem) -> Result<(), Status> {
         let leadership = self.0.slot.get().map(|c| c.leader().borrow().clone()).unwrap_or_default();
         // This node may hear of its own victory later than others do; of an older term it must not take anything.
-        if leadership.term > item.term || (leadership.term == item.term && leadership.leader.is_some() && !leadership.is_me) {
+        if leadership.term > item.term
+            || (leadership.term == item.term && leadership.leader.is_some() && !leadership.is_me)
+        {
             return Err(Status::failed_precondition(format!("this node does not lead term {}", item.term)));
         }
         let taken = match &item.body {

@@ -46,7 +46,12 @@ fn dns(parts: &Parts, responder: &Responder) -> DnsFigures {
 
 fn lead(parts: &Parts) -> LeadFigures {
     let counts = &parts.lead_counts;
-    let refused = [("stale", &counts.stale), ("guard", &counts.guarded), ("other", &counts.refused), ("no_result", &counts.failed)];
+    let refused = [
+        ("stale", &counts.stale),
+        ("guard", &counts.guarded),
+        ("other", &counts.refused),
+        ("no_result", &counts.failed),
+    ];
     LeadFigures {
         proposed: counts.proposed.load(Ordering::Relaxed),
         refused: refused.into_iter().map(|(label, n)| (label.to_string(), n.load(Ordering::Relaxed))).collect(),

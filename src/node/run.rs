@@ -104,7 +104,9 @@ impl Node {
             Some(identity) => {
                 parts.start_consensus(identity).await?;
             }
-            None => tracing::info!("this node belongs to no cluster yet: `slipway cluster init` or `slipway cluster join`"),
+            None => {
+                tracing::info!("this node belongs to no cluster yet: `slipway cluster init` or `slipway cluster join`")
+            }
         }
         let courier = Courier::new(clock)?;
         Ok(Self { parts, shared, backend, listeners, courier, stop })
@@ -131,7 +133,12 @@ impl Node {
     pub async fn run(self, ended: CancellationToken) -> Result<(), NodeError> {
         let Self { parts, shared, backend, listeners, courier, stop } = self;
         let responder = Arc::new(Responder::new(parts.dns.clone(), parts.clock.clone()));
-        let dns = DnsServer::start(vec![listeners.dns_udp], vec![listeners.dns_tcp], responder.clone(), &DnsLimits::default());
+        let dns = DnsServer::start(
+            vec![listeners.dns_udp],
+            vec![listeners.dns_tcp],
+            responder.clone(),
+            &DnsLimits::default(),
+        );
 
         let health = tonic_health::server::HealthReporter::new();
         let mut servers: JoinSet<Result<(), NodeError>> = JoinSet::new();
@@ -209,13 +216,8 @@ fn work(
     tasks.spawn(membership::run(consensus.clone()));
     tasks.spawn(relay::run(parts.clone(), consensus.clone(), shared.sessions.clone(), backend.clone()));
     tasks.spawn(repair::run(shared.clone(), consensus.clone()));
-    let lead = Lead::new(
-        consensus.clone(),
-        parts.collector.clone(),
-        courier,
-        parts.board.clone(),
-        parts.lead_counts.clone(),
-    );
+    let lead =
+        Lead::new(consensus.clone(), parts.collector.clone(), courier, parts.board.clone(), parts.lead_counts.clone());
     tasks.spawn(lead.run());
 }
 
@@ -234,4 +236,3 @@ async fn hand_over(consensus: &Consensus) {
         Err(_) => tracing::debug!(to, "leadership not handed over in time"),
     }
 }
-

@@ -43,7 +43,8 @@ impl Parts {
             RaftProfile::Lan => Timing::lan(),
             RaftProfile::Slow => Timing::slow(),
         };
-        let config = ConsensusConfig { timing, snapshot_after: self.config.snapshot_every, ..ConsensusConfig::default() };
+        let config =
+            ConsensusConfig { timing, snapshot_after: self.config.snapshot_every, ..ConsensusConfig::default() };
         self.dns.set_node(identity.node);
         tracing::info!(cluster = identity.cluster, node = identity.node, "starting consensus");
         let consensus = Consensus::start(config, &self.dir, identity, self.clock.clone()).await?;

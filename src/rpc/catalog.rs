@@ -62,9 +62,10 @@ fn rehearse(state: &State, spec: &Spec, expected: Option<u64>) -> Result<State, 
 /// Things that are allowed and probably not meant.
 fn warnings(state: &State, spec: &Spec) -> Vec<String> {
     let mut said = Vec::new();
-    let fits = state.workers.values().filter(|w| {
-        spec.placement.workers.iter().all(|(k, v)| w.meta.labels.get(k).is_some_and(|have| have == v))
-    });
+    let fits = state
+        .workers
+        .values()
+        .filter(|w| spec.placement.workers.iter().all(|(k, v)| w.meta.labels.get(k).is_some_and(|have| have == v)));
     if fits.count() == 0 {
         said.push("no registered worker matches placement.workers yet: `slipway worker list`".into());
     }
@@ -110,7 +111,8 @@ impl v1::catalog_server::Catalog for Shared {
     ) -> Result<Response<v1::RegisterReleaseReply>, Status> {
         let ask = request.into_inner();
         let build = ask.build.unwrap_or_default();
-        for (what, text) in [("commit", &build.commit), ("built_at", &build.built_at), ("toolchain", &build.toolchain)] {
+        for (what, text) in [("commit", &build.commit), ("built_at", &build.built_at), ("toolchain", &build.toolchain)]
+        {
             check_text(what, text)?;
         }
         if ask.labels.len() > MAX_LABELS || build.components.len() > MAX_LABELS {
@@ -149,7 +151,10 @@ impl v1::catalog_server::Catalog for Shared {
         Ok(read.answer(v1::ListEnvironmentsReply { page, items }))
     }
 
-    async fn list_services(&self, request: Request<v1::ListRequest>) -> Result<Response<v1::ListServicesReply>, Status> {
+    async fn list_services(
+        &self,
+        request: Request<v1::ListRequest>,
+    ) -> Result<Response<v1::ListServicesReply>, Status> {
         let (ask, read) = (request.into_inner(), self.read().await?);
         let rows = read.state.services.values().filter(|s| takes(&ask.service, s.name.as_str()));
         let rows = rows.map(|s| (s.name.to_string(), convert::service(&read.state, s))).collect();
@@ -157,7 +162,10 @@ impl v1::catalog_server::Catalog for Shared {
         Ok(read.answer(v1::ListServicesReply { page, items }))
     }
 
-    async fn list_releases(&self, request: Request<v1::ListRequest>) -> Result<Response<v1::ListReleasesReply>, Status> {
+    async fn list_releases(
+        &self,
+        request: Request<v1::ListRequest>,
+    ) -> Result<Response<v1::ListReleasesReply>, Status> {
         let (ask, read) = (request.into_inner(), self.read().await?);
         let rows = read.state.releases.values().filter(|r| takes(&ask.service, r.service.as_str()));
         let key = |r: &crate::state::Release| format!("{}/{:020}", r.service, r.meta.created_index);
@@ -245,8 +253,7 @@ impl Shared {
     pub(super) fn holders(&self, digest: &Digest) -> (u32, u32) {
         let Some(consensus) = self.consensus.get() else { return (0, 0) };
         let state = consensus.view();
-        let voters: BTreeSet<u64> =
-            state.nodes.values().filter(|n| n.role == NodeRole::Voter).map(|n| n.id).collect();
+        let voters: BTreeSet<u64> = state.nodes.values().filter(|n| n.role == NodeRole::Voter).map(|n| n.id).collect();
         let held = state.blobs.get(digest).map_or(0, |b| b.holders.iter().filter(|h| voters.contains(h)).count());
         (count(held), count(voters.len()))
     }

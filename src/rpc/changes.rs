@@ -5,8 +5,19 @@ use serde_json::Value;
 use crate::model::{BasisPoints, Period, Spec};
 
 const DURATIONS: [&str; 13] = [
-    "interval", "timeout", "start_within", "grace", "bake", "delay", "warm_up", "monitor", "deadline", "drain", "ttl",
-    "pin_ttl", "hold",
+    "interval",
+    "timeout",
+    "start_within",
+    "grace",
+    "bake",
+    "delay",
+    "warm_up",
+    "monitor",
+    "deadline",
+    "drain",
+    "ttl",
+    "pin_ttl",
+    "hold",
 ];
 const SHARES: [&str; 2] = ["steps", "max_error_rate"];
 

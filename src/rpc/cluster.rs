@@ -79,7 +79,11 @@ impl v1::cluster_server::Cluster for Shared {
         let mut voters = state.nodes.values().filter(|n| n.role == NodeRole::Voter && n.id != leader.id);
         let to = match asked {
             0 => voters.next().map(|n| n.id).ok_or_else(|| {
-                error::status(tonic::Code::FailedPrecondition, "precondition", "there is no other voter to hand over to")
+                error::status(
+                    tonic::Code::FailedPrecondition,
+                    "precondition",
+                    "there is no other voter to hand over to",
+                )
             })?,
             id => id,
         };

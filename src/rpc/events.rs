@@ -60,11 +60,8 @@ impl v1::events_server::Events for Shared {
         let follow = async move {
             let mut from = if first { Bound::Unbounded } else { Bound::Excluded(after) };
             loop {
-                let fresh: Vec<_> = state
-                    .events
-                    .range((from, Bound::Unbounded))
-                    .map(|(key, event)| (*key, event.clone()))
-                    .collect();
+                let fresh: Vec<_> =
+                    state.events.range((from, Bound::Unbounded)).map(|(key, event)| (*key, event.clone())).collect();
                 for (key, event) in fresh {
                     after = key;
                     from = Bound::Excluded(after);

@@ -6,7 +6,11 @@ const DEFAULT: usize = 500;
 const MOST: usize = 5000;
 
 /// One page of `rows` (key, row); keys need not be sorted yet.
-pub(super) fn page<T>(state: &State, ask: Option<&v1::Page>, mut rows: Vec<(String, T)>) -> (Option<v1::PageInfo>, Vec<T>) {
+pub(super) fn page<T>(
+    state: &State,
+    ask: Option<&v1::Page>,
+    mut rows: Vec<(String, T)>,
+) -> (Option<v1::PageInfo>, Vec<T>) {
     let limit = match ask.map_or(0, |p| p.limit) {
         0 => DEFAULT,
         n => usize::try_from(n).unwrap_or(MOST).min(MOST),

@@ -45,7 +45,10 @@ impl v1::peer_server::Peer for Shared {
         Ok(Response::new(self.consensus()?.handle_transfer(request.into_inner()).await?))
     }
 
-    async fn snapshot(&self, request: Request<Streaming<v1::RaftMessage>>) -> Result<Response<v1::RaftMessage>, Status> {
+    async fn snapshot(
+        &self,
+        request: Request<Streaming<v1::RaftMessage>>,
+    ) -> Result<Response<v1::RaftMessage>, Status> {
         let mut stream = request.into_inner();
         let first = stream.message().await?.ok_or_else(|| error::bad("a snapshot has at least one message"))?;
         let mut receiver = self.consensus()?.begin_snapshot(&first)?;

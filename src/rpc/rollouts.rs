@@ -74,7 +74,11 @@ fn named(state: &State, rollout: &str, deployed: &str, or_last: bool) -> Result<
     let found = row.live.or(if or_last { row.last } else { None });
     found.ok_or_else(|| {
         let what = if or_last { "no rollout" } else { "no live rollout" };
-        error::status(Code::FailedPrecondition, "no_rollout", format!("{id} has {what}: `slipway rollout history {id}`"))
+        error::status(
+            Code::FailedPrecondition,
+            "no_rollout",
+            format!("{id} has {what}: `slipway rollout history {id}`"),
+        )
     })
 }
 
@@ -107,8 +111,7 @@ impl Shared {
             return Some(v1::WaitsReply { waits, now_ms: now.0, term });
         }
         let leader = leadership.leader?.id;
-        let request =
-            v1::WaitsRequest { header: Some(consensus.peer_header(leader)), deployment: id.to_string() };
+        let request = v1::WaitsRequest { header: Some(consensus.peer_header(leader)), deployment: id.to_string() };
         let mut client = consensus.peer_client(leader)?;
         let asked = tokio::time::timeout(std::time::Duration::from_secs(1), client.waits(request)).await;
         asked.ok()?.ok().map(Response::into_inner)
@@ -131,8 +134,8 @@ impl v1::rollouts_server::Rollouts for Shared {
         let ask = request.into_inner();
         let read = self.read().await?;
         let start = read_start(&read.state, &ask)?;
-        let steps = preview(&read.state, &start)
-            .map_err(|why| error::status(Code::FailedPrecondition, "precondition", why))?;
+        let steps =
+            preview(&read.state, &start).map_err(|why| error::status(Code::FailedPrecondition, "precondition", why))?;
         let row = known(&read.state, &start.deployment)?;
         let reply = v1::PlanReply {
             strategy: strategy(&read.state, &start).to_string(),

@@ -56,7 +56,11 @@ pub fn peer_routes(shared: &Shared) -> Routes {
 }
 
 /// Serves until `stop`.
-pub async fn serve(listener: TcpListener, routes: Routes, stop: CancellationToken) -> Result<(), tonic::transport::Error> {
+pub async fn serve(
+    listener: TcpListener,
+    routes: Routes,
+    stop: CancellationToken,
+) -> Result<(), tonic::transport::Error> {
     Server::builder()
         .http2_keepalive_interval(Some(KEEP_ALIVE))
         .http2_keepalive_timeout(Some(KEEP_ALIVE))

@@ -62,7 +62,10 @@ impl v1::workers_server::Workers for Shared {
     type SessionStream = ReceiverStream<Result<v1::ToAgent, Status>>;
     type LogsStream = ReceiverStream<Result<v1::LogChunk, Status>>;
 
-    async fn session(&self, request: Request<Streaming<v1::FromAgent>>) -> Result<Response<Self::SessionStream>, Status> {
+    async fn session(
+        &self,
+        request: Request<Streaming<v1::FromAgent>>,
+    ) -> Result<Response<Self::SessionStream>, Status> {
         let (out, receive) = mpsc::channel(OUT_BUFFER);
         let (shared, stream) = (self.clone(), request.into_inner());
         let session = async move {
@@ -77,7 +80,10 @@ impl v1::workers_server::Workers for Shared {
         Ok(Response::new(ReceiverStream::new(receive)))
     }
 
-    async fn push_logs(&self, request: Request<Streaming<v1::LogChunk>>) -> Result<Response<v1::PushLogsReply>, Status> {
+    async fn push_logs(
+        &self,
+        request: Request<Streaming<v1::LogChunk>>,
+    ) -> Result<Response<v1::PushLogsReply>, Status> {
         self.take_logs(request.into_inner()).await.map(|()| Response::new(v1::PushLogsReply {}))
     }
 
@@ -100,7 +106,10 @@ struct Greeting {
 
 fn check(hello: v1::Hello) -> Result<Greeting, Refusal> {
     if hello.protocol != PROTOCOL {
-        return Err(never(format!("the agent speaks protocol {}, this node {PROTOCOL}: use the same version", hello.protocol)));
+        return Err(never(format!(
+            "the agent speaks protocol {}, this node {PROTOCOL}: use the same version",
+            hello.protocol
+        )));
     }
     let name = WorkerName::new(&hello.name).map_err(|e| never(e.to_string()))?;
     let key = read_hex32(&hello.public_key).and_then(|b| VerifyingKey::from_bytes(&b).ok());
@@ -157,7 +166,12 @@ impl Shared {
             node_id: consensus.node_id(),
             applied: state.applied.index,
             now_ms: state.now.0,
-            nodes: state.nodes.values().filter(|n| n.role != NodeRole::Removed).map(|n| n.client_addr.clone()).collect(),
+            nodes: state
+                .nodes
+                .values()
+                .filter(|n| n.role != NodeRole::Removed)
+                .map(|n| n.client_addr.clone())
+                .collect(),
         };
         if out.send(Ok(to_agent(to_agent::Body::Welcome(welcome)))).await.is_err() {
             return Ok(());
@@ -209,7 +223,13 @@ impl Shared {
         Ok(())
     }
 
-    async fn serve_worker(&self, name: &WorkerName, consensus: &Consensus, mut stream: Streaming<v1::FromAgent>, out: &Out) {
+    async fn serve_worker(
+        &self,
+        name: &WorkerName,
+        consensus: &Consensus,
+        mut stream: Streaming<v1::FromAgent>,
+        out: &Out,
+    ) {
         let mut held = self.sessions.begin(name);
         let mut views = consensus.view_changes();
         let mut sent = None;

@@ -8,8 +8,8 @@ use super::v1;
 use crate::{
     model::{DeploymentId, Pair},
     state::{
-        Deployment, Environment, FencePoint, Instance, Meta, NodeRole, NodeRow, PoolSlot, Presence, Release, ReleaseStatus,
-        Route, RouteMode, Service, State, TrackName, Worker, serving,
+        Deployment, Environment, FencePoint, Instance, Meta, NodeRole, NodeRow, PoolSlot, Presence, Release,
+        ReleaseStatus, Route, RouteMode, Service, State, TrackName, Worker, serving,
     },
 };
 

@@ -44,12 +44,9 @@ fn body(b: &EventBody) -> Told {
             format!("DNS of node {node} is {}", if *silent { "silent" } else { "heard again" }),
             vec![("node", node.to_string()), ("silent", silent.to_string())],
         ),
-        EventBody::SpecChanged { deployment, revision } => (
-            "spec_changed",
-            none(),
-            format!("{deployment}: spec {revision}"),
-            vec![("spec", revision.to_string())],
-        ),
+        EventBody::SpecChanged { deployment, revision } => {
+            ("spec_changed", none(), format!("{deployment}: spec {revision}"), vec![("spec", revision.to_string())])
+        }
         EventBody::ReleaseAdded { service, version, digest } => (
             "release_added",
             none(),

@@ -174,7 +174,9 @@ pub fn params_over(p: &v1::Params, base: RolloutParams) -> Result<RolloutParams,
         Some("pause") => FailureAction::Pause,
         Some("rollback") => FailureAction::Rollback,
         Some("continue") => FailureAction::Continue,
-        Some(x) => return Err(ModelError::field("failure_action", format!("{x:?} is not pause, rollback or continue"))),
+        Some(x) => {
+            return Err(ModelError::field("failure_action", format!("{x:?} is not pause, rollback or continue")));
+        }
     };
     if p.steps_bp.len() > MAX_STEPS {
         return Err(ModelError::field("steps", format!("{} percentages are too many", count(p.steps_bp.len()))));

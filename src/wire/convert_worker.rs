@@ -22,7 +22,10 @@ fn permit(p: Permit) -> &'static str {
 }
 
 /// The assignments of one worker, in order of deployments.
-fn assignments<'a>(state: &'a State, worker: &'a WorkerName) -> impl Iterator<Item = (&'a DeploymentId, &'a Assignment)> + 'a {
+fn assignments<'a>(
+    state: &'a State,
+    worker: &'a WorkerName,
+) -> impl Iterator<Item = (&'a DeploymentId, &'a Assignment)> + 'a {
     state.assignments.iter().filter(move |((w, _), _)| w == worker).map(|((_, d), a)| (d, a))
 }
 
@@ -135,7 +138,11 @@ pub fn read_pair(p: &v1::Pair) -> Result<Pair, ModelError> {
 
 /// The committed part of a report.
 pub fn read_report(worker: &WorkerName, r: &v1::Report) -> Result<WorkerFacts, ModelError> {
-    if r.instances.len() > MAX_ITEMS || r.reached.len() > MAX_ITEMS || r.staged.len() > MAX_ITEMS || r.counts.len() > MAX_ITEMS {
+    if r.instances.len() > MAX_ITEMS
+        || r.reached.len() > MAX_ITEMS
+        || r.staged.len() > MAX_ITEMS
+        || r.counts.len() > MAX_ITEMS
+    {
         return Err(ModelError::field("report", format!("holds more than {MAX_ITEMS} rows of a kind")));
     }
     let instances = r.instances.iter().map(|i| {

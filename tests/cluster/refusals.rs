@@ -27,8 +27,19 @@ async fn a_directory_in_use_or_of_another_cluster_is_refused() {
     let (peer, client, dns, http) = (a.peer.to_string(), a.client.to_string(), a.dns.to_string(), a.http.to_string());
     let dir = twin.dir.display().to_string();
     let args = [
-        "node", "--name", "twin", "--data-dir", &dir, "--peer-listen", &peer, "--client-listen", &client, "--dns-listen",
-        &dns, "--http-listen", &http,
+        "node",
+        "--name",
+        "twin",
+        "--data-dir",
+        &dir,
+        "--peer-listen",
+        &peer,
+        "--client-listen",
+        &client,
+        "--dns-listen",
+        &dns,
+        "--http-listen",
+        &http,
     ];
     let mut process = crate::support::Process::slipwayd(&args, &log);
     assert!(!process.wait().success());

@@ -144,8 +144,23 @@ impl TestNode {
         let (dns, http) = (a.dns.to_string(), a.http.to_string());
         let dir = self.dir.display().to_string();
         let args = [
-            "--log", "slipway=debug", "node", "--name", &self.name, "--data-dir", &dir, "--raft", "slow",
-            "--peer-listen", &peer, "--client-listen", &client, "--dns-listen", &dns, "--http-listen", &http,
+            "--log",
+            "slipway=debug",
+            "node",
+            "--name",
+            &self.name,
+            "--data-dir",
+            &dir,
+            "--raft",
+            "slow",
+            "--peer-listen",
+            &peer,
+            "--client-listen",
+            &client,
+            "--dns-listen",
+            &dns,
+            "--http-listen",
+            &http,
         ];
         self.process = Some(Process::slipwayd(&args, &self.log()));
     }

@@ -179,10 +179,10 @@ fn report(s: &State, name: &WorkerName, luck: u32) -> Option<WorkerFacts> {
         .map(|a| a.content.instances.iter().map(|e| e.id).collect())
         .unwrap_or_default();
     let fact = |(n, i): (usize, &slipway::state::Instance)| {
-        let bad = luck % 97 == 0 && n == (luck / 97) as usize % 4;
+        let bad = luck.is_multiple_of(97) && n == (luck / 97) as usize % 4;
         let (life, health) = match (entries.contains(&i.id), bad) {
             (false, _) => (Life::Gone, Health::Unknown),
-            (true, true) if luck % 2 == 0 => (Life::Failed, Health::Unknown),
+            (true, true) if luck.is_multiple_of(2) => (Life::Failed, Health::Unknown),
             (true, true) => (Life::Running, Health::Failing),
             (true, false) => (Life::Running, Health::Passing),
         };
@@ -216,15 +216,15 @@ fn weights(a: u32) -> RouteWeights {
 
 /// Whether a pick asks the planner.
 pub fn is_plan([kind, a, _, _]: [u32; 4]) -> bool {
-    kind % 64 <= 24 && a % 3 != 0
+    kind % 64 <= 24 && !a.is_multiple_of(3)
 }
 
 /// One pick's commands.
 pub fn command(s: &State, [kind, a, b, _]: [u32; 4]) -> Vec<Command> {
     match kind % 64 {
-        0..=24 if a % 3 == 0 && !s.outbox.is_empty() => vec![settle(s, b)],
+        0..=24 if a.is_multiple_of(3) && !s.outbox.is_empty() => vec![settle(s, b)],
         0..=24 => {
-            let errors = if a % 60 == 0 { 50 } else { 0 };
+            let errors = if a.is_multiple_of(60) { 50 } else { 0 };
             engine::plan(s, &heard(s, errors), s.now).commands
         }
         25..=40 => {
@@ -255,11 +255,17 @@ fn start(a: u32, b: u32) -> StartRollout {
         failure_action: [FailureAction::Rollback, FailureAction::Pause, FailureAction::Continue][b as usize / 18 % 3],
         ..base
     };
-    StartRollout { deployment: shop(), version: version(1 + a / 5 % 5), params, restart: b % 11 == 0, expected: None }
+    StartRollout {
+        deployment: shop(),
+        version: version(1 + a / 5 % 5),
+        params,
+        restart: b.is_multiple_of(11),
+        expected: None,
+    }
 }
 
 fn some_rollout(s: &State, a: u32) -> RolloutId {
-    let live = s.deployments.get(&shop()).and_then(|d| if a % 4 == 0 { d.last } else { d.live.or(d.last) });
+    let live = s.deployments.get(&shop()).and_then(|d| if a.is_multiple_of(4) { d.last } else { d.live.or(d.last) });
     live.unwrap_or(RolloutId(u64::from(a % 50)))
 }
 
@@ -269,7 +275,7 @@ fn operator(s: &State, a: u32, b: u32) -> Command {
         0 | 1 => Command::Pause { rollout },
         2..=5 => Command::Resume { rollout },
         6 => Command::Abort { rollout },
-        7 | 8 => Command::Promote { rollout, full: a % 2 == 0 },
+        7 | 8 => Command::Promote { rollout, full: a.is_multiple_of(2) },
         9 | 10 => Command::Rollback { rollout },
         _ => Command::SpecApplied { spec: spec(1000 + u64::from(a % 3) * 100), expected: None },
     }
@@ -307,15 +313,15 @@ fn fleet(s: &State, a: u32, b: u32) -> Command {
 fn settle(s: &State, b: u32) -> Command {
     let none = (DeliveryKey { index: 1, ordinal: 0 }, 1);
     let (key, attempt) = s.outbox.iter().next().map_or(none, |(k, d)| (*k, d.attempt));
-    Command::DeliverySettled { key, attempt, ok: b % 4 != 0, detail: "200".into() }
+    Command::DeliverySettled { key, attempt, ok: !b.is_multiple_of(4), detail: "200".into() }
 }
 
 /// Engine commands with the right revision and otherwise at random.
 fn engine_at_random(s: &State, kind: u32, a: u32, b: u32) -> Command {
     let rollout = some_rollout(s, 1);
     let r = s.rollouts.get(&rollout);
-    let seen = r.map_or(0, |r| r.meta.revision).wrapping_sub(u64::from(b % 29 == 0));
-    let step = r.map_or(0, |r| r.cursor) + u32::from(b % 31 == 0);
+    let seen = r.map_or(0, |r| r.meta.revision).wrapping_sub(u64::from(b.is_multiple_of(29)));
+    let step = r.map_or(0, |r| r.cursor) + u32::from(b.is_multiple_of(31));
     let attempt = r.and_then(|r| r.steps.get(r.cursor as usize)).map_or(1, |row| row.attempt + 1);
     let batch = r.and_then(|r| r.steps.get(r.cursor as usize)).and_then(|row| row.batch.clone());
     let mine: Vec<InstanceId> = s.instances.values().filter(|i| i.life.is_live()).map(|i| i.id).collect();
@@ -333,7 +339,7 @@ fn engine_at_random(s: &State, kind: u32, a: u32, b: u32) -> Command {
             step,
             batch: batch.map_or(1, |b| b.n + 1),
             add: vec![(worker(1 + a % 5), 1 + b % 3)],
-            replace: if b % 2 == 0 { some } else { Vec::new() },
+            replace: if b.is_multiple_of(2) { some } else { Vec::new() },
         },
         3 => Command::BatchPassed {
             rollout,
@@ -341,7 +347,7 @@ fn engine_at_random(s: &State, kind: u32, a: u32, b: u32) -> Command {
             step,
             batch: batch.map_or(1, |b| b.n),
             drain: some,
-            weights: (b % 2 == 0).then(|| weights(a)),
+            weights: (b.is_multiple_of(2)).then(|| weights(a)),
         },
         4 => Command::RouteSet { rollout, seen, step, weights: weights(a) },
         5 => Command::Switched { rollout, seen, step },
@@ -359,8 +365,8 @@ fn engine_at_random(s: &State, kind: u32, a: u32, b: u32) -> Command {
             deployment,
             instances: s.instances.values().filter(|i| i.life == Life::Draining).map(|i| i.id).take(2).collect(),
         },
-        8 if b % 16 == 0 => Command::RollbackBegan { rollout, seen, reason, evidence: None },
-        9 if b % 16 == 0 => {
+        8 if b.is_multiple_of(16) => Command::RollbackBegan { rollout, seen, reason, evidence: None },
+        9 if b.is_multiple_of(16) => {
             Command::RolloutPaused { rollout, seen, reason, evidence: Some(evidence(s, Verdict::Worse)) }
         }
         10 => Command::PromotionBegan { rollout, seen },
@@ -378,16 +384,16 @@ fn engine_at_random(s: &State, kind: u32, a: u32, b: u32) -> Command {
         12 | 13 => Command::TrackAdjusted {
             deployment,
             seen: d.map_or(0, |d| d.meta.revision),
-            add: if a % 3 == 0 { Vec::new() } else { vec![(TrackName::Stable, worker(1 + a % 4), 1)] },
-            drain: if b % 3 == 0 { some } else { Vec::new() },
+            add: if a.is_multiple_of(3) { Vec::new() } else { vec![(TrackName::Stable, worker(1 + a % 4), 1)] },
+            drain: if b.is_multiple_of(3) { some } else { Vec::new() },
             desired: d.map_or(0, |d| d.desired),
-            drop: if b % 5 == 0 { vec![TrackName::Previous] } else { Vec::new() },
+            drop: if b.is_multiple_of(5) { vec![TrackName::Previous] } else { Vec::new() },
         },
         14..=16 => settle(s, b),
         17 => Command::StepsCompiled {
             rollout,
             seen,
-            phase: if a % 2 == 0 { RolloutPhase::Forward } else { RolloutPhase::Undo },
+            phase: if a.is_multiple_of(2) { RolloutPhase::Forward } else { RolloutPhase::Undo },
             desired: 1 + a % 8,
             order: vec![worker(1)],
             steps: Vec::new(),
