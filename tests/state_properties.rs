@@ -63,7 +63,7 @@ fn random_walk(picks: &[[u32; 4]]) -> Result<Walk, String> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 32, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn random_commands_keep_the_invariants(picks in prop::collection::vec(any::<[u32; 4]>(), 1..220)) {
