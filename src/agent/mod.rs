@@ -151,7 +151,7 @@ pub async fn run_until(
     let fleet = Fleet::open(machine.name.as_str(), &layout, &store, &board, program)?;
     let seen = machine::Seen::load(&layout)?;
     tracing::info!(name = %machine.name, epoch = machine.epoch, "agent starts");
-    let session = Session { machine, config, layout, nodes, board, store, fleet, seen, seq: 0 };
+    let session = Session { machine, config, layout, nodes, board, store, fleet, seen, seq: 0, wanted: None };
     tokio::select! {
         failed = session.serve() => Err(failed),
         () = stop => {

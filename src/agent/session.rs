@@ -3,7 +3,10 @@
 //! Invariants: a desired state older than (incarnation, index) seen is ignored, whoever sends it; a report is the whole state, with a
 //! sequence that only rises; what no retry can mend ends the agent with a reason. Not here: obeying (`reconcile`).
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -22,7 +25,7 @@ use super::{
 };
 use crate::{
     config::AgentConfig,
-    model::{DeploymentId, InstanceId},
+    model::{DeploymentId, Digest, InstanceId},
     wire::v1::{
         Challenge, Desired, FromAgent, Hello, Proof, TailLogs, ToAgent, from_agent, to_agent,
         workers_client::WorkersClient,
@@ -65,6 +68,8 @@ pub struct Session {
     pub seen: Seen,
     /// Reports sent.
     pub seq: u64,
+    /// Packages that the newest desired state names; `None` before the first one.
+    pub wanted: Option<BTreeSet<Digest>>,
 }
 
 /// Why a session ended.
@@ -188,7 +193,10 @@ impl Session {
                     tokio::time::sleep(DEBOUNCE).await;
                     true
                 }
-                _ = regular.tick() => true,
+                _ = regular.tick() => {
+                    self.collect();
+                    true
+                }
             };
             if due && may_report {
                 changed.mark_unchanged();
@@ -266,32 +274,35 @@ impl Session {
                 }
             }
         }
-        let wanted: Vec<_> = offers
-            .values()
-            .flat_map(|o| {
-                o.assigned
-                    .hold
-                    .iter()
-                    .map(|h| h.digest.clone())
-                    .chain(o.assigned.entries.iter().map(|e| e.pair.digest.clone()))
-            })
-            .collect();
+        let digests = |o: &Offer| {
+            let held = o.assigned.hold.iter().map(|h| h.digest.clone());
+            held.chain(o.assigned.entries.iter().map(|e| e.pair.digest.clone())).collect::<Vec<_>>()
+        };
+        let wanted: BTreeSet<Digest> = offers.values().flat_map(digests).collect();
         self.fleet.obey(offers).await?;
         if theirs > ours {
             (self.seen.incarnation, self.seen.index) = theirs;
             self.seen.save(&self.layout)?;
         }
-        if let Some(mut keep) = self.board.needs(&self.fleet.deployments()) {
-            keep.extend(wanted);
-            let (store, board) = (self.store.clone(), self.board.clone());
-            tokio::task::spawn_blocking(move || {
-                if let Err(e) = store.collect(&keep) {
-                    tracing::warn!("cannot remove a release that is no longer needed: {e}");
-                }
-                board.touch();
-            });
-        }
+        self.wanted = Some(wanted);
         Ok(())
+    }
+
+    /// Removes releases that nothing needs; only once a desired state has said what is needed.
+    fn collect(&self) {
+        let Some(wanted) = &self.wanted else { return };
+        let Some(mut keep) = self.board.needs(&self.fleet.deployments()) else { return };
+        keep.extend(wanted.iter().cloned());
+        if self.store.staged().iter().all(|d| keep.contains(d)) {
+            return;
+        }
+        let (store, board) = (self.store.clone(), self.board.clone());
+        tokio::task::spawn_blocking(move || {
+            if let Err(e) = store.collect(&keep) {
+                tracing::warn!("cannot remove a release that is no longer needed: {e}");
+            }
+            board.touch();
+        });
     }
 
     fn tail(&self, channel: &Channel, ask: TailLogs) {
