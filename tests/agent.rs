@@ -1,6 +1,8 @@
 //! The worker agent as a real process under a test's node: it stages, runs, counts and stops; killed at any moment, every instance
 //! is there exactly once; what is unsafe or broken is refused with a reason.
 
+#![allow(clippy::unwrap_used)]
+
 #[path = "agent/node.rs"]
 mod node;
 #[path = "agent/worker.rs"]
