@@ -2,7 +2,7 @@
 //!
 //! The end is read from the rollout itself, never guessed from events, so a lost event cannot lose the end.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
@@ -103,6 +103,7 @@ pub async fn follow(session: &Session, follow: Follow) -> Result<End, CliError> 
     let mut every = tokio::time::interval(if view.bar.is_some() { LOOK.0 } else { LOOK.1 });
     every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut said_paused = false;
+    let mut said_evidence = BTreeSet::new();
     while !rollout.terminal {
         let over = follow.within.map(|p| p.0.saturating_sub(client.clock().mono().since(started)));
         if over == Some(0) {
@@ -120,6 +121,7 @@ pub async fn follow(session: &Session, follow: Follow) -> Result<End, CliError> 
         if look {
             rollout = session.rollout(&follow.rollout).await?;
             let tracks = if view.bar.is_some() { session.deployment(&rollout.deployment).await.ok() } else { None };
+            say_evidence(&view, &rollout, &mut said_evidence)?;
             view.draw(&rollout, tracks.as_ref());
         }
         if rollout.status == "paused" && !said_paused {
@@ -132,12 +134,38 @@ pub async fn follow(session: &Session, follow: Follow) -> Result<End, CliError> 
         said_paused = rollout.status == "paused";
     }
     rest(&view, &mut events, &rollout).await?;
+    say_evidence(&view, &rollout, &mut said_evidence)?;
     let deployment = session.deployment(&rollout.deployment).await.ok();
     finish(&view);
     if view.bar.is_some() {
         session.out.line(&render::rollout(&rollout, 0))?;
     }
     Ok(end(&rollout, deployment.as_ref(), follow.wants_rollback))
+}
+
+/// Prints what was seen by each step that ended since the last look: counts with the verdict, and which node served a switch when.
+fn say_evidence(view: &View<'_>, rollout: &v1::Rollout, said: &mut BTreeSet<(String, usize)>) -> Result<(), CliError> {
+    let phases = [("forward", &rollout.forward_steps), (rollout.phase.as_str(), &rollout.steps)];
+    for (phase, steps) in phases {
+        for (n, step) in steps.iter().enumerate() {
+            let Some(evidence) = &step.evidence else { continue };
+            if !said.insert((phase.to_string(), n)) {
+                continue;
+            }
+            let totals = evidence
+                .totals
+                .iter()
+                .map(|t| format!("{}: {} errors of {} requests", t.version, t.errors, t.requests));
+            let note = Some(evidence.note.clone()).filter(|n| !n.is_empty());
+            let seen: Vec<String> = totals.chain(note).collect();
+            if !seen.is_empty() {
+                let verdict = if evidence.totals.is_empty() { "" } else { evidence.verdict.as_str() };
+                let verdict = if verdict.is_empty() { String::new() } else { format!("; {verdict}") };
+                view.line(&format!("{:>9}  {}: {}{verdict}", "", step.group, seen.join(", ")))?;
+            }
+        }
+    }
+    Ok(())
 }
 
 fn finish(view: &View<'_>) {
@@ -162,8 +190,7 @@ async fn saw(
             Ok(about)
         }
         Ok(Some(Seen::Moved { from, to })) => {
-            let term = view.session.client.status().await.map(|s| format!(" (term {})", s.term)).unwrap_or_default();
-            view.line(&format!("{from} gone, following {to}{term}"))?;
+            view.line(&format!("{from} gone, following {to}"))?;
             Ok(true)
         }
         // The ring has gone on without us: what was missed shows in the rollout itself.
