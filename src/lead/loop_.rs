@@ -283,7 +283,7 @@ fn pending(state: &State, seen: &Observations) -> bool {
     let out = settings.map_or(Period(0), |s| s.dns_out_after);
     let leaving = state.workers.values().any(|w| match w.presence {
         Presence::Lost => w.lost_at.is_some_and(|at| at.plus(out) >= state.now),
-        Presence::Ready => !seen.workers.get(&w.name).is_some_and(|s| s.known().is_some()),
+        Presence::Ready => seen.workers.get(&w.name).is_none_or(|s| s.known().is_none()),
     });
     live || leaving || !state.outbox.is_empty()
 }

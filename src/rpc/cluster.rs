@@ -1,5 +1,7 @@
 //! The `Cluster` service.
 
+use std::collections::BTreeMap;
+
 use tonic::{Request, Response, Status, async_trait};
 
 use super::{Shared, error};
@@ -9,6 +11,10 @@ use crate::{
     wire::{convert, v1},
 };
 
+/// Marks a status asked by another node, which is not passed on again.
+const HOP: &str = "slipway-hop";
+/// Longest wait for the leader's part of a status.
+const ASK: std::time::Duration = std::time::Duration::from_millis(500);
 /// A leader that no majority has confirmed for so long has no quorum.
 const QUORUM_AGE: std::time::Duration = std::time::Duration::from_secs(3);
 
@@ -22,7 +28,7 @@ impl v1::cluster_server::Cluster for Shared {
         self.backend.join(request.into_inner()).await.map(Response::new)
     }
 
-    async fn status(&self, _: Request<v1::StatusRequest>) -> Result<Response<v1::StatusReply>, Status> {
+    async fn status(&self, request: Request<v1::StatusRequest>) -> Result<Response<v1::StatusReply>, Status> {
         let mut reply = v1::StatusReply {
             version: env!("CARGO_PKG_VERSION").into(),
             warnings: self.backend.warnings(),
@@ -50,7 +56,8 @@ impl v1::cluster_server::Cluster for Shared {
             reply.zone = cluster.zone.clone();
             reply.wall_ms = state.wall;
         }
-        let served = self.served(consensus).await;
+        let hop = request.metadata().contains_key(HOP);
+        let served = self.served(consensus, hop).await;
         reply.nodes = state
             .nodes
             .values()
@@ -108,8 +115,22 @@ fn administration(e: &ConsensusError) -> Status {
 }
 
 impl Shared {
-    /// What each node's DNS serves, as far as this node knows: the leader hears all.
-    async fn served(&self, consensus: &Consensus) -> std::collections::BTreeMap<u64, u64> {
-        if consensus.leader().borrow().is_me { self.backend.served() } else { Default::default() }
+    /// What each node's DNS serves: the leader hears all and is asked; nothing when it does not answer.
+    async fn served(&self, consensus: &Consensus, hop: bool) -> BTreeMap<u64, u64> {
+        let leadership = consensus.leader().borrow().clone();
+        if leadership.is_me {
+            return self.backend.served();
+        }
+        let row = leadership.leader.and_then(|l| consensus.view().nodes.get(&l.id).cloned());
+        let Some(row) = row.filter(|_| !hop) else { return BTreeMap::new() };
+        let ask = async {
+            let channel = tonic::transport::Endpoint::from_shared(format!("http://{}", row.client_addr)).ok()?;
+            let mut client = v1::cluster_client::ClusterClient::new(channel.connect().await.ok()?);
+            let mut request = Request::new(v1::StatusRequest {});
+            request.metadata_mut().insert(HOP, tonic::metadata::MetadataValue::from_static("1"));
+            client.status(request).await.ok()
+        };
+        let said = tokio::time::timeout(ASK, ask).await.ok().flatten().map(|r| r.into_inner().nodes);
+        said.unwrap_or_default().into_iter().map(|n| (n.id, n.served_index)).collect()
     }
 }

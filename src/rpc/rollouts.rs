@@ -205,7 +205,7 @@ impl v1::rollouts_server::Rollouts for Shared {
         let row = known(&read.state, &id)?;
         let shown = row.live.or(row.last).and_then(|r| read.state.rollouts.get(&r));
         let said = self.leader_waits(&id).await;
-        let status = shown.map_or_else(|| "no rollout yet".to_string(), |r| describe(r));
+        let status = shown.map_or_else(|| "no rollout yet".to_string(), describe);
         let leader = self.consensus()?.leader().borrow().leader.as_ref().map_or(0, |l| l.id);
         let mut waits = said.as_ref().map(|s| s.waits.clone()).unwrap_or_default();
         if said.is_none() {
