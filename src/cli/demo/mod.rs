@@ -58,7 +58,7 @@ pub async fn run(action: Action, clock: Clock) -> u8 {
 }
 
 fn base() -> PathBuf {
-    std::env::temp_dir()
+    crate::config::temporary_dir()
 }
 
 /// Runs `work`, and whatever comes of it (an error, ctrl-c), stops everything of the demo.
