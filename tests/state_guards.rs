@@ -464,3 +464,23 @@ fn commands_before_the_cluster_and_a_second_one_are_refused() {
         t.s().environments.values().map(|e| format!("{} {}", e.name, e.default_strategy)).collect();
     assert_eq!(names, ["development direct", "production canary", "qa rolling", "staging rolling"]);
 }
+
+#[test]
+fn a_repeat_answers_with_the_first_result_and_does_nothing() {
+    let mut t = Story::new();
+    let body = Command::StartRollout(start(t.s(), "1.0.0", Strategy::Direct));
+    let (at, c) = t.0.stamp(body, 0);
+    let first = apply(&mut t.0.state, at, &c).unwrap();
+    assert!(!first.repeated && !first.events.is_empty());
+    let (at, _) = t.0.stamp(Command::Tick, 0);
+    let again = apply(&mut t.0.state, at, &c).unwrap();
+    assert_eq!((again.index, again.repeated, again.events.len()), (first.index, true, 0));
+    assert_eq!(t.s().rollouts.len(), 1);
+    // Past its time it is forgotten, and refused as expired: it can never take effect twice.
+    let (at, mut tick) = t.0.stamp(Command::Tick, 0);
+    tick.at = Millis(t.s().now.0 + 61_000);
+    apply(&mut t.0.state, at, &tick).unwrap();
+    assert!(t.s().requests.is_empty() && t.s().requests_by_expiry.is_empty());
+    let (at, _) = t.0.stamp(Command::Tick, 0);
+    assert!(matches!(apply(&mut t.0.state, at, &c), Err(Rejection::Expired { .. })));
+}

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Deployment, PoolSlot, RolloutStatus, RouteMode, State, StepStatus, TrackName, assign};
-use crate::model::{DeploymentId, RolloutId, WHOLE};
+use crate::model::{DeploymentId, Life, RolloutId, WHOLE};
 
 fn ensure(ok: bool, text: impl FnOnce() -> String) -> Result<(), String> {
     if ok { Ok(()) } else { Err(text()) }
@@ -164,6 +164,9 @@ pub fn check_step(before: &State, after: &State) -> Result<(), String> {
                 && (n.life == old.life || old.life.is_live())
         });
         ensure(same, || format!("instance {id} changed what it is, or came back to life"))?;
+        let stops = old.life != Life::Stopping && after.instances.get(id).is_some_and(|n| n.life == Life::Stopping);
+        let clear = old.drain.and_then(|d| d.clear_at).is_some_and(|t| t <= after.now);
+        ensure(!stops || clear, || format!("20: {id} is to stop before every cache has let go of it"))?;
     }
     Ok(())
 }
