@@ -5,7 +5,7 @@
 //!
 //! Pure layers: no clock, no randomness, no async, ordered maps only (`tests/tidy.rs` holds this and the import table).
 
-/// The outbox: hooks and notices, delivered at least once with a stable key.
+/// The outbox: hooks, called at least once with a stable key.
 pub mod act;
 /// The worker agent: session, releases on disk, processes, probes.
 pub mod agent;
@@ -19,7 +19,7 @@ pub mod clock;
 pub mod config;
 /// Names, answers, listeners.
 pub mod dns;
-/// The judgement: `plan()`, strategies, analysis, lifecycle tables.
+/// The judgement: `plan()`, `facts()`, strategies, analysis.
 pub mod engine;
 /// Health, readiness, metrics over HTTP.
 pub mod http;
@@ -29,13 +29,13 @@ pub mod lead;
 pub mod model;
 /// The daemon: wiring, readiness, membership.
 pub mod node;
-/// Worker sessions, metric samples, freshness.
+/// What the leader hears: reports, counts, what DNS has served; freshness.
 pub mod observe;
 /// The only module that names openraft.
 pub mod raft;
 /// gRPC services for operators, workers and peers.
 pub mod rpc;
-/// The law: State, Command, Event, Rejection, `apply`; codec; digest.
+/// The law: State, Command, Event, Rejection, `apply`; lifecycle tables; invariants; codec; digest.
 pub mod state;
 /// RocksDB log, snapshot files, blob store; knows no Raft rules.
 pub mod storage;

@@ -168,7 +168,7 @@ pub enum Verdict {
 }
 
 impl Ledger {
-    /// Compares an offer with what was accepted (DESIGN 6).
+    /// Compares an offer with what was accepted.
     pub fn judge(&self, offer: &Assigned) -> Verdict {
         let Some(have) = &self.assigned else { return Verdict::Accept };
         match offer.generation.cmp(&have.generation) {

@@ -1,6 +1,6 @@
 //! One deployment on this worker: what was accepted against what there is, again after every event, until nothing is left to do.
 //!
-//! Invariants (DESIGN 6): an older generation is refused, an equal one with other content too, and reported; the permit only rises.
+//! Invariants: an older generation is refused, an equal one with other content too, and reported; the permit only rises.
 //! What an assignment's entries do not name is stopped; what they name and did not change goes on untouched. A failed probation
 //! puts the instance back that was replaced, with no node's help. Not here: one instance's life (`instance`).
 

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// Where an instance is in its life. Only moves forward, but for `Draining` back to `Running` by a rollback (DESIGN 5).
+/// Where an instance is in its life. Only moves forward, but for `Draining` back to `Running` by a rollback.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Life {
     /// Assigned; its agent has not said that it runs.

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::ModelError;
 
-/// Names that DNS uses as prefixes below a service (DESIGN 3).
+/// Names that DNS uses as prefixes below a service.
 const RESERVED: [&str; 6] = ["stable", "canary", "active", "preview", "previous", "mix"];
 const RESERVED_PREFIXES: [&str; 5] = ["v-", "k-", "t-", "i-", "_"];
 

@@ -30,7 +30,7 @@ pub struct StopSpec {
     pub grace: Period,
 }
 
-/// Where an instance listens (DESIGN 3).
+/// Where an instance listens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum AddressMode {
     /// The machine's address and fixed ports: one instance of a deployment a worker.

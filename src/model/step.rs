@@ -1,4 +1,4 @@
-//! Steps: what strategies compile to and the one executor runs (DESIGN 5).
+//! Steps: what strategies compile to and the one executor runs.
 
 use std::fmt;
 

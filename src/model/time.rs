@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::ModelError;
 
-/// A point of cluster time: milliseconds since `ClusterInit`, stamped by leaders, never going back (DESIGN 1).
+/// A point of cluster time: milliseconds since `ClusterInit`, stamped by leaders, never going back.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Millis(pub u64);
 

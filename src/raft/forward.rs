@@ -4,7 +4,8 @@
 //! failure after sending is an unknown outcome, never a refusal; when this node has the answer, its own view contains the effect
 //! (within the call's limit).
 //!
-//! Deliberately not here: retrying, and who may ask (`rpc`).
+//! Deliberately not here: retrying, and who may ask. The services pass proposals on by themselves, as they need refusals as gRPC
+//! statuses (`rpc/propose.rs`); this is the same for callers without gRPC.
 
 use tokio::time::timeout;
 use tonic::Code;

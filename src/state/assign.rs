@@ -32,7 +32,7 @@ pub(super) fn needed(s: &State, deployment: &DeploymentId) -> Vec<Digest> {
     hold
 }
 
-/// crc32c of the encoded content: what an agent compares (DESIGN 6).
+/// crc32c of the encoded content: what an agent compares.
 pub fn content_digest(content: &AssignmentContent) -> u32 {
     codec::encode_plain(content).map(|b| crc32c::crc32c(&b)).unwrap_or_default()
 }
@@ -101,7 +101,8 @@ pub(super) fn edit(
     }
 }
 
-/// Generations never go back, also when a row was removed and made again: the log index is above all that were.
+/// Generations never go back, also when a row was removed and made again: the worker's set generation
+/// is above all that were.
 fn next_generation(cx: &Cx<'_>, worker: &WorkerName, old: Option<&Assignment>) -> u64 {
     match old {
         Some(a) => a.generation.saturating_add(1),

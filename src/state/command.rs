@@ -29,7 +29,7 @@ pub struct Fence {
     pub not_after: Millis,
 }
 
-/// A command with the leader's stamp (DESIGN 1, "time is an argument").
+/// A command with the leader's stamp ("time is an argument").
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Stamped {
     /// Cluster time: the term's anchor plus what has elapsed since.

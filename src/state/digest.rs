@@ -1,6 +1,6 @@
-//! A hash a table and one over all: nodes at the same index that disagree know which table differs (DESIGN 1).
+//! A hash a table and one over all: nodes at the same index that disagree know which table differs.
 //!
-//! Over the snapshot's encoding of the rows, so that what is compared is what would be stored.
+//! Over the encoding of the rows (`snapshot`). Not here: who compares, which so far are tests alone.
 
 use sha2::{Digest as _, Sha256};
 

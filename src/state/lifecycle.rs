@@ -3,7 +3,7 @@
 use super::{NodeRole, RolloutStatus, StepStatus};
 use crate::model::Life;
 
-/// Moves of a rollout (DESIGN 5).
+/// Moves of a rollout.
 pub const ROLLOUT: &[(RolloutStatus, RolloutStatus)] = {
     use RolloutStatus::{Aborted, Active, Completed, Failed, Paused, Pending, Promoting, RolledBack, RollingBack};
     &[

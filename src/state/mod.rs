@@ -70,7 +70,7 @@ pub struct State {
     pub wall: u64,
     /// Log id of the last entry applied.
     pub applied: LogId,
-    /// Raised by restoring a backup; orders every fence before `n` (DESIGN 1).
+    /// Raised by restoring a backup; orders every fence before `n`.
     pub incarnation: u64,
     /// Active feature level; writing uses the newest row format it allows.
     pub level: u32,

@@ -22,7 +22,7 @@ pub struct Meta {
     pub labels: BTreeMap<String, String>,
 }
 
-/// A fence: restored backups take the next incarnation, so `(incarnation, n)` never goes back (DESIGN 1).
+/// A fence: restored backups take the next incarnation, so `(incarnation, n)` never goes back.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct FencePoint {
     /// The cluster's incarnation when it was set.
@@ -111,7 +111,7 @@ impl Default for Settings {
     }
 }
 
-/// A node's place in the cluster. Only moves as the table in `state::cluster` allows.
+/// A node's place in the cluster. Only moves as the table in `state::lifecycle` allows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum NodeRole {
     /// Admitted, not yet in the membership.
@@ -454,7 +454,7 @@ pub struct Worker {
     pub report: (u64, u64),
 }
 
-/// How far an assignment may go. Only rises within a generation (DESIGN 6).
+/// How far an assignment may go. Only rises within a generation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Permit {
     /// Fetch, verify, unpack.
