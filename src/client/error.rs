@@ -88,6 +88,8 @@ pub enum Failure {
     Broken(String),
     /// The node said "not now".
     NotNow(String),
+    /// It leads, and no majority follows it: waiting longer than an election takes does not help.
+    NoQuorum(String),
     /// It said nothing in time.
     Silent,
 }
@@ -102,6 +104,7 @@ pub fn judge(status: Status) -> Result<Failure, ClientError> {
     let message = status.message().to_string();
     let reason = status.metadata().get(REASON).and_then(|v| v.to_str().ok()).unwrap_or_default().to_string();
     match status.code() {
+        Code::Unavailable if reason == "no_quorum" => Ok(Failure::NoQuorum(message)),
         Code::Unavailable => Ok(Failure::NotNow(message)),
         Code::DeadlineExceeded | Code::Cancelled => Ok(Failure::Broken(message)),
         Code::OutOfRange => Err(ClientError::OutOfRange { message }),
@@ -142,7 +145,7 @@ pub fn give_up(failures: Vec<(String, Failure)>, tried: Duration) -> ClientError
     let nodes = nodes.join(", ");
     // What a node said tells more than that another one is gone.
     for (_, failure) in failures.iter().rev() {
-        if let Failure::NotNow(message) = failure {
+        if let Failure::NotNow(message) | Failure::NoQuorum(message) = failure {
             return ClientError::Unavailable { message: message.clone(), tried };
         }
     }
@@ -152,7 +155,9 @@ pub fn give_up(failures: Vec<(String, Failure)>, tried: Duration) -> ClientError
         }
     }
     let why = match failures.last() {
-        Some((_, Failure::Connect(why) | Failure::Broken(why) | Failure::NotNow(why))) => why.clone(),
+        Some((_, Failure::Connect(why) | Failure::Broken(why) | Failure::NotNow(why) | Failure::NoQuorum(why))) => {
+            why.clone()
+        }
         Some((_, Failure::Silent)) | None => "no answer".into(),
     };
     ClientError::Unreachable { nodes, why }

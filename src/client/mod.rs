@@ -42,7 +42,7 @@ pub struct Limits {
     pub deadline: Duration,
     /// For one try at one node.
     pub attempt: Duration,
-    /// How long to go on when every node refuses the connection.
+    /// How long to go on when every node refuses the connection or says that it leads without a majority.
     pub refused: Duration,
 }
 
@@ -132,9 +132,9 @@ impl Client {
                     return Err(error::give_up(failures, limits.deadline));
                 }
             }
-            let all_refused = failures.iter().all(|(_, f)| matches!(f, Failure::Connect(_)));
-            if elapsed() + wait >= limits.deadline || (all_refused && elapsed() >= limits.refused) {
-                return Err(error::give_up(failures, limits.deadline));
+            let hopeless = failures.iter().all(|(_, f)| matches!(f, Failure::Connect(_) | Failure::NoQuorum(_)));
+            if elapsed() + wait >= limits.deadline || (hopeless && elapsed() >= limits.refused) {
+                return Err(error::give_up(failures, elapsed()));
             }
             // Full jitter keeps clients that lost the same node apart.
             let jitter = rand::random::<u32>() % 50;

@@ -81,6 +81,21 @@ pub struct ConsensusMetrics {
 }
 
 impl Consensus {
+    /// Whether a majority of the voters confirmed this leader's term lately; `None` on a node that does not lead. What is proposed
+    /// without one would wait in the log for its return.
+    #[must_use]
+    pub fn has_quorum(&self) -> Option<bool> {
+        let timing = &self.config().timing;
+        let limit = timing.election_max * 2 + timing.election_min;
+        let metrics = self.metrics();
+        match metrics.role {
+            // A single voter is its own majority and has nobody to hear from.
+            Role::Leader if metrics.members.iter().filter(|m| m.voter).count() < 2 => Some(true),
+            Role::Leader => Some(metrics.quorum_age.is_none_or(|age| age < limit)),
+            Role::Learner | Role::Follower | Role::Candidate | Role::Stopped => None,
+        }
+    }
+
     /// Looks at Raft on this node.
     #[must_use]
     pub fn metrics(&self) -> ConsensusMetrics {

@@ -62,6 +62,9 @@ impl Consensus {
         body: Command,
         handed_over: &AtomicBool,
     ) -> Result<Applied, ProposeError> {
+        if self.has_quorum() == Some(false) {
+            return Err(ProposeError::NoQuorum);
+        }
         let anchor = self.wait_for_anchor().await?;
         let at = anchor.time(self.clock().mono());
         let stamped = Stamped { at, wall: self.clock().wall_ms(), term: anchor.term, principal, request, body };

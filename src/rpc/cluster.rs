@@ -6,7 +6,7 @@ use tonic::{Request, Response, Status, async_trait};
 
 use super::{Shared, error};
 use crate::{
-    raft::{Consensus, ConsensusError, Role},
+    raft::{Consensus, ConsensusError},
     state::NodeRole,
     wire::{convert, v1},
 };
@@ -15,8 +15,6 @@ use crate::{
 const HOP: &str = "slipway-hop";
 /// Longest wait for the leader's part of a status.
 const ASK: std::time::Duration = std::time::Duration::from_millis(500);
-/// A leader that no majority has confirmed for so long has no quorum.
-const QUORUM_AGE: std::time::Duration = std::time::Duration::from_secs(3);
 
 #[async_trait]
 impl v1::cluster_server::Cluster for Shared {
@@ -45,12 +43,7 @@ impl v1::cluster_server::Cluster for Shared {
         reply.term = metrics.term;
         reply.applied = state.applied.index;
         reply.now_ms = consensus.cluster_now().unwrap_or(state.now).0;
-        reply.quorum = match metrics.role {
-            // A single voter is its own majority and has nobody to hear from.
-            Role::Leader if metrics.members.iter().filter(|m| m.voter).count() < 2 => true,
-            Role::Leader => metrics.quorum_age.is_none_or(|age| age < QUORUM_AGE),
-            Role::Learner | Role::Follower | Role::Candidate | Role::Stopped => reply.leader_id != 0,
-        };
+        reply.quorum = consensus.has_quorum().unwrap_or(reply.leader_id != 0);
         if let Some(cluster) = &state.cluster {
             reply.name = cluster.name.clone();
             reply.zone = cluster.zone.clone();
