@@ -45,6 +45,11 @@ impl Parts {
         };
         let config =
             ConsensusConfig { timing, snapshot_after: self.config.snapshot_every, ..ConsensusConfig::default() };
+        let (log, wanted) = (self.dir.log().clone(), identity.clone());
+        let place = format!("{} at {}", self.config.name, self.as_new_node().peer_addr);
+        let claimed = tokio::task::spawn_blocking(move || log.claim(&wanted).and_then(|()| log.claim_place(&place)));
+        let claimed = claimed.await.map_err(|e| NodeError::Other(format!("claiming the data directory: {e}")))?;
+        claimed.map_err(|source| NodeError::Data { dir: self.config.data_dir.clone(), source })?;
         self.dns.set_node(identity.node);
         tracing::info!(cluster = identity.cluster, node = identity.node, "starting consensus");
         let consensus = Consensus::start(config, &self.dir, identity, self.clock.clone()).await?;

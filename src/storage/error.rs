@@ -112,6 +112,22 @@ pub enum StorageError {
         /// The node asked for.
         expected: u64,
     },
+    /// A process at another address uses, or used, this node's identity.
+    #[error(
+        "data directory {} is that of node {node} ({found}); this process would be node {node} ({wanted}), and two processes with one \
+         identity could vote twice: give a new node an empty directory and `slipway cluster join`, or start this one as {found}",
+        dir.display()
+    )]
+    OtherPlace {
+        /// The directory.
+        dir: PathBuf,
+        /// The node it belongs to.
+        node: u64,
+        /// Name and peer address it began with.
+        found: String,
+        /// Those asked for.
+        wanted: String,
+    },
     /// The node was removed from its cluster.
     #[error("data directory {} belongs to node {node}, which was removed from its cluster; join again with an empty directory", dir.display())]
     Removed {

@@ -1,13 +1,16 @@
 //! Whose directory this is: cluster id and node id, stored beside the log so that they share its checksum and its lock.
 //!
 //! Invariants: an identity is written once and never changed; a directory whose node was removed is refused for ever, as a node that
-//! came back under its old id could vote twice.
+//! came back under its old id could vote twice. So could a copy of the directory: the place (name and peer address) is kept too, and
+//! a start at another one is refused, as the cluster knows the node by it.
 //!
 //! Deliberately not here: how ids are chosen.
 
 use super::{LogDb, Result, StorageError};
 
 const NAME: &str = "identity";
+/// Name and peer address under which the cluster knows the node.
+const PLACE: &str = "place";
 const FORMAT: u8 = 1;
 const MAX_CLUSTER: usize = 255;
 
@@ -51,6 +54,17 @@ impl LogDb {
             }
             Some(_) => Ok(()),
         }
+    }
+
+    /// Ties the identity to a name and peer address, durably; refuses another one. Blocks on a sync the first time.
+    pub fn claim_place(&self, wanted: &str) -> Result<()> {
+        let Some(found) = self.meta(PLACE)? else { return self.put_meta_synced(PLACE, wanted.as_bytes()) };
+        if found == wanted.as_bytes() {
+            return Ok(());
+        }
+        let node = self.identity()?.map_or(0, |i| i.node);
+        let found = String::from_utf8_lossy(&found).into_owned();
+        Err(StorageError::OtherPlace { dir: self.dir().into(), node, found, wanted: wanted.into() })
     }
 
     /// Marks the directory so that it is never opened as this node again. Blocks on a sync.
@@ -105,6 +119,17 @@ mod tests {
         assert!(said.contains("belongs to cluster c-1, not to c-2"), "{said}");
         let said = db.claim(&id("c-1", 3)).unwrap_err().to_string();
         assert!(said.contains("belongs to node 2, not to node 3"), "{said}");
+    }
+
+    #[test]
+    fn a_copy_of_a_directory_is_not_the_node() {
+        let dir = tempfile::tempdir().unwrap();
+        let db = LogDb::open(dir.path()).unwrap();
+        db.claim(&id("c-1", 2)).unwrap();
+        db.claim_place("n2 at 10.0.0.2:7651").unwrap();
+        db.claim_place("n2 at 10.0.0.2:7651").unwrap();
+        let said = db.claim_place("n2 at 10.0.0.9:7651").unwrap_err().to_string();
+        assert!(said.contains("node 2 (n2 at 10.0.0.2:7651)") && said.contains("10.0.0.9:7651"), "{said}");
     }
 
     #[test]
