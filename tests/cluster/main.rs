@@ -1,8 +1,20 @@
-//! Real processes on loopback: clusters of `slipwayd node`, workers, and what must hold when they are killed.
+//! The product as real processes: nodes, agents, the demo's service, the CLI, DNS over the wire; killed and paused at will.
+//!
+//! `forming` and `refusals` speak to single nodes (`support`). The other scenarios have a whole cluster each, with a directory and
+//! loopback addresses of its own (`lab`), and check at their end that nothing of it is left running. Conditions are waited for with
+//! a deadline; when a test fails, the ends of all logs are printed.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod lab;
 mod support;
 
+mod agents;
+mod failing;
+mod form;
 mod forming;
+mod host;
+mod leader;
+mod mistakes;
 mod refusals;
+mod strategies;

@@ -1,0 +1,112 @@
+//! An agent killed with -9 while it fetches, starts instances and reports: what runs is adopted, nothing runs twice.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use crate::lab::{EventWatch, Lab, Release, SHOP, SOON, eventually, number, spec, step_began, text};
+
+fn lab() -> Lab {
+    let lab = Lab::new(1, 2);
+    lab.apply(&spec("strategy: canary, steps: [50, 100], bake: 1s, min_requests: 0"));
+    lab.push("1.0.0");
+    lab.roll("1.0.0", &[]).ok();
+    lab
+}
+
+fn of(lab: &Lab, worker: &str) -> BTreeSet<(String, i32)> {
+    lab.instances().into_iter().filter(|(w, ..)| w == worker).map(|(_, v, pid)| (v, pid)).collect()
+}
+
+#[test]
+fn killed_between_rollouts_its_instances_are_adopted() {
+    let mut lab = lab();
+    let before = of(&lab, "w1");
+    assert_eq!(before.len(), 2);
+    for _ in 0..3 {
+        lab.agents[0].kill();
+        assert_eq!(of(&lab, "w1"), before, "instances outlive their agent");
+        lab.agents[0].start();
+    }
+    lab.workers_ready();
+    lab.push("2.0.0");
+    let end = lab.roll("2.0.0", &[]).ok().json();
+    assert_eq!(text(&end, "status"), "completed");
+    lab.runs(&[("2.0.0", 2)]);
+    // An instance that dies is started again by the agent that adopted or started it.
+    let (_, victim) = of(&lab, "w1").into_iter().next().unwrap();
+    lab.agents[0].kill();
+    lab.agents[0].start();
+    rustix::process::kill_process(rustix::process::Pid::from_raw(victim).unwrap(), rustix::process::Signal::KILL)
+        .unwrap();
+    eventually("the victim is replaced", SOON, || {
+        let now = of(&lab, "w1");
+        if now.len() == 2 && now.iter().all(|(_, pid)| *pid != victim) { Ok(()) } else { Err(format!("{now:?}")) }
+    });
+    lab.dns_names(SHOP, "2.0.0", 4);
+    lab.finish();
+}
+
+#[test]
+fn killed_while_it_fetches() {
+    let mut lab = lab();
+    // Large enough to be under way when it dies: 24 MiB that do not compress.
+    let mut noise = vec![0_u8; 24 << 20];
+    rand::fill(noise.as_mut_slice());
+    let dir = lab.dir().join("shop-2.0.0");
+    std::fs::create_dir_all(&dir).unwrap();
+    std::fs::write(dir.join("noise"), &noise).unwrap();
+    lab.push_with(&Release { version: "2.0.0", settings: "" });
+    let parts = lab.agents[0].dir.join("data/blobs/sha256");
+    let id = lab.start("2.0.0", &[]);
+    eventually("a part of the package is there", SOON, || {
+        let some = std::fs::read_dir(&parts)
+            .map_err(|e| e.to_string())?
+            .flatten()
+            .find(|f| f.path().extension().is_some_and(|e| e == "part") && f.metadata().is_ok_and(|m| m.len() > 0));
+        // On a fast disk it may be whole already: killed while it unpacks then.
+        let staged = lab.slipway(&["rollout", "status", &id, "-o", "json"]).json()["cursor"] != 0;
+        if some.is_some() || staged { Ok(()) } else { Err("nothing yet".into()) }
+    });
+    lab.agents[0].kill();
+    lab.agents[0].start();
+    lab.ends(&id, "completed");
+    lab.runs(&[("2.0.0", 2)]);
+    let left: Vec<_> = std::fs::read_dir(&parts).unwrap().flatten().map(|f| f.file_name()).collect();
+    assert!(left.iter().all(|n| !n.to_string_lossy().ends_with(".part")), "{left:?}");
+    lab.finish();
+}
+
+#[test]
+fn killed_while_it_activates_and_reports() {
+    let mut lab = lab();
+    let mut version = 1;
+    // At once, after the first new process, and when it has reported: 0 to 2 new processes are there when it dies.
+    for round in 0..3 {
+        version += 1;
+        let to = format!("{version}.0.0");
+        lab.push(&to);
+        let mut watch = EventWatch::after(&lab, number(&lab.status().unwrap(), "applied"));
+        let id = lab.start(&to, &["--steps", "100"]);
+        watch.until("the installation begins", SOON, |e| step_began(e, &id, 1));
+        match round {
+            0 => {}
+            1 => eventually("a new process", SOON, || {
+                if of(&lab, "w1").iter().any(|(v, _)| *v == to) { Ok(()) } else { Err("none".into()) }
+            }),
+            _ => {
+                watch.until("a report", SOON, |e| {
+                    e["kind"] == "instance_changed" && e["fields"]["worker"] == "w1" && e["fields"]["life"] == "running"
+                });
+            }
+        }
+        let new = |lab: &Lab| of(lab, "w1").into_iter().filter(|(v, _)| *v == to).collect::<BTreeSet<_>>();
+        lab.agents[0].kill();
+        let killed_with = new(&lab);
+        std::thread::sleep(Duration::from_millis(300));
+        lab.agents[0].start();
+        lab.ends(&id, "completed");
+        lab.runs(&[(&to, 2)]);
+        assert!(killed_with.is_subset(&new(&lab)), "what ran was adopted: {killed_with:?}, now {:?}", new(&lab));
+    }
+    lab.dns_names(SHOP, "4.0.0", 4);
+    lab.finish();
+}

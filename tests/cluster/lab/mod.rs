@@ -1,0 +1,30 @@
+//! What the scenarios stand on: addresses, processes, the CLI, DNS, load.
+
+mod block;
+mod cli;
+mod daemon;
+mod dns;
+mod world;
+mod load;
+mod procs;
+mod shop;
+#[path = "../../support/skip.rs"]
+mod skip_file;
+mod watch;
+
+pub use cli::{Said, list, number, text};
+pub use daemon::Daemon;
+pub use dns::ask;
+pub use load::Load;
+pub use procs::Proc;
+pub use shop::{Release, package, spec};
+pub use skip_file::skip;
+pub use watch::{EventWatch, step_began};
+pub use world::{Lab, SHOP, clean, eventually};
+
+use std::time::Duration;
+
+/// The longest wait for something that takes a moment: two cores may be shared by many.
+pub const SOON: Duration = Duration::from_secs(30);
+/// The longest wait for a rollout.
+pub const ROLLOUT: &str = "90s";
