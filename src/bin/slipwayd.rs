@@ -23,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 #[command(name = "slipwayd", version, about = "Slipway's daemon: a node of the cluster, or a worker's agent")]
 struct Cli {
     /// What is logged to stderr, such as `info` or `slipway=debug`.
-    #[arg(long, global = true, env = "SLIPWAY_LOG", default_value = "info")]
+    #[arg(long, global = true, env = "SLIPWAY_LOG", default_value = "info,openraft=error")]
     log: String,
     #[command(subcommand)]
     command: Command,
@@ -242,7 +242,10 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).init();
+    // Colours are for people: a log file gets plain text.
+    let colours = std::io::IsTerminal::is_terminal(&std::io::stderr());
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    log.with_ansi(colours).with_target(false).init();
     match dispatch(cli.command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure::Usage(e)) => {
