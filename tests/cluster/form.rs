@@ -76,6 +76,10 @@ fn directories_and_listeners_of_others_are_refused() {
     let said = Daemon::new(lab.dir(), "n5", "node", &config, &[]).refuses_to_run();
     assert!(said.contains("n1") || said.contains("node 1"), "names the node it belongs to: {said}");
     assert_eq!(number(&lab.status().unwrap(), "node_id"), 1, "the first one goes on");
+    // Neither under the first one's own name.
+    let named = config.replace("'n5'", "'n1'");
+    let said = Daemon::new(lab.dir(), "n6", "node", &named, &[]).refuses_to_run();
+    assert!(said.contains("one identity") && said.contains(&lab.block.at(1, 7651).to_string()), "{said}");
     lab.finish();
 }
 
@@ -159,6 +163,21 @@ fn without_a_quorum_commands_are_answered_at_once() {
     let said = lab.slipway(&["--node", &at, "apply", "-f", spec.to_str().unwrap()]).exits(5);
     assert!(said.took < Duration::from_secs(3), "{:?}: {}", said.took, said.err);
     assert!(said.err.contains("unavailable"), "{}", said.err);
+    // A follower alone may be in the middle of an election: the command goes on trying for as long as it is allowed to.
+    let follower = (leader + 1) % 3;
+    lab.nodes[leader].kill();
+    lab.nodes[follower].start();
+    let alone = lab.client(u8::try_from(follower + 1).unwrap());
+    eventually("the follower answers", SOON, || {
+        let said = lab.slipway(&["--node", &alone, "cluster", "status", "-o", "json"]);
+        let itself = said.code == 0 && number(&said.json(), "node_id") == u64::try_from(follower + 1).unwrap();
+        if itself { Ok(()) } else { Err(said.out + &said.err) }
+    });
+    let said = lab.slipway(&["--node", &alone, "--timeout", "2s", "apply", "-f", spec.to_str().unwrap()]).exits(5);
+    assert!(said.took < Duration::from_secs(3), "{:?}: {}", said.took, said.err);
+    assert!(said.err.contains("no leader"), "{}", said.err);
+    lab.nodes[follower].kill();
+    lab.nodes[leader].start();
     // One more node is a majority again.
     let back = (leader + 1) % 3;
     lab.nodes[back].start();
