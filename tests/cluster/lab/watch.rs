@@ -72,6 +72,6 @@ impl Drop for EventWatch {
 pub fn step_began(event: &Value, rollout: &str, step: usize) -> bool {
     event["kind"] == "step_changed"
         && event["rollout"] == rollout
-        && event["fields"]["step"] == step.to_string()
+        && event["fields"]["step"].as_str().and_then(|s| s.parse().ok()) == Some(step)
         && event["fields"]["status"] == "running"
 }
