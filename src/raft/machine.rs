@@ -19,7 +19,6 @@ use openraft::{
 use tokio::sync::watch;
 
 use super::{
-    body,
     codec::{CodecError, Coded},
     types::{Entry, LogId, Outcome, RaftSnapshot, SnapshotBytes, SnapshotMeta, StoredMembership, TypeConfig},
 };
@@ -173,7 +172,7 @@ impl RaftStateMachine<TypeConfig> for Machine {
         let known = *lock(&self.on_disk) == meta.last_log_id;
         let (bytes, described, snapshots) = (snapshot, meta.encode(), self.snapshots.clone());
         let state = tokio::task::spawn_blocking(move || {
-            let state = body::decode(&bytes).map_err(|e| {
+            let state = state::codec::decode_snapshot(&bytes).map_err(|e| {
                 io::Error::new(io::ErrorKind::InvalidData, format!("snapshot {index} cannot be decoded: {e}"))
             })?;
             if state.applied.index != index {
@@ -225,7 +224,7 @@ impl RaftSnapshotBuilder<TypeConfig> for Builder {
         let (state, snapshots, described) = (self.state.clone(), self.snapshots.clone(), self.meta.encode());
         let index = self.meta.last_log_id.map_or(0, |id| id.index);
         let body = tokio::task::spawn_blocking(move || {
-            let body = body::encode(&state)?;
+            let body = state::codec::encode_snapshot(&state).map_err(io::Error::other)?;
             snapshots.write(index, &described, &body).map_err(StorageError::into_io)?;
             Ok::<_, io::Error>(body)
         })

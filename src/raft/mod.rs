@@ -9,7 +9,6 @@
 //!
 //! Deliberately not here: what commands mean (`state`), what to propose (`engine`, `lead`), listeners (`rpc`).
 
-mod body;
 mod codec;
 mod config;
 mod consensus;
