@@ -1,8 +1,8 @@
 //! State as a sequence of framed rows, and back. One variant a table and version; old variants stay readable.
 //!
 //! The head comes first and the end last; the end carries the number of rows, so that a snapshot that lost its tail is refused.
-//! What can be derived (`requests_by_expiry`) is not written. Digests are made over these rows. Not here: the snapshots that nodes keep
-//! and send, which are still one body (`raft/body.rs`).
+//! What can be derived (`requests_by_expiry`) is not written. Digests are made over these rows, and
+//! nodes keep and send them. Not here: files and transport.
 
 use std::sync::Arc;
 
