@@ -4,8 +4,7 @@
 //! failure after sending is an unknown outcome, never a refusal; when this node has the answer, its own view contains the effect
 //! (within the call's limit).
 //!
-//! Deliberately not here: retrying, and who may ask. The services pass proposals on by themselves, as they need refusals as gRPC
-//! statuses (`rpc/propose.rs`); this is the same for callers without gRPC.
+//! Deliberately not here: retrying, who may ask, and refusals as gRPC statuses (`rpc`).
 
 use tokio::time::timeout;
 use tonic::Code;

@@ -59,9 +59,7 @@ impl v1::peer_server::Peer for Shared {
     }
 
     async fn propose(&self, request: Request<v1::ProposeRequest>) -> Result<Response<v1::ProposeReply>, Status> {
-        let ask = request.into_inner();
-        self.peer(ask.header.as_ref())?;
-        self.proposed_by_peer(ask).await.map(Response::new)
+        Ok(Response::new(self.consensus()?.handle_propose(request.into_inner()).await?))
     }
 
     async fn read_index(&self, request: Request<v1::ReadIndexRequest>) -> Result<Response<v1::ReadIndexReply>, Status> {

@@ -15,14 +15,12 @@ use super::{
 use crate::{
     model::{Millis, Period, Principal, RequestId},
     raft::{Consensus, ProposeError},
-    state::{Command, Fence, Rejection, Stamped, codec},
+    state::{Applied, Command, Fence, Rejection},
     wire::v1,
 };
 
 /// Limit of a whole proposal, forwarding included.
 const TOTAL: Duration = Duration::from_secs(3);
-/// How long a node waits for its own State after the leader answered.
-const CATCH_UP: Duration = Duration::from_millis(500);
 /// `not_after` when the request leaves it to the node.
 const DEFAULT_AHEAD: Period = Period::seconds(60);
 
@@ -86,91 +84,19 @@ impl Shared {
 
     async fn submit_now(&self, principal: &Principal, fence: &Fence, command: Command) -> Result<Answer, Status> {
         let consensus = self.consensus()?;
-        let hint = match consensus.propose(principal.clone(), Some(fence.clone()), command.clone()).await {
+        let submit = |command| consensus.submit(principal.clone(), Some(fence.clone()), command);
+        let mut outcome = submit(command.clone()).await;
+        if let Err(ProposeError::NotLeader { leader: Some(_) }) = &outcome {
+            // Leadership has just moved, and it is known where to.
+            outcome = submit(command).await;
+        }
+        match outcome {
             Ok(applied) => {
-                let done = |a: crate::state::Applied| Done { index: a.index, now: applied.now, repeated: a.repeated };
-                return Ok(applied.result.map(done));
+                let done = |a: Applied| Done { index: a.index, now: applied.now, repeated: a.repeated };
+                Ok(applied.result.map(done))
             }
-            Err(ProposeError::NotLeader { leader }) => leader.ok_or_else(error::no_leader)?.id,
-            Err(other) => return Err(unproposed(&other)),
-        };
-        let mut reply = forward(consensus, hint, principal, fence, &command).await?;
-        if reply.not_leader {
-            if reply.leader_id == 0 || reply.leader_id == hint || reply.leader_id == consensus.node_id() {
-                return Err(error::no_leader());
-            }
-            reply = forward(consensus, reply.leader_id, principal, fence, &command).await?;
-        }
-        if reply.not_leader {
-            return Err(error::no_leader());
-        }
-        if !reply.rejection.is_empty() {
-            let read = serde_json::from_slice::<Rejection>(&reply.rejection);
-            return read.map(Err).map_err(|e| Status::internal(format!("the leader's refusal is not readable: {e}")));
-        }
-        let receipt = reply.receipt.ok_or_else(|| Status::internal("the leader's answer has no receipt"))?;
-        if consensus.wait_applied(receipt.index, CATCH_UP).await.is_err() {
-            tracing::debug!(index = receipt.index, "this node lags behind the change that it passed on");
-        }
-        Ok(Ok(Done { index: receipt.index, now: Millis(receipt.now_ms), repeated: receipt.repeated }))
-    }
-
-    /// `Peer.Propose`: on the leader only, never passed on again.
-    pub(super) async fn proposed_by_peer(&self, request: v1::ProposeRequest) -> Result<v1::ProposeReply, Status> {
-        let consensus = self.consensus()?;
-        let principal = Principal::new(&request.principal).map_err(|e| error::invalid(&e))?;
-        let fence = fence(consensus, request.request.as_ref())?;
-        let stamped = codec::decode_command(&request.command).map_err(|e| error::bad(e.to_string()))?;
-        match consensus.propose(principal, Some(fence), stamped.body).await {
-            Ok(applied) => match applied.result {
-                Ok(a) => {
-                    let done = Done { index: a.index, now: applied.now, repeated: a.repeated };
-                    Ok(v1::ProposeReply { receipt: done.receipt(), ..v1::ProposeReply::default() })
-                }
-                Err(r) => {
-                    let rejection = serde_json::to_vec(&r).map_err(|e| Status::internal(e.to_string()))?;
-                    Ok(v1::ProposeReply { rejection, ..v1::ProposeReply::default() })
-                }
-            },
-            Err(ProposeError::NotLeader { leader }) => {
-                let leader_id = leader.map_or(0, |l| l.id);
-                Ok(v1::ProposeReply { not_leader: true, leader_id, ..v1::ProposeReply::default() })
-            }
+            Err(ProposeError::NotLeader { .. }) => Err(error::no_leader()),
             Err(other) => Err(unproposed(&other)),
         }
-    }
-}
-
-async fn forward(
-    consensus: &Consensus,
-    leader: u64,
-    principal: &Principal,
-    fence: &Fence,
-    command: &Command,
-) -> Result<v1::ProposeReply, Status> {
-    let mut client = consensus.peer_client(leader).ok_or_else(error::no_leader)?;
-    // The leader stamps it; time and term here are only the form's.
-    let form = Stamped {
-        at: Millis(0),
-        wall: 0,
-        term: 0,
-        principal: principal.clone(),
-        request: Some(fence.clone()),
-        body: command.clone(),
-    };
-    let encoded = codec::encode_command(&form).map_err(|e| Status::internal(e.to_string()))?;
-    let request = v1::ProposeRequest {
-        header: Some(consensus.peer_header(leader)),
-        principal: principal.to_string(),
-        request: Some(v1::RequestMeta { request_id: fence.id.to_string(), not_after_ms: fence.not_after.0 }),
-        command: encoded,
-    };
-    match client.propose(request).await {
-        Ok(reply) => Ok(reply.into_inner()),
-        Err(status) if status.code() == tonic::Code::Unavailable && status.metadata().get(error::REASON).is_none() => {
-            tracing::debug!(leader, %status, "the leader does not answer");
-            Err(error::no_leader())
-        }
-        Err(status) => Err(status),
     }
 }
