@@ -342,6 +342,15 @@ mod tests {
     }
 
     #[test]
+    fn the_examples_in_cluster_are_read() {
+        let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("cluster");
+        assert_eq!(NodeConfig::load(&dir.join("node.toml")).unwrap().exposed().len(), 4);
+        assert_eq!(AgentConfig::load(&dir.join("agent.toml")).unwrap().pool_addresses().unwrap().len(), 16);
+        let unit = std::fs::read_to_string(dir.join("slipway-agent.service")).unwrap();
+        assert!(unit.contains("\nKillMode=process\n"), "instances must outlive their agent under systemd");
+    }
+
+    #[test]
     fn pools_are_written_as_ranges() {
         let config = |pool: &[&str]| AgentConfig {
             name: None,

@@ -432,9 +432,9 @@ impl Instance {
         let line = tail.lines().rev().map(str::trim).find(|l| !l.is_empty()).unwrap_or_default();
         let line: String = line.chars().take(200).collect();
         if line.is_empty() || line.contains(how) {
-            format!("{how} before it first passed its health check")
+            how.to_string()
         } else {
-            format!("{how} before it first passed its health check; its last words: {line}")
+            format!("{how}; its last words: {line}")
         }
     }
 }

@@ -249,14 +249,27 @@ fn main() -> ExitCode {
     match dispatch(cli.command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure::Usage(e)) => {
-            eprintln!("slipwayd: {e:#}");
+            eprintln!("slipwayd: {}", told(&e));
             ExitCode::from(2)
         }
         Err(Failure::Run(e)) => {
-            eprintln!("slipwayd: {e:#}");
+            eprintln!("slipwayd: {}", told(&e));
             ExitCode::FAILURE
         }
     }
+}
+
+/// An error with its causes, each said once: most of ours name the cause already, with what to do behind it.
+fn told(e: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in e.chain().map(ToString::to_string) {
+        if text.is_empty() {
+            text = cause;
+        } else if !text.contains(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    text
 }
 
 enum Failure {
@@ -403,4 +416,16 @@ fn say_next(client: SocketAddr, dns: SocketAddr) {
          slipway rollout start production/shop --to 1.0.0 --watch\n  \
          dig @{ip} -p {port} shop.production.svc.slipway.internal\n\nCtrl-C stops everything, instances too."
     );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cause_is_said_once() {
+        let inner = std::io::Error::other("address in use");
+        let e = anyhow::Error::from(inner).context("cannot listen (address in use); choose another").context("dev");
+        assert_eq!(told(&e), "dev: cannot listen (address in use); choose another");
+    }
 }

@@ -104,6 +104,7 @@ pub async fn follow(session: &Session, follow: Follow) -> Result<End, CliError> 
     every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut said_paused = false;
     let mut said_evidence = BTreeSet::new();
+    let mut said_waits = String::new();
     while !rollout.terminal {
         let over = follow.within.map(|p| p.0.saturating_sub(client.clock().mono().since(started)));
         if over == Some(0) {
@@ -113,9 +114,13 @@ pub async fn follow(session: &Session, follow: Follow) -> Result<End, CliError> 
             return Ok(End { code: error::TIMED_OUT, text });
         }
         let limit = Duration::from_millis(over.unwrap_or(u64::MAX / 4).min(60_000));
+        let mut idle = false;
         let look = tokio::select! {
             seen = events.recv() => saw(&view, &mut events, &rollout, seen.unwrap_or(Ok(None))).await?,
-            _ = every.tick() => true,
+            _ = every.tick() => {
+                idle = true;
+                true
+            }
             () = tokio::time::sleep(limit) => false,
         };
         if look {
@@ -123,6 +128,9 @@ pub async fn follow(session: &Session, follow: Follow) -> Result<End, CliError> 
             let tracks = if view.bar.is_some() { session.deployment(&rollout.deployment).await.ok() } else { None };
             say_evidence(&view, &rollout, &mut said_evidence)?;
             view.draw(&rollout, tracks.as_ref());
+            if idle && view.bar.is_none() {
+                say_waits(&view, &rollout, &mut said_waits)?;
+            }
         }
         if rollout.status == "paused" && !said_paused {
             let why = if rollout.reason.is_empty() { String::new() } else { format!(" ({})", rollout.reason) };
@@ -166,6 +174,23 @@ fn say_evidence(view: &View<'_>, rollout: &v1::Rollout, said: &mut BTreeSet<(Str
         }
     }
     Ok(())
+}
+
+/// Prints what a rollout waits for where nothing is redrawn, when that is another reason than at the last look. The numbers in it
+/// move all the time and are no other reason.
+fn say_waits(view: &View<'_>, rollout: &v1::Rollout, said: &mut String) -> Result<(), CliError> {
+    let waits = rollout.waits.join("; ");
+    let reason = reason(&waits);
+    if !waits.is_empty() && reason != *said && rollout.status != "paused" {
+        view.line(&format!("{:>9}  waiting: {waits}", since_start(rollout.now_ms, rollout)))?;
+    }
+    *said = reason;
+    Ok(())
+}
+
+/// What a reason says beside its numbers.
+fn reason(waits: &str) -> String {
+    waits.chars().filter(|c| !c.is_ascii_digit()).collect()
 }
 
 fn finish(view: &View<'_>) {
@@ -231,13 +256,18 @@ fn about(event: &v1::Event, rollout: &v1::Rollout) -> bool {
 
 /// An event as a plain line, with the time since the rollout began.
 fn line(event: &v1::Event, rollout: &v1::Rollout) -> String {
-    let since = Millis(event.at_ms.saturating_sub(rollout.started_at_ms));
+    let since = since_start(event.at_ms, rollout);
     let fields: Vec<String> = event.fields.iter().map(|(k, v)| format!("{k}={v}")).collect();
     let what = if event.text.is_empty() { format!("{} {}", event.kind, fields.join(" ")) } else { event.text.clone() };
     // The watcher knows what it watches: the rollout's own name at the front of each line says nothing.
     let what = what.strip_prefix(&format!("{}: ", rollout.deployment)).unwrap_or(&what);
     let what = what.strip_prefix(&format!("{} ", rollout.id)).unwrap_or(what);
-    format!("{:>9}  {what}", since.to_string())
+    format!("{since:>9}  {what}")
+}
+
+/// A moment of cluster time as time since the rollout began.
+fn since_start(at_ms: u64, rollout: &v1::Rollout) -> String {
+    Millis(at_ms.saturating_sub(rollout.started_at_ms)).to_string()
 }
 
 /// The last line, and the exit code.

@@ -73,7 +73,8 @@ fn unfit(path: &Path, problem: impl Into<String>) -> PackError {
     PackError::Unfit { path: path.to_path_buf(), problem: problem.into() }
 }
 
-/// Takes an archive as it is. What is inside is checked by the agents that unpack it.
+/// Takes an archive as it is, once it has been read to its end: a version that no agent can unpack would be spent for nothing. The
+/// agents check again, and more.
 fn packed(path: &Path) -> Result<Package, PackError> {
     let mut file = File::open(path).map_err(|e| at(path, e))?;
     let mut magic = [0; 4];
@@ -88,7 +89,57 @@ fn packed(path: &Path) -> Result<Package, PackError> {
     let copied = sum.write_all(&magic[..n]).and_then(|()| io::copy(&mut file, &mut sum));
     copied.map_err(|e| at(path, e))?;
     let (digest, size, _) = sum.end();
+    inspect(path, magic[0] == 0x1f)?;
     Ok(Package { path: path.to_path_buf(), digest, size, temporary: false })
+}
+
+/// Reads an archive through: whole, and nothing in it that leads outside of the package.
+fn inspect(path: &Path, gzip: bool) -> Result<(), PackError> {
+    let file = io::BufReader::new(File::open(path).map_err(|e| at(path, e))?);
+    let tar: Box<dyn Read> = if gzip {
+        Box::new(flate2::bufread::MultiGzDecoder::new(file))
+    } else {
+        Box::new(zstd::stream::read::Decoder::with_buffer(file).map_err(|e| at(path, e))?)
+    };
+    let damaged = |e: io::Error| {
+        unfit(path, format!("is damaged, cut short or no tar archive inside ({e}): pack it again, or name the directory"))
+    };
+    let mut archive = tar::Archive::new(tar);
+    let mut files = 0;
+    for entry in archive.entries().map_err(damaged)? {
+        let mut entry = entry.map_err(damaged)?;
+        let name = entry.path().map_err(damaged)?.into_owned();
+        let holds = |problem: &str| unfit(path, format!("holds {:?}, {problem}", name.display().to_string()));
+        if name.components().any(|c| !matches!(c, Component::Normal(_) | Component::CurDir)) {
+            return Err(holds("a name outside of the package: pack with relative names and without `..`"));
+        }
+        match entry.header().entry_type() {
+            EntryType::Directory | EntryType::XGlobalHeader => {}
+            EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => files += 1,
+            kind @ (EntryType::Symlink | EntryType::Link) => {
+                let target = entry.link_name().map_err(damaged)?.unwrap_or_default().into_owned();
+                let plain: PathBuf = name.components().filter(|c| *c != Component::CurDir).collect();
+                // A hard link's target is named from the archive's root, a symbolic one's from where it stands.
+                let from = if kind == EntryType::Link { Path::new("link") } else { plain.as_path() };
+                if !stays_inside(from, &target) {
+                    return Err(holds(&format!(
+                        "a link to {}, outside of the package: put the file itself there, or a relative link that stays inside",
+                        target.display()
+                    )));
+                }
+                files += 1;
+            }
+            _ => return Err(holds("which is neither a file, a directory nor a link: leave it out")),
+        }
+        io::copy(&mut entry, &mut io::sink()).map_err(damaged)?;
+    }
+    // What follows the last entry: the check sum of what was compressed is there.
+    let mut rest = archive.into_inner();
+    io::copy(&mut rest, &mut io::sink()).map_err(damaged)?;
+    if files == 0 {
+        return Err(unfit(path, "is empty: pack what was built, or name its directory"));
+    }
+    Ok(())
 }
 
 fn pack(dir: &Path, scratch: &Path) -> Result<Package, PackError> {
@@ -323,5 +374,52 @@ mod tests {
         assert!(package(&text, scratch.path()).unwrap_err().to_string().contains("neither a directory"));
         assert!(package(Path::new("does/not/exist"), scratch.path()).is_err());
         assert_eq!(std::fs::read_dir(scratch.path()).unwrap().count(), 1, "nothing half-made is left");
+    }
+
+    #[test]
+    fn an_archive_that_no_agent_could_unpack_is_refused_before_it_spends_a_version() {
+        let scratch = tempfile::tempdir().unwrap();
+        let path = scratch.path().join("a.tar.gz");
+        let archive = |fill: &dyn Fn(&mut Builder<flate2::write::GzEncoder<Vec<u8>>>)| {
+            let mut b = Builder::new(flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast()));
+            fill(&mut b);
+            b.into_inner().unwrap().finish().unwrap()
+        };
+        // The names that `tar` itself would not write are put into the header as they are.
+        let file = |b: &mut Builder<_>, name: &str| {
+            let mut h = header(EntryType::Regular, 0o644, 4096);
+            h.as_mut_bytes()[..name.len()].copy_from_slice(name.as_bytes());
+            h.set_cksum();
+            let noise: Vec<u8> = (0..4096u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+            b.append(&h, noise.as_slice()).unwrap();
+        };
+        let link = |b: &mut Builder<_>, kind, name: &str, to: &str| {
+            b.append_link(&mut header(kind, 0o777, 0), name, to).unwrap();
+        };
+        let ask = |bytes: &[u8]| {
+            std::fs::write(&path, bytes).unwrap();
+            package(&path, scratch.path()).map(|p| p.size).map_err(|e| e.to_string())
+        };
+        let good = archive(&|b| {
+            file(b, "./bin/shop");
+            link(b, EntryType::Symlink, "bin/again", "../bin/shop");
+            link(b, EntryType::Link, "bin/hard", "bin/shop");
+        });
+        assert_eq!(ask(&good), Ok(good.len() as u64));
+        for cut in [5, good.len() / 2, good.len() - 4] {
+            let e = ask(&good[..cut]).unwrap_err();
+            assert!(e.contains("a.tar.gz is damaged, cut short"), "{cut}: {e}");
+        }
+        for name in ["../x", "/etc/x", "a/../../x"] {
+            let e = ask(&archive(&|b| file(b, name))).unwrap_err();
+            assert!(e.contains(name) && e.contains("outside of the package"), "{e}");
+        }
+        for (kind, to) in [(EntryType::Symlink, "/etc/passwd"), (EntryType::Symlink, "../x"), (EntryType::Link, "../x")] {
+            let e = ask(&archive(&|b| link(b, kind, "l", to))).unwrap_err();
+            assert!(e.contains(to) && e.contains("outside of the package"), "{e}");
+        }
+        let e = ask(&archive(&|b| b.append_data(&mut header(EntryType::Fifo, 0o644, 0), "fifo", io::empty()).unwrap())).unwrap_err();
+        assert!(e.contains("neither a file"), "{e}");
+        assert!(ask(&archive(&|_| {})).unwrap_err().contains("is empty"));
     }
 }

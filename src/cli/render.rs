@@ -2,7 +2,7 @@
 
 use super::output::table;
 use crate::{
-    model::{BasisPoints, Millis, Period},
+    model::{BasisPoints, Millis},
     wire::v1,
 };
 
@@ -250,7 +250,7 @@ pub fn route(r: &v1::GetRouteReply) -> String {
 pub fn history(items: &[v1::Rollout], wide: bool) -> String {
     let row = |r: &v1::Rollout| {
         let took = if r.ended_at_ms > 0 {
-            Period(r.ended_at_ms - r.started_at_ms.min(r.ended_at_ms)).to_string()
+            since(r.started_at_ms, r.ended_at_ms)
         } else {
             "-".into()
         };
@@ -295,6 +295,12 @@ fn mark(status: &str) -> &'static str {
     }
 }
 
+/// Whether a verdict says something: installs and routes are not there to judge, and end before there is much to judge by.
+fn judged(s: &v1::Step, verdict: &str) -> bool {
+    let tests = matches!(s.kind.as_str(), "bake" | "analyze");
+    verdict == "worse" || (tests && !matches!(verdict, "" | "unjudged"))
+}
+
 /// One step's line.
 fn step(s: &v1::Step, now_ms: u64) -> Vec<String> {
     let mut notes = Vec::new();
@@ -307,8 +313,13 @@ fn step(s: &v1::Step, now_ms: u64) -> Vec<String> {
         notes.push(format!("batch {}: {} new{passed}", b.n, b.added.len()));
     }
     if let Some(e) = &s.evidence {
-        notes.extend(e.totals.iter().map(|t| format!("{}: {} requests, {} errors", t.version, t.requests, t.errors)));
-        notes.extend(Some(e.verdict.clone()).filter(|v| !v.is_empty()));
+        notes.extend(
+            e.totals
+                .iter()
+                .filter(|t| t.requests > 0)
+                .map(|t| format!("{}: {} requests, {} errors", t.version, t.requests, t.errors)),
+        );
+        notes.extend(Some(e.verdict.clone()).filter(|v| judged(s, v)));
         notes.extend(Some(e.note.clone()).filter(|v| !v.is_empty()));
     }
     if s.attempt > 1 {
@@ -371,7 +382,8 @@ pub fn plan(p: &v1::PlanReply) -> String {
 /// `rollout explain`.
 pub fn explain(e: &v1::ExplainReply) -> String {
     let mut text = match e.rollout.as_str() {
-        "" => format!("{}: no live rollout", e.deployment),
+        "" if e.status.is_empty() => format!("{}: no live rollout", e.deployment),
+        "" => format!("{}: {}", e.deployment, e.status),
         id => format!("{}: {id} is {}", e.deployment, e.status),
     };
     for wait in &e.waits {

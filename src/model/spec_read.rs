@@ -54,7 +54,11 @@ pub fn with_nearest(message: &str) -> String {
         (best.0 <= 2.max(unknown.len() / 2)).then(|| best.1.to_string())
     };
     match nearest() {
-        Some(k) => format!("{}; did you mean `{k}`?", message.trim_end()),
+        // Beside the first line, where it is read: some readers quote the place below it.
+        Some(k) => match message.trim_end().split_once('\n') {
+            Some((first, place)) => format!("{first}; did you mean `{k}`?\n{place}"),
+            None => format!("{}; did you mean `{k}`?", message.trim_end()),
+        },
         None => message.trim_end().to_string(),
     }
 }
@@ -87,7 +91,7 @@ rollout: {strategy: canary, steps: [10, "25%", 100], bake: PT10M, max_error_rate
     #[test]
     fn unknown_keys_name_the_nearest() {
         let e = read_spec(&SHOP.replace("placement:", "placment:"), SpecFormat::Yaml).unwrap_err().to_string();
-        assert!(e.contains("did you mean `placement`"), "{e}");
+        assert!(e.lines().next().unwrap().ends_with("did you mean `placement`?"), "{e}");
         let e = read_spec(&SHOP.replace("per_worker", "per_workers"), SpecFormat::Yaml).unwrap_err().to_string();
         assert!(e.contains("did you mean `per_worker`"), "{e}");
         let e = read_spec(&SHOP.replace("canary", "canery"), SpecFormat::Yaml).unwrap_err().to_string();

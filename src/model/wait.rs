@@ -42,6 +42,40 @@ pub enum Wait {
     Operator,
 }
 
+impl Wait {
+    /// The reason with the time that is left instead of a moment of cluster time, which says nothing to a person.
+    pub fn told(&self, now: Millis) -> String {
+        let text = self.to_string();
+        match self.until() {
+            Some(until) => {
+                let left = Millis(until.0.saturating_sub(now.0));
+                text.replace(&format!("until {until}"), &format!("for {left} more"))
+            }
+            None => text,
+        }
+    }
+
+    fn until(&self) -> Option<Millis> {
+        match self {
+            Self::Observing { until }
+            | Self::Caches { until }
+            | Self::Delay { until }
+            | Self::Bake { until }
+            | Self::Hook { until, .. } => Some(*until),
+            Self::Staging { .. }
+            | Self::Starting { .. }
+            | Self::Healthy { .. }
+            | Self::Views { .. }
+            | Self::Data { .. }
+            | Self::Missing { .. }
+            | Self::Capacity { .. }
+            | Self::Addresses { .. }
+            | Self::Stopping { .. }
+            | Self::Operator => None,
+        }
+    }
+}
+
 fn join<T: fmt::Display>(items: &[T]) -> String {
     items.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
@@ -67,5 +101,20 @@ impl fmt::Display for Wait {
             Self::Stopping { instances } => write!(f, "stopping {}", join(instances)),
             Self::Operator => f.write_str("paused: `slipway rollout resume`, `promote`, `abort` or `rollback`"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_person_reads_how_long_it_still_takes() {
+        let bake = Wait::Bake { until: Millis(205_000) };
+        assert_eq!(bake.told(Millis(195_900)), "baking for 9.1 s more");
+        assert_eq!(bake.told(Millis(300_000)), "baking for 0.0 s more");
+        let hears = Wait::Observing { until: Millis(4_000) };
+        assert_eq!(hears.told(Millis(1_000)), "the new leader is still hearing from workers (for 3.0 s more at most)");
+        assert_eq!(Wait::Healthy { have: 1, need: 2 }.told(Millis(1)), "1 of 2 instances pass their checks");
     }
 }

@@ -202,8 +202,10 @@ impl Backend for NodeBackend {
 
     fn waits(&self, deployment: &DeploymentId) -> (Vec<String>, Millis, u64) {
         let last = self.0.board.last();
-        let waits = last.waits.get(deployment).map(|w| w.iter().map(ToString::to_string).collect());
-        (waits.unwrap_or_default(), last.now, last.term)
+        // The pass may be seconds old: nothing changed since, but the time left did.
+        let now = self.0.slot.get().and_then(|c| c.cluster_now()).unwrap_or_default().max(last.now);
+        let waits = last.waits.get(deployment).map(|all| all.iter().map(|w| w.told(now)).collect());
+        (waits.unwrap_or_default(), now, last.term)
     }
 
     fn served(&self) -> BTreeMap<NodeId, u64> {

@@ -8,7 +8,11 @@ use crate::{act, raft::ConsensusError, storage::StorageError};
 #[derive(Debug, thiserror::Error)]
 pub enum NodeError {
     /// A listener could not be bound.
-    #[error("cannot listen on {addr} for {what}: {source}; choose another address with `{key}` in the configuration")]
+    #[error(
+        "cannot listen on {addr} for {what}: {source}; end what uses it, or choose another address with --{} (`{key}` in the \
+         configuration)",
+        key.replace('_', "-")
+    )]
     Listen {
         /// What it is for.
         what: &'static str,

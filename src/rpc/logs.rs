@@ -9,7 +9,7 @@ use tonic::{Code, Status, Streaming};
 
 use super::{Shared, error};
 use crate::{
-    model::{DeploymentId, InstanceId, WorkerName},
+    model::{DeploymentId, InstanceId, Life, WorkerName},
     wire::v1,
 };
 
@@ -65,7 +65,8 @@ impl Shared {
             .instances
             .values()
             .filter(|i| of.as_ref().is_none_or(|d| d == &i.deployment))
-            .filter(|i| only.map_or(i.life.is_live(), |id| id == i.id))
+            // A failed instance is what people read logs for.
+            .filter(|i| only.map_or(i.life.is_live() || i.life == Life::Failed, |id| id == i.id))
             .take(MAX_INSTANCES)
             .map(|i| (i.id, i.worker.clone()))
             .collect();

@@ -7,7 +7,7 @@ use super::{
     v1,
 };
 use crate::{
-    model::{BasisPoints, FailureAction, ModelError, OnNoData, Period, RolloutParams, Step, Strategy, Version},
+    model::{BasisPoints, FailureAction, Millis, ModelError, OnNoData, Period, RolloutParams, Step, StepKind, Strategy, Version},
     state::{Evidence, Reason, Rollout, RolloutKind, RolloutPhase, State, StepRow, StepStatus, Verdict},
 };
 
@@ -131,19 +131,23 @@ pub fn decisions(r: &Rollout) -> Vec<String> {
     let mut lines = Vec::new();
     for row in r.forward_steps.iter().chain(&r.steps) {
         let Some(at) = row.ended_at else { continue };
-        let mut line = format!("{at}: {} {} {}", row.step.group, row.step.kind, step_status(row.status));
+        let (group, kind) = (row.step.group.as_str(), row.step.kind.to_string());
+        // "stage stage" says no more than "stage".
+        let what = if kind.starts_with(group) { kind } else { format!("{group}: {kind}") };
+        let after = Millis(at.0.saturating_sub(r.started_at.0));
+        let mut line = format!("after {after}: {what} {}", step_status(row.status));
         if let Some(e) = &row.evidence {
             let said = evidence(e);
-            let totals: Vec<String> =
-                said.totals.iter().map(|t| format!("{} {} of {} failed", t.version, t.errors, t.requests)).collect();
-            line.push_str(&format!(" ({}", said.verdict));
-            if !totals.is_empty() {
-                line.push_str(&format!("; {}", totals.join(", ")));
+            let tests = matches!(row.step.kind, StepKind::Bake { .. });
+            // A step that is not there to judge ends "undecided", which would read as a doubt.
+            let verdict = Some(said.verdict).filter(|_| tests || e.verdict == Verdict::Worse);
+            let totals = said.totals.iter().filter(|t| t.requests > 0);
+            let totals = totals.map(|t| format!("{} {} of {} failed", t.version, t.errors, t.requests));
+            let all: Vec<String> =
+                verdict.into_iter().chain(totals).chain(Some(e.note.clone()).filter(|n| !n.is_empty())).collect();
+            if !all.is_empty() {
+                line.push_str(&format!(" ({})", all.join("; ")));
             }
-            if !e.note.is_empty() {
-                line.push_str(&format!("; {}", e.note));
-            }
-            line.push(')');
         }
         if let Some((ok, detail)) = &row.hook {
             line.push_str(&format!(" (hook {}: {detail})", if *ok { "ok" } else { "failed" }));

@@ -172,3 +172,9 @@ async fn watching_ends_in_time_and_says_how_to_go_on() {
     assert_eq!(end.code, error::TIMED_OUT);
     assert_eq!(end.text, "r-5 is still active: `slipway rollout watch r-5` goes on watching");
 }
+
+#[test]
+fn numbers_are_no_other_reason_to_wait() {
+    assert_eq!(reason("3 of 20 requests seen by 1.1.0"), reason("17 of 20 requests seen by 1.1.0"));
+    assert_ne!(reason("baking for 3.0 s more"), reason("3 of 20 requests seen by 1.1.0"));
+}
