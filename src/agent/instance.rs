@@ -431,10 +431,6 @@ impl Instance {
         let tail = String::from_utf8_lossy(tail);
         let line = tail.lines().rev().map(str::trim).find(|l| !l.is_empty()).unwrap_or_default();
         let line: String = line.chars().take(200).collect();
-        if line.is_empty() || line.contains(how) {
-            how.to_string()
-        } else {
-            format!("{how}; its last words: {line}")
-        }
+        if line.is_empty() || line.contains(how) { how.to_string() } else { format!("{how}; its last words: {line}") }
     }
 }

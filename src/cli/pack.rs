@@ -102,7 +102,10 @@ fn inspect(path: &Path, gzip: bool) -> Result<(), PackError> {
         Box::new(zstd::stream::read::Decoder::with_buffer(file).map_err(|e| at(path, e))?)
     };
     let damaged = |e: io::Error| {
-        unfit(path, format!("is damaged, cut short or no tar archive inside ({e}): pack it again, or name the directory"))
+        unfit(
+            path,
+            format!("is damaged, cut short or no tar archive inside ({e}): pack it again, or name the directory"),
+        )
     };
     let mut archive = tar::Archive::new(tar);
     let mut files = 0;
@@ -414,11 +417,13 @@ mod tests {
             let e = ask(&archive(&|b| file(b, name))).unwrap_err();
             assert!(e.contains(name) && e.contains("outside of the package"), "{e}");
         }
-        for (kind, to) in [(EntryType::Symlink, "/etc/passwd"), (EntryType::Symlink, "../x"), (EntryType::Link, "../x")] {
+        for (kind, to) in [(EntryType::Symlink, "/etc/passwd"), (EntryType::Symlink, "../x"), (EntryType::Link, "../x")]
+        {
             let e = ask(&archive(&|b| link(b, kind, "l", to))).unwrap_err();
             assert!(e.contains(to) && e.contains("outside of the package"), "{e}");
         }
-        let e = ask(&archive(&|b| b.append_data(&mut header(EntryType::Fifo, 0o644, 0), "fifo", io::empty()).unwrap())).unwrap_err();
+        let e = ask(&archive(&|b| b.append_data(&mut header(EntryType::Fifo, 0o644, 0), "fifo", io::empty()).unwrap()))
+            .unwrap_err();
         assert!(e.contains("neither a file"), "{e}");
         assert!(ask(&archive(&|_| {})).unwrap_err().contains("is empty"));
     }

@@ -249,11 +249,7 @@ pub fn route(r: &v1::GetRouteReply) -> String {
 /// `rollout history`.
 pub fn history(items: &[v1::Rollout], wide: bool) -> String {
     let row = |r: &v1::Rollout| {
-        let took = if r.ended_at_ms > 0 {
-            since(r.started_at_ms, r.ended_at_ms)
-        } else {
-            "-".into()
-        };
+        let took = if r.ended_at_ms > 0 { since(r.started_at_ms, r.ended_at_ms) } else { "-".into() };
         let mut row = vec![
             r.id.clone(),
             version(r.from.as_ref()).to_string(),

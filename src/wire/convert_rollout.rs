@@ -7,7 +7,10 @@ use super::{
     v1,
 };
 use crate::{
-    model::{BasisPoints, FailureAction, Millis, ModelError, OnNoData, Period, RolloutParams, Step, StepKind, Strategy, Version},
+    model::{
+        BasisPoints, FailureAction, Millis, ModelError, OnNoData, Period, RolloutParams, Step, StepKind, Strategy,
+        Version,
+    },
     state::{Evidence, Reason, Rollout, RolloutKind, RolloutPhase, State, StepRow, StepStatus, Verdict},
 };
 
