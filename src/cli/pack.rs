@@ -381,9 +381,10 @@ mod tests {
 
     #[test]
     fn an_archive_that_no_agent_could_unpack_is_refused_before_it_spends_a_version() {
+        type Gzipped = Builder<flate2::write::GzEncoder<Vec<u8>>>;
         let scratch = tempfile::tempdir().unwrap();
         let path = scratch.path().join("a.tar.gz");
-        let archive = |fill: &dyn Fn(&mut Builder<flate2::write::GzEncoder<Vec<u8>>>)| {
+        let archive = |fill: &dyn Fn(&mut Gzipped)| {
             let mut b = Builder::new(flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast()));
             fill(&mut b);
             b.into_inner().unwrap().finish().unwrap()
