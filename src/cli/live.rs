@@ -160,16 +160,15 @@ fn say_evidence(view: &View<'_>, rollout: &v1::Rollout, said: &mut BTreeSet<(Str
             if !said.insert((phase.to_string(), n)) {
                 continue;
             }
-            let totals = evidence
-                .totals
-                .iter()
-                .map(|t| format!("{}: {} errors of {} requests", t.version, t.errors, t.requests));
-            let note = Some(evidence.note.clone()).filter(|n| !n.is_empty());
-            let seen: Vec<String> = totals.chain(note).collect();
+            let judged = render::judged(step, &evidence.verdict);
+            let totals = evidence.totals.iter().filter(|_| judged);
+            let totals = totals.map(|t| format!("{}: {} errors of {} requests", t.version, t.errors, t.requests));
+            // A smoke test has an event of its own; a switch says which node served it when.
+            let note = Some(evidence.note.clone()).filter(|n| !n.is_empty() && step.kind != "smoke");
+            let verdict = Some(evidence.verdict.clone()).filter(|_| judged);
+            let seen: Vec<String> = totals.chain(note).chain(verdict).collect();
             if !seen.is_empty() {
-                let verdict = if evidence.totals.is_empty() { "" } else { evidence.verdict.as_str() };
-                let verdict = if verdict.is_empty() { String::new() } else { format!("; {verdict}") };
-                view.line(&format!("{:>9}  {}: {}{verdict}", "", step.group, seen.join(", ")))?;
+                view.line(&format!("{:>9}  {}: {}", "", step.group, seen.join("; ")))?;
             }
         }
     }

@@ -292,7 +292,7 @@ fn mark(status: &str) -> &'static str {
 }
 
 /// Whether a verdict says something: installs and routes are not there to judge, and end before there is much to judge by.
-fn judged(s: &v1::Step, verdict: &str) -> bool {
+pub(super) fn judged(s: &v1::Step, verdict: &str) -> bool {
     let tests = matches!(s.kind.as_str(), "bake" | "analyze");
     verdict == "worse" || (tests && !matches!(verdict, "" | "unjudged"))
 }

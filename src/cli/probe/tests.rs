@@ -46,9 +46,14 @@ fn reply(query: &[u8], manner: Manner, tcp: bool) -> Option<Vec<u8>> {
 
 /// A DNS server, and how often it was asked.
 async fn dns(manner: Manner) -> (SocketAddr, Arc<AtomicUsize>) {
-    let udp = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    // A port that is free over UDP may be in use over TCP: take another then.
+    let (udp, tcp) = loop {
+        let udp = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        if let Ok(tcp) = TcpListener::bind(udp.local_addr().unwrap()).await {
+            break (udp, tcp);
+        }
+    };
     let address = udp.local_addr().unwrap();
-    let tcp = TcpListener::bind(address).await.unwrap();
     let asked = Arc::new(AtomicUsize::new(0));
     let count = asked.clone();
     tokio::spawn(async move {
@@ -76,12 +81,18 @@ async fn dns(manner: Manner) -> (SocketAddr, Arc<AtomicUsize>) {
 
 /// A service on several loopback addresses and one port: address 127.0.0.N answers as version N.0.0; every `bad`th of it with 500.
 async fn service(versions: &[u8], bad: u32) -> u16 {
-    let first = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
-    let port = first.local_addr().unwrap().port();
-    let mut listeners = vec![(1, first)];
-    for n in versions.iter().filter(|n| **n != 1) {
-        listeners.push((*n, TcpListener::bind((IpAddr::from([127, 0, 0, *n]), port)).await.unwrap()));
-    }
+    let (port, listeners) = loop {
+        // A port that is free at the first address may be in use at another: take another then.
+        let first = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let port = first.local_addr().unwrap().port();
+        let mut listeners = vec![(1, first)];
+        for n in versions.iter().filter(|n| **n != 1) {
+            listeners.extend(TcpListener::bind((IpAddr::from([127, 0, 0, *n]), port)).await.map(|l| (*n, l)));
+        }
+        if versions.iter().all(|n| listeners.iter().any(|(at, _)| at == n)) {
+            break (port, listeners);
+        }
+    };
     for (n, listener) in listeners {
         let served = Arc::new(AtomicU32::new(0));
         tokio::spawn(async move {
