@@ -57,6 +57,8 @@ impl Consensus {
         let reply = match timeout(limit, sent).await {
             Ok(Ok(reply)) => reply.into_inner(),
             Ok(Err(status)) if status.code() == Code::FailedPrecondition => return Err(ProposeError::NoQuorum),
+            // Nobody listens there: the command was not sent, and who leads now is not known.
+            Ok(Err(status)) if never_sent(&status) => return Err(ProposeError::NotLeader { leader: None }),
             Ok(Err(status)) => {
                 return Err(ProposeError::Unknown {
                     reason: format!("the leader's answer is lost: {}", status.message()),
@@ -117,4 +119,16 @@ impl Consensus {
             }
         }
     }
+}
+
+/// Whether the connection itself was refused, so that the call cannot have reached anyone.
+fn never_sent(status: &tonic::Status) -> bool {
+    let mut cause = std::error::Error::source(status);
+    while let Some(e) = cause {
+        if let Some(io) = e.downcast_ref::<std::io::Error>() {
+            return io.kind() == std::io::ErrorKind::ConnectionRefused;
+        }
+        cause = e.source();
+    }
+    false
 }
