@@ -9,8 +9,13 @@ use std::{
 
 use rustix::fs::{FlockOperation, flock};
 
+use super::world::POOL;
+
 const FIRST: u8 = 100;
 const BLOCKS: u8 = 100;
+/// Most nodes and workers of one test.
+const NODES: u8 = 6;
+const WORKERS: u8 = 8;
 
 /// The block, as long as this lives.
 pub struct Block {
@@ -35,12 +40,28 @@ impl Block {
         panic!("no block of loopback addresses is free (locks in {})", dir.display());
     }
 
-    /// Something else than a test may listen on these ports of every address.
+    /// Instances outlive their agents, so an aborted run may have left some, at any address; and something else than a test may
+    /// listen on these ports of every address.
     fn is_free(&self) -> bool {
-        let node = self.node(1);
-        [7651, 7652, 7653, 8653].iter().all(|p| TcpListener::bind((node, *p)).is_ok())
-            && UdpSocket::bind((node, 8653)).is_ok()
-            && TcpListener::bind((self.worker(1, 1), 8080)).is_ok()
+        let nodes = (1..=NODES).map(|n| self.node(n));
+        let listeners = nodes.clone().flat_map(|at| [7651, 7652, 7653, 8653].map(|port| (at, port)));
+        let workers = (1..=WORKERS).flat_map(|n| (1..=POOL).map(move |i| (n, i)));
+        !self.listens("tcp")
+            && !self.listens("udp")
+            && listeners.chain(workers.map(|(n, i)| (self.worker(n, i), 8080))).all(|at| TcpListener::bind(at).is_ok())
+            && nodes.into_iter().all(|at| UdpSocket::bind((at, 8653)).is_ok())
+    }
+
+    /// Whether a socket waits for others at any address of the block, on any port.
+    fn listens(&self, protocol: &str) -> bool {
+        let table = std::fs::read_to_string(format!("/proc/net/{protocol}")).unwrap_or_default();
+        // "sl local_address rem_address st ...": the address is a little-endian word in hexadecimal; 0A is LISTEN.
+        table.lines().skip(1).any(|line| {
+            let mut fields = line.split_whitespace().skip(1);
+            let (local, state) = (fields.next().unwrap_or_default(), fields.nth(1).unwrap_or_default());
+            let word = local.split(':').next().and_then(|a| u32::from_str_radix(a, 16).ok()).unwrap_or_default();
+            word.to_le_bytes().starts_with(&[127, self.b]) && (protocol == "udp" || state == "0A")
+        })
     }
 
     /// Address of node `n`.
@@ -62,4 +83,17 @@ impl Block {
     pub fn number(&self) -> u8 {
         self.b
     }
+}
+
+#[test]
+fn a_block_with_a_left_over_instance_is_not_free() {
+    let block = Block::take();
+    assert!(block.is_free());
+    let instance = TcpListener::bind((block.worker(3, 5), 0)).unwrap();
+    assert!(!block.is_free(), "{:?} is taken", instance.local_addr());
+    drop(instance);
+    let answers = UdpSocket::bind((block.node(4), 0)).unwrap();
+    assert!(!block.is_free(), "{:?} is taken", answers.local_addr());
+    drop(answers);
+    assert!(block.is_free());
 }
