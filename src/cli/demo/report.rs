@@ -60,6 +60,8 @@ pub struct Report {
     pub rollback_ms: Option<u64>,
     /// Largest difference between wanted and seen share, percentage points.
     pub share_error_max_pp: Option<f64>,
+    /// Milliseconds by which the probe itself was behind at most: the machine's part in what it missed.
+    pub probe_late_max_ms: u64,
     /// The table.
     pub phases: Vec<Phase>,
     /// Expectations that did not hold.

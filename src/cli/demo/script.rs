@@ -7,7 +7,7 @@ use super::{
     judge::{Held, weights_held},
     report::{Phase, Report},
 };
-use crate::cli::probe::{FailedRequest, FailureKind};
+use crate::cli::probe::{FailedRequest, FailureKind, starved};
 
 /// Cached answers live so long after a weight changed.
 const TTL_MS: u64 = 5_000;
@@ -57,13 +57,17 @@ impl Play<'_> {
     }
 
     /// Requests failed for any reason but the culprit's own errors.
-    pub fn failed_requests(&self) -> u64 {
+    pub fn failed_requests(&mut self) -> u64 {
         let seen = self.cluster.seen(0, u64::MAX);
         let others = self.cluster.failures(0).into_iter().filter(|f| !own_error(f));
         for f in others.take(10) {
             let version = f.version.as_deref().unwrap_or("no answer");
             let address = f.address.map(|a| a.to_string()).unwrap_or_default();
             self.cluster.ui.say(&format!("!! failed at {}: {version} {address} {:?}: {}", f.at_ms, f.kind, f.detail));
+        }
+        self.report.probe_late_max_ms = seen.late_ms;
+        if let Some(why) = starved(&seen) {
+            self.cluster.ui.say(&format!("!! {why}"));
         }
         seen.failed_but_by(CULPRIT) + seen.not_sent
     }

@@ -17,7 +17,7 @@ mod tests;
 
 pub use histogram::Histogram;
 pub use record::{Bucket, Counts, FailedRequest, FailureKind, ServerCounts, Summary};
-pub use report::{line, table};
+pub use report::{line, starved, table};
 
 use std::{
     collections::BTreeMap,
@@ -41,6 +41,10 @@ pub const MAX_CLIENTS: u32 = 100_000;
 pub const MAX_RATE: u32 = 20_000;
 /// Requests under way at most; one that finds no room is counted as not sent.
 const MAX_UNDER_WAY: usize = 10_000;
+/// A probe this far behind its own beat, in milliseconds, was kept from running: silence that it then sees may be its own.
+pub const STARVED_MS: u64 = 500;
+/// What is not worth a word: timers and other programs cost as much on any machine.
+const PUNCTUAL_MS: u64 = 50;
 
 /// Versions by address, for services that do not say their version. May be changed while a probe runs.
 pub type VersionsByAddress = Arc<RwLock<BTreeMap<IpAddr, String>>>;
@@ -176,12 +180,18 @@ async fn pace(shared: Arc<Shared>, stop: CancellationToken, tasks: TaskTracker) 
     let started = shared.clock.mono();
     // Bursts after a stall keep the rate true: a request that comes late still comes.
     let mut beat = tokio::time::interval(period);
-    for client in clients.iter().cycle() {
+    let step = u64::try_from(period.as_nanos()).unwrap_or(u64::MAX);
+    for (n, client) in (0_u64..).zip(clients.iter().cycle()) {
         tokio::select! {
             () = stop.cancelled() => return,
             _ = beat.tick() => {}
         }
         let ran = Duration::from_millis(shared.clock.mono().since(started));
+        let due = Duration::from_nanos(step.saturating_mul(n));
+        let late = u64::try_from(ran.saturating_sub(due).as_millis()).unwrap_or(u64::MAX);
+        if late >= PUNCTUAL_MS {
+            shared.records.late(shared.clock.wall_ms(), late);
+        }
         if shared.config.duration.is_some_and(|d| ran >= d) {
             return;
         }

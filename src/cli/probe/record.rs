@@ -101,6 +101,8 @@ pub struct Summary {
     pub broken: u64,
     /// Not sent, as too many were under way; not in `requests`.
     pub not_sent: u64,
+    /// Milliseconds by which the probe itself was behind its beat at most: how long the machine, not the service, kept it waiting.
+    pub late_ms: u64,
     /// Questions by DNS server.
     pub dns: BTreeMap<String, ServerCounts>,
     /// Latency of what was answered, lookup not counted.
@@ -162,6 +164,7 @@ impl Summary {
         self.timed_out += other.timed_out;
         self.broken += other.broken;
         self.not_sent += other.not_sent;
+        self.late_ms = self.late_ms.max(other.late_ms);
         for (version, c) in &other.versions {
             let mine = self.versions.entry(version.clone()).or_default();
             mine.ok += c.ok;
@@ -256,6 +259,12 @@ impl Records {
 
     pub fn not_sent(&self, at_ms: u64) {
         self.lock().second(at_ms).not_sent += 1;
+    }
+
+    pub fn late(&self, at_ms: u64, by_ms: u64) {
+        let mut kept = self.lock();
+        let second = kept.second(at_ms);
+        second.late_ms = second.late_ms.max(by_ms);
     }
 
     pub fn asked(&self, at_ms: u64, server: SocketAddr, outcome: ServerOutcome) {

@@ -1,6 +1,6 @@
 //! What a probe saw, as text: a line while it runs, a table at its end.
 
-use super::{Counts, FailedRequest, Summary};
+use super::{Counts, FailedRequest, STARVED_MS, Summary};
 use crate::cli::output;
 
 fn ms(value: Option<f64>) -> String {
@@ -19,7 +19,21 @@ pub fn line(since_start_s: u64, seconds: u64, seen: &Summary) -> String {
         let lost = c.servfail + c.refused + c.unreachable + c.silent;
         text += &format!("  DNS {server}: {lost} without an answer");
     }
+    if seen.late_ms >= STARVED_MS {
+        text += &format!("  (this machine kept the probe waiting for {} ms)", seen.late_ms);
+    }
     text
+}
+
+/// What to know when the probe itself was kept from running; `None` when it was not.
+pub fn starved(seen: &Summary) -> Option<String> {
+    (seen.late_ms >= STARVED_MS).then(|| {
+        format!(
+            "this machine kept the probe itself waiting for up to {} ms, so silence and time-outs may be its own: \
+             stop what else uses the processors, or lower the rate, and try again",
+            seen.late_ms
+        )
+    })
 }
 
 /// The tables at the end.
@@ -61,6 +75,9 @@ pub fn table(seen: &Summary, failures: &[FailedRequest]) -> String {
     );
     if seen.not_sent > 0 {
         text += &format!("\n{} requests were not sent, as too many were under way: lower --rate", seen.not_sent);
+    }
+    if let Some(why) = starved(seen) {
+        text += &format!("\n{why}");
     }
     for f in failures.iter().rev().filter(|f| !f.detail.starts_with("status")).take(3) {
         let to = f.address.map_or_else(String::new, |a| format!(" at {a}"));

@@ -246,3 +246,34 @@ async fn it_stops_when_told_and_refuses_what_it_cannot_do() {
         assert!(matches!(Probe::start(bad, Clock::real()), Err(ProbeError::Config(_))));
     }
 }
+
+#[tokio::test]
+async fn a_probe_that_is_kept_from_running_says_so() {
+    let (server, _) = dns(Manner::Addresses(&[[127, 0, 0, 1]], 60)).await;
+    let port = service(&[1], 0).await;
+    let (seen, _) = run(config(vec![server], port)).await;
+    assert!(starved(&Summary { late_ms: STARVED_MS - 1, ..seen }).is_none());
+
+    let mut endless = config(vec![server], port);
+    endless.duration = None;
+    let handle = Probe::start(endless, Clock::real()).unwrap();
+    let until = |requests: u64| {
+        let handle = &handle;
+        let enough = async move {
+            while handle.summary().requests < requests {
+                tokio::task::yield_now().await;
+            }
+        };
+        async { tokio::time::timeout(Duration::from_secs(10), enough).await.expect("requests go out") }
+    };
+    until(2).await;
+    // The test's runtime has this one thread: while it is held, the probe cannot run.
+    std::thread::sleep(Duration::from_millis(STARVED_MS + 100));
+    until(handle.summary().requests + 10).await;
+    let seen = handle.summary();
+    handle.stop().await;
+    assert!(seen.late_ms >= STARVED_MS, "{} ms", seen.late_ms);
+    for text in [table(&seen, &[]), line(1, 1, &seen)] {
+        assert!(text.contains("this machine kept the probe"), "{text}");
+    }
+}
