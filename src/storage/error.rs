@@ -46,6 +46,39 @@ pub enum StorageError {
         /// What did not match.
         why: &'static str,
     },
+    /// Bytes of the write-ahead log changed after they were durable.
+    #[error(
+        "log file {} is damaged at byte {at}, where it was durable; restore this node's data directory or rejoin it under a new node id",
+        file.display()
+    )]
+    DamagedLog {
+        /// The file.
+        file: PathBuf,
+        /// Where it stops making sense.
+        at: u64,
+    },
+    /// A small file of the database is damaged.
+    #[error("file {} is damaged ({why}); restore this node's data directory or rejoin it under a new node id", file.display())]
+    DamagedFile {
+        /// The file.
+        file: PathBuf,
+        /// What does not match.
+        why: &'static str,
+    },
+    /// The database holds less than it did.
+    #[error(
+        "log database {} ends at write {found}, but {known} were durable; restore this node's data directory or rejoin it under a new \
+         node id",
+        dir.display()
+    )]
+    Shortened {
+        /// Its directory.
+        dir: PathBuf,
+        /// The last write found.
+        found: u64,
+        /// The last write that was durable at the last start.
+        known: u64,
+    },
     /// A named value does not match its checksum or form.
     #[error(
         "stored value `{name}` is damaged ({why}); restore this node's data directory or rejoin it under a new node id"

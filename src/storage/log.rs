@@ -2,31 +2,41 @@
 //!
 //! Invariants: an appended entry is readable at return and durable when its callback says so; entries are contiguous; order in the
 //! write-ahead log is the order of the calls, so whatever is durable has all before it durable too; every value carries a CRC-32C
-//! over its key and bytes; the first failure closes the database to writes (see `flusher`).
+//! over its key and bytes; the first failure closes the database to writes (see `flusher`); only the sync thread syncs; every batch
+//! says how far the log was durable when it was written (see `wal`).
 //!
 //! Deliberately not here: terms, votes, membership: all of it is bytes.
 
 use std::{
+    fs::{File, TryLockError},
     io,
     ops::Range,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+        mpsc,
+    },
 };
 
 use rocksdb::{
     BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBRecoveryMode, IteratorMode, Options,
-    ReadOptions, WriteBatch, WriteOptions,
+    ReadOptions, WriteBatch, properties,
 };
 use tokio::sync::watch;
 
 use super::{
     Done, Result, StorageError,
+    files::io_at,
     flusher::{Flusher, Poison},
+    mark, wal,
 };
 
 const LOG: &str = "log";
 const META: &str = "meta";
 const PURGED: &str = "purged";
+/// Locked before a byte is read: RocksDB's own lock comes too late, as the check of the log may cut its tail.
+const LOCK: &str = "slipway.lock";
 /// The write-ahead log is cut once it holds this much, so that the rarely written family does not pin it for ever.
 const MAX_WAL: u64 = 64 << 20;
 const WRITE_BUFFER: usize = 16 << 20;
@@ -44,6 +54,9 @@ struct Inner {
     dir: PathBuf,
     poison: Arc<Poison>,
     bounds: Mutex<Bounds>,
+    durable: Arc<AtomicU64>,
+    // Dropped last.
+    _lock: File,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -56,26 +69,46 @@ struct Bounds {
 impl LogDb {
     /// Opens or creates the database in `dir` and verifies every entry: checksums, no hole, nothing missing above the purge point.
     pub fn open(dir: &Path) -> Result<Self> {
-        Self::open_with(dir, |db| move || db.flush_wal(true).map_err(|e| e.to_string()))
+        Self::open_with(dir, |db| move || sync(&db))
     }
 
     fn open_with<S>(dir: &Path, sync: impl FnOnce(Arc<DB>) -> S) -> Result<Self>
     where
         S: Fn() -> std::result::Result<(), String> + Send + 'static,
     {
+        let lock = lock(dir)?;
+        let known = mark::check(dir)?;
+        let floor = known.map_or(0, |mark| mark.sequence);
+        wal::check(dir, floor)?;
         let options = options()?;
         let families = [LOG, META].map(|name| ColumnFamilyDescriptor::new(name, options.clone()));
         let db = DB::open_cf_descriptors(&options, dir, families).map_err(|e| open_error(dir, &e))?;
         let db = Arc::new(db);
+        // RocksDB has moved what it replayed into tables, and synced them.
+        let sequence = db.latest_sequence_number();
+        if sequence < floor {
+            return Err(StorageError::Shortened { dir: dir.into(), found: sequence, known: floor });
+        }
+        let durable = Arc::new(AtomicU64::new(sequence));
         let poison = Poison::new();
-        let flusher = Flusher::start(sync(db.clone()), poison.clone()).map_err(|source| StorageError::Io {
+        let (sync, synced, reached) = (sync(db.clone()), db.clone(), durable.clone());
+        let sync = move || {
+            // Read before the sync begins: what is written meanwhile may not be in it.
+            let written = synced.latest_sequence_number();
+            sync()?;
+            reached.fetch_max(written, Ordering::SeqCst);
+            Ok(())
+        };
+        let flusher = Flusher::start(sync, poison.clone()).map_err(|source| StorageError::Io {
             what: "cannot start the sync thread of",
             path: dir.into(),
             source,
         })?;
-        let this = Self { inner: Arc::new(Inner { flusher, db, dir: dir.into(), poison, bounds: Mutex::default() }) };
+        let bounds = Mutex::default();
+        let this = Self { inner: Arc::new(Inner { flusher, db, dir: dir.into(), poison, bounds, durable, _lock: lock }) };
         let bounds = this.verify()?;
         *this.bounds() = bounds;
+        mark::write(dir, sequence)?;
         Ok(this)
     }
 
@@ -88,10 +121,10 @@ impl LogDb {
     /// Writes the entries, readable at return; `done` follows from the sync thread once they are durable. If this call fails, `done`
     /// is dropped uncalled.
     pub fn append(&self, entries: Vec<(u64, Vec<u8>)>, done: Done) -> Result<()> {
-        self.inner.poison.check()?;
         let mut bounds = self.bounds();
+        self.inner.poison.check()?;
         let mut next = *bounds;
-        let mut batch = WriteBatch::default();
+        let mut batch = self.batch();
         for (index, bytes) in &entries {
             let expected = match (next.held, next.purged) {
                 (Some((_, last)), _) => last + 1,
@@ -104,7 +137,7 @@ impl LogDb {
             next.held = Some((next.held.map_or(*index, |(first, _)| first), *index));
             batch.put_cf(self.family(LOG)?, key(*index), sealed(&key(*index), bytes));
         }
-        self.write(batch, false, "append")?;
+        self.write(batch, "append")?;
         *bounds = next;
         // Handed over under the lock: the queue has the order of the writes.
         self.inner.flusher.after_sync(done);
@@ -163,8 +196,8 @@ impl LogDb {
 
     /// Removes `index` and everything after it; durable at return.
     pub fn truncate_from(&self, index: u64) -> Result<()> {
-        self.inner.poison.check()?;
         let mut bounds = self.bounds();
+        self.inner.poison.check()?;
         if let Some(purged) = bounds.purged
             && index <= purged
         {
@@ -174,24 +207,27 @@ impl LogDb {
         if index > last {
             return Ok(());
         }
-        let mut batch = WriteBatch::default();
+        let mut batch = self.batch();
         batch.delete_range_cf(self.family(LOG)?, key(index.max(first)), key(last + 1));
-        self.write(batch, true, "truncate")?;
+        self.write(batch, "truncate")?;
         bounds.held = (index > first).then(|| (first, index - 1));
-        Ok(())
+        let (tell, told) = mpsc::channel();
+        self.inner.flusher.after_sync(Box::new(move |r| drop(tell.send(r))));
+        drop(bounds);
+        wait(&told, "truncate")
     }
 
     /// Removes everything up to and including `index` and stores `marker` in the same batch. Not synced: losing a purge is harmless,
     /// and any later sync carries it.
     pub fn purge_to(&self, index: u64, marker: &[u8]) -> Result<()> {
-        self.inner.poison.check()?;
         let mut bounds = self.bounds();
+        self.inner.poison.check()?;
         if bounds.purged.is_some_and(|purged| purged >= index) {
             return Ok(());
         }
         let mut value = index.to_be_bytes().to_vec();
         value.extend_from_slice(marker);
-        let mut batch = WriteBatch::default();
+        let mut batch = self.batch();
         batch.put_cf(self.family(META)?, PURGED, sealed(PURGED.as_bytes(), &value));
         if let Some((first, last)) = bounds.held
             && first <= index
@@ -199,7 +235,7 @@ impl LogDb {
             // From the previous purge point: older tombstones are never widened.
             batch.delete_range_cf(self.family(LOG)?, key(first), key(index.min(last) + 1));
         }
-        self.write(batch, false, "purge")?;
+        self.write(batch, "purge")?;
         bounds.purged = Some(index);
         bounds.held = bounds.held.and_then(|(first, last)| (last > index).then(|| (first.max(index + 1), last)));
         Ok(())
@@ -219,10 +255,9 @@ impl LogDb {
 
     /// Stores a named value; `done` follows once it, and all before it, is durable.
     pub fn put_meta_then(&self, name: &str, bytes: &[u8], done: Done) -> Result<()> {
-        let guard = self.bounds();
-        self.put_meta_unsynced(name, bytes)?;
+        let _order = self.bounds();
+        self.put_meta_locked(name, bytes)?;
         self.inner.flusher.after_sync(done);
-        drop(guard);
         Ok(())
     }
 
@@ -231,19 +266,20 @@ impl LogDb {
         let (tell, told) = mpsc::channel::<io::Result<()>>();
         // A receiver that is gone only means that nobody waits any more.
         self.put_meta_then(name, bytes, Box::new(move |r| drop(tell.send(r))))?;
-        match told.recv() {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(failed)) => Err(StorageError::Database { what: "store a value", reason: failed.to_string() }),
-            Err(_) => Err(StorageError::Database { what: "store a value", reason: "the sync thread ended".into() }),
-        }
+        wait(&told, "store a value")
     }
 
     /// Stores a named value; a later sync of anything makes it durable.
     pub fn put_meta_unsynced(&self, name: &str, bytes: &[u8]) -> Result<()> {
+        let _order = self.bounds();
+        self.put_meta_locked(name, bytes)
+    }
+
+    fn put_meta_locked(&self, name: &str, bytes: &[u8]) -> Result<()> {
         self.inner.poison.check()?;
-        let mut batch = WriteBatch::default();
+        let mut batch = self.batch();
         batch.put_cf(self.family(META)?, name, sealed(name.as_bytes(), bytes));
-        self.write(batch, false, "store a value")
+        self.write(batch, "store a value")
     }
 
     /// Becomes `Some(reason)` at the first failed write or sync; the node must stop then.
@@ -274,13 +310,26 @@ impl LogDb {
             }
             bounds.held = Some((bounds.held.map_or(index, |(first, _)| first), index));
         }
+        for row in self.inner.db.iterator_cf(self.family(META)?, IteratorMode::Start) {
+            let (name, value) = row.map_err(|e| database("read", &e))?;
+            opened(&name, &value).map_err(|why| StorageError::DamagedValue {
+                name: String::from_utf8_lossy(&name).into_owned(),
+                why,
+            })?;
+        }
         Ok(bounds)
     }
 
-    fn write(&self, batch: WriteBatch, sync: bool, what: &'static str) -> Result<()> {
-        let mut options = WriteOptions::default();
-        options.set_sync(sync);
-        self.inner.db.write_opt(batch, &options).map_err(|e| {
+    /// A batch that carries how far the log is durable. The mark stands first, where `wal` looks for it.
+    fn batch(&self) -> WriteBatch {
+        let mut batch = WriteBatch::default();
+        batch.put_log_data(wal::mark(self.inner.durable.load(Ordering::SeqCst)));
+        batch
+    }
+
+    /// Unsynced: the sync thread alone syncs, so that a sync which failed is never followed by another.
+    fn write(&self, batch: WriteBatch, what: &'static str) -> Result<()> {
+        self.inner.db.write(batch).map_err(|e| {
             self.inner.poison.set(format!("{what} failed: {e}"));
             database(what, &e)
         })
@@ -318,6 +367,40 @@ fn options() -> Result<Options> {
     options.set_keep_log_file_num(2);
     options.set_block_based_table_factory(&table);
     Ok(options)
+}
+
+/// Syncs the write-ahead log. RocksDB also syncs by itself in the background when it closes a log or writes a table; if one of those
+/// failed, a success of ours would prove nothing.
+fn sync(db: &DB) -> std::result::Result<(), String> {
+    background(db)?;
+    db.flush_wal(true).map_err(|e| e.to_string())?;
+    background(db)
+}
+
+fn background(db: &DB) -> std::result::Result<(), String> {
+    match db.property_int_value(properties::BACKGROUND_ERRORS).map_err(|e| e.to_string())? {
+        None | Some(0) => Ok(()),
+        Some(_) => Err("RocksDB failed to write a table or log in the background; its file LOG says why".into()),
+    }
+}
+
+fn lock(dir: &Path) -> Result<File> {
+    let path = dir.join(LOCK);
+    super::files::ensure_dir(dir)?;
+    let file = File::create(&path).map_err(io_at("cannot create", &path))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(StorageError::Locked { dir: dir.into() }),
+        Err(TryLockError::Error(e)) => Err(io_at("cannot lock", &path)(e)),
+    }
+}
+
+fn wait(told: &mpsc::Receiver<io::Result<()>>, what: &'static str) -> Result<()> {
+    match told.recv() {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(failed)) => Err(StorageError::Database { what, reason: failed.to_string() }),
+        Err(_) => Err(StorageError::Database { what, reason: "the sync thread ended".into() }),
+    }
 }
 
 fn open_error(dir: &Path, error: &rocksdb::Error) -> StorageError {

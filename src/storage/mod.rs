@@ -12,7 +12,9 @@ mod files;
 mod flusher;
 mod identity;
 mod log;
+mod mark;
 mod snapshot;
+mod wal;
 
 pub use blobs::{BlobStore, BlobWriter};
 pub use dir::DataDir;

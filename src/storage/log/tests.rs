@@ -205,20 +205,28 @@ fn damage_in_the_middle_of_the_write_ahead_log_refuses_to_open() {
     }
     let sound = std::fs::read(write_ahead_log(dir.path())).unwrap();
     let middle = sound.len() / 2;
-    let mut accepted = 0;
     for at in (middle..middle + 80).step_by(4) {
         let image = crash_image(dir.path());
         let mut bytes = sound.clone();
         bytes[at] ^= 0x01;
-        std::fs::write(write_ahead_log(image.path()), bytes).unwrap();
-        // Opening what is left would silently forget entries that were acknowledged. RocksDB cannot tell one case from a torn
-        // tail: a record's length that now points beyond the end of the file.
-        if let Ok(again) = LogDb::open(image.path()) {
-            accepted += 1;
-            assert_eq!(all(&again), rows(0..again.last().unwrap() + 1));
-        }
+        let file = write_ahead_log(image.path());
+        std::fs::write(&file, bytes).unwrap();
+        // Opening what is left would silently forget entries that were acknowledged; also where a length now points beyond the end of
+        // the file, which RocksDB takes for a torn tail.
+        let said = LogDb::open(image.path()).err().unwrap().to_string();
+        assert!(said.contains(file.file_name().unwrap().to_str().unwrap()) && said.contains("is damaged"), "{said}");
     }
-    assert!(accepted <= 1, "{accepted} of 20 damaged files were accepted");
+}
+
+#[test]
+fn a_database_that_lost_its_beginning_is_not_a_new_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let db = LogDb::open(dir.path()).unwrap();
+    append_wait(&db, rows(0..3)).unwrap();
+    drop(db);
+    std::fs::remove_file(dir.path().join("CURRENT")).unwrap();
+    let said = LogDb::open(dir.path()).err().unwrap().to_string();
+    assert!(said.contains("CURRENT is damaged (it is missing)"), "{said}");
 }
 
 #[test]
