@@ -105,7 +105,8 @@ impl LogDb {
             source,
         })?;
         let bounds = Mutex::default();
-        let this = Self { inner: Arc::new(Inner { flusher, db, dir: dir.into(), poison, bounds, durable, _lock: lock }) };
+        let this =
+            Self { inner: Arc::new(Inner { flusher, db, dir: dir.into(), poison, bounds, durable, _lock: lock }) };
         let bounds = this.verify()?;
         *this.bounds() = bounds;
         mark::write(dir, sequence)?;
@@ -312,10 +313,8 @@ impl LogDb {
         }
         for row in self.inner.db.iterator_cf(self.family(META)?, IteratorMode::Start) {
             let (name, value) = row.map_err(|e| database("read", &e))?;
-            opened(&name, &value).map_err(|why| StorageError::DamagedValue {
-                name: String::from_utf8_lossy(&name).into_owned(),
-                why,
-            })?;
+            opened(&name, &value)
+                .map_err(|why| StorageError::DamagedValue { name: String::from_utf8_lossy(&name).into_owned(), why })?;
         }
         Ok(bounds)
     }

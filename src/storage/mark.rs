@@ -55,7 +55,9 @@ pub(super) fn check(dir: &Path) -> Result<Option<Mark>> {
     let file = dir.join(name(number));
     let bytes = match fs::read(&file) {
         Ok(bytes) => bytes,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Err(damaged("the manifest that it names is missing")),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+            return Err(damaged("the manifest that it names is missing"));
+        }
         Err(e) => return Err(io_at("cannot read", &file)(e)),
     };
     let Some(known) = known else { return Ok(Some(Mark::default())) };
@@ -71,8 +73,7 @@ pub(super) fn check(dir: &Path) -> Result<Option<Mark>> {
 /// Records where the database stands: everything up to `sequence` is in tables.
 pub(super) fn write(dir: &Path, sequence: u64) -> Result<()> {
     let current = dir.join(CURRENT);
-    let number = manifest(&current)?
-        .ok_or(StorageError::DamagedFile { file: current, why: "it names no manifest" })?;
+    let number = manifest(&current)?.ok_or(StorageError::DamagedFile { file: current, why: "it names no manifest" })?;
     let file = dir.join(name(number));
     let bytes = fs::read(&file).map_err(io_at("cannot read", &file))?;
     let mark = Mark { sequence, manifest: number, manifest_len: wal::scan(&bytes).end as u64 };
@@ -131,7 +132,12 @@ mod tests {
         let mark = Mark { sequence: 258, manifest: 3, manifest_len: 4 };
         let bytes = encode(&mark);
         // Written by format 1; these must be read for ever.
-        let golden = [b"SLIPMARK\0\x01".as_slice(), &[0, 0, 0, 0, 0, 0, 1, 2], &[0, 0, 0, 0, 0, 0, 0, 3], &[0, 0, 0, 0, 0, 0, 0, 4]];
+        let golden = [
+            b"SLIPMARK\0\x01".as_slice(),
+            &[0, 0, 0, 0, 0, 0, 1, 2],
+            &[0, 0, 0, 0, 0, 0, 0, 3],
+            &[0, 0, 0, 0, 0, 0, 0, 4],
+        ];
         assert_eq!(bytes[..34], golden.concat());
         assert!(matches!(parse(&bytes), Ok(m) if m == mark));
         let mut newer = bytes;
