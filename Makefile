@@ -11,7 +11,7 @@ export PATH := /usr/lib/ccache:$(PATH)
 endif
 SLIPWAY := $(TARGET)/debug/slipway
 
-.PHONY: help setup build demo demo-up demo-down test check
+.PHONY: help setup build demo demo-up demo-down test check bench-state
 
 help:
 	@echo 'make setup      install what is missing (libclang and a C++ compiler; without root: says what to run)'
@@ -19,6 +19,7 @@ help:
 	@echo 'make demo       play the demo: a canary that survives the death of its leader, and more'
 	@echo 'make demo-up    the same cluster, left running; make demo-down stops it'
 	@echo 'make test       all tests'
+	@echo 'make bench-state  how fast commands are applied at full size, and what that State takes (slow: an optimised build first)'
 	@echo 'make check      formatting, clippy, house rules, licences and advisories; writes nothing into the checkout'
 
 setup:
@@ -46,3 +47,8 @@ test:
 check:
 	@scripts/setup.sh check
 	@scripts/check.sh
+
+# BENCH=--quick takes a tenth of the fleet.
+bench-state:
+	@scripts/setup.sh build
+	cargo bench --locked --bench state -- $(BENCH)
