@@ -80,6 +80,9 @@ pub struct NodeConfig {
     /// Log entries between snapshots.
     #[serde(default = "default_snapshot_every")]
     pub snapshot_every: u64,
+    /// Milliseconds between the leader's digest probes, which show that all replicas hold the same State; 0: none but those asked for.
+    #[serde(default = "default_digest_every_ms")]
+    pub digest_every_ms: u64,
     /// Whether listeners may be on other than loopback addresses without TLS and tokens.
     #[serde(default)]
     pub insecure: bool,
@@ -130,6 +133,9 @@ fn default_host() -> IpAddr {
 fn default_snapshot_every() -> u64 {
     10_000
 }
+fn default_digest_every_ms() -> u64 {
+    60_000
+}
 fn default_capacity() -> u32 {
     100
 }
@@ -150,6 +156,7 @@ impl NodeConfig {
             advertise: None,
             raft: RaftProfile::default(),
             snapshot_every: default_snapshot_every(),
+            digest_every_ms: default_digest_every_ms(),
             insecure: false,
         }
     }

@@ -119,6 +119,8 @@ pub enum ClusterVerb {
     },
     /// Who is in it, who leads, how far everyone is
     Status,
+    /// Ask every node for a digest of its State: do all replicas agree?
+    Digest,
     /// Hand leadership to another node
     TransferLeader {
         /// Name or id of a node; any other voter when absent

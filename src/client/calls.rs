@@ -81,6 +81,8 @@ reads! {
     plan_rollout = RolloutsClient::plan(StartRequest) -> PlanReply;
     /// One rollout.
     rollout = RolloutsClient::get(GetRolloutRequest) -> Rollout;
+    /// Whether all nodes hold the same State; asks them now.
+    digest = ClusterClient::digest(DigestRequest) -> DigestReply;
     /// Why a deployment is not moving.
     explain = RolloutsClient::explain(ExplainRequest) -> ExplainReply;
     /// A deployment's spec, defaults filled in.

@@ -44,6 +44,9 @@ impl Cluster for TestNode {
         let nodes = self.seen.members.lock().unwrap().clone();
         Ok(Response::new(v1::StatusReply { now_ms: 5_000, applied: 7, nodes, ..Default::default() }))
     }
+    async fn digest(&self, _: Request<v1::DigestRequest>) -> Result<Response<v1::DigestReply>, Status> {
+        Err(Status::failed_precondition("no"))
+    }
     async fn transfer_leader(
         &self,
         _: Request<v1::TransferLeaderRequest>,

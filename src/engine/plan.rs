@@ -26,6 +26,13 @@ pub struct Plan {
 pub fn plan(state: &State, seen: &Observations, now: Millis) -> Plan {
     let mut plan = Plan::default();
     let Some(cluster) = &state.cluster else { return plan };
+    if let Some(split) = &state.replicas.split {
+        // Whose State is right nobody knows, so nothing is decided from it.
+        let wait = Wait::Replicas { index: split.index, tables: split.tables.clone() };
+        let live = state.deployments.values().filter(|d| d.live.is_some());
+        plan.waits = live.map(|d| (d.id.clone(), vec![wait.clone()])).collect();
+        return plan;
+    }
     for deployment in state.deployments.values() {
         let view = View::new(state, seen, now, &cluster.settings, deployment);
         let mut notes = Notes::default();

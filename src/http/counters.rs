@@ -91,7 +91,10 @@ impl RolloutCounters {
                 | EventBody::InstanceChanged { .. }
                 | EventBody::BatchChanged { .. }
                 | EventBody::RouteChanged { .. }
-                | EventBody::HookSettled { .. } => {}
+                | EventBody::HookSettled { .. }
+                | EventBody::ReplicaDiverged { .. }
+                | EventBody::ReplicaAgrees { .. }
+                | EventBody::ReplicasSplit { .. } => {}
             }
         }
     }

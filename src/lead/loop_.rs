@@ -62,6 +62,7 @@ pub struct Lead {
     courier: Courier,
     board: PlanBoard,
     counts: Arc<LeadCounts>,
+    probe_every: Duration,
 }
 
 /// One term.
@@ -69,6 +70,7 @@ struct Term {
     term: u64,
     since: Millis,
     last_tick: Mono,
+    last_probe: Mono,
     last_facts: Option<Mono>,
     pause: Duration,
     delivering: BTreeSet<DeliveryKey>,
@@ -93,7 +95,14 @@ impl Lead {
         counts: Arc<LeadCounts>,
     ) -> Self {
         let clock = consensus.clock().clone();
-        Self { consensus, clock, collector, courier, board, counts }
+        Self { consensus, clock, collector, courier, board, counts, probe_every: Duration::ZERO }
+    }
+
+    /// Also asks all nodes for digests of their State this often; never with zero.
+    #[must_use]
+    pub fn probing_every(mut self, every: Duration) -> Self {
+        self.probe_every = every;
+        self
     }
 
     /// Leads whenever this node leads; ends with the consensus.
@@ -121,6 +130,7 @@ impl Lead {
             term,
             since,
             last_tick: self.clock.mono(),
+            last_probe: self.clock.mono(),
             last_facts: None,
             pause: FIRST_PAUSE,
             delivering: BTreeSet::new(),
@@ -164,6 +174,21 @@ impl Lead {
         let seen = self.collector.observations(t.term, t.since, now, silent_after);
         let mut refused = false;
         let mut wait = TICK_IDLE;
+
+        if !self.probe_every.is_zero() {
+            let since = Duration::from_millis(self.clock.mono().since(t.last_probe));
+            if since >= self.probe_every {
+                t.last_probe = self.clock.mono();
+                self.propose(vec![Command::DigestProbe]).await;
+                state = self.consensus.view();
+            }
+            wait =
+                wait.min(self.probe_every.saturating_sub(Duration::from_millis(self.clock.mono().since(t.last_probe))));
+        }
+        if self.consensus.diverged().is_some() {
+            // Nothing may be decided from this State; leadership is being handed over.
+            return Some(Next { wait: wait.min(TICK_BUSY), refused: false });
+        }
 
         let differences = facts(&state, &seen, now);
         if !differences.is_empty() {

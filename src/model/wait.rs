@@ -40,6 +40,8 @@ pub enum Wait {
     Stopping { instances: Vec<InstanceId> },
     /// An operator: the rollout is paused.
     Operator,
+    /// No majority of the nodes has the same State: nothing moves until one has.
+    Replicas { index: u64, tables: Vec<String> },
 }
 
 impl Wait {
@@ -71,7 +73,8 @@ impl Wait {
             | Self::Capacity { .. }
             | Self::Addresses { .. }
             | Self::Stopping { .. }
-            | Self::Operator => None,
+            | Self::Operator
+            | Self::Replicas { .. } => None,
         }
     }
 }
@@ -100,6 +103,11 @@ impl fmt::Display for Wait {
             Self::Addresses { worker } => write!(f, "no free address on {worker}"),
             Self::Stopping { instances } => write!(f, "stopping {}", join(instances)),
             Self::Operator => f.write_str("paused: `slipway rollout resume`, `promote`, `abort` or `rollback`"),
+            Self::Replicas { index, tables } => write!(
+                f,
+                "frozen: no majority of the nodes agrees on State at index {index}, table {}; see `slipway cluster digest`",
+                tables.join(", ")
+            ),
         }
     }
 }

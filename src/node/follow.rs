@@ -31,6 +31,9 @@ pub(super) async fn ready(parts: Arc<Parts>, consensus: Consensus) {
     if served.wait_for(|at| *at >= index).await.is_err() {
         return;
     }
+    if consensus.diverged().is_some() {
+        return;
+    }
     parts.dns_since.get_or_init(|| parts.clock.mono());
     parts.dns.set_ready(true);
     tracing::info!(index, "ready: DNS answers");

@@ -13,6 +13,7 @@ mod listeners;
 mod membership;
 mod relay;
 mod repair;
+mod replicas;
 mod run;
 mod start;
 

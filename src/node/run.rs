@@ -19,7 +19,7 @@ use super::{
     backend::{NodeBackend, open},
     figures, follow,
     listeners::Listeners,
-    membership, relay, repair,
+    membership, relay, repair, replicas,
     start::Parts,
 };
 use crate::{
@@ -213,22 +213,28 @@ fn work(
 ) {
     tasks.spawn(follow::dns(parts.clone(), consensus.clone()));
     tasks.spawn(follow::ready(parts.clone(), consensus.clone()));
+    tasks.spawn(replicas::report(consensus.clone()));
+    tasks.spawn(replicas::quarantine(parts.clone(), consensus.clone()));
     tasks.spawn(membership::run(consensus.clone()));
     tasks.spawn(relay::run(parts.clone(), consensus.clone(), shared.sessions.clone(), backend.clone()));
     tasks.spawn(repair::run(shared.clone(), consensus.clone()));
     let lead =
         Lead::new(consensus.clone(), parts.collector.clone(), courier, parts.board.clone(), parts.lead_counts.clone());
-    tasks.spawn(lead.run());
+    let every = std::time::Duration::from_millis(parts.config.digest_every_ms);
+    tasks.spawn(lead.probing_every(every).run());
 }
 
 /// A leader that stops in good order lets another lead first.
-async fn hand_over(consensus: &Consensus) {
+pub(super) async fn hand_over(consensus: &Consensus) {
     if !consensus.leader().borrow().is_me {
         return;
     }
     let me = consensus.node_id();
     let state = consensus.view();
-    let other = state.nodes.values().find(|n| n.id != me && n.role == NodeRole::Voter && n.silent_since.is_none());
+    let other = state.nodes.values().find(|n| {
+        let differs = state.replicas.diverged.contains_key(&n.id);
+        n.id != me && n.role == NodeRole::Voter && n.silent_since.is_none() && !differs
+    });
     let Some(to) = other.map(|n| n.id) else { return };
     match timeout(HAND_OVER, consensus.transfer_leader(to)).await {
         Ok(Ok(())) => tracing::info!(to, "leadership handed over"),

@@ -83,6 +83,9 @@ impl Parts {
         if let Some(reason) = &*consensus.failure().borrow() {
             return Err(reason.clone());
         }
+        if let Some(reason) = consensus.diverged() {
+            return Err(reason);
+        }
         let state = consensus.view();
         if state.cluster.is_none() {
             return Err("the cluster's first entries are not here yet".into());

@@ -140,6 +140,26 @@ impl Consensus {
         self.inner.view.changes()
     }
 
+    /// The State as of the newest digest probe, once for each; for one taker.
+    pub async fn probed(&self) -> Arc<State> {
+        self.inner.view.probed().await
+    }
+
+    /// Whether this node may ask for votes. A node whose State differs from the majority's must not.
+    pub fn set_electable(&self, may: bool) {
+        self.raft().runtime_config().elect(may);
+    }
+
+    /// Why this node serves nothing: its State differs from the majority's.
+    #[must_use]
+    pub fn diverged(&self) -> Option<String> {
+        let found = self.view().replicas.diverged.get(&self.node_id()).map(ToString::to_string)?;
+        Some(format!(
+            "the State of node {} differs from the majority's {found}: it serves nothing; replace it (docs/operations.md, \"A replica that differs\")",
+            self.node_id()
+        ))
+    }
+
     /// Who leads.
     #[must_use]
     pub fn leader(&self) -> watch::Receiver<Leadership> {

@@ -95,6 +95,10 @@ impl Consensus {
             .transpose()
             .map_err(|e: crate::model::ModelError| malformed(&e))?;
         let command = state::codec::decode_command(&message.command).map_err(|e| malformed(&e))?;
+        // Only the digests of others may pass a leader that differs: they are what judges it.
+        if self.diverged().is_some() && !matches!(command.body, Command::DigestReported { .. } | Command::DigestProbe) {
+            return Err(PeerError::NoQuorum);
+        }
         match self.propose(principal, request, command.body).await {
             Ok(applied) => {
                 let (index, repeated) =

@@ -16,7 +16,7 @@ use openraft::{
     EntryPayload, OptionalSend, RaftSnapshotBuilder,
     storage::{ApplyResponder, EntryResponder, RaftStateMachine},
 };
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use super::{
     codec::{CodecError, Coded},
@@ -34,11 +34,18 @@ const PUBLISH_EVERY: usize = 64;
 pub(super) struct View {
     state: ArcSwap<State>,
     applied: watch::Sender<u64>,
+    probed: Mutex<Option<Arc<State>>>,
+    asked: Notify,
 }
 
 impl View {
     fn new() -> Arc<Self> {
-        Arc::new(Self { state: ArcSwap::from_pointee(State::default()), applied: watch::Sender::new(0) })
+        Arc::new(Self {
+            state: ArcSwap::from_pointee(State::default()),
+            applied: watch::Sender::new(0),
+            probed: Mutex::default(),
+            asked: Notify::new(),
+        })
     }
 
     pub(super) fn load(&self) -> Arc<State> {
@@ -48,6 +55,16 @@ impl View {
     /// Carries the applied index; the value is stored before the index is announced.
     pub(super) fn changes(&self) -> watch::Receiver<u64> {
         self.applied.subscribe()
+    }
+
+    /// The State as of the newest digest probe that nobody has taken yet; one taker at a time.
+    pub(super) async fn probed(&self) -> Arc<State> {
+        loop {
+            if let Some(state) = lock(&self.probed).take() {
+                return state;
+            }
+            self.asked.notified().await;
+        }
     }
 
     fn publish(&self, state: Arc<State>) {
@@ -108,11 +125,16 @@ impl Machine {
             }
             EntryPayload::Normal(sealed) => {
                 let stamped = state::codec::decode_command(&sealed.0).map_err(|e| undecodable(id.index, &e))?;
-                Some(state::apply(state, id, &stamped))
+                let result = state::apply(state, id, &stamped);
+                if result.is_ok() && state.replicas.probe == id.index {
+                    *lock(&self.view.probed) = Some(self.state.clone());
+                    self.view.asked.notify_one();
+                }
+                Some(result)
             }
         };
         self.applied = Some(entry.log_id);
-        Ok(Outcome { now: state.now, result })
+        Ok(Outcome { now: self.state.now, result })
     }
 
     fn publish(&mut self, answers: &mut Vec<(ApplyResponder<TypeConfig>, Outcome)>) {

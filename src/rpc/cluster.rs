@@ -59,6 +59,10 @@ impl v1::cluster_server::Cluster for Shared {
         Ok(Response::new(reply))
     }
 
+    async fn digest(&self, _: Request<v1::DigestRequest>) -> Result<Response<v1::DigestReply>, Status> {
+        self.digests().await.map(Response::new)
+    }
+
     async fn transfer_leader(
         &self,
         request: Request<v1::TransferLeaderRequest>,

@@ -10,6 +10,7 @@ mod artifacts;
 mod catalog;
 mod changes;
 mod cluster;
+mod digest;
 mod error;
 mod events;
 mod fetch;

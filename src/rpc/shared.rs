@@ -82,9 +82,18 @@ impl Shared {
         self.consensus.get().ok_or_else(error::no_cluster)
     }
 
+    /// The same, unless this node's State differs from the majority's and nothing may be answered from it.
+    pub(super) fn trusted(&self) -> Result<&Consensus, Status> {
+        let consensus = self.consensus()?;
+        match consensus.diverged() {
+            Some(why) => Err(error::status(tonic::Code::Unavailable, "diverged", why)),
+            None => Ok(consensus),
+        }
+    }
+
     /// The State as of now, or the local one with a warning when no leader confirms it.
     pub(super) async fn read(&self) -> Result<Read, Status> {
-        let consensus = self.consensus()?;
+        let consensus = self.trusted()?;
         let warning = match timeout(READ_LIMIT, consensus.read_index()).await {
             Ok(Ok(_)) => None,
             Ok(Err(e)) => Some(e.to_string()),

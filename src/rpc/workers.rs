@@ -156,6 +156,9 @@ impl Shared {
         };
         let greeting = check(hello)?;
         let Some(consensus) = self.consensus.get() else { return Err(later("this node belongs to no cluster yet")) };
+        if let Some(why) = consensus.diverged() {
+            return Err(later(&why));
+        }
         if !self.prove(&greeting, consensus, &mut stream, out).await? {
             return Ok(());
         }
@@ -235,6 +238,10 @@ impl Shared {
         let mut sent = None;
         loop {
             views.borrow_and_update();
+            // A State that differs from the majority's must not tell a worker what to run: it finds another node.
+            if consensus.diverged().is_some() {
+                break;
+            }
             let state: std::sync::Arc<State> = consensus.view();
             let key = desired_key(&state, name);
             if key.is_some() && key != sent {

@@ -5,7 +5,7 @@
 
 use super::{
     Command, Event, EventKey, LogId, Rejection, Stamped, State, batches, catalog, cluster, collect, context::Cx, drain,
-    event::EVENT_RING, fleet, keeper, operator, outbox, requests, rollback, routes, start, steps,
+    event::EVENT_RING, fleet, keeper, operator, outbox, replicas, requests, rollback, routes, start, steps,
 };
 
 /// What a command that was not refused did.
@@ -137,5 +137,7 @@ fn dispatch(cx: &mut Cx<'_>, command: &Command) -> Result<(), Rejection> {
         }
         Command::DeliverySettled { key, attempt, ok, detail } => outbox::settled(cx, *key, *attempt, *ok, detail),
         Command::Collected { at } => collect::collected(cx, *at),
+        Command::DigestProbe => replicas::probe(cx),
+        Command::DigestReported { node, index, report } => replicas::reported(cx, *node, *index, report.clone()),
     }
 }

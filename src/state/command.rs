@@ -5,7 +5,10 @@ use std::{collections::BTreeMap, fmt};
 
 use serde::{Deserialize, Serialize};
 
-use super::{DeliveryKey, Evidence, FencePoint, NodeRole, Reached, Reason, RolloutPhase, RolloutStatus, RouteWeights};
+use super::{
+    DeliveryKey, DigestReport, Evidence, FencePoint, NodeRole, Reached, Reason, RolloutPhase, RolloutStatus,
+    RouteWeights,
+};
 use crate::model::{
     BuildInfo, ClusterId, DeploymentId, Digest, Health, InstanceId, Life, Millis, Name, NodeId, Principal, RequestId,
     RolloutId, RolloutParams, Spec, Step, Version, WorkerName,
@@ -444,6 +447,17 @@ pub enum Command {
         /// Fence: the incarnation seen.
         at: FencePoint,
     },
+    /// Asks every node to hash its State as of this entry.
+    DigestProbe,
+    /// A node's hashes of its State at a probe.
+    DigestReported {
+        /// Which node.
+        node: NodeId,
+        /// The probe's entry.
+        index: u64,
+        /// The hashes.
+        report: DigestReport,
+    },
 }
 
 impl Command {
@@ -486,6 +500,8 @@ impl Command {
             Self::TrackAdjusted { .. } => "TrackAdjusted",
             Self::DeliverySettled { .. } => "DeliverySettled",
             Self::Collected { .. } => "Collected",
+            Self::DigestProbe => "DigestProbe",
+            Self::DigestReported { .. } => "DigestReported",
         }
     }
 }

@@ -65,6 +65,12 @@ pub enum EventBody {
     },
     /// A smoke test was settled.
     HookSettled { rollout: RolloutId, deployment: DeploymentId, ok: bool, detail: String },
+    /// A node's State differs from the majority's.
+    ReplicaDiverged { node: NodeId, index: u64, tables: Vec<String> },
+    /// A node that differed agrees again.
+    ReplicaAgrees { node: NodeId, index: u64 },
+    /// No State has a majority (rollouts freeze), or one has again when no table is named.
+    ReplicasSplit { index: u64, tables: Vec<String> },
 }
 
 impl EventBody {
@@ -73,6 +79,7 @@ impl EventBody {
         match self {
             Self::ClusterCreated { .. } | Self::NodeChanged { .. } | Self::NodeSilence { .. } => None,
             Self::ReleaseAdded { .. } | Self::WorkerChanged { .. } => None,
+            Self::ReplicaDiverged { .. } | Self::ReplicaAgrees { .. } | Self::ReplicasSplit { .. } => None,
             Self::SpecChanged { deployment, .. }
             | Self::InstanceChanged { deployment, .. }
             | Self::RolloutChanged { deployment, .. }

@@ -25,6 +25,7 @@ mod observed;
 mod operator;
 mod outbox;
 mod rejection;
+mod replicas;
 mod requests;
 mod rollback;
 mod rollout;
@@ -46,6 +47,7 @@ pub use digest::{StateDigest, digest};
 pub use event::{EVENT_RING, Event, EventBody, EventKey};
 pub use observed::{NodeSeen, Observations, Seen, StepCounts};
 pub use rejection::Rejection;
+pub use replicas::{DigestReport, Divergence, Replicas};
 pub use rollout::{
     Batch, Evidence, PairCounts, Reason, ResumeTo, Rollout, RolloutKind, RolloutPhase, RolloutStatus, StepRow,
     StepStatus, Verdict,
@@ -106,6 +108,8 @@ pub struct State {
     pub requests_by_expiry: OrdMap<(Millis, Principal, RequestId), ()>,
     /// Ring of the newest events; part of State so that every node answers alike.
     pub events: OrdMap<EventKey, Event>,
+    /// Whether the replicas agree.
+    pub replicas: Replicas,
 }
 
 impl State {

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Assignment, Blob, Cluster, Delivery, DeliveryKey, Deployment, Environment, Event, Instance, LogId, NodeRow,
-    Release, Request, Rollout, Service, State, Worker,
+    Release, Replicas, Request, Rollout, Service, State, Worker,
     codec::{CodecError, Kind, frame, unframe},
 };
 use crate::model::{DeploymentId, Digest, Millis, Principal, RequestId, Spec, WorkerName};
@@ -45,6 +45,7 @@ pub(super) enum Row {
     RequestV1(Principal, RequestId, Request),
     EventV1(Event),
     EndV1 { rows: u64 },
+    ReplicasV1(Box<Replicas>),
 }
 
 /// A table: its name, and its rows in key order.
@@ -82,6 +83,14 @@ pub(super) fn tables(s: &State) -> Vec<Table> {
         ("outbox", s.outbox.iter().map(|(k, d)| Row::DeliveryV1(*k, d.clone())).collect()),
         ("requests", s.requests.iter().map(|((p, r), x)| Row::RequestV1(p.clone(), r.clone(), x.clone())).collect()),
         ("events", s.events.values().cloned().map(Row::EventV1).collect()),
+        // Absent before the first probe, as it was before there were probes.
+        (
+            "replicas",
+            (s.replicas != Replicas::default())
+                .then(|| Row::ReplicasV1(Box::new(s.replicas.clone())))
+                .into_iter()
+                .collect(),
+        ),
     ]
 }
 
@@ -147,6 +156,7 @@ fn insert(s: &mut State, row: Row) {
             s.requests.insert((p, id), r);
         }
         Row::EventV1(r) => drop(s.events.insert(r.key, r)),
+        Row::ReplicasV1(r) => s.replicas = *r,
         Row::EndV1 { .. } => {}
     }
 }

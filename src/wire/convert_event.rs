@@ -112,5 +112,27 @@ fn body(b: &EventBody) -> Told {
             format!("{deployment}: {rollout} smoke test {}: {detail}", if *ok { "passed" } else { "failed" }),
             vec![("ok", ok.to_string()), ("detail", detail.clone())],
         ),
+        EventBody::ReplicaDiverged { node, index, tables } => (
+            "replica_diverged",
+            none(),
+            format!("ALARM: node {node} differs from the majority at index {index}, table {}", tables.join(", ")),
+            vec![("node", node.to_string()), ("index", index.to_string()), ("tables", tables.join(","))],
+        ),
+        EventBody::ReplicaAgrees { node, index } => (
+            "replica_agrees",
+            none(),
+            format!("node {node} agrees with the majority again at index {index}"),
+            vec![("node", node.to_string()), ("index", index.to_string())],
+        ),
+        EventBody::ReplicasSplit { index, tables } => (
+            "replicas_split",
+            none(),
+            if tables.is_empty() {
+                format!("a majority of the nodes agrees again at index {index}")
+            } else {
+                format!("ALARM: no majority of the nodes agrees at index {index}, table {}", tables.join(", "))
+            },
+            vec![("index", index.to_string()), ("tables", tables.join(","))],
+        ),
     }
 }

@@ -17,4 +17,5 @@ mod host;
 mod leader;
 mod mistakes;
 mod refusals;
+mod replicas;
 mod strategies;

@@ -127,11 +127,19 @@ pub struct TestNode {
     pub addresses: Addresses,
     pub dir: PathBuf,
     pub process: Option<Process>,
+    /// Lines of a configuration file beside the flags.
+    pub settings: String,
 }
 
 impl TestNode {
     pub fn new(root: &Path, name: &str) -> Self {
-        Self { name: name.into(), addresses: Addresses::allocate(), dir: root.join(name), process: None }
+        Self {
+            name: name.into(),
+            addresses: Addresses::allocate(),
+            dir: root.join(name),
+            process: None,
+            settings: String::new(),
+        }
     }
 
     pub fn log(&self) -> PathBuf {
@@ -143,10 +151,16 @@ impl TestNode {
         let (peer, client) = (a.peer.to_string(), a.client.to_string());
         let (dns, http) = (a.dns.to_string(), a.http.to_string());
         let dir = self.dir.display().to_string();
+        let config = self.dir.with_extension("toml");
+        let text = format!("name = {:?}\ndata_dir = {dir:?}\n{}", self.name, self.settings);
+        std::fs::write(&config, text).unwrap();
+        let config = config.display().to_string();
         let args = [
             "--log",
             "slipway=debug",
             "node",
+            "--config",
+            &config,
             "--name",
             &self.name,
             "--data-dir",
@@ -226,9 +240,15 @@ pub struct TestCluster {
 impl TestCluster {
     /// Nodes that run and belong to nothing yet.
     pub async fn idle(size: usize) -> Self {
+        Self::idle_with(size, "").await
+    }
+
+    /// The same, with lines in their configuration files.
+    pub async fn idle_with(size: usize, settings: &str) -> Self {
         let root = tempfile::tempdir().unwrap();
         let mut nodes: Vec<TestNode> = (1..=size).map(|n| TestNode::new(root.path(), &format!("n{n}"))).collect();
         for node in &mut nodes {
+            node.settings = settings.into();
             node.start();
         }
         for node in &nodes {
@@ -239,7 +259,12 @@ impl TestCluster {
 
     /// The first node makes the cluster, the others join.
     pub async fn form(size: usize) -> Self {
-        let cluster = Self::idle(size).await;
+        Self::form_with(size, "").await
+    }
+
+    /// The same, with lines in their configuration files.
+    pub async fn form_with(size: usize, settings: &str) -> Self {
+        let cluster = Self::idle_with(size, settings).await;
         let first = &cluster.nodes[0];
         let mut client = ClusterClient::new(first.channel().await.unwrap());
         client.init(v1::InitRequest { name: "test".into(), zone: String::new() }).await.unwrap();

@@ -118,7 +118,9 @@ pub fn command(
         | Command::BlobDropped { .. }
         | Command::ReleaseRegistered { .. }
         | Command::WorkerRegistered { .. }
-        | Command::Collected { .. } => String::new(),
+        | Command::Collected { .. }
+        | Command::DigestProbe
+        | Command::DigestReported { .. } => String::new(),
     };
     let mut line = format!("{:>7} #{index} {} {text}", state.now.to_string(), body.name());
     if let Some(e) = refused {

@@ -8,9 +8,9 @@ use slipway::model::{
     Principal, RequestId, RolloutId, RolloutParams, Spec, SpecFormat, Strategy, Version, WorkerName, read_spec,
 };
 use slipway::state::{
-    Command, DeliveryKey, Evidence, Fence, FencePoint, InstanceFact, LogId, NewNode, NodeRole, NodeSeen, Observations,
-    PairCounts, Presence, Reached, ReachedFact, Reason, RolloutPhase, RolloutStatus, RouteWeights, Seen, Stamped,
-    StartRollout, State, StepCounts, TrackName, Verdict, WorkerFacts,
+    Command, DeliveryKey, DigestReport, Evidence, Fence, FencePoint, InstanceFact, LogId, NewNode, NodeRole, NodeSeen,
+    Observations, PairCounts, Presence, Reached, ReachedFact, Reason, RolloutPhase, RolloutStatus, RouteWeights, Seen,
+    Stamped, StartRollout, State, StepCounts, TrackName, Verdict, WorkerFacts,
 };
 
 const SPEC: &str = r#"
@@ -271,7 +271,7 @@ fn some_rollout(s: &State, a: u32) -> RolloutId {
 
 fn operator(s: &State, a: u32, b: u32) -> Command {
     let rollout = some_rollout(s, a);
-    match b % 12 {
+    match b % 14 {
         0 | 1 => Command::Pause { rollout },
         2..=5 => Command::Resume { rollout },
         6 => Command::Abort { rollout },
@@ -297,6 +297,12 @@ fn fleet(s: &State, a: u32, b: u32) -> Command {
         }
         9 => Command::Collected { at: FencePoint { incarnation: s.incarnation, n: s.applied.index } },
         10 => release(1 + a % 5),
+        11 => Command::DigestProbe,
+        12 => {
+            let tables = vec![("services".to_string(), u64::from(b % 3))];
+            let report = DigestReport { all: u64::from(b % 3), tables };
+            Command::DigestReported { node, index: s.replicas.probe, report }
+        }
         _ => Command::FactsRecorded {
             workers: report(s, &w, a)
                 .map(|mut f| {

@@ -73,6 +73,9 @@ impl Cluster for TestNode {
     async fn status(&self, _: Request<v1::StatusRequest>) -> Result<Response<v1::StatusReply>, Status> {
         Ok(Response::new(v1::StatusReply { now_ms: 1000, applied: 5, term: 4, ..Default::default() }))
     }
+    async fn digest(&self, _: Request<v1::DigestRequest>) -> Result<Response<v1::DigestReply>, Status> {
+        no()
+    }
     async fn transfer_leader(
         &self,
         _: Request<v1::TransferLeaderRequest>,

@@ -27,6 +27,7 @@ pub async fn run(s: &Session, verb: ClusterVerb) -> Result<u8, CliError> {
             let reply = s.client.status().await?;
             s.out.show(&reply, render::cluster)?;
         }
+        ClusterVerb::Digest => return super::digest::run(s).await,
         ClusterVerb::TransferLeader { to } => {
             let nodes = s.client.status().await?.nodes;
             let to = match to {

@@ -2,6 +2,7 @@
 
 mod catalog;
 mod cluster;
+mod digest;
 mod events;
 mod logs;
 mod probe;

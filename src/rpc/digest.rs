@@ -1,0 +1,71 @@
+//! `Cluster.Digest`: a digest probe now, and what the nodes said to it.
+//!
+//! Invariant: the answer is about one entry. Not here: the verdict (`state::replicas`), and the hashing (`node`).
+
+use std::time::Duration;
+
+use tokio::time::timeout;
+use tonic::Status;
+
+use super::Shared;
+use crate::{
+    state::{Command, NodeRole, State},
+    wire::v1,
+};
+
+/// Longest wait for the nodes' reports.
+const WAIT: Duration = Duration::from_secs(5);
+
+impl Shared {
+    pub(super) async fn digests(&self) -> Result<v1::DigestReply, Status> {
+        let consensus = self.trusted()?;
+        let index = self.node_change(Command::DigestProbe).await?;
+        let mut views = consensus.view_changes();
+        let all = async {
+            loop {
+                views.borrow_and_update();
+                let state = consensus.view();
+                let probe = state.replicas.probe;
+                if probe > index
+                    || (probe == index && asked(&state).all(|(id, _)| state.replicas.reports.contains_key(id)))
+                {
+                    return;
+                }
+                if views.changed().await.is_err() {
+                    return;
+                }
+            }
+        };
+        // Who is silent is said in the answer.
+        let _ = timeout(WAIT, all).await;
+        Ok(told(&consensus.view()))
+    }
+}
+
+fn asked(state: &State) -> impl Iterator<Item = (&u64, &str)> {
+    state.nodes.iter().filter(|(_, n)| n.role != NodeRole::Removed).map(|(id, n)| (id, n.name.as_str()))
+}
+
+fn told(state: &State) -> v1::DigestReply {
+    let replicas = &state.replicas;
+    let nodes = asked(state)
+        .map(|(id, name)| {
+            let report = replicas.reports.get(id);
+            let odd = replicas.diverged.get(id);
+            v1::NodeDigest {
+                id: *id,
+                name: name.into(),
+                reported: report.is_some(),
+                digest: report.map(|r| format!("{:016x}", r.all)).unwrap_or_default(),
+                differs: odd.map(|d| d.tables.clone()).unwrap_or_default(),
+                differs_since: odd.map_or(0, |d| d.index),
+            }
+        })
+        .collect();
+    v1::DigestReply {
+        index: replicas.probe,
+        nodes,
+        agreed: replicas.agreed == replicas.probe && replicas.probe > 0,
+        split_tables: replicas.split.as_ref().map(|s| s.tables.clone()).unwrap_or_default(),
+    }
+}

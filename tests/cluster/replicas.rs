@@ -1,0 +1,98 @@
+//! A node whose State was altered behind its back stops serving and names the index and the table.
+
+use hickory_proto::op::ResponseCode;
+use slipway::{
+    state::codec::{decode_snapshot, encode_snapshot},
+    storage::SnapshotDir,
+    wire::v1::{self, cluster_client::ClusterClient},
+};
+
+use crate::{
+    lab,
+    support::{TestCluster, TestNode, apply, eventually, spec},
+};
+
+async fn digest(node: &TestNode) -> Result<v1::DigestReply, String> {
+    let mut client = ClusterClient::new(node.channel().await?);
+    client.digest(v1::DigestRequest {}).await.map(tonic::Response::into_inner).map_err(|e| e.to_string())
+}
+
+/// Changes one row of the newest snapshot, through the crate's own codec: every checksum is right.
+fn alter(node: &TestNode) {
+    let snapshots = SnapshotDir::open(&node.dir.join("snapshots")).unwrap();
+    let found = snapshots.newest(false).unwrap().expect("a snapshot");
+    let mut state = decode_snapshot(&found.body).unwrap();
+    let (name, mut row) = state.environments.iter().next().map(|(n, e)| (n.clone(), e.clone())).unwrap();
+    row.meta.labels.insert("altered".into(), "yes".into());
+    state.environments.insert(name, row);
+    snapshots.write(state.applied.index, &found.meta, &encode_snapshot(&state).unwrap()).unwrap();
+}
+
+#[tokio::test]
+async fn a_node_made_to_differ_stops_serving_and_names_index_and_table() {
+    let mut cluster = TestCluster::form_with(3, "snapshot_every = 20\ndigest_every_ms = 300\n").await;
+    let leader = cluster.leader(None).await;
+    let all = digest(&cluster.nodes[(leader + 1) % 3]).await.unwrap();
+    assert!(all.agreed && all.nodes.iter().all(|n| n.reported && n.differs.is_empty()), "{all:?}");
+    let first = &all.nodes[0].digest;
+    assert!(all.nodes.iter().all(|n| &n.digest == first), "{all:?}");
+
+    let odd = (leader + 1) % 3;
+    eventually("a snapshot", || async {
+        let dir = cluster.nodes[odd].dir.join("snapshots");
+        let found = std::fs::read_dir(dir).map_err(|e| e.to_string())?.count();
+        if found > 0 { Ok(()) } else { Err("none".into()) }
+    })
+    .await;
+    cluster.nodes[odd].kill();
+    alter(&cluster.nodes[odd]);
+    cluster.nodes[odd].start();
+
+    let node = &cluster.nodes[odd];
+    let why = eventually("not ready with the reason", || async {
+        match node.page("/readyz").await? {
+            (503, text) if text.contains("differs from the majority") => Ok(text),
+            (code, text) => Err(format!("{code}: {text}")),
+        }
+    })
+    .await;
+    assert!(why.contains("at index ") && why.contains("table environments"), "{why}");
+
+    let answer = lab::ask(node.addresses.dns, "shop.production.svc.slipway.internal.").unwrap();
+    assert_eq!(answer.code, ResponseCode::ServFail);
+    let refused = node.catalog().await.apply(apply(&spec("shop", "{}"))).await.unwrap_err();
+    assert_eq!(refused.code(), tonic::Code::Unavailable, "{refused}");
+    assert!(refused.message().contains("table environments"), "{refused}");
+    let listed = node.catalog().await.list_environments(v1::ListRequest::default()).await.unwrap_err();
+    assert!(listed.message().contains("table environments"), "{listed}");
+
+    // The others go on, and any of them says who differs.
+    let other = &cluster.nodes[leader];
+    cluster.ready(other).await;
+    let said = digest(other).await.unwrap();
+    let row = said.nodes.iter().find(|n| n.name == node.name).unwrap();
+    assert_eq!(row.differs, ["environments"]);
+    assert!(row.differs_since > 0 && said.agreed);
+    other.catalog().await.apply(apply(&spec("shop", "{}"))).await.unwrap();
+
+    let out = std::process::Command::new(env!("CARGO_BIN_EXE_slipway"))
+        .args(["cluster", "digest"])
+        .env("SLIPWAY_NODES", other.addresses.client.to_string())
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&out.stdout);
+    assert_eq!(out.status.code(), Some(1), "{text}");
+    assert!(text.contains("DIFFERS at index") && text.contains("table environments"), "{text}");
+
+    // Asked to lead, it does not keep the lead.
+    let mut client = ClusterClient::new(cluster.nodes[leader].channel().await.unwrap());
+    let _ = client.transfer_leader(v1::TransferLeaderRequest { to: row.id }).await;
+    eventually("a change under a leader that agrees", || async {
+        let status = other.status().await?;
+        if status.leader_id == 0 || status.leader_id == row.id {
+            return Err(format!("node {} leads", status.leader_id));
+        }
+        other.catalog().await.apply(apply(&spec("shop", "{bake: 9s}"))).await.map_err(|e| e.to_string())
+    })
+    .await;
+}
