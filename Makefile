@@ -11,7 +11,7 @@ export PATH := /usr/lib/ccache:$(PATH)
 endif
 SLIPWAY := $(TARGET)/debug/slipway
 
-.PHONY: help setup build demo demo-up demo-down test check bench-state
+.PHONY: help setup build demo demo-up demo-down test check bench-state crash-images
 
 help:
 	@echo 'make setup      install what is missing (libclang and a C++ compiler; without root: says what to run)'
@@ -20,6 +20,7 @@ help:
 	@echo 'make demo-up    the same cluster, left running; make demo-down stops it'
 	@echo 'make test       all tests'
 	@echo 'make bench-state  how fast commands are applied at full size, and what that State takes (slow: an optimised build first)'
+	@echo 'make crash-images  1,500 images of what a power cut may leave of a store, each opened again; last line: JSON of counts'
 	@echo 'make check      formatting, clippy, house rules, licences and advisories; writes nothing into the checkout'
 
 setup:
@@ -43,6 +44,14 @@ test:
 	@scripts/setup.sh test
 	cargo build --locked --bins --example shop
 	@scripts/test.sh
+
+# CRASH_IMAGES=N and CRASH_SEED=N choose how many, and which.
+crash-images:
+	@scripts/setup.sh test
+	@report=$$(mktemp) && trap 'rm -f "$$report"' EXIT && status=0; \
+	SLIPWAY_CRASH_REPORT="$$report" SLIPWAY_CRASH_IMAGES=$(or $(CRASH_IMAGES),1500) SLIPWAY_CRASH_SEED=$(or $(CRASH_SEED),1) \
+	    cargo test --locked --test crash_images -- --nocapture --test-threads 1 || status=$$?; \
+	cat "$$report"; exit $$status
 
 check:
 	@scripts/setup.sh check

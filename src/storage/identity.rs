@@ -105,6 +105,23 @@ mod tests {
     }
 
     #[test]
+    fn it_keeps_its_bytes_and_any_bytes_are_an_answer_or_an_error() {
+        // Written by format 1; these must be read for ever.
+        let golden = b"\x01\0\0\0\0\0\0\0\0\x02c-1";
+        assert_eq!(encode(&id("c-1", 2), false), golden);
+        assert_eq!(decode(golden).unwrap(), (id("c-1", 2), false));
+        let said = decode(b"\x09\0").unwrap_err().to_string();
+        assert!(said.contains("identity has format 9"), "{said}");
+        for len in 0..golden.len() {
+            for byte in 0..=u8::MAX {
+                let mut bytes = golden[..len].to_vec();
+                bytes.extend([byte, 0xff]);
+                let _ = decode(&bytes);
+            }
+        }
+    }
+
+    #[test]
     fn a_directory_belongs_to_one_node_of_one_cluster() {
         let dir = tempfile::tempdir().unwrap();
         let db = LogDb::open(dir.path()).unwrap();

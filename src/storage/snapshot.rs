@@ -173,6 +173,23 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_file_keeps_its_bytes() {
+        // Written by format 1; these must be read for ever.
+        let golden = [
+            b"SLIPSNAP\0\x01".as_slice(),
+            &[0, 0, 0, 0, 0, 0, 1, 7, 0, 0, 0, 4, 0, 0, 0, 0, 0, 0, 0, 5],
+            &crc32c::crc32c(b"SLIPSNAP\0\x01\0\0\0\0\0\0\x01\x07\0\0\0\x04\0\0\0\0\0\0\0\x05metastate").to_be_bytes(),
+            b"metastate",
+        ]
+        .concat();
+        let dir = tempfile::tempdir().unwrap();
+        let store = SnapshotDir::open(dir.path()).unwrap();
+        store.write(263, b"meta", b"state").unwrap();
+        assert_eq!(fs::read(dir.path().join(name(263))).unwrap(), golden);
+        assert_eq!(store.newest(false).unwrap().unwrap().body, b"state");
+    }
+
+    #[test]
     fn the_newest_two_are_kept_and_the_newest_is_loaded() {
         let dir = tempfile::tempdir().unwrap();
         let store = SnapshotDir::open(dir.path()).unwrap();

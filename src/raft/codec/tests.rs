@@ -108,3 +108,46 @@ proptest! {
         let _ = SnapshotOffer::decode(&versioned);
     }
 }
+
+/// Every decoder of bytes from a disk or a peer, as a libFuzzer target would call them.
+fn fuzz(data: &[u8]) {
+    let _ = Vote::decode(data);
+    let _ = LogId::decode(data);
+    let _ = Membership::decode(data);
+    let _ = Entry::decode(data);
+    let _ = SnapshotMeta::decode(data);
+    let _ = SnapshotOffer::decode(data);
+    let _ = AppendEntriesRequest::<TypeConfig>::decode(data);
+    let _ = AppendEntriesResponse::<TypeConfig>::decode(data);
+    let _ = VoteRequest::<TypeConfig>::decode(data);
+    let _ = VoteResponse::<TypeConfig>::decode(data);
+    let _ = TransferLeaderRequest::<TypeConfig>::decode(data);
+    let _ = TransferLeaderResponse::<TypeConfig>::decode(data);
+    let _ = SnapshotResponse::<TypeConfig>::decode(data);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 1_000, ..ProptestConfig::default() })]
+    #[test]
+    fn changed_messages_are_an_answer_or_an_error(at in 0_usize..200, value in any::<u8>(), cut in 0_usize..200, tail in prop::collection::vec(any::<u8>(), 0..40)) {
+        let log = LogId::new_term_index(3, 9);
+        let append = AppendEntriesRequest::<TypeConfig> {
+            vote: Vote::new_committed(4, 2),
+            prev_log_id: Some(log),
+            entries: vec![
+                Entry { log_id: log, payload: EntryPayload::Membership(joint()) },
+                Entry { log_id: log, payload: EntryPayload::Normal(Sealed(vec![7; 20])) },
+            ],
+            leader_commit: Some(log),
+        };
+        let meta = SnapshotMeta { last_log_id: Some(log), last_membership: StoredMembership::new(Some(log), joint()) };
+        for mut bytes in [append.encode(), meta.encode(), joint().encode(), Vote::new(4, 2).encode()] {
+            bytes.truncate(bytes.len().min(cut.max(1)));
+            let at = at % bytes.len();
+            bytes[at] = value;
+            fuzz(&bytes);
+            bytes.extend(&tail);
+            fuzz(&bytes);
+        }
+    }
+}
