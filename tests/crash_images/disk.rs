@@ -185,17 +185,22 @@ impl Disk {
         let (how, naming) = (random.below(6), random.below(4));
         let mut names = self.durable.clone();
         let upto = random.below(self.pending.len() as u64 + 1) as usize;
-        for (n, name) in self.pending.iter().enumerate() {
-            let keep = match naming {
+        let mut keep: Vec<bool> = Vec::new();
+        for n in 0..self.pending.len() {
+            keep.push(match naming {
                 0 => true,
                 1 => false,
                 2 => n < upto,
                 _ => !random.one_in(3),
-            };
-            if keep {
-                name.apply(&mut names);
+            });
+        }
+        // A file system keeps the order of a directory's changes at least to this: a rename that is there has all before it.
+        for (n, name) in self.pending.iter().enumerate() {
+            if keep[n] && matches!(name, Name::Move(..)) {
+                (0..n).filter(|m| self.pending[*m].dir() == name.dir()).for_each(|m| keep[m] = true);
             }
         }
+        self.pending.iter().zip(keep).filter(|(_, keep)| *keep).for_each(|(name, _)| name.apply(&mut names));
         for sub in ["data/log", "data/snapshots", "data/blobs"] {
             fs::create_dir_all(place.join(sub)).unwrap();
         }
