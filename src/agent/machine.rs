@@ -23,6 +23,9 @@ pub struct Seen {
     pub incarnation: u64,
     /// Newest index within it.
     pub index: u64,
+    /// Clusters it belonged to before they were restored as the present one.
+    #[serde(default)]
+    pub former: Vec<String>,
 }
 
 /// This agent.
@@ -109,6 +112,19 @@ impl Machine {
 }
 
 impl Seen {
+    /// Whether a node's cluster is this agent's, or was restored from it.
+    pub fn goes_on_with(&self, cluster: &str, lineage: &[String]) -> bool {
+        self.cluster == cluster || lineage.contains(&self.cluster)
+    }
+
+    /// Belongs to this cluster from now on. What was obeyed still counts: a restored cluster has a higher incarnation.
+    pub fn enter(&mut self, cluster: String) {
+        let before = std::mem::replace(&mut self.cluster, cluster);
+        if !before.is_empty() {
+            self.former.push(before);
+        }
+    }
+
     /// Reads it.
     pub fn load(layout: &Layout) -> Result<Self, AgentError> {
         let path = layout.seen();
@@ -149,6 +165,17 @@ mod tests {
         let signature = Signature::from_slice(&second.prove(b"nonce", "c1")).unwrap();
         let message = b"slipway-worker-v1noncec1w1";
         assert!(second.key.verifying_key().verify(message, &signature).is_ok());
+    }
+
+    #[test]
+    fn a_restored_cluster_is_gone_on_with_and_a_strange_one_is_not() {
+        let old = r#"{"cluster":"c-1","incarnation":1,"index":7}"#;
+        let mut seen: Seen = serde_json::from_str(old).unwrap();
+        assert!(seen.goes_on_with("c-1", &[]) && seen.goes_on_with("c-2", &["c-0".into(), "c-1".into()]));
+        assert!(!seen.goes_on_with("c-2", &[]) && !seen.goes_on_with("c-2", &["c-0".into()]));
+        seen.enter("c-2".into());
+        assert_eq!((seen.cluster.as_str(), seen.former.as_slice()), ("c-2", &["c-1".to_string()][..]));
+        assert!(!seen.goes_on_with("c-1", &[]));
     }
 
     #[test]

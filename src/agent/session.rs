@@ -150,8 +150,8 @@ impl Session {
             }
         };
         self.nodes.learn(&welcome.nodes);
-        if self.seen.cluster.is_empty() {
-            self.seen.cluster = challenge.cluster_id;
+        if self.seen.cluster != challenge.cluster_id {
+            self.seen.enter(challenge.cluster_id);
             self.seen.save(&self.layout)?;
         }
         *greeted = true;
@@ -245,7 +245,13 @@ impl Session {
         if !(16..=1024).contains(&challenge.nonce.len()) {
             return Err(retry("the node's challenge is no nonce"));
         }
-        if !self.seen.cluster.is_empty() && self.seen.cluster != challenge.cluster_id {
+        if !self.seen.cluster.is_empty() && !self.seen.goes_on_with(&challenge.cluster_id, &challenge.lineage) {
+            if self.seen.former.contains(&challenge.cluster_id) {
+                return Err(retry(format!(
+                    "a node of cluster {} still runs, which was restored as {}: stop it",
+                    challenge.cluster_id, self.seen.cluster
+                )));
+            }
             return Err(End::Fatal(AgentError::OtherCluster {
                 path: self.layout.root().into(),
                 ours: self.seen.cluster.clone(),

@@ -15,7 +15,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use slipway::{
     agent,
     config::{AgentConfig, NodeConfig, RaftProfile},
-    node::Node,
+    node::{Node, offline},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -37,6 +37,15 @@ enum Command {
     Agent(AgentFlags),
     /// A whole cluster of one for a laptop: a node, an agent and DNS, with a directory of its own.
     Dev(DevFlags),
+    /// Makes a node's directory from a backup: node 1 of a new cluster, which goes on where the backup ends.
+    Restore(RestoreFlags),
+    /// Backs the directory of a stopped node up; `slipway cluster backup` asks a running one.
+    Backup(BackupFlags),
+    /// Checks a backup or a stopped node's directory; exit code 1 and what is wrong, and where.
+    Check {
+        /// A backup or a data directory.
+        path: PathBuf,
+    },
     /// Started by the agent alone: holds one instance.
     #[command(hide = true, disable_help_flag = true)]
     Shim {
@@ -85,6 +94,32 @@ struct NodeFlags {
     /// Listen on other than loopback addresses without TLS and tokens.
     #[arg(long)]
     insecure: bool,
+}
+
+#[derive(Args)]
+struct RestoreFlags {
+    /// The backup.
+    file: PathBuf,
+    /// Incarnation of the new cluster at least: above that of a cluster restored earlier from the same backup.
+    #[arg(long, default_value_t = 0)]
+    incarnation: u64,
+    /// Id of a cluster that was restored earlier from the same backup: its agents go on with the new one. May be repeated.
+    #[arg(long = "succeeds", value_name = "CLUSTER")]
+    succeeds: Vec<String>,
+    #[command(flatten)]
+    node: NodeFlags,
+}
+
+#[derive(Args)]
+struct BackupFlags {
+    /// Data directory of a node that does not run.
+    #[arg(long)]
+    data_dir: PathBuf,
+    /// Where to; it must not exist.
+    file: PathBuf,
+    /// Leave packages out.
+    #[arg(long, visible_alias = "without-blobs")]
+    without_packages: bool,
 }
 
 #[derive(Args)]
@@ -305,12 +340,24 @@ fn dispatch(command: Command) -> Result<(), Failure> {
             let (node, worker) = dev_configs(&flags).map_err(Failure::Usage)?;
             runtime.block_on(run_dev(node, worker)).map_err(Failure::Run)
         }
+        Command::Restore(flags) => {
+            let config = flags.node.read().map_err(Failure::Usage)?;
+            let options = offline::RestoreOptions { incarnation: flags.incarnation, succeeds: flags.succeeds };
+            say(offline::restore(&flags.file, &config, &options))
+        }
+        Command::Backup(flags) => say(offline::backup(&flags.data_dir, &flags.file, flags.without_packages)),
+        Command::Check { path } => say(offline::check(&path)),
         // Handled before the runtime is made: the shim must stay small.
         Command::Shim { args } => {
             slipway::agent::shim_main(args);
             Ok(())
         }
     }
+}
+
+fn say(done: Result<String, slipway::node::NodeError>) -> Result<(), Failure> {
+    println!("{}", done.map_err(|e| Failure::Run(e.into()))?);
+    Ok(())
 }
 
 /// Cancelled at SIGTERM or SIGINT.

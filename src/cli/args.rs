@@ -121,6 +121,33 @@ pub enum ClusterVerb {
     Status,
     /// Ask every node for a digest of its State: do all replicas agree?
     Digest,
+    /// Make the node at --node write a snapshot of its log now, and drop what it covers
+    Snapshot {
+        /// Every node of the cluster
+        #[arg(long)]
+        all: bool,
+    },
+    /// Take a backup of everything from a running node: the state and all packages, in one file
+    Backup {
+        /// Where to; it must not exist
+        file: std::path::PathBuf,
+        /// Leave packages out: releases must be pushed again after a restore
+        #[arg(long, visible_alias = "without-blobs")]
+        without_packages: bool,
+    },
+    /// Make a new cluster of one node on this machine from a backup (runs `slipwayd restore`)
+    Restore {
+        /// A backup
+        file: std::path::PathBuf,
+        /// Flags of the new node, as for `slipwayd node`: --config FILE, or --name NAME --data-dir DIRECTORY ...; see `slipwayd restore --help`
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true, value_name = "FLAGS")]
+        flags: Vec<std::ffi::OsString>,
+    },
+    /// Check a backup or a stopped node's data directory (runs `slipwayd check`)
+    Check {
+        /// A file or a directory
+        path: std::path::PathBuf,
+    },
     /// Hand leadership to another node
     TransferLeader {
         /// Name or id of a node; any other voter when absent

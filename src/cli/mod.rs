@@ -84,6 +84,7 @@ async fn dispatch(command: Command, clock: Clock) -> Result<u8, CliError> {
 /// What every verb works with.
 pub struct Session {
     client: Client,
+    limits: Limits,
     environment: String,
     out: Output,
 }
@@ -103,7 +104,7 @@ impl Session {
         Name::environment(&environment)?;
         let deadline = Duration::from_millis(global.timeout.0);
         let limits = Limits { deadline, attempt: Limits::default().attempt.min(deadline), ..Limits::default() };
-        Ok(Self { client: Client::new(&nodes, limits, clock)?, environment, out: Output::new(global.output) })
+        Ok(Self { client: Client::new(&nodes, limits, clock)?, limits, environment, out: Output::new(global.output) })
     }
 
     /// `ENVIRONMENT/SERVICE`, from that or from a bare service.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{Client, ClientError};
 use crate::wire::v1::{
-    self, catalog_client::CatalogClient, cluster_client::ClusterClient, rollouts_client::RolloutsClient,
+    self, catalog_client::CatalogClient, cluster_client::ClusterClient, maintenance_client::MaintenanceClient, rollouts_client::RolloutsClient,
     traffic_client::TrafficClient, workers_client::WorkersClient,
 };
 
@@ -153,6 +153,29 @@ impl Client {
             async move { ClusterClient::new(channel).join(request).await }
         })
         .await
+    }
+
+    /// Makes the first node named write a snapshot of its log.
+    pub async fn make_snapshot(&self) -> Result<v1::MakeSnapshotReply, ClientError> {
+        self.call_this_node(JOIN_LIMIT, |channel| async move {
+            MaintenanceClient::new(channel).make_snapshot(v1::MakeSnapshotRequest {}).await
+        })
+        .await
+    }
+
+    /// A backup, as it comes. Not resumed: a new call is another backup.
+    pub async fn backup(&self, request: v1::BackupRequest) -> Result<tonic::Streaming<v1::BackupChunk>, ClientError> {
+        self.call(|channel| async move { MaintenanceClient::new(channel).backup(request).await }).await
+    }
+
+    /// The next piece of a backup; `None` at the end of the stream.
+    pub async fn next_chunk(
+        stream: &mut tonic::Streaming<v1::BackupChunk>,
+    ) -> Result<Option<v1::BackupChunk>, ClientError> {
+        stream.message().await.or_else(|status| {
+            let failure = super::error::judge(status)?;
+            Err(super::error::give_up(vec![("the node".into(), failure)], Duration::ZERO))
+        })
     }
 
     /// Hands leadership on. Harmless to repeat: the target is the same, and any voter will do for 0.

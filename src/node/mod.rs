@@ -11,6 +11,7 @@ mod figures;
 mod follow;
 mod listeners;
 mod membership;
+pub mod offline;
 mod relay;
 mod repair;
 mod replicas;

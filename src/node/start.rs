@@ -61,18 +61,7 @@ impl Parts {
 
     /// How others reach this node.
     pub(super) fn as_new_node(&self) -> NewNode {
-        let place = |listen: std::net::SocketAddr| match &self.config.advertise {
-            Some(host) if host.contains(':') => format!("[{host}]:{}", listen.port()),
-            Some(host) => format!("{host}:{}", listen.port()),
-            None => listen.to_string(),
-        };
-        NewNode {
-            name: self.config.name.clone(),
-            peer_addr: place(self.config.peer_listen),
-            client_addr: place(self.config.client_listen),
-            dns_addr: place(self.config.dns_listen),
-            level: LEVEL,
-        }
+        as_new_node(&self.config)
     }
 
     /// Why this node is not ready, if it is not.
@@ -97,5 +86,21 @@ impl Parts {
             return Err("DNS waits until this node has caught up with the cluster".into());
         }
         Ok(())
+    }
+}
+
+/// How others reach a node of this configuration.
+pub(super) fn as_new_node(config: &NodeConfig) -> NewNode {
+    let place = |listen: std::net::SocketAddr| match &config.advertise {
+        Some(host) if host.contains(':') => format!("[{host}]:{}", listen.port()),
+        Some(host) => format!("{host}:{}", listen.port()),
+        None => listen.to_string(),
+    };
+    NewNode {
+        name: config.name.clone(),
+        peer_addr: place(config.peer_listen),
+        client_addr: place(config.client_listen),
+        dns_addr: place(config.dns_listen),
+        level: LEVEL,
     }
 }

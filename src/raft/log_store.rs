@@ -24,8 +24,8 @@ use super::{
 };
 use crate::storage::{LogDb, StorageError};
 
-const VOTE: &str = "vote";
-const COMMITTED: &str = "committed";
+pub(super) const VOTE: &str = "vote";
+pub(super) const COMMITTED: &str = "committed";
 /// One replication message carries at most this many bytes of entries (or one entry).
 const READ_BYTES: usize = 2 << 20;
 

@@ -9,6 +9,7 @@
 //!
 //! Deliberately not here: what commands mean (`state`), what to propose (`engine`, `lead`), listeners (`rpc`).
 
+mod backup;
 mod codec;
 mod config;
 mod consensus;
@@ -28,6 +29,9 @@ mod serve;
 pub mod testing;
 mod types;
 
+pub use backup::{
+    Loaded, OfflineError, Source, Stopped, Written, check_stopped, load_backup, open_stopped, restore_backup, write_backup,
+};
 pub use config::{ConsensusConfig, Timing};
 pub use consensus::Consensus;
 pub use error::{ConsensusError, PeerAddress, PeerError, ProposeError, ReadError};

@@ -15,6 +15,7 @@ mod error;
 mod events;
 mod fetch;
 mod logs;
+mod maintenance;
 mod page;
 mod peer;
 mod propose;

@@ -15,7 +15,7 @@ use crate::{
     raft::PEER_MESSAGE_LIMIT,
     wire::v1::{
         DESCRIPTOR, artifacts_server::ArtifactsServer, catalog_server::CatalogServer, cluster_server::ClusterServer,
-        events_server::EventsServer, peer_server::PeerServer, rollouts_server::RolloutsServer,
+        events_server::EventsServer, maintenance_server::MaintenanceServer, peer_server::PeerServer, rollouts_server::RolloutsServer,
         traffic_server::TrafficServer, workers_server::WorkersServer,
     },
 };
@@ -36,6 +36,7 @@ pub fn client_routes(shared: &Shared, health: &HealthReporter) -> Routes {
     .add_service(RolloutsServer::new(shared.clone()).max_decoding_message_size(CLIENT_MESSAGE))
     .add_service(TrafficServer::new(shared.clone()).max_decoding_message_size(CLIENT_MESSAGE))
     .add_service(EventsServer::new(shared.clone()).max_decoding_message_size(CLIENT_MESSAGE))
+    .add_service(MaintenanceServer::new(shared.clone()).max_decoding_message_size(CLIENT_MESSAGE))
     .add_service(ArtifactsServer::new(shared.clone()).max_decoding_message_size(CLIENT_MESSAGE))
     .add_service(WorkersServer::new(shared.clone()).max_decoding_message_size(CLIENT_MESSAGE));
     let described = tonic_reflection::server::Builder::configure().register_encoded_file_descriptor_set(DESCRIPTOR);

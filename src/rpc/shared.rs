@@ -110,7 +110,7 @@ impl Shared {
 /// A State to answer from.
 pub(super) struct Read {
     pub(super) state: Arc<State>,
-    warning: Option<String>,
+    pub(super) warning: Option<String>,
 }
 
 impl Read {

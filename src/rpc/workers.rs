@@ -196,7 +196,13 @@ impl Shared {
         let nonce: [u8; 32] = rand::random();
         let cluster_id = consensus.cluster().to_string();
         let signed = [CONTEXT, &nonce, cluster_id.as_bytes(), greeting.name.as_str().as_bytes()].concat();
-        let challenge = v1::Challenge { nonce: nonce.to_vec(), cluster_id };
+        let state = consensus.view();
+        if state.cluster.is_none() {
+            // What this cluster was restored from stands in its State.
+            return Err(later("this node has not caught up with its cluster yet"));
+        }
+        let lineage = state.lineage.iter().map(ToString::to_string).collect();
+        let challenge = v1::Challenge { nonce: nonce.to_vec(), cluster_id, lineage };
         if out.send(Ok(to_agent(to_agent::Body::Challenge(challenge)))).await.is_err() {
             return Ok(false);
         }

@@ -27,6 +27,7 @@ mod outbox;
 mod rejection;
 mod replicas;
 mod requests;
+mod restore;
 mod rollback;
 mod rollout;
 mod routes;
@@ -48,6 +49,7 @@ pub use event::{EVENT_RING, Event, EventBody, EventKey};
 pub use observed::{NodeSeen, Observations, Seen, StepCounts};
 pub use rejection::Rejection;
 pub use replicas::{DigestReport, Divergence, Replicas};
+pub use restore::{Restoration, restored};
 pub use rollout::{
     Batch, Evidence, PairCounts, Reason, ResumeTo, Rollout, RolloutKind, RolloutPhase, RolloutStatus, StepRow,
     StepStatus, Verdict,
@@ -60,7 +62,7 @@ pub use rows::{
 pub use serving::{passing, serving, serving_among, wanted};
 
 use crate::model::{
-    DeploymentId, Digest, InstanceId, Millis, Name, NodeId, Principal, RequestId, RolloutId, Spec, Version, WorkerName,
+    ClusterId, DeploymentId, Digest, InstanceId, Millis, Name, NodeId, Principal, RequestId, RolloutId, Spec, Version, WorkerName,
 };
 
 /// Everything the nodes agree on. Cloning is cheap: the maps are persistent.
@@ -110,6 +112,8 @@ pub struct State {
     pub events: OrdMap<EventKey, Event>,
     /// Whether the replicas agree.
     pub replicas: Replicas,
+    /// Clusters that this one was restored from, oldest first: their agents go on with this one.
+    pub lineage: Vec<ClusterId>,
 }
 
 impl State {

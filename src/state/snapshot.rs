@@ -13,7 +13,7 @@ use super::{
     Release, Replicas, Request, Rollout, Service, State, Worker,
     codec::{CodecError, Kind, frame, unframe},
 };
-use crate::model::{DeploymentId, Digest, Millis, Principal, RequestId, Spec, WorkerName};
+use crate::model::{ClusterId, DeploymentId, Digest, Millis, Principal, RequestId, Spec, WorkerName};
 
 /// What stands at the top of State.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -46,6 +46,7 @@ pub(super) enum Row {
     EventV1(Event),
     EndV1 { rows: u64 },
     ReplicasV1(Box<Replicas>),
+    LineageV1(Vec<ClusterId>),
 }
 
 /// A table: its name, and its rows in key order.
@@ -61,6 +62,7 @@ pub(super) fn tables(s: &State) -> Vec<Table> {
         level: s.level,
         cluster: s.cluster.clone(),
     };
+    let lineage = (!s.lineage.is_empty()).then(|| Row::LineageV1(s.lineage.clone()));
     vec![
         ("head", vec![Row::HeadV1(head)]),
         ("nodes", s.nodes.values().cloned().map(Row::NodeV1).collect()),
@@ -91,6 +93,7 @@ pub(super) fn tables(s: &State) -> Vec<Table> {
                 .into_iter()
                 .collect(),
         ),
+        ("lineage", lineage.into_iter().collect()),
     ]
 }
 
@@ -158,5 +161,6 @@ fn insert(s: &mut State, row: Row) {
         Row::EventV1(r) => drop(s.events.insert(r.key, r)),
         Row::ReplicasV1(r) => s.replicas = *r,
         Row::EndV1 { .. } => {}
+        Row::LineageV1(ids) => s.lineage = ids,
     }
 }

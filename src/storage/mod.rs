@@ -5,6 +5,7 @@
 //!
 //! Deliberately not here: Raft. Entries, votes and snapshots are opaque bytes to this module; `raft` gives them meaning.
 
+mod backup;
 mod blobs;
 mod dir;
 mod error;
@@ -16,6 +17,7 @@ mod mark;
 mod snapshot;
 mod wal;
 
+pub use backup::{BackupError, BackupHead, BackupReader, BackupWriter, Part};
 pub use blobs::{BlobStore, BlobWriter};
 pub use dir::DataDir;
 pub use error::{Result, StorageError};

@@ -73,7 +73,7 @@ impl Node {
             return None;
         }
         let nonce = vec![7; 32];
-        let challenge = v1::Challenge { nonce: nonce.clone(), cluster_id: CLUSTER.into() };
+        let challenge = v1::Challenge { nonce: nonce.clone(), cluster_id: CLUSTER.into(), lineage: Vec::new() };
         out.send(down(to_agent::Body::Challenge(challenge))).await.ok()?;
         let Some(from_agent::Body::Proof(proof)) = up.message().await.ok()??.body else { return None };
         let bytes: Vec<u8> =

@@ -10,6 +10,7 @@ mod lab;
 mod support;
 
 mod agents;
+mod backups;
 mod failing;
 mod form;
 mod forming;

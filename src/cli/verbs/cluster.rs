@@ -23,6 +23,10 @@ pub async fn run(s: &Session, verb: ClusterVerb) -> Result<u8, CliError> {
             let reply = s.client.join(v1::JoinRequest { seed }).await?;
             s.out.show(&reply, |r| format!("{} joined as node {} ({})", r.name, r.node_id, r.role))?;
         }
+        ClusterVerb::Snapshot { all } => return super::backup::snapshot(s, all).await,
+        ClusterVerb::Backup { file, without_packages } => return super::backup::backup(s, &file, without_packages).await,
+        ClusterVerb::Restore { file, flags } => return super::backup::daemon("restore", &file, &flags).await,
+        ClusterVerb::Check { path } => return super::backup::daemon("check", &path, &[]).await,
         ClusterVerb::Status => {
             let reply = s.client.status().await?;
             s.out.show(&reply, render::cluster)?;

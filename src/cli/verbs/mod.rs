@@ -1,5 +1,6 @@
 //! One function a noun: calls the client, prints the reply. Every verb that changes something says what it changed.
 
+mod backup;
 mod catalog;
 mod cluster;
 mod digest;

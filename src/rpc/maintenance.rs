@@ -1,0 +1,123 @@
+//! The `Maintenance` service: a snapshot of this node's log now, and backups streamed while the node runs.
+//!
+//! Invariants: a backup is one published State and the packages it names, whichever node is asked; packages that this node lacks are
+//! fetched first; a stream that ends without its last message is no backup. Not here: the file's format (`raft`, `storage`).
+
+use std::io::{self, Write};
+
+use sha2::{Digest as _, Sha256};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Code, Request, Response, Status, async_trait};
+
+use super::{Shared, error, fetch_blob};
+use crate::{
+    raft::{Consensus, OfflineError, Source, write_backup},
+    state::State,
+    wire::v1,
+};
+
+const CHUNK: usize = 256 << 10;
+const CHUNKS_AHEAD: usize = 4;
+
+type Out = mpsc::Sender<Result<v1::BackupChunk, Status>>;
+
+#[async_trait]
+impl v1::maintenance_server::Maintenance for Shared {
+    type BackupStream = ReceiverStream<Result<v1::BackupChunk, Status>>;
+
+    async fn make_snapshot(
+        &self,
+        _: Request<v1::MakeSnapshotRequest>,
+    ) -> Result<Response<v1::MakeSnapshotReply>, Status> {
+        let consensus = self.consensus()?;
+        let made = consensus.snapshot_and_purge().await;
+        let (index, bytes) = made.map_err(|e| error::status(Code::Unavailable, "unavailable", e.to_string()))?;
+        Ok(Response::new(v1::MakeSnapshotReply { node_id: consensus.node_id(), index, bytes }))
+    }
+
+    async fn backup(&self, request: Request<v1::BackupRequest>) -> Result<Response<Self::BackupStream>, Status> {
+        let without_packages = request.into_inner().without_packages;
+        let read = self.read().await?;
+        let consensus = self.consensus()?.clone();
+        if !without_packages {
+            self.complete(&read.state).await;
+        }
+        let (out, receive) = mpsc::channel(CHUNKS_AHEAD);
+        let (blobs, wall_ms, warning) = (self.blobs.clone(), self.clock.wall_ms(), read.warning.clone());
+        tokio::task::spawn_blocking(move || {
+            let source = Source { state: &read.state, blobs: &blobs, without_packages, wall_ms };
+            let result = send(&source, &out, &consensus, warning.unwrap_or_default());
+            if let Err(failed) = result {
+                // An operator who has gone needs no reason.
+                drop(out.blocking_send(Err(failed)));
+            }
+        });
+        Ok(Response::new(ReceiverStream::new(receive)))
+    }
+}
+
+fn send(source: &Source<'_>, out: &Out, consensus: &Consensus, warning: String) -> Result<(), Status> {
+    let failed = |e: OfflineError| error::status(Code::FailedPrecondition, "backup", e.to_string());
+    let written = write_backup(source, |head| Chunks {
+        out: out.clone(),
+        hash: Sha256::new(),
+        data: Vec::new(),
+        expected: head.state_bytes.saturating_add(head.package_bytes),
+    });
+    let written = written.map_err(failed)?;
+    let sha256 = written.out.hash.finalize().iter().map(|b| format!("{b:02x}")).collect();
+    let done = v1::BackupDone {
+        cluster_id: written.head.cluster,
+        node_id: consensus.node_id(),
+        index: written.head.index,
+        incarnation: written.head.incarnation,
+        packages: written.head.packages,
+        left_out: written.head.left_out,
+        bytes: written.bytes,
+        sha256,
+        warning,
+    };
+    drop(out.blocking_send(Ok(v1::BackupChunk { done: Some(done), ..v1::BackupChunk::default() })));
+    Ok(())
+}
+
+impl Shared {
+    /// Fetches the packages that only others hold; what cannot be had is named when it is missed.
+    async fn complete(&self, state: &State) {
+        for (digest, blob) in &state.blobs {
+            for holder in &blob.holders {
+                if self.blobs.has(digest.as_str()) {
+                    break;
+                }
+                if let Err(status) = fetch_blob(self, *holder, digest, blob.size).await {
+                    tracing::warn!(node = holder, %status, digest = digest.short(), "package for a backup not fetched");
+                }
+            }
+        }
+    }
+}
+
+/// Bytes as messages.
+struct Chunks {
+    out: Out,
+    hash: Sha256,
+    data: Vec<u8>,
+    expected: u64,
+}
+
+impl Write for Chunks {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.hash.update(bytes);
+        self.data.extend_from_slice(bytes);
+        if self.data.len() >= CHUNK {
+            self.flush()?;
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        let chunk = v1::BackupChunk { data: std::mem::take(&mut self.data), expected: self.expected, done: None };
+        self.out.blocking_send(Ok(chunk)).map_err(|_| io::Error::other("the receiver has gone"))
+    }
+}
