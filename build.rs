@@ -4,8 +4,19 @@ use prost::Message;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo:rerun-if-changed=proto");
-    let files = ["common", "cluster", "catalog", "rollouts", "traffic", "events", "artifacts", "workers", "peer", "maintenance"]
-        .map(|name| format!("proto/slipway/v1/{name}.proto"));
+    let files = [
+        "common",
+        "cluster",
+        "catalog",
+        "rollouts",
+        "traffic",
+        "events",
+        "artifacts",
+        "workers",
+        "peer",
+        "maintenance",
+    ]
+    .map(|name| format!("proto/slipway/v1/{name}.proto"));
     let set = protox::compile(&files, ["proto"])?;
     let out = std::path::PathBuf::from(std::env::var("OUT_DIR")?);
     std::fs::write(out.join("slipway_descriptor.bin"), set.encode_to_vec())?;

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::{Client, ClientError};
 use crate::wire::v1::{
-    self, catalog_client::CatalogClient, cluster_client::ClusterClient, maintenance_client::MaintenanceClient, rollouts_client::RolloutsClient,
-    traffic_client::TrafficClient, workers_client::WorkersClient,
+    self, catalog_client::CatalogClient, cluster_client::ClusterClient, maintenance_client::MaintenanceClient,
+    rollouts_client::RolloutsClient, traffic_client::TrafficClient, workers_client::WorkersClient,
 };
 
 /// Joining waits for the log to be copied.

@@ -107,7 +107,10 @@ pub struct Written<W> {
 }
 
 /// Writes a backup.
-pub fn write_backup<W: Write>(source: &Source<'_>, open: impl FnOnce(&BackupHead) -> W) -> Result<Written<W>, OfflineError> {
+pub fn write_backup<W: Write>(
+    source: &Source<'_>,
+    open: impl FnOnce(&BackupHead) -> W,
+) -> Result<Written<W>, OfflineError> {
     let state = source.state;
     let Some(cluster) = &state.cluster else { return Err(content("State", "it holds no cluster yet")) };
     let body = codec::encode_snapshot(state).map_err(|e| content("State", e))?;
@@ -116,7 +119,8 @@ pub fn write_backup<W: Write>(source: &Source<'_>, open: impl FnOnce(&BackupHead
     for (digest, _) in taken {
         if !source.blobs.has(digest.as_str()) {
             let holders = state.blobs.get(*digest).map(|b| b.holders.clone()).unwrap_or_default();
-            let names: Vec<String> = holders.iter().filter_map(|h| state.nodes.get(h)).map(|n| n.name.clone()).collect();
+            let names: Vec<String> =
+                holders.iter().filter_map(|h| state.nodes.get(h)).map(|n| n.name.clone()).collect();
             let holders = if names.is_empty() { String::new() } else { format!(" (but by {})", names.join(", ")) };
             return Err(OfflineError::Package { digest: digest.to_string(), holders });
         }
@@ -246,7 +250,9 @@ pub fn open_stopped(path: &Path) -> Result<Stopped, OfflineError> {
         return Err(OfflineError::NoNode { dir: path.into() });
     }
     let dir = DataDir::open(path)?;
-    let Some(identity) = dir.log().identity()? else { return Err(content("data directory", "it belongs to no cluster")) };
+    let Some(identity) = dir.log().identity()? else {
+        return Err(content("data directory", "it belongs to no cluster"));
+    };
     let mut state = match dir.snapshots().newest(false)? {
         Some(found) => {
             let what = || format!("snapshot {}", found.index);
@@ -275,7 +281,8 @@ pub fn open_stopped(path: &Path) -> Result<Stopped, OfflineError> {
             match entry.payload {
                 EntryPayload::Blank | EntryPayload::Membership(_) => state::apply_blank(&mut state, id),
                 EntryPayload::Normal(sealed) => {
-                    let stamped = codec::decode_command(&sealed.0).map_err(|e| content(format!("log entry {index}"), e))?;
+                    let stamped =
+                        codec::decode_command(&sealed.0).map_err(|e| content(format!("log entry {index}"), e))?;
                     // A refusal was its result then, too.
                     drop(state::apply(&mut state, id, &stamped));
                 }
@@ -307,7 +314,10 @@ pub fn check_stopped(path: &Path) -> Result<(Stopped, u64), OfflineError> {
         io::copy(&mut hashed, &mut io::sink()).map_err(BackupError::Io)?;
         let found = hex(hashed.hash);
         if found != *digest {
-            return Err(content(format!("package {path}/blobs/sha256/{digest}", path = path.display()), format!("its digest is {found}")));
+            return Err(content(
+                format!("package {path}/blobs/sha256/{digest}", path = path.display()),
+                format!("its digest is {found}"),
+            ));
         }
     }
     Ok((stopped, list.len() as u64))

@@ -30,7 +30,8 @@ pub mod testing;
 mod types;
 
 pub use backup::{
-    Loaded, OfflineError, Source, Stopped, Written, check_stopped, load_backup, open_stopped, restore_backup, write_backup,
+    Loaded, OfflineError, Source, Stopped, Written, check_stopped, load_backup, open_stopped, restore_backup,
+    write_backup,
 };
 pub use config::{ConsensusConfig, Timing};
 pub use consensus::Consensus;

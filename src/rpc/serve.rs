@@ -15,8 +15,8 @@ use crate::{
     raft::PEER_MESSAGE_LIMIT,
     wire::v1::{
         DESCRIPTOR, artifacts_server::ArtifactsServer, catalog_server::CatalogServer, cluster_server::ClusterServer,
-        events_server::EventsServer, maintenance_server::MaintenanceServer, peer_server::PeerServer, rollouts_server::RolloutsServer,
-        traffic_server::TrafficServer, workers_server::WorkersServer,
+        events_server::EventsServer, maintenance_server::MaintenanceServer, peer_server::PeerServer,
+        rollouts_server::RolloutsServer, traffic_server::TrafficServer, workers_server::WorkersServer,
     },
 };
 

@@ -62,7 +62,8 @@ pub use rows::{
 pub use serving::{passing, serving, serving_among, wanted};
 
 use crate::model::{
-    ClusterId, DeploymentId, Digest, InstanceId, Millis, Name, NodeId, Principal, RequestId, RolloutId, Spec, Version, WorkerName,
+    ClusterId, DeploymentId, Digest, InstanceId, Millis, Name, NodeId, Principal, RequestId, RolloutId, Spec, Version,
+    WorkerName,
 };
 
 /// Everything the nodes agree on. Cloning is cheap: the maps are persistent.

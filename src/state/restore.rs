@@ -162,11 +162,8 @@ mod tests {
         let back = codec::decode_snapshot(&codec::encode_snapshot(&second).unwrap()).unwrap();
         assert_eq!(back, second);
         // The same backup once more: above the first restoration, whose agents are to follow.
-        let again = Restoration {
-            incarnation: 3,
-            succeeds: vec![ClusterId::new("c-2").unwrap()],
-            ..restoration("c-3")
-        };
+        let again =
+            Restoration { incarnation: 3, succeeds: vec![ClusterId::new("c-2").unwrap()], ..restoration("c-3") };
         let third = restored(&first, &again).unwrap();
         assert!(third.incarnation > second.incarnation && third.applied.index > second.applied.index);
         assert_eq!(third.lineage.len(), 2);

@@ -57,7 +57,9 @@ pub enum BackupError {
     #[error("it is not a Slipway backup")]
     NotABackup,
     /// Written by a newer program.
-    #[error("it has backup format {found}; this version reads up to {FORMAT}: use the version that wrote it, or a newer one")]
+    #[error(
+        "it has backup format {found}; this version reads up to {FORMAT}: use the version that wrote it, or a newer one"
+    )]
     Newer {
         /// Its format.
         found: u16,
@@ -251,7 +253,9 @@ impl<R: Read> BackupReader<R> {
         let mut bytes = vec![0; len];
         match self.from.read_exact(&mut bytes) {
             Ok(()) => {}
-            Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => return Err(self.damaged(self.bytes, "it is cut short")),
+            Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => {
+                return Err(self.damaged(self.bytes, "it is cut short"));
+            }
             Err(e) => return Err(e.into()),
         }
         self.hash.update(&bytes);

@@ -26,7 +26,8 @@ fn a_cluster_lost_with_all_its_disks_goes_on_from_its_backup() {
         assert_eq!((number(&done.json(), "node_id"), number(&done.json(), "packages")), (u64::from(n), 1));
         lab.slipway(&["cluster", "check", &format!("b{n}")]).ok();
     }
-    let names: Vec<String> = std::fs::read_dir(lab.dir()).unwrap().map(|f| f.unwrap().file_name().into_string().unwrap()).collect();
+    let names: Vec<String> =
+        std::fs::read_dir(lab.dir()).unwrap().map(|f| f.unwrap().file_name().into_string().unwrap()).collect();
     assert!(!names.iter().any(|n| n.contains("incomplete")), "{names:?}");
     lab.slipway(&["cluster", "backup", "b1"]).exits(2).says(&["b1 exists"]);
 
@@ -50,7 +51,9 @@ fn a_cluster_lost_with_all_its_disks_goes_on_from_its_backup() {
     }
     let n1 = lab.dir().join("n1/data");
     let n1 = n1.to_str().unwrap();
-    lab.slipway(&["cluster", "restore", "b1", "--name", "n1", "--data-dir", n1]).exits(1).says(&["in use by a running node"]);
+    lab.slipway(&["cluster", "restore", "b1", "--name", "n1", "--data-dir", n1])
+        .exits(1)
+        .says(&["in use by a running node"]);
     lab.slipway(&["cluster", "check", n1]).exits(1).says(&["in use by a running node"]);
 
     // A change after the backup is lost with the disks, its generations and instances are not forgotten by the agents.

@@ -52,7 +52,8 @@ pub async fn snapshot(s: &Session, all: bool) -> Result<u8, CliError> {
         made.push(Made { node: s.client.node(), node_id: r.node_id, index: r.index, bytes: r.bytes });
     }
     s.out.show(&made, |made| {
-        let line = |m: &Made| format!("{}: snapshot of entry {}, {} bytes; older entries dropped", m.node, m.index, m.bytes);
+        let line =
+            |m: &Made| format!("{}: snapshot of entry {}, {} bytes; older entries dropped", m.node, m.index, m.bytes);
         made.iter().map(line).collect::<Vec<_>>().join("\n")
     })?;
     Ok(DONE)
@@ -145,7 +146,8 @@ fn progress(s: &Session) -> indicatif::ProgressBar {
 pub async fn daemon(verb: &str, file: &Path, rest: &[OsString]) -> Result<u8, CliError> {
     let beside = std::env::current_exe().ok().map(|p| p.with_file_name("slipwayd")).filter(|p| p.is_file());
     let program = beside.unwrap_or_else(|| "slipwayd".into());
-    let status = tokio::process::Command::new(&program).args(["--log", "warn", verb]).arg(file).args(rest).status().await;
+    let status =
+        tokio::process::Command::new(&program).args(["--log", "warn", verb]).arg(file).args(rest).status().await;
     let status = status.map_err(|e| {
         CliError::Failed(format!("cannot run {}: {e}; install slipwayd beside slipway", program.display()))
     })?;

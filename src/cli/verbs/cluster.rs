@@ -24,7 +24,9 @@ pub async fn run(s: &Session, verb: ClusterVerb) -> Result<u8, CliError> {
             s.out.show(&reply, |r| format!("{} joined as node {} ({})", r.name, r.node_id, r.role))?;
         }
         ClusterVerb::Snapshot { all } => return super::backup::snapshot(s, all).await,
-        ClusterVerb::Backup { file, without_packages } => return super::backup::backup(s, &file, without_packages).await,
+        ClusterVerb::Backup { file, without_packages } => {
+            return super::backup::backup(s, &file, without_packages).await;
+        }
         ClusterVerb::Restore { file, flags } => return super::backup::daemon("restore", &file, &flags).await,
         ClusterVerb::Check { path } => return super::backup::daemon("check", &path, &[]).await,
         ClusterVerb::Status => {
