@@ -34,7 +34,7 @@ pub async fn snapshot(s: &Session, all: bool) -> Result<u8, CliError> {
         let nodes = s.client.status().await?.nodes;
         let mut failures = Vec::new();
         for n in nodes.iter().filter(|n| n.role != "removed") {
-            let one = Client::new(&[n.client_addr.clone()], s.limits, s.client.clock().clone())?;
+            let one = Client::new(std::slice::from_ref(&n.client_addr), s.limits, s.client.clock().clone())?;
             match one.make_snapshot().await {
                 Ok(r) => made.push(Made { node: n.name.clone(), node_id: r.node_id, index: r.index, bytes: r.bytes }),
                 Err(e) => failures.push(format!("{}: {e}", n.name)),
