@@ -251,5 +251,9 @@ pub fn run(root: &Path, seed: u64) -> std::io::Result<()> {
 #[test]
 fn the_recorded_process() {
     let Some(root) = std::env::var_os("SLIPWAY_CRASH_WORKLOAD") else { return };
-    run(Path::new(&root), super::number("SLIPWAY_CRASH_SEED", 1)).unwrap_or_else(|e| panic!("the workload ended: {e}"));
+    let Err(ended) = run(Path::new(&root), super::number("SLIPWAY_CRASH_SEED", 1)) else { return };
+    let reasons: Vec<String> = std::iter::successors(Some(&ended as &dyn std::error::Error), |e| e.source())
+        .map(ToString::to_string)
+        .collect();
+    panic!("the workload ended: {}", reasons.join(": "));
 }
