@@ -145,9 +145,15 @@ fn names(line: &str, dir: &str) -> bool {
     line.match_indices(dir).any(|(at, m)| line[at + m.len()..].chars().next().is_none_or(|c| c == '/' || c == ' '))
 }
 
-/// Stops everything of a demo: agents with their instances first, then nodes, each asked before it is killed. Gives what had to
-/// be killed although it was asked.
+/// Stops everything of a demo: the agents, then their instances, then the nodes, each asked before it is killed. Gives what had to be
+/// killed although it was asked.
 pub async fn stop_all(dir: &Path) -> Vec<String> {
+    // An agent that still runs holds the lock that a drain needs, and would start again what is stopped under it.
+    let agents = || left(dir).into_iter().filter(|(_, line)| is_agent(line));
+    for (pid, _) in agents() {
+        let _ = kill_process(pid, Signal::TERM);
+    }
+    gone(|| agents().next().is_none()).await;
     for worker in 1..=super::layout::WORKERS {
         let data = dir.join(format!("w{worker}"));
         if data.exists() {
@@ -165,12 +171,7 @@ pub async fn stop_all(dir: &Path) -> Vec<String> {
     for (pid, _) in left(dir) {
         let _ = kill_process(pid, Signal::TERM);
     }
-    for _ in 0..100 {
-        if left(dir).is_empty() {
-            return Vec::new();
-        }
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
+    gone(|| left(dir).is_empty()).await;
     let stubborn = left(dir);
     for (pid, _) in &stubborn {
         let _ = kill_process(*pid, Signal::KILL);
@@ -178,9 +179,31 @@ pub async fn stop_all(dir: &Path) -> Vec<String> {
     stubborn.into_iter().map(|(_, line)| line).collect()
 }
 
+/// Whether the line is that of a worker's agent, and not that of a drain or of a shim, which are programs of the same name.
+fn is_agent(line: &str) -> bool {
+    line.contains("bin/slipwayd agent --config ")
+}
+
+/// Waits until it is so, ten seconds at most.
+async fn gone(done: impl Fn() -> bool) {
+    for _ in 0..100 {
+        if done() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_agent_is_told_from_its_shims() {
+        assert!(is_agent("/tmp/slipway-demo-0/bin/slipwayd agent --config /tmp/slipway-demo-0/w1.toml"));
+        assert!(!is_agent("/tmp/slipway-demo-0/bin/slipwayd agent drain --data-dir /tmp/slipway-demo-0/w1"));
+        assert!(!is_agent("/tmp/slipway-demo-0/bin/slipwayd shim /tmp/slipway-demo-0/w2/deployments/p/instances/221-3 2"));
+    }
 
     #[test]
     fn a_directory_is_not_one_that_begins_alike() {
