@@ -83,6 +83,9 @@ pub struct NodeConfig {
     /// Milliseconds between the leader's digest probes, which show that all replicas hold the same State; 0: none but those asked for.
     #[serde(default = "default_digest_every_ms")]
     pub digest_every_ms: u64,
+    /// With less room than this many MiB below `data_dir` the node does not lead and takes no proposals; 0: no mark.
+    #[serde(default = "default_disk_low_mib")]
+    pub disk_low_mib: u64,
     /// Whether listeners may be on other than loopback addresses without TLS and tokens.
     #[serde(default)]
     pub insecure: bool,
@@ -136,6 +139,9 @@ fn default_snapshot_every() -> u64 {
 fn default_digest_every_ms() -> u64 {
     60_000
 }
+fn default_disk_low_mib() -> u64 {
+    256
+}
 fn default_capacity() -> u32 {
     100
 }
@@ -156,6 +162,7 @@ impl NodeConfig {
             advertise: None,
             raft: RaftProfile::default(),
             snapshot_every: default_snapshot_every(),
+            disk_low_mib: default_disk_low_mib(),
             digest_every_ms: default_digest_every_ms(),
             insecure: false,
         }

@@ -15,7 +15,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use slipway::{
     agent,
     config::{AgentConfig, NodeConfig, RaftProfile},
-    node::{Node, offline},
+    node::{End, Node, offline},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -379,8 +379,17 @@ fn signals() -> anyhow::Result<CancellationToken> {
 async fn run_node(config: NodeConfig) -> anyhow::Result<()> {
     let ended = signals()?;
     let node = Node::start(config).await?;
-    node.run(ended).await?;
-    Ok(())
+    match node.run(ended).await? {
+        End::Asked => Ok(()),
+        End::Reopen => Err(again()?.into()),
+    }
+}
+
+/// Becomes this program anew, with the same arguments, process id and log: as after a crash, nothing is kept in memory.
+fn again() -> anyhow::Result<std::io::Error> {
+    use std::os::unix::process::CommandExt as _;
+    tracing::info!("starting anew");
+    Ok(std::process::Command::new(program()?).args(std::env::args_os().skip(1)).exec())
 }
 
 /// This very program, which the agent starts as its shim.
@@ -434,7 +443,10 @@ async fn run_dev(config: NodeConfig, worker: AgentConfig) -> anyhow::Result<()> 
         node = &mut running => {
             stop_agent.cancel();
             work.await?;
-            node.context("the node's task")?.context("the node ended")
+            node.context("the node's task")?.context("the node ended").and_then(|end| match end {
+                End::Asked => Ok(()),
+                End::Reopen => anyhow::bail!("the disk was full; there is room again: start it again"),
+            })
         }
     };
     let drained = stop_instances(&dir).await;

@@ -251,6 +251,7 @@ impl Lead {
                         }
                         ProposeError::NotLeader { .. }
                         | ProposeError::NoQuorum
+                        | ProposeError::Refusing { .. }
                         | ProposeError::Unknown { .. }
                         | ProposeError::Stopped { .. } => {
                             tracing::debug!(command = name, %error, "proposal without result")

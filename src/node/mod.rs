@@ -16,7 +16,8 @@ mod relay;
 mod repair;
 mod replicas;
 mod run;
+mod space;
 mod start;
 
 pub use error::NodeError;
-pub use run::Node;
+pub use run::{End, Node};

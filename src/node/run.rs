@@ -19,7 +19,7 @@ use super::{
     backend::{NodeBackend, open},
     figures, follow,
     listeners::Listeners,
-    membership, relay, repair, replicas,
+    membership, relay, repair, replicas, space,
     start::Parts,
 };
 use crate::{
@@ -39,6 +39,15 @@ use crate::{
 
 const HAND_OVER: Duration = Duration::from_secs(2);
 const CLOSE: Duration = Duration::from_secs(3);
+
+/// How a node ended that did not fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// It was asked to.
+    Asked,
+    /// Its disk was full and has room again: start it anew, as after a crash.
+    Reopen,
+}
 
 /// A node whose listeners are bound and whose directory is open.
 pub struct Node {
@@ -129,8 +138,9 @@ impl Node {
         }
     }
 
-    /// Runs until `ended` is cancelled or something fails for good.
-    pub async fn run(self, ended: CancellationToken) -> Result<(), NodeError> {
+    /// Runs until `ended` is cancelled or something fails for good. With a full disk it goes on answering what it can until there is
+    /// room again.
+    pub async fn run(self, ended: CancellationToken) -> Result<End, NodeError> {
         let Self { parts, shared, backend, listeners, courier, stop } = self;
         let responder = Arc::new(Responder::new(parts.dns.clone(), parts.clock.clone()));
         let dns = DnsServer::start(
@@ -170,12 +180,17 @@ impl Node {
                 let mut failure = consensus.failure();
                 let reason = failure.wait_for(Option::is_some).await.ok().and_then(|r| r.clone());
                 tasks.abort_all();
-                NodeError::Failed(reason.unwrap_or_else(|| "consensus ended".into()))
+                let reason = reason.unwrap_or_else(|| "consensus ended".into());
+                if !crate::storage::space::is_full(&reason) {
+                    return Err(NodeError::Failed(reason));
+                }
+                space::room(&parts).await;
+                Ok(End::Reopen)
             }
         };
         let result = tokio::select! {
-            () = ended.cancelled() => Ok(()),
-            error = failed => Err(error),
+            () = ended.cancelled() => Ok(End::Asked),
+            full = failed => full,
             Some(done) = servers.join_next() => match done {
                 Ok(Ok(())) => Err(NodeError::Other("a listener ended by itself".into())),
                 Ok(Err(error)) => Err(error),
@@ -183,7 +198,7 @@ impl Node {
             },
         };
         tracing::info!("stopping");
-        if let (Ok(()), Some(consensus)) = (&result, parts.slot.get()) {
+        if let (Ok(End::Asked), Some(consensus)) = (&result, parts.slot.get()) {
             hand_over(consensus).await;
         }
         parts.dns.set_ready(false);
@@ -215,6 +230,7 @@ fn work(
     tasks.spawn(follow::ready(parts.clone(), consensus.clone()));
     tasks.spawn(replicas::report(consensus.clone()));
     tasks.spawn(replicas::quarantine(parts.clone(), consensus.clone()));
+    tasks.spawn(space::guard(parts.clone(), consensus.clone()));
     tasks.spawn(membership::run(consensus.clone()));
     tasks.spawn(relay::run(parts.clone(), consensus.clone(), shared.sessions.clone(), backend.clone()));
     tasks.spawn(repair::run(shared.clone(), consensus.clone()));
@@ -231,9 +247,11 @@ pub(super) async fn hand_over(consensus: &Consensus) {
     }
     let me = consensus.node_id();
     let state = consensus.view();
-    let other = state.nodes.values().find(|n| {
+    // The next one round, so that one which cannot lead either passes it on and not back.
+    let after = state.nodes.range(me + 1..).chain(state.nodes.range(..me)).map(|(_, n)| n);
+    let other = after.into_iter().find(|n| {
         let differs = state.replicas.diverged.contains_key(&n.id);
-        n.id != me && n.role == NodeRole::Voter && n.silent_since.is_none() && !differs
+        n.role == NodeRole::Voter && n.silent_since.is_none() && !differs
     });
     let Some(to) = other.map(|n| n.id) else { return };
     match timeout(HAND_OVER, consensus.transfer_leader(to)).await {

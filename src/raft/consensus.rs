@@ -6,7 +6,7 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, PoisonError, Weak},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     time::Duration,
 };
 
@@ -51,6 +51,13 @@ struct Inner {
     failure: watch::Receiver<Option<String>>,
     follower: Mutex<Option<JoinHandle<()>>>,
     log_held: Weak<LogDb>,
+    standing: Mutex<Standing>,
+}
+
+/// What keeps this node from leading, each set by whoever knows; one place brings them together.
+struct Standing {
+    electable: bool,
+    refusing: Option<String>,
 }
 
 impl Consensus {
@@ -96,6 +103,7 @@ impl Consensus {
                 failure: failure_seen,
                 follower: Mutex::new(Some(follower)),
                 log_held,
+                standing: Mutex::new(Standing { electable: true, refusing: None }),
             }),
         })
     }
@@ -145,9 +153,38 @@ impl Consensus {
         self.inner.view.probed().await
     }
 
-    /// Whether this node may ask for votes. A node whose State differs from the majority's must not.
+    /// Whether this node may ask for votes. A node whose State differs from the majority's must not. One that refuses proposals does
+    /// not either.
     pub fn set_electable(&self, may: bool) {
-        self.raft().runtime_config().elect(may);
+        self.change_standing(|standing| standing.electable = may);
+    }
+
+    /// From now on, takes no proposals as a leader and does not ask for votes, for this reason; with `None` it does again.
+    pub fn refuse_proposals(&self, reason: Option<String>) {
+        self.change_standing(|standing| standing.refusing = reason);
+    }
+
+    /// Why no proposals are taken here.
+    #[must_use]
+    pub fn refusing(&self) -> Option<String> {
+        self.standing().refusing.clone()
+    }
+
+    fn standing(&self) -> MutexGuard<'_, Standing> {
+        // Each field is set whole, so a panic elsewhere leaves them valid.
+        self.inner.standing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn change_standing(&self, change: impl FnOnce(&mut Standing)) {
+        let mut standing = self.standing();
+        change(&mut standing);
+        self.raft().runtime_config().elect(standing.electable && standing.refusing.is_none());
+    }
+
+    /// Why this node can do nothing for a worker: its consensus has stopped, or its State is wrong.
+    #[must_use]
+    pub fn out_of_work(&self) -> Option<String> {
+        self.failure().borrow().clone().or_else(|| self.diverged())
     }
 
     /// Why this node serves nothing: its State differs from the majority's.

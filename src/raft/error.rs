@@ -67,6 +67,12 @@ pub enum ProposeError {
     /// No quorum answers; nothing was proposed.
     #[error("the leader cannot reach a majority of the voters; retry")]
     NoQuorum,
+    /// The leader takes no proposals for now; nothing was proposed.
+    #[error("the cluster takes no changes now: {reason}")]
+    Refusing {
+        /// Why, and what to do.
+        reason: String,
+    },
     /// It was proposed and may or may not take effect: retry under the same request id.
     #[error("the outcome is unknown ({reason}); retry with the same request id")]
     Unknown {
@@ -151,6 +157,12 @@ pub enum PeerError {
     /// This node leads and cannot reach a majority; nothing was proposed.
     #[error("the leader cannot reach a majority of the voters; retry")]
     NoQuorum,
+    /// This node leads and takes no proposals for now; nothing was proposed.
+    #[error("{reason}")]
+    Refusing {
+        /// Why, and what to do.
+        reason: String,
+    },
     /// Raft could not serve it.
     #[error("cannot serve the peer's call: {reason}")]
     Failed {
@@ -180,6 +192,7 @@ impl From<PeerError> for tonic::Status {
                 Self::failed_precondition(text)
             }
             PeerError::Malformed { .. } => Self::invalid_argument(text),
+            PeerError::Refusing { .. } => Self::resource_exhausted(text),
             PeerError::Failed { .. } => Self::unavailable(text),
         }
     }

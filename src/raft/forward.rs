@@ -57,6 +57,9 @@ impl Consensus {
         let reply = match timeout(limit, sent).await {
             Ok(Ok(reply)) => reply.into_inner(),
             Ok(Err(status)) if status.code() == Code::FailedPrecondition => return Err(ProposeError::NoQuorum),
+            Ok(Err(status)) if status.code() == Code::ResourceExhausted => {
+                return Err(ProposeError::Refusing { reason: status.message().into() });
+            }
             // Nobody listens there: the command was not sent, and who leads now is not known.
             Ok(Err(status)) if never_sent(&status) => return Err(ProposeError::NotLeader { leader: None }),
             Ok(Err(status)) => {
@@ -115,6 +118,7 @@ impl Consensus {
                 Ok(ProposeReply { receipt: None, rejection: Vec::new(), not_leader: true, leader_id })
             }
             Err(ProposeError::NoQuorum) => Err(PeerError::NoQuorum),
+            Err(ProposeError::Refusing { reason }) => Err(PeerError::Refusing { reason }),
             Err(refused @ (ProposeError::TooLarge { .. } | ProposeError::Encoding { .. })) => {
                 Err(PeerError::Malformed { reason: refused.to_string() })
             }

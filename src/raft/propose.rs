@@ -65,6 +65,9 @@ impl Consensus {
         if self.has_quorum() == Some(false) {
             return Err(ProposeError::NoQuorum);
         }
+        if let Some(reason) = self.refusing() {
+            return Err(ProposeError::Refusing { reason });
+        }
         let anchor = self.wait_for_anchor().await?;
         let at = anchor.time(self.clock().mono());
         let stamped = Stamped { at, wall: self.clock().wall_ms(), term: anchor.term, principal, request, body };

@@ -87,7 +87,9 @@ impl v1::artifacts_server::Artifacts for Shared {
     async fn push(&self, request: Request<Streaming<v1::PushChunk>>) -> Result<Response<v1::PushReply>, Status> {
         let mut stream = request.into_inner();
         let first = stream.message().await?.ok_or_else(|| error::bad("the upload has no first chunk"))?;
-        self.consensus()?;
+        if let Some(reason) = self.consensus()?.refusing() {
+            return Err(error::status(tonic::Code::Unavailable, "disk_low", reason));
+        }
         let digest = digest(&first.digest)?;
         let size = first.size;
         if size == 0 || size > MAX_PACKAGE {

@@ -25,20 +25,15 @@ impl Shared {
             loop {
                 views.borrow_and_update();
                 let state = consensus.view();
-                let probe = state.replicas.probe;
-                if probe > index
-                    || (probe == index && asked(&state).all(|(id, _)| state.replicas.reports.contains_key(id)))
-                {
-                    return;
-                }
-                if views.changed().await.is_err() {
-                    return;
+                // A newer probe, such as the leader's own, tells as much; but only one that is answered.
+                let answered = asked(&state).all(|(id, _)| state.replicas.reports.contains_key(id));
+                if (state.replicas.probe >= index && answered) || views.changed().await.is_err() {
+                    return state;
                 }
             }
         };
         // Who is silent is said in the answer.
-        let _ = timeout(WAIT, all).await;
-        Ok(told(&consensus.view()))
+        Ok(told(&timeout(WAIT, all).await.unwrap_or_else(|_| consensus.view())))
     }
 }
 

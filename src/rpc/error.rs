@@ -59,6 +59,7 @@ pub(super) fn unproposed(e: &ProposeError) -> Status {
     match e {
         ProposeError::NotLeader { .. } => no_leader(),
         ProposeError::NoQuorum => status(Code::Unavailable, "no_quorum", text),
+        ProposeError::Refusing { .. } => status(Code::Unavailable, "disk_low", text),
         ProposeError::Unknown { .. } => status(Code::Unavailable, "unknown_outcome", text),
         ProposeError::TooLarge { .. } => status(Code::InvalidArgument, "too_large", text),
         ProposeError::Encoding { .. } => status(Code::Internal, "encoding", text),

@@ -156,7 +156,7 @@ impl Shared {
         };
         let greeting = check(hello)?;
         let Some(consensus) = self.consensus.get() else { return Err(later("this node belongs to no cluster yet")) };
-        if let Some(why) = consensus.diverged() {
+        if let Some(why) = consensus.out_of_work() {
             return Err(later(&why));
         }
         if !self.prove(&greeting, consensus, &mut stream, out).await? {
@@ -245,7 +245,7 @@ impl Shared {
         loop {
             views.borrow_and_update();
             // A State that differs from the majority's must not tell a worker what to run: it finds another node.
-            if consensus.diverged().is_some() {
+            if consensus.out_of_work().is_some() {
                 break;
             }
             let state: std::sync::Arc<State> = consensus.view();

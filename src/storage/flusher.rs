@@ -16,6 +16,9 @@ use tokio::sync::watch;
 
 use super::{Result, StorageError};
 
+/// How the reason of a failed sync begins.
+pub(super) const SYNC_FAILED: &str = "sync of the write-ahead log failed";
+
 /// Called once a write is durable, or with the reason why it is not.
 pub type Done = Box<dyn FnOnce(io::Result<()>) + Send>;
 
@@ -75,7 +78,7 @@ impl Flusher {
                 if shared.check().is_ok()
                     && let Err(reason) = sync()
                 {
-                    shared.set(format!("sync of the write-ahead log failed: {reason}"));
+                    shared.set(format!("{SYNC_FAILED}: {reason}"));
                 }
                 for done in batch {
                     done(shared.check().map_err(StorageError::into_io));

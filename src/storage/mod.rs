@@ -15,6 +15,7 @@ mod identity;
 mod log;
 mod mark;
 mod snapshot;
+pub mod space;
 mod wal;
 
 pub use backup::{BackupError, BackupHead, BackupReader, BackupWriter, Part};

@@ -11,6 +11,7 @@ mod support;
 
 mod agents;
 mod backups;
+mod disks;
 mod failing;
 mod form;
 mod forming;

@@ -1,0 +1,102 @@
+//! Room on the disk. Below the low-water mark a node does not lead and takes no proposals, so that it never gets to the end; at the
+//! end its Raft stands still, it answers DNS and stale reads from its last State, and starts anew once there is room again.
+//!
+//! Invariants: it takes proposals again only well above the mark, so that it does not waver; a node that failed for another reason
+//! than room never waits here. Not here: what is measured, and which failures are for want of room (`storage::space`).
+
+use std::{path::Path, sync::Arc, time::Duration};
+
+use tokio::time::{Instant, sleep};
+
+use super::{run::hand_over, start::Parts};
+use crate::{raft::Consensus, storage::space};
+
+const LOOK: Duration = Duration::from_secs(1);
+/// A leader without room that nobody has taken over from asks the next node after this time: that one may have none either.
+const AGAIN: Duration = Duration::from_secs(10);
+const MIB: u64 = 1 << 20;
+/// Room that a start takes at least, whatever the mark.
+const START: u64 = 8 * MIB;
+
+/// Where proposals are taken again, in bytes: a quarter above the mark.
+fn enough(low: u64) -> u64 {
+    (low + low / 4).max(START)
+}
+
+/// Whether there is too little room, given whether there was.
+fn is_low(free: u64, low: u64, was: bool) -> bool {
+    free < if was { enough(low) } else { low }
+}
+
+fn free(dir: &Path) -> Option<u64> {
+    space::free(dir).inspect_err(|error| tracing::warn!(%error, "free space of the data directory is not known")).ok()
+}
+
+/// Keeps a node with too little room from leading and from taking proposals, for ever.
+pub(super) async fn guard(parts: Arc<Parts>, consensus: Consensus) {
+    let low = parts.config.disk_low_mib.saturating_mul(MIB);
+    let mut leads = consensus.leader();
+    let (mut was, mut asked) = (false, None::<Instant>);
+    loop {
+        if let Some(free) = free(parts.dir.path()) {
+            let is = is_low(free, low, was);
+            if is != was {
+                let (node, free_mib, low_mib) = (consensus.node_id(), free / MIB, low / MIB);
+                if is {
+                    tracing::error!(node, free_mib, low_mib, "disk is nearly full: takes no proposals and does not lead");
+                } else {
+                    tracing::info!(node, free_mib, "room on the disk again");
+                    asked = None;
+                }
+            }
+            was = is;
+            consensus.refuse_proposals(is.then(|| {
+                format!(
+                    "the disk of the leading node {} has {} MiB left, under its mark of {} MiB (`disk_low_mib`): make room in {}",
+                    consensus.node_id(),
+                    free / MIB,
+                    low / MIB,
+                    parts.dir.path().display()
+                )
+            }));
+        }
+        let leading = was && leads.borrow_and_update().is_me;
+        if leading && asked.is_none_or(|at| at.elapsed() >= AGAIN) {
+            asked = Some(Instant::now());
+            hand_over(&consensus).await;
+        }
+        sleep(LOOK).await;
+    }
+}
+
+/// Waits until there is room enough to start anew.
+pub(super) async fn room(parts: &Parts) {
+    let dir = parts.dir.path();
+    let wanted = enough(parts.config.disk_low_mib.saturating_mul(MIB));
+    tracing::error!(
+        dir = %dir.display(),
+        wanted_mib = wanted / MIB,
+        "the disk is full: this node takes part in nothing, answers DNS and stale reads from its last State, and goes on by itself \
+         once there is room"
+    );
+    while free(dir).is_none_or(|free| free < wanted) {
+        sleep(LOOK).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_does_not_waver_at_its_mark() {
+        let low = 100 * MIB;
+        assert!(!is_low(low, low, false));
+        assert!(is_low(low - 1, low, false));
+        assert!(is_low(low + 1, low, true));
+        assert!(!is_low(125 * MIB, low, true));
+        // Without a mark there is no low, but a start needs some room.
+        assert!(!is_low(0, 0, false));
+        assert_eq!(enough(0), START);
+    }
+}
