@@ -43,7 +43,12 @@ pub(super) async fn guard(parts: Arc<Parts>, consensus: Consensus) {
             if is != was {
                 let (node, free_mib, low_mib) = (consensus.node_id(), free / MIB, low / MIB);
                 if is {
-                    tracing::error!(node, free_mib, low_mib, "disk is nearly full: takes no proposals and does not lead");
+                    tracing::error!(
+                        node,
+                        free_mib,
+                        low_mib,
+                        "disk is nearly full: takes no proposals and does not lead"
+                    );
                 } else {
                     tracing::info!(node, free_mib, "room on the disk again");
                     asked = None;

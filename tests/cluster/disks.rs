@@ -46,7 +46,13 @@ fn start_small(node: &mut TestNode) {
     );
     fs::write(&config, text).unwrap();
     let mut command = Command::new("unshare");
-    command.args(["-m", "sh", "-c", "mount -t tmpfs -o size=\"$1\"m none \"$2\" && exec \"$3\" node --config \"$4\"", "sh"]);
+    command.args([
+        "-m",
+        "sh",
+        "-c",
+        "mount -t tmpfs -o size=\"$1\"m none \"$2\" && exec \"$3\" node --config \"$4\"",
+        "sh",
+    ]);
     command.arg(SIZE_MIB.to_string()).arg(&node.dir).arg(env!("CARGO_BIN_EXE_slipwayd")).arg(&config);
     node.process = Some(Process::spawn(command, &node.log()));
 }

@@ -202,7 +202,9 @@ mod tests {
     fn an_agent_is_told_from_its_shims() {
         assert!(is_agent("/tmp/slipway-demo-0/bin/slipwayd agent --config /tmp/slipway-demo-0/w1.toml"));
         assert!(!is_agent("/tmp/slipway-demo-0/bin/slipwayd agent drain --data-dir /tmp/slipway-demo-0/w1"));
-        assert!(!is_agent("/tmp/slipway-demo-0/bin/slipwayd shim /tmp/slipway-demo-0/w2/deployments/p/instances/221-3 2"));
+        assert!(!is_agent(
+            "/tmp/slipway-demo-0/bin/slipwayd shim /tmp/slipway-demo-0/w2/deployments/p/instances/221-3 2"
+        ));
     }
 
     #[test]
