@@ -11,7 +11,7 @@ export PATH := /usr/lib/ccache:$(PATH)
 endif
 SLIPWAY := $(TARGET)/debug/slipway
 
-.PHONY: help setup build demo demo-up demo-down test check bench-state crash-images
+.PHONY: help setup build demo demo-up demo-down test chaos check bench-state crash-images
 
 help:
 	@echo 'make setup      install what is missing (libclang and a C++ compiler; without root: says what to run)'
@@ -21,6 +21,7 @@ help:
 	@echo 'make test       all tests'
 	@echo 'make bench-state  how fast commands are applied at full size, and what that State takes (slow: an optimised build first)'
 	@echo 'make crash-images  1,500 images of what a power cut may leave of a store, each opened again; last line: JSON of counts'
+	@echo 'make chaos      kills, pauses and partitions under load, judged (SEED=1 FOR=60: seconds of faults)'
 	@echo 'make check      formatting, clippy, house rules, licences and advisories; writes nothing into the checkout'
 
 setup:
@@ -52,6 +53,14 @@ crash-images:
 	SLIPWAY_CRASH_REPORT="$$report" SLIPWAY_CRASH_IMAGES=$(or $(CRASH_IMAGES),1500) SLIPWAY_CRASH_SEED=$(or $(CRASH_SEED),1) \
 	    cargo test --locked --test crash_images -- --nocapture --test-threads 1 || status=$$?; \
 	cat "$$report"; exit $$status
+
+# The last line is one JSON object of counts.
+SEED ?= 1
+FOR ?= 60
+chaos:
+	@scripts/setup.sh test
+	cargo build --locked --bins --example shop
+	@scripts/chaos.sh $(SEED) $(FOR)
 
 check:
 	@scripts/setup.sh check

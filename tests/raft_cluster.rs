@@ -235,6 +235,15 @@ async fn a_retry_through_another_node_is_the_same_request() {
     c.at(at).wait_for_recovery(LIMIT).await.unwrap();
     let again = c.agree().await;
     assert!(again.iter().all(|v| v == &again[0]) && again[0].requests == views[0].requests);
+    // And outlives the leader that took the request.
+    c.stop(leader).await;
+    c.leader().await;
+    for at in followers {
+        let request = slipway::state::Fence { id: id.clone(), not_after: Millis(60_000) };
+        let said = c.at(at).submit(Principal::local_operator(), Some(request), init("shop")).await.unwrap();
+        let again = said.result.unwrap();
+        assert_eq!((again.index, again.repeated), (first.index, true), "node {at}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -33,6 +33,9 @@ pub struct Global {
     /// Longest time for one call, with its retries at other nodes
     #[arg(long, global = true, value_name = "DURATION", default_value = "10s")]
     pub timeout: Period,
+    /// Take what the asked node knows, without the leader's confirmation; it may be old
+    #[arg(long, global = true)]
+    pub stale: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -103,8 +103,15 @@ impl Session {
         let environment = global.environment.clone().or(config.environment).unwrap_or(DEFAULT_ENVIRONMENT.into());
         Name::environment(&environment)?;
         let deadline = Duration::from_millis(global.timeout.0);
-        let limits = Limits { deadline, attempt: Limits::default().attempt.min(deadline), ..Limits::default() };
-        Ok(Self { client: Client::new(&nodes, limits, clock)?, limits, environment, out: Output::new(global.output) })
+        let limits = Limits {
+            deadline,
+            attempt: Limits::default().attempt.min(deadline),
+            stale: global.stale,
+            ..Limits::default()
+        };
+        let client = Client::new(&nodes, limits, clock)?;
+        let out = Output::new(global.output).carrying(client.applied());
+        Ok(Self { client, limits, environment, out })
     }
 
     /// `ENVIRONMENT/SERVICE`, from that or from a bare service.

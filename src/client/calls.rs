@@ -19,7 +19,7 @@ macro_rules! reads {
             $($(#[$doc])*
             pub async fn $method(&self, request: v1::$request) -> Result<v1::$reply, ClientError> {
                 self.call(|channel| {
-                    let request = request.clone();
+                    let request = self.reading(request.clone());
                     async move { $service::new(channel).$rpc(request).await }
                 })
                 .await
@@ -56,7 +56,7 @@ macro_rules! lists {
                 let mut all = v1::$reply::default();
                 for _ in 0..MAX_PAGES {
                     let page: v1::$reply = self.call(|channel| {
-                        let request = request.clone();
+                        let request = self.reading(request.clone());
                         async move { $service::new(channel).$rpc(request).await }
                     })
                     .await?;

@@ -32,6 +32,10 @@ use crate::{clock::Clock, wire::v1};
 
 /// How long a change may take effect after it was sent, in cluster time.
 const NOT_AFTER: u64 = 60_000;
+/// Metadata key of the applied index of the State that an answer was made from.
+const APPLIED: &str = "slipway-applied";
+/// Metadata key of a read that takes what the node knows.
+const STALE: &str = "slipway-stale";
 /// Waits between two rounds over all nodes: the first, and the longest.
 const BACK_OFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_millis(500));
 
@@ -44,6 +48,8 @@ pub struct Limits {
     pub attempt: Duration,
     /// How long to go on when every node refuses the connection or says that it leads without a majority.
     pub refused: Duration,
+    /// Reads take what the asked node knows, without the leader's confirmation.
+    pub stale: bool,
 }
 
 impl Default for Limits {
@@ -52,6 +58,7 @@ impl Default for Limits {
             deadline: Duration::from_secs(10),
             attempt: Duration::from_secs(3),
             refused: Duration::from_millis(1500),
+            stale: false,
         }
     }
 }
@@ -67,6 +74,10 @@ struct Inner {
     nodes: Nodes,
     limits: Limits,
     clock: Clock,
+    /// Whether reads take what a node knows, unconfirmed.
+    stale: bool,
+    /// Applied index that the newest answer carried; 0: none yet.
+    applied: Arc<AtomicU64>,
     /// Cluster time of the newest reply, and this process's time then; 0: none yet.
     cluster_ms: AtomicU64,
     heard_ms: AtomicU64,
@@ -80,6 +91,8 @@ impl Client {
                 nodes: Nodes::new(addresses)?,
                 limits,
                 clock,
+                stale: limits.stale,
+                applied: Arc::new(AtomicU64::new(0)),
                 cluster_ms: AtomicU64::new(0),
                 heard_ms: AtomicU64::new(0),
             }),
@@ -94,6 +107,20 @@ impl Client {
     /// Address of the node that is asked first, with its name once known.
     pub fn node(&self) -> String {
         self.inner.nodes.label(self.inner.nodes.current())
+    }
+
+    /// The applied index that the newest answer carried, as it changes; 0 before the first.
+    pub fn applied(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.inner.applied)
+    }
+
+    /// A read, marked when older answers are taken.
+    fn reading<T>(&self, message: T) -> tonic::Request<T> {
+        let mut request = tonic::Request::new(message);
+        if self.inner.stale {
+            request.metadata_mut().insert(STALE, tonic::metadata::MetadataValue::from_static("1"));
+        }
+        request
     }
 
     /// Tries `send` at one node after the other until one answers, it is refused, or the deadline passes.
@@ -121,7 +148,11 @@ impl Client {
                 let at = nodes.current();
                 let left = limits.attempt.min(limits.deadline.saturating_sub(elapsed()).max(BACK_OFF.0));
                 let failure = match tokio::time::timeout(left, send(nodes.channel(at))).await {
-                    Ok(Ok(reply)) => return Ok((at, reply.into_inner())),
+                    Ok(Ok(reply)) => {
+                        let applied = reply.metadata().get(APPLIED).and_then(|v| v.to_str().ok()?.parse().ok());
+                        self.inner.applied.store(applied.unwrap_or_default(), Ordering::SeqCst);
+                        return Ok((at, reply.into_inner()));
+                    }
                     Ok(Err(status)) => error::judge(status)?,
                     Err(_) => Failure::Silent,
                 };

@@ -9,10 +9,16 @@ pub(super) const REASON: &str = "slipway-reason";
 /// Metadata key of a warning on an answer that is not as fresh as it could be.
 pub(super) const WARNING: &str = "slipway-warning";
 
+/// Metadata key of the milliseconds after which another try makes sense: an election takes about that.
+const RETRY_AFTER: &str = "slipway-retry-after-ms";
+
 /// A status with its reason.
 pub(super) fn status(code: Code, reason: &'static str, text: impl Into<String>) -> Status {
     let mut status = Status::new(code, text);
     status.metadata_mut().insert(REASON, MetadataValue::from_static(reason));
+    if code == Code::Unavailable {
+        status.metadata_mut().insert(RETRY_AFTER, MetadataValue::from_static("500"));
+    }
     status
 }
 
@@ -48,6 +54,13 @@ pub(super) fn not_found(text: impl Into<String>) -> Status {
 
 pub(super) fn no_leader() -> Status {
     status(Code::Unavailable, "no_leader", "no leader, retry")
+}
+
+/// A read that no leader confirmed.
+pub(super) fn unconfirmed(no_quorum: bool, why: &str) -> Status {
+    let reason = if no_quorum { "no_quorum" } else { "no_leader" };
+    let text = format!("no leader confirms this read ({why}): retry, or take what this node knows with --stale");
+    status(Code::Unavailable, reason, text)
 }
 
 pub(super) fn no_cluster() -> Status {

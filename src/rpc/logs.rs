@@ -48,7 +48,7 @@ impl Shared {
 
     /// `Workers.Logs`: all named instances, merged as they come.
     pub(super) async fn read_logs(&self, ask: v1::LogsRequest) -> Result<Chunks, Status> {
-        let read = self.read().await?;
+        let read = self.read_or_older().await?;
         let only: Option<InstanceId> = match ask.instance.as_str() {
             "" => None,
             text => Some(text.parse().map_err(|e| error::invalid(&e))?),

@@ -14,6 +14,7 @@ mod digest;
 mod error;
 mod events;
 mod fetch;
+mod freshness;
 mod logs;
 mod maintenance;
 mod page;

@@ -15,7 +15,7 @@ use super::{
 use crate::{
     model::{Millis, Period, Principal, RequestId},
     raft::{Consensus, ProposeError},
-    state::{Applied, Command, Fence, Rejection},
+    state::{Applied, Command, Fence, Rejection, State},
     wire::v1,
 };
 
@@ -56,6 +56,12 @@ pub(super) fn fence(consensus: &Consensus, meta: Option<&v1::RequestMeta>) -> Re
 type Answer = Result<Done, Rejection>;
 
 impl Shared {
+    /// Whether an operator's request has a first result already, so that what this node would say of it now does not matter.
+    pub(super) fn known_request(&self, state: &State, meta: Option<&v1::RequestMeta>) -> bool {
+        let id = meta.and_then(|m| RequestId::new(&m.request_id).ok());
+        id.is_some_and(|id| state.requests.contains_key(&(Principal::local_operator(), id)))
+    }
+
     /// An operator's change.
     pub(super) async fn change(&self, meta: Option<&v1::RequestMeta>, command: Command) -> Result<Done, Status> {
         let fence = fence(self.consensus()?, meta)?;

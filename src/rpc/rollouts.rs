@@ -94,6 +94,8 @@ impl Shared {
         command: impl FnOnce(RolloutId) -> Command,
     ) -> Result<Response<v1::VerbReply>, Status> {
         let read = self.read().await?;
+        // A repeat finds the rollout that its first try ended among the last ones.
+        let or_last = or_last || self.known_request(&read.state, ask.request.as_ref());
         let id = named(&read.state, &ask.rollout, &ask.deployment, or_last)?;
         let done = self.change(ask.request.as_ref(), command(id)).await?;
         // A rollback of a completed rollout makes a new one, named after its entry.
@@ -200,7 +202,7 @@ impl v1::rollouts_server::Rollouts for Shared {
     }
 
     async fn explain(&self, request: Request<v1::ExplainRequest>) -> Result<Response<v1::ExplainReply>, Status> {
-        let read = self.read().await?;
+        let read = self.read_or_older().await?;
         let id = deployment(&request.into_inner().deployment)?;
         let row = known(&read.state, &id)?;
         let shown = row.live.or(row.last).and_then(|r| read.state.rollouts.get(&r));

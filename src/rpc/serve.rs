@@ -10,7 +10,7 @@ use tonic::{
 };
 use tonic_health::server::{HealthReporter, HealthService};
 
-use super::Shared;
+use super::{Shared, freshness};
 use crate::{
     raft::PEER_MESSAGE_LIMIT,
     wire::v1::{
@@ -44,7 +44,8 @@ pub fn client_routes(shared: &Shared, health: &HealthReporter) -> Routes {
         Ok(reflection) => routes = routes.add_service(reflection),
         Err(error) => tracing::warn!(%error, "no reflection"),
     }
-    routes
+    let around = axum::middleware::from_fn_with_state(shared.clone(), freshness::around);
+    routes.into_axum_router().layer(around).into()
 }
 
 /// The service of the peer listener.

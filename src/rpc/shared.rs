@@ -11,11 +11,11 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tonic::{Response, Status, metadata::MetadataValue};
 
-use super::{Sessions, error};
+use super::{Sessions, error, freshness};
 use crate::{
     clock::Clock,
     model::{DeploymentId, Millis, NodeId, WorkerName},
-    raft::Consensus,
+    raft::{Consensus, ReadError},
     state::State,
     storage::BlobStore,
     wire::v1,
@@ -91,15 +91,35 @@ impl Shared {
         }
     }
 
-    /// The State as of now, or the local one with a warning when no leader confirms it.
+    /// The State as of now, confirmed by the leader; the local one, with a warning, if the request takes that.
     pub(super) async fn read(&self) -> Result<Read, Status> {
+        if freshness::takes_stale() {
+            return self.local(Some("stale reads were asked for".into()));
+        }
         let consensus = self.trusted()?;
-        let warning = match timeout(READ_LIMIT, consensus.read_index()).await {
-            Ok(Ok(_)) => None,
-            Ok(Err(e)) => Some(e.to_string()),
-            Err(_) => Some("the leader did not confirm the read in time".to_string()),
-        };
-        let state = consensus.view();
+        let alone = || consensus.has_quorum() == Some(false);
+        if alone() {
+            return Err(error::unconfirmed(true, "this node leads without a majority"));
+        }
+        match timeout(READ_LIMIT, consensus.read_index()).await {
+            Ok(Ok(_)) => self.local(None),
+            Ok(Err(e)) => Err(error::unconfirmed(matches!(e, ReadError::NoQuorum), &e.to_string())),
+            Err(_) => Err(error::unconfirmed(alone(), "the leader did not answer in time")),
+        }
+    }
+
+    /// The State as of now, or the local one with a warning when no leader confirms it: for watches and for what helps to find out
+    /// why there is no leader.
+    pub(super) async fn read_or_older(&self) -> Result<Read, Status> {
+        match timeout(READ_LIMIT, self.trusted()?.read_index()).await {
+            Ok(Ok(_)) => self.local(None),
+            Ok(Err(e)) => self.local(Some(e.to_string())),
+            Err(_) => self.local(Some("the leader did not confirm the read in time".into())),
+        }
+    }
+
+    fn local(&self, warning: Option<String>) -> Result<Read, Status> {
+        let state = self.trusted()?.view();
         if state.cluster.is_none() {
             return Err(warning.map_or_else(error::no_cluster, |_| error::no_leader()));
         }
@@ -117,6 +137,7 @@ impl Read {
     /// Wraps an answer, with a warning header when the State may be old.
     pub(super) fn answer<T>(&self, message: T) -> Response<T> {
         let mut response = Response::new(message);
+        response.metadata_mut().insert(freshness::APPLIED, MetadataValue::from(self.state.applied.index));
         if let Some(why) = &self.warning {
             let text = format!("this answer may be old: {why}");
             if let Ok(value) = MetadataValue::try_from(text) {

@@ -65,8 +65,15 @@ async fn without_a_quorum_the_answer_comes_at_once() {
     let refused = left.catalog().await.apply(apply(&spec("shop", "{}"))).await.unwrap_err();
     assert_eq!(refused.code(), tonic::Code::Unavailable, "{refused}");
     assert!(asked.elapsed() < std::time::Duration::from_secs(6), "{:?}", asked.elapsed());
-    // Lists are answered from what this node knows, with a warning.
-    let list = left.catalog().await.list_environments(v1::ListRequest::default()).await.unwrap();
+    assert!(refused.metadata().contains_key("slipway-retry-after-ms"), "{refused:?}");
+    // A list needs the leader too...
+    let unread = left.catalog().await.list_environments(v1::ListRequest::default()).await.unwrap_err();
+    assert_eq!(unread.code(), tonic::Code::Unavailable, "{unread}");
+    // ...unless what this node knows will do, which is said then.
+    let mut stale = tonic::Request::new(v1::ListRequest::default());
+    stale.metadata_mut().insert("slipway-stale", tonic::metadata::MetadataValue::from_static("1"));
+    let list = left.catalog().await.list_environments(stale).await.unwrap();
+    assert!(list.metadata().contains_key("slipway-applied"));
     assert!(list.metadata().contains_key("slipway-warning"));
     assert_eq!(list.get_ref().items.len(), 4);
 }

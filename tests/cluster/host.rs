@@ -7,7 +7,7 @@ use crate::lab::{Daemon, Lab, SHOP, clean, eventually, list, skip, spec};
 const NAME: &str = "rolling_in_place_in_network_namespaces";
 const WORKERS: u8 = 3;
 
-fn ip(args: &str) -> Result<(), String> {
+pub fn ip(args: &str) -> Result<(), String> {
     let out = Command::new("ip").args(args.split(' ')).output().map_err(|e| format!("ip: {e}"))?;
     if out.status.success() {
         Ok(())
@@ -17,21 +17,21 @@ fn ip(args: &str) -> Result<(), String> {
 }
 
 /// A bridge and a namespace for each worker; removed when it goes.
-struct Net {
+pub struct Net {
     b: u8,
 }
 
 impl Net {
     /// The workers' network: test-only addresses (RFC 2544).
-    fn address(&self, n: u8) -> Ipv4Addr {
+    pub fn address(&self, n: u8) -> Ipv4Addr {
         Ipv4Addr::new(198, 18, self.b, n)
     }
 
-    fn namespace(&self, n: u8) -> String {
+    pub fn namespace(&self, n: u8) -> String {
         format!("slipway-{}-{n}", self.b)
     }
 
-    fn make(b: u8) -> Result<Self, String> {
+    pub fn make(b: u8) -> Result<Self, String> {
         let net = Self { b };
         net.remove();
         let bridge = format!("slwb{b}");

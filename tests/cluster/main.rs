@@ -12,9 +12,12 @@ mod support;
 mod agents;
 mod backups;
 mod disks;
+mod chaos;
 mod failing;
 mod form;
 mod forming;
+#[path = "../history/mod.rs"]
+mod history;
 mod host;
 mod leader;
 mod mistakes;

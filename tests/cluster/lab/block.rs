@@ -20,6 +20,7 @@ const WORKERS: u8 = 8;
 /// The block, as long as this lives.
 pub struct Block {
     b: u8,
+    bridged: bool,
     _lock: File,
 }
 
@@ -31,7 +32,7 @@ impl Block {
         for b in FIRST..FIRST + BLOCKS {
             let lock = File::options().create(true).truncate(false).write(true).open(dir.join(b.to_string())).unwrap();
             if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_ok() {
-                let block = Self { b, _lock: lock };
+                let block = Self { b, bridged: false, _lock: lock };
                 if block.is_free() {
                     return block;
                 }
@@ -64,8 +65,16 @@ impl Block {
         })
     }
 
+    /// From now on nodes have addresses of the bridged test network (RFC 2544), each in a namespace of its own.
+    pub fn bridge(&mut self) {
+        self.bridged = true;
+    }
+
     /// Address of node `n`.
     pub fn node(&self, n: u8) -> Ipv4Addr {
+        if self.bridged {
+            return Ipv4Addr::new(198, 18, self.b, n);
+        }
         Ipv4Addr::new(127, self.b, 250, n)
     }
 

@@ -24,7 +24,7 @@ pub fn ask(server: SocketAddr, name: &str) -> Result<Answer, String> {
     let why = |e: std::io::Error| format!("{server}: {e}");
     let mut question = Message::new(rand::random(), MessageType::Query, OpCode::Query);
     question.add_query(Query::query(Name::from_ascii(name).unwrap(), RecordType::A));
-    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).map_err(why)?;
+    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).map_err(why)?;
     socket.connect(server).map_err(why)?;
     socket.set_read_timeout(Some(Duration::from_secs(1))).map_err(why)?;
     socket.send(&question.to_vec().unwrap()).map_err(why)?;

@@ -113,7 +113,12 @@ impl Lab {
     }
 
     pub fn add_node(&mut self, n: u8, config: &str) {
-        let mut node = Daemon::new(self.dir(), &format!("n{n}"), "node", config, &[]);
+        self.add_node_within(n, config, &[]);
+    }
+
+    /// A node with this in front of its command, such as a namespace.
+    pub fn add_node_within(&mut self, n: u8, config: &str, within: &[&str]) {
+        let mut node = Daemon::new(self.dir(), &format!("n{n}"), "node", config, within);
         node.start();
         self.nodes.push(node);
     }
