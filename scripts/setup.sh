@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what a fresh Debian with Rust lacks; does nothing, and fast, when everything is there.
 #   setup.sh build    what a build needs: libclang (bindgen) and a C++ compiler for RocksDB
-#   setup.sh test     and what tests use: ip, dig
+#   setup.sh test     and what tests use: ip, dig; nft, libfaketime and ext4's tools if they can be had (else parts are skipped, and said)
 #   setup.sh check    and cargo-deny, rustfmt, clippy
 # Without root it prints the one line to run and exits with 1.
 set -euo pipefail
@@ -49,6 +49,20 @@ if [ ${#need[@]} -gt 0 ]; then
     export DEBIAN_FRONTEND=noninteractive
     apt-get update -q
     apt-get install -y -q --no-install-recommends "${packages[@]}"
+fi
+
+# What only makes tests say more: tried with root, and no failure when it cannot be had.
+more=()
+if [ "$what" != build ]; then
+    have nft || more+=(nftables)
+    have mkfs.ext4 || more+=(e2fsprogs)
+    compgen -G '/usr/lib/*/faketime/libfaketimeMT.so.1' >/dev/null || more+=(faketime)
+fi
+if [ ${#more[@]} -gt 0 ] && have apt-get && [ "$(id -u)" -eq 0 ]; then
+    export DEBIAN_FRONTEND=noninteractive
+    add() { timeout 120 apt-get install -y -q --no-install-recommends "${more[@]}" >/dev/null 2>&1; }
+    add || { timeout 60 apt-get update -q >/dev/null 2>&1 && add; } ||
+        echo "setup: without ${more[*]}: what needs them is reported as skipped"
 fi
 
 # Rust: the version stands in Cargo.toml; no file here makes rustup download a toolchain.

@@ -500,7 +500,8 @@ fn a_flood_of_requests_meets_a_bound_and_old_ones_are_still_answered() {
     let mut story = Story::new();
     let first = ask(&mut story, "first", 60_000, Command::Tick).unwrap();
     let limit = story.s().cluster.as_ref().unwrap().settings.limits.requests;
-    for n in 1..limit {
+    // What the story began with is in the table too.
+    for n in story.s().requests.len()..limit as usize {
         ask(&mut story, &format!("flood-{n}"), 60_000, Command::Tick).unwrap();
     }
     for n in 0..3 {

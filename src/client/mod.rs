@@ -38,6 +38,8 @@ const APPLIED: &str = "slipway-applied";
 const STALE: &str = "slipway-stale";
 /// Waits between two rounds over all nodes: the first, and the longest.
 const BACK_OFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_millis(500));
+/// The last try before the deadline has at least this, so that an answer which is on its way is not taken for silence.
+const LAST_TRY: Duration = Duration::from_millis(250);
 
 /// Limits of a client.
 #[derive(Debug, Clone, Copy)]
@@ -146,7 +148,7 @@ impl Client {
             let mut failures = Vec::new();
             for _ in 0..nodes.len() {
                 let at = nodes.current();
-                let left = limits.attempt.min(limits.deadline.saturating_sub(elapsed()).max(BACK_OFF.0));
+                let left = limits.attempt.min(limits.deadline.saturating_sub(elapsed()).max(LAST_TRY));
                 let failure = match tokio::time::timeout(left, send(nodes.channel(at))).await {
                     Ok(Ok(reply)) => {
                         let applied = reply.metadata().get(APPLIED).and_then(|v| v.to_str().ok()?.parse().ok());

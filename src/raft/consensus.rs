@@ -23,7 +23,7 @@ use super::{
     types::Raft,
 };
 use crate::{
-    clock::Clock,
+    clock::{Clock, Mono},
     model::NodeId,
     state::State,
     storage::{DataDir, Identity, LogDb},
@@ -52,6 +52,8 @@ struct Inner {
     follower: Mutex<Option<JoinHandle<()>>>,
     log_held: Weak<LogDb>,
     standing: Mutex<Standing>,
+    /// Who last sent entries or a heartbeat that this node took, and when.
+    heard: Mutex<Option<(NodeId, Mono)>>,
 }
 
 /// What keeps this node from leading, each set by whoever knows; one place brings them together.
@@ -104,6 +106,7 @@ impl Consensus {
                 follower: Mutex::new(Some(follower)),
                 log_held,
                 standing: Mutex::new(Standing { electable: true, refusing: None }),
+                heard: Mutex::default(),
             }),
         })
     }
@@ -289,6 +292,24 @@ impl Consensus {
     /// The leader to name to a caller: never this node.
     pub(super) fn other_leader(&self) -> Option<PeerAddress> {
         self.inner.leadership.borrow().leader.clone().filter(|leader| leader.id != self.node_id())
+    }
+
+    /// The leader to ask: another node, from which this one has heard since an election would have begun without it. A leader that
+    /// is silent is not worth waiting for.
+    pub(super) fn leader_at_hand(&self) -> Option<PeerAddress> {
+        let leader = self.other_leader()?;
+        let silent = self.config().timing.election_max * 2;
+        let heard = *self.inner.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = self.clock().mono();
+        heard
+            .is_some_and(|(from, at)| from == leader.id && Duration::from_millis(now.since(at)) < silent)
+            .then_some(leader)
+    }
+
+    /// A leader's message was taken.
+    pub(super) fn hear(&self, from: NodeId) {
+        let now = self.clock().mono();
+        *self.inner.heard.lock().unwrap_or_else(PoisonError::into_inner) = Some((from, now));
     }
 
     /// Runs an administrative step within five times the limit of a call: membership takes several commits.

@@ -105,7 +105,7 @@ pub enum ProposeError {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ReadError {
     /// No leader is known or reachable.
-    #[error("no leader is reachable{}; retry", hint(.leader))]
+    #[error("no leader is reachable{}", asked(.leader))]
     NoLeader {
         /// The leader believed in, if any.
         leader: Option<PeerAddress>,
@@ -169,6 +169,13 @@ pub enum PeerError {
         /// Why.
         reason: String,
     },
+}
+
+fn asked(leader: &Option<PeerAddress>) -> String {
+    match leader {
+        Some(at) => format!(", node {} at {} was asked", at.id, at.addr),
+        None => String::new(),
+    }
 }
 
 fn hint(leader: &Option<PeerAddress>) -> String {

@@ -17,7 +17,7 @@ use crate::{
 };
 
 impl Consensus {
-    /// [`Consensus::propose`] if this node leads, otherwise through the leader. With no leader known it says so at once. The answer
+    /// [`Consensus::propose`] if this node leads, otherwise through the leader. With no leader known, or a silent one, it says so at once. The answer
     /// of another node carries no events.
     pub async fn submit(
         &self,
@@ -28,7 +28,7 @@ impl Consensus {
         if self.leader().borrow().is_me {
             return self.propose(principal, request, body).await;
         }
-        let Some(leader) = self.other_leader() else { return Err(ProposeError::NotLeader { leader: None }) };
+        let Some(leader) = self.leader_at_hand() else { return Err(ProposeError::NotLeader { leader: None }) };
         let applied = self.pass_on(&leader, principal, request, body).await?;
         if let Err(lag) = self.wait_applied(applied.index, self.config().call_timeout).await {
             tracing::warn!(%lag, "a forwarded command took effect, but this node's view does not show it yet");

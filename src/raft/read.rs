@@ -55,7 +55,7 @@ impl Consensus {
         if self.leader().borrow().is_me {
             return self.own_index(limit).await;
         }
-        let Some(leader) = self.other_leader() else { return Err(ReadError::NoLeader { leader: None }) };
+        let Some(leader) = self.leader_at_hand() else { return Err(ReadError::NoLeader { leader: None }) };
         let Some(mut client) = self.peer_client(leader.id) else {
             return Err(ReadError::NoLeader { leader: Some(leader) });
         };

@@ -5,6 +5,8 @@
 
 use std::sync::Arc;
 
+use openraft::raft::AppendEntriesResponse;
+
 use super::{
     Consensus, PeerError,
     codec::{CodecError, Coded, SnapshotOffer},
@@ -28,7 +30,12 @@ impl Consensus {
     /// `Peer.Append`.
     pub async fn handle_append(&self, message: RaftMessage) -> Result<RaftMessage, PeerError> {
         let ask = self.open(&message)?;
-        self.seal(&self.raft().append_entries(ask).await.map_err(failed)?)
+        let answer = self.raft().append_entries(ask).await.map_err(failed)?;
+        let taken = !matches!(answer, AppendEntriesResponse::HigherVote(_));
+        if let (true, Some(header)) = (taken, &message.header) {
+            self.hear(header.from);
+        }
+        self.seal(&answer)
     }
 
     /// `Peer.Vote`.

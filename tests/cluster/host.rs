@@ -1,75 +1,16 @@
 //! Address mode `host`: three workers in network namespaces, each with an address of its own, updated in place.
 
-use std::{collections::BTreeSet, net::Ipv4Addr, process::Command};
+use std::{collections::BTreeSet, net::Ipv4Addr};
 
-use crate::lab::{Daemon, Lab, SHOP, clean, eventually, list, skip, spec};
+use crate::lab::{Daemon, Lab, Net, SHOP, clean, eventually, list, skip, spec};
 
 const NAME: &str = "rolling_in_place_in_network_namespaces";
 const WORKERS: u8 = 3;
 
-pub fn ip(args: &str) -> Result<(), String> {
-    let out = Command::new("ip").args(args.split(' ')).output().map_err(|e| format!("ip: {e}"))?;
-    if out.status.success() {
-        Ok(())
-    } else {
-        Err(format!("ip {args}: {}", String::from_utf8_lossy(&out.stderr).trim()))
-    }
-}
-
-/// A bridge and a namespace for each worker; removed when it goes.
-pub struct Net {
-    b: u8,
-}
-
-impl Net {
-    /// The workers' network: test-only addresses (RFC 2544).
-    pub fn address(&self, n: u8) -> Ipv4Addr {
-        Ipv4Addr::new(198, 18, self.b, n)
-    }
-
-    pub fn namespace(&self, n: u8) -> String {
-        format!("slipway-{}-{n}", self.b)
-    }
-
-    pub fn make(b: u8) -> Result<Self, String> {
-        let net = Self { b };
-        net.remove();
-        let bridge = format!("slwb{b}");
-        ip(&format!("link add {bridge} type bridge"))?;
-        ip(&format!("addr add {}/24 dev {bridge}", net.address(254)))?;
-        ip(&format!("link set {bridge} up"))?;
-        for n in 1..=WORKERS {
-            let (ns, outside, inside) = (net.namespace(n), format!("slw{b}o{n}"), format!("slw{b}i{n}"));
-            ip(&format!("netns add {ns}"))?;
-            ip(&format!("link add {outside} type veth peer name {inside}"))?;
-            ip(&format!("link set {outside} master {bridge} up"))?;
-            ip(&format!("link set {inside} netns {ns}"))?;
-            ip(&format!("-n {ns} addr add {}/24 dev {inside}", net.address(n)))?;
-            ip(&format!("-n {ns} link set {inside} up"))?;
-            ip(&format!("-n {ns} link set lo up"))?;
-        }
-        Ok(net)
-    }
-
-    fn remove(&self) {
-        for n in 1..=WORKERS {
-            let _ = ip(&format!("netns del {}", self.namespace(n)));
-            let _ = ip(&format!("link del slw{}o{n}", self.b));
-        }
-        let _ = ip(&format!("link del slwb{}", self.b));
-    }
-}
-
-impl Drop for Net {
-    fn drop(&mut self) {
-        self.remove();
-    }
-}
-
 #[test]
 fn rolling_in_place_in_network_namespaces() {
     let mut lab = Lab::empty();
-    let net = match Net::make(lab.block.number()) {
+    let net = match Net::make(lab.block.number(), WORKERS) {
         Ok(net) => net,
         Err(why) => {
             skip(NAME, &why);
@@ -97,8 +38,7 @@ fn rolling_in_place_in_network_namespaces() {
             data.display(),
             net.address(n)
         );
-        let within = ["ip", "netns", "exec", &net.namespace(n)];
-        let mut agent = Daemon::new(lab.dir(), &format!("w{n}"), "agent", &config, &within);
+        let mut agent = Daemon::new(lab.dir(), &format!("w{n}"), "agent", &config, &net.within(n));
         agent.start();
         lab.agents.push(agent);
     }

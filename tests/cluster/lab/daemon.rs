@@ -25,12 +25,12 @@ pub struct Daemon {
 
 impl Daemon {
     /// `slipwayd VERB` with this configuration, in a directory of its own; `within` is put in front (a namespace), or empty.
-    pub fn new(dir: &Path, name: &str, verb: &str, config: &str, within: &[&str]) -> Self {
+    pub fn new(dir: &Path, name: &str, verb: &str, config: &str, within: &[String]) -> Self {
         let dir = dir.join(name);
         std::fs::create_dir_all(&dir).unwrap();
         let path = dir.join("config.toml");
         std::fs::write(&path, config).unwrap();
-        let mut command: Vec<String> = within.iter().map(ToString::to_string).collect();
+        let mut command = within.to_vec();
         command.extend([env!("CARGO_BIN_EXE_slipwayd"), verb, "--config", path.to_str().unwrap()].map(String::from));
         Self { name: name.into(), dir, config: path, command, child: None }
     }

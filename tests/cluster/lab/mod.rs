@@ -3,21 +3,27 @@
 mod block;
 mod cli;
 mod daemon;
+mod disk;
 mod dns;
-mod world;
 mod load;
+mod net;
 mod procs;
 mod shop;
 #[path = "../../support/skip.rs"]
 mod skip_file;
+mod skew;
 mod watch;
+mod world;
 
 pub use cli::{Said, list, number, text};
 pub use daemon::Daemon;
+pub use disk::Disk;
 pub use dns::ask;
 pub use load::Load;
+pub use net::Net;
 pub use procs::Proc;
 pub use shop::{Release, package, spec};
+pub use skew::Skew;
 pub use skip_file::skip;
 pub use watch::{EventWatch, step_began};
 pub use world::{Lab, SHOP, clean, eventually};

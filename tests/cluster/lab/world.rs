@@ -11,7 +11,8 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use super::{
-    Daemon, Proc, ROLLOUT, Release, SOON, Said, block::Block, cli, dns::Answer, list, load, number, procs, shop, text,
+    Daemon, Disk, Proc, ROLLOUT, Release, SOON, Said, block::Block, cli, dns::Answer, list, load, number, procs, shop,
+    text,
 };
 
 /// Addresses of one worker's pool.
@@ -44,6 +45,8 @@ pub struct Lab {
     pub nodes: Vec<Daemon>,
     pub agents: Vec<Daemon>,
     pub block: Block,
+    /// Nodes' own disks, gone after the nodes and before the directory.
+    pub disks: Vec<Disk>,
     dir: TempDir,
     finished: bool,
 }
@@ -52,7 +55,7 @@ impl Lab {
     /// A directory and addresses, and nothing that runs.
     pub fn empty() -> Self {
         let dir = tempfile::Builder::new().prefix("slipway-cluster-").tempdir().unwrap();
-        Self { nodes: Vec::new(), agents: Vec::new(), block: Block::take(), dir, finished: false }
+        Self { nodes: Vec::new(), agents: Vec::new(), block: Block::take(), disks: Vec::new(), dir, finished: false }
     }
 
     /// A cluster of so many nodes and workers, all ready.
@@ -117,7 +120,7 @@ impl Lab {
     }
 
     /// A node with this in front of its command, such as a namespace.
-    pub fn add_node_within(&mut self, n: u8, config: &str, within: &[&str]) {
+    pub fn add_node_within(&mut self, n: u8, config: &str, within: &[String]) {
         let mut node = Daemon::new(self.dir(), &format!("n{n}"), "node", config, within);
         node.start();
         self.nodes.push(node);

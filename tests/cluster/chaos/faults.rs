@@ -1,0 +1,222 @@
+//! The faults, drawn from a seed: each kind comes up once before any comes up again.
+
+use std::time::{Duration, Instant};
+
+use rand::{RngExt, rngs::StdRng, seq::SliceRandom};
+
+use super::{Counts, NODES, load};
+use crate::lab::{Lab, Net, Skew, eventually, number};
+
+/// What can happen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fault {
+    /// `kill -9`.
+    Kill,
+    /// `kill -9` of all nodes at once.
+    KillAll,
+    /// SIGSTOP, then SIGCONT.
+    Pause,
+    /// A node is cut off in both directions.
+    Partition,
+    /// What a node sends does not arrive, or what it is sent.
+    OneWay,
+    /// Three restarts in a row.
+    Restarts,
+    /// A node is down while the others shorten their logs.
+    Snapshot,
+    /// What was not synced is gone: on one node, or on all.
+    PowerCut,
+    PowerCutAll,
+    /// The disk fails under a running node.
+    DiskFails,
+    /// No space is left.
+    DiskFull,
+    /// The wall clock jumps.
+    Clock,
+}
+
+/// What the machine allows, and where the faults come from.
+pub struct Faults {
+    random: StdRng,
+    net: Net,
+    skews: Vec<Skew>,
+    began: Instant,
+    deck: Vec<Fault>,
+    kinds: Vec<Fault>,
+}
+
+impl Faults {
+    pub fn new(random: StdRng, net: Net, skews: Vec<Skew>, disks: bool) -> Self {
+        use Fault::*;
+        let mut kinds = vec![Kill, KillAll, Pause, Partition, OneWay, Restarts, Snapshot];
+        if disks {
+            kinds.extend([PowerCut, PowerCutAll, DiskFails, DiskFull]);
+        }
+        if !skews.is_empty() {
+            kinds.push(Clock);
+        }
+        Self { random, net, skews, began: Instant::now(), deck: Vec::new(), kinds }
+    }
+
+    /// A wait of so many milliseconds.
+    fn wait(&mut self, from: u64, to: u64) {
+        std::thread::sleep(Duration::from_millis(self.random.random_range(from..to)));
+    }
+
+    /// One fault, from its beginning to its end, and a moment of rest.
+    pub fn next(&mut self, lab: &mut Lab, counts: &mut Counts) {
+        for node in &mut lab.nodes {
+            if let Some(status) = node.ended() {
+                panic!("{} ended by itself with {status}:\n{}", node.name, node.tail());
+            }
+        }
+        if self.deck.is_empty() {
+            self.deck = self.kinds.clone();
+            self.deck.shuffle(&mut self.random);
+        }
+        let Some(fault) = self.deck.pop() else { return };
+        let any = self.random.random_range(0..usize::from(NODES));
+        // Every second time it is the leader's turn.
+        let leads = || lab.status().ok().map(|s| number(&s, "leader_id")).filter(|id| (1..=NODES.into()).contains(id));
+        let at = match self.random.random::<bool>().then(leads).flatten() {
+            Some(id) => usize::try_from(id - 1).unwrap(),
+            None => any,
+        };
+        println!("chaos: {:?} {fault:?} at n{}", self.began.elapsed(), at + 1);
+        self.happen(fault, at, lab, counts);
+        self.wait(300, 1000);
+    }
+
+    fn happen(&mut self, fault: Fault, at: usize, lab: &mut Lab, counts: &mut Counts) {
+        match fault {
+            Fault::Kill => {
+                counts.kills += 1;
+                lab.nodes[at].kill();
+                self.wait(0, 1500);
+                lab.nodes[at].start();
+            }
+            Fault::KillAll => {
+                counts.kills += u32::from(NODES);
+                lab.nodes.iter_mut().for_each(crate::lab::Daemon::kill);
+                self.wait(0, 300);
+                lab.nodes.iter_mut().for_each(crate::lab::Daemon::start);
+                self.wait(800, 1500);
+            }
+            Fault::Pause => {
+                counts.pauses += 1;
+                lab.nodes[at].pause();
+                self.wait(300, 3000);
+                lab.nodes[at].resume();
+            }
+            Fault::Partition => {
+                counts.partitions += 1;
+                self.cut(at, true, true);
+            }
+            Fault::OneWay => {
+                counts.one_way += 1;
+                let out = self.random.random();
+                self.cut(at, out, !out);
+            }
+            Fault::Restarts => {
+                counts.restart_loops += 1;
+                for _ in 0..3 {
+                    lab.nodes[at].kill();
+                    lab.nodes[at].start();
+                    self.wait(50, 500);
+                }
+            }
+            Fault::Snapshot => {
+                lab.nodes[at].kill();
+                counts.kills += 1;
+                self.wait(500, 1500);
+                counts.snapshots += snapshots(lab, at);
+                lab.nodes[at].start();
+            }
+            Fault::PowerCut => {
+                counts.power_cuts += 1;
+                power_cut(lab, at);
+                self.wait(0, 500);
+                lab.nodes[at].start();
+            }
+            Fault::PowerCutAll => {
+                counts.power_cuts += u32::from(NODES);
+                // The disks stop first, all within a millisecond or two.
+                lab.disks.iter().for_each(crate::lab::Disk::cut_power);
+                for n in 0..lab.nodes.len() {
+                    lab.nodes[n].kill();
+                    lab.disks[n].power_up();
+                }
+                lab.nodes.iter_mut().for_each(crate::lab::Daemon::start);
+                self.wait(800, 1500);
+            }
+            Fault::DiskFails => {
+                counts.disk_errors += 1;
+                lab.disks[at].cut_power();
+                ends_by_itself(lab, at, "Input/output error");
+                lab.disks[at].power_up();
+                lab.nodes[at].start();
+            }
+            Fault::DiskFull => {
+                counts.full_disks += 1;
+                lab.disks[at].fill();
+                self.wait(1000, 2500);
+                let ended = lab.nodes[at].ended().is_some();
+                lab.disks[at].make_room();
+                if ended {
+                    counts.ended_on_full_disks += 1;
+                    let said = lab.nodes[at].tail();
+                    assert!(said.contains("No space left"), "n{} does not say why it ended:\n{said}", at + 1);
+                    lab.nodes[at].kill();
+                    lab.nodes[at].start();
+                }
+            }
+            Fault::Clock => {
+                counts.clock_jumps += 1;
+                let hows = ["-3600s", "+3600s", "-30s", "+30s", "+0s"];
+                let skew = self.random.random_range(0..self.skews.len());
+                self.skews[skew].set(hows[self.random.random_range(0..hows.len())]);
+                self.wait(300, 1200);
+            }
+        }
+    }
+
+    /// Cuts what a node sends, what it is sent, or both, for a while.
+    fn cut(&mut self, at: usize, out: bool, inwards: bool) {
+        let n = u8::try_from(at + 1).unwrap();
+        let ends: Vec<(u8, u8)> = (1..=NODES)
+            .filter(|other| *other != n)
+            .flat_map(|other| [(out, (n, other)), (inwards, (other, n))])
+            .filter_map(|(wanted, ends)| wanted.then_some(ends))
+            .collect();
+        ends.iter().for_each(|(from, to)| self.net.cut(*from, *to));
+        self.wait(500, 3000);
+        ends.iter().for_each(|(from, to)| self.net.mend(*from, *to));
+    }
+}
+
+/// All nodes but one write a snapshot and drop what it covers; how many did.
+fn snapshots(lab: &Lab, but: usize) -> u32 {
+    let runtime = load::runtime();
+    let one = |n: usize| {
+        let address = [lab.client(u8::try_from(n + 1).unwrap())];
+        u32::from(runtime.block_on(async { load::client(&address, 0).make_snapshot().await }).is_ok())
+    };
+    (0..lab.nodes.len()).filter(|n| *n != but).map(one).sum()
+}
+
+fn power_cut(lab: &mut Lab, at: usize) {
+    lab.disks[at].cut_power();
+    lab.nodes[at].kill();
+    lab.disks[at].power_up();
+}
+
+/// A node whose disk fails says so and ends; nothing of it runs when this returns.
+fn ends_by_itself(lab: &mut Lab, at: usize, why: &str) {
+    eventually("a node whose disk fails ends", Duration::from_secs(20), || match lab.nodes[at].ended() {
+        Some(status) if !status.success() => Ok(()),
+        other => Err(format!("{other:?}")),
+    });
+    let said = lab.nodes[at].tail();
+    assert!(said.contains(why), "n{} does not say {why:?}:\n{said}", at + 1);
+    lab.nodes[at].kill();
+}

@@ -1,0 +1,231 @@
+//! Faults from a seed on real nodes in network namespaces, while clients write, canaries run and DNS is asked; the recorded
+//! histories are judged afterwards.
+//!
+//! Each node has a namespace, a disk and a clock of its own. `SLIPWAY_CHAOS_SEED` and `SLIPWAY_CHAOS_SECONDS` make the long form; the
+//! line of counts is also written to `SLIPWAY_CHAOS_REPORT`. What the machine lacks is named in it, with the reason.
+
+mod faults;
+mod load;
+
+use std::{
+    sync::{Arc, atomic::Ordering},
+    thread::JoinHandle,
+    time::{Duration, Instant},
+};
+
+use faults::Faults;
+use load::{REGISTERS, Shared, asker, canaries, record, repeater, writer};
+use rand::{SeedableRng, rngs::StdRng};
+
+use crate::{
+    history::{Call, Op, Out, Register, Verdict, check},
+    lab::{Disk, Lab, Net, SOON, Skew, eventually, skip, spec},
+};
+
+const NAME: &str = "clients_see_one_register_each_under_faults";
+const NODES: u8 = 3;
+const CLIENTS: usize = 4;
+const DISK_MIB: u64 = 192;
+const JUDGE: Duration = Duration::from_secs(60);
+const CANARY: Duration = Duration::from_secs(90);
+
+/// What happened, and what was seen.
+#[derive(Debug, Default, serde::Serialize)]
+struct Counts {
+    seed: u64,
+    seconds: u64,
+    operations: usize,
+    unknown: usize,
+    kills: u32,
+    pauses: u32,
+    partitions: u32,
+    one_way: u32,
+    restart_loops: u32,
+    snapshots: u32,
+    power_cuts: u32,
+    disk_errors: u32,
+    full_disks: u32,
+    ended_on_full_disks: u32,
+    clock_jumps: u32,
+    histories: usize,
+    linearizable: bool,
+    lost: u64,
+    done_twice: u64,
+    repeats: u64,
+    repeats_answered_otherwise: u64,
+    dns_answers: u64,
+    dns_went_back: u64,
+    canaries: u64,
+    replicas_agree: bool,
+    unexpected: usize,
+    skipped: Vec<String>,
+}
+
+fn setting(name: &str, otherwise: u64) -> u64 {
+    std::env::var(name).ok().and_then(|v| v.parse().ok()).unwrap_or(otherwise)
+}
+
+/// A cluster whose nodes have a namespace, a disk and a clock each, as far as the machine has such things.
+fn cluster(lab: &mut Lab, mut net: Net, counts: &mut Counts) -> Faults {
+    if let Err(why) = net.filter() {
+        counts.skipped.push(format!("filters (links are cut by routes instead): {why}"));
+    }
+    lab.block.bridge();
+    let mut skews = Vec::new();
+    for n in 1..=NODES {
+        let mut config = lab.node_config(n) + "insecure = true\ndisk_low_mib = 12\n";
+        let mut within = net.within(n);
+        let dir = lab.dir().join(format!("n{n}"));
+        std::fs::create_dir_all(&dir).unwrap();
+        if lab.disks.len() + 1 == usize::from(n) {
+            match Disk::make(&dir.join("disk"), DISK_MIB) {
+                Ok(disk) => {
+                    config = config.replace(&format!("/n{n}/data"), &format!("/n{n}/disk/data"));
+                    lab.disks.push(disk);
+                }
+                Err(why) => counts.skipped.push(format!("disks of their own: {why}")),
+            }
+        }
+        // The last one's monotonic clock runs fast too.
+        let drifts = n == NODES;
+        match Skew::make(&dir.join("clock"), drifts) {
+            Ok(skew) => {
+                within.extend(skew.within());
+                if drifts {
+                    skew.set("+0s x1.02");
+                } else {
+                    skews.push(skew);
+                }
+            }
+            Err(why) if n == 1 => counts.skipped.push(format!("skewed clocks: {why}")),
+            Err(_) => {}
+        }
+        lab.add_node_within(n, &config, &within);
+    }
+    lab.form();
+    for n in 1..=2 {
+        let config = lab.agent_config(n) + "insecure = true\n";
+        lab.add_agent(n, &config);
+    }
+    lab.workers_ready();
+    lab.apply(&spec("strategy: canary, steps: [25, 50, 100], bake: 3s, min_requests: 0"));
+    for version in ["1.0.0", "2.0.0"] {
+        lab.push(version);
+    }
+    lab.roll("1.0.0", &[]).ok();
+    let disks = lab.disks.len() == usize::from(NODES);
+    Faults::new(StdRng::seed_from_u64(counts.seed), net, skews, disks)
+}
+
+/// Reads every register at every node, and counts what was acknowledged and is not there, and what is there more often than sent.
+fn look_everywhere(shared: &Shared, addresses: &[String], counts: &mut Counts) {
+    for address in addresses {
+        let only = std::slice::from_ref(address);
+        load::runtime().block_on(async {
+            let client = load::client(only, 0);
+            for register in 0..REGISTERS {
+                let (out, _) = record(shared, (CLIENTS + 1, &client), register, Op::Read, None).await;
+                let Some(Out::Read((revision, _))) = out else { panic!("{address} does not answer") };
+                let history = &shared.histories.lock().unwrap()[register];
+                let writes = |c: &&Call<Op, Out>| c.op != Op::Read;
+                let written = |c: &&Call<Op, Out>| matches!(c.returned, Some((_, Out::Written)));
+                let unknown = |c: &&Call<Op, Out>| c.returned.is_none();
+                let sure = history.iter().filter(writes).filter(written).count() as u64;
+                let perhaps = history.iter().filter(writes).filter(unknown).count() as u64;
+                counts.lost += sure.saturating_sub(revision);
+                counts.done_twice += revision.saturating_sub(sure + perhaps);
+            }
+        });
+    }
+}
+
+fn agree(lab: &Lab) -> bool {
+    let runtime = load::runtime();
+    let client = runtime.block_on(async { load::client(&[lab.client(1)], 0) });
+    eventually("all nodes say what they hold", SOON, || {
+        let reply = runtime.block_on(client.digest(slipway::wire::v1::DigestRequest {})).map_err(|e| e.to_string())?;
+        if reply.nodes.iter().all(|n| n.reported) { Ok(reply) } else { Err(format!("{reply:?}")) }
+    })
+    .nodes
+    .windows(2)
+    .all(|two| two[0].digest == two[1].digest)
+}
+
+fn end(threads: Vec<JoinHandle<()>>) {
+    for thread in threads {
+        thread.join().unwrap();
+    }
+}
+
+#[test]
+fn clients_see_one_register_each_under_faults() {
+    let mut lab = Lab::empty();
+    let net = match Net::make(lab.block.number(), NODES) {
+        Ok(net) => net,
+        Err(why) => {
+            skip(NAME, &why);
+            return lab.finish();
+        }
+    };
+    let (seed, seconds) = (setting("SLIPWAY_CHAOS_SEED", 1), setting("SLIPWAY_CHAOS_SECONDS", 20));
+    let mut counts = Counts { seed, seconds, ..Counts::default() };
+    println!("chaos: seed {seed}, {seconds} s of faults");
+    let mut faults = cluster(&mut lab, net, &mut counts);
+
+    let shared = Arc::new(Shared::new());
+    let addresses: Arc<Vec<String>> = Arc::new((1..=NODES).map(|n| lab.client(n)).collect());
+    let mut threads: Vec<JoinHandle<()>> = Vec::new();
+    for n in 0..=CLIENTS {
+        let (shared, addresses) = (Arc::clone(&shared), Arc::clone(&addresses));
+        let work = if n == CLIENTS { repeater } else { writer };
+        threads.push(std::thread::spawn(move || work(&shared, n, &addresses, seed)));
+    }
+    for server in lab.dns_servers() {
+        let shared = Arc::clone(&shared);
+        threads.push(std::thread::spawn(move || asker(&shared, server)));
+    }
+    let rolling = {
+        let (shared, addresses) = (Arc::clone(&shared), Arc::clone(&addresses));
+        std::thread::spawn(move || canaries(&shared, &addresses))
+    };
+    let until = Instant::now() + Duration::from_secs(seconds);
+    while Instant::now() < until {
+        faults.next(&mut lab, &mut counts);
+    }
+
+    // Healed: the canary finishes, and every node has everything.
+    shared.stop_canaries.store(true, Ordering::Relaxed);
+    eventually("the canary finishes", CANARY, || if rolling.is_finished() { Ok(()) } else { Err(String::new()) });
+    shared.stop.store(true, Ordering::Relaxed);
+    threads.push(rolling);
+    end(threads);
+    lab.caught_up();
+    look_everywhere(&shared, &addresses, &mut counts);
+    counts.replicas_agree = agree(&lab);
+
+    let histories = shared.histories.lock().unwrap().clone();
+    let verdicts: Vec<Verdict> = histories.iter().map(|h| check::<Register>(h, JUDGE)).collect();
+    counts.histories = histories.len();
+    counts.operations = histories.iter().map(Vec::len).sum();
+    counts.unknown = histories.iter().flatten().filter(|c| c.returned.is_none()).count();
+    counts.linearizable = verdicts.iter().all(|v| *v == Verdict::Linearizable);
+    counts.repeats = shared.repeated.load(Ordering::Relaxed);
+    counts.repeats_answered_otherwise = shared.answered_otherwise.load(Ordering::Relaxed);
+    counts.dns_answers = shared.dns_answers.load(Ordering::Relaxed);
+    counts.dns_went_back = shared.dns_went_back.load(Ordering::Relaxed);
+    counts.canaries = shared.canaries.load(Ordering::Relaxed);
+    let unexpected = shared.unexpected.lock().unwrap().clone();
+    counts.unexpected = unexpected.len();
+    let line = serde_json::to_string(&counts).unwrap();
+    println!("{line}");
+    if let Ok(path) = std::env::var("SLIPWAY_CHAOS_REPORT") {
+        std::fs::write(path, line + "\n").unwrap();
+    }
+    assert!(unexpected.is_empty(), "seed {seed}: {unexpected:#?}");
+    assert!(counts.linearizable, "seed {seed}: {verdicts:#?}");
+    assert_eq!((counts.lost, counts.done_twice), (0, 0), "seed {seed}: {counts:?}");
+    assert!(counts.replicas_agree, "seed {seed}: {counts:?}");
+    assert!(counts.canaries > 0, "seed {seed}: {counts:?}");
+    assert!(counts.operations > 100 && counts.dns_answers > 20, "too little was done: {counts:?}");
+    lab.finish();
+}
