@@ -134,7 +134,7 @@ fn default_host() -> IpAddr {
     IpAddr::from([127, 0, 0, 1])
 }
 fn default_snapshot_every() -> u64 {
-    10_000
+    50_000
 }
 fn default_digest_every_ms() -> u64 {
     60_000

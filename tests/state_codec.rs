@@ -8,11 +8,11 @@
 #[allow(dead_code, reason = "only the prelude is needed here")]
 mod walk;
 
-use std::{fs, path::PathBuf};
+use std::{fs, path::PathBuf, sync::Arc};
 
 use slipway::model::{Millis, Principal, RequestId, RolloutId};
 use slipway::state::{
-    Command, Fence, LogId, Stamped, State, apply,
+    Command, Fence, Limits, LogId, Stamped, State, apply,
     codec::{self, CodecError},
     digest,
 };
@@ -49,6 +49,10 @@ fn state() -> State {
         let c = Stamped { at: Millis(n * 10), wall: n, term: 1, principal: Principal::leader(), request: None, body };
         apply(&mut state, LogId { term: 1, index: n }, &c).unwrap();
     }
+    // As they were by default when the kept bytes were written.
+    let cluster = Arc::make_mut(state.cluster.as_mut().unwrap());
+    let now = cluster.settings.limits.clone();
+    cluster.settings.limits = Limits { services: 1000, deployments: 2000, workers: 5000, requests: 10_000, ..now };
     let c = Stamped { term: 1, at: Millis(500), ..abort() };
     apply(&mut state, LogId { term: 1, index: 99 }, &Stamped { request: fence(), ..c }).unwrap_err();
     state

@@ -47,7 +47,12 @@ pub fn digest(n: u32) -> Digest {
 
 /// The spec of one service; `label` tells revisions apart.
 pub fn spec(service: u32, label: &str) -> Spec {
-    let text = format!(
+    read_spec(&spec_text(service, label), SpecFormat::Yaml).expect("a spec")
+}
+
+/// The same as a person writes it.
+pub fn spec_text(service: u32, label: &str) -> String {
+    format!(
         "
 service: s{service}
 environment: production
@@ -59,8 +64,7 @@ placement: {{per_worker: {PER_WORKER}, workers: \"group=g{service}\"}}
 health: {{http: /healthz, start_within: 10s}}
 drain: 2s
 "
-    );
-    read_spec(&text, SpecFormat::Yaml).expect("a spec")
+    )
 }
 
 fn version() -> Version {
@@ -80,8 +84,6 @@ impl World {
         };
         let id = ClusterId::new("c-1").expect("an id");
         w.must(Command::ClusterInit { id, name: "bench".into(), zone: "slipway.internal".into(), node });
-        let settings = Arc::make_mut(&mut w.state).cluster.as_mut().map(|c| &mut c.settings.limits);
-        settings.expect("a cluster").workers = 20_000;
         for s in 1..=services {
             w.workers(s);
             w.service(s);

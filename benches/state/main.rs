@@ -1,10 +1,12 @@
 //! `make bench-state`: the law at its full size. Builds the State of a large fleet through real commands, then measures how many commands
-//! a second one core decodes, applies and publishes, by family and in a named mix, and what a snapshot of that State costs.
+//! a second one core decodes, applies and publishes, by family and in a named mix, what a snapshot of that State costs, and what a whole
+//! node makes of it (memory, a restart, commits beside a snapshot, a node that joins).
 //!
-//! Invariant: nothing is put into State but by `apply` (one setting apart: the limit on workers). Not here: whole nodes and the disk.
+//! Invariant: nothing is put into State but by `apply`.
 
 mod build;
 mod load;
+mod node;
 
 use std::{process::Command as Process, time::Instant};
 
@@ -38,10 +40,11 @@ fn main() {
     println!("# snapshot: {} MiB, encoded in {encode_ms} ms on one core", bytes.len() >> 20);
     println!("# a fresh process that decodes it and does nothing else: {decode} s, {rss} MiB resident");
     let per_s = load::run(&mut world, seconds);
-    println!("# rss_mib (whole node), snapshot_stall_ms, restart_s: not measured, so null");
+    let whole = node::run(&world.state, services);
     println!(
-        "{{\"apply_per_s\":{per_s},\"rss_mib\":null,\"snapshot_stall_ms\":null,\"restart_s\":null,\
-         \"state_rss_mib\":{rss},\"snapshot_encode_ms\":{encode_ms},\"snapshot_decode_s\":{decode}}}"
+        "{{\"apply_per_s\":{per_s},\"rss_mib\":{},\"snapshot_stall_ms\":{:.1},\"restart_s\":{:.2},\"join_s\":{:.2},\
+         \"state_rss_mib\":{rss},\"snapshot_encode_ms\":{encode_ms},\"snapshot_decode_s\":{decode}}}",
+        whole.rss_mib, whole.stall_ms, whole.restart_s, whole.join_s
     );
 }
 

@@ -24,7 +24,7 @@ pub(super) const ARMS: [TrackName; 3] = [TrackName::Stable, TrackName::Candidate
 pub(super) struct Endpoint {
     pub id: InstanceId,
     pub address: IpAddr,
-    pub ports: BTreeMap<String, u16>,
+    pub ports: Arc<BTreeMap<String, u16>>,
 }
 
 /// A track: its version, its share, and the endpoints that may be named now.

@@ -5,7 +5,7 @@
 //! never goes back; an unchanged State or an unrelated change keeps the serial.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeSet,
     net::{IpAddr, SocketAddr},
     sync::Arc,
 };
@@ -112,20 +112,19 @@ impl Builder {
 /// Deployments with a changed row; `None`: nothing that DNS reads changed.
 fn changed(old: &State, new: &State) -> Option<BTreeSet<DeploymentId>> {
     let mut dirty = BTreeSet::new();
-    touched(&old.deployments, &new.deployments, |id, _| dirty.insert(id.clone()));
-    touched(&old.instances, &new.instances, |_, i| dirty.insert(i.deployment.clone()));
-    touched(&old.rollouts, &new.rollouts, |_, r| dirty.insert(r.deployment.clone()));
-    touched(&old.specs, &new.specs, |(id, _), _| dirty.insert(id.clone()));
+    touched(old.deployments.diff(&new.deployments), |id, _| dirty.insert(id.clone()));
+    touched(old.instances.diff(&new.instances), |_, i| dirty.insert(i.deployment.clone()));
+    touched(old.rollouts.diff(&new.rollouts), |_, r| dirty.insert(r.deployment.clone()));
+    touched(old.specs.diff(&new.specs), |(id, _), _| dirty.insert(id.clone()));
     let frame = !old.nodes.ptr_eq(&new.nodes) || !old.environments.ptr_eq(&new.environments);
     (frame || !dirty.is_empty()).then_some(dirty)
 }
 
-fn touched<K, V>(old: &OrdMap<K, V>, new: &OrdMap<K, V>, mut with: impl FnMut(&K, &V) -> bool)
-where
-    K: Ord + Clone,
-    V: Clone + PartialEq,
-{
-    for item in old.diff(new) {
+fn touched<'a, 'b, K: 'a + 'b, V: 'a + 'b>(
+    diff: impl Iterator<Item = DiffItem<'a, 'b, K, V>>,
+    mut with: impl FnMut(&K, &V) -> bool,
+) {
+    for item in diff {
         match item {
             DiffItem::Add(k, v) | DiffItem::Remove(k, v) | DiffItem::Update { new: (k, v), .. } => with(k, v),
         };
@@ -166,19 +165,13 @@ fn frame(state: &State, view: &mut View) -> bool {
 /// Builds the sites of some deployments anew. Says whether one of them changed.
 fn sites(state: &State, dirty: &BTreeSet<DeploymentId>, view: &mut View) -> bool {
     let mut changed = false;
-    let mut rows: BTreeMap<&DeploymentId, Vec<&Instance>> = BTreeMap::new();
-    if !dirty.is_empty() {
-        for i in state.instances.values().filter(|i| dirty.contains(&i.deployment)) {
-            rows.entry(&i.deployment).or_default().push(i);
-        }
-    }
     for id in dirty {
         let (environment, service) = (id.environment.as_str(), id.service.as_str());
         let before = view.site(environment, service).cloned();
         match state.deployments.get(id) {
             Some(row) => {
-                let mine = rows.get(id).map_or(&[][..], Vec::as_slice);
-                let site = Site::build(state, row, mine, before.as_deref());
+                let mine: Vec<&Instance> = state.instances_of(id).collect();
+                let site = Site::build(state, row, &mine, before.as_deref());
                 if before.is_none_or(|b| *b != site) {
                     view.environments.entry(environment.into()).or_default().insert(service.into(), Arc::new(site));
                     changed = true;

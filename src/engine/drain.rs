@@ -87,7 +87,7 @@ impl Servers {
 
 /// The largest TTL that any name of the deployment can have had lately.
 fn largest_ttl(view: &View<'_>) -> Period {
-    let specs = view.state.specs.iter().filter(|((d, _), _)| d == view.id()).map(|(_, s)| s);
+    let specs = view.state.specs_of(view.id()).map(|(_, s)| s);
     let of_specs = specs.map(|s| s.ttl.unwrap_or(DEFAULT_TTL).max(s.pin_ttl)).max().unwrap_or(DEFAULT_TTL);
     view.deployment.route.as_ref().map_or(of_specs, |r| of_specs.max(r.ttl))
 }

@@ -85,9 +85,10 @@ fn difference(state: &State, worker: &Worker, report: &WorkerFacts) -> Option<Wo
         .filter(|f| state.instances.get(&f.id).is_some_and(|i| i.worker == worker.name && differs(state, i, f)))
         .cloned()
         .collect();
-    let unseen = state.instances.values().filter(|i| {
-        i.worker == worker.name && i.life == Life::Stopping && !report.instances.iter().any(|f| f.id == i.id)
-    });
+    let unseen = state
+        .instances
+        .on(&worker.name)
+        .filter(|i| i.life == Life::Stopping && !report.instances.iter().any(|f| f.id == i.id));
     instances.extend(unseen.filter(|i| settled(state, worker, report, &i.deployment)).map(gone));
     let reached: Vec<ReachedFact> = report
         .reached

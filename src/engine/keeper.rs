@@ -3,6 +3,8 @@
 //! Invariants: it acts only without a live rollout; a crash loop is slowed down, so it does not commit endlessly; it never moves
 //! traffic. A lost worker's instances are left as they are: nobody can reach them, and they count again when it returns.
 
+use std::collections::BTreeMap;
+
 use super::drain;
 use super::place::free_places;
 use super::view::{Notes, View, chosen, count};
@@ -93,8 +95,12 @@ impl Wanted {
     ) {
         let Some(spec) = view.spec(pair) else { return };
         let per_worker = spec.placement.per_worker;
+        let mut there: BTreeMap<&WorkerName, u32> = BTreeMap::new();
+        for i in view.wanted(pair) {
+            *there.entry(&i.worker).or_default() += 1;
+        }
         for worker in workers {
-            let have = count(view.wanted(pair).filter(|i| &i.worker == worker));
+            let have = there.get(worker).copied().unwrap_or(0);
             let missing = per_worker.saturating_sub(have).min(limit);
             if missing == 0 {
                 continue;
@@ -121,12 +127,18 @@ impl Wanted {
     fn spare(&mut self, view: &View<'_>, pair: &Pair, workers: &[WorkerName], desired: u32) {
         let Some(spec) = view.spec(pair) else { return };
         let here: Vec<&Instance> = view.wanted(pair).filter(|i| view.worker_ready(&i.worker)).collect();
+        let mut by_worker: BTreeMap<&WorkerName, Vec<&Instance>> = BTreeMap::new();
+        for i in &here {
+            by_worker.entry(&i.worker).or_default().push(i);
+        }
         let mut surplus: Vec<&Instance> = Vec::new();
-        for worker in view.state.workers.keys() {
-            let mut on: Vec<&Instance> = here.iter().copied().filter(|i| &i.worker == worker).collect();
-            on.sort_by_key(|i| (view.passes(i), std::cmp::Reverse(i.id)));
-            let keep = if workers.contains(worker) { spec.placement.per_worker as usize } else { 0 };
-            surplus.extend(on.iter().take(on.len().saturating_sub(keep)));
+        for (worker, mut on) in by_worker {
+            // `workers` come by name.
+            let keep = workers.binary_search(worker).map_or(0, |_| spec.placement.per_worker as usize);
+            if on.len() > keep {
+                on.sort_by_key(|i| (view.passes(i), std::cmp::Reverse(i.id)));
+                surplus.extend(on.iter().take(on.len().saturating_sub(keep)));
+            }
         }
         let mut rows = count(here.iter()).saturating_sub(desired);
         let mut passing = view.passing(pair).saturating_sub(desired);

@@ -15,7 +15,7 @@ pub(super) fn free_places(
     spec: &Spec,
     worker: &Worker,
 ) -> (u32, &'static str) {
-    let on = || state.instances.values().filter(|i| i.worker == worker.name && i.life.is_live());
+    let on = || state.instances.on(&worker.name).filter(|i| i.life.is_live());
     let capacity = worker.capacity.saturating_sub(count(on()));
     let addresses = match spec.address {
         AddressMode::Host => {

@@ -134,12 +134,7 @@ pub(super) fn target(r: &Rollout) -> Option<&Pair> {
 
 /// Ready workers that a spec's placement chooses, by name.
 pub(super) fn chosen<'a>(state: &'a State, spec: &'a Spec) -> impl Iterator<Item = &'a Worker> {
-    state.workers.values().filter(move |w| w.presence == Presence::Ready && selects(spec, w))
-}
-
-/// Whether a spec's selector takes a worker.
-pub(super) fn selects(spec: &Spec, worker: &Worker) -> bool {
-    spec.placement.workers.iter().all(|(k, v)| worker.meta.labels.get(k) == Some(v))
+    state.workers.carrying(&spec.placement.workers).filter(|w| w.presence == Presence::Ready)
 }
 
 /// How many, as State counts.

@@ -1,6 +1,7 @@
-//! Names and ids. Readable where a person types them; never reused: numeric ids come from log indexes.
+//! Names and ids. Readable where a person types them; never reused: numeric ids come from log indexes. Texts are shared: a row's copy
+//! of a name costs no memory, and maps of names are copied cheaply.
 
-use std::{fmt, str::FromStr};
+use std::{fmt, str::FromStr, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
@@ -27,12 +28,17 @@ macro_rules! text_id {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
         #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-        pub struct $name(String);
+        pub struct $name(Arc<str>);
 
         impl $name {
             /// The text.
             pub fn as_str(&self) -> &str {
                 &self.0
+            }
+
+            /// The empty text, which sorts before every name and is none: the lower end of a range.
+            pub fn least() -> Self {
+                Self(Arc::default())
             }
         }
 
@@ -145,7 +151,7 @@ impl Principal {
 
     /// A node speaking for itself (blob holders, admissions, workers' registrations).
     pub fn node(id: NodeId) -> Self {
-        Self(format!("node:{id}"))
+        Self(format!("node:{id}").into())
     }
 }
 
@@ -166,6 +172,13 @@ pub struct DeploymentId {
     pub environment: Name,
     /// The service.
     pub service: Name,
+}
+
+impl DeploymentId {
+    /// Sorts before every deployment and is none: the lower end of a range.
+    pub fn least() -> Self {
+        Self { environment: Name::least(), service: Name::least() }
+    }
 }
 
 impl fmt::Display for DeploymentId {
@@ -216,6 +229,13 @@ pub struct InstanceId {
     pub index: u64,
     /// Place among the instances that entry made, from 0.
     pub ordinal: u32,
+}
+
+impl InstanceId {
+    /// Sorts before or at every instance: the lower end of a range.
+    pub const MIN: Self = Self { index: 0, ordinal: 0 };
+    /// Sorts after or at every instance: the upper end of a range.
+    pub const MAX: Self = Self { index: u64::MAX, ordinal: u32::MAX };
 }
 
 impl fmt::Display for InstanceId {

@@ -411,9 +411,8 @@ impl Consensus {
     pub async fn snapshot_and_purge(&self) -> Result<(u64, u64), ConsensusError> {
         let stopped = |e: &dyn std::fmt::Display| ConsensusError::Stopped { reason: e.to_string() };
         let index = self.trigger_snapshot().await?;
-        let snapshot = self.raft().get_snapshot().await.map_err(|e| stopped(&e))?;
         self.raft().trigger().purge_log(index).await.map_err(|e| stopped(&e))?;
-        Ok((index, snapshot.map_or(0, |s| s.snapshot.len() as u64)))
+        Ok((index, self.snapshot_bytes()))
     }
 }
 

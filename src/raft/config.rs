@@ -60,7 +60,7 @@ pub struct ConsensusConfig {
     pub timing: Timing,
     /// Entries after which a snapshot is made.
     pub snapshot_after: u64,
-    /// Entries kept behind a snapshot, for followers that lag a little.
+    /// Entries kept behind a snapshot: what is written while a snapshot travels to a late follower must still be there when it has it.
     pub keep_behind_snapshot: u64,
     /// Limit of one proposal or read, also without a quorum.
     pub call_timeout: Duration,
@@ -78,8 +78,8 @@ impl Default for ConsensusConfig {
     fn default() -> Self {
         Self {
             timing: Timing::lan(),
-            snapshot_after: 10_000,
-            keep_behind_snapshot: 2_000,
+            snapshot_after: 50_000,
+            keep_behind_snapshot: 50_000,
             call_timeout: Duration::from_secs(2),
             snapshot_timeout: Duration::from_secs(60),
             max_command: 1 << 20,

@@ -145,6 +145,11 @@ impl Consensus {
         self.inner.view.load()
     }
 
+    /// Length of the newest snapshot that this process made or read; 0 before the first.
+    pub(super) fn snapshot_bytes(&self) -> u64 {
+        self.inner.view.snapshot_bytes()
+    }
+
     /// Carries the applied index of the published State; `view` is at least that new when it changes.
     #[must_use]
     pub fn view_changes(&self) -> watch::Receiver<u64> {

@@ -7,7 +7,10 @@
 
 use std::{
     io,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use arc_swap::ArcSwap;
@@ -36,6 +39,8 @@ pub(super) struct View {
     applied: watch::Sender<u64>,
     probed: Mutex<Option<Arc<State>>>,
     asked: Notify,
+    /// Length of the newest snapshot that this process made or read.
+    made: AtomicU64,
 }
 
 impl View {
@@ -45,6 +50,7 @@ impl View {
             applied: watch::Sender::new(0),
             probed: Mutex::default(),
             asked: Notify::new(),
+            made: AtomicU64::new(0),
         })
     }
 
@@ -65,6 +71,10 @@ impl View {
             }
             self.asked.notified().await;
         }
+    }
+
+    pub(super) fn snapshot_bytes(&self) -> u64 {
+        self.made.load(Ordering::Relaxed)
     }
 
     fn publish(&self, state: Arc<State>) {
@@ -186,6 +196,7 @@ impl RaftStateMachine<TypeConfig> for Machine {
             meta: self.meta(),
             snapshots: self.snapshots.clone(),
             on_disk: self.on_disk.clone(),
+            view: self.view.clone(),
         }
     }
 
@@ -227,6 +238,7 @@ impl RaftStateMachine<TypeConfig> for Machine {
         let Some(found) = found else { return Ok(None) };
         let meta = SnapshotMeta::decode(&found.meta).map_err(CodecError::into_io)?;
         *lock(&self.on_disk) = meta.last_log_id;
+        self.view.made.store(found.body.len() as u64, Ordering::Relaxed);
         Ok(Some(RaftSnapshot { meta, snapshot: Arc::new(found.body) }))
     }
 }
@@ -237,6 +249,7 @@ pub struct Builder {
     meta: SnapshotMeta,
     snapshots: SnapshotDir,
     on_disk: Arc<Mutex<Option<LogId>>>,
+    view: Arc<View>,
 }
 
 impl RaftSnapshotBuilder<TypeConfig> for Builder {
@@ -253,6 +266,7 @@ impl RaftSnapshotBuilder<TypeConfig> for Builder {
         .await
         .map_err(io::Error::other)??;
         *lock(&self.on_disk) = self.meta.last_log_id;
+        self.view.made.store(body.len() as u64, Ordering::Relaxed);
         Ok(RaftSnapshot { meta: self.meta.clone(), snapshot: Arc::new(body) })
     }
 }

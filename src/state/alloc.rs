@@ -3,7 +3,7 @@
 //! Pool: a freed address goes to the end of the queue; its last deployment may take it again at once, another only when every DNS
 //! server has served a view without it. Host: the machine's address with fixed ports, so one user a port.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use super::{DrainState, Instance, NodeRole, PoolSlot, Rejection, State, Worker, context::Cx, context::guard};
 use crate::model::{AddressMode, DeploymentId, InstanceId, Life, Spec, WorkerName};
@@ -21,7 +21,7 @@ fn served_by_all(s: &State) -> u64 {
 pub fn free_addresses(s: &State, worker: &Worker, deployment: &DeploymentId) -> Vec<String> {
     let served = served_by_all(s);
     let mut free: Vec<(u64, &String)> = Vec::new();
-    for (address, slot) in &worker.pool {
+    for (address, slot) in worker.pool.iter() {
         match slot {
             PoolSlot::Free { since, last } => {
                 if *since == 0 || last.as_ref() == Some(deployment) || *since <= served {
@@ -36,13 +36,13 @@ pub fn free_addresses(s: &State, worker: &Worker, deployment: &DeploymentId) -> 
 }
 
 /// Live instances on a worker that count against its capacity.
-pub(super) fn live_on<'a>(s: &'a State, worker: &'a WorkerName) -> impl Iterator<Item = &'a Instance> + 'a {
-    s.instances.values().filter(move |i| &i.worker == worker && i.life.is_live())
+pub(super) fn live_on<'a>(s: &'a State, worker: &WorkerName) -> impl Iterator<Item = &'a Instance> + use<'a> {
+    s.instances.on(worker).filter(|i| i.life.is_live())
 }
 
 /// The ports an instance gets: the spec's, at its own address.
-pub(super) fn ports(spec: &Spec) -> BTreeMap<String, u16> {
-    spec.ports.iter().map(|(name, (port, _))| (name.clone(), *port)).collect()
+pub(super) fn ports(spec: &Spec) -> Arc<BTreeMap<String, u16>> {
+    Arc::new(spec.ports.iter().map(|(name, (port, _))| (name.clone(), *port)).collect())
 }
 
 /// Takes an address for a new instance on a worker. `replaced` does not count against its capacity.
@@ -72,7 +72,7 @@ pub(super) fn take(
             let Some(address) = free_addresses(&cx.s, &w, deployment).into_iter().next() else {
                 return guard(format!("{worker} has no free address in its pool"));
             };
-            w.pool.insert(address.clone(), PoolSlot::Used(id));
+            Arc::make_mut(&mut w.pool).insert(address.clone(), PoolSlot::Used(id));
             cx.put_worker(w);
             Ok(address)
         }
@@ -82,11 +82,7 @@ pub(super) fn take(
 /// Hands the address of a replaced instance to the one that takes its place.
 pub(super) fn hand_over(cx: &mut Cx<'_>, worker: &WorkerName, old: InstanceId, new: InstanceId) {
     let Some(mut w) = cx.s.workers.get(worker).cloned() else { return };
-    for slot in w.pool.values_mut() {
-        if *slot == PoolSlot::Used(old) {
-            *slot = PoolSlot::Used(new);
-        }
-    }
+    fill(&mut w, old, &PoolSlot::Used(new));
     cx.put_worker(w);
 }
 
@@ -98,10 +94,16 @@ pub(super) fn free(cx: &mut Cx<'_>, i: &Instance) {
         Some(DrainState { index, .. }) => *index,
         None => cx.at.index,
     };
-    for slot in w.pool.values_mut() {
-        if *slot == PoolSlot::Used(i.id) {
-            *slot = PoolSlot::Free { since, last: Some(i.deployment.clone()) };
+    fill(&mut w, i.id, &PoolSlot::Free { since, last: Some(i.deployment.clone()) });
+    cx.put_worker(w);
+}
+
+/// Changes the slots of one user.
+fn fill(w: &mut Worker, user: InstanceId, with: &PoolSlot) {
+    let used = PoolSlot::Used(user);
+    if w.pool.values().any(|slot| *slot == used) {
+        for slot in Arc::make_mut(&mut w.pool).values_mut().filter(|slot| **slot == used) {
+            *slot = with.clone();
         }
     }
-    cx.put_worker(w);
 }

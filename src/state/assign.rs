@@ -151,5 +151,5 @@ pub(super) fn commit(cx: &mut Cx<'_>, deployment: &DeploymentId, workers: &[Work
 
 /// Workers that have an assignment for the deployment.
 pub(super) fn workers_of(s: &State, deployment: &DeploymentId) -> Vec<WorkerName> {
-    s.assignments.keys().filter(|(_, d)| d == deployment).map(|(w, _)| w.clone()).collect()
+    s.assignments.workers_of(deployment).cloned().collect()
 }

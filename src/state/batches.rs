@@ -1,6 +1,6 @@
 //! Batches of an installation: instances made, probation ended, weights and drains by capacity.
 
-use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::{
     Batch, Deployment, EventBody, Instance, Rejection, Rollout, RolloutPhase, RolloutStatus, RouteWeights, State,
@@ -226,7 +226,7 @@ pub(super) fn new_instance(cx: &mut Cx<'_>, deployment: &DeploymentId, pair: &Pa
         pair: pair.clone(),
         worker: worker.clone(),
         address: String::new(),
-        ports: BTreeMap::new(),
+        ports: Arc::default(),
         made_by: None,
         replaces: None,
         drain: None,
@@ -252,6 +252,7 @@ fn make(
     mut replaced: Vec<Instance>,
 ) -> Result<Vec<InstanceId>, Rejection> {
     let mut added = Vec::new();
+    let ports = alloc::ports(spec);
     for (worker, n) in add {
         match cx.s.workers.get(worker) {
             Some(w) if w.presence == super::Presence::Ready => {}
@@ -261,7 +262,7 @@ fn make(
         for _ in 0..*n {
             let mut i = new_instance(cx, &r.deployment, pair, worker);
             i.made_by = Some(r.id);
-            i.ports = alloc::ports(spec);
+            i.ports = ports.clone();
             let place =
                 (mode == BatchMode::InPlace).then(|| replaced.iter().position(|o| &o.worker == worker)).flatten();
             match place {

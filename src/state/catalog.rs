@@ -212,10 +212,11 @@ pub(super) fn release_registered(
 
 /// Sets a release's status after a rollout moved; stable somewhere else keeps it active.
 pub(super) fn set_status(cx: &mut Cx<'_>, service: &Name, pair: &Pair, to: ReleaseStatus) {
-    let stable_somewhere =
-        cx.s.deployments.values().any(|d| {
-            &d.id.service == service && d.tracks.stable.as_ref().is_some_and(|t| t.pair.version == pair.version)
-        });
+    let stable_somewhere = cx.s.environments.keys().any(|environment| {
+        let id = DeploymentId { environment: environment.clone(), service: service.clone() };
+        let stable = cx.s.deployments.get(&id).and_then(|d| d.tracks.stable.as_ref());
+        stable.is_some_and(|t| t.pair.version == pair.version)
+    });
     let to = if stable_somewhere { ReleaseStatus::Active } else { to };
     let key = (service.clone(), pair.version.clone());
     if let Some(mut row) = cx.s.releases.get(&key).cloned()

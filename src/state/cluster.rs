@@ -1,5 +1,7 @@
 //! The cluster and its nodes: init, admissions, roles, silence.
 
+use std::sync::Arc;
+
 use super::{
     Cluster, Environment, EventBody, NodeRole, NodeRow, Rejection, Settings,
     command::NewNode,
@@ -91,14 +93,14 @@ pub(super) fn init(cx: &mut Cx<'_>, id: &ClusterId, name: &str, zone: &str, node
     }
     cx.s.incarnation = cx.s.incarnation.max(1);
     cx.s.level = cx.s.level.max(1);
-    cx.s.cluster = Some(Cluster {
+    cx.s.cluster = Some(Arc::new(Cluster {
         meta: cx.new_meta(),
         id: id.clone(),
         name: name.into(),
         zone: zone.into(),
         next_node_id: 2,
         settings: Settings::default(),
-    });
+    }));
     for (order, (name, default_strategy)) in (0u32..).zip(ENVIRONMENTS) {
         // The four names are labels and no prefixes of ours; a refusal here would be the same on every node.
         let name = Name::environment(name).map_err(|e| Rejection::Invalid(e.to_string()))?;
@@ -141,11 +143,11 @@ pub(super) fn admitted(cx: &mut Cx<'_>, node: &NewNode) -> Done {
             fix: "remove one with `slipway cluster leave` first".into(),
         });
     }
-    let Some(mut cluster) = cx.s.cluster.clone() else { return Err(Rejection::NoCluster) };
+    let Some(mut cluster) = cx.s.cluster.as_deref().cloned() else { return Err(Rejection::NoCluster) };
     let id = cluster.next_node_id;
     cluster.next_node_id = id.saturating_add(1);
     cx.touch(&mut cluster.meta);
-    cx.s.cluster = Some(cluster);
+    cx.s.cluster = Some(Arc::new(cluster));
     let new = row(cx, id, node, NodeRole::Joining);
     changed(cx, &new);
     cx.s.nodes.insert(id, new);

@@ -30,11 +30,10 @@ pub(super) fn deployment(cx: &mut Cx<'_>, id: &DeploymentId) {
 
 fn rollouts(cx: &mut Cx<'_>, id: &DeploymentId, last: Option<RolloutId>) {
     let keep = cx.settings().limits.history_per_deployment as usize;
-    let ended: Vec<RolloutId> =
-        cx.s.rollouts.values().filter(|r| &r.deployment == id && r.status.is_terminal()).map(|r| r.id).collect();
+    let ended: Vec<RolloutId> = cx.s.rollouts.of(id).filter(|r| r.status.is_terminal()).map(|r| r.id).collect();
     let named: BTreeSet<RolloutId> =
         cx.s.rollouts
-            .values()
+            .of(id)
             .filter(|r| !r.status.is_terminal())
             .filter_map(|r| match r.kind {
                 RolloutKind::Return { undoes } => Some(undoes),
@@ -72,11 +71,11 @@ fn specs(cx: &mut Cx<'_>, id: &DeploymentId) {
     let Some(d) = cx.s.deployments.get(id) else { return };
     let mut named: BTreeSet<u64> = d.tracks.iter().map(|(_, t)| t.pair.spec).chain([d.spec]).collect();
     named.extend(cx.s.instances_of(id).map(|i| i.pair.spec));
-    for r in cx.s.rollouts.values().filter(|r| &r.deployment == id) {
+    for r in cx.s.rollouts.of(id) {
         named.insert(r.to.spec);
         named.extend(r.from.iter().map(|p| p.spec));
     }
-    let old: Vec<u64> = cx.s.specs.keys().filter(|(d, r)| d == id && !named.contains(r)).map(|(_, r)| *r).collect();
+    let old: Vec<u64> = cx.s.specs_of(id).map(|(r, _)| r).filter(|r| !named.contains(r)).collect();
     for r in old {
         cx.s.specs.remove(&(id.clone(), r));
     }

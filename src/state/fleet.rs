@@ -1,6 +1,6 @@
 //! Workers: registration, committed facts, lost and found.
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
 use super::{
     EventBody, Instance, PoolSlot, Presence, Rejection, Worker, WorkerFacts, alloc, assign,
@@ -63,10 +63,11 @@ pub(super) fn registered(cx: &mut Cx<'_>, name: &WorkerName, form: &Form<'_>) ->
             ),
         });
     }
-    for other in cx.s.workers.values().filter(|w| &w.name != name) {
-        if let Some(a) = form.pool.iter().find(|a| other.pool.contains_key(*a)) {
+    for a in form.pool {
+        let ip: IpAddr = a.parse().map_err(|_| Rejection::Invalid(format!("{a:?} is not an IP address")))?;
+        if let Some(other) = cx.s.workers.with_address(ip).find(|w| *w != name) {
             return Err(Rejection::Conflict {
-                what: format!("address {a} is in the pool of worker {} already: pools must not overlap", other.name),
+                what: format!("address {a} is in the pool of worker {other} already: pools must not overlap"),
             });
         }
     }
@@ -86,7 +87,7 @@ pub(super) fn registered(cx: &mut Cx<'_>, name: &WorkerName, form: &Form<'_>) ->
         capacity: 0,
         build: String::new(),
         host: String::new(),
-        pool: BTreeMap::new(),
+        pool: Arc::default(),
         presence: Presence::Ready,
         lost_at: None,
         set_generation: 0,
@@ -99,9 +100,10 @@ pub(super) fn registered(cx: &mut Cx<'_>, name: &WorkerName, form: &Form<'_>) ->
     row.build = form.build.into();
     row.host = form.host.into();
     // An address in use stays until its instance is gone, whatever the worker says now.
-    row.pool.retain(|a, slot| form.pool.contains(a) || matches!(slot, PoolSlot::Used(_)));
+    let pool = Arc::make_mut(&mut row.pool);
+    pool.retain(|a, slot| form.pool.contains(a) || matches!(slot, PoolSlot::Used(_)));
     for a in form.pool {
-        row.pool.entry(a.clone()).or_insert(PoolSlot::Free { since: 0, last: None });
+        pool.entry(a.clone()).or_insert(PoolSlot::Free { since: 0, last: None });
     }
     if is_new || row != before {
         let what = if is_new { "registered" } else { "changed" };
@@ -248,7 +250,7 @@ fn orphans(cx: &mut Cx<'_>, old: &Instance) {
             .cloned();
     let Some(next) = waiting else { return };
     if let Some(mut w) = cx.s.workers.get(&next.worker).cloned() {
-        if let Some(slot) = w.pool.get_mut(&next.address) {
+        if let Some(slot) = Arc::make_mut(&mut w.pool).get_mut(&next.address) {
             *slot = PoolSlot::Used(next.id);
         }
         cx.put_worker(w);

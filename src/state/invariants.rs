@@ -19,7 +19,14 @@ pub fn check(s: &State) -> Result<(), String> {
     steps(s)?;
     addresses(s)?;
     assignments(s)?;
-    requests(s)
+    requests(s)?;
+    indexes(s)
+}
+
+/// Every index is what its rows say.
+fn indexes(s: &State) -> Result<(), String> {
+    let all = [s.instances.check(), s.assignments.check(), s.rollouts.check(), s.workers.check()];
+    all.into_iter().collect::<Result<(), &str>>().map_err(|table| format!("an index of {table} is not its rows'"))
 }
 
 /// 1, 2, 10: one active version in a switch, whole weights, no more than the cap, and only tracks that exist.
@@ -85,7 +92,7 @@ fn addresses(s: &State) -> Result<(), String> {
         })?;
     }
     for w in s.workers.values() {
-        for (a, slot) in &w.pool {
+        for (a, slot) in w.pool.iter() {
             if let PoolSlot::Used(id) = slot {
                 let live =
                     s.instances.get(id).is_some_and(|i| i.life.is_live() && &i.address == a && i.worker == w.name);

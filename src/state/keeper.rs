@@ -87,9 +87,10 @@ fn add(cx: &mut Cx<'_>, tracks: &Tracks, id: &DeploymentId, track: TrackName, wo
     if cx.s.workers.get(worker).is_none_or(|w| w.presence != super::Presence::Ready) {
         return guard(format!("worker {worker} is unknown or lost"));
     }
+    let ports = alloc::ports(&spec);
     for _ in 0..n {
         let mut i = batches::new_instance(cx, id, &pair, worker);
-        i.ports = alloc::ports(&spec);
+        i.ports = ports.clone();
         i.address = alloc::take(cx, worker, id, &spec, i.id)?;
         let entry = assign::entry(&i);
         cx.put_instance(i);

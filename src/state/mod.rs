@@ -18,6 +18,7 @@ pub mod digest;
 mod drain;
 mod event;
 mod fleet;
+mod indexed;
 pub mod invariants;
 mod keeper;
 pub mod lifecycle;
@@ -33,12 +34,13 @@ mod rollout;
 mod routes;
 mod rows;
 mod serving;
+mod shares;
 pub mod snapshot;
 mod start;
 mod steps;
+mod table;
 
 use imbl::OrdMap;
-use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
 pub use alloc::free_addresses;
@@ -46,6 +48,7 @@ pub use apply::{Applied, apply, apply_blank};
 pub use command::{Command, Fence, InstanceFact, LogId, NewNode, ReachedFact, Stamped, StartRollout, WorkerFacts};
 pub use digest::{StateDigest, digest};
 pub use event::{EVENT_RING, Event, EventBody, EventKey};
+pub use indexed::{Assignments, Instances, Rollouts, Workers};
 pub use observed::{NodeSeen, Observations, Seen, StepCounts};
 pub use rejection::Rejection;
 pub use replicas::{DigestReport, Divergence, Replicas};
@@ -60,14 +63,12 @@ pub use rows::{
     Request, Route, RouteMode, RouteWeights, Service, Settings, Track, TrackName, Tracks, Worker,
 };
 pub use serving::{passing, serving, serving_among, wanted};
+pub use table::Table;
 
-use crate::model::{
-    ClusterId, DeploymentId, Digest, InstanceId, Millis, Name, NodeId, Principal, RequestId, RolloutId, Spec, Version,
-    WorkerName,
-};
+use crate::model::{ClusterId, DeploymentId, Digest, Millis, Name, NodeId, Principal, RequestId, Spec, Version};
 
-/// Everything the nodes agree on. Cloning is cheap: the maps are persistent.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+/// Everything the nodes agree on. Cloning is cheap: the maps are persistent, and rows are shared.
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct State {
     /// Cluster time: the largest stamp applied.
     pub now: Millis,
@@ -80,7 +81,7 @@ pub struct State {
     /// Active feature level; writing uses the newest row format it allows.
     pub level: u32,
     /// The cluster row; `None` before `ClusterInit`.
-    pub cluster: Option<Cluster>,
+    pub cluster: Option<Arc<Cluster>>,
     /// Nodes by id, removed ones included (ids are never reused).
     pub nodes: OrdMap<NodeId, NodeRow>,
     /// Environments by name.
@@ -94,25 +95,25 @@ pub struct State {
     /// Releases by service and version.
     pub releases: OrdMap<(Name, Version), Release>,
     /// Deployments.
-    pub deployments: OrdMap<DeploymentId, Deployment>,
+    pub deployments: Table<DeploymentId, Deployment>,
     /// Rollouts, terminal ones included up to the retention limit.
-    pub rollouts: OrdMap<RolloutId, Rollout>,
+    pub rollouts: Rollouts,
     /// Instances; gone and failed ones are dropped once no rollout or assignment names them.
-    pub instances: OrdMap<InstanceId, Instance>,
+    pub instances: Instances,
     /// Workers by name.
-    pub workers: OrdMap<WorkerName, Worker>,
+    pub workers: Workers,
     /// What each worker is to run and hold, by deployment.
-    pub assignments: OrdMap<(WorkerName, DeploymentId), Assignment>,
+    pub assignments: Assignments,
     /// Deliveries the leader owes.
     pub outbox: OrdMap<DeliveryKey, Delivery>,
     /// First results of client requests, until their `not_after`.
-    pub requests: OrdMap<(Principal, RequestId), Request>,
+    pub requests: Table<(Principal, RequestId), Request>,
     /// Index of `requests` by expiry.
     pub requests_by_expiry: OrdMap<(Millis, Principal, RequestId), ()>,
     /// Ring of the newest events; part of State so that every node answers alike.
-    pub events: OrdMap<EventKey, Event>,
+    pub events: Table<EventKey, Event>,
     /// Whether the replicas agree.
-    pub replicas: Replicas,
+    pub replicas: Arc<Replicas>,
     /// Clusters that this one was restored from, oldest first: their agents go on with this one.
     pub lineage: Vec<ClusterId>,
 }
@@ -129,7 +130,13 @@ impl State {
     }
 
     /// Instances of one deployment, in id order.
-    pub fn instances_of<'a>(&'a self, deployment: &'a DeploymentId) -> impl Iterator<Item = &'a Instance> + 'a {
-        self.instances.values().filter(move |i| &i.deployment == deployment)
+    pub fn instances_of<'a>(&'a self, deployment: &DeploymentId) -> impl Iterator<Item = &'a Instance> + use<'a> {
+        self.instances.of(deployment)
+    }
+
+    /// Specs of one deployment by revision.
+    pub fn specs_of<'a>(&'a self, deployment: &DeploymentId) -> impl Iterator<Item = (u64, &'a Arc<Spec>)> + use<'a> {
+        let range = (deployment.clone(), 0)..=(deployment.clone(), u64::MAX);
+        self.specs.range(range).map(|((_, revision), spec)| (*revision, spec))
     }
 }

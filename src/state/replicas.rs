@@ -4,7 +4,7 @@
 //! named only against a digest that a majority of the voters reported. Deliberately not here: hashing (`digest`, off the apply
 //! path) and what a named node does (`node`).
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
@@ -68,11 +68,11 @@ fn differing(a: &DigestReport, b: &DigestReport) -> Vec<String> {
 /// `DigestProbe`: asks every node for its hashes at this entry.
 pub(super) fn probe(cx: &mut Cx<'_>) -> Done {
     let known: Vec<NodeId> = cx.s.nodes.values().filter(|n| n.role != NodeRole::Removed).map(|n| n.id).collect();
-    let mut replicas = cx.s.replicas.clone();
+    let mut replicas = (*cx.s.replicas).clone();
     replicas.probe = cx.at.index;
     replicas.reports.clear();
     replicas.diverged.retain(|id, _| known.contains(id));
-    cx.s.replicas = replicas;
+    cx.s.replicas = Arc::new(replicas);
     Ok(())
 }
 
@@ -88,7 +88,7 @@ pub(super) fn reported(cx: &mut Cx<'_>, node: NodeId, index: u64, report: Digest
         return Err(Rejection::Invalid(format!("a digest names at most {MAX_TABLES} tables of {MAX_NAME} letters")));
     }
     let before = cx.s.replicas.clone();
-    let mut after = before.clone();
+    let mut after = (*before).clone();
     after.reports.insert(node, report);
     judge(&cx.s, &mut after);
     for (id, found) in &after.diverged {
@@ -104,7 +104,7 @@ pub(super) fn reported(cx: &mut Cx<'_>, node: NodeId, index: u64, report: Digest
         (Some(_), None) => cx.emit(EventBody::ReplicasSplit { index, tables: Vec::new() }),
         (None, None) | (Some(_), Some(_)) => {}
     }
-    cx.s.replicas = after;
+    cx.s.replicas = Arc::new(after);
     Ok(())
 }
 

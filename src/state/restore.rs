@@ -4,7 +4,7 @@
 //! routes and desired states by the incarnation, generations of assignments by a high part made of it, ids by a jump of the log
 //! index. Contents are untouched, so what runs goes on running. Not here: files (`storage`, `raft`).
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 use super::{FencePoint, LogId, NewNode, NodeRole, NodeRow, Replicas, State};
 use crate::model::{ClusterId, Digest};
@@ -34,7 +34,7 @@ pub struct Restoration {
 /// The first State of the new cluster; the reason when there can be none.
 pub fn restored(old: &State, new: &Restoration) -> Result<State, String> {
     let mut s = old.clone();
-    let Some(mut cluster) = s.cluster.clone() else { return Err("it holds no cluster yet".into()) };
+    let Some(mut cluster) = s.cluster.as_deref().cloned() else { return Err("it holds no cluster yet".into()) };
     let incarnation = old.incarnation.saturating_add(1).max(new.incarnation);
     if incarnation >= MAX_INCARNATION {
         return Err(format!("incarnation {incarnation} is over the limit of {MAX_INCARNATION}"));
@@ -51,10 +51,10 @@ pub fn restored(old: &State, new: &Restoration) -> Result<State, String> {
     }
     cluster.next_node_id = 2;
     touch(&mut cluster.meta, index);
-    s.cluster = Some(cluster);
+    s.cluster = Some(Arc::new(cluster));
 
     // Which nodes agreed says nothing about new ones.
-    s.replicas = Replicas::default();
+    s.replicas = Arc::new(Replicas::default());
     s.nodes.clear();
     let n = &new.node;
     let mut row = NodeRow {

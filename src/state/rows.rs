@@ -1,6 +1,6 @@
 //! The tables' rows. Every noun carries [`Meta`]. Rollouts have a file of their own.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
@@ -65,7 +65,8 @@ pub struct Settings {
     pub limits: Limits,
 }
 
-/// Bounds on what State holds.
+/// Bounds on what State holds. They leave room above what one cluster is measured at (1,000 services, 10,000 workers, 100,000
+/// instances, and a minute of over a thousand client requests a second), and keep State from growing without end.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limits {
     /// Services.
@@ -97,14 +98,14 @@ impl Default for Settings {
             node_silent_after: Period::seconds(10),
             abort_keep: Period::minutes(60),
             limits: Limits {
-                services: 1000,
+                services: 10_000,
                 environments: 100,
-                deployments: 2000,
+                deployments: 20_000,
                 releases_per_service: 500,
-                workers: 5000,
+                workers: 20_000,
                 instances_per_deployment: 5000,
                 history_per_deployment: 50,
-                requests: 10_000,
+                requests: 100_000,
                 outbox: 10_000,
             },
         }
@@ -371,8 +372,8 @@ pub struct Instance {
     pub worker: WorkerName,
     /// IP address, as text.
     pub address: String,
-    /// Ports by name.
-    pub ports: BTreeMap<String, u16>,
+    /// Ports by name; shared by what was made alike.
+    pub ports: Arc<BTreeMap<String, u16>>,
     /// The rollout that made it; `None`: the keeper.
     pub made_by: Option<RolloutId>,
     /// The one it replaced at its address (in place).
@@ -441,7 +442,7 @@ pub struct Worker {
     /// The machine's own address, for mode `host`.
     pub host: String,
     /// Addresses of mode `pool`, with their use, in allocation order by (since, address).
-    pub pool: BTreeMap<String, PoolSlot>,
+    pub pool: Arc<BTreeMap<String, PoolSlot>>,
     /// Heard of or lost.
     pub presence: Presence,
     /// Cluster time of its last report when it was declared lost.
@@ -490,7 +491,7 @@ pub struct Entry {
     /// Its address.
     pub address: String,
     /// Its ports.
-    pub ports: BTreeMap<String, u16>,
+    pub ports: Arc<BTreeMap<String, u16>>,
     /// The instance it takes the place of (in place only).
     pub replaces: Option<InstanceId>,
 }

@@ -14,7 +14,7 @@ fn counted_out(state: &State, i: &Instance, out_after: crate::model::Period, now
 /// What DNS may name, in id order: running, passing, and on a worker that is not counted out. When fewer than half would remain
 /// without the lost workers' instances, all stay (the panic threshold: then our own view is the likelier fault).
 pub fn serving<'a>(state: &'a State, deployment: &DeploymentId, now: Millis) -> Vec<&'a Instance> {
-    serving_among(state, state.instances.values().filter(|i| &i.deployment == deployment), now)
+    serving_among(state, state.instances_of(deployment), now)
 }
 
 /// The same for a caller that has the deployment's instances at hand: `instances` are all of one deployment, in id order.
@@ -47,6 +47,6 @@ pub(super) fn ready(state: &State, i: &Instance) -> bool {
 }
 
 fn count(state: &State, deployment: &DeploymentId, pair: &Pair, f: impl Fn(&Instance) -> bool) -> u32 {
-    let n = state.instances.values().filter(|i| &i.deployment == deployment && &i.pair == pair && f(i)).count();
+    let n = state.instances_of(deployment).filter(|i| &i.pair == pair && f(i)).count();
     u32::try_from(n).unwrap_or(u32::MAX)
 }

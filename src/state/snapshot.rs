@@ -1,7 +1,7 @@
 //! State as a sequence of framed rows, and back. One variant a table and version; old variants stay readable.
 //!
 //! The head comes first and the end last; the end carries the number of rows, so that a snapshot that lost its tail is refused.
-//! What can be derived (`requests_by_expiry`) is not written. Digests are made over these rows, and
+//! What can be derived (`requests_by_expiry`, the indexes of `indexed`) is not written. Digests are made over these rows, and
 //! nodes keep and send them. Not here: files and transport.
 
 use std::sync::Arc;
@@ -12,6 +12,7 @@ use super::{
     Assignment, Blob, Cluster, Delivery, DeliveryKey, Deployment, Environment, Event, Instance, LogId, NodeRow,
     Release, Replicas, Request, Rollout, Service, State, Worker,
     codec::{CodecError, Kind, frame, unframe},
+    shares::Shares,
 };
 use crate::model::{ClusterId, DeploymentId, Digest, Millis, Principal, RequestId, Spec, WorkerName};
 
@@ -23,7 +24,7 @@ pub(super) struct Head {
     applied: LogId,
     incarnation: u64,
     level: u32,
-    cluster: Option<Cluster>,
+    cluster: Option<Arc<Cluster>>,
 }
 
 /// One row. Variants are only ever added at the end.
@@ -36,24 +37,28 @@ pub(super) enum Row {
     SpecV1(DeploymentId, u64, Arc<Spec>),
     BlobV1(Digest, Blob),
     ReleaseV1(Release),
-    DeploymentV1(Box<Deployment>),
-    RolloutV1(Box<Rollout>),
-    InstanceV1(Box<Instance>),
-    WorkerV1(Box<Worker>),
-    AssignmentV1(WorkerName, DeploymentId, Box<Assignment>),
+    DeploymentV1(Arc<Deployment>),
+    RolloutV1(Arc<Rollout>),
+    InstanceV1(Arc<Instance>),
+    WorkerV1(Arc<Worker>),
+    AssignmentV1(WorkerName, DeploymentId, Arc<Assignment>),
     DeliveryV1(DeliveryKey, Delivery),
-    RequestV1(Principal, RequestId, Request),
-    EventV1(Event),
+    RequestV1(Principal, RequestId, Arc<Request>),
+    EventV1(Arc<Event>),
     EndV1 { rows: u64 },
-    ReplicasV1(Box<Replicas>),
+    ReplicasV1(Arc<Replicas>),
     LineageV1(Vec<ClusterId>),
 }
 
-/// A table: its name, and its rows in key order.
-pub(super) type Table = (&'static str, Vec<Row>);
+/// A table: its name, and its rows in key order, made one by one.
+pub(super) type Table<'a> = (&'static str, Box<dyn Iterator<Item = Row> + 'a>);
+
+fn rows<'a>(name: &'static str, rows: impl IntoIterator<Item = Row, IntoIter: 'a>) -> Table<'a> {
+    (name, Box::new(rows.into_iter()))
+}
 
 /// All tables but the end, in the order in which they are written.
-pub(super) fn tables(s: &State) -> Vec<Table> {
+pub(super) fn tables(s: &State) -> Vec<Table<'_>> {
     let head = Head {
         now: s.now,
         wall: s.wall,
@@ -64,36 +69,27 @@ pub(super) fn tables(s: &State) -> Vec<Table> {
     };
     let lineage = (!s.lineage.is_empty()).then(|| Row::LineageV1(s.lineage.clone()));
     vec![
-        ("head", vec![Row::HeadV1(head)]),
-        ("nodes", s.nodes.values().cloned().map(Row::NodeV1).collect()),
-        ("environments", s.environments.values().cloned().map(Row::EnvironmentV1).collect()),
-        ("services", s.services.values().cloned().map(Row::ServiceV1).collect()),
-        ("specs", s.specs.iter().map(|((d, r), x)| Row::SpecV1(d.clone(), *r, x.clone())).collect()),
-        ("blobs", s.blobs.iter().map(|(d, b)| Row::BlobV1(d.clone(), b.clone())).collect()),
-        ("releases", s.releases.values().cloned().map(Row::ReleaseV1).collect()),
-        ("deployments", s.deployments.values().cloned().map(|r| Row::DeploymentV1(Box::new(r))).collect()),
-        ("rollouts", s.rollouts.values().cloned().map(|r| Row::RolloutV1(Box::new(r))).collect()),
-        ("instances", s.instances.values().cloned().map(|r| Row::InstanceV1(Box::new(r))).collect()),
-        ("workers", s.workers.values().cloned().map(|r| Row::WorkerV1(Box::new(r))).collect()),
-        (
+        rows("head", [Row::HeadV1(head)]),
+        rows("nodes", s.nodes.values().cloned().map(Row::NodeV1)),
+        rows("environments", s.environments.values().cloned().map(Row::EnvironmentV1)),
+        rows("services", s.services.values().cloned().map(Row::ServiceV1)),
+        rows("specs", s.specs.iter().map(|((d, r), x)| Row::SpecV1(d.clone(), *r, x.clone()))),
+        rows("blobs", s.blobs.iter().map(|(d, b)| Row::BlobV1(d.clone(), b.clone()))),
+        rows("releases", s.releases.values().cloned().map(Row::ReleaseV1)),
+        rows("deployments", s.deployments.shared().map(|(_, r)| Row::DeploymentV1(r.clone()))),
+        rows("rollouts", s.rollouts.shared().map(|(_, r)| Row::RolloutV1(r.clone()))),
+        rows("instances", s.instances.shared().map(|(_, r)| Row::InstanceV1(r.clone()))),
+        rows("workers", s.workers.shared().map(|(_, r)| Row::WorkerV1(r.clone()))),
+        rows(
             "assignments",
-            s.assignments
-                .iter()
-                .map(|((w, d), a)| Row::AssignmentV1(w.clone(), d.clone(), Box::new(a.clone())))
-                .collect(),
+            s.assignments.shared().map(|((w, d), a)| Row::AssignmentV1(w.clone(), d.clone(), a.clone())),
         ),
-        ("outbox", s.outbox.iter().map(|(k, d)| Row::DeliveryV1(*k, d.clone())).collect()),
-        ("requests", s.requests.iter().map(|((p, r), x)| Row::RequestV1(p.clone(), r.clone(), x.clone())).collect()),
-        ("events", s.events.values().cloned().map(Row::EventV1).collect()),
+        rows("outbox", s.outbox.iter().map(|(k, d)| Row::DeliveryV1(*k, d.clone()))),
+        rows("requests", s.requests.shared().map(|((p, r), x)| Row::RequestV1(p.clone(), r.clone(), x.clone()))),
+        rows("events", s.events.shared().map(|(_, r)| Row::EventV1(r.clone()))),
         // Absent before the first probe, as it was before there were probes.
-        (
-            "replicas",
-            (s.replicas != Replicas::default())
-                .then(|| Row::ReplicasV1(Box::new(s.replicas.clone())))
-                .into_iter()
-                .collect(),
-        ),
-        ("lineage", lineage.into_iter().collect()),
+        rows("replicas", (*s.replicas != Replicas::default()).then(|| Row::ReplicasV1(s.replicas.clone()))),
+        rows("lineage", lineage),
     ]
 }
 
@@ -102,8 +98,8 @@ pub fn encode_snapshot(state: &State) -> Result<Vec<u8>, CodecError> {
     let mut out = Vec::new();
     let mut rows: u64 = 0;
     for (_, table) in tables(state) {
-        for row in &table {
-            out.extend_from_slice(&frame(Kind::Row, row)?);
+        for row in table {
+            out.extend_from_slice(&frame(Kind::Row, &row)?);
             rows = rows.saturating_add(1);
         }
     }
@@ -115,6 +111,7 @@ pub fn encode_snapshot(state: &State) -> Result<Vec<u8>, CodecError> {
 pub fn decode_snapshot(bytes: &[u8]) -> Result<State, CodecError> {
     let bad = |text: String| Err(CodecError::Snapshot(text));
     let mut state = State::default();
+    let mut shares = Shares::default();
     let mut at = 0usize;
     let mut rows: u64 = 0;
     loop {
@@ -129,14 +126,14 @@ pub fn decode_snapshot(bytes: &[u8]) -> Result<State, CodecError> {
                 if head != (rows == 0) {
                     return bad("it does not begin with its one head".into());
                 }
-                insert(&mut state, row);
+                insert(&mut state, &mut shares, row);
             }
         }
         rows = rows.saturating_add(1);
     }
 }
 
-fn insert(s: &mut State, row: Row) {
+fn insert(s: &mut State, shares: &mut Shares, row: Row) {
     match row {
         Row::HeadV1(h) => {
             (s.now, s.wall, s.applied) = (h.now, h.wall, h.applied);
@@ -148,18 +145,27 @@ fn insert(s: &mut State, row: Row) {
         Row::SpecV1(d, n, r) => drop(s.specs.insert((d, n), r)),
         Row::BlobV1(d, r) => drop(s.blobs.insert(d, r)),
         Row::ReleaseV1(r) => drop(s.releases.insert((r.service.clone(), r.version.clone()), r)),
-        Row::DeploymentV1(r) => drop(s.deployments.insert(r.id.clone(), *r)),
-        Row::RolloutV1(r) => drop(s.rollouts.insert(r.id, *r)),
-        Row::InstanceV1(r) => drop(s.instances.insert(r.id, *r)),
-        Row::WorkerV1(r) => drop(s.workers.insert(r.name.clone(), *r)),
-        Row::AssignmentV1(w, d, r) => drop(s.assignments.insert((w, d), *r)),
+        Row::DeploymentV1(r) => drop(s.deployments.insert(r.id.clone(), r)),
+        Row::RolloutV1(r) => s.rollouts.insert(r.id, r),
+        Row::InstanceV1(mut r) => {
+            shares.instance(Arc::make_mut(&mut r));
+            s.instances.insert(r.id, r);
+        }
+        Row::WorkerV1(mut r) => {
+            shares.worker(Arc::make_mut(&mut r));
+            s.workers.insert(r.name.clone(), r);
+        }
+        Row::AssignmentV1(mut w, mut d, mut r) => {
+            shares.assignment(&mut w, &mut d, Arc::make_mut(&mut r));
+            s.assignments.insert((w, d), r);
+        }
         Row::DeliveryV1(k, r) => drop(s.outbox.insert(k, r)),
         Row::RequestV1(p, id, r) => {
             s.requests_by_expiry.insert((r.not_after, p.clone(), id.clone()), ());
             s.requests.insert((p, id), r);
         }
         Row::EventV1(r) => drop(s.events.insert(r.key, r)),
-        Row::ReplicasV1(r) => s.replicas = *r,
+        Row::ReplicasV1(r) => s.replicas = r,
         Row::EndV1 { .. } => {}
         Row::LineageV1(ids) => s.lineage = ids,
     }

@@ -10,9 +10,7 @@ use crate::model::{AddressMode, Pair, RolloutId, Spec, Strategy, WorkerName};
 
 /// Workers that a spec's placement chooses and that are heard of, by name.
 pub fn chosen<'a>(s: &'a State, spec: &'a Spec) -> impl Iterator<Item = &'a Worker> + 'a {
-    s.workers.values().filter(move |w| {
-        w.presence == Presence::Ready && spec.placement.workers.iter().all(|(k, v)| w.meta.labels.get(k) == Some(v))
-    })
+    s.workers.carrying(&spec.placement.workers).filter(|w| w.presence == Presence::Ready)
 }
 
 fn selector(spec: &Spec) -> String {

@@ -10,6 +10,10 @@ use std::{
 
 use super::{Result, StorageError};
 
+/// A large file is synced as it is written: the sync of a log that shares its disk waits for what is dirty in the whole file system, so
+/// it would stand still while tens of megabytes went out at once.
+const SYNC_EVERY: usize = 1 << 20;
+
 /// Builds an `Io` error for `map_err`.
 pub(super) fn io_at<'a>(what: &'static str, path: &'a Path) -> impl FnOnce(std::io::Error) -> StorageError + 'a {
     move |source| StorageError::Io { what, path: path.to_path_buf(), source }
@@ -33,8 +37,14 @@ pub(super) fn ensure_dir(dir: &Path) -> Result<()> {
 pub(super) fn replace(dir: &Path, temp: &str, name: &str, parts: &[&[u8]]) -> Result<()> {
     let (temp, name) = (dir.join(temp), dir.join(name));
     let mut file = File::create(&temp).map_err(io_at("cannot create", &temp))?;
-    for part in parts {
-        file.write_all(part).map_err(io_at("cannot write", &temp))?;
+    let mut unsynced = 0;
+    for piece in parts.iter().flat_map(|part| part.chunks(SYNC_EVERY)) {
+        file.write_all(piece).map_err(io_at("cannot write", &temp))?;
+        unsynced += piece.len();
+        if unsynced >= SYNC_EVERY {
+            file.sync_data().map_err(io_at("cannot sync", &temp))?;
+            unsynced = 0;
+        }
     }
     file.sync_all().map_err(io_at("cannot sync", &temp))?;
     fs::rename(&temp, &name).map_err(io_at("cannot rename", &temp))?;

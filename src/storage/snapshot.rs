@@ -112,7 +112,7 @@ impl SnapshotDir {
     fn read(&self, index: u64) -> Result<Snapshot> {
         let file = self.dir.join(name(index));
         let bytes = fs::read(&file).map_err(io_at("cannot read", &file))?;
-        parse(&bytes).map_err(|why| match why {
+        parse(bytes).map_err(|why| match why {
             Flaw::Damage(why) => StorageError::DamagedSnapshot { file: file.clone(), why },
             Flaw::Newer(found) => StorageError::Format {
                 what: format!("snapshot file {}", file.display()),
@@ -128,7 +128,7 @@ enum Flaw {
     Newer(u16),
 }
 
-fn parse(bytes: &[u8]) -> std::result::Result<Snapshot, Flaw> {
+fn parse(mut bytes: Vec<u8>) -> std::result::Result<Snapshot, Flaw> {
     let (head, rest) = bytes.split_at_checked(HEADER).ok_or(Flaw::Damage("shorter than its header"))?;
     if !head.starts_with(MAGIC) {
         return Err(Flaw::Damage("it does not begin as a snapshot"));
@@ -148,7 +148,10 @@ fn parse(bytes: &[u8]) -> std::result::Result<Snapshot, Flaw> {
     if checksum(&head[..HEADER - 4], meta, body) != crc {
         return Err(Flaw::Damage("checksum does not match"));
     }
-    Ok(Snapshot { index, meta: meta.to_vec(), body: body.to_vec() })
+    let meta = meta.to_vec();
+    // In place: a large body is not held twice.
+    bytes.drain(..HEADER + meta_len);
+    Ok(Snapshot { index, meta, body: bytes })
 }
 
 fn fixed<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {

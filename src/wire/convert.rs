@@ -173,7 +173,7 @@ pub fn worker(state: &State, w: &Worker) -> v1::Worker {
         host: w.host.clone(),
         pool_free: count(w.pool.values().filter(free).count()),
         pool_size: count(w.pool.len()),
-        instances: count(state.instances.values().filter(|i| i.worker == w.name && i.life.is_live()).count()),
+        instances: count(state.instances.on(&w.name).filter(|i| i.life.is_live()).count()),
         last_heard_ms: w.lost_at.map_or(0, |at| at.0),
     }
 }

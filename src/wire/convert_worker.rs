@@ -26,7 +26,7 @@ fn assignments<'a>(
     state: &'a State,
     worker: &'a WorkerName,
 ) -> impl Iterator<Item = (&'a DeploymentId, &'a Assignment)> + 'a {
-    state.assignments.iter().filter(move |((w, _), _)| w == worker).map(|((_, d), a)| (d, a))
+    state.assignments.of_worker(worker)
 }
 
 /// What a worker's part depends on; while it is equal nothing need be sent.

@@ -52,14 +52,14 @@ impl World {
     pub fn new() -> Self {
         let mut state = State { incarnation: 1, now: Millis(1000), ..State::default() };
         state.applied.index = 10;
-        state.cluster = Some(Cluster {
+        state.cluster = Some(Arc::new(Cluster {
             meta: Meta::default(),
             id: ClusterId::new("c1").unwrap(),
             name: "test".into(),
             zone: "slipway.internal".into(),
             next_node_id: 4,
             settings: Settings::default(),
-        });
+        }));
         for id in 1..=3 {
             state.nodes.insert(id, node(id));
         }
@@ -144,7 +144,7 @@ impl World {
             pair: pair(version),
             worker: worker_of(ordinal),
             address: address.into(),
-            ports: BTreeMap::from([("http".to_string(), 8080), ("admin".to_string(), 9000)]),
+            ports: BTreeMap::from([("http".to_string(), 8080), ("admin".to_string(), 9000)]).into(),
             made_by: None,
             replaces: None,
             drain: None,
@@ -191,7 +191,7 @@ impl World {
             capacity: 100,
             build: "test".into(),
             host: "127.0.0.1".into(),
-            pool: BTreeMap::new(),
+            pool: Arc::default(),
             presence: if lost_at.is_some() { Presence::Lost } else { Presence::Ready },
             lost_at: lost_at.map(Millis),
             set_generation: 1,
