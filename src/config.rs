@@ -89,6 +89,9 @@ pub struct NodeConfig {
     /// Whether listeners may be on other than loopback addresses without TLS and tokens.
     #[serde(default)]
     pub insecure: bool,
+    /// Feature levels to claim instead of the program's own, lowest and highest: for tests of upgrades, by a hidden flag only.
+    #[serde(skip)]
+    pub levels: Option<(u32, u32)>,
 }
 
 /// `slipwayd agent`'s configuration file.
@@ -165,6 +168,7 @@ impl NodeConfig {
             disk_low_mib: default_disk_low_mib(),
             digest_every_ms: default_digest_every_ms(),
             insecure: false,
+            levels: None,
         }
     }
 

@@ -85,6 +85,54 @@ fn a_snapshot_keeps_its_bytes() {
     assert_eq!(digest(&back), digest(&state));
 }
 
+/// The same State once the level was raised and a node was drained.
+fn state_of_level_2() -> State {
+    let mut state = state();
+    for node in 1..=3 {
+        let body = Command::NodeAnnounced { node, version: "0.2.0".into(), min: 1, max: 2 };
+        let at = LogId { term: 1, index: 100 + node };
+        apply(&mut state, at, &Stamped { request: None, term: 1, body, ..abort() }).unwrap();
+    }
+    let raised = Command::LevelRaised { to: 2, seen: 1 };
+    let drained = Command::NodeDrained { node: 3, on: true };
+    let said = Command::NodeAnnounced { node: 2, version: "0.2.0".into(), min: 1, max: 2 };
+    for (index, body) in (110u64..).zip([raised, said, drained]) {
+        let at = LogId { term: 1, index };
+        apply(&mut state, at, &Stamped { request: None, term: 1, body, ..abort() }).unwrap();
+    }
+    state
+}
+
+#[test]
+fn a_snapshot_of_level_2_keeps_its_bytes() {
+    let state = state_of_level_2();
+    assert!(state.nodes[&3].drained && state.nodes[&2].version == "0.2.0");
+    let kept = golden("snapshot-level-2.bin", &codec::encode_snapshot(&state).unwrap());
+    let back = codec::decode_snapshot(&kept).unwrap();
+    assert_eq!(back, state);
+    assert_eq!(digest(&back), digest(&state));
+}
+
+#[test]
+fn a_command_of_level_2_says_so_in_its_frame() {
+    let c = Stamped { body: Command::NodeDrained { node: 2, on: true }, ..abort() };
+    let kept = golden("command-level-2.bin", &codec::encode_command(&c).unwrap());
+    assert_eq!(kept[6], 2, "an older program refuses it by number");
+    assert_eq!(codec::decode_command(&kept).unwrap(), c);
+    assert_eq!(codec::encode_command(&abort()).unwrap()[6], 1, "an older program reads it");
+    let level = |state: &State| codec::highest_level(&codec::encode_snapshot(state).unwrap()).unwrap();
+    assert_eq!((level(&state()), level(&state_of_level_2())), (1, 2));
+}
+
+/// Below level 2 nothing is kept that its rows have no room for: what a node knows and what its snapshot says is the same.
+#[test]
+fn what_level_1_keeps_survives_its_snapshot() {
+    let mut state = state();
+    let body = Command::NodeAnnounced { node: 2, version: "0.2.0".into(), min: 1, max: 2 };
+    apply(&mut state, LogId { term: 1, index: 100 }, &Stamped { request: None, term: 1, body, ..abort() }).unwrap();
+    assert_eq!(codec::decode_snapshot(&codec::encode_snapshot(&state).unwrap()).unwrap(), state);
+}
+
 #[test]
 fn a_digest_names_the_table_that_differs() {
     let (a, mut b) = (state(), state());
@@ -107,9 +155,9 @@ fn what_is_newer_or_not_ours_is_refused_by_name() {
     };
     assert_eq!(with(0, b'X'), CodecError::Magic);
     assert_eq!(with(4, 2), CodecError::WrongKind { got: 2, want: 1 });
-    assert_eq!(with(5, 9), CodecError::Newer { format: 9, level: 1 });
+    assert_eq!(with(5, 9), CodecError::Newer { format: 9, level: 1, reads: codec::LEVEL });
     assert!(with(5, 9).to_string().contains('9'));
-    assert_eq!(with(6, 7), CodecError::Newer { format: 1, level: 7 });
+    assert_eq!(with(6, 7), CodecError::Newer { format: 1, level: 7, reads: codec::LEVEL });
     assert_eq!(
         with(11, 0x7f),
         CodecError::TooLarge { len: 0x7f00_0000 + good.len() - codec::HEADER, cap: codec::MAX_COMMAND }

@@ -94,6 +94,12 @@ struct NodeFlags {
     /// Listen on other than loopback addresses without TLS and tokens.
     #[arg(long)]
     insecure: bool,
+    /// Claims to support feature levels from here on only, for tests of upgrades.
+    #[arg(long, hide = true, default_value_t = 1)]
+    min_feature_level: u32,
+    /// Claims to support feature levels up to here only, for tests of upgrades.
+    #[arg(long, hide = true)]
+    max_feature_level: Option<u32>,
 }
 
 #[derive(Args)]
@@ -259,6 +265,10 @@ impl NodeFlags {
             Some(Profile::Lan) => config.raft = RaftProfile::Lan,
             Some(Profile::Slow) => config.raft = RaftProfile::Slow,
             None => {}
+        }
+        if self.min_feature_level > 1 || self.max_feature_level.is_some() {
+            let max = self.max_feature_level.unwrap_or(slipway::state::codec::LEVEL.into());
+            config.levels = Some((self.min_feature_level, max.max(self.min_feature_level)));
         }
         config.check()?;
         Ok(config)

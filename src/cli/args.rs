@@ -53,7 +53,7 @@ pub enum Noun {
     Cluster(ClusterVerb),
     /// Nodes of the cluster
     #[command(subcommand)]
-    Node(ListVerb),
+    Node(NodeVerb),
     /// Machines that run instances
     #[command(subcommand)]
     Worker(ListVerb),
@@ -156,6 +156,48 @@ pub enum ClusterVerb {
         /// Name or id of a node; any other voter when absent
         #[arg(long, value_name = "NODE")]
         to: Option<String>,
+    },
+    /// Remove a node for ever; its data directory cannot come back
+    Leave {
+        /// Name or id of a member; the node at --node when absent
+        #[arg(value_name = "MEMBER")]
+        member: Option<String>,
+    },
+    /// Take a node out for maintenance: it hands leadership over, does not lead and is not ready, until --undo
+    Drain {
+        /// Name or id of a member; the node at --node when absent
+        #[arg(value_name = "MEMBER")]
+        member: Option<String>,
+        /// Take it back
+        #[arg(long)]
+        undo: bool,
+    },
+    /// Feature levels: what nodes support, and raising the active one
+    #[command(subcommand)]
+    Upgrade(UpgradeVerb),
+}
+
+#[derive(Debug, Subcommand)]
+pub enum UpgradeVerb {
+    /// The active feature level, and what each node's program supports
+    Status,
+    /// Raise the feature level by one; older programs cannot come back after it
+    Finalize,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum NodeVerb {
+    /// List them
+    #[command(visible_alias = "ls")]
+    List,
+    /// Put a new node in a dead one's place: the new one joins, then the dead one is removed. May be run again
+    Replace {
+        /// Name or id of the node to remove
+        #[arg(value_name = "DEAD")]
+        dead: String,
+        /// Client address of the new node, which runs on an empty data directory
+        #[arg(long, value_name = "HOST:PORT")]
+        with: String,
     },
 }
 

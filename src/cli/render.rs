@@ -47,12 +47,13 @@ pub fn cluster(s: &v1::StatusReply) -> String {
     let me = s.nodes.iter().find(|n| n.id == s.node_id).map_or("-", |n| n.name.as_str());
     let quorum = if s.quorum { "quorum" } else { "NO QUORUM: nothing can be changed until a majority is back" };
     let mut text = format!(
-        "cluster {} ({}), zone {}: {leader}, term {}, {quorum}\nasked {me}, applied {}\n\n{}",
+        "cluster {} ({}), zone {}: {leader}, term {}, {quorum}\nasked {me}, applied {}, feature level {}\n\n{}",
         or_dash(&s.name),
         or_dash(&s.cluster_id),
         s.zone,
         s.term,
         s.applied,
+        s.level,
         nodes(&s.nodes),
     );
     for warning in &s.warnings {
@@ -66,11 +67,54 @@ pub fn nodes(nodes: &[v1::Node]) -> String {
     let row = |n: &v1::Node| {
         let dns = if n.dns_silent { format!("{} (silent)", n.dns_addr) } else { n.dns_addr.clone() };
         let served = if n.served_index == 0 { "-".into() } else { n.served_index.to_string() };
-        let role = if n.leader { "leader".into() } else { n.role.clone() };
-        vec![n.id.to_string(), n.name.clone(), role, n.client_addr.clone(), n.peer_addr.clone(), dns, served]
+        let mut role = if n.leader { "leader".to_string() } else { n.role.clone() };
+        if n.drained {
+            role += " (drained)";
+        }
+        let matched = if n.matched == 0 { "-".into() } else { n.matched.to_string() };
+        let lag = if n.matched == 0 { "-".into() } else { n.lag.to_string() };
+        vec![
+            n.id.to_string(),
+            n.name.clone(),
+            role,
+            or_dash(&n.reachable),
+            n.client_addr.clone(),
+            n.peer_addr.clone(),
+            dns,
+            matched,
+            lag,
+            served,
+            or_dash(&n.version),
+            span(n),
+        ]
     };
-    let header = ["ID", "NAME", "ROLE", "CLIENT", "PEER", "DNS", "SERVED"];
+    let header =
+        ["ID", "NAME", "ROLE", "REACHABLE", "CLIENT", "PEER", "DNS", "LOG", "LAG", "SERVED", "VERSION", "LEVELS"];
     table(&header, nodes.iter().map(row).collect(), "no cluster yet: `slipway cluster init`")
+}
+
+/// The feature levels a node's program supports.
+fn span(n: &v1::Node) -> String {
+    format!("{}-{}", n.min_level, n.max_level)
+}
+
+/// `cluster upgrade status`.
+pub fn levels(s: &v1::StatusReply) -> String {
+    let here: Vec<&v1::Node> = s.nodes.iter().filter(|n| n.role != "removed").collect();
+    let row = |n: &&v1::Node| vec![n.id.to_string(), n.name.clone(), or_dash(&n.version), span(n)];
+    let list = table(&["ID", "NAME", "VERSION", "LEVELS"], here.iter().map(row).collect(), "no cluster yet");
+    let able = here.iter().map(|n| n.max_level).min().unwrap_or(s.level);
+    let most = here.iter().map(|n| n.max_level).max().unwrap_or(s.level);
+    let next = if able > s.level {
+        "every node supports the next one: `slipway cluster upgrade finalize` raises it; until then every node can be taken back"
+            .to_string()
+    } else if most > s.level {
+        let old: Vec<&str> = here.iter().filter(|n| n.max_level <= s.level).map(|n| n.name.as_str()).collect();
+        format!("not upgraded yet: {}; until all are, every node can be taken back", old.join(", "))
+    } else {
+        "nothing to raise".to_string()
+    };
+    format!("feature level {}: {next}\n\n{list}", s.level)
 }
 
 /// `worker list`.

@@ -96,6 +96,8 @@ changes! {
     apply = CatalogClient::apply(ApplyRequest) -> ApplyReply;
     /// Registers a release whose package was pushed.
     register_release = CatalogClient::register_release(RegisterReleaseRequest) -> RegisterReleaseReply;
+    /// Raises the feature level by one, from `request.from`.
+    finalize = ClusterClient::finalize(FinalizeRequest) -> FinalizeReply;
     /// Starts a rollout.
     start_rollout = RolloutsClient::start(StartRequest) -> StartReply;
     /// Pauses a rollout.
@@ -128,7 +130,8 @@ lists! {
 }
 
 impl Client {
-    /// What the answering node knows of the cluster. Its members become nodes to go on at.
+    /// What the answering node knows of the cluster. Its members become nodes to go on at: a client that outlives nodes asks now and
+    /// then.
     pub async fn status(&self) -> Result<v1::StatusReply, ClientError> {
         let reply: v1::StatusReply =
             self.call(|channel| async move { ClusterClient::new(channel).status(v1::StatusRequest {}).await }).await?;
@@ -184,6 +187,24 @@ impl Client {
         request: v1::TransferLeaderRequest,
     ) -> Result<v1::TransferLeaderReply, ClientError> {
         self.call(|channel| async move { ClusterClient::new(channel).transfer_leader(request).await }).await
+    }
+
+    /// Begins a node's removal; 0 is the first node named. Harmless to repeat.
+    pub async fn leave(&self, request: v1::LeaveRequest) -> Result<v1::LeaveReply, ClientError> {
+        self.about_a_node(request.node, |channel| async move { ClusterClient::new(channel).leave(request).await }).await
+    }
+
+    /// Takes a node out for maintenance, or back; 0 is the first node named. Harmless to repeat.
+    pub async fn drain(&self, request: v1::DrainRequest) -> Result<v1::DrainReply, ClientError> {
+        self.about_a_node(request.node, |channel| async move { ClusterClient::new(channel).drain(request).await }).await
+    }
+
+    async fn about_a_node<T, F, Fut>(&self, node: u64, send: F) -> Result<T, ClientError>
+    where
+        F: Fn(tonic::transport::Channel) -> Fut,
+        Fut: Future<Output = Result<tonic::Response<T>, tonic::Status>>,
+    {
+        if node == 0 { self.call_this_node(JOIN_LIMIT, send).await } else { self.call(send).await }
     }
 
     /// Lines of instances' logs, as they come. Not resumed: a new call begins at the last lines again.

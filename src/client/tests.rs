@@ -53,6 +53,15 @@ impl Cluster for TestNode {
     ) -> Result<Response<v1::TransferLeaderReply>, Status> {
         Err(Status::failed_precondition("no"))
     }
+    async fn leave(&self, _: Request<v1::LeaveRequest>) -> Result<Response<v1::LeaveReply>, Status> {
+        no()
+    }
+    async fn drain(&self, _: Request<v1::DrainRequest>) -> Result<Response<v1::DrainReply>, Status> {
+        no()
+    }
+    async fn finalize(&self, _: Request<v1::FinalizeRequest>) -> Result<Response<v1::FinalizeReply>, Status> {
+        no()
+    }
 }
 
 type Boxed = std::pin::Pin<Box<dyn futures_util::Stream<Item = Result<v1::Event, Status>> + Send>>;

@@ -137,6 +137,7 @@ async fn admit(parts: &Parts, cluster: &str, peer: &str) -> Result<NodeId, Statu
         client_addr: me.client_addr,
         dns_addr: me.dns_addr,
         level: me.level,
+        min_level: parts.levels().0,
     };
     let dead = |why: String| unavailable(format!("peer {peer} does not answer: {why}"));
     let ask = async {

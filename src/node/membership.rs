@@ -1,14 +1,15 @@
-//! The leader's membership loop: an admitted node becomes a learner, then a voter; State's row follows each step.
+//! The leader's membership loop: an admitted node becomes a learner, then a voter; a leaving one is
+//! removed; State's row follows each step. A leader that leaves or is drained hands over first.
 //!
-//! Invariant: Raft's membership changes first, the row second; every step may be repeated, so a new leader goes on where the old
-//! one stopped.
+//! Invariants: Raft's membership changes first, the row second; every step may be repeated, so a new leader goes on where the old
+//! one stopped. No step is taken while a rollout switches traffic.
 
 use std::time::Duration;
 
 use crate::{
     model::Principal,
     raft::{Consensus, ConsensusError},
-    state::{Command, NodeRole, NodeRow},
+    state::{Command, NodeRole, NodeRow, switching},
 };
 
 const RETRY: Duration = Duration::from_millis(300);
@@ -21,10 +22,22 @@ pub(super) async fn run(consensus: Consensus) {
         views.borrow_and_update();
         let leads = leadership.borrow_and_update().ready;
         let state = consensus.view();
-        let next = state.nodes.values().find(|n| matches!(n.role, NodeRole::Joining | NodeRole::Learner)).cloned();
+        let me = consensus.node_id();
+        if leads && state.nodes.get(&me).is_some_and(|n| n.drained || n.role == NodeRole::Leaving) {
+            step_down(&consensus).await;
+            tokio::time::sleep(RETRY).await;
+            continue;
+        }
+        let members = if leads { consensus.metrics().members } else { Vec::new() };
+        // A node that was given up while it was still joining may be in Raft's membership already.
+        let stray = |n: &&NodeRow| n.role == NodeRole::Removed && members.iter().any(|m| m.id == n.id);
+        let moving = |n: &&NodeRow| matches!(n.role, NodeRole::Joining | NodeRole::Learner | NodeRole::Leaving);
+        let next = state.nodes.values().find(|n| moving(n) || stray(n)).cloned();
         let mut again = false;
         if let Some(row) = next.filter(|_| leads) {
-            if let Err(error) = advance(&consensus, &row).await {
+            if let Some(rollout) = switching(&state) {
+                tracing::debug!(node = row.id, rollout = %rollout.id, "membership waits until traffic was switched");
+            } else if let Err(error) = advance(&consensus, &row).await {
                 tracing::debug!(node = row.id, %error, "membership step to be repeated");
             }
             again = true;
@@ -53,7 +66,12 @@ async fn advance(consensus: &Consensus, row: &NodeRow) -> Result<(), ConsensusEr
             consensus.promote(row.id).await?;
             NodeRole::Voter
         }
-        NodeRole::Voter | NodeRole::Leaving | NodeRole::Removed => return Ok(()),
+        NodeRole::Leaving => {
+            consensus.remove(row.id).await?;
+            NodeRole::Removed
+        }
+        NodeRole::Removed => return consensus.remove(row.id).await,
+        NodeRole::Voter => return Ok(()),
     };
     let command = Command::NodeRoleSet { node: row.id, role, seen: row.role };
     match consensus.propose(Principal::leader(), None, command).await {
@@ -64,4 +82,16 @@ async fn advance(consensus: &Consensus, row: &NodeRow) -> Result<(), ConsensusEr
         Err(error) => tracing::debug!(node = row.id, %error, "role not set yet"),
     }
     Ok(())
+}
+
+/// A leader that is to leave or is drained lets another lead, which goes on with what is to be done.
+async fn step_down(consensus: &Consensus) {
+    let Some(to) = consensus.successor(consensus.node_id()) else {
+        tracing::debug!("nobody to hand leadership to yet");
+        return;
+    };
+    match consensus.transfer_leader(to).await {
+        Ok(()) => tracing::info!(to, "leadership handed over"),
+        Err(error) => tracing::debug!(to, %error, "leadership not handed over yet"),
+    }
 }

@@ -9,6 +9,7 @@ mod backend;
 mod error;
 mod figures;
 mod follow;
+mod life;
 mod listeners;
 mod membership;
 pub mod offline;

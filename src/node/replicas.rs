@@ -50,14 +50,12 @@ pub(super) async fn quarantine(parts: Arc<Parts>, consensus: Consensus) {
                 parts.dns.set_ready(false);
                 if !was {
                     tracing::error!(node = consensus.node_id(), reason = why, "stopped serving");
-                    consensus.set_electable(false);
                 }
                 out = true;
                 hand_over(&consensus).await;
             }
             (None, true) => {
                 out = false;
-                consensus.set_electable(true);
                 tracing::info!(node = consensus.node_id(), "serving again");
                 tokio::spawn(follow::ready(parts.clone(), consensus.clone()));
             }

@@ -17,7 +17,7 @@ use tonic::transport::Error as TransportError;
 use super::{
     NodeError,
     backend::{NodeBackend, open},
-    figures, follow,
+    figures, follow, life,
     listeners::Listeners,
     membership, relay, repair, replicas, space,
     start::Parts,
@@ -32,7 +32,6 @@ use crate::{
     observe::Collector,
     raft::Consensus,
     rpc::{self, Backend, Counts, Sessions, Shared},
-    state::NodeRole,
     storage::{DataDir, Identity},
     wire::v1,
 };
@@ -178,9 +177,13 @@ impl Node {
                 let Some(consensus) = parts.slot.get().cloned() else { std::future::pending().await };
                 work(&mut tasks, &parts, &shared, &backend, &consensus, courier);
                 let mut failure = consensus.failure();
-                let reason = failure.wait_for(Option::is_some).await.ok().and_then(|r| r.clone());
+                let failed = async { failure.wait_for(Option::is_some).await.ok().and_then(|r| r.clone()) };
+                let reason = tokio::select! {
+                    reason = failed => Ok(reason.unwrap_or_else(|| "consensus ended".into())),
+                    reason = life::unfit(parts.clone(), consensus.clone()) => Err(NodeError::Other(reason)),
+                };
                 tasks.abort_all();
-                let reason = reason.unwrap_or_else(|| "consensus ended".into());
+                let reason = reason?;
                 if !crate::storage::space::is_full(&reason) {
                     return Err(NodeError::Failed(reason));
                 }
@@ -232,6 +235,7 @@ fn work(
     tasks.spawn(replicas::quarantine(parts.clone(), consensus.clone()));
     tasks.spawn(space::guard(parts.clone(), consensus.clone()));
     tasks.spawn(membership::run(consensus.clone()));
+    tasks.spawn(life::follow(parts.clone(), consensus.clone(), shared.clone()));
     tasks.spawn(relay::run(parts.clone(), consensus.clone(), shared.sessions.clone(), backend.clone()));
     tasks.spawn(repair::run(shared.clone(), consensus.clone()));
     let lead =
@@ -240,23 +244,30 @@ fn work(
     tasks.spawn(lead.probing_every(every).run());
 }
 
-/// A leader that stops in good order lets another lead first.
+/// A leader that stops in good order, or cannot go on leading, lets another lead.
 pub(super) async fn hand_over(consensus: &Consensus) {
-    if !consensus.leader().borrow().is_me {
+    let others = consensus.metrics().members.iter().any(|m| m.voter && m.id != consensus.node_id());
+    if !consensus.leader().borrow().is_me || !others {
         return;
     }
-    let me = consensus.node_id();
-    let state = consensus.view();
-    // The next one round, so that one which cannot lead either passes it on and not back.
-    let after = state.nodes.range(me + 1..).chain(state.nodes.range(..me)).map(|(_, n)| n);
-    let other = after.into_iter().find(|n| {
-        let differs = state.replicas.diverged.contains_key(&n.id);
-        n.role == NodeRole::Voter && n.silent_since.is_none() && !differs
-    });
-    let Some(to) = other.map(|n| n.id) else { return };
-    match timeout(HAND_OVER, consensus.transfer_leader(to)).await {
-        Ok(Ok(())) => tracing::info!(to, "leadership handed over"),
-        Ok(Err(error)) => tracing::debug!(to, %error, "leadership not handed over"),
-        Err(_) => tracing::debug!(to, "leadership not handed over in time"),
+    let handed = async {
+        let mut after = consensus.node_id();
+        loop {
+            if let Some(to) = consensus.successor(after) {
+                match consensus.transfer_leader(to).await {
+                    Ok(()) => return tracing::info!(to, "leadership handed over"),
+                    Err(error) => tracing::debug!(to, %error, "leadership not handed over"),
+                }
+                // It may have stopped just now: the next one, then.
+                after = to;
+            }
+            if !consensus.leader().borrow().is_me {
+                return;
+            }
+            tokio::time::sleep(HAND_OVER / 20).await;
+        }
+    };
+    if timeout(HAND_OVER, handed).await.is_err() {
+        tracing::warn!("nobody took leadership over in time");
     }
 }

@@ -16,8 +16,8 @@ use crate::{
     storage::{DataDir, Identity},
 };
 
-/// The newest feature level that this program supports.
-pub(super) const LEVEL: u32 = 1;
+/// The oldest and the newest feature level that this program supports.
+const LEVELS: (u32, u32) = (1, crate::state::codec::LEVEL as u32);
 
 /// Shared by all parts.
 pub(super) struct Parts {
@@ -43,8 +43,9 @@ impl Parts {
             RaftProfile::Lan => Timing::lan(),
             RaftProfile::Slow => Timing::slow(),
         };
+        let reads = u16::try_from(self.levels().1).unwrap_or(u16::MAX);
         let config =
-            ConsensusConfig { timing, snapshot_after: self.config.snapshot_every, ..ConsensusConfig::default() };
+            ConsensusConfig { timing, snapshot_after: self.config.snapshot_every, reads, ..ConsensusConfig::default() };
         let (log, wanted) = (self.dir.log().clone(), identity.clone());
         let place = format!("{} at {}", self.config.name, self.as_new_node().peer_addr);
         let claimed = tokio::task::spawn_blocking(move || log.claim(&wanted).and_then(|()| log.claim_place(&place)));
@@ -57,6 +58,11 @@ impl Parts {
         let consensus = self.slot.get_or_init(|| consensus).clone();
         self.installed.send_replace(true);
         Ok(consensus)
+    }
+
+    /// The feature levels that this node says it supports.
+    pub(super) fn levels(&self) -> (u32, u32) {
+        levels(&self.config)
     }
 
     /// How others reach this node.
@@ -82,11 +88,19 @@ impl Parts {
         if consensus.leader().borrow().leader.is_none() {
             return Err("no leader is known".into());
         }
+        if let Some(row) = state.nodes.get(&consensus.node_id()).filter(|n| n.drained) {
+            return Err(format!("drained for maintenance: `slipway cluster drain {} --undo` takes it back", row.name));
+        }
         if !self.dns.is_ready() {
             return Err("DNS waits until this node has caught up with the cluster".into());
         }
         Ok(())
     }
+}
+
+/// The feature levels that a node of this configuration says it supports.
+pub(super) fn levels(config: &NodeConfig) -> (u32, u32) {
+    config.levels.unwrap_or(LEVELS)
 }
 
 /// How others reach a node of this configuration.
@@ -101,6 +115,6 @@ pub(super) fn as_new_node(config: &NodeConfig) -> NewNode {
         peer_addr: place(config.peer_listen),
         client_addr: place(config.client_listen),
         dns_addr: place(config.dns_listen),
-        level: LEVEL,
+        level: levels(config).1,
     }
 }

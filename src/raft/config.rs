@@ -72,6 +72,8 @@ pub struct ConsensusConfig {
     pub max_snapshot: u64,
     /// Start from the snapshot before the newest when the newest is damaged. Only an operator sets this.
     pub allow_older_snapshot: bool,
+    /// Feature level up to which entries and snapshots are read; less than the program's own only to play an older one in tests.
+    pub reads: u16,
 }
 
 impl Default for ConsensusConfig {
@@ -85,6 +87,7 @@ impl Default for ConsensusConfig {
             max_command: 1 << 20,
             max_snapshot: 1 << 30,
             allow_older_snapshot: false,
+            reads: crate::state::codec::LEVEL,
         }
     }
 }

@@ -78,7 +78,7 @@ impl Consensus {
         let poisoned = dir.log().poisoned();
         let store = LogStore::new(dir.log().clone());
         let log_held = store.held();
-        let machine = Machine::new(dir.snapshots().clone(), config.allow_older_snapshot);
+        let machine = Machine::new(dir.snapshots().clone(), config.allow_older_snapshot).reading(config.reads);
         let view = machine.view();
         let peers = Peers::new(&identity.cluster, identity.node);
         let network = Network { peers: peers.clone(), append_limit: config.timing.rpc };

@@ -148,6 +148,12 @@ pub enum PeerError {
         /// The target named.
         theirs: NodeId,
     },
+    /// The caller was removed from the cluster.
+    #[error("node {node} was removed from the cluster and cannot come back")]
+    Removed {
+        /// The caller.
+        node: NodeId,
+    },
     /// The bytes make no sense.
     #[error("malformed peer message: {reason}")]
     Malformed {
@@ -195,9 +201,10 @@ impl From<PeerError> for tonic::Status {
     fn from(error: PeerError) -> Self {
         let text = error.to_string();
         match error {
-            PeerError::OtherCluster { .. } | PeerError::OtherNode { .. } | PeerError::NoQuorum => {
-                Self::failed_precondition(text)
-            }
+            PeerError::OtherCluster { .. }
+            | PeerError::OtherNode { .. }
+            | PeerError::Removed { .. }
+            | PeerError::NoQuorum => Self::failed_precondition(text),
             PeerError::Malformed { .. } => Self::invalid_argument(text),
             PeerError::Refusing { .. } => Self::resource_exhausted(text),
             PeerError::Failed { .. } => Self::unavailable(text),

@@ -94,6 +94,7 @@ pub struct Machine {
     /// What the newest snapshot file holds, once known; spares writing at start what was just read.
     on_disk: Arc<Mutex<Option<LogId>>>,
     allow_older: bool,
+    reads: u16,
 }
 
 impl Machine {
@@ -109,7 +110,14 @@ impl Machine {
             snapshots,
             on_disk: Arc::default(),
             allow_older,
+            reads: state::codec::LEVEL,
         }
+    }
+
+    /// The same, for a program that reads up to this feature level only.
+    #[must_use]
+    pub fn reading(self, level: u16) -> Self {
+        Self { reads: level.min(state::codec::LEVEL), ..self }
     }
 
     pub(super) fn view(&self) -> Arc<View> {
@@ -134,6 +142,7 @@ impl Machine {
                 None
             }
             EntryPayload::Normal(sealed) => {
+                readable(&sealed.0, self.reads).map_err(|e| undecodable(id.index, &e))?;
                 let stamped = state::codec::decode_command(&sealed.0).map_err(|e| undecodable(id.index, &e))?;
                 let result = state::apply(state, id, &stamped);
                 if result.is_ok() && state.replicas.probe == id.index {
@@ -152,6 +161,14 @@ impl Machine {
         for (responder, outcome) in answers.drain(..) {
             responder.send(outcome);
         }
+    }
+}
+
+/// Refuses what an older program could not read.
+fn readable(bytes: &[u8], reads: u16) -> Result<(), state::codec::CodecError> {
+    match state::codec::highest_level(bytes)? {
+        level if level > reads => Err(state::codec::CodecError::Newer { format: state::codec::FORMAT, level, reads }),
+        _ => Ok(()),
     }
 }
 
@@ -204,7 +221,11 @@ impl RaftStateMachine<TypeConfig> for Machine {
         let index = meta.last_log_id.map_or(0, |id| id.index);
         let known = *lock(&self.on_disk) == meta.last_log_id;
         let (bytes, described, snapshots) = (snapshot, meta.encode(), self.snapshots.clone());
+        let reads = self.reads;
         let state = tokio::task::spawn_blocking(move || {
+            readable(&bytes, reads).map_err(|e| {
+                io::Error::new(io::ErrorKind::InvalidData, format!("snapshot {index} cannot be read: {e}"))
+            })?;
             let state = state::codec::decode_snapshot(&bytes).map_err(|e| {
                 io::Error::new(io::ErrorKind::InvalidData, format!("snapshot {index} cannot be decoded: {e}"))
             })?;

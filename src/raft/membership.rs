@@ -14,7 +14,7 @@ use openraft::{
 };
 
 use super::{Consensus, ConsensusError, types::TypeConfig};
-use crate::model::NodeId;
+use crate::{model::NodeId, state::NodeRole};
 
 /// A learner that lags by more entries than this is not made a voter.
 const CAUGHT_UP: u64 = 500;
@@ -98,6 +98,24 @@ impl Consensus {
             }
         })
         .await
+    }
+
+    /// The voter to hand over to: one that answers, is not drained and has caught up; of several the next one round after `after`, so
+    /// that one which cannot lead either passes it on and not back.
+    #[must_use]
+    pub fn successor(&self, after: NodeId) -> Option<NodeId> {
+        let state = self.view();
+        let fit = |id: NodeId| {
+            let differs = state.replicas.diverged.contains_key(&id);
+            !differs && state.nodes.get(&id).is_none_or(|n| !n.drained && n.role == NodeRole::Voter)
+        };
+        let limit = self.config().timing.election_max * 2;
+        let metrics = self.metrics();
+        let last = metrics.last_log.unwrap_or(0);
+        let able = metrics.members.iter().filter(|m| m.voter && m.id != self.node_id() && fit(m.id));
+        let able = able.filter(|m| m.heard.is_some_and(|age| age < limit));
+        let behind = |matched: Option<u64>| last.saturating_sub(matched.unwrap_or(0)) > CAUGHT_UP;
+        able.min_by_key(|m| (behind(m.matched), m.id <= after, m.id)).map(|m| m.id)
     }
 
     /// Makes a snapshot now and waits until it is durable; answers the index it stands for.

@@ -69,6 +69,12 @@ impl Consensus {
             return Err(ProposeError::Refusing { reason });
         }
         let anchor = self.wait_for_anchor().await?;
+        let state = self.view();
+        if body.level() > state.level.max(1) {
+            // A node of an older build could not even read it, so it must not get into the log.
+            let result = Err(state::too_new(&body, state.level));
+            return Ok(Applied { index: state.applied.index, now: state.now, result });
+        }
         let at = anchor.time(self.clock().mono());
         let stamped = Stamped { at, wall: self.clock().wall_ms(), term: anchor.term, principal, request, body };
         let sealed = Sealed(self.encoded(&stamped)?);

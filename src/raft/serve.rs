@@ -12,7 +12,10 @@ use super::{
     codec::{CodecError, Coded, SnapshotOffer},
     types::RaftSnapshot,
 };
-use crate::wire::v1::{PeerHeader, RaftMessage};
+use crate::{
+    state::NodeRole,
+    wire::v1::{PeerHeader, RaftMessage},
+};
 
 impl Consensus {
     /// Refuses what is not for this node of this cluster.
@@ -20,6 +23,9 @@ impl Consensus {
         let header = header.ok_or_else(|| PeerError::Malformed { reason: "its header is missing".into() })?;
         if header.cluster_id != self.cluster() {
             return Err(PeerError::OtherCluster { ours: self.cluster().into(), theirs: header.cluster_id.clone() });
+        }
+        if self.view().nodes.get(&header.from).is_some_and(|n| n.role == NodeRole::Removed) {
+            return Err(PeerError::Removed { node: header.from });
         }
         if header.to != self.node_id() {
             return Err(PeerError::OtherNode { ours: self.node_id(), theirs: header.to });

@@ -4,15 +4,16 @@ use std::collections::BTreeMap;
 
 use tonic::{Request, Response, Status, async_trait};
 
-use super::{Shared, error};
+use super::{Shared, error, membership};
 use crate::{
-    raft::{Consensus, ConsensusError},
-    state::NodeRole,
+    raft::{Consensus, ConsensusError, Member},
     wire::{convert, v1},
 };
 
 /// Marks a status asked by another node, which is not passed on again.
 const HOP: &str = "slipway-hop";
+/// A node that has not answered the leader for so long is shown as not reachable.
+const SILENT: std::time::Duration = std::time::Duration::from_secs(3);
 /// Longest wait for the leader's part of a status.
 const ASK: std::time::Duration = std::time::Duration::from_millis(500);
 
@@ -50,11 +51,20 @@ impl v1::cluster_server::Cluster for Shared {
             reply.wall_ms = state.wall;
         }
         let hop = request.metadata().contains_key(HOP);
-        let served = self.served(consensus, hop).await;
+        let heard = self.heard(consensus, hop).await;
+        reply.level = state.level;
         reply.nodes = state
             .nodes
             .values()
-            .map(|n| convert::node(n, n.id == reply.leader_id, served.get(&n.id).copied().unwrap_or(0)))
+            .map(|n| {
+                let known = heard.get(&n.id).cloned().unwrap_or_default();
+                v1::Node {
+                    matched: known.matched,
+                    lag: known.lag,
+                    reachable: known.reachable,
+                    ..convert::node(n, n.id == reply.leader_id, known.served_index)
+                }
+            })
             .collect();
         Ok(Response::new(reply))
     }
@@ -68,32 +78,37 @@ impl v1::cluster_server::Cluster for Shared {
         request: Request<v1::TransferLeaderRequest>,
     ) -> Result<Response<v1::TransferLeaderReply>, Status> {
         let consensus = self.consensus()?;
-        let leadership = consensus.leader().borrow().clone();
-        let leader = leadership.leader.ok_or_else(error::no_leader)?;
-        let state = consensus.view();
         let asked = request.into_inner().to;
-        if !leadership.is_me {
-            // Only the leader can hand over; its client listener takes the same request.
-            let row = state.nodes.get(&leader.id).ok_or_else(error::no_leader)?;
-            let mut client = v1::cluster_client::ClusterClient::connect(format!("http://{}", row.client_addr))
-                .await
-                .map_err(|_| error::no_leader())?;
+        // Only the leader can hand over; its client listener takes the same request.
+        if let Some(mut client) = membership::leader(consensus).await? {
             return client.transfer_leader(v1::TransferLeaderRequest { to: asked }).await;
         }
-        let mut voters = state.nodes.values().filter(|n| n.role == NodeRole::Voter && n.id != leader.id);
+        let no = |text: String| Err(error::status(tonic::Code::FailedPrecondition, "precondition", text));
         let to = match asked {
-            0 => voters.next().map(|n| n.id).ok_or_else(|| {
-                error::status(
-                    tonic::Code::FailedPrecondition,
-                    "precondition",
-                    "there is no other voter to hand over to",
-                )
-            })?,
+            0 => match consensus.successor(consensus.node_id()) {
+                Some(id) => id,
+                None => return no("there is no other voter that may lead and answers".into()),
+            },
             id => id,
         };
+        if let Some(row) = consensus.view().nodes.get(&to).filter(|n| n.drained) {
+            return no(format!("{} is drained: `slipway cluster drain {} --undo` first", row.name, row.name));
+        }
         consensus.transfer_leader(to).await.map_err(|e| administration(&e))?;
         let after = consensus.leader().borrow().clone();
         Ok(Response::new(v1::TransferLeaderReply { leader_id: after.leader.map_or(0, |l| l.id), term: after.term }))
+    }
+
+    async fn leave(&self, request: Request<v1::LeaveRequest>) -> Result<Response<v1::LeaveReply>, Status> {
+        self.leave_now(request.into_inner()).await.map(Response::new)
+    }
+
+    async fn drain(&self, request: Request<v1::DrainRequest>) -> Result<Response<v1::DrainReply>, Status> {
+        self.drain_now(request.into_inner()).await.map(Response::new)
+    }
+
+    async fn finalize(&self, request: Request<v1::FinalizeRequest>) -> Result<Response<v1::FinalizeReply>, Status> {
+        self.finalize_now(&request.into_inner()).await.map(Response::new)
     }
 }
 
@@ -112,22 +127,38 @@ fn administration(e: &ConsensusError) -> Status {
 }
 
 impl Shared {
-    /// What each node's DNS serves: the leader hears all and is asked; nothing when it does not answer.
-    async fn served(&self, consensus: &Consensus, hop: bool) -> BTreeMap<u64, u64> {
+    /// What the leader knows of each node: it hears all and is asked; nothing when it does not answer.
+    async fn heard(&self, consensus: &Consensus, hop: bool) -> BTreeMap<u64, v1::Node> {
         let leadership = consensus.leader().borrow().clone();
         if leadership.is_me {
-            return self.backend.served();
+            let served = self.backend.served();
+            let metrics = consensus.metrics();
+            let last = metrics.last_log.unwrap_or(0);
+            let one = |m: &Member| {
+                let me = m.id == metrics.node;
+                let matched = if me { last } else { m.matched.unwrap_or(0) };
+                let heard = me || m.heard.is_some_and(|age| age < SILENT);
+                let known = v1::Node {
+                    served_index: served.get(&m.id).copied().unwrap_or(0),
+                    matched,
+                    lag: if matched == 0 { 0 } else { last.saturating_sub(matched) },
+                    reachable: if heard { "yes" } else { "no" }.into(),
+                    ..v1::Node::default()
+                };
+                (m.id, known)
+            };
+            return metrics.members.iter().map(one).collect();
         }
-        let row = leadership.leader.and_then(|l| consensus.view().nodes.get(&l.id).cloned());
-        let Some(row) = row.filter(|_| !hop) else { return BTreeMap::new() };
+        if hop {
+            return BTreeMap::new();
+        }
         let ask = async {
-            let channel = tonic::transport::Endpoint::from_shared(format!("http://{}", row.client_addr)).ok()?;
-            let mut client = v1::cluster_client::ClusterClient::new(channel.connect().await.ok()?);
+            let mut client = membership::leader(consensus).await.ok()??;
             let mut request = Request::new(v1::StatusRequest {});
             request.metadata_mut().insert(HOP, tonic::metadata::MetadataValue::from_static("1"));
             client.status(request).await.ok()
         };
         let said = tokio::time::timeout(ASK, ask).await.ok().flatten().map(|r| r.into_inner().nodes);
-        said.unwrap_or_default().into_iter().map(|n| (n.id, n.served_index)).collect()
+        said.unwrap_or_default().into_iter().map(|n| (n.id, n)).collect()
     }
 }

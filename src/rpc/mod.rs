@@ -17,6 +17,7 @@ mod fetch;
 mod freshness;
 mod logs;
 mod maintenance;
+mod membership;
 mod page;
 mod peer;
 mod propose;

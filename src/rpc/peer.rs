@@ -133,6 +133,14 @@ impl v1::peer_server::Peer for Shared {
             let text = format!("this node belongs to cluster {}, the call is for {cluster}", consensus.cluster());
             return Err(error::status(tonic::Code::FailedPrecondition, "other_cluster", text));
         }
+        let level = consensus.view().level;
+        if ask.min_level > level {
+            let text = format!(
+                "node {} is too new: it supports feature levels {} to {}, the cluster is at {level}: install the version before it",
+                ask.name, ask.min_level, ask.level
+            );
+            return Err(error::status(tonic::Code::FailedPrecondition, "precondition", text));
+        }
         let name = ask.name.clone();
         let node = NewNode {
             name: ask.name,

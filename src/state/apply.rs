@@ -5,7 +5,7 @@
 
 use super::{
     Command, Event, EventKey, LogId, Rejection, Stamped, State, batches, catalog, cluster, collect, context::Cx, drain,
-    event::EVENT_RING, fleet, keeper, operator, outbox, replicas, requests, rollback, routes, start, steps,
+    event::EVENT_RING, fleet, keeper, nodes, operator, outbox, replicas, requests, rollback, routes, start, steps,
 };
 
 /// What a command that was not refused did.
@@ -41,6 +41,9 @@ pub fn apply(state: &mut State, at: LogId, stamped: &Stamped) -> Result<Applied,
     let mut cx = Cx::new(state, at, stamped);
     let result = match (&stamped.body, &cx.s.cluster) {
         (Command::ClusterInit { .. }, Some(_)) => Err(Rejection::AlreadyInitialised),
+        (Command::ClusterInit { .. }, None) | (_, Some(_)) if stamped.body.level() > cx.s.level.max(1) => {
+            Err(nodes::too_new(&stamped.body, cx.s.level))
+        }
         (Command::ClusterInit { .. }, None) | (_, Some(_)) => dispatch(&mut cx, &stamped.body),
         (_, None) => Err(Rejection::NoCluster),
     };
@@ -139,5 +142,8 @@ fn dispatch(cx: &mut Cx<'_>, command: &Command) -> Result<(), Rejection> {
         Command::Collected { at } => collect::collected(cx, *at),
         Command::DigestProbe => replicas::probe(cx),
         Command::DigestReported { node, index, report } => replicas::reported(cx, *node, *index, report.clone()),
+        Command::NodeAnnounced { node, version, min, max } => nodes::announced(cx, *node, version, *min, *max),
+        Command::NodeDrained { node, on } => nodes::drained(cx, *node, *on),
+        Command::LevelRaised { to, seen } => nodes::level_raised(cx, *to, *seen),
     }
 }

@@ -6,7 +6,7 @@ use super::{
     Cluster, Environment, EventBody, NodeRole, NodeRow, Rejection, Settings,
     command::NewNode,
     context::{Cx, Done, guard},
-    lifecycle,
+    lifecycle, nodes,
 };
 use crate::model::{ClusterId, Name, NodeId, Strategy};
 
@@ -66,10 +66,13 @@ fn row(cx: &Cx<'_>, id: NodeId, node: &NewNode, role: NodeRole) -> NodeRow {
         role,
         silent_since: None,
         served: 0,
+        version: String::new(),
+        min_level: 1,
+        drained: false,
     }
 }
 
-fn role_name(role: NodeRole) -> &'static str {
+pub(super) fn role_name(role: NodeRole) -> &'static str {
     match role {
         NodeRole::Joining => "joining",
         NodeRole::Learner => "learner",
@@ -92,7 +95,8 @@ pub(super) fn init(cx: &mut Cx<'_>, id: &ClusterId, name: &str, zone: &str, node
         return Err(Rejection::Invalid(format!("cluster name {name:?} is not 1 to 63 characters long")));
     }
     cx.s.incarnation = cx.s.incarnation.max(1);
-    cx.s.level = cx.s.level.max(1);
+    // A new cluster begins at the level of its first node; it has nobody else to wait for.
+    cx.s.level = cx.s.level.max(node.level).max(1);
     cx.s.cluster = Some(Arc::new(Cluster {
         meta: cx.new_meta(),
         id: id.clone(),
@@ -117,6 +121,13 @@ pub(super) fn init(cx: &mut Cx<'_>, id: &ClusterId, name: &str, zone: &str, node
 /// `NodeAdmitted`: the same name again while it is joining gets the same id.
 pub(super) fn admitted(cx: &mut Cx<'_>, node: &NewNode) -> Done {
     check_node(node)?;
+    nodes::check_level(cx, &node.name, 1, node.level)?;
+    nodes::check_no_switch(cx, "no node can join")?;
+    if let Some(n) = cx.s.nodes.values().find(|n| n.role == NodeRole::Leaving) {
+        return Err(Rejection::Conflict {
+            what: format!("node {} ({}) is leaving: join again once it has left", n.name, n.id),
+        });
+    }
     let known = cx.s.nodes.values().find(|n| n.name == node.name && n.role != NodeRole::Removed).cloned();
     if let Some(mut n) = known {
         if n.role != NodeRole::Joining {
@@ -166,6 +177,9 @@ pub(super) fn role_set(cx: &mut Cx<'_>, id: NodeId, to: NodeRole, seen: NodeRole
     let voters = cx.s.nodes.values().filter(|n| n.role == NodeRole::Voter).count();
     if n.role == NodeRole::Voter && voters <= 1 {
         return Err(Rejection::Precondition(format!("node {id} is the last voter: add another node before it leaves")));
+    }
+    if to == NodeRole::Leaving {
+        nodes::check_leave(cx, &n)?;
     }
     n.role = to;
     changed(cx, &n);

@@ -15,7 +15,7 @@ pub const MAGIC: [u8; 4] = *b"SLPW";
 /// Frame format written.
 pub const FORMAT: u8 = 1;
 /// Highest feature level this program reads.
-pub const LEVEL: u16 = 1;
+pub const LEVEL: u16 = 2;
 /// Bytes before the payload.
 pub const HEADER: usize = 16;
 /// Largest command.
@@ -71,12 +71,16 @@ pub enum CodecError {
         want: u8,
     },
     /// Written by a newer program.
-    #[error("frame format {format}, level {level} are newer than this program reads ({FORMAT}, {LEVEL}): upgrade it")]
+    #[error(
+        "this program is too old: it reads frames up to format {FORMAT} and feature level {reads}, this is format {format}, level {level}: install a newer version"
+    )]
     Newer {
         /// Format found.
         format: u8,
         /// Level found.
         level: u16,
+        /// Highest level read.
+        reads: u16,
     },
     /// Over a cap.
     #[error("{len} bytes are over the limit of {cap}")]
@@ -120,8 +124,14 @@ fn checksum(head: &[u8], payload: &[u8]) -> u32 {
     crc32c::crc32c_append(crc32c::crc32c(head), payload)
 }
 
+/// A value that knows the lowest feature level at which its bytes are understood; the frame says it, so that an older program
+/// refuses them by number.
+pub(super) trait Leveled {
+    fn level(&self) -> u16;
+}
+
 /// Puts a value into a frame.
-pub(super) fn frame<T: Serialize>(kind: Kind, value: &T) -> Result<Vec<u8>, CodecError> {
+pub(super) fn frame<T: Serialize + Leveled>(kind: Kind, value: &T) -> Result<Vec<u8>, CodecError> {
     let payload = encode_plain(value)?;
     if payload.len() > kind.cap() {
         return Err(CodecError::TooLarge { len: payload.len(), cap: kind.cap() });
@@ -130,7 +140,7 @@ pub(super) fn frame<T: Serialize>(kind: Kind, value: &T) -> Result<Vec<u8>, Code
     out.extend_from_slice(&MAGIC);
     out.push(kind.byte());
     out.push(FORMAT);
-    out.extend_from_slice(&LEVEL.to_le_bytes());
+    out.extend_from_slice(&value.level().to_le_bytes());
     // The cap is far below 4 GiB.
     out.extend_from_slice(&u32::try_from(payload.len()).unwrap_or(u32::MAX).to_le_bytes());
     let crc = checksum(&out, &payload);
@@ -152,7 +162,7 @@ pub(super) fn unframe<T: DeserializeOwned>(kind: Kind, bytes: &[u8]) -> Result<(
     let [got, format] = array::<2>(bytes, 4)?;
     let level = u16::from_le_bytes(array(bytes, 6)?);
     if format > FORMAT || format == 0 || level > LEVEL {
-        return Err(CodecError::Newer { format, level });
+        return Err(CodecError::Newer { format, level, reads: LEVEL });
     }
     if got != kind.byte() {
         return Err(CodecError::WrongKind { got, want: kind.byte() });
@@ -172,10 +182,28 @@ pub(super) fn unframe<T: DeserializeOwned>(kind: Kind, bytes: &[u8]) -> Result<(
     Ok((decode_plain(payload)?, end))
 }
 
+/// The highest feature level among the frames of a command or a snapshot; their contents are not looked at.
+pub fn highest_level(bytes: &[u8]) -> Result<u16, CodecError> {
+    let (mut rest, mut highest) = (bytes, 0);
+    while !rest.is_empty() {
+        highest = highest.max(u16::from_le_bytes(array(rest, 6)?));
+        let end = HEADER.saturating_add(u32::from_le_bytes(array(rest, 8)?) as usize);
+        rest = rest.get(end..).ok_or(CodecError::Short { have: rest.len(), need: end })?;
+    }
+    Ok(highest)
+}
+
 /// A command as written to the log, by version.
 #[derive(serde::Serialize, serde::Deserialize)]
 enum CommandBody {
     V1(Stamped),
+}
+
+impl Leveled for CommandBody {
+    fn level(&self) -> u16 {
+        let Self::V1(stamped) = self;
+        u16::try_from(stamped.body.level()).unwrap_or(u16::MAX)
+    }
 }
 
 /// Bytes of a command.

@@ -458,6 +458,31 @@ pub enum Command {
         /// The hashes.
         report: DigestReport,
     },
+    /// A node says at its start what its program is.
+    NodeAnnounced {
+        /// The node.
+        node: NodeId,
+        /// Its program's version.
+        version: String,
+        /// Lowest feature level supported.
+        min: u32,
+        /// Highest feature level supported.
+        max: u32,
+    },
+    /// Takes a node out for maintenance, or back. Needs feature level 2.
+    NodeDrained {
+        /// The node.
+        node: NodeId,
+        /// Whether it is to be drained.
+        on: bool,
+    },
+    /// Raises the feature level, once every node supports it.
+    LevelRaised {
+        /// The next level.
+        to: u32,
+        /// Fence: the level seen.
+        seen: u32,
+    },
 }
 
 impl Command {
@@ -502,6 +527,14 @@ impl Command {
             Self::Collected { .. } => "Collected",
             Self::DigestProbe => "DigestProbe",
             Self::DigestReported { .. } => "DigestReported",
+            Self::NodeAnnounced { .. } => "NodeAnnounced",
+            Self::NodeDrained { .. } => "NodeDrained",
+            Self::LevelRaised { .. } => "LevelRaised",
         }
+    }
+
+    /// The lowest active feature level at which it may be proposed: every node must be able to read it.
+    pub fn level(&self) -> u32 {
+        if matches!(self, Self::NodeDrained { .. }) { 2 } else { 1 }
     }
 }

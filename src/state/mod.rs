@@ -21,6 +21,7 @@ mod fleet;
 mod indexed;
 pub mod invariants;
 mod keeper;
+mod nodes;
 pub mod lifecycle;
 mod observed;
 mod operator;
@@ -49,6 +50,7 @@ pub use command::{Command, Fence, InstanceFact, LogId, NewNode, ReachedFact, Sta
 pub use digest::{StateDigest, digest};
 pub use event::{EVENT_RING, Event, EventBody, EventKey};
 pub use indexed::{Assignments, Instances, Rollouts, Workers};
+pub use nodes::{switching, too_new};
 pub use observed::{NodeSeen, Observations, Seen, StepCounts};
 pub use rejection::Rejection;
 pub use replicas::{DigestReport, Divergence, Replicas};

@@ -68,6 +68,9 @@ pub fn restored(old: &State, new: &Restoration) -> Result<State, String> {
         role: NodeRole::Voter,
         silent_since: None,
         served: 0,
+        version: String::new(),
+        min_level: 1,
+        drained: false,
     };
     row.meta.created_index = index;
     touch(&mut row.meta, index);

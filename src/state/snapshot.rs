@@ -9,12 +9,12 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Assignment, Blob, Cluster, Delivery, DeliveryKey, Deployment, Environment, Event, Instance, LogId, NodeRow,
+    Assignment, Blob, Cluster, Delivery, DeliveryKey, Deployment, Environment, Event, Instance, LogId, Meta, NodeRole, NodeRow,
     Release, Replicas, Request, Rollout, Service, State, Worker,
-    codec::{CodecError, Kind, frame, unframe},
+    codec::{CodecError, Kind, Leveled, frame, unframe},
     shares::Shares,
 };
-use crate::model::{ClusterId, DeploymentId, Digest, Millis, Principal, RequestId, Spec, WorkerName};
+use crate::model::{ClusterId, DeploymentId, Digest, Millis, NodeId, Principal, RequestId, Spec, WorkerName};
 
 /// What stands at the top of State.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,7 +31,7 @@ pub(super) struct Head {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) enum Row {
     HeadV1(Head),
-    NodeV1(NodeRow),
+    NodeV1(NodeRowV1),
     EnvironmentV1(Environment),
     ServiceV1(Service),
     SpecV1(DeploymentId, u64, Arc<Spec>),
@@ -48,6 +48,70 @@ pub(super) enum Row {
     EndV1 { rows: u64 },
     ReplicasV1(Arc<Replicas>),
     LineageV1(Vec<ClusterId>),
+    NodeV2(NodeRow),
+}
+
+/// A node's row as feature level 1 writes it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct NodeRowV1 {
+    meta: Meta,
+    id: NodeId,
+    name: String,
+    peer_addr: String,
+    client_addr: String,
+    dns_addr: String,
+    level: u32,
+    role: NodeRole,
+    silent_since: Option<Millis>,
+    served: u64,
+}
+
+impl From<&NodeRow> for NodeRowV1 {
+    fn from(n: &NodeRow) -> Self {
+        Self {
+            meta: n.meta.clone(),
+            id: n.id,
+            name: n.name.clone(),
+            peer_addr: n.peer_addr.clone(),
+            client_addr: n.client_addr.clone(),
+            dns_addr: n.dns_addr.clone(),
+            level: n.level,
+            role: n.role,
+            silent_since: n.silent_since,
+            served: n.served,
+        }
+    }
+}
+
+impl From<NodeRowV1> for NodeRow {
+    fn from(n: NodeRowV1) -> Self {
+        Self {
+            meta: n.meta,
+            id: n.id,
+            name: n.name,
+            peer_addr: n.peer_addr,
+            client_addr: n.client_addr,
+            dns_addr: n.dns_addr,
+            level: n.level,
+            role: n.role,
+            silent_since: n.silent_since,
+            served: n.served,
+            version: String::new(),
+            min_level: 1,
+            drained: false,
+        }
+    }
+}
+
+/// The newest form of a node's row that the active level allows. What level 1 has no room for, `apply` does not set there.
+fn node_row(level: u32, n: &NodeRow) -> Row {
+    if level >= 2 { Row::NodeV2(n.clone()) } else { Row::NodeV1(n.into()) }
+}
+
+impl Leveled for Row {
+    fn level(&self) -> u16 {
+        if matches!(self, Self::NodeV2(_)) { 2 } else { 1 }
+    }
 }
 
 /// A table: its name, and its rows in key order, made one by one.
@@ -70,7 +134,7 @@ pub(super) fn tables(s: &State) -> Vec<Table<'_>> {
     let lineage = (!s.lineage.is_empty()).then(|| Row::LineageV1(s.lineage.clone()));
     vec![
         rows("head", [Row::HeadV1(head)]),
-        rows("nodes", s.nodes.values().cloned().map(Row::NodeV1)),
+        rows("nodes", s.nodes.values().map(|n| node_row(s.level, n))),
         rows("environments", s.environments.values().cloned().map(Row::EnvironmentV1)),
         rows("services", s.services.values().cloned().map(Row::ServiceV1)),
         rows("specs", s.specs.iter().map(|((d, r), x)| Row::SpecV1(d.clone(), *r, x.clone()))),
@@ -139,7 +203,8 @@ fn insert(s: &mut State, shares: &mut Shares, row: Row) {
             (s.now, s.wall, s.applied) = (h.now, h.wall, h.applied);
             (s.incarnation, s.level, s.cluster) = (h.incarnation, h.level, h.cluster);
         }
-        Row::NodeV1(r) => drop(s.nodes.insert(r.id, r)),
+        Row::NodeV1(r) => drop(s.nodes.insert(r.id, r.into())),
+        Row::NodeV2(r) => drop(s.nodes.insert(r.id, r)),
         Row::EnvironmentV1(r) => drop(s.environments.insert(r.name.clone(), r)),
         Row::ServiceV1(r) => drop(s.services.insert(r.name.clone(), r)),
         Row::SpecV1(d, n, r) => drop(s.specs.insert((d, n), r)),

@@ -221,6 +221,11 @@ pub fn node(n: &NodeRow, leader: bool, served: u64) -> v1::Node {
         leader,
         dns_silent: n.silent_since.is_some(),
         served_index: served,
+        drained: n.drained,
+        version: n.version.clone(),
+        min_level: n.min_level,
+        max_level: n.level,
+        ..v1::Node::default()
     }
 }
 

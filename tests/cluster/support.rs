@@ -129,6 +129,8 @@ pub struct TestNode {
     pub process: Option<Process>,
     /// Lines of a configuration file beside the flags.
     pub settings: String,
+    /// More flags of `slipwayd node`.
+    pub flags: Vec<String>,
 }
 
 impl TestNode {
@@ -139,6 +141,7 @@ impl TestNode {
             dir: root.join(name),
             process: None,
             settings: String::new(),
+            flags: Vec::new(),
         }
     }
 
@@ -176,6 +179,7 @@ impl TestNode {
             "--http-listen",
             &http,
         ];
+        let args: Vec<&str> = args.into_iter().chain(self.flags.iter().map(String::as_str)).collect();
         self.process = Some(Process::slipwayd(&args, &self.log()));
     }
 

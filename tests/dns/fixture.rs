@@ -229,6 +229,9 @@ fn node(id: NodeId) -> NodeRow {
         role: NodeRole::Voter,
         silent_since: None,
         served: 0,
+        version: String::new(),
+        min_level: 1,
+        drained: false,
     }
 }
 

@@ -120,7 +120,10 @@ pub fn command(
         | Command::WorkerRegistered { .. }
         | Command::Collected { .. }
         | Command::DigestProbe
-        | Command::DigestReported { .. } => String::new(),
+        | Command::DigestReported { .. }
+        | Command::NodeAnnounced { .. }
+        | Command::NodeDrained { .. }
+        | Command::LevelRaised { .. } => String::new(),
     };
     let mut line = format!("{:>7} #{index} {} {text}", state.now.to_string(), body.name());
     if let Some(e) = refused {

@@ -284,7 +284,7 @@ fn operator(s: &State, a: u32, b: u32) -> Command {
 fn fleet(s: &State, a: u32, b: u32) -> Command {
     let w = worker(1 + a % 5);
     let node = u64::from(1 + a % 4);
-    match b % 12 {
+    match b % 16 {
         0 => Command::WorkerLost { worker: w, last_heard: s.now },
         1..=5 => {
             let lost = s.workers.values().find(|w| w.presence == Presence::Lost).map(|w| w.name.clone());
@@ -303,6 +303,9 @@ fn fleet(s: &State, a: u32, b: u32) -> Command {
             let report = DigestReport { all: u64::from(b % 3), tables };
             Command::DigestReported { node, index: s.replicas.probe, report }
         }
+        13 => Command::NodeAnnounced { node, version: "0.2.0".into(), min: 1, max: 2 },
+        14 if a.is_multiple_of(2) => Command::LevelRaised { to: s.level + 1, seen: s.level },
+        14 => Command::NodeDrained { node, on: (b / 16).is_multiple_of(2) },
         _ => Command::FactsRecorded {
             workers: report(s, &w, a)
                 .map(|mut f| {

@@ -82,6 +82,15 @@ impl Cluster for TestNode {
     ) -> Result<Response<v1::TransferLeaderReply>, Status> {
         no()
     }
+    async fn leave(&self, _: Request<v1::LeaveRequest>) -> Result<Response<v1::LeaveReply>, Status> {
+        no()
+    }
+    async fn drain(&self, _: Request<v1::DrainRequest>) -> Result<Response<v1::DrainReply>, Status> {
+        no()
+    }
+    async fn finalize(&self, _: Request<v1::FinalizeRequest>) -> Result<Response<v1::FinalizeReply>, Status> {
+        no()
+    }
 }
 
 fn no<T>() -> Result<Response<T>, Status> {

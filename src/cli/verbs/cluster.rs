@@ -1,7 +1,14 @@
-//! `cluster` and `node`.
+//! `cluster`.
 
+use super::node;
 use crate::{
-    cli::{CliError, Session, args::ClusterVerb, error::DONE, render},
+    cli::{
+        CliError, Session,
+        args::{ClusterVerb, UpgradeVerb},
+        error::DONE,
+        render,
+    },
+    client::Client,
     wire::v1,
 };
 
@@ -20,7 +27,9 @@ pub async fn run(s: &Session, verb: ClusterVerb) -> Result<u8, CliError> {
             })?;
         }
         ClusterVerb::Join { seed } => {
-            let reply = s.client.join(v1::JoinRequest { seed }).await?;
+            let watch = Client::new(std::slice::from_ref(&seed), s.limits, s.client.clock().clone())?;
+            eprintln!("{} joins the cluster of {seed}", s.client.node());
+            let reply = node::shown(&watch, s.client.join(v1::JoinRequest { seed })).await?;
             s.out.show(&reply, |r| format!("{} joined as node {} ({})", r.name, r.node_id, r.role))?;
         }
         ClusterVerb::Snapshot { all } => return super::backup::snapshot(s, all).await,
@@ -40,26 +49,62 @@ pub async fn run(s: &Session, verb: ClusterVerb) -> Result<u8, CliError> {
                 None => 0,
                 Some(to) => node_id(&nodes, &to)?,
             };
-            let reply = s.client.transfer_leader(v1::TransferLeaderRequest { to }).await?;
+            let whom = nodes.iter().find(|n| n.id == to).map_or("another voter", |n| n.name.as_str());
+            let leader = nodes.iter().find(|n| n.leader).map_or("the leader", |n| n.name.as_str());
+            eprintln!("{leader} hands leadership to {whom}");
+            let reply = node::shown(&s.client, s.client.transfer_leader(v1::TransferLeaderRequest { to })).await?;
             let name = nodes.iter().find(|n| n.id == reply.leader_id).map(|n| n.name.clone());
             let name = name.unwrap_or_else(|| format!("node {}", reply.leader_id));
             s.out.show(&reply, |r| format!("{name} leads (term {})", r.term))?;
+        }
+        ClusterVerb::Leave { member } => {
+            let node = member_id(s, member.as_deref()).await?;
+            let reply = node::shown(&s.client, node::leave(s, node)).await?;
+            s.out.show(&reply, |r| {
+                format!("{} (node {}) was removed: its data directory cannot come back", r.name, r.node)
+            })?;
+        }
+        ClusterVerb::Drain { member, undo } => {
+            let node = member_id(s, member.as_deref()).await?;
+            let reply = node::shown(&s.client, node::drain(s, node, undo)).await?;
+            s.out.show(&reply, |r| match r.drained {
+                true => format!(
+                    "{} is drained: it does not lead; `slipway cluster drain {} --undo` takes it back",
+                    r.name, r.name
+                ),
+                false => format!("{} is back: it may lead again", r.name),
+            })?;
+        }
+        ClusterVerb::Upgrade(UpgradeVerb::Status) => {
+            let reply = s.client.status().await?;
+            s.out.show(&reply, render::levels)?;
+        }
+        ClusterVerb::Upgrade(UpgradeVerb::Finalize) => {
+            let from = s.client.status().await?.level;
+            eprintln!("raising the feature level from {from}");
+            let request = v1::FinalizeRequest { from, ..v1::FinalizeRequest::default() };
+            let reply = s.client.finalize(request).await?;
+            s.out.show(&reply, |r| format!("feature level raised from {} to {}", r.from, r.level))?;
         }
     }
     Ok(DONE)
 }
 
+/// A member that was named, or 0: the node that is asked.
+async fn member_id(s: &Session, member: Option<&str>) -> Result<u64, CliError> {
+    match member {
+        None => Ok(0),
+        Some(text) => node_id(&s.client.status().await?.nodes, text),
+    }
+}
+
 /// A node by name or number.
-fn node_id(nodes: &[v1::Node], text: &str) -> Result<u64, CliError> {
-    let found = nodes.iter().find(|n| n.name == text || n.id.to_string() == text);
+pub(super) fn node_id(nodes: &[v1::Node], text: &str) -> Result<u64, CliError> {
+    // A name may be used again once its node was removed: the one that is here is meant.
+    let fits = |n: &&v1::Node| n.name == text || n.id.to_string() == text;
+    let found = nodes.iter().filter(fits).min_by_key(|n| n.role == "removed");
     found.map(|n| n.id).ok_or_else(|| {
         let known: Vec<&str> = nodes.iter().map(|n| n.name.as_str()).collect();
         CliError::Usage(format!("there is no node {text:?}: it is one of {}", known.join(", ")))
     })
-}
-
-pub async fn nodes(s: &Session) -> Result<u8, CliError> {
-    let reply = s.client.status().await?;
-    s.out.show(&reply.nodes, |nodes| render::nodes(nodes))?;
-    Ok(DONE)
 }

@@ -6,6 +6,7 @@ mod cluster;
 mod digest;
 mod events;
 mod logs;
+mod node;
 mod probe;
 mod release;
 mod rollout;
@@ -28,7 +29,7 @@ pub fn ends_by_itself(noun: &Noun) -> bool {
 pub async fn run(s: &Session, noun: Noun) -> Result<u8, CliError> {
     match noun {
         Noun::Cluster(verb) => cluster::run(s, verb).await,
-        Noun::Node(ListVerb::List) => cluster::nodes(s).await,
+        Noun::Node(verb) => node::run(s, verb).await,
         Noun::Worker(ListVerb::List) => catalog::workers(s).await,
         Noun::Release(verb) => release::run(s, verb).await,
         Noun::Environment(ListVerb::List) => catalog::environments(s).await,

@@ -1,0 +1,123 @@
+//! A node's own place in the cluster: it says what its program is, follows a drain, and ends when it may not take part.
+//!
+//! Invariants: a removed node marks its directory before it ends, so that it cannot come back; it learns of its removal from its own
+//! State or, as nobody sends it the log any more, from the others.
+//!
+//! Deliberately not here: the steps of membership, which the leader takes (`membership`).
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::time::{sleep, timeout};
+use tonic::transport::Endpoint;
+
+use super::start::Parts;
+use crate::{
+    raft::Consensus,
+    rpc::Shared,
+    state::{Command, NodeRole, NodeRow},
+    wire::v1::{self, cluster_client::ClusterClient},
+};
+
+const RETRY: Duration = Duration::from_millis(500);
+/// How often the others are asked whether this node still belongs to them: while it knows no leader or is leaving, and while it hears
+/// nothing new. A removed node may believe in its last leader for ever.
+const ALONE: Duration = Duration::from_secs(1);
+const QUIET: Duration = Duration::from_secs(5);
+const ASK: Duration = Duration::from_secs(1);
+
+/// Says at the start, and when the level was raised, what this program is; keeps a drained node from standing for election.
+pub(super) async fn follow(parts: Arc<Parts>, consensus: Consensus, shared: Shared) {
+    let mut views = consensus.view_changes();
+    let (min, max) = parts.levels();
+    let version = env!("CARGO_PKG_VERSION");
+    loop {
+        views.borrow_and_update();
+        let state = consensus.view();
+        let row = state.nodes.get(&consensus.node_id());
+        // One place decides, so that neither reason undoes the other.
+        consensus.set_electable(consensus.diverged().is_none() && !row.is_some_and(|n| n.drained));
+        let new = |n: &NodeRow| n.level != max || (state.level >= 2 && (n.version != version || n.min_level != min));
+        if row.is_some_and(|n| n.role != NodeRole::Removed && new(n)) {
+            let command = Command::NodeAnnounced { node: consensus.node_id(), version: version.into(), min, max };
+            if let Err(status) = shared.node_change(command).await {
+                tracing::debug!(%status, "not announced yet");
+                sleep(RETRY).await;
+                continue;
+            }
+        }
+        if views.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Waits until this node may not take part any more; says why.
+pub(super) async fn unfit(parts: Arc<Parts>, consensus: Consensus) -> String {
+    let mut views = consensus.view_changes();
+    let mut leadership = consensus.leader();
+    let (min, max) = parts.levels();
+    let mut quiet = false;
+    loop {
+        views.borrow_and_update();
+        let state = consensus.view();
+        let me = consensus.node_id();
+        let leaving = state.nodes.get(&me).is_some_and(|n| n.role == NodeRole::Leaving);
+        let alone = leaving || leadership.borrow_and_update().leader.is_none();
+        let name = &parts.config.name;
+        if state.cluster.is_some() && (max < state.level || min > state.level) {
+            let (what, fix) = if max < state.level {
+                ("old", "install a newer version")
+            } else {
+                ("new", "install the version before it, and finalize that first")
+            };
+            return format!(
+                "this program is too {what}: node {name} supports feature levels {min} to {max}, the cluster is at {}: {fix}",
+                state.level
+            );
+        }
+        let removed = state.nodes.get(&me).is_some_and(|n| n.role == NodeRole::Removed);
+        if removed || ((alone || quiet) && disowned(&consensus).await) {
+            let log = parts.dir.log().clone();
+            match tokio::task::spawn_blocking(move || log.mark_removed()).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::error!(%error, "the data directory could not be marked"),
+                Err(error) => tracing::error!(%error, "the data directory could not be marked"),
+            }
+            return format!(
+                "node {me} ({name}) was removed from cluster {}: its data directory is marked and cannot come back; to join \
+                 again, start it on an empty one",
+                consensus.cluster()
+            );
+        }
+        let changed = async {
+            tokio::select! {
+                _ = views.changed() => {}
+                _ = leadership.changed() => {}
+            }
+        };
+        if alone {
+            sleep(ALONE).await;
+        } else {
+            quiet = timeout(QUIET, changed).await.is_err();
+        }
+    }
+}
+
+/// Whether another node says that this one was removed. Ids are never used again, so one that says so is right.
+async fn disowned(consensus: &Consensus) -> bool {
+    let state = consensus.view();
+    let me = consensus.node_id();
+    for other in state.nodes.values().filter(|n| n.id != me && n.role != NodeRole::Removed) {
+        let ask = async {
+            let endpoint = Endpoint::from_shared(format!("http://{}", other.client_addr)).ok()?;
+            let channel = endpoint.connect_timeout(ASK).connect().await.ok()?;
+            ClusterClient::new(channel).status(v1::StatusRequest {}).await.ok()
+        };
+        let Ok(Some(said)) = timeout(ASK, ask).await else { continue };
+        let said = said.into_inner();
+        if said.cluster_id == consensus.cluster() && said.nodes.iter().any(|n| n.id == me && n.role == "removed") {
+            return true;
+        }
+    }
+    false
+}

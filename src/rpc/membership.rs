@@ -1,0 +1,135 @@
+//! `Cluster.Leave`, `Drain` and `Finalize`: what the leader looks at before it proposes, and the way to the leader.
+//!
+//! Invariants: a voter begins to leave only when a majority of those that stay answers; what can be judged from State, `apply`
+//! judges. Repeating any of them is harmless.
+//!
+//! Deliberately not here: the steps of leaving, which the leader's membership loop takes (`node`).
+
+use std::time::Duration;
+
+use tonic::{Code, Request, Status, transport::Endpoint};
+
+use super::{Shared, error};
+use crate::{
+    model::NodeId,
+    raft::Consensus,
+    state::{Command, NodeRole, NodeRow, State},
+    wire::{convert::role_name, v1},
+};
+
+/// Who stays must answer the leader after the question came, within this: what was heard before says nothing about now. Below the time
+/// that clients allow for one try.
+const LOOK_AGAIN: Duration = Duration::from_secs(2);
+const POLL: Duration = Duration::from_millis(200);
+const CONNECT: Duration = Duration::from_secs(1);
+
+type Client = v1::cluster_client::ClusterClient<tonic::transport::Channel>;
+
+/// A client for the leader's client listener; `None` when this node leads.
+pub(super) async fn leader(consensus: &Consensus) -> Result<Option<Client>, Status> {
+    let leadership = consensus.leader().borrow().clone();
+    if leadership.is_me {
+        return Ok(None);
+    }
+    let id = leadership.leader.ok_or_else(error::no_leader)?.id;
+    let row = consensus.view().nodes.get(&id).cloned().ok_or_else(error::no_leader)?;
+    let endpoint = Endpoint::from_shared(format!("http://{}", row.client_addr)).map_err(|_| error::no_leader())?;
+    let channel = endpoint.connect_timeout(CONNECT).connect().await.map_err(|_| error::no_leader())?;
+    Ok(Some(Client::new(channel)))
+}
+
+/// The row of a node; the error names those there are.
+fn find(state: &State, id: NodeId) -> Result<NodeRow, Status> {
+    state.nodes.get(&id).cloned().ok_or_else(|| {
+        let known: Vec<String> = state.nodes.values().map(|n| format!("{} ({})", n.id, n.name)).collect();
+        error::not_found(format!("there is no node {id}: it is one of {}", known.join(", ")))
+    })
+}
+
+fn left(row: &NodeRow) -> v1::LeaveReply {
+    v1::LeaveReply { node: row.id, name: row.name.clone(), role: role_name(row.role).into() }
+}
+
+impl Shared {
+    pub(super) async fn leave_now(&self, request: v1::LeaveRequest) -> Result<v1::LeaveReply, Status> {
+        let consensus = self.consensus()?;
+        let id = if request.node == 0 { consensus.node_id() } else { request.node };
+        if let Some(mut client) = leader(consensus).await? {
+            return client.leave(Request::new(v1::LeaveRequest { node: id })).await.map(tonic::Response::into_inner);
+        }
+        let row = find(&consensus.view(), id)?;
+        let to = match row.role {
+            NodeRole::Leaving | NodeRole::Removed => return Ok(left(&row)),
+            NodeRole::Joining => NodeRole::Removed,
+            NodeRole::Learner => NodeRole::Leaving,
+            NodeRole::Voter => {
+                check_quorum(self, consensus, &row).await?;
+                NodeRole::Leaving
+            }
+        };
+        self.change(None, Command::NodeRoleSet { node: id, role: to, seen: row.role }).await?;
+        Ok(v1::LeaveReply { role: role_name(to).into(), ..left(&row) })
+    }
+
+    pub(super) async fn drain_now(&self, request: v1::DrainRequest) -> Result<v1::DrainReply, Status> {
+        let consensus = self.consensus()?;
+        let id = if request.node == 0 { consensus.node_id() } else { request.node };
+        let row = find(&consensus.view(), id)?;
+        self.change(None, Command::NodeDrained { node: id, on: !request.undo }).await?;
+        Ok(v1::DrainReply { node: id, name: row.name, drained: !request.undo })
+    }
+
+    pub(super) async fn finalize_now(&self, request: &v1::FinalizeRequest) -> Result<v1::FinalizeReply, Status> {
+        let consensus = self.consensus()?;
+        // The level that the caller saw is part of the command, so that a repeat is the same command, whoever takes it.
+        let seen = if request.from == 0 { consensus.view().level } else { request.from };
+        let newest = crate::state::codec::LEVEL.into();
+        if seen >= newest {
+            let text =
+                format!("the cluster is at feature level {seen}, the newest that this version knows: nothing to do");
+            return Err(error::status(Code::FailedPrecondition, "precondition", text));
+        }
+        let to = seen.saturating_add(1);
+        let done = self.change(request.request.as_ref(), Command::LevelRaised { to, seen }).await?;
+        Ok(v1::FinalizeReply { from: seen, level: to, receipt: done.receipt() })
+    }
+}
+
+/// Refuses when the voters that would stay and answer are no majority of those that would stay.
+async fn check_quorum(shared: &Shared, consensus: &Consensus, leaving: &NodeRow) -> Result<(), Status> {
+    let asked = shared.clock.mono();
+    loop {
+        let waited = Duration::from_millis(shared.clock.mono().since(asked));
+        let members = consensus.metrics().members;
+        let me = consensus.node_id();
+        let stay: Vec<_> = members.iter().filter(|m| m.voter && m.id != leaving.id).collect();
+        let (here, gone): (Vec<_>, Vec<_>) =
+            stay.iter().partition(|m| m.id == me || m.heard.is_some_and(|age| age < waited));
+        // The last voter is refused by `apply`, in its own words.
+        if stay.is_empty() || here.len() > stay.len() / 2 {
+            return Ok(());
+        }
+        if waited >= LOOK_AGAIN {
+            let state = consensus.view();
+            let told = |all: &[&&crate::raft::Member]| {
+                let one = |id: NodeId| state.nodes.get(&id).map_or_else(|| id.to_string(), |n| n.name.clone());
+                let names: Vec<String> = all.iter().map(|m| one(m.id)).collect();
+                if names.is_empty() { "none".to_string() } else { names.join(", ") }
+            };
+            return Err(error::status(
+                Code::FailedPrecondition,
+                "precondition",
+                format!(
+                    "without {} the cluster would lose its quorum: of the {} voters that stay, {} are needed; reachable: {}; \
+                     not reachable: {}. Bring those back, or let them leave first",
+                    leaving.name,
+                    stay.len(),
+                    stay.len() / 2 + 1,
+                    told(&here),
+                    told(&gone)
+                ),
+            ));
+        }
+        tokio::time::sleep(POLL).await;
+    }
+}
