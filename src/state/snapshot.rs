@@ -9,8 +9,8 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Assignment, Blob, Cluster, Delivery, DeliveryKey, Deployment, Environment, Event, Instance, LogId, Meta, NodeRole, NodeRow,
-    Release, Replicas, Request, Rollout, Service, State, Worker,
+    Assignment, Blob, Cluster, Delivery, DeliveryKey, Deployment, Environment, Event, Instance, LogId, Meta, NodeRole,
+    NodeRow, Release, Replicas, Request, Rollout, Service, State, Worker,
     codec::{CodecError, Kind, Leveled, frame, unframe},
     shares::Shares,
 };
