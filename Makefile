@@ -21,7 +21,7 @@ help:
 	@echo 'make test       all tests'
 	@echo 'make bench-state  how fast commands are applied at full size, and what that State takes (slow: an optimised build first)'
 	@echo 'make crash-images  1,500 images of what a power cut may leave of a store, each opened again; last line: JSON of counts'
-	@echo 'make chaos      kills, pauses and partitions under load, judged (SEED=1 FOR=60: seconds of faults)'
+	@echo 'make chaos      kills, pauses and partitions under load, judged (SEED=1 FOR=60: seconds of faults; FAULTS=PowerCutAll,Kill: only these)'
 	@echo 'make check      formatting, clippy, house rules, licences and advisories; writes nothing into the checkout'
 
 setup:
@@ -60,7 +60,7 @@ FOR ?= 60
 chaos:
 	@scripts/setup.sh test
 	cargo build --locked --bins --example shop
-	@scripts/chaos.sh $(SEED) $(FOR)
+	@scripts/chaos.sh $(SEED) $(FOR) $(FAULTS)
 
 check:
 	@scripts/setup.sh check

@@ -3,7 +3,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-export SLIPWAY_CHAOS_SEED=$1 SLIPWAY_CHAOS_SECONDS=$2
+export SLIPWAY_CHAOS_SEED=$1 SLIPWAY_CHAOS_SECONDS=$2 SLIPWAY_CHAOS_FAULTS=${3:-}
 name=clients_see_one_register_each_under_faults
 SLIPWAY_CHAOS_REPORT=$(mktemp)
 SLIPWAY_SKIP_LOG=$(mktemp)

@@ -12,7 +12,7 @@ use crate::lab::{Lab, Net, Skew, eventually, number};
 enum Fault {
     /// `kill -9`.
     Kill,
-    /// `kill -9` of all nodes at once.
+    /// All nodes write a snapshot, then `kill -9` of all at once: what a snapshot leaves out is gone.
     KillAll,
     /// SIGSTOP, then SIGCONT.
     Pause,
@@ -55,6 +55,12 @@ impl Faults {
         if !skews.is_empty() {
             kinds.push(Clock);
         }
+        if let Ok(only) = std::env::var("SLIPWAY_CHAOS_FAULTS") {
+            let named: Vec<&str> = only.split(',').filter(|n| !n.is_empty()).collect();
+            let all: Vec<String> = kinds.iter().map(|k| format!("{k:?}")).collect();
+            kinds.retain(|k| named.is_empty() || named.contains(&format!("{k:?}").as_str()));
+            assert!(named.iter().all(|n| all.iter().any(|a| a == n)), "{only:?}: the faults are {}", all.join(", "));
+        }
         Self { random, net, skews, began: Instant::now(), deck: Vec::new(), kinds }
     }
 
@@ -96,6 +102,8 @@ impl Faults {
                 lab.nodes[at].start();
             }
             Fault::KillAll => {
+                counts.snapshots += snapshots(lab, None);
+                self.wait(0, 300);
                 counts.kills += u32::from(NODES);
                 lab.nodes.iter_mut().for_each(crate::lab::Daemon::kill);
                 self.wait(0, 300);
@@ -129,7 +137,7 @@ impl Faults {
                 lab.nodes[at].kill();
                 counts.kills += 1;
                 self.wait(500, 1500);
-                counts.snapshots += snapshots(lab, at);
+                counts.snapshots += snapshots(lab, Some(at));
                 lab.nodes[at].start();
             }
             Fault::PowerCut => {
@@ -194,14 +202,14 @@ impl Faults {
     }
 }
 
-/// All nodes but one write a snapshot and drop what it covers; how many did.
-fn snapshots(lab: &Lab, but: usize) -> u32 {
+/// All nodes, or all but one, write a snapshot and drop what it covers; how many did.
+fn snapshots(lab: &Lab, but: Option<usize>) -> u32 {
     let runtime = load::runtime();
     let one = |n: usize| {
         let address = [lab.client(u8::try_from(n + 1).unwrap())];
         u32::from(runtime.block_on(async { load::client(&address, 0).make_snapshot().await }).is_ok())
     };
-    (0..lab.nodes.len()).filter(|n| *n != but).map(one).sum()
+    (0..lab.nodes.len()).filter(|n| Some(*n) != but).map(one).sum()
 }
 
 fn power_cut(lab: &mut Lab, at: usize) {

@@ -3,6 +3,7 @@
 //!
 //! Each node has a namespace, a disk and a clock of its own. `SLIPWAY_CHAOS_SEED` and `SLIPWAY_CHAOS_SECONDS` make the long form; the
 //! line of counts is also written to `SLIPWAY_CHAOS_REPORT`. What the machine lacks is named in it, with the reason.
+//! `SLIPWAY_CHAOS_FAULTS` names the only faults to draw, such as `PowerCutAll,Kill`.
 
 mod faults;
 mod load;
