@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use rand::{RngExt, rngs::StdRng, seq::SliceRandom};
 
-use super::{Counts, NODES, load};
+use super::{Counts, NODES, load::{self, Shared}};
 use crate::lab::{Lab, Net, Skew, eventually, number};
 
 /// What can happen.
@@ -24,7 +24,7 @@ enum Fault {
     Restarts,
     /// A node is down while the others shorten their logs.
     Snapshot,
-    /// What was not synced is gone: on one node, or on all.
+    /// What was not synced is gone: on one node, or on all just after an acknowledgement.
     PowerCut,
     PowerCutAll,
     /// The disk fails under a running node.
@@ -64,18 +64,28 @@ impl Faults {
         Self { random, net, skews, began: Instant::now(), deck: Vec::new(), kinds }
     }
 
+    pub fn net(&self) -> &Net {
+        &self.net
+    }
+
     /// A wait of so many milliseconds.
     fn wait(&mut self, from: u64, to: u64) {
         std::thread::sleep(Duration::from_millis(self.random.random_range(from..to)));
     }
 
-    /// One fault, from its beginning to its end, and a moment of rest.
-    pub fn next(&mut self, lab: &mut Lab, counts: &mut Counts) {
+    /// No node may have ended by itself.
+    pub fn all_run(&self, lab: &mut Lab) {
         for node in &mut lab.nodes {
             if let Some(status) = node.ended() {
-                panic!("{} ended by itself with {status}:\n{}", node.name, node.tail());
+                let why = node.said().lines().rev().find(|l| l.contains("cannot go on")).unwrap_or_default().to_string();
+                panic!("{} ended by itself with {status}: {why}", node.name);
             }
         }
+    }
+
+    /// One fault, from its beginning to its end, and a moment of rest.
+    pub fn next(&mut self, lab: &mut Lab, shared: &Shared, counts: &mut Counts) {
+        self.all_run(lab);
         if self.deck.is_empty() {
             self.deck = self.kinds.clone();
             self.deck.shuffle(&mut self.random);
@@ -89,11 +99,11 @@ impl Faults {
             None => any,
         };
         println!("chaos: {:?} {fault:?} at n{}", self.began.elapsed(), at + 1);
-        self.happen(fault, at, lab, counts);
+        self.happen(fault, at, lab, shared, counts);
         self.wait(300, 1000);
     }
 
-    fn happen(&mut self, fault: Fault, at: usize, lab: &mut Lab, counts: &mut Counts) {
+    fn happen(&mut self, fault: Fault, at: usize, lab: &mut Lab, shared: &Shared, counts: &mut Counts) {
         match fault {
             Fault::Kill => {
                 counts.kills += 1;
@@ -148,7 +158,8 @@ impl Faults {
             }
             Fault::PowerCutAll => {
                 counts.power_cuts += u32::from(NODES);
-                // The disks stop first, all within a millisecond or two.
+                // The disks stop first, all within a millisecond or two, right after somebody was told that a write is safe.
+                shared.await_acknowledgement();
                 lab.disks.iter().for_each(crate::lab::Disk::cut_power);
                 for n in 0..lab.nodes.len() {
                     lab.nodes[n].kill();

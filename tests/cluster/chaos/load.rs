@@ -40,6 +40,8 @@ pub struct Shared {
     pub histories: Mutex<Vec<History>>,
     /// What no fault explains.
     pub unexpected: Mutex<Vec<String>>,
+    /// Writes that were acknowledged.
+    pub acknowledged: AtomicU64,
     /// Requests that were sent again after they were acknowledged, and how many of these had another answer than at first.
     pub repeated: AtomicU64,
     pub answered_otherwise: AtomicU64,
@@ -56,6 +58,7 @@ impl Shared {
             stop_canaries: AtomicBool::new(false),
             histories: Mutex::new(vec![Vec::new(); REGISTERS]),
             unexpected: Mutex::default(),
+            acknowledged: AtomicU64::new(0),
             repeated: AtomicU64::new(0),
             answered_otherwise: AtomicU64::new(0),
             dns_answers: AtomicU64::new(0),
@@ -70,6 +73,15 @@ impl Shared {
 
     fn goes_on(&self) -> bool {
         !self.stop.load(Ordering::Relaxed)
+    }
+
+    /// Returns when the next write is acknowledged; not much later than that, if none is.
+    pub fn await_acknowledgement(&self) {
+        let before = self.acknowledged.load(Ordering::Relaxed);
+        let until = Instant::now() + Duration::from_secs(2);
+        while self.acknowledged.load(Ordering::Relaxed) == before && Instant::now() < until {
+            std::thread::sleep(Duration::from_micros(100));
+        }
     }
 
     pub fn complain(&self, what: String) {
@@ -131,6 +143,7 @@ pub async fn record(
                 Err(e) if e.reason() == "stale" => Ok(Out::Stale),
                 Err(e) => Err(e),
                 Ok(reply) => {
+                    shared.acknowledged.fetch_add(1, Ordering::Relaxed);
                     index = reply.receipt.map_or(0, |r| r.index);
                     Ok(Out::Written)
                 }

@@ -7,6 +7,7 @@
 
 mod faults;
 mod load;
+mod members;
 
 use std::{
     sync::{Arc, atomic::Ordering},
@@ -16,6 +17,7 @@ use std::{
 
 use faults::Faults;
 use load::{REGISTERS, Shared, asker, canaries, record, repeater, writer};
+use members::{Changes, Churn, Place};
 use rand::{SeedableRng, rngs::StdRng};
 
 use crate::{
@@ -48,6 +50,9 @@ struct Counts {
     full_disks: u32,
     ended_on_full_disks: u32,
     clock_jumps: u32,
+    joined: u32,
+    left: u32,
+    replaced: u32,
     histories: usize,
     linearizable: bool,
     lost: u64,
@@ -58,6 +63,7 @@ struct Counts {
     dns_went_back: u64,
     canaries: u64,
     replicas_agree: bool,
+    led_twice: usize,
     unexpected: usize,
     skipped: Vec<String>,
 }
@@ -140,6 +146,37 @@ fn look_everywhere(shared: &Shared, addresses: &[String], counts: &mut Counts) {
     }
 }
 
+/// Members that come and go at hosts 4 and 5.
+fn churn(lab: &Lab, net: &Net, shared: &Arc<Shared>, stay: &Arc<Vec<String>>) -> (Arc<Changes>, JoinHandle<()>) {
+    let place = |n: u8| Place {
+        config: lab.node_config(n).replace(&format!("'n{n}'"), "'NAME'").replace(&format!("/n{n}/"), "/NAME/")
+            + "insecure = true\n",
+        within: net.within(n),
+        client: lab.client(n),
+    };
+    let changes = Arc::new(Changes::default());
+    let churn = Churn {
+        shared: Arc::clone(shared),
+        changes: Arc::clone(&changes),
+        dir: lab.dir().into(),
+        places: [place(NODES + 1), place(NODES + 2)],
+        stay: Arc::clone(stay),
+        made: 0,
+    };
+    (changes, std::thread::spawn(move || churn.run()))
+}
+
+/// Terms that were led more than once, by whomever: a node that comes back has to be elected anew.
+fn led_twice(lab: &Lab) -> Vec<String> {
+    let mut terms: Vec<String> = Vec::new();
+    for node in &lab.nodes {
+        let led = |line: &str| line.split(" INFO leading term=").nth(1).map(str::to_string);
+        terms.extend(node.said().lines().filter_map(led));
+    }
+    terms.sort();
+    terms.windows(2).filter(|t| t[0] == t[1]).map(|t| t[0].clone()).collect()
+}
+
 fn agree(lab: &Lab) -> bool {
     let runtime = load::runtime();
     let client = runtime.block_on(async { load::client(&[lab.client(1)], 0) });
@@ -161,7 +198,7 @@ fn end(threads: Vec<JoinHandle<()>>) {
 #[test]
 fn clients_see_one_register_each_under_faults() {
     let mut lab = Lab::empty();
-    let net = match Net::make(lab.block.number(), NODES) {
+    let net = match Net::make(lab.block.number(), NODES + 2) {
         Ok(net) => net,
         Err(why) => {
             skip(NAME, &why);
@@ -189,21 +226,31 @@ fn clients_see_one_register_each_under_faults() {
         let (shared, addresses) = (Arc::clone(&shared), Arc::clone(&addresses));
         std::thread::spawn(move || canaries(&shared, &addresses))
     };
+    let (changes, changing) = churn(&lab, faults.net(), &shared, &addresses);
     let until = Instant::now() + Duration::from_secs(seconds);
     while Instant::now() < until {
-        faults.next(&mut lab, &mut counts);
+        faults.next(&mut lab, &shared, &mut counts);
     }
 
-    // Healed: the canary finishes, and every node has everything.
+    faults.all_run(&mut lab);
+    // Healed: the change of members that is under way and the canary finish, and every node has everything.
+    changes.stop.store(true, Ordering::Relaxed);
     shared.stop_canaries.store(true, Ordering::Relaxed);
     eventually("the canary finishes", CANARY, || if rolling.is_finished() { Ok(()) } else { Err(String::new()) });
+    changing.join().unwrap();
     shared.stop.store(true, Ordering::Relaxed);
     threads.push(rolling);
     end(threads);
+    faults.all_run(&mut lab);
     lab.caught_up();
     look_everywhere(&shared, &addresses, &mut counts);
     counts.replicas_agree = agree(&lab);
+    let led_twice = led_twice(&lab);
+    counts.led_twice = led_twice.len();
 
+    counts.joined = changes.joined.load(Ordering::Relaxed);
+    counts.left = changes.left.load(Ordering::Relaxed);
+    counts.replaced = changes.replaced.load(Ordering::Relaxed);
     let histories = shared.histories.lock().unwrap().clone();
     let verdicts: Vec<Verdict> = histories.iter().map(|h| check::<Register>(h, JUDGE)).collect();
     counts.histories = histories.len();
@@ -225,6 +272,7 @@ fn clients_see_one_register_each_under_faults() {
     assert!(unexpected.is_empty(), "seed {seed}: {unexpected:#?}");
     assert!(counts.linearizable, "seed {seed}: {verdicts:#?}");
     assert_eq!((counts.lost, counts.done_twice), (0, 0), "seed {seed}: {counts:?}");
+    assert!(led_twice.is_empty(), "seed {seed}: terms {led_twice:?} were led twice");
     assert!(counts.replicas_agree, "seed {seed}: {counts:?}");
     assert!(counts.canaries > 0, "seed {seed}: {counts:?}");
     assert!(counts.operations > 100 && counts.dns_answers > 20, "too little was done: {counts:?}");
