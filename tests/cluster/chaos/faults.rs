@@ -4,7 +4,10 @@ use std::time::{Duration, Instant};
 
 use rand::{RngExt, rngs::StdRng, seq::SliceRandom};
 
-use super::{Counts, NODES, load::{self, Shared}};
+use super::{
+    Counts, NODES,
+    load::{self, Shared},
+};
 use crate::lab::{Lab, Net, Skew, eventually, number};
 
 /// What can happen.
@@ -77,7 +80,8 @@ impl Faults {
     pub fn all_run(&self, lab: &mut Lab) {
         for node in &mut lab.nodes {
             if let Some(status) = node.ended() {
-                let why = node.said().lines().rev().find(|l| l.contains("cannot go on")).unwrap_or_default().to_string();
+                let said = node.said();
+                let why = said.lines().rev().find(|l| l.starts_with("slipwayd: ")).unwrap_or_default();
                 panic!("{} ended by itself with {status}: {why}", node.name);
             }
         }

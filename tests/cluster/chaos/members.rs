@@ -62,7 +62,7 @@ impl Churn {
             let done = runtime.block_on(async {
                 let mut member = self.join().await?;
                 tokio::time::sleep(Duration::from_secs(1)).await;
-                while self.made % 3 != 0 && !self.changes.stop.load(Ordering::Relaxed) {
+                while !self.made.is_multiple_of(3) && !self.changes.stop.load(Ordering::Relaxed) {
                     member = self.replace(member).await?;
                     tokio::time::sleep(Duration::from_secs(1)).await;
                 }

@@ -31,16 +31,18 @@ impl Disk {
     pub fn make(at: &Path, mib: u64) -> Result<Self, String> {
         let why = |e: std::io::Error| format!("{}: {e}", at.display());
         std::fs::create_dir_all(at).map_err(why)?;
-        // In memory where that is possible: what a machine's own disk is busy with is not what is looked at here.
-        let memory = Path::new("/dev/shm");
-        let image =
-            if memory.is_dir() { NamedTempFile::with_prefix_in("slipway-disk-", memory) } else { NamedTempFile::new() };
-        let image = image.map_err(why)?;
+        let image = Self::image_file().map_err(why)?;
         image.as_file().set_len(mib << 20).map_err(why)?;
         let disk = Self { image, at: at.into() };
         sh("mkfs.ext4", &["-q", "-F", "-m", "0", disk.image()])?;
         disk.mount()?;
         Ok(disk)
+    }
+
+    /// In memory where that is possible: what a machine's own disk is busy with is not what is looked at here.
+    fn image_file() -> std::io::Result<NamedTempFile> {
+        let memory = Path::new("/dev/shm");
+        if memory.is_dir() { NamedTempFile::with_prefix_in("slipway-disk-", memory) } else { NamedTempFile::new() }
     }
 
     fn image(&self) -> &str {
@@ -59,8 +61,13 @@ impl Disk {
     }
 
     /// Power is back: mounted anew from what the device has. Nothing may use it any more.
-    pub fn power_up(&self) {
+    pub fn power_up(&mut self) {
         sh("umount", &[self.at.to_str().unwrap()]).unwrap();
+        // From a copy: another process may have a copy of our mounts, as `unshare -m` makes one, and so keep the dead file system
+        // alive, which this device would then be mounted as again.
+        let copy = Self::image_file().unwrap();
+        sh("cp", &["--sparse=always", self.image(), copy.path().to_str().unwrap()]).unwrap();
+        self.image = copy;
         self.mount().unwrap();
     }
 
