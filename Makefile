@@ -11,7 +11,7 @@ export PATH := /usr/lib/ccache:$(PATH)
 endif
 SLIPWAY := $(TARGET)/debug/slipway
 
-.PHONY: help setup build demo demo-up demo-down test chaos check bench-state crash-images
+.PHONY: help setup build demo demo-up demo-down test chaos check bench-raft bench-state crash-images
 
 help:
 	@echo 'make setup      install what is missing (libclang and a C++ compiler; without root: says what to run)'
@@ -19,6 +19,7 @@ help:
 	@echo 'make demo       play the demo: a canary that survives the death of its leader, and more'
 	@echo 'make demo-up    the same cluster, left running; make demo-down stops it'
 	@echo 'make test       all tests'
+	@echo 'make bench-raft   writes a second and failover beside etcd, in one run (half an hour, after an optimised build; last line: JSON)'
 	@echo 'make bench-state  how fast commands are applied at full size, and what that State takes (slow: an optimised build first)'
 	@echo 'make crash-images  1,500 images of what a power cut may leave of a store, each opened again; last line: JSON of counts'
 	@echo 'make chaos      kills, pauses and partitions under load, judged (SEED=1 FOR=60: seconds of faults; FAULTS=PowerCutAll,Kill: only these)'
@@ -70,3 +71,8 @@ check:
 bench-state:
 	@scripts/setup.sh build
 	cargo bench --locked --bench state -- $(BENCH)
+
+# BENCH=--quick takes a few short rounds and two kills; BENCH=--help names the other flags.
+bench-raft:
+	@scripts/setup.sh bench-raft
+	cargo bench --locked --bench raft -- $(BENCH)

@@ -3,12 +3,13 @@
 #   setup.sh build    what a build needs: libclang (bindgen) and a C++ compiler for RocksDB
 #   setup.sh test     and what tests use: ip, dig; nft, libfaketime and ext4's tools if they can be had (else parts are skipped, and said)
 #   setup.sh check    and cargo-deny, rustfmt, clippy
+#   setup.sh bench-raft   what a build needs, and etcd to be measured beside; without root it says so and goes on without etcd
 # Without root it prints the one line to run and exits with 1.
 set -euo pipefail
 
 what=${1:-build}
-case $what in build | test | check) ;; *)
-    echo "usage: $0 [build|test|check]" >&2
+case $what in build | test | check | bench-raft) ;; *)
+    echo "usage: $0 [build|test|check|bench-raft]" >&2
     exit 2
     ;;
 esac
@@ -28,7 +29,7 @@ have_libclang || need+=(libclang-dev)
 have c++ || need+=(g++)
 have make || need+=(make)
 [ -d /usr/lib/ccache ] || want+=(ccache)
-if [ "$what" != build ]; then
+if [ "$what" = test ] || [ "$what" = check ]; then
     have ip || need+=(iproute2)
     have dig || need+=(dnsutils)
 fi
@@ -53,7 +54,7 @@ fi
 
 # What only makes tests say more: tried with root, and no failure when it cannot be had.
 more=()
-if [ "$what" != build ]; then
+if [ "$what" = test ] || [ "$what" = check ]; then
     have nft || more+=(nftables)
     have mkfs.ext4 || more+=(e2fsprogs)
     compgen -G '/usr/lib/*/faketime/libfaketimeMT.so.1' >/dev/null || more+=(faketime)
@@ -63,6 +64,19 @@ if [ ${#more[@]} -gt 0 ] && have apt-get && [ "$(id -u)" -eq 0 ]; then
     add() { timeout 120 apt-get install -y -q --no-install-recommends "${more[@]}" >/dev/null 2>&1; }
     add || { timeout 60 apt-get update -q >/dev/null 2>&1 && add; } ||
         echo "setup: without ${more[*]}: what needs them is reported as skipped"
+fi
+
+# The other side of the comparison. The package starts a server of its own, which nobody asked for.
+if [ "$what" = bench-raft ] && ! have etcd; then
+    if have apt-get && [ "$(id -u)" -eq 0 ]; then
+        echo "setup: installing etcd-server"
+        export DEBIAN_FRONTEND=noninteractive
+        { apt-get update -q && RUNLEVEL=1 apt-get install -y -q --no-install-recommends etcd-server; } ||
+            echo "setup: etcd-server could not be installed: the ratios will be null" >&2
+    else
+        echo "setup: no etcd found: the ratios will be null. To have them, run this once:" >&2
+        echo "    sudo apt-get update && sudo apt-get install -y --no-install-recommends etcd-server" >&2
+    fi
 fi
 
 # Rust: the version stands in Cargo.toml; no file here makes rustup download a toolchain.
