@@ -37,6 +37,8 @@ pub struct Shared {
     began: Instant,
     pub stop: AtomicBool,
     pub stop_canaries: AtomicBool,
+    /// Clients that know the cluster's time, and so need not ask for its members any more.
+    pub ready: AtomicU64,
     pub histories: Mutex<Vec<History>>,
     /// What no fault explains.
     pub unexpected: Mutex<Vec<String>>,
@@ -56,6 +58,7 @@ impl Shared {
             began: Instant::now(),
             stop: AtomicBool::new(false),
             stop_canaries: AtomicBool::new(false),
+            ready: AtomicU64::new(0),
             histories: Mutex::new(vec![Vec::new(); REGISTERS]),
             unexpected: Mutex::default(),
             acknowledged: AtomicU64::new(0),
@@ -73,6 +76,15 @@ impl Shared {
 
     fn goes_on(&self) -> bool {
         !self.stop.load(Ordering::Relaxed)
+    }
+
+    /// Learns the cluster's time now, before any node comes that leaves again: a client goes on at every member it has heard of, and
+    /// where one was there may be a new one that belongs to no cluster yet, whose word it takes.
+    async fn begin(&self, client: &Client) {
+        while client.cluster_now().is_none() && self.goes_on() {
+            let _ = client.status().await;
+        }
+        self.ready.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Returns when the next write is acknowledged; not much later than that, if none is.
@@ -166,6 +178,7 @@ pub fn writer(shared: &Shared, n: usize, addresses: &[String], seed: u64) {
     let mut random = StdRng::seed_from_u64(seed + n as u64);
     runtime().block_on(async {
         let client = client(addresses, n);
+        shared.begin(&client).await;
         let (mut seen, mut value) = ([0; REGISTERS], n as u64 * 1_000_000);
         while shared.goes_on() {
             let register = random.random_range(0..REGISTERS);
@@ -193,13 +206,11 @@ pub fn repeater(shared: &Shared, n: usize, addresses: &[String], seed: u64) {
     let mut random = StdRng::seed_from_u64(seed + n as u64);
     runtime().block_on(async {
         let (first, second) = (client(addresses, n), client(addresses, n + 1));
+        shared.begin(&first).await;
         let mut value = n as u64 * 1_000_000;
         let mut sent: VecDeque<Sent> = VecDeque::new();
         while shared.goes_on() {
-            let Some(now) = first.cluster_now() else {
-                let _ = first.status().await;
-                continue;
-            };
+            let now = first.cluster_now().unwrap_or_default();
             value += 1;
             let register = random.random_range(0..REGISTERS);
             let meta = v1::RequestMeta { request_id: format!("chaos-{n}-{value}"), not_after_ms: now + NOT_AFTER };
@@ -279,6 +290,7 @@ pub fn asker(shared: &Shared, server: SocketAddr) {
 pub fn canaries(shared: &Shared, addresses: &[String]) {
     runtime().block_on(async {
         let client = client(addresses, 0);
+        shared.begin(&client).await;
         for n in 0.. {
             let version = if n % 2 == 0 { "2.0.0" } else { "1.0.0" };
             let Some(id) = start(shared, &client, n, version).await else { return };
@@ -304,7 +316,6 @@ pub fn canaries(shared: &Shared, addresses: &[String]) {
 /// Asks for a rollout under one request id until the answer is known.
 async fn start(shared: &Shared, client: &Client, n: u32, version: &str) -> Option<String> {
     for sent in 0.. {
-        let _ = client.status().await;
         let meta = v1::RequestMeta {
             request_id: format!("canary-{n}"),
             not_after_ms: client.cluster_now().unwrap_or_default() + NOT_AFTER,

@@ -19,6 +19,10 @@ use faults::Faults;
 use load::{REGISTERS, Shared, asker, canaries, record, repeater, writer};
 use members::{Changes, Churn, Place};
 use rand::{SeedableRng, rngs::StdRng};
+use slipway::{
+    client::{Client, Limits},
+    clock::Clock,
+};
 
 use crate::{
     history::{Call, Op, Out, Register, Verdict, check},
@@ -179,7 +183,9 @@ fn led_twice(lab: &Lab) -> Vec<String> {
 
 fn agree(lab: &Lab) -> bool {
     let runtime = load::runtime();
-    let client = runtime.block_on(async { load::client(&[lab.client(1)], 0) });
+    // It waits for every node's word: that takes longer than a write may.
+    let limits = Limits { deadline: SOON, attempt: SOON, ..Limits::default() };
+    let client = runtime.block_on(async { Client::new(&[lab.client(1)], limits, Clock::real()) }).unwrap();
     eventually("all nodes say what they hold", SOON, || {
         let reply = runtime.block_on(client.digest(slipway::wire::v1::DigestRequest {})).map_err(|e| e.to_string())?;
         if reply.nodes.iter().all(|n| n.reported) { Ok(reply) } else { Err(format!("{reply:?}")) }
@@ -226,6 +232,10 @@ fn clients_see_one_register_each_under_faults() {
         let (shared, addresses) = (Arc::clone(&shared), Arc::clone(&addresses));
         std::thread::spawn(move || canaries(&shared, &addresses))
     };
+    eventually("all clients know the cluster", SOON, || {
+        let ready = shared.ready.load(Ordering::Relaxed);
+        if ready == CLIENTS as u64 + 2 { Ok(()) } else { Err(format!("{ready} do")) }
+    });
     let (changes, changing) = churn(&lab, faults.net(), &shared, &addresses);
     let until = Instant::now() + Duration::from_secs(seconds);
     while Instant::now() < until {
