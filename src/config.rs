@@ -1,5 +1,15 @@
-//! The only reader of configuration files and environment: TOML with unknown keys refused, `SLIPWAY_*` variables for secrets and
-//! places. Command-line flags are laid over it by `bin/`.
+//! The only reader of configuration files and environment: TOML with unknown keys refused, over it `SLIPWAY_NODE_*` or
+//! `SLIPWAY_AGENT_*` variables, over them the command line, which `bin/` reads. docs/config.md is made of what stands here.
+//!
+//! Not here: what flags there are (`bin/`).
+
+mod kinds;
+mod reference;
+mod settings;
+
+pub use kinds::Kind;
+pub use reference::reference;
+pub use settings::{Described, Resolved, Shown, Source};
 
 use std::{
     collections::BTreeMap,
@@ -31,6 +41,14 @@ pub enum ConfigError {
         /// Where and what, with the nearest known key.
         problem: String,
     },
+    /// A variable is not what it should be.
+    #[error("environment variable {variable}: {problem}")]
+    Environment {
+        /// Which variable.
+        variable: String,
+        /// What is wrong, with the nearest known one.
+        problem: String,
+    },
     /// A value does not fit.
     #[error("{key}: {problem}")]
     Value {
@@ -52,140 +70,104 @@ pub enum RaftProfile {
     Slow,
 }
 
-/// `slipwayd node`'s configuration file.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct NodeConfig {
-    /// The node's name.
-    pub name: String,
-    /// Its data directory.
-    pub data_dir: PathBuf,
-    /// Where peers reach it.
-    #[serde(default = "default_peer")]
-    pub peer_listen: SocketAddr,
-    /// Where operators and agents reach it.
-    #[serde(default = "default_client")]
-    pub client_listen: SocketAddr,
-    /// Where its DNS listens, UDP and TCP.
-    #[serde(default = "default_dns")]
-    pub dns_listen: SocketAddr,
-    /// Where `/healthz`, `/readyz` and `/metrics` listen.
-    #[serde(default = "default_http")]
-    pub http_listen: SocketAddr,
-    /// Address others use for this node when it differs from the listeners' (`host`; ports stay).
-    pub advertise: Option<String>,
-    /// Raft's times.
-    #[serde(default)]
-    pub raft: RaftProfile,
-    /// Log entries between snapshots.
-    #[serde(default = "default_snapshot_every")]
-    pub snapshot_every: u64,
-    /// Milliseconds between the leader's digest probes, which show that all replicas hold the same State; 0: none but those asked for.
-    #[serde(default = "default_digest_every_ms")]
-    pub digest_every_ms: u64,
-    /// With less room than this many MiB below `data_dir` the node does not lead and takes no proposals; 0: no mark.
-    #[serde(default = "default_disk_low_mib")]
-    pub disk_low_mib: u64,
-    /// Whether listeners may be on other than loopback addresses without TLS and tokens.
-    #[serde(default)]
-    pub insecure: bool,
-    /// Feature levels to claim instead of the program's own, lowest and highest: for tests of upgrades, by a hidden flag only.
-    #[serde(skip)]
-    pub levels: Option<(u32, u32)>,
+settings::settings! {
+    /// `slipwayd node`'s settings.
+    pub struct NodeConfig, layer NodeLayer, variables "SLIPWAY_NODE_" {
+        /// The node's name.
+        name: String, "--name", required;
+        /// Its data directory.
+        data_dir: PathBuf, "--data-dir", required;
+        /// Where peers reach it.
+        peer_listen: SocketAddr, "--peer-listen", or(local(7651));
+        /// Where operators and agents reach it.
+        client_listen: SocketAddr, "--client-listen", or(local(7652));
+        /// Where its DNS listens, UDP and TCP.
+        dns_listen: SocketAddr, "--dns-listen", or(local(8653));
+        /// Where `/healthz`, `/readyz` and `/metrics` listen.
+        http_listen: SocketAddr, "--http-listen", or(local(7653));
+        /// Host that others use for this node when it differs from the listeners' (ports stay).
+        advertise: Option<String>, "--advertise", or(None);
+        /// Raft's times: `lan`, or `slow` for busy or distant machines. The same on all nodes.
+        raft: RaftProfile, "--raft", or(RaftProfile::Lan);
+        /// Log entries between snapshots.
+        snapshot_every: u64, "--snapshot-every", or(50_000);
+        /// Milliseconds between the leader's digest probes, which show that all replicas hold the same State; 0: none but those
+        /// asked for.
+        digest_every_ms: u64, "--digest-every-ms", or(60_000);
+        /// With less room than this many MiB below `data_dir` the node does not lead and takes no proposals; 0: no mark.
+        disk_low_mib: u64, "--disk-low-mib", or(256);
+        /// Connections that each of the client, peer and HTTP listeners serves at a time; fewer when the system's limit of open
+        /// files is too low for them.
+        max_connections: u32, "--max-connections", or(4096);
+        /// Whether listeners may be on other than loopback addresses without TLS and tokens.
+        insecure: bool, "--insecure", or(false);
+    } hidden {
+        /// Feature levels to claim instead of the program's own, lowest and highest: for tests of upgrades, by a hidden flag only.
+        levels: Option<(u32, u32)>;
+    }
 }
 
-/// `slipwayd agent`'s configuration file.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct AgentConfig {
-    /// The worker's name; absent: the host name.
-    pub name: Option<String>,
-    /// Its data directory.
-    pub data_dir: PathBuf,
-    /// Client addresses of nodes, any number.
-    pub nodes: Vec<String>,
-    /// Pool addresses: single ones or ranges such as `127.0.2.1-127.0.2.8`.
-    #[serde(default)]
-    pub pool: Vec<String>,
-    /// The machine's own address, for mode `host`.
-    #[serde(default = "default_host")]
-    pub host: IpAddr,
-    /// Labels.
-    #[serde(default)]
-    pub labels: BTreeMap<String, String>,
-    /// Instances at most.
-    #[serde(default = "default_capacity")]
-    pub capacity: u32,
-    /// Whether it may talk to nodes on other than loopback addresses without TLS.
-    #[serde(default)]
-    pub insecure: bool,
+settings::settings! {
+    /// `slipwayd agent`'s settings.
+    pub struct AgentConfig, layer AgentLayer, variables "SLIPWAY_AGENT_" {
+        /// The worker's name; when it is not set, the host name.
+        name: Option<String>, "--name", or(None);
+        /// Its data directory.
+        data_dir: PathBuf, "--data-dir", required;
+        /// Client addresses of nodes, any number.
+        nodes: Vec<String>, "--node", required;
+        /// Pool addresses: single ones or ranges such as `127.0.2.1-127.0.2.8`.
+        pool: Vec<String>, "--pool", or(Vec::new());
+        /// The machine's own address, for address mode `host`.
+        host: IpAddr, "--host", or(local(0).ip());
+        /// Labels of this worker, which a spec's placement can ask for.
+        labels: BTreeMap<String, String>, "--label", or(BTreeMap::new());
+        /// Instances at most.
+        capacity: u32, "--capacity", or(100);
+        /// Whether it may talk to nodes on other than loopback addresses without TLS.
+        insecure: bool, "--insecure", or(false);
+    }
 }
 
-fn default_peer() -> SocketAddr {
-    SocketAddr::from(([127, 0, 0, 1], 7651))
+/// A port on loopback.
+const fn local(port: u16) -> SocketAddr {
+    SocketAddr::new(IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), port)
 }
-fn default_client() -> SocketAddr {
-    SocketAddr::from(([127, 0, 0, 1], 7652))
-}
-fn default_dns() -> SocketAddr {
-    SocketAddr::from(([127, 0, 0, 1], 8653))
-}
-fn default_http() -> SocketAddr {
-    SocketAddr::from(([127, 0, 0, 1], 7653))
-}
-fn default_host() -> IpAddr {
-    IpAddr::from([127, 0, 0, 1])
-}
-fn default_snapshot_every() -> u64 {
-    50_000
-}
-fn default_digest_every_ms() -> u64 {
-    60_000
-}
-fn default_disk_low_mib() -> u64 {
-    256
-}
-fn default_capacity() -> u32 {
-    100
-}
+
+/// Most connections that a listener may be set to serve.
+pub const MAX_CONNECTIONS: u32 = 100_000;
 
 /// Largest pool of one worker.
 pub const MAX_POOL: usize = 4096;
 
 impl NodeConfig {
-    /// All defaults.
-    pub fn new(name: String, data_dir: PathBuf) -> Self {
-        Self {
-            name,
-            data_dir,
-            peer_listen: default_peer(),
-            client_listen: default_client(),
-            dns_listen: default_dns(),
-            http_listen: default_http(),
-            advertise: None,
-            raft: RaftProfile::default(),
-            snapshot_every: default_snapshot_every(),
-            disk_low_mib: default_disk_low_mib(),
-            digest_every_ms: default_digest_every_ms(),
-            insecure: false,
-            levels: None,
-        }
-    }
-
-    /// Reads and checks a file.
+    /// Reads and checks a file, and nothing else.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
-        let config: Self = load(path)?;
-        config.check()?;
-        Ok(config)
+        let resolved = Self::from_layers(vec![(Source::File, load(path)?)])?;
+        resolved.config.check()?;
+        Ok(resolved.config)
     }
 
-    /// Checks what a file or flags gave: names, and that no listener leaves loopback unless `insecure` says so.
+    /// Reads and checks a file, if one is named, the environment and flags.
+    pub fn read(file: Option<&Path>, flags: NodeLayer) -> Result<Resolved<Self>, ConfigError> {
+        let environment = NodeLayer::from_environment(variables())?;
+        let file = file.map_or_else(|| Ok(NodeLayer::default()), load)?;
+        let layers = vec![(Source::Flag, flags), (Source::Environment, environment), (Source::File, file)];
+        let resolved = Self::from_layers(layers)?;
+        resolved.config.check()?;
+        Ok(resolved)
+    }
+
+    /// Checks what was given: names, and that no listener leaves loopback unless `insecure` says so.
     pub fn check(&self) -> Result<(), ConfigError> {
         if WorkerName::new(&self.name).is_err() {
             return Err(value("name", format!("{:?} is not a host name (a-z, 0-9, '-', '.')", self.name)));
         }
         if self.snapshot_every == 0 {
             return Err(value("snapshot_every", "must be 1 or more".into()));
+        }
+        if !(1..=MAX_CONNECTIONS).contains(&self.max_connections) {
+            return Err(value("max_connections", format!("must be 1 to {MAX_CONNECTIONS}")));
         }
         for (key, addr) in [
             ("peer_listen", self.peer_listen),
@@ -214,28 +196,31 @@ impl NodeConfig {
 }
 
 impl AgentConfig {
-    /// All defaults.
-    pub fn new(data_dir: PathBuf, nodes: Vec<String>) -> Self {
-        Self {
-            name: None,
-            data_dir,
-            nodes,
-            pool: Vec::new(),
-            host: default_host(),
-            labels: BTreeMap::new(),
-            capacity: default_capacity(),
-            insecure: false,
-        }
-    }
-
-    /// Reads and checks a file.
+    /// Reads and checks a file, and nothing else.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
-        let config: Self = load(path)?;
-        config.check()?;
-        Ok(config)
+        let resolved = Self::from_layers(vec![(Source::File, load(path)?)])?;
+        resolved.config.check()?;
+        Ok(resolved.config)
     }
 
-    /// Checks what a file or flags gave.
+    /// Reads and checks a file, if one is named, the environment and flags. Labels of flags are added to the others.
+    pub fn read(file: Option<&Path>, flags: AgentLayer) -> Result<Resolved<Self>, ConfigError> {
+        let environment = AgentLayer::from_environment(variables())?;
+        let file: AgentLayer = file.map_or_else(|| Ok(AgentLayer::default()), load)?;
+        let mut flags = flags;
+        if let Some(labels) = &mut flags.labels {
+            let below = environment.labels.as_ref().or(file.labels.as_ref());
+            for (key, value) in below.into_iter().flatten() {
+                labels.entry(key.clone()).or_insert_with(|| value.clone());
+            }
+        }
+        let layers = vec![(Source::Flag, flags), (Source::Environment, environment), (Source::File, file)];
+        let resolved = Self::from_layers(layers)?;
+        resolved.config.check()?;
+        Ok(resolved)
+    }
+
+    /// Checks what was given.
     pub fn check(&self) -> Result<(), ConfigError> {
         if let Some(name) = &self.name {
             WorkerName::new(name).map_err(|e| value("name", e.to_string()))?;
@@ -289,6 +274,11 @@ fn load<T: DeserializeOwned>(path: &Path) -> Result<T, ConfigError> {
         path: path.to_path_buf(),
         problem: crate::model::with_nearest(&e.to_string()),
     })
+}
+
+/// All environment variables that are valid text, in their order.
+fn variables() -> BTreeMap<String, String> {
+    std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?))).collect()
 }
 
 /// An environment variable, when it is set and valid text.
@@ -369,16 +359,53 @@ mod tests {
     }
 
     #[test]
+    fn flags_lie_over_the_environment_and_that_over_the_file() {
+        let file: NodeLayer = toml::from_str("name = 'f'\ndata_dir = 'f'\nsnapshot_every = 5\nraft = 'slow'").unwrap();
+        let vars = [("SLIPWAY_NODE_NAME", "e"), ("SLIPWAY_NODE_SNAPSHOT_EVERY", "7"), ("SLIPWAY_NODE_RAFT", "")];
+        let environment = NodeLayer::from_environment(vars.map(|(k, v)| (k.into(), v.into()))).unwrap();
+        let flags = NodeLayer { name: Some("c".into()), ..NodeLayer::default() };
+        let layers = vec![(Source::Flag, flags), (Source::Environment, environment), (Source::File, file)];
+        let resolved = NodeConfig::from_layers(layers).unwrap();
+        let (config, text) = (&resolved.config, resolved.print());
+        assert_eq!((config.name.as_str(), config.snapshot_every, config.raft), ("c", 7, RaftProfile::Slow));
+        let line = |key: &str| text.lines().find(|l| l.starts_with(key)).unwrap_or_else(|| panic!("{key} in {text}"));
+        assert!(line("name = \"c\"").ends_with("# flag"));
+        assert!(line("snapshot_every = 7").ends_with("# environment"));
+        assert!(line("raft = \"slow\"").ends_with("# file"));
+        assert!(line("insecure = false").ends_with("# default"));
+        assert!(line("# advertise is not set").ends_with("# default"));
+        // What is printed is a file that says the same.
+        let again = NodeConfig::from_layers(vec![(Source::File, toml::from_str(&text).unwrap())]).unwrap();
+        assert_eq!(again.config, resolved.config);
+    }
+
+    #[test]
+    fn unknown_variables_and_values_that_do_not_fit_are_refused_by_name() {
+        let read = |name: &str, text: &str| NodeLayer::from_environment([(name.into(), text.into())]);
+        let e = read("SLIPWAY_NODE_DNS_LISTN", "127.0.0.1:53").unwrap_err().to_string();
+        assert!(e.contains("SLIPWAY_NODE_DNS_LISTN") && e.contains("did you mean `SLIPWAY_NODE_DNS_LISTEN`"), "{e}");
+        let e = read("SLIPWAY_NODE_SNAPSHOT_EVERY", "often").unwrap_err().to_string();
+        assert!(e.contains("SLIPWAY_NODE_SNAPSHOT_EVERY") && e.contains("\"often\"") && e.contains("number"), "{e}");
+        assert!(read("SLIPWAY_NODE_name", "x").is_err(), "variables are in capitals");
+        assert_eq!(read("SLIPWAY_NODES", "127.0.0.1:7652").unwrap(), NodeLayer::default(), "the CLI's, not ours");
+        let e = NodeConfig::from_layers(vec![(Source::Flag, NodeLayer::default())]).unwrap_err().to_string();
+        assert!(e.contains("--name") && e.contains("SLIPWAY_NODE_NAME") && e.contains("--config FILE"), "{e}");
+        let vars = [("SLIPWAY_AGENT_NODES", "a:1, b:2"), ("SLIPWAY_AGENT_LABELS", "zone=a,rack=7")];
+        let agent = AgentLayer::from_environment(vars.map(|(k, v)| (k.into(), v.into()))).unwrap();
+        assert_eq!(agent.nodes.unwrap(), ["a:1", "b:2"]);
+        assert_eq!(agent.labels.unwrap()["rack"], "7");
+    }
+
+    #[test]
     fn pools_are_written_as_ranges() {
-        let config = |pool: &[&str]| AgentConfig {
-            name: None,
-            data_dir: "d".into(),
-            nodes: vec!["127.0.0.1:7652".into()],
-            pool: pool.iter().map(ToString::to_string).collect(),
-            host: default_host(),
-            labels: BTreeMap::new(),
-            capacity: 1,
-            insecure: false,
+        let config = |pool: &[&str]| {
+            let layer = AgentLayer {
+                data_dir: Some("d".into()),
+                nodes: Some(vec!["127.0.0.1:7652".into()]),
+                pool: Some(pool.iter().map(ToString::to_string).collect()),
+                ..AgentLayer::default()
+            };
+            AgentConfig::from_layers(vec![(Source::File, layer)]).unwrap().config
         };
         assert_eq!(config(&["127.0.2.1-127.0.2.3", "127.0.2.3"]).pool_addresses().unwrap().len(), 3);
         for bad in ["127.0.2.3-127.0.2.1", "x", "127.0.0.1-::1", "10.0.0.0-10.255.255.255"] {

@@ -14,7 +14,7 @@ use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use slipway::{
     agent,
-    config::{AgentConfig, NodeConfig, RaftProfile},
+    config::{self, AgentConfig, AgentLayer, NodeConfig, NodeLayer, RaftProfile, Resolved},
     node::{End, Node, offline},
 };
 use tokio_util::sync::CancellationToken;
@@ -23,10 +23,20 @@ use tokio_util::sync::CancellationToken;
 #[command(name = "slipwayd", version, about = "Slipway's daemon: a node of the cluster, or a worker's agent")]
 struct Cli {
     /// What is logged to stderr, such as `info` or `slipway=debug`.
-    #[arg(long, global = true, env = "SLIPWAY_LOG", default_value = "info,openraft=error")]
-    log: String,
+    /// Without it SLIPWAY_LOG, and without that `info,openraft=error`.
+    #[arg(long, global = true)]
+    log: Option<String>,
+    /// How it is logged: text for people (default), or one JSON object a line. Without it SLIPWAY_LOG_FORMAT.
+    #[arg(long, global = true, value_enum)]
+    log_format: Option<LogFormat>,
     #[command(subcommand)]
     command: Command,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum LogFormat {
+    Text,
+    Json,
 }
 
 #[derive(Subcommand)]
@@ -46,6 +56,9 @@ enum Command {
         /// A backup or a data directory.
         path: PathBuf,
     },
+    /// Settings: what is in force and where it came from, and whether it is sound. docs/config.md lists them.
+    #[command(subcommand)]
+    Config(ConfigVerb),
     /// Started by the agent alone: holds one instance.
     #[command(hide = true, disable_help_flag = true)]
     Shim {
@@ -53,6 +66,30 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<OsString>,
     },
+}
+
+#[derive(Subcommand)]
+enum ConfigVerb {
+    /// Prints the settings in force, as a file with the source of each value.
+    Print {
+        /// Whose.
+        #[command(subcommand)]
+        of: ConfigOf,
+    },
+    /// Reads and checks the settings; exit code 2 and what is wrong.
+    Check {
+        /// Whose.
+        #[command(subcommand)]
+        of: ConfigOf,
+    },
+}
+
+#[derive(Subcommand)]
+enum ConfigOf {
+    /// A node's, with the flags that `slipwayd node` takes.
+    Node(Box<NodeFlags>),
+    /// An agent's, with the flags that `slipwayd agent` takes.
+    Agent(Box<AgentSettings>),
 }
 
 /// Raft's times.
@@ -91,6 +128,18 @@ struct NodeFlags {
     /// Raft's times: `lan`, or `slow` for busy or distant machines.
     #[arg(long, value_enum)]
     raft: Option<Profile>,
+    /// Log entries between snapshots.
+    #[arg(long)]
+    snapshot_every: Option<u64>,
+    /// Milliseconds between digest probes; 0: none but those asked for.
+    #[arg(long)]
+    digest_every_ms: Option<u64>,
+    /// Room in MiB below which the node does not lead and takes no changes; 0: no mark.
+    #[arg(long)]
+    disk_low_mib: Option<u64>,
+    /// Connections that each listener serves at a time.
+    #[arg(long)]
+    max_connections: Option<u32>,
     /// Listen on other than loopback addresses without TLS and tokens.
     #[arg(long)]
     insecure: bool,
@@ -132,6 +181,14 @@ struct BackupFlags {
 #[command(args_conflicts_with_subcommands = true)]
 struct AgentFlags {
     #[command(flatten)]
+    settings: AgentSettings,
+    #[command(subcommand)]
+    verb: Option<AgentVerb>,
+}
+
+#[derive(Args)]
+struct AgentSettings {
+    #[command(flatten)]
     place: AgentPlace,
     /// Client address of a node; may be repeated.
     #[arg(long = "node", value_name = "HOST:PORT")]
@@ -154,8 +211,6 @@ struct AgentFlags {
     /// Talk to nodes on other than loopback addresses without TLS.
     #[arg(long)]
     insecure: bool,
-    #[command(subcommand)]
-    verb: Option<AgentVerb>,
 }
 
 #[derive(Args)]
@@ -206,73 +261,105 @@ impl AgentPlace {
     }
 }
 
-impl AgentFlags {
-    fn read(self) -> anyhow::Result<AgentConfig> {
-        let mut config = match &self.place.config {
-            Some(path) => AgentConfig::load(path)?,
-            None => {
-                let dir =
-                    self.place.data_dir.clone().context("give --config FILE, or at least --data-dir and --node")?;
-                AgentConfig::new(dir, Vec::new())
-            }
+/// A flag that was given as often as there are values; none when it was not given.
+fn given<T>(values: Vec<T>) -> Option<Vec<T>> {
+    (!values.is_empty()).then_some(values)
+}
+
+impl AgentSettings {
+    fn read(self) -> anyhow::Result<Resolved<AgentConfig>> {
+        let pair = |l: &String| {
+            let (key, value) = l.split_once('=').with_context(|| format!("--label {l:?} is not KEY=VALUE"))?;
+            Ok((key.into(), value.into()))
         };
-        config.data_dir = self.place.data_dir.unwrap_or(config.data_dir);
-        config.name = self.name.or(config.name);
-        config.host = self.host.unwrap_or(config.host);
-        config.capacity = self.capacity.unwrap_or(config.capacity);
-        config.insecure |= self.insecure;
-        if !self.nodes.is_empty() {
-            config.nodes = self.nodes;
-        }
-        if !self.pool.is_empty() {
-            config.pool = self.pool;
-        }
-        let labels: anyhow::Result<BTreeMap<String, String>> = self
-            .labels
-            .iter()
-            .map(|l| {
-                l.split_once('=')
-                    .map(|(k, v)| (k.into(), v.into()))
-                    .with_context(|| format!("--label {l:?} is not KEY=VALUE"))
-            })
-            .collect();
-        config.labels.extend(labels?);
-        config.check()?;
-        Ok(config)
+        let labels: anyhow::Result<BTreeMap<String, String>> = self.labels.iter().map(pair).collect();
+        let flags = AgentLayer {
+            name: self.name.map(Some),
+            data_dir: self.place.data_dir,
+            nodes: given(self.nodes),
+            pool: given(self.pool),
+            host: self.host,
+            labels: Some(labels?).filter(|l| !l.is_empty()),
+            capacity: self.capacity,
+            insecure: self.insecure.then_some(true),
+        };
+        Ok(AgentConfig::read(self.place.config.as_deref(), flags)?)
     }
 }
 
 impl NodeFlags {
-    fn read(self) -> anyhow::Result<NodeConfig> {
-        let mut config = match &self.config {
-            Some(path) => NodeConfig::load(path)?,
-            None => {
-                let name = self.name.clone().context("give --config FILE, or at least --name and --data-dir")?;
-                let dir = self.data_dir.clone().context("give --config FILE, or at least --name and --data-dir")?;
-                NodeConfig::new(name, dir)
-            }
+    fn read(self) -> anyhow::Result<Resolved<NodeConfig>> {
+        let raft = self.raft.map(|profile| match profile {
+            Profile::Lan => RaftProfile::Lan,
+            Profile::Slow => RaftProfile::Slow,
+        });
+        let flags = NodeLayer {
+            name: self.name,
+            data_dir: self.data_dir,
+            peer_listen: self.peer_listen,
+            client_listen: self.client_listen,
+            dns_listen: self.dns_listen,
+            http_listen: self.http_listen,
+            advertise: self.advertise.map(Some),
+            raft,
+            snapshot_every: self.snapshot_every,
+            digest_every_ms: self.digest_every_ms,
+            disk_low_mib: self.disk_low_mib,
+            max_connections: self.max_connections,
+            insecure: self.insecure.then_some(true),
         };
-        let NodeFlags { config: _, name, data_dir, peer_listen, client_listen, dns_listen, http_listen, .. } = self;
-        config.name = name.unwrap_or(config.name);
-        config.data_dir = data_dir.unwrap_or(config.data_dir);
-        config.peer_listen = peer_listen.unwrap_or(config.peer_listen);
-        config.client_listen = client_listen.unwrap_or(config.client_listen);
-        config.dns_listen = dns_listen.unwrap_or(config.dns_listen);
-        config.http_listen = http_listen.unwrap_or(config.http_listen);
-        config.advertise = self.advertise.or(config.advertise);
-        config.insecure |= self.insecure;
-        match self.raft {
-            Some(Profile::Lan) => config.raft = RaftProfile::Lan,
-            Some(Profile::Slow) => config.raft = RaftProfile::Slow,
-            None => {}
-        }
+        let mut resolved = NodeConfig::read(self.config.as_deref(), flags)?;
         if self.min_feature_level > 1 || self.max_feature_level.is_some() {
             let max = self.max_feature_level.unwrap_or(slipway::state::codec::LEVEL.into());
-            config.levels = Some((self.min_feature_level, max.max(self.min_feature_level)));
+            resolved.config.levels = Some((self.min_feature_level, max.max(self.min_feature_level)));
         }
-        config.check()?;
-        Ok(config)
+        Ok(resolved)
     }
+}
+
+/// `slipwayd config`: what to print.
+fn settings(verb: ConfigVerb) -> anyhow::Result<String> {
+    let (of, print) = match verb {
+        ConfigVerb::Print { of } => (of, true),
+        ConfigVerb::Check { of } => (of, false),
+    };
+    let (text, exposed) = match of {
+        ConfigOf::Node(flags) => {
+            let read = flags.read()?;
+            (read.print(), read.config.exposed())
+        }
+        ConfigOf::Agent(flags) => (flags.read()?.print(), Vec::new()),
+    };
+    if print {
+        return Ok(text.trim_end().into());
+    }
+    let open: Vec<String> = exposed.iter().map(ToString::to_string).collect();
+    Ok(match open.is_empty() {
+        true => "sound".into(),
+        false => format!("sound; without TLS and tokens, open to others: {}", open.join(", ")),
+    })
+}
+
+/// How and what to log: the flag, else the variable.
+fn log_to_stderr(filter: Option<String>, format: Option<LogFormat>) -> Result<(), String> {
+    let filter = filter.or_else(|| config::variable("SLIPWAY_LOG")).unwrap_or_else(|| "info,openraft=error".into());
+    let filter =
+        tracing_subscriber::EnvFilter::try_new(&filter).map_err(|e| format!("--log or SLIPWAY_LOG {filter:?}: {e}"))?;
+    let said = format.is_none().then(|| config::variable("SLIPWAY_LOG_FORMAT")).flatten();
+    let format = match (format, said.as_deref()) {
+        (Some(format), _) => format,
+        (None, None | Some("text")) => LogFormat::Text,
+        (None, Some("json")) => LogFormat::Json,
+        (None, Some(other)) => return Err(format!("SLIPWAY_LOG_FORMAT {other:?}: use `text` or `json`")),
+    };
+    // Colours are for people: a log file gets plain text.
+    let colours = std::io::IsTerminal::is_terminal(&std::io::stderr());
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match format {
+        LogFormat::Text => log.with_ansi(colours).with_target(false).init(),
+        LogFormat::Json => log.json().flatten_event(true).with_current_span(false).with_span_list(false).init(),
+    }
+    Ok(())
 }
 
 fn main() -> ExitCode {
@@ -280,17 +367,10 @@ fn main() -> ExitCode {
     if let Command::Shim { args } = cli.command {
         return slipway::agent::shim_main(args);
     }
-    let filter = match tracing_subscriber::EnvFilter::try_new(&cli.log) {
-        Ok(filter) => filter,
-        Err(e) => {
-            eprintln!("slipwayd: --log {:?}: {e}", cli.log);
-            return ExitCode::from(2);
-        }
-    };
-    // Colours are for people: a log file gets plain text.
-    let colours = std::io::IsTerminal::is_terminal(&std::io::stderr());
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    log.with_ansi(colours).with_target(false).init();
+    if let Err(problem) = log_to_stderr(cli.log, cli.log_format) {
+        eprintln!("slipwayd: {problem}");
+        return ExitCode::from(2);
+    }
     match dispatch(cli.command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure::Usage(e)) => {
@@ -330,7 +410,7 @@ fn dispatch(command: Command) -> Result<(), Failure> {
         .map_err(Failure::Run)?;
     match command {
         Command::Node(flags) => {
-            let config = flags.read().map_err(Failure::Usage)?;
+            let config = flags.read().map_err(Failure::Usage)?.config;
             runtime.block_on(run_node(config)).map_err(Failure::Run)
         }
         Command::Agent(flags) => {
@@ -341,7 +421,7 @@ fn dispatch(command: Command) -> Result<(), Failure> {
                     runtime.block_on(agent::drain(&dir, program)).map_err(|e| Failure::Run(e.into()))
                 }
                 None => {
-                    let config = flags.read().map_err(Failure::Usage)?;
+                    let config = flags.settings.read().map_err(Failure::Usage)?.config;
                     runtime.block_on(agent::run(config, program)).map_err(|e| Failure::Run(e.into()))
                 }
             }
@@ -351,12 +431,16 @@ fn dispatch(command: Command) -> Result<(), Failure> {
             runtime.block_on(run_dev(node, worker)).map_err(Failure::Run)
         }
         Command::Restore(flags) => {
-            let config = flags.node.read().map_err(Failure::Usage)?;
+            let config = flags.node.read().map_err(Failure::Usage)?.config;
             let options = offline::RestoreOptions { incarnation: flags.incarnation, succeeds: flags.succeeds };
             say(offline::restore(&flags.file, &config, &options))
         }
         Command::Backup(flags) => say(offline::backup(&flags.data_dir, &flags.file, flags.without_packages)),
         Command::Check { path } => say(offline::check(&path)),
+        Command::Config(verb) => {
+            println!("{}", settings(verb).map_err(Failure::Usage)?);
+            Ok(())
+        }
         // Handled before the runtime is made: the shim must stay small.
         Command::Shim { args } => {
             slipway::agent::shim_main(args);
@@ -408,17 +492,23 @@ fn program() -> anyhow::Result<PathBuf> {
 }
 
 fn dev_configs(flags: &DevFlags) -> anyhow::Result<(NodeConfig, AgentConfig)> {
-    let mut node = NodeConfig::new("dev".into(), flags.dir.join("node"));
-    node.client_listen = flags.client_listen;
-    node.dns_listen = flags.dns_listen;
-    node.http_listen = flags.http_listen;
-    node.peer_listen = flags.peer_listen;
-    node.check()?;
-    let mut worker = AgentConfig::new(flags.dir.join("agent"), vec![flags.client_listen.to_string()]);
-    worker.name = Some("dev".into());
-    worker.pool = flags.pool.clone();
-    worker.check()?;
-    Ok((node, worker))
+    let node = NodeLayer {
+        name: Some("dev".into()),
+        data_dir: Some(flags.dir.join("node")),
+        client_listen: Some(flags.client_listen),
+        dns_listen: Some(flags.dns_listen),
+        http_listen: Some(flags.http_listen),
+        peer_listen: Some(flags.peer_listen),
+        ..NodeLayer::default()
+    };
+    let worker = AgentLayer {
+        name: Some(Some("dev".into())),
+        data_dir: Some(flags.dir.join("agent")),
+        nodes: Some(vec![flags.client_listen.to_string()]),
+        pool: Some(flags.pool.clone()),
+        ..AgentLayer::default()
+    };
+    Ok((NodeConfig::read(None, node)?.config, AgentConfig::read(None, worker)?.config))
 }
 
 async fn run_dev(config: NodeConfig, worker: AgentConfig) -> anyhow::Result<()> {

@@ -96,6 +96,12 @@ impl ViewStore {
         self.view.load_full()
     }
 
+    /// The route generation that is served, by deployment.
+    pub fn generations(&self) -> BTreeMap<DeploymentId, u64> {
+        let view = self.view.load();
+        view.sites().filter_map(|s| Some((s.id.clone(), s.route.as_ref()?.generation.n))).collect()
+    }
+
     /// The index that is served: applied and swapped.
     pub fn served_index(&self) -> watch::Receiver<u64> {
         self.served.subscribe()

@@ -57,6 +57,7 @@ impl RolloutCounters {
             rollbacks: Family::default(),
             seen: Mutex::new(None),
         };
+        counters.begin();
         registry.register("slipway_deployments", "Ended rollouts", counters.ended.clone());
         registry.register("slipway_deployment_duration_seconds", "Length of ended rollouts", counters.duration.clone());
         registry.register(
@@ -66,6 +67,20 @@ impl RolloutCounters {
         );
         registry.register("slipway_rollbacks", "Rollbacks by reason", counters.rollbacks.clone());
         counters
+    }
+
+    /// Makes every series that may come, at 0: a rate needs to see the first step from it.
+    fn begin(&self) {
+        let over = [RolloutStatus::Completed, RolloutStatus::RolledBack, RolloutStatus::Failed, RolloutStatus::Aborted];
+        for strategy in Strategy::ALL.map(|s| s.to_string()) {
+            for status in over {
+                drop(self.ended.get_or_create(&Ended { strategy: strategy.clone(), status: status.to_string() }));
+            }
+            drop(self.duration.get_or_create(&By { strategy }));
+        }
+        for reason in ["health_check", "error_rate", "latency", "manual", "deadline"] {
+            drop(self.rollbacks.get_or_create(&Why { reason: reason.into() }));
+        }
     }
 
     /// Counts the events that are new in this State.

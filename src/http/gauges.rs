@@ -5,15 +5,27 @@ use std::{collections::BTreeMap, fmt};
 use prometheus_client::{
     collector::Collector,
     encoding::{DescriptorEncoder, EncodeMetric},
-    metrics::{MetricType, counter::ConstCounter, gauge::ConstGauge},
+    metrics::{MetricType, counter::ConstCounter, gauge::ConstGauge, histogram::Histogram},
 };
 
 use super::server::HttpSources;
-use crate::state::{State, StepRow, TrackName, serving};
+use crate::{
+    raft::Meters,
+    state::{Presence, State, StepRow, TrackName, serving},
+    storage::LogMeters,
+};
 
 /// Raft's figures.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default)]
 pub struct RaftFigures {
+    /// What consensus measures; absent before there is a cluster.
+    pub meters: Option<Meters>,
+    /// What the log measures.
+    pub log: LogMeters,
+    /// Size of the newest snapshot; 0: none.
+    pub snapshot_bytes: u64,
+    /// Last entry removed from the log.
+    pub purged: u64,
     /// Newest term known.
     pub term: u64,
     /// Whether this node leads.
@@ -22,8 +34,46 @@ pub struct RaftFigures {
     pub last_log: u64,
     /// Last entry in the published State.
     pub applied: u64,
-    /// Milliseconds since a majority last confirmed the leadership; leaders only.
-    pub quorum_age_ms: Option<u64>,
+    /// Seconds since a majority last confirmed the leadership; leaders only.
+    pub quorum_age: Option<f64>,
+    /// Last entry known to be committed.
+    pub committed: u64,
+    /// Entry of the newest snapshot; 0: none.
+    pub snapshot: u64,
+    /// This node's part.
+    pub role: &'static str,
+    /// Entries that each other member is behind; leaders only.
+    pub lag: BTreeMap<String, u64>,
+    /// Applied commands by name.
+    pub commands: BTreeMap<String, u64>,
+    /// Refused commands by reason.
+    pub rejections: BTreeMap<String, u64>,
+}
+
+/// The client listener's figures, since the process started.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RpcFigures {
+    /// Changes asked for here, by command.
+    pub proposals: BTreeMap<String, u64>,
+    /// Refusals told here, by reason.
+    pub rejections: BTreeMap<String, u64>,
+    /// Workers whose session is here.
+    pub sessions: u64,
+    /// Connections by listener.
+    pub connections: BTreeMap<String, Connections>,
+}
+
+/// A listener's connections.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Connections {
+    /// Served now.
+    pub open: u64,
+    /// Refused, as there were too many.
+    pub refused: u64,
+    /// Cut, as they said nothing.
+    pub silent: u64,
+    /// Cut, as nothing moved on them.
+    pub idle: u64,
 }
 
 /// DNS's figures.
@@ -33,11 +83,30 @@ pub struct DnsFigures {
     pub view_index: u64,
     /// Answers by response code since the process started.
     pub answers: BTreeMap<String, u64>,
+    /// Route generation that is served, by deployment.
+    pub generations: BTreeMap<String, u64>,
+}
+
+/// The process's figures.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ProcessFigures {
+    /// Whether the node is ready.
+    pub ready: bool,
+    /// Resident memory in bytes.
+    pub resident: u64,
+    /// Open files and sockets.
+    pub open_files: u64,
 }
 
 /// The leader's loop's figures, since the process started.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default)]
 pub struct LeadFigures {
+    /// Passes of the planner.
+    pub passes: u64,
+    /// Ended deliveries by outcome.
+    pub deliveries: BTreeMap<String, u64>,
+    /// How long deliveries took.
+    pub delivery: Option<Histogram>,
     /// Engine commands proposed.
     pub proposed: u64,
     /// Refusals by reason.
@@ -60,6 +129,43 @@ fn gauge(e: &mut DescriptorEncoder<'_>, name: &str, help: &str, value: u64) -> E
     ConstGauge::new(value).encode(e.encode_descriptor(name, help, None, MetricType::Gauge)?)
 }
 
+fn counter(e: &mut DescriptorEncoder<'_>, name: &str, help: &str, value: u64) -> Encoded {
+    ConstCounter::new(value).encode(e.encode_descriptor(name, help, None, MetricType::Counter)?)
+}
+
+fn histogram(e: &mut DescriptorEncoder<'_>, name: &str, help: &str, values: &Histogram) -> Encoded {
+    values.encode(e.encode_descriptor(name, help, None, MetricType::Histogram)?)
+}
+
+/// What Raft, its log and `apply` measure.
+fn measured(e: &mut DescriptorEncoder<'_>, raft: &RaftFigures) -> Encoded {
+    let log = &raft.log;
+    histogram(e, "slipway_log_sync_seconds", "Time of each sync of the log", &log.sync)?;
+    histogram(e, "slipway_log_sync_writes", "Writes that each sync of the log served", &log.writes)?;
+    let Some(meters) = &raft.meters else { return Ok(()) };
+    histogram(e, "slipway_commit_seconds", "From a proposal on this leader to its answer", &meters.commit)?;
+    histogram(e, "slipway_apply_seconds", "Decoding and applying one command", &meters.apply)?;
+    histogram(e, "slipway_snapshot_seconds", "Encoding and writing a snapshot", &meters.snapshot)?;
+    gauge(e, "slipway_snapshot_bytes", "Size of the newest snapshot; 0: none", raft.snapshot_bytes)?;
+    counter(e, "slipway_snapshots_installed", "Snapshots received from a leader", meters.installed.get())?;
+    counter(e, "slipway_raft_leader_changes", "Leaders that this node saw after one another", meters.leaders.get())
+}
+
+fn labelled(
+    e: &mut DescriptorEncoder<'_>,
+    name: &str,
+    help: &str,
+    label: &str,
+    values: &BTreeMap<String, u64>,
+) -> Encoded {
+    let mut family = e.encode_descriptor(name, help, None, MetricType::Gauge)?;
+    for (key, value) in values {
+        let value = i64::try_from(*value).unwrap_or(i64::MAX);
+        ConstGauge::new(value).encode(family.encode_family(&[(label, key.as_str())])?)?;
+    }
+    Ok(())
+}
+
 fn counters(
     e: &mut DescriptorEncoder<'_>,
     name: &str,
@@ -70,6 +176,24 @@ fn counters(
     let mut family = e.encode_descriptor(name, help, None, MetricType::Counter)?;
     for (key, value) in values {
         ConstCounter::new(*value).encode(family.encode_family(&[(label, key.as_str())])?)?;
+    }
+    Ok(())
+}
+
+fn connections(e: &mut DescriptorEncoder<'_>, listeners: &BTreeMap<String, Connections>) -> Encoded {
+    let pick = |f: fn(&Connections) -> u64| listeners.iter().map(|(l, c)| (l.clone(), f(c))).collect();
+    labelled(e, "slipway_connections_open", "Connections served now", "listener", &pick(|c| c.open))?;
+    let mut family = e.encode_descriptor(
+        "slipway_connections_refused",
+        "Connections refused or cut: too many, silent after they were made, or idle",
+        None,
+        MetricType::Counter,
+    )?;
+    for (listener, c) in listeners {
+        for (why, n) in [("too_many", c.refused), ("silent", c.silent), ("idle", c.idle)] {
+            let labels = [("listener", listener.as_str()), ("reason", why)];
+            ConstCounter::new(n).encode(family.encode_family(&labels)?)?;
+        }
     }
     Ok(())
 }
@@ -94,9 +218,34 @@ impl Collector for Gauges {
         gauge(e, "slipway_raft_leader", "1 while this node leads", u64::from(raft.leads))?;
         gauge(e, "slipway_raft_last_log_index", "Last entry of this node's log", raft.last_log)?;
         gauge(e, "slipway_raft_applied_index", "Last entry applied by this node", raft.applied)?;
-        if let Some(age) = raft.quorum_age_ms {
-            gauge(e, "slipway_raft_quorum_age_milliseconds", "Since a majority last confirmed this leader", age)?;
+        gauge(e, "slipway_raft_committed_index", "Last entry that this node knows to be committed", raft.committed)?;
+        gauge(e, "slipway_raft_snapshot_index", "Entry of the newest snapshot; 0: none", raft.snapshot)?;
+        labelled(e, "slipway_raft_role", "1 for this node's part", "role", &[(raft.role.to_string(), 1)].into())?;
+        labelled(
+            e,
+            "slipway_raft_replication_lag_entries",
+            "Entries a member is behind; leaders only",
+            "peer",
+            &raft.lag,
+        )?;
+        gauge(e, "slipway_raft_purged_index", "Last entry removed from this node's log", raft.purged)?;
+        measured(e, &raft)?;
+        if let Some(age) = raft.quorum_age {
+            let help = "Since a majority last confirmed this leader; leaders only";
+            ConstGauge::new(age).encode(e.encode_descriptor(
+                "slipway_raft_quorum_age_seconds",
+                help,
+                None,
+                MetricType::Gauge,
+            )?)?;
         }
+        counters(e, "slipway_apply_commands", "Commands applied by this process", "command", &raft.commands)?;
+        counters(e, "slipway_apply_rejections", "Applied commands that were refused", "reason", &raft.rejections)?;
+        let rpc = (self.0.rpc)();
+        counters(e, "slipway_rpc_proposals", "Changes asked for at this node", "command", &rpc.proposals)?;
+        counters(e, "slipway_rpc_rejections", "Refusals told by this node", "reason", &rpc.rejections)?;
+        connections(e, &rpc.connections)?;
+        gauge(e, "slipway_worker_sessions", "Workers whose session is at this node", rpc.sessions)?;
         let dns = (self.0.dns)();
         gauge(
             e,
@@ -106,26 +255,48 @@ impl Collector for Gauges {
         )?;
         counters(e, "slipway_dns_answers", "DNS answers by response code", "rcode", &dns.answers)?;
         let lead = (self.0.lead)();
-        gauge(e, "slipway_lead_proposed", "Engine commands this process proposed", lead.proposed)?;
+        counter(e, "slipway_lead_passes", "Passes of the planner in this process", lead.passes)?;
+        counter(e, "slipway_lead_proposed", "Engine commands this process proposed", lead.proposed)?;
         counters(e, "slipway_lead_refused", "Engine commands refused, by reason", "reason", &lead.refused)?;
+        counters(e, "slipway_outbox_deliveries", "Deliveries this process ended", "outcome", &lead.deliveries)?;
+        if let Some(times) = &lead.delivery {
+            histogram(e, "slipway_outbox_delivery_seconds", "From the start of a delivery to its end", times)?;
+        }
+        let process = (self.0.process)();
+        gauge(e, "slipway_ready", "1 while /readyz answers 200", u64::from(process.ready))?;
+        gauge(e, "slipway_resident_bytes", "Resident memory of this process", process.resident)?;
+        gauge(e, "slipway_open_files", "Open files and sockets of this process", process.open_files)?;
         let state = (self.0.state)();
+        rows(e, &state)?;
         by_version(e, "slipway_canary_traffic_weight", "Weight of a version in basis points", &weights(&state))?;
         by_version(e, "slipway_instances_serving", "Instances of a version that DNS may name", &instances(&state))?;
         by_version(e, "slipway_canary_error_rate", "Errors by requests in the newest evidence", &error_rates(&state))?;
-        let mut family = e.encode_descriptor(
-            "slipway_dns_generation",
-            "Generation of a deployment's route",
-            None,
-            MetricType::Gauge,
-        )?;
-        for (id, deployment) in &state.deployments {
-            if let Some(route) = &deployment.route {
-                let n = i64::try_from(route.generation.n).unwrap_or(i64::MAX);
-                ConstGauge::new(n).encode(family.encode_family(&[("deployment", id.to_string())])?)?;
-            }
-        }
-        Ok(())
+        labelled(e, "slipway_dns_generation", "Route generation that DNS serves", "deployment", &dns.generations)?;
+        gauge(e, "slipway_replicas_diverged", "Nodes whose State differs", state.replicas.diverged.len() as u64)?;
+        let split = u64::from(state.replicas.split.is_some());
+        gauge(e, "slipway_replicas_split", "1 while no majority of the nodes has one State", split)?;
+        gauge(e, "slipway_replicas_probe_index", "Entry of the newest digest probe", state.replicas.probe)
     }
+}
+
+/// How much State holds of what.
+fn rows(e: &mut DescriptorEncoder<'_>, state: &State) -> Encoded {
+    let mut workers = BTreeMap::from([("ready".to_string(), 0), ("lost".to_string(), 0)]);
+    for worker in state.workers.values() {
+        let presence = match worker.presence {
+            Presence::Ready => "ready",
+            Presence::Lost => "lost",
+        };
+        *workers.entry(presence.to_string()).or_default() += 1;
+    }
+    labelled(e, "slipway_workers", "Workers by presence", "presence", &workers)?;
+    let live = state.deployments.values().filter(|d| d.live.is_some()).count() as u64;
+    gauge(e, "slipway_rollouts_live", "Rollouts that are not over", live)?;
+    gauge(e, "slipway_state_deployments", "Deployments", state.deployments.len() as u64)?;
+    gauge(e, "slipway_state_instances", "Instances that State has a row of", state.instances.len() as u64)?;
+    gauge(e, "slipway_state_requests", "Results kept for repeated requests", state.requests.len() as u64)?;
+    gauge(e, "slipway_state_incarnation", "Raised by each restore", state.incarnation)?;
+    gauge(e, "slipway_outbox_pending", "Deliveries that the leader owes", state.outbox.len() as u64)
 }
 
 const TRACKS: [TrackName; 3] = [TrackName::Stable, TrackName::Candidate, TrackName::Previous];

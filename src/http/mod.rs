@@ -9,5 +9,5 @@ mod gauges;
 mod server;
 
 pub use counters::RolloutCounters;
-pub use gauges::{DnsFigures, LeadFigures, RaftFigures};
+pub use gauges::{Connections, DnsFigures, LeadFigures, ProcessFigures, RaftFigures, RpcFigures};
 pub use server::{HttpSources, serve};

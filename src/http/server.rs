@@ -3,18 +3,18 @@
 use std::{io, sync::Arc, time::Duration};
 
 use axum::{
-    Router,
+    Json, Router,
     extract::State as Shared,
-    http::{StatusCode, header},
+    http::{HeaderMap, StatusCode, header},
     response::{IntoResponse, Response},
     routing::get,
+    serve::Listener,
 };
 use prometheus_client::{encoding::text::encode, registry::Registry};
-use tokio::net::TcpListener;
 
 use super::{
     counters::RolloutCounters,
-    gauges::{DnsFigures, Gauges, LeadFigures, RaftFigures},
+    gauges::{DnsFigures, Gauges, LeadFigures, ProcessFigures, RaftFigures, RpcFigures},
 };
 use crate::state::State;
 
@@ -32,6 +32,10 @@ pub struct HttpSources {
     pub dns: Source<DnsFigures>,
     /// The leader's loop's figures.
     pub lead: Source<LeadFigures>,
+    /// The client listener's figures.
+    pub rpc: Source<RpcFigures>,
+    /// The process's figures.
+    pub process: Source<ProcessFigures>,
     /// Whether the node is ready; if not, why.
     pub ready: Source<Result<(), String>>,
 }
@@ -46,11 +50,14 @@ struct Pages {
 const FOLLOW: Duration = Duration::from_secs(1);
 
 /// Serves until `stop` is done.
-pub async fn serve(
-    listener: TcpListener,
+pub async fn serve<L: Listener>(
+    listener: L,
     sources: HttpSources,
     stop: impl Future<Output = ()> + Send + 'static,
-) -> io::Result<()> {
+) -> io::Result<()>
+where
+    L::Addr: std::fmt::Debug,
+{
     let mut registry = Registry::default();
     let counters = RolloutCounters::register(&mut registry);
     registry.register_collector(Box::new(Gauges(sources.clone())));
@@ -75,8 +82,15 @@ pub async fn serve(
     served
 }
 
-async fn readyz(Shared(pages): Shared<Arc<Pages>>) -> Response {
-    match (pages.sources.ready)() {
+async fn readyz(Shared(pages): Shared<Arc<Pages>>, headers: HeaderMap) -> Response {
+    let ready = (pages.sources.ready)();
+    let wants = headers.get(header::ACCEPT).and_then(|v| v.to_str().ok()).unwrap_or_default();
+    if wants.contains("application/json") {
+        let code = if ready.is_ok() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+        let reasons: Vec<String> = ready.as_ref().err().cloned().into_iter().collect();
+        return (code, Json(serde_json::json!({ "ready": ready.is_ok(), "reasons": reasons }))).into_response();
+    }
+    match ready {
         Ok(()) => "ready\n".into_response(),
         Err(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {why}\n")).into_response(),
     }
@@ -97,7 +111,7 @@ mod tests {
     use super::*;
     use tokio::{
         io::{AsyncReadExt, AsyncWriteExt},
-        net::TcpStream,
+        net::{TcpListener, TcpStream},
     };
 
     async fn page(addr: std::net::SocketAddr, path: &str) -> String {
@@ -116,8 +130,14 @@ mod tests {
         let sources = HttpSources {
             state: Arc::new(|| Arc::new(State::default())),
             raft: Arc::new(|| RaftFigures { term: 3, leads: true, ..RaftFigures::default() }),
-            dns: Arc::new(|| DnsFigures { view_index: 7, answers: [("noerror".to_string(), 2)].into() }),
+            dns: Arc::new(|| DnsFigures {
+                view_index: 7,
+                answers: [("noerror".to_string(), 2)].into(),
+                ..DnsFigures::default()
+            }),
             lead: Arc::new(LeadFigures::default),
+            rpc: Arc::new(RpcFigures::default),
+            process: Arc::new(ProcessFigures::default),
             ready: Arc::new(|| Err("no cluster".into())),
         };
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();

@@ -10,6 +10,7 @@ use std::{
 };
 
 use futures_util::future::join_all;
+use prometheus_client::metrics::histogram::Histogram;
 use tokio::{sync::mpsc, task::JoinSet};
 
 use super::{LastPlan, PlanBoard};
@@ -47,6 +48,22 @@ pub struct LeadCounts {
     pub refused: AtomicU64,
     /// Proposals without a result.
     pub failed: AtomicU64,
+    /// Deliveries that ended well.
+    pub delivered: AtomicU64,
+    /// Deliveries that were given up.
+    pub undelivered: AtomicU64,
+    /// How long deliveries took.
+    pub deliveries: DeliveryTimes,
+}
+
+/// Seconds from the start of a delivery to its end.
+#[derive(Debug, Clone)]
+pub struct DeliveryTimes(pub Histogram);
+
+impl Default for DeliveryTimes {
+    fn default() -> Self {
+        Self(Histogram::new([0.005, 0.025, 0.1, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0]))
+    }
 }
 
 fn add(n: &AtomicU64) {
@@ -283,8 +300,12 @@ impl Lead {
             }
             let limit = Duration::from_millis(delivery.expires.since(now).0);
             let (courier, settle, key, delivery) = (self.courier.clone(), t.settle.clone(), *key, delivery.clone());
+            let (counts, clock) = (self.counts.clone(), self.clock.clone());
             t.couriers.spawn(async move {
+                let began = clock.micros();
                 let outcome = courier.deliver(key, &delivery, limit).await;
+                counts.deliveries.0.observe(clock.micros().saturating_sub(began) as f64 / 1e6);
+                add(if outcome.ok { &counts.delivered } else { &counts.undelivered });
                 // The receiver goes with the term; the next leader delivers again.
                 let _ = settle.send((key, delivery.attempt, outcome));
             });

@@ -8,5 +8,5 @@
 mod loop_;
 mod published;
 
-pub use loop_::{Lead, LeadCounts};
+pub use loop_::{DeliveryTimes, Lead, LeadCounts};
 pub use published::{LastPlan, PlanBoard};

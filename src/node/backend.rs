@@ -213,6 +213,10 @@ impl Backend for NodeBackend {
         self.0.collector.served()
     }
 
+    fn confirmed(&self) -> bool {
+        self.0.confirmed.problem(self.0.clock.mono()).is_none()
+    }
+
     fn warnings(&self) -> Vec<String> {
         self.0.config.exposed().iter().map(open).collect()
     }

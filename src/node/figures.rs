@@ -1,45 +1,106 @@
 //! What `/metrics` and `/readyz` read when asked.
 
-use std::sync::{Arc, atomic::Ordering};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, atomic::Ordering},
+};
 
-use super::start::Parts;
+use super::{gate::GateCounts, start::Parts};
 use crate::{
     dns::{RCODES, Responder},
-    http::{DnsFigures, HttpSources, LeadFigures, RaftFigures},
+    http::{Connections, DnsFigures, HttpSources, LeadFigures, ProcessFigures, RaftFigures, RpcFigures},
     raft::Consensus,
+    rpc::Shared,
     state::State,
 };
 
+/// The gated listeners by name.
+pub(super) type Gates = BTreeMap<&'static str, Arc<GateCounts>>;
+
 /// The functions that the HTTP pages call.
-pub(super) fn sources(parts: &Arc<Parts>, responder: &Arc<Responder>) -> HttpSources {
+pub(super) fn sources(parts: &Arc<Parts>, shared: &Shared, responder: &Arc<Responder>, gates: Gates) -> HttpSources {
     let (a, b, c, d, e) = (parts.clone(), parts.clone(), parts.clone(), parts.clone(), parts.clone());
+    let f = parts.clone();
     let responder = responder.clone();
+    let served = shared.clone();
     let empty = Arc::new(State::default());
     HttpSources {
         state: Arc::new(move || a.slot.get().map_or_else(|| empty.clone(), Consensus::view)),
         raft: Arc::new(move || raft(&b)),
         dns: Arc::new(move || dns(&c, &responder)),
         lead: Arc::new(move || lead(&d)),
+        rpc: Arc::new(move || rpc(&served, &gates)),
+        process: Arc::new(move || process(&f)),
         ready: Arc::new(move || e.readiness()),
     }
 }
 
+fn named(counts: BTreeMap<&'static str, u64>) -> BTreeMap<String, u64> {
+    counts.into_iter().map(|(name, n)| (name.to_string(), n)).collect()
+}
+
+fn rpc(shared: &Shared, gates: &Gates) -> RpcFigures {
+    let mut figures = RpcFigures { sessions: shared.sessions.all().len() as u64, ..RpcFigures::default() };
+    for (listener, gate) in gates {
+        let seen = Connections {
+            open: gate.open.load(Ordering::Relaxed),
+            refused: gate.refused.load(Ordering::Relaxed),
+            silent: gate.silent.load(Ordering::Relaxed),
+            idle: gate.idle.load(Ordering::Relaxed),
+        };
+        figures.connections.insert((*listener).to_string(), seen);
+    }
+    for ((what, label), n) in shared.counts.all() {
+        let into = if what == "proposal" { &mut figures.proposals } else { &mut figures.rejections };
+        into.insert(label.to_string(), n);
+    }
+    figures
+}
+
 fn raft(parts: &Parts) -> RaftFigures {
-    let Some(consensus) = parts.slot.get() else { return RaftFigures::default() };
+    let log = parts.dir.log().meters();
+    let Some(consensus) = parts.slot.get() else { return RaftFigures { role: "none", log, ..RaftFigures::default() } };
     let seen = consensus.metrics();
+    // A single voter is its own majority and hears from nobody.
+    let alone = seen.members.iter().filter(|m| m.voter).count() < 2;
     RaftFigures {
+        meters: Some(consensus.meters()),
+        log,
+        snapshot_bytes: consensus.snapshot_bytes(),
+        purged: seen.purged.unwrap_or(0),
         term: seen.term,
         leads: consensus.leader().borrow().is_me,
         last_log: seen.last_log.unwrap_or(0),
         applied: seen.applied,
-        quorum_age_ms: seen.quorum_age.map(|age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX)),
+        quorum_age: if alone { seen.quorum_age.map(|_| 0.0) } else { seen.quorum_age.map(|age| age.as_secs_f64()) },
+        committed: seen.committed.unwrap_or(0),
+        snapshot: seen.snapshot.unwrap_or(0),
+        role: seen.role.name(),
+        lag: seen
+            .members
+            .iter()
+            .filter(|m| m.id != seen.node)
+            .filter_map(|m| Some((m.id.to_string(), seen.last_log.unwrap_or(0).saturating_sub(m.matched?))))
+            .collect(),
+        commands: named(consensus.apply_counts().commands),
+        rejections: named(consensus.apply_counts().refused),
     }
+}
+
+/// Memory and files of this process, as the kernel counts them; 0 where it does not say.
+fn process(parts: &Parts) -> ProcessFigures {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let resident = status.lines().find_map(|l| l.strip_prefix("VmRSS:"));
+    let kib = resident.and_then(|l| l.split_whitespace().next()?.parse::<u64>().ok()).unwrap_or(0);
+    let open_files = std::fs::read_dir("/proc/self/fd").map_or(0, |files| files.count() as u64);
+    ProcessFigures { ready: parts.readiness().is_ok(), resident: kib.saturating_mul(1024), open_files }
 }
 
 fn dns(parts: &Parts, responder: &Responder) -> DnsFigures {
     let counts = responder.counts();
     DnsFigures {
         view_index: if parts.dns.is_ready() { parts.dns.view().index } else { 0 },
+        generations: parts.dns.generations().into_iter().map(|(d, n)| (d.to_string(), n)).collect(),
         answers: RCODES.iter().zip(counts.rcodes).map(|((_, label), n)| ((*label).to_string(), n)).collect(),
     }
 }
@@ -52,7 +113,15 @@ fn lead(parts: &Parts) -> LeadFigures {
         ("other", &counts.refused),
         ("no_result", &counts.failed),
     ];
+    let read = |n: &std::sync::atomic::AtomicU64| n.load(Ordering::Relaxed);
     LeadFigures {
+        passes: read(&counts.passes),
+        deliveries: [
+            ("delivered".to_string(), read(&counts.delivered)),
+            ("failed".to_string(), read(&counts.undelivered)),
+        ]
+        .into(),
+        delivery: Some(counts.deliveries.0.clone()),
         proposed: counts.proposed.load(Ordering::Relaxed),
         refused: refused.into_iter().map(|(label, n)| (label.to_string(), n.load(Ordering::Relaxed))).collect(),
     }

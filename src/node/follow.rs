@@ -1,4 +1,4 @@
-//! What follows the published State on this node: DNS views, readiness.
+//! What follows the published State on this node: DNS views, and when DNS may answer.
 
 use std::{sync::Arc, time::Duration};
 

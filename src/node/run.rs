@@ -17,9 +17,13 @@ use tonic::transport::Error as TransportError;
 use super::{
     NodeError,
     backend::{NodeBackend, open},
-    figures, follow, life,
+    figures, follow,
+    gate::{Gate, Limits, Speaks},
+    life,
     listeners::Listeners,
-    membership, relay, repair, replicas, space,
+    log_events, membership,
+    readiness::{self, Confirmed},
+    relay, repair, replicas, space,
     start::Parts,
 };
 use crate::{
@@ -96,6 +100,7 @@ impl Node {
             lead_counts: Arc::new(LeadCounts::default()),
             dns: Arc::new(ViewStore::new()),
             dns_since: OnceLock::new(),
+            confirmed: Confirmed::default(),
         });
         let backend: Arc<dyn Backend> = Arc::new(NodeBackend(parts.clone()));
         let stop = CancellationToken::new();
@@ -153,15 +158,23 @@ impl Node {
         let mut servers: JoinSet<Result<(), NodeError>> = JoinSet::new();
         let ended_with = |what| move |e: TransportError| NodeError::Ended { what, reason: e.to_string() };
         let (routes, token) = (rpc::client_routes(&shared, &health), stop.clone());
-        let listener = listeners.client;
+        let limits = Limits::for_node(parts.config.max_connections);
+        let gate = |listener, what, speaks| {
+            Gate::new(listener, what, speaks, limits).map_err(|e| NodeError::Ended { what, reason: e.to_string() })
+        };
+        let listener = gate(listeners.client, "clients", Speaks::Grpc)?;
+        let mut gates = figures::Gates::from([("clients", listener.counts())]);
         servers.spawn(async move { rpc::serve(listener, routes, token).await.map_err(ended_with("clients")) });
         let (routes, token) = (rpc::peer_routes(&shared), stop.clone());
-        let listener = listeners.peer;
+        let listener = gate(listeners.peer, "peers", Speaks::Grpc)?;
+        gates.insert("peers", listener.counts());
         servers.spawn(async move { rpc::serve(listener, routes, token).await.map_err(ended_with("peers")) });
-        let sources = figures::sources(&parts, &responder);
+        let listener = gate(listeners.http, "HTTP", Speaks::Http)?;
+        gates.insert("HTTP", listener.counts());
+        let sources = figures::sources(&parts, &shared, &responder, gates);
         let token = stop.clone();
         servers.spawn(async move {
-            let served = http::serve(listeners.http, sources, token.cancelled_owned()).await;
+            let served = http::serve(listener, sources, token.cancelled_owned()).await;
             served.map_err(|e| NodeError::Ended { what: "HTTP", reason: e.to_string() })
         });
 
@@ -231,6 +244,8 @@ fn work(
 ) {
     tasks.spawn(follow::dns(parts.clone(), consensus.clone()));
     tasks.spawn(follow::ready(parts.clone(), consensus.clone()));
+    tasks.spawn(readiness::follow(parts.clone(), consensus.clone()));
+    tasks.spawn(log_events::run(consensus.clone()));
     tasks.spawn(replicas::report(consensus.clone()));
     tasks.spawn(replicas::quarantine(parts.clone(), consensus.clone()));
     tasks.spawn(space::guard(parts.clone(), consensus.clone()));

@@ -6,10 +6,10 @@
 
 use std::{path::Path, sync::Arc, time::Duration};
 
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
 
 use super::{run::hand_over, start::Parts};
-use crate::{raft::Consensus, storage::space};
+use crate::{clock::Mono, raft::Consensus, storage::space};
 
 const LOOK: Duration = Duration::from_secs(1);
 /// A leader without room that nobody has taken over from asks the next node after this time: that one may have none either.
@@ -36,7 +36,7 @@ fn free(dir: &Path) -> Option<u64> {
 pub(super) async fn guard(parts: Arc<Parts>, consensus: Consensus) {
     let low = parts.config.disk_low_mib.saturating_mul(MIB);
     let mut leads = consensus.leader();
-    let (mut was, mut asked) = (false, None::<Instant>);
+    let (mut was, mut asked) = (false, None::<Mono>);
     loop {
         if let Some(free) = free(parts.dir.path()) {
             let is = is_low(free, low, was);
@@ -66,8 +66,8 @@ pub(super) async fn guard(parts: Arc<Parts>, consensus: Consensus) {
             }));
         }
         let leading = was && leads.borrow_and_update().is_me;
-        if leading && asked.is_none_or(|at| at.elapsed() >= AGAIN) {
-            asked = Some(Instant::now());
+        if leading && asked.is_none_or(|at| Duration::from_millis(parts.clock.mono().since(at)) >= AGAIN) {
+            asked = Some(parts.clock.mono());
             hand_over(&consensus).await;
         }
         sleep(LOOK).await;

@@ -4,7 +4,7 @@ use std::sync::{Arc, OnceLock};
 
 use tokio::sync::{Mutex, watch};
 
-use super::NodeError;
+use super::{NodeError, readiness::Confirmed};
 use crate::{
     clock::{Clock, Mono},
     config::{NodeConfig, RaftProfile},
@@ -34,6 +34,8 @@ pub(super) struct Parts {
     pub(super) dns: Arc<ViewStore>,
     /// When DNS began to answer.
     pub(super) dns_since: OnceLock<Mono>,
+    /// The newest read that a majority confirmed.
+    pub(super) confirmed: Confirmed,
 }
 
 impl Parts {
@@ -68,33 +70,6 @@ impl Parts {
     /// How others reach this node.
     pub(super) fn as_new_node(&self) -> NewNode {
         as_new_node(&self.config)
-    }
-
-    /// Why this node is not ready, if it is not.
-    pub(super) fn readiness(&self) -> Result<(), String> {
-        let Some(consensus) = self.slot.get() else {
-            return Err("no cluster: run `slipway cluster init` or `slipway cluster join`".into());
-        };
-        if let Some(reason) = &*consensus.failure().borrow() {
-            return Err(reason.clone());
-        }
-        if let Some(reason) = consensus.diverged() {
-            return Err(reason);
-        }
-        let state = consensus.view();
-        if state.cluster.is_none() {
-            return Err("the cluster's first entries are not here yet".into());
-        }
-        if consensus.leader().borrow().leader.is_none() {
-            return Err("no leader is known".into());
-        }
-        if let Some(row) = state.nodes.get(&consensus.node_id()).filter(|n| n.drained) {
-            return Err(format!("drained for maintenance: `slipway cluster drain {} --undo` takes it back", row.name));
-        }
-        if !self.dns.is_ready() {
-            return Err("DNS waits until this node has caught up with the cluster".into());
-        }
-        Ok(())
     }
 }
 

@@ -17,7 +17,8 @@ use super::{
     ConsensusConfig, ConsensusError, Leadership, PeerAddress,
     leadership::{Anchor, Follower},
     log_store::LogStore,
-    machine::{Machine, View},
+    machine::{ApplyCounts, Machine, View},
+    meters::Meters,
     network::Network,
     peers::Peers,
     types::Raft,
@@ -146,7 +147,8 @@ impl Consensus {
     }
 
     /// Length of the newest snapshot that this process made or read; 0 before the first.
-    pub(super) fn snapshot_bytes(&self) -> u64 {
+    #[must_use]
+    pub fn snapshot_bytes(&self) -> u64 {
         self.inner.view.snapshot_bytes()
     }
 
@@ -159,6 +161,18 @@ impl Consensus {
     /// The State as of the newest digest probe, once for each; for one taker.
     pub async fn probed(&self) -> Arc<State> {
         self.inner.view.probed().await
+    }
+
+    /// What `apply` has done on this node.
+    #[must_use]
+    pub fn apply_counts(&self) -> ApplyCounts {
+        self.inner.view.counts()
+    }
+
+    /// How long commits, `apply` and snapshots take here.
+    #[must_use]
+    pub fn meters(&self) -> Meters {
+        self.inner.view.meters.clone()
     }
 
     /// Whether this node may ask for votes. A node whose State differs from the majority's must not. One that refuses proposals does

@@ -96,6 +96,10 @@ impl Follower {
         }
         self.leadership.send_if_modified(|known| {
             let new = *known != seen;
+            let who = |l: &Leadership| l.leader.as_ref().map(|at| (l.term, at.id));
+            if who(&seen).is_some() && who(&seen) != who(known) {
+                self.view.meters.leaders.inc();
+            }
             if new {
                 *known = seen;
             }

@@ -6,6 +6,7 @@
 //! Deliberately not here: what commands do. A committed entry that cannot be decoded stops the node: going on would let it diverge.
 
 use std::{
+    collections::BTreeMap,
     io,
     sync::{
         Arc, Mutex, PoisonError,
@@ -23,9 +24,11 @@ use tokio::sync::{Notify, watch};
 
 use super::{
     codec::{CodecError, Coded},
+    meters::{Meters, seconds},
     types::{Entry, LogId, Outcome, RaftSnapshot, SnapshotBytes, SnapshotMeta, StoredMembership, TypeConfig},
 };
 use crate::{
+    clock::Clock,
     state::{self, State},
     storage::{SnapshotDir, StorageError},
 };
@@ -41,6 +44,17 @@ pub(super) struct View {
     asked: Notify,
     /// Length of the newest snapshot that this process made or read.
     made: AtomicU64,
+    counts: Mutex<ApplyCounts>,
+    pub(super) meters: Meters,
+}
+
+/// What `apply` has done since this process started, replayed entries included.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ApplyCounts {
+    /// Commands by name.
+    pub commands: BTreeMap<&'static str, u64>,
+    /// Refusals by reason.
+    pub refused: BTreeMap<&'static str, u64>,
 }
 
 impl View {
@@ -51,6 +65,8 @@ impl View {
             probed: Mutex::default(),
             asked: Notify::new(),
             made: AtomicU64::new(0),
+            counts: Mutex::default(),
+            meters: Meters::default(),
         })
     }
 
@@ -77,6 +93,10 @@ impl View {
         self.made.load(Ordering::Relaxed)
     }
 
+    pub(super) fn counts(&self) -> ApplyCounts {
+        lock(&self.counts).clone()
+    }
+
     fn publish(&self, state: Arc<State>) {
         let index = state.applied.index;
         self.state.store(state);
@@ -91,6 +111,7 @@ pub struct Machine {
     membership: StoredMembership,
     view: Arc<View>,
     snapshots: SnapshotDir,
+    clock: Clock,
     /// What the newest snapshot file holds, once known; spares writing at start what was just read.
     on_disk: Arc<Mutex<Option<LogId>>>,
     allow_older: bool,
@@ -108,6 +129,7 @@ impl Machine {
             membership: StoredMembership::default(),
             view: View::new(),
             snapshots,
+            clock: Clock::real(),
             on_disk: Arc::default(),
             allow_older,
             reads: state::codec::LEVEL,
@@ -129,6 +151,7 @@ impl Machine {
     }
 
     fn apply_one(&mut self, entry: Entry) -> io::Result<Outcome> {
+        let began = self.clock.micros();
         let id = state::LogId { term: entry.log_id.leader_id.term, index: entry.log_id.index };
         let state = Arc::make_mut(&mut self.state);
         let result = match entry.payload {
@@ -145,10 +168,18 @@ impl Machine {
                 readable(&sealed.0, self.reads).map_err(|e| undecodable(id.index, &e))?;
                 let stamped = state::codec::decode_command(&sealed.0).map_err(|e| undecodable(id.index, &e))?;
                 let result = state::apply(state, id, &stamped);
+                {
+                    let mut counts = lock(&self.view.counts);
+                    *counts.commands.entry(stamped.body.name()).or_default() += 1;
+                    if let Err(refused) = &result {
+                        *counts.refused.entry(refused.code()).or_default() += 1;
+                    }
+                }
                 if result.is_ok() && state.replicas.probe == id.index {
                     *lock(&self.view.probed) = Some(self.state.clone());
                     self.view.asked.notify_one();
                 }
+                self.view.meters.apply.observe(seconds(self.clock.micros().saturating_sub(began)));
                 Some(result)
             }
         };
@@ -214,12 +245,15 @@ impl RaftStateMachine<TypeConfig> for Machine {
             snapshots: self.snapshots.clone(),
             on_disk: self.on_disk.clone(),
             view: self.view.clone(),
+            meters: self.view.meters.clone(),
+            clock: self.clock.clone(),
         }
     }
 
     async fn install_snapshot(&mut self, meta: &SnapshotMeta, snapshot: SnapshotBytes) -> Result<(), io::Error> {
         let index = meta.last_log_id.map_or(0, |id| id.index);
         let known = *lock(&self.on_disk) == meta.last_log_id;
+        let size = snapshot.len() as u64;
         let (bytes, described, snapshots) = (snapshot, meta.encode(), self.snapshots.clone());
         let reads = self.reads;
         let state = tokio::task::spawn_blocking(move || {
@@ -243,6 +277,10 @@ impl RaftStateMachine<TypeConfig> for Machine {
         .await
         .map_err(io::Error::other)??;
         *lock(&self.on_disk) = meta.last_log_id;
+        self.view.made.store(size, Ordering::Relaxed);
+        if !known {
+            self.view.meters.installed.inc();
+        }
         self.state = Arc::new(state);
         self.applied = meta.last_log_id;
         self.membership = meta.last_membership.clone();
@@ -271,6 +309,8 @@ pub struct Builder {
     snapshots: SnapshotDir,
     on_disk: Arc<Mutex<Option<LogId>>>,
     view: Arc<View>,
+    meters: Meters,
+    clock: Clock,
 }
 
 impl RaftSnapshotBuilder<TypeConfig> for Builder {
@@ -279,6 +319,7 @@ impl RaftSnapshotBuilder<TypeConfig> for Builder {
     async fn build_snapshot(&mut self) -> Result<RaftSnapshot, io::Error> {
         let (state, snapshots, described) = (self.state.clone(), self.snapshots.clone(), self.meta.encode());
         let index = self.meta.last_log_id.map_or(0, |id| id.index);
+        let began = self.clock.micros();
         let body = tokio::task::spawn_blocking(move || {
             let body = state::codec::encode_snapshot(&state).map_err(io::Error::other)?;
             snapshots.write(index, &described, &body).map_err(StorageError::into_io)?;
@@ -288,6 +329,7 @@ impl RaftSnapshotBuilder<TypeConfig> for Builder {
         .map_err(io::Error::other)??;
         *lock(&self.on_disk) = self.meta.last_log_id;
         self.view.made.store(body.len() as u64, Ordering::Relaxed);
+        self.meters.snapshot.observe(seconds(self.clock.micros().saturating_sub(began)));
         Ok(RaftSnapshot { meta: self.meta.clone(), snapshot: Arc::new(body) })
     }
 }

@@ -16,6 +16,7 @@ use tokio::time::timeout;
 use super::{
     Consensus, PeerAddress, ProposeError,
     leadership::Anchor,
+    meters::seconds,
     types::{Sealed, TypeConfig},
 };
 use crate::{
@@ -80,11 +81,13 @@ impl Consensus {
         let sealed = Sealed(self.encoded(&stamped)?);
         let (responder, done) = ProgressResponder::complete_only();
         handed_over.store(true, Ordering::Release);
+        let began = self.clock().micros();
         let write = self.raft().write(sealed).with_leader(anchor.term).responder(responder);
         write.await.map_err(|e| ProposeError::Stopped { reason: e.to_string() })?;
         // The other end goes away with a stopped Raft only.
         match done.await.map_err(|_| ProposeError::Unknown { reason: "consensus stopped on this node".into() })? {
             Ok(written) => {
+                self.meters().commit.observe(seconds(self.clock().micros().saturating_sub(began)));
                 let index = written.log_id.index;
                 // A command always has a result; only blank and membership entries have none.
                 let unchanged = state::Applied { index, events: Vec::new(), repeated: false };

@@ -44,7 +44,7 @@ impl v1::cluster_server::Cluster for Shared {
         reply.term = metrics.term;
         reply.applied = state.applied.index;
         reply.now_ms = consensus.cluster_now().unwrap_or(state.now).0;
-        reply.quorum = consensus.has_quorum().unwrap_or(reply.leader_id != 0);
+        reply.quorum = consensus.has_quorum().unwrap_or(reply.leader_id != 0 && self.backend.confirmed());
         if let Some(cluster) = &state.cluster {
             reply.name = cluster.name.clone();
             reply.zone = cluster.zone.clone();

@@ -1,12 +1,13 @@
 //! The two gRPC listeners: clients (operators and agents) and peers.
 
-use std::time::Duration;
+use std::{io, time::Duration};
 
-use tokio::net::TcpListener;
+use futures_util::Stream;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::sync::CancellationToken;
 use tonic::{
     service::Routes,
-    transport::{Server, server::TcpIncoming},
+    transport::{Server, server::Connected},
 };
 use tonic_health::server::{HealthReporter, HealthService};
 
@@ -57,17 +58,20 @@ pub fn peer_routes(shared: &Shared) -> Routes {
     )
 }
 
-/// Serves until `stop`.
-pub async fn serve(
-    listener: TcpListener,
+/// Serves these connections until `stop`; limits on how many are the caller's.
+pub async fn serve<C>(
+    connections: impl Stream<Item = io::Result<C>>,
     routes: Routes,
     stop: CancellationToken,
-) -> Result<(), tonic::transport::Error> {
+) -> Result<(), tonic::transport::Error>
+where
+    C: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static,
+{
     Server::builder()
         .http2_keepalive_interval(Some(KEEP_ALIVE))
         .http2_keepalive_timeout(Some(KEEP_ALIVE))
         .max_concurrent_streams(STREAMS)
         .add_routes(routes)
-        .serve_with_incoming_shutdown(TcpIncoming::from(listener).with_nodelay(Some(true)), stop.cancelled_owned())
+        .serve_with_incoming_shutdown(connections, stop.cancelled_owned())
         .await
 }

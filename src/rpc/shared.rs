@@ -39,6 +39,8 @@ pub trait Backend: Send + Sync + 'static {
     fn waits(&self, deployment: &DeploymentId) -> (Vec<String>, Millis, u64);
     /// What each node's DNS was last heard to serve.
     fn served(&self) -> BTreeMap<NodeId, u64>;
+    /// Whether a majority of the nodes confirmed a read of this node lately.
+    fn confirmed(&self) -> bool;
     /// Standing warnings, such as listeners that are open to others.
     fn warnings(&self) -> Vec<String>;
 }

@@ -14,7 +14,8 @@ use std::{
 
 use tokio::sync::watch;
 
-use super::{Result, StorageError};
+use super::{LogMeters, Result, StorageError};
+use crate::clock::Clock;
 
 /// How the reason of a failed sync begins.
 pub(super) const SYNC_FAILED: &str = "sync of the write-ahead log failed";
@@ -60,6 +61,7 @@ pub(super) struct Flusher {
     queue: Option<mpsc::Sender<Done>>,
     thread: Option<JoinHandle<()>>,
     poison: Arc<Poison>,
+    meters: LogMeters,
 }
 
 impl Flusher {
@@ -70,22 +72,34 @@ impl Flusher {
     ) -> io::Result<Self> {
         let (queue, waiting) = mpsc::channel::<Done>();
         let shared = poison.clone();
+        let meters = LogMeters::default();
+        let (seen, clock) = (meters.clone(), Clock::real());
         let thread = thread::Builder::new().name("log-sync".into()).spawn(move || {
             while let Ok(first) = waiting.recv() {
                 // Whoever is in the queue now wrote before this sync begins, so one sync covers all of them.
                 let mut batch = vec![first];
                 batch.extend(waiting.try_iter());
-                if shared.check().is_ok()
-                    && let Err(reason) = sync()
-                {
-                    shared.set(format!("{SYNC_FAILED}: {reason}"));
+                if shared.check().is_ok() {
+                    let began = clock.micros();
+                    match sync() {
+                        Ok(()) => {
+                            seen.sync.observe(clock.micros().saturating_sub(began) as f64 / 1e6);
+                            seen.writes.observe(batch.len() as f64);
+                        }
+                        Err(reason) => shared.set(format!("{SYNC_FAILED}: {reason}")),
+                    }
                 }
                 for done in batch {
                     done(shared.check().map_err(StorageError::into_io));
                 }
             }
         })?;
-        Ok(Self { queue: Some(queue), thread: Some(thread), poison })
+        Ok(Self { queue: Some(queue), thread: Some(thread), poison, meters })
+    }
+
+    /// What was measured so far, and goes on being measured.
+    pub(super) fn meters(&self) -> LogMeters {
+        self.meters.clone()
     }
 
     /// Calls `done` after the next sync that begins from now on.

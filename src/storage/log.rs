@@ -26,7 +26,7 @@ use rocksdb::{
 use tokio::sync::watch;
 
 use super::{
-    Done, Result, StorageError,
+    Done, LogMeters, Result, StorageError,
     files::io_at,
     flusher::{Flusher, Poison},
     mark, wal,
@@ -111,6 +111,12 @@ impl LogDb {
         *this.bounds() = bounds;
         mark::write(dir, sequence)?;
         Ok(this)
+    }
+
+    /// How long its syncs take.
+    #[must_use]
+    pub fn meters(&self) -> LogMeters {
+        self.inner.flusher.meters()
     }
 
     /// The directory it was opened in.

@@ -11,6 +11,7 @@ mod support;
 
 mod agents;
 mod backups;
+mod clock;
 mod disks;
 mod chaos;
 mod failing;
@@ -20,6 +21,7 @@ mod forming;
 mod history;
 mod host;
 mod leader;
+mod limits;
 mod members;
 mod mistakes;
 mod refusals;

@@ -131,6 +131,8 @@ pub struct TestNode {
     pub settings: String,
     /// More flags of `slipwayd node`.
     pub flags: Vec<String>,
+    /// Variables of its environment.
+    pub environment: Vec<(&'static str, String)>,
 }
 
 impl TestNode {
@@ -142,6 +144,7 @@ impl TestNode {
             process: None,
             settings: String::new(),
             flags: Vec::new(),
+            environment: Vec::new(),
         }
     }
 
@@ -155,12 +158,16 @@ impl TestNode {
         let (dns, http) = (a.dns.to_string(), a.http.to_string());
         let dir = self.dir.display().to_string();
         let config = self.dir.with_extension("toml");
-        let text = format!("name = {:?}\ndata_dir = {dir:?}\n{}", self.name, self.settings);
+        let json = self.settings == "log-format-json";
+        let settings = if json { "" } else { self.settings.as_str() };
+        let text = format!("name = {:?}\ndata_dir = {dir:?}\n{settings}", self.name);
         std::fs::write(&config, text).unwrap();
         let config = config.display().to_string();
         let args = [
             "--log",
             "slipway=debug",
+            "--log-format",
+            if json { "json" } else { "text" },
             "node",
             "--config",
             &config,
@@ -180,7 +187,9 @@ impl TestNode {
             &http,
         ];
         let args: Vec<&str> = args.into_iter().chain(self.flags.iter().map(String::as_str)).collect();
-        self.process = Some(Process::slipwayd(&args, &self.log()));
+        let mut command = Command::new(env!("CARGO_BIN_EXE_slipwayd"));
+        command.args(args).envs(self.environment.iter().map(|(name, value)| (name, value)));
+        self.process = Some(Process::spawn(command, &self.log()));
     }
 
     pub fn kill(&mut self) {
@@ -249,10 +258,15 @@ impl TestCluster {
 
     /// The same, with lines in their configuration files.
     pub async fn idle_with(size: usize, settings: &str) -> Self {
+        Self::idle_where(size, |node| node.settings = settings.into()).await
+    }
+
+    /// The same, each prepared before it starts.
+    pub async fn idle_where(size: usize, prepare: impl Fn(&mut TestNode)) -> Self {
         let root = tempfile::tempdir().unwrap();
         let mut nodes: Vec<TestNode> = (1..=size).map(|n| TestNode::new(root.path(), &format!("n{n}"))).collect();
         for node in &mut nodes {
-            node.settings = settings.into();
+            prepare(node);
             node.start();
         }
         for node in &nodes {
@@ -268,7 +282,12 @@ impl TestCluster {
 
     /// The same, with lines in their configuration files.
     pub async fn form_with(size: usize, settings: &str) -> Self {
-        let cluster = Self::idle_with(size, settings).await;
+        Self::idle_with(size, settings).await.formed().await
+    }
+
+    /// Makes a cluster of nodes that belong to nothing yet.
+    pub async fn formed(self) -> Self {
+        let cluster = self;
         let first = &cluster.nodes[0];
         let mut client = ClusterClient::new(first.channel().await.unwrap());
         client.init(v1::InitRequest { name: "test".into(), zone: String::new() }).await.unwrap();

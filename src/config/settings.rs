@@ -1,0 +1,214 @@
+//! Settings in layers: a file, over it the environment, over it the command line; below them the defaults.
+//!
+//! Invariants: each setting is declared once, by `settings!`, which makes of it the field, the key of the file, the variable, the
+//! line of `slipwayd config print` and the line of docs/config.md; an unknown key or variable is refused with the nearest known one.
+//! Not here: what values fit together (`NodeConfig::check`, `AgentConfig::check`).
+
+use std::fmt::Write as _;
+
+use super::ConfigError;
+
+/// Where a value came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Source {
+    /// The command line.
+    Flag,
+    /// An environment variable.
+    Environment,
+    /// The configuration file.
+    File,
+    /// Nobody said anything.
+    Default,
+}
+
+impl Source {
+    /// As shown to people.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Flag => "flag",
+            Self::Environment => "environment",
+            Self::File => "file",
+            Self::Default => "default",
+        }
+    }
+}
+
+/// A setting as it is in force.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Shown {
+    /// Its key.
+    pub key: &'static str,
+    /// Its value as TOML; absent when there is none.
+    pub value: Option<String>,
+    /// Where it came from.
+    pub source: Source,
+}
+
+/// A configuration and where each of its values came from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Resolved<T> {
+    /// The configuration.
+    pub config: T,
+    /// All settings, in the order of the reference page.
+    pub shown: Vec<Shown>,
+}
+
+impl<T> Resolved<T> {
+    /// As a file that says the same, with the source of each value.
+    pub fn print(&self) -> String {
+        let line = |s: &Shown| match &s.value {
+            Some(value) => format!("{} = {value}", s.key),
+            None => format!("# {} is not set", s.key),
+        };
+        let width = self.shown.iter().map(|s| line(s).chars().count()).max().unwrap_or(0).min(60);
+        let mut text = String::new();
+        for s in &self.shown {
+            let _ = writeln!(text, "{:width$}  # {}", line(s), s.source.name());
+        }
+        text
+    }
+}
+
+/// A setting as the reference page has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Described {
+    /// Its key in the file.
+    pub key: &'static str,
+    /// What it is for.
+    pub about: &'static str,
+    /// What to write.
+    pub kind: &'static str,
+    /// What it is when nobody says anything; absent when it must be given.
+    pub default: Option<String>,
+    /// Its flag.
+    pub flag: &'static str,
+    /// Its environment variable.
+    pub variable: String,
+}
+
+/// The variable of a key.
+pub(super) fn variable_name(prefix: &str, key: &str) -> String {
+    format!("{prefix}{}", key.to_ascii_uppercase())
+}
+
+/// What to say of a setting that must be given and was not.
+pub(super) fn missing(key: &'static str, prefix: &str, flag: &str) -> ConfigError {
+    let variable = variable_name(prefix, key);
+    let problem = format!("not set: write it in the file of --config FILE, or give {flag} or {variable}");
+    ConfigError::Value { key, problem }
+}
+
+/// What to say of a variable that is none of ours but begins as ours do.
+pub(super) fn unknown(variable: &str, prefix: &str, keys: &[&str]) -> ConfigError {
+    let known: Vec<String> = keys.iter().map(|k| variable_name(prefix, k)).collect();
+    // In the words of serde, which the nearest one is found by.
+    let said = format!("unknown field `{variable}`, expected one of {}", known.join(", "));
+    let said = crate::model::with_nearest(&said);
+    let problem = said.replacen("unknown field", "unknown setting", 1);
+    ConfigError::Environment { variable: variable.into(), problem }
+}
+
+/// Declares a configuration: the struct in force and its layer, in which everything may be absent.
+macro_rules! settings {
+    (
+        $(#[doc = $about:literal])+
+        pub struct $name:ident, layer $layer:ident, variables $prefix:literal {
+            $(
+                $(#[doc = $doc:literal])+
+                $key:ident: $ty:ty, $flag:literal, $how:ident $(($default:expr))?;
+            )+
+        } $(hidden {
+            $(#[doc = $hidden_doc:literal])+
+            $hidden:ident: $hidden_ty:ty;
+        })?
+    ) => {
+        $(#[doc = $about])+
+        #[derive(Debug, Clone, PartialEq, Eq)]
+        pub struct $name {
+            $($(#[doc = $doc])+ pub $key: $ty,)+
+            $($(#[doc = $hidden_doc])+ pub $hidden: $hidden_ty,)?
+        }
+
+        #[doc = concat!("One source's part of a [`", stringify!($name), "`].")]
+        #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Deserialize)]
+        #[serde(deny_unknown_fields, default)]
+        pub struct $layer {
+            $($(#[doc = $doc])+ pub $key: Option<$ty>,)+
+        }
+
+        impl $layer {
+            const KEYS: &[&str] = &[$(stringify!($key)),+];
+
+            /// Reads variables; those that do not begin as ours are none of ours, an empty one is none.
+            pub fn from_environment(
+                variables: impl IntoIterator<Item = (String, String)>,
+            ) -> Result<Self, $crate::config::ConfigError> {
+                let mut layer = Self::default();
+                for (variable, text) in variables {
+                    let Some(key) = variable.strip_prefix($prefix) else { continue };
+                    match key.to_ascii_lowercase().as_str() {
+                        $(stringify!($key) if variable == $crate::config::settings::variable_name($prefix, stringify!($key)) => {
+                            if !text.is_empty() {
+                                let read = <$ty as $crate::config::kinds::Kind>::read(&text);
+                                layer.$key = Some(read.map_err(|problem| $crate::config::ConfigError::Environment {
+                                    variable: variable.clone(),
+                                    problem,
+                                })?);
+                            }
+                        })+
+                        _ => return Err($crate::config::settings::unknown(&variable, $prefix, Self::KEYS)),
+                    }
+                }
+                Ok(layer)
+            }
+        }
+
+        impl $name {
+            /// Lays the sources over each other, the first one on top.
+            pub fn from_layers(
+                layers: Vec<($crate::config::settings::Source, $layer)>,
+            ) -> Result<$crate::config::settings::Resolved<Self>, $crate::config::ConfigError> {
+                use $crate::config::{kinds::Kind as _, settings::{Shown, Source}};
+                $(let mut $key: Option<($ty, Source)> = None;)+
+                for (source, layer) in layers {
+                    $($key = $key.or(layer.$key.map(|value| (value, source)));)+
+                }
+                let mut shown = Vec::new();
+                $(
+                    let ($key, source) = match $key {
+                        Some(found) => found,
+                        None => $crate::config::settings::settings!(@otherwise $key, $prefix, $flag, $how $(($default))?),
+                    };
+                    shown.push(Shown { key: stringify!($key), value: $key.show(), source });
+                )+
+                Ok($crate::config::settings::Resolved { config: Self { $($key,)+ $($hidden: Default::default(),)? }, shown })
+            }
+
+            /// Every setting, for the reference page.
+            pub fn described() -> Vec<$crate::config::settings::Described> {
+                vec![$($crate::config::settings::Described {
+                    key: stringify!($key),
+                    about: concat!($($doc),+).trim(),
+                    kind: <$ty as $crate::config::kinds::Kind>::NAME,
+                    default: $crate::config::settings::settings!(@default $ty, $how $(($default))?),
+                    flag: $flag,
+                    variable: $crate::config::settings::variable_name($prefix, stringify!($key)),
+                }),+]
+            }
+        }
+    };
+    (@otherwise $key:ident, $prefix:literal, $flag:literal, required) => {
+        return Err($crate::config::settings::missing(stringify!($key), $prefix, $flag))
+    };
+    (@otherwise $key:ident, $prefix:literal, $flag:literal, or ($default:expr)) => {
+        ($default, Source::Default)
+    };
+    (@default $ty:ty, required) => {
+        None
+    };
+    (@default $ty:ty, or ($default:expr)) => {{
+        let default: $ty = $default;
+        Some($crate::config::kinds::Kind::show(&default).unwrap_or_else(|| "not set".into()))
+    }};
+}
+pub(super) use settings;
