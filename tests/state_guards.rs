@@ -5,6 +5,8 @@
 #[path = "state_properties/walk.rs"]
 #[allow(dead_code, reason = "the stories need a part of it")]
 mod walk;
+#[path = "state_guards/requests.rs"]
+mod requests;
 
 use std::collections::BTreeMap;
 
@@ -544,80 +546,4 @@ fn commands_before_the_cluster_and_a_second_one_are_refused() {
     let names: Vec<String> =
         t.s().environments.values().map(|e| format!("{} {}", e.name, e.default_strategy)).collect();
     assert_eq!(names, ["development direct", "production canary", "qa rolling", "staging rolling"]);
-}
-
-#[test]
-fn a_repeat_answers_with_the_first_result_and_does_nothing() {
-    let mut t = Story::new();
-    let body = Command::StartRollout(start(t.s(), "1.0.0", Strategy::Direct));
-    let (at, c) = t.0.stamp(body, 0);
-    let first = apply(&mut t.0.state, at, &c).unwrap();
-    assert!(!first.repeated && !first.events.is_empty());
-    let (at, _) = t.0.stamp(Command::Tick, 0);
-    let again = apply(&mut t.0.state, at, &c).unwrap();
-    assert_eq!((again.index, again.repeated, again.events.len()), (first.index, true, 0));
-    assert_eq!(t.s().rollouts.len(), 1);
-    // Past its time it is forgotten, and refused as expired: it can never take effect twice.
-    let (at, mut tick) = t.0.stamp(Command::Tick, 0);
-    tick.at = Millis(t.s().now.0 + 61_000);
-    apply(&mut t.0.state, at, &tick).unwrap();
-    assert!(t.s().requests.is_empty() && t.s().requests_by_expiry.is_empty());
-    let (at, _) = t.0.stamp(Command::Tick, 0);
-    assert!(matches!(apply(&mut t.0.state, at, &c), Err(Rejection::Expired { .. })));
-}
-
-/// A client's request under this id, valid for so long, a millisecond after the last entry.
-fn ask(story: &mut Story, id: &str, ahead: u64, body: Command) -> Result<Applied, Rejection> {
-    let (at, mut c) = story.0.stamp(body, 0);
-    c.at = Millis(story.s().now.0 + 1);
-    c.principal = Principal::local_operator();
-    c.request = Some(Fence { id: RequestId::new(id).unwrap(), not_after: Millis(c.at.0 + ahead) });
-    apply(&mut story.0.state, at, &c)
-}
-
-#[test]
-fn a_flood_of_requests_meets_a_bound_and_old_ones_are_still_answered() {
-    let mut story = Story::new();
-    let first = ask(&mut story, "first", 60_000, Command::Tick).unwrap();
-    let limit = story.s().cluster.as_ref().unwrap().settings.limits.requests;
-    // What the story began with is in the table too.
-    for n in story.s().requests.len()..limit as usize {
-        ask(&mut story, &format!("flood-{n}"), 60_000, Command::Tick).unwrap();
-    }
-    for n in 0..3 {
-        let refused = ask(&mut story, &format!("more-{n}"), 60_000, Command::Tick).unwrap_err();
-        assert!(matches!(refused, Rejection::Exhausted { .. }), "{refused}");
-    }
-    assert_eq!(story.s().requests.len(), limit as usize, "the table does not grow");
-    invariants::check(story.s()).unwrap();
-    // What was taken before is answered from the table, also from one that was in a snapshot.
-    let again = ask(&mut story, "first", 60_000, Command::Tick).unwrap();
-    assert_eq!((again.index, again.repeated), (first.index, true));
-    let bytes = slipway::state::codec::encode_snapshot(story.s()).unwrap();
-    story.0.state = slipway::state::codec::decode_snapshot(&bytes).unwrap();
-    let again = ask(&mut story, "first", 60_000, Command::Tick).unwrap();
-    assert_eq!((again.index, again.repeated), (first.index, true));
-    // Once it is past its time there is room again.
-    story.0.state.now = Millis(story.s().now.0 + 120_000);
-    assert!(!ask(&mut story, "later", 60_000, Command::Tick).unwrap().repeated);
-    assert_eq!(story.s().requests.len(), 1);
-}
-
-#[test]
-fn a_request_is_refused_past_its_time_too_far_ahead_and_with_another_body() {
-    let mut story = Story::new();
-    let first = ask(&mut story, "r", 5_000, Command::Tick).unwrap();
-    let reused = ask(&mut story, "r", 5_000, Command::Abort { rollout: slipway::model::RolloutId(1) }).unwrap_err();
-    assert!(matches!(reused, Rejection::RequestReused { .. }), "{reused}");
-    let far = ask(&mut story, "far", 10 * 60_000 + 1_000, Command::Tick).unwrap_err();
-    assert!(matches!(far, Rejection::TooFarAhead), "{far}");
-    // A late repeat with the limit of its first try takes no effect a second time.
-    let (at, mut c) = story.0.stamp(Command::Tick, 0);
-    let not_after = Millis(story.s().now.0 + 4_000);
-    c.at = Millis(not_after.0 + 2_000);
-    c.principal = Principal::local_operator();
-    c.request = Some(Fence { id: RequestId::new("r").unwrap(), not_after });
-    let late = apply(&mut story.0.state, at, &c).unwrap_err();
-    assert!(matches!(late, Rejection::Expired { .. }), "{late}");
-    assert!(first.index < at.index);
 }
