@@ -7,6 +7,8 @@ use tonic::{Code, Status};
 
 /// Metadata key under which a node puts the machine-readable reason of a refusal.
 pub const REASON: &str = "slipway-reason";
+/// The reason of a node that belongs to no cluster.
+const NO_CLUSTER: &str = "no_cluster";
 
 /// Why a call did not succeed.
 #[derive(Debug, Error)]
@@ -90,6 +92,8 @@ pub enum Failure {
     NotNow(String),
     /// It leads, and no majority follows it: waiting longer than an election takes does not help.
     NoQuorum(String),
+    /// It belongs to no cluster, yet: it may be about to join the one whose other nodes are known.
+    NoCluster(String),
     /// It said nothing in time.
     Silent,
 }
@@ -106,6 +110,7 @@ pub fn judge(status: Status) -> Result<Failure, ClientError> {
     match status.code() {
         Code::Unavailable if reason == "no_quorum" => Ok(Failure::NoQuorum(message)),
         Code::Unavailable => Ok(Failure::NotNow(message)),
+        Code::FailedPrecondition if reason == NO_CLUSTER => Ok(Failure::NoCluster(message)),
         Code::DeadlineExceeded | Code::Cancelled => Ok(Failure::Broken(message)),
         Code::OutOfRange => Err(ClientError::OutOfRange { message }),
         code @ (Code::Ok
@@ -143,9 +148,15 @@ pub fn give_up(failures: Vec<(String, Failure)>, tried: Duration) -> ClientError
     nodes.sort_unstable();
     nodes.dedup();
     let nodes = nodes.join(", ");
+    if let Some((_, Failure::NoCluster(message))) = failures.last()
+        && failures.iter().all(|(_, f)| matches!(f, Failure::NoCluster(_)))
+    {
+        let (message, reason) = (message.clone(), NO_CLUSTER.to_string());
+        return ClientError::Refused { code: Code::FailedPrecondition, message, reason };
+    }
     // What a node said tells more than that another one is gone.
     for (_, failure) in failures.iter().rev() {
-        if let Failure::NotNow(message) | Failure::NoQuorum(message) = failure {
+        if let Failure::NotNow(message) | Failure::NoQuorum(message) | Failure::NoCluster(message) = failure {
             return ClientError::Unavailable { message: message.clone(), tried };
         }
     }
@@ -155,9 +166,14 @@ pub fn give_up(failures: Vec<(String, Failure)>, tried: Duration) -> ClientError
         }
     }
     let why = match failures.last() {
-        Some((_, Failure::Connect(why) | Failure::Broken(why) | Failure::NotNow(why) | Failure::NoQuorum(why))) => {
-            why.clone()
-        }
+        Some((
+            _,
+            Failure::Connect(why)
+            | Failure::Broken(why)
+            | Failure::NotNow(why)
+            | Failure::NoQuorum(why)
+            | Failure::NoCluster(why),
+        )) => why.clone(),
         Some((_, Failure::Silent)) | None => "no answer".into(),
     };
     ClientError::Unreachable { nodes, why }

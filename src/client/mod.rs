@@ -165,8 +165,11 @@ impl Client {
                     return Err(error::give_up(failures, limits.deadline));
                 }
             }
-            let hopeless = failures.iter().all(|(_, f)| matches!(f, Failure::Connect(_) | Failure::NoQuorum(_)));
-            if elapsed() + wait >= limits.deadline || (hopeless && elapsed() >= limits.refused) {
+            let idle = failures.iter().all(|(_, f)| matches!(f, Failure::NoCluster(_)));
+            let hopeless = failures
+                .iter()
+                .all(|(_, f)| matches!(f, Failure::Connect(_) | Failure::NoQuorum(_) | Failure::NoCluster(_)));
+            if idle || elapsed() + wait >= limits.deadline || (hopeless && elapsed() >= limits.refused) {
                 return Err(error::give_up(failures, elapsed()));
             }
             // Full jitter keeps clients that lost the same node apart.

@@ -24,6 +24,9 @@ struct Record {
     members: Mutex<Vec<v1::Node>>,
 }
 
+/// Id of a node that belongs to no cluster.
+const IDLE: u32 = 9;
+
 #[derive(Clone)]
 struct TestNode {
     id: u32,
@@ -99,6 +102,11 @@ impl Rollouts for TestNode {
     async fn pause(&self, r: Request<v1::VerbRequest>) -> Result<Response<v1::VerbReply>, Status> {
         let meta = r.into_inner().request.unwrap();
         self.seen.pauses.lock().unwrap().push((self.id, meta));
+        if self.id == IDLE {
+            let mut status = Status::failed_precondition("there is no cluster yet");
+            status.metadata_mut().insert(error::REASON, "no_cluster".parse().unwrap());
+            return Err(status);
+        }
         if self.not_now.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1)).is_ok() {
             return Err(Status::unavailable("no leader"));
         }
@@ -187,6 +195,20 @@ async fn a_change_goes_on_at_the_next_node_under_the_same_request() {
     assert_eq!(pauses[0].1.request_id.len(), 32);
     let ahead = pauses[0].1.not_after_ms - 5_000;
     assert!((60_000..70_000).contains(&ahead), "60 s ahead of the cluster's time, not {ahead} ms");
+}
+
+/// Found by following the runbook: a member that was admitted and had not begun yet failed a client's change.
+#[tokio::test]
+async fn a_node_without_a_cluster_is_passed_by_unless_all_are() {
+    let seen = Arc::new(Record::default());
+    let (idle, _task_a) = serve(IDLE, 0, &seen).await;
+    let (b, _task_b) = serve(2, 0, &seen).await;
+    let pause = || v1::VerbRequest { rollout: "r-1".into(), ..Default::default() };
+    client(&[idle.clone(), b]).pause(pause()).await.unwrap();
+    let asked: Vec<u32> = seen.pauses.lock().unwrap().iter().map(|(node, _)| *node).collect();
+    assert_eq!(asked, [IDLE, 2]);
+    let error = client(&[idle]).pause(pause()).await.unwrap_err();
+    assert_eq!((error.reason(), error.to_string().as_str()), ("no_cluster", "there is no cluster yet"));
 }
 
 #[tokio::test]

@@ -75,8 +75,17 @@ impl Parts {
         if consensus.leader().borrow().leader.is_none() {
             return Err("no leader is known".into());
         }
-        if let Some(row) = state.nodes.get(&consensus.node_id()).filter(|n| n.drained) {
-            return Err(format!("drained for maintenance: `slipway cluster drain {} --undo` takes it back", row.name));
+        if let Some(row) = state.nodes.get(&consensus.node_id()) {
+            if row.drained {
+                return Err(format!(
+                    "drained for maintenance: `slipway cluster drain {} --undo` takes it back",
+                    row.name
+                ));
+            }
+            // Until then a finalise could leave this program behind, although the node answers.
+            if row.level != self.levels().1 {
+                return Err("the cluster does not know yet which feature levels this program supports".into());
+            }
         }
         if let Some(problem) = self.confirmed.problem(self.clock.mono()) {
             return Err(problem);
