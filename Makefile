@@ -22,7 +22,7 @@ help:
 	@echo 'make bench-raft   writes a second and failover beside etcd, in one run (half an hour, after an optimised build; last line: JSON)'
 	@echo 'make bench-state  how fast commands are applied at full size, and what that State takes (slow: an optimised build first)'
 	@echo 'make crash-images  1,500 images of what a power cut may leave of a store, each opened again; last line: JSON of counts'
-	@echo 'make chaos      kills, pauses and partitions under load, judged (SEED=1 FOR=60: seconds of faults; FAULTS=PowerCutAll,Kill: only these)'
+	@echo 'make chaos      kills, partitions, power cuts, bad disks, clocks and changes of members under load, judged (SEED=1 FOR=60: seconds of faults; FAULTS=PowerCutAll,Kill: only these)'
 	@echo 'make check      formatting, clippy, house rules, licences and advisories; writes nothing into the checkout'
 
 setup:
