@@ -28,7 +28,7 @@ use super::{
     unpack::{Limits, UnpackError, unpack},
 };
 use crate::{
-    model::Digest,
+    model::{Digest, ids::hex},
     wire::v1::{FetchRequest, artifacts_client::ArtifactsClient},
 };
 
@@ -218,9 +218,4 @@ async fn hash_of(path: PathBuf) -> std::io::Result<(Sha256, u64)> {
         }
     });
     read.await.map_err(std::io::Error::other)?
-}
-
-/// Bytes as hexadecimal digits.
-pub fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|b| format!("{b:02x}")).collect()
 }

@@ -8,8 +8,8 @@ use std::{fs, io, path::Path};
 use ed25519_dalek::{Signer, SigningKey};
 use serde::{Deserialize, Serialize};
 
-use super::{AgentError, fetch::hex, files, layout::Layout};
-use crate::model::WorkerName;
+use super::{AgentError, files, layout::Layout};
+use crate::model::{WorkerName, ids::hex};
 
 /// First bytes of what a worker signs.
 const DOMAIN: &[u8] = b"slipway-worker-v1";

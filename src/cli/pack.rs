@@ -13,6 +13,8 @@ use sha2::{Digest as _, Sha256};
 use tar::{Builder, EntryType, Header};
 use thiserror::Error;
 
+use crate::model::ids::hex;
+
 /// Most files, directories and links in a package.
 const MAX_ENTRIES: usize = 100_000;
 /// Level of compression: fast, and stable for one version of this program.
@@ -276,8 +278,7 @@ impl<W: Write> Sum<W> {
     }
 
     fn end(self) -> (String, u64, W) {
-        let hex = self.hash.finalize().iter().map(|b| format!("{b:02x}")).collect();
-        (hex, self.size, self.inner)
+        (hex(&self.hash.finalize()), self.size, self.inner)
     }
 }
 

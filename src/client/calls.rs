@@ -175,10 +175,7 @@ impl Client {
     pub async fn next_chunk(
         stream: &mut tonic::Streaming<v1::BackupChunk>,
     ) -> Result<Option<v1::BackupChunk>, ClientError> {
-        stream.message().await.or_else(|status| {
-            let failure = super::error::judge(status)?;
-            Err(super::error::give_up(vec![("the node".into(), failure)], Duration::ZERO))
-        })
+        next(stream).await
     }
 
     /// Hands leadership on. Harmless to repeat: the target is the same, and any voter will do for 0.
@@ -218,9 +215,14 @@ impl Client {
 
     /// The next line of a log stream; `None` at its end.
     pub async fn next_line(stream: &mut tonic::Streaming<v1::LogChunk>) -> Result<Option<v1::LogChunk>, ClientError> {
-        stream.message().await.or_else(|status| {
-            let failure = super::error::judge(status)?;
-            Err(super::error::give_up(vec![("the node".into(), failure)], Duration::ZERO))
-        })
+        next(stream).await
     }
+}
+
+/// The next message of a stream; `None` at its end.
+async fn next<T>(stream: &mut tonic::Streaming<T>) -> Result<Option<T>, ClientError> {
+    stream.message().await.or_else(|status| {
+        let failure = super::error::judge(status)?;
+        Err(super::error::give_up(vec![("the node".into(), failure)], Duration::ZERO))
+    })
 }

@@ -5,8 +5,8 @@ use std::{error::Error as _, time::Duration};
 use thiserror::Error;
 use tonic::{Code, Status};
 
-/// Metadata key under which a node puts the machine-readable reason of a refusal.
-pub const REASON: &str = "slipway-reason";
+use crate::wire::REASON;
+
 /// The reason of a node that belongs to no cluster.
 const NO_CLUSTER: &str = "no_cluster";
 

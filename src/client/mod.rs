@@ -28,14 +28,13 @@ use error::Failure;
 use nodes::Nodes;
 use tonic::{Response, Status, transport::Channel};
 
-use crate::{clock::Clock, wire::v1};
+use crate::{
+    clock::Clock,
+    wire::{APPLIED, STALE, v1},
+};
 
 /// How long a change may take effect after it was sent, in cluster time.
 const NOT_AFTER: u64 = 60_000;
-/// Metadata key of the applied index of the State that an answer was made from.
-const APPLIED: &str = "slipway-applied";
-/// Metadata key of a read that takes what the node knows.
-const STALE: &str = "slipway-stale";
 /// Waits between two rounds over all nodes: the first, and the longest.
 const BACK_OFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_millis(500));
 /// The last try before the deadline has at least this, so that an answer which is on its way is not taken for silence.
@@ -76,8 +75,6 @@ struct Inner {
     nodes: Nodes,
     limits: Limits,
     clock: Clock,
-    /// Whether reads take what a node knows, unconfirmed.
-    stale: bool,
     /// Applied index that the newest answer carried; 0: none yet.
     applied: Arc<AtomicU64>,
     /// Cluster time of the newest reply, and this process's time then; 0: none yet.
@@ -93,7 +90,6 @@ impl Client {
                 nodes: Nodes::new(addresses)?,
                 limits,
                 clock,
-                stale: limits.stale,
                 applied: Arc::new(AtomicU64::new(0)),
                 cluster_ms: AtomicU64::new(0),
                 heard_ms: AtomicU64::new(0),
@@ -119,7 +115,7 @@ impl Client {
     /// A read, marked when older answers are taken.
     fn reading<T>(&self, message: T) -> tonic::Request<T> {
         let mut request = tonic::Request::new(message);
-        if self.inner.stale {
+        if self.inner.limits.stale {
             request.metadata_mut().insert(STALE, tonic::metadata::MetadataValue::from_static("1"));
         }
         request

@@ -96,7 +96,7 @@ fn no<T>() -> Result<Response<T>, Status> {
 impl Rollouts for TestNode {
     async fn start(&self, _: Request<v1::StartRequest>) -> Result<Response<v1::StartReply>, Status> {
         let mut status = Status::not_found("release shop 9.9.9 does not exist: `slipway release push` it first");
-        status.metadata_mut().insert(error::REASON, "not_found".parse().unwrap());
+        status.metadata_mut().insert(crate::wire::REASON, "not_found".parse().unwrap());
         Err(status)
     }
     async fn pause(&self, r: Request<v1::VerbRequest>) -> Result<Response<v1::VerbReply>, Status> {
@@ -104,7 +104,7 @@ impl Rollouts for TestNode {
         self.seen.pauses.lock().unwrap().push((self.id, meta));
         if self.id == IDLE {
             let mut status = Status::failed_precondition("there is no cluster yet");
-            status.metadata_mut().insert(error::REASON, "no_cluster".parse().unwrap());
+            status.metadata_mut().insert(crate::wire::REASON, "no_cluster".parse().unwrap());
             return Err(status);
         }
         if self.not_now.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1)).is_ok() {

@@ -4,11 +4,11 @@
 //! failure follows the policy; an undo or a return that fails is held for an operator, it never turns around again.
 
 use super::strategy::{self, Subject};
-use super::view::{Notes, View, chosen};
+use super::view::{Notes, View};
 use super::{bake, evidence, hook, install, retire, route, stage};
 use crate::model::{FailureAction, Life, StepKind, WHOLE, Wait, WorkerName};
 use crate::state::{
-    Command, Evidence, Reason, Rollout, RolloutKind, RolloutPhase, RolloutStatus, StepRow, StepStatus, Verdict,
+    Command, Evidence, Reason, Rollout, RolloutKind, RolloutPhase, RolloutStatus, StepRow, StepStatus, Verdict, chosen,
 };
 
 /// A running step, as the files of each kind get it.

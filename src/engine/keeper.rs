@@ -7,9 +7,9 @@ use std::collections::BTreeMap;
 
 use super::drain;
 use super::place::free_places;
-use super::view::{Notes, View, chosen, count};
+use super::view::{Notes, View, count};
 use crate::model::{BasisPoints, InstanceId, Life, Millis, Pair, Period, WHOLE, Wait, WorkerName};
-use crate::state::{Command, Instance, TrackName};
+use crate::state::{Command, Instance, TrackName, chosen};
 
 /// Wait before the first replacement of a failed instance; doubled with each further one.
 const BACK_OFF: Period = Period::seconds(10);

@@ -2,7 +2,7 @@
 //!
 //! Invariant: never more of a pair on a worker than its spec says, never more than the worker has addresses and capacity for.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::view::{View, count};
 use crate::model::{AddressMode, DeploymentId, Life, Pair, Spec, WorkerName};
@@ -40,8 +40,8 @@ pub(super) fn spread(
         *load.entry(&i.worker).or_default() += 1;
     }
     let mut places: Vec<(&WorkerName, u32, u32)> = Vec::new();
-    let failed =
-        |w: &WorkerName| view.instances.iter().any(|i| i.life == Life::Failed && &i.pair == pair && &i.worker == w);
+    let failed: BTreeSet<&WorkerName> =
+        view.instances.iter().filter(|i| i.life == Life::Failed && &i.pair == pair).map(|i| &i.worker).collect();
     for name in order {
         let Some(worker) = view.state.workers.get(name).filter(|w| w.presence == Presence::Ready) else { continue };
         let (free, _) = free_places(view.state, view.id(), spec, worker);
@@ -51,7 +51,7 @@ pub(super) fn spread(
     let mut chosen: BTreeMap<&WorkerName, u32> = BTreeMap::new();
     for _ in 0..n {
         let open = places.iter_mut().filter(|(_, load, free)| *load < limit && *free > 0);
-        let Some(best) = open.min_by_key(|(w, load, _)| (failed(w), *load)) else { break };
+        let Some(best) = open.min_by_key(|(w, load, _)| (failed.contains(*w), *load)) else { break };
         best.1 += 1;
         best.2 -= 1;
         *chosen.entry(best.0).or_default() += 1;

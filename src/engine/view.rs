@@ -5,7 +5,7 @@
 use crate::model::Spec;
 use crate::model::{DeploymentId, Digest, Health, Life, Millis, Pair, Wait, WorkerName};
 use crate::state::{
-    Deployment, EventKey, Instance, Observations, Presence, Rollout, RolloutPhase, Seen, Settings, State, Worker,
+    Deployment, EventKey, Instance, Observations, Presence, Rollout, RolloutPhase, Seen, Settings, State,
 };
 
 /// What a pass notes beside commands.
@@ -130,11 +130,6 @@ pub(super) fn target(r: &Rollout) -> Option<&Pair> {
         RolloutPhase::Forward => Some(&r.to),
         RolloutPhase::Undo => r.from.as_ref(),
     }
-}
-
-/// Ready workers that a spec's placement chooses, by name.
-pub(super) fn chosen<'a>(state: &'a State, spec: &'a Spec) -> impl Iterator<Item = &'a Worker> {
-    state.workers.carrying(&spec.placement.workers).filter(|w| w.presence == Presence::Ready)
 }
 
 /// How many, as State counts.

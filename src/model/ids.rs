@@ -114,6 +114,12 @@ impl ClusterId {
     }
 }
 
+/// Bytes as lower-case hexadecimal digits, as digests are written.
+#[must_use]
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
+}
+
 impl Digest {
     /// Accepts 64 hexadecimal digits with or without `sha256:` in front.
     pub fn new(s: &str) -> Result<Self, ModelError> {

@@ -61,6 +61,7 @@ fn raft(parts: &Parts) -> RaftFigures {
     let log = parts.dir.log().meters();
     let Some(consensus) = parts.slot.get() else { return RaftFigures { role: "none", log, ..RaftFigures::default() } };
     let seen = consensus.metrics();
+    let applied = consensus.apply_counts();
     // A single voter is its own majority and hears from nobody.
     let alone = seen.members.iter().filter(|m| m.voter).count() < 2;
     RaftFigures {
@@ -82,8 +83,8 @@ fn raft(parts: &Parts) -> RaftFigures {
             .filter(|m| m.id != seen.node)
             .filter_map(|m| Some((m.id.to_string(), seen.last_log.unwrap_or(0).saturating_sub(m.matched?))))
             .collect(),
-        commands: named(consensus.apply_counts().commands),
-        rejections: named(consensus.apply_counts().refused),
+        commands: named(applied.commands),
+        rejections: named(applied.refused),
     }
 }
 

@@ -20,7 +20,7 @@ use super::{
     types::{Entry, LogId, Membership, SnapshotMeta, StoredMembership, Vote},
 };
 use crate::{
-    model::Digest,
+    model::{Digest, ids::hex},
     state::{self, Restoration, State, codec, invariants},
     storage::{
         BackupError, BackupHead, BackupReader, BackupWriter, BlobStore, DataDir, Identity, Part, SnapshotDir,
@@ -145,7 +145,7 @@ pub fn write_backup<W: Write>(
         let (file, _) = source.blobs.open_range(digest.as_str(), 0)?;
         let mut hashed = Hashed { from: file, hash: Sha256::new() };
         writer.package(digest.as_str(), *size, &mut hashed).map_err(BackupError::Io)?;
-        let found = hex(hashed.hash);
+        let found = hex(&hashed.hash.finalize());
         if found != digest.as_str() {
             return Err(content(format!("package sha256:{digest}"), format!("damaged here, its digest is {found}")));
         }
@@ -205,7 +205,7 @@ pub fn load_backup(from: impl Read, into: Option<&BlobStore>) -> Result<Loaded, 
         match writer {
             Some(writer) => writer.finish()?,
             None => {
-                let found = hex(hash);
+                let found = hex(&hash.finalize());
                 if found != digest.as_str() {
                     return Err(content(what, format!("its digest is {found}")));
                 }
@@ -312,7 +312,7 @@ pub fn check_stopped(path: &Path) -> Result<(Stopped, u64), OfflineError> {
         let (file, _) = blobs.open_range(digest, 0)?;
         let mut hashed = Hashed { from: file, hash: Sha256::new() };
         io::copy(&mut hashed, &mut io::sink()).map_err(BackupError::Io)?;
-        let found = hex(hashed.hash);
+        let found = hex(&hashed.hash.finalize());
         if found != *digest {
             return Err(content(
                 format!("package {path}/blobs/sha256/{digest}", path = path.display()),
@@ -400,10 +400,6 @@ impl<R: Read> Read for Hashed<R> {
         self.hash.update(&buf[..n]);
         Ok(n)
     }
-}
-
-fn hex(hash: Sha256) -> String {
-    hash.finalize().iter().map(|b| format!("{b:02x}")).collect()
 }
 
 impl Consensus {

@@ -2,10 +2,8 @@
 
 use tonic::{Code, Status, metadata::MetadataValue};
 
-use crate::{model::ModelError, raft::ProposeError, state::Rejection, storage::StorageError};
+use crate::{model::ModelError, raft::ProposeError, state::Rejection, storage::StorageError, wire::REASON};
 
-/// Metadata key of the machine-readable reason.
-pub(super) const REASON: &str = "slipway-reason";
 /// Metadata key of a warning on an answer that is not as fresh as it could be.
 pub(super) const WARNING: &str = "slipway-warning";
 

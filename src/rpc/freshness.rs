@@ -13,11 +13,7 @@ use axum::{
 };
 
 use super::Shared;
-
-/// Metadata key of a request that takes what the node knows, without a word from the leader.
-pub(super) const STALE: &str = "slipway-stale";
-/// Metadata key of the index that an answer's node had applied.
-pub(super) const APPLIED: &str = "slipway-applied";
+use crate::wire::{APPLIED, STALE};
 
 tokio::task_local! {
     static TAKES_STALE: bool;

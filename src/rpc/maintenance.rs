@@ -12,6 +12,7 @@ use tonic::{Code, Request, Response, Status, async_trait};
 
 use super::{Shared, error, fetch_blob};
 use crate::{
+    model::ids::hex,
     raft::{Consensus, OfflineError, Source, write_backup},
     state::State,
     wire::v1,
@@ -66,7 +67,7 @@ fn send(source: &Source<'_>, out: &Out, consensus: &Consensus, warning: String) 
         expected: head.state_bytes.saturating_add(head.package_bytes),
     });
     let written = written.map_err(failed)?;
-    let sha256 = written.out.hash.finalize().iter().map(|b| format!("{b:02x}")).collect();
+    let sha256 = hex(&written.out.hash.finalize());
     let done = v1::BackupDone {
         cluster_id: written.head.cluster,
         node_id: consensus.node_id(),

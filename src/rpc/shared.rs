@@ -18,7 +18,7 @@ use crate::{
     raft::{Consensus, ReadError},
     state::State,
     storage::BlobStore,
-    wire::v1,
+    wire::{APPLIED, v1},
 };
 
 /// Longest wait of a read for the leader's confirmation.
@@ -139,7 +139,7 @@ impl Read {
     /// Wraps an answer, with a warning header when the State may be old.
     pub(super) fn answer<T>(&self, message: T) -> Response<T> {
         let mut response = Response::new(message);
-        response.metadata_mut().insert(freshness::APPLIED, MetadataValue::from(self.state.applied.index));
+        response.metadata_mut().insert(APPLIED, MetadataValue::from(self.state.applied.index));
         if let Some(why) = &self.warning {
             let text = format!("this answer may be old: {why}");
             if let Ok(value) = MetadataValue::try_from(text) {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{
-    Cluster, Environment, EventBody, NodeRole, NodeRow, Rejection, Settings,
+    Cluster, Environment, EventBody, Meta, NodeRole, NodeRow, Rejection, Settings,
     command::NewNode,
     context::{Cx, Done, guard},
     lifecycle, nodes,
@@ -54,9 +54,10 @@ fn check_zone(zone: &str) -> Done {
     )))
 }
 
-fn row(cx: &Cx<'_>, id: NodeId, node: &NewNode, role: NodeRole) -> NodeRow {
+/// A new node's row.
+pub(super) fn row(meta: Meta, id: NodeId, node: &NewNode, role: NodeRole) -> NodeRow {
     NodeRow {
-        meta: cx.new_meta(),
+        meta,
         id,
         name: node.name.clone(),
         peer_addr: node.peer_addr.clone(),
@@ -112,7 +113,7 @@ pub(super) fn init(cx: &mut Cx<'_>, id: &ClusterId, name: &str, zone: &str, node
         cx.s.environments.insert(name, row);
     }
     cx.emit(EventBody::ClusterCreated { name: name.into() });
-    let first = row(cx, 1, node, NodeRole::Voter);
+    let first = row(cx.new_meta(), 1, node, NodeRole::Voter);
     changed(cx, &first);
     cx.s.nodes.insert(1, first);
     Ok(())
@@ -159,7 +160,7 @@ pub(super) fn admitted(cx: &mut Cx<'_>, node: &NewNode) -> Done {
     cluster.next_node_id = id.saturating_add(1);
     cx.touch(&mut cluster.meta);
     cx.s.cluster = Some(Arc::new(cluster));
-    let new = row(cx, id, node, NodeRole::Joining);
+    let new = row(cx.new_meta(), id, node, NodeRole::Joining);
     changed(cx, &new);
     cx.s.nodes.insert(id, new);
     Ok(())

@@ -65,6 +65,7 @@ pub use rows::{
     Request, Route, RouteMode, RouteWeights, Service, Settings, Track, TrackName, Tracks, Worker,
 };
 pub use serving::{passing, serving, serving_among, wanted};
+pub use start::chosen;
 pub use table::Table;
 
 use crate::model::{ClusterId, DeploymentId, Digest, Millis, Name, NodeId, Principal, RequestId, Spec, Version};

@@ -6,7 +6,7 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use super::{FencePoint, LogId, NewNode, NodeRole, NodeRow, Replicas, State};
+use super::{FencePoint, LogId, Meta, NewNode, NodeRole, Replicas, State, cluster};
 use crate::model::{ClusterId, Digest};
 
 /// Log indexes are moved ahead by so many for each incarnation: more than a cluster writes between a backup and its loss.
@@ -56,23 +56,8 @@ pub fn restored(old: &State, new: &Restoration) -> Result<State, String> {
     // Which nodes agreed says nothing about new ones.
     s.replicas = Arc::new(Replicas::default());
     s.nodes.clear();
-    let n = &new.node;
-    let mut row = NodeRow {
-        meta: super::Meta::default(),
-        id: 1,
-        name: n.name.clone(),
-        peer_addr: n.peer_addr.clone(),
-        client_addr: n.client_addr.clone(),
-        dns_addr: n.dns_addr.clone(),
-        level: n.level,
-        role: NodeRole::Voter,
-        silent_since: None,
-        served: 0,
-        version: String::new(),
-        min_level: 1,
-        drained: false,
-    };
-    row.meta.created_index = index;
+    let meta = Meta { created_index: index, ..Meta::default() };
+    let mut row = cluster::row(meta, 1, &new.node, NodeRole::Voter);
     touch(&mut row.meta, index);
     s.nodes.insert(1, row);
 

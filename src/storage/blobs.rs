@@ -20,6 +20,7 @@ use super::{
     Result, StorageError,
     files::{ensure_dir, io_at, sync_dir},
 };
+use crate::model::ids::hex;
 
 /// The largest blob accepted unless told otherwise.
 const DEFAULT_LIMIT: u64 = 4 << 30;
@@ -129,7 +130,7 @@ impl BlobStore {
         let (mut file, _) = self.open_range(digest, 0)?;
         let path = self.path(&self.whole, digest)?;
         let (hasher, _) = hash(&mut file).map_err(io_at("cannot read", &path))?;
-        let found = hex(hasher);
+        let found = hex(&hasher.finalize());
         if found == digest {
             return Ok(());
         }
@@ -203,7 +204,7 @@ impl BlobWriter {
         if self.offset != self.size {
             return Err(StorageError::BlobShort { digest: digest.clone(), have: self.offset, size: self.size });
         }
-        let found = hex(self.hasher);
+        let found = hex(&self.hasher.finalize());
         if found != *digest {
             unlink(&self.path)?;
             return Err(StorageError::BlobMismatch { expected: digest.clone(), found });
@@ -274,15 +275,6 @@ fn hash(file: &mut File) -> std::io::Result<(Sha256, u64)> {
     }
 }
 
-fn hex(hasher: Sha256) -> String {
-    let mut text = String::with_capacity(64);
-    for byte in hasher.finalize() {
-        text.push(char::from(b"0123456789abcdef"[usize::from(byte >> 4)]));
-        text.push(char::from(b"0123456789abcdef"[usize::from(byte & 15)]));
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -290,7 +282,7 @@ mod tests {
     use super::*;
 
     fn digest_of(bytes: &[u8]) -> String {
-        hex(Sha256::new_with_prefix(bytes))
+        hex(&Sha256::digest(bytes))
     }
 
     fn store() -> (tempfile::TempDir, BlobStore) {

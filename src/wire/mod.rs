@@ -2,6 +2,13 @@
 //!
 //! Not here: who may call what (`rpc`), and Raft's own encoding (`raft`).
 
+/// Metadata key of the machine-readable reason of a refusal.
+pub const REASON: &str = "slipway-reason";
+/// Metadata key of a read that takes what the node knows, without a word from the leader.
+pub const STALE: &str = "slipway-stale";
+/// Metadata key of the applied index of the State that an answer was made from, or of an earlier one.
+pub const APPLIED: &str = "slipway-applied";
+
 /// State's rows as messages of the catalogue, the cluster and traffic.
 pub mod convert;
 /// Events as messages.

@@ -16,6 +16,7 @@ use sha2::{Digest as _, Sha256};
 use crate::{
     cli::{CliError, Session, error::DONE},
     client::Client,
+    model::ids::hex,
     wire::v1,
 };
 
@@ -90,7 +91,7 @@ pub async fn backup(s: &Session, file: &Path, without_packages: bool) -> Result<
         }
     };
     bar.finish_and_clear();
-    let found: String = hash.finalize().iter().map(|b| format!("{b:02x}")).collect();
+    let found = hex(&hash.finalize());
     if found != done.sha256 || bytes != done.bytes {
         return Err(CliError::Failed(format!("the backup was damaged on its way ({bytes} bytes, {found}): try again")));
     }

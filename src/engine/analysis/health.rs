@@ -41,7 +41,9 @@ pub(in crate::engine) fn describe(i: &Instance) -> String {
 
 /// A worker that could not do the present generation, among those that `of` takes.
 pub(in crate::engine) fn refused(view: &View<'_>, of: impl Fn(&crate::model::WorkerName) -> bool) -> Option<Reason> {
-    view.state.assignments.iter().filter(|((w, d), _)| d == view.id() && of(w)).find_map(|((w, _), a)| {
+    let all = &view.state.assignments;
+    all.workers_of(view.id()).filter(|w| of(w)).find_map(|w| {
+        let a = all.get(&(w.clone(), view.id().clone()))?;
         match &a.reached {
             Some((generation, Reached::Failed(detail))) if *generation == a.generation => {
                 Some(Reason::Worker { worker: w.clone(), detail: detail.clone() })

@@ -12,12 +12,12 @@ mod rolling;
 mod undo;
 
 use super::place::free_places;
-use super::view::{chosen, count};
+use super::view::count;
 use crate::model::{
     AddressMode, BasisPoints, BatchMode, DeploymentId, FailureAction, Pair, Period, RolloutParams, Routing, Spec, Step,
     StepKind, Strategy, WHOLE, WorkerName,
 };
-use crate::state::{Deployment, Instance, Rollout, RolloutKind, RolloutPhase, State};
+use crate::state::{Deployment, Instance, Rollout, RolloutKind, RolloutPhase, State, chosen};
 
 /// What is compiled: a rollout, or one that is only being previewed.
 #[derive(Debug, Clone)]

@@ -27,7 +27,7 @@ fn stamped(body: Command) -> Stamped {
 /// A State with one package, and the store that holds it.
 fn small(dir: &Path) -> (State, BlobStore) {
     let blobs = BlobStore::open(&dir.join("from")).unwrap();
-    let digest = hex(Sha256::new_with_prefix(b"package"));
+    let digest = hex(&Sha256::digest(b"package"));
     let mut writer = blobs.writer(&digest, 7).unwrap();
     writer.write(b"package").unwrap();
     writer.finish().unwrap();
