@@ -84,6 +84,9 @@ async fn a_learner_behind_the_purge_point_catches_up_by_snapshot() {
     until("the log is purged", || std::future::ready(c.at(1).metrics().purged.is_some_and(|p| p > 50))).await;
     let purged = c.nodes[&1].data.log().first().unwrap();
     assert!(purged > 50, "the entries are really gone: the first one held is {purged}");
+    let early = c.at(1).add_learner(2, &c.addr(1)).await.unwrap_err();
+    assert!(early.to_string().contains("node 2"), "{early}");
+    assert_eq!(c.at(1).metrics().members.len(), 1, "nobody is there to be a member");
     c.start(2).await;
     c.at(1).add_learner(2, &c.addr(2)).await.unwrap();
     let index = c.at(1).view().applied.index;

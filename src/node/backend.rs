@@ -79,33 +79,33 @@ impl NodeBackend {
         Ok(v1::InitReply { cluster_id: consensus.cluster().into(), node_id: consensus.node_id() })
     }
 
-    async fn enter(&self, request: &v1::JoinRequest) -> Result<v1::JoinReply, Status> {
+    /// Admitted and running, but perhaps not voting yet.
+    async fn enter(&self, request: &v1::JoinRequest) -> Result<Consensus, Status> {
         let parts = &self.0;
         let _making = parts.making.lock().await;
         let (cluster, peer) = ask_seed(&request.seed).await?;
-        let consensus = match parts.slot.get() {
-            Some(c) if c.cluster() != cluster => {
-                return Err(Status::already_exists(format!(
-                    "this node belongs to cluster {}, {} to {cluster}: start it on an empty data directory to join that one",
-                    c.cluster(),
-                    request.seed
-                )));
-            }
-            Some(c) => c.clone(),
+        match parts.slot.get() {
+            Some(c) if c.cluster() != cluster => Err(Status::already_exists(format!(
+                "this node belongs to cluster {}, {} to {cluster}: start it on an empty data directory to join that one",
+                c.cluster(),
+                request.seed
+            ))),
+            Some(c) => Ok(c.clone()),
             None => {
                 let node = admit(parts, &cluster, &peer).await?;
                 let started = parts.start_consensus(Identity { cluster, node }).await;
-                started.map_err(|e| Status::internal(e.to_string()))?
+                started.map_err(|e| Status::internal(e.to_string()))
             }
-        };
-        let role = voting(&consensus).await?;
-        tracing::info!(cluster = consensus.cluster(), node = consensus.node_id(), "joined");
-        Ok(v1::JoinReply {
-            cluster_id: consensus.cluster().into(),
-            node_id: consensus.node_id(),
-            name: parts.config.name.clone(),
-            role: role_name(role).into(),
-        })
+        }
+    }
+
+    /// Runs a step to its end although the client that asked for it may go away, which would leave it half done.
+    async fn whole<T: Send + 'static, F>(&self, step: impl FnOnce(Self) -> F) -> Result<T, Status>
+    where
+        F: Future<Output = Result<T, Status>> + Send + 'static,
+    {
+        let done = tokio::spawn(step(Self(self.0.clone()))).await;
+        done.map_err(|e| Status::internal(e.to_string()))?
     }
 }
 
@@ -171,11 +171,19 @@ async fn voting(consensus: &Consensus) -> Result<NodeRole, Status> {
 #[async_trait]
 impl Backend for NodeBackend {
     async fn init(&self, request: v1::InitRequest) -> Result<v1::InitReply, Status> {
-        self.make(&request).await
+        self.whole(|own| async move { own.make(&request).await }).await
     }
 
     async fn join(&self, request: v1::JoinRequest) -> Result<v1::JoinReply, Status> {
-        self.enter(&request).await
+        let consensus = self.whole(|own| async move { own.enter(&request).await }).await?;
+        let role = voting(&consensus).await?;
+        tracing::info!(cluster = consensus.cluster(), node = consensus.node_id(), "joined");
+        Ok(v1::JoinReply {
+            cluster_id: consensus.cluster().into(),
+            node_id: consensus.node_id(),
+            name: self.0.config.name.clone(),
+            role: role_name(role).into(),
+        })
     }
 
     fn relayed(&self, from: NodeId, item: &v1::RelayItem) -> Result<(), Status> {

@@ -261,11 +261,16 @@ impl Consensus {
         self.inner.peers.header(to)
     }
 
+    /// A client for a node that need not be a member.
+    pub(super) fn client_at(&self, id: NodeId, addr: &str) -> Result<PeerClient<tonic::transport::Channel>, String> {
+        self.inner.peers.client(id, addr)
+    }
+
     /// A client for a member of the cluster; it connects at its first call. `None` for a node that is no member.
     #[must_use]
     pub fn peer_client(&self, id: NodeId) -> Option<PeerClient<tonic::transport::Channel>> {
         let addr = self.address(id)?.addr;
-        match self.inner.peers.client(id, &addr) {
+        match self.client_at(id, &addr) {
             Ok(client) => Some(client),
             Err(reason) => {
                 tracing::warn!(%reason, "no connection to a peer");

@@ -5,7 +5,10 @@
 //!
 //! Deliberately not here: when to change it (`node`'s membership loop).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use openraft::{
     BasicNode, ChangeMembers,
@@ -14,24 +17,42 @@ use openraft::{
 };
 
 use super::{Consensus, ConsensusError, types::TypeConfig};
-use crate::{model::NodeId, state::NodeRole};
+use crate::{model::NodeId, state::NodeRole, wire::v1::PresentRequest};
 
+/// Longest wait for a new node's word that it is there.
+const PRESENT_LIMIT: Duration = Duration::from_secs(2);
 /// A learner that lags by more entries than this is not made a voter.
 const CAUGHT_UP: u64 = 500;
 
 type Change = ChangeMembers<u64, BasicNode>;
 
 impl Consensus {
-    /// Adds a node that receives the log and does not vote; it must be running. Repeating it is harmless.
+    /// Adds a node that receives the log and does not vote; refused while it does not take part at its address, for one that never
+    /// heard of its admission asks for it again, which is possible only as long as it is no member. Repeating it is harmless.
     pub async fn add_learner(&self, id: NodeId, peer_addr: &str) -> Result<(), ConsensusError> {
         const WHAT: &str = "adding a learner";
         if self.address(id).is_some_and(|known| known.addr == peer_addr) {
             return Ok(());
         }
+        self.present(WHAT, id, peer_addr).await?;
         self.change(WHAT, ChangeMembers::AddNodes(BTreeMap::from([(id, BasicNode::new(peer_addr))]))).await
     }
 
-    /// Makes a learner a voter by a joint change; refused while it lags. Repeating it is harmless.
+    /// Asks a node that is no member yet whether it runs as the one it was admitted as.
+    async fn present(&self, what: &'static str, id: NodeId, peer_addr: &str) -> Result<(), ConsensusError> {
+        let refused = |reason: String| ConsensusError::Refused { what, reason };
+        let mut client = self.client_at(id, peer_addr).map_err(refused)?;
+        let ask = PresentRequest { header: Some(self.peer_header(id)) };
+        let said = tokio::time::timeout(PRESENT_LIMIT, client.present(ask)).await;
+        let said =
+            said.map_err(|_| refused(format!("node {id} at {peer_addr} does not answer within {PRESENT_LIMIT:?}")))?;
+        match said {
+            Ok(_) => Ok(()),
+            Err(status) => Err(refused(format!("node {id} does not take part at {peer_addr}: {}", status.message()))),
+        }
+    }
+
+    /// Makes a learner a voter by a joint change; refused while it has said nothing or lags. Repeating it is harmless.
     pub async fn promote(&self, id: NodeId) -> Result<(), ConsensusError> {
         const WHAT: &str = "making a node a voter";
         let status = self.metrics();
@@ -44,12 +65,16 @@ impl Consensus {
         if member.voter {
             return Ok(());
         }
-        let lag = status.last_log.unwrap_or(0).saturating_sub(member.matched.unwrap_or(0));
-        if status.leader == Some(self.node_id()) && lag > CAUGHT_UP {
-            return Err(ConsensusError::Refused {
-                what: WHAT,
-                reason: format!("node {id} lags by {lag} entries; wait until it has caught up"),
-            });
+        if status.leader == Some(self.node_id()) {
+            let Some(matched) = member.matched else {
+                let reason = format!("node {id} has confirmed nothing yet; is it running?");
+                return Err(ConsensusError::Refused { what: WHAT, reason });
+            };
+            let lag = status.last_log.unwrap_or(0).saturating_sub(matched);
+            if lag > CAUGHT_UP {
+                let reason = format!("node {id} lags by {lag} entries; wait until it has caught up");
+                return Err(ConsensusError::Refused { what: WHAT, reason });
+            }
         }
         self.change(WHAT, ChangeMembers::AddVoterIds(BTreeSet::from([id]))).await
     }

@@ -93,6 +93,11 @@ impl v1::peer_server::Peer for Shared {
         Ok(Response::new(ReceiverStream::new(receive)))
     }
 
+    async fn present(&self, request: Request<v1::PresentRequest>) -> Result<Response<v1::PresentReply>, Status> {
+        self.peer(request.into_inner().header.as_ref())?;
+        Ok(Response::new(v1::PresentReply {}))
+    }
+
     async fn have_blob(&self, request: Request<v1::HaveBlobRequest>) -> Result<Response<v1::HaveBlobReply>, Status> {
         let ask = request.into_inner();
         self.peer(ask.header.as_ref())?;

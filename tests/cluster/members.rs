@@ -12,6 +12,7 @@ use std::{
 use slipway::{
     client::{Client, Limits},
     clock::Clock,
+    wire::v1,
 };
 use tokio::task::JoinHandle;
 
@@ -256,4 +257,35 @@ async fn planned_restarts_cost_no_command() {
         writers.go_on().await;
     }
     writers.end().await;
+}
+
+/// The answer to an admission may be lost on its way, so that the node knows nothing of it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_whose_admission_got_lost_is_no_voter_and_can_still_join() {
+    let mut cluster = TestCluster::form(3).await;
+    let new = add(&mut cluster, "n4", &[]).await;
+    let own = &cluster.nodes[new].addresses;
+    let peer = format!("http://{}", cluster.nodes[0].addresses.peer);
+    let mut admitting = v1::peer_client::PeerClient::connect(peer).await.unwrap();
+    let status = cluster.nodes[0].status().await.unwrap();
+    let request = v1::AdmitRequest {
+        header: Some(v1::PeerHeader { cluster_id: status.cluster_id, from: 0, to: 0 }),
+        name: "n4".into(),
+        peer_addr: own.peer.to_string(),
+        client_addr: own.client.to_string(),
+        dns_addr: own.dns.to_string(),
+        level: status.level,
+        min_level: 1,
+    };
+    assert_eq!(admitting.admit(request).await.unwrap().into_inner().node_id, 4);
+    // The leader takes its next step within a third of a second.
+    let until = Instant::now() + Duration::from_secs(2);
+    while Instant::now() < until {
+        let status = cluster.nodes[0].status().await.unwrap();
+        let row = status.nodes.iter().find(|n| n.id == 4).expect("admitted");
+        assert_eq!(row.role, "joining", "nobody is there yet");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let joined = cluster.nodes[new].join(&cluster.nodes[1]).await.unwrap();
+    assert_eq!((joined.node_id, joined.role.as_str()), (4, "voter"));
 }

@@ -21,8 +21,9 @@ use slipway::{
     state::Command,
     storage::{DataDir, Identity},
     wire::v1::{
-        AdmitReply, AdmitRequest, HaveBlobReply, HaveBlobRequest, LogChunk, PeerTailRequest, ProposeReply,
-        ProposeRequest, RaftMessage, ReadIndexReply, ReadIndexRequest, RelayAck, RelayItem, WaitsReply, WaitsRequest,
+        AdmitReply, AdmitRequest, HaveBlobReply, HaveBlobRequest, LogChunk, PeerTailRequest, PresentReply,
+        PresentRequest, ProposeReply, ProposeRequest, RaftMessage, ReadIndexReply, ReadIndexRequest, RelayAck,
+        RelayItem, WaitsReply, WaitsRequest,
         peer_server::{Peer, PeerServer},
     },
 };
@@ -75,6 +76,10 @@ impl Peer for Service {
     }
     async fn read_index(&self, r: Request<ReadIndexRequest>) -> Answer<ReadIndexReply> {
         Ok(Response::new(self.consensus.handle_read_index(r.into_inner()).await?))
+    }
+    async fn present(&self, r: Request<PresentRequest>) -> Answer<PresentReply> {
+        self.consensus.check_peer(r.into_inner().header.as_ref())?;
+        Ok(Response::new(PresentReply {}))
     }
     type RelayStream = Items<RelayAck>;
     async fn relay(&self, _: Request<Streaming<RelayItem>>) -> Answer<Self::RelayStream> {

@@ -88,14 +88,15 @@ impl Churn {
                 let ask = client.join(v1::JoinRequest { seed: seed.clone() });
                 tokio::time::timeout(TRY, ask).await.map_err(|e| e.to_string())?.map_err(|e| e.to_string())
             })
-            .await?;
+            .await
+            .map_err(|why| format!("{why}\n{}", daemon.tail()))?;
         self.changes.joined.fetch_add(1, Ordering::Relaxed);
         Ok(Member { id: reply.node_id, daemon })
     }
 
     /// It leaves, ends by itself and says why.
     async fn leave(&self, mut member: Member) -> Result<(), String> {
-        self.remove(member.id).await?;
+        self.remove(member.id).await.map_err(|why| format!("{why}\n{}", member.daemon.tail()))?;
         let name = member.daemon.name.clone();
         let until = Instant::now() + LIMIT;
         while member.daemon.ended().is_none() {

@@ -248,6 +248,9 @@ fn clients_see_one_register_each_under_faults() {
     shared.stop_canaries.store(true, Ordering::Relaxed);
     eventually("the canary finishes", CANARY, || if rolling.is_finished() { Ok(()) } else { Err(String::new()) });
     changing.join().unwrap();
+    // What follows would fail for the same reason, and say less of it.
+    let unexpected = shared.unexpected.lock().unwrap().clone();
+    assert!(unexpected.is_empty(), "seed {seed}: {unexpected:#?}");
     shared.stop.store(true, Ordering::Relaxed);
     threads.push(rolling);
     end(threads);
