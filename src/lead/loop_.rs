@@ -32,6 +32,8 @@ const TICK_IDLE: Duration = Duration::from_secs(30);
 /// Pause after a pass with refused or failed proposals; doubles up to the longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+/// Between two passes: under load a State is published every millisecond, and each pass looks at all of it.
+const REST: Duration = Duration::from_millis(5);
 
 /// What the loop has counted since the process started.
 #[derive(Debug, Default)]
@@ -173,6 +175,7 @@ impl Lead {
                 continue;
             }
             t.pause = FIRST_PAUSE;
+            tokio::time::sleep(REST).await;
             tokio::select! {
                 seen = views.changed() => if seen.is_err() { return },
                 _ = heard.changed() => {}

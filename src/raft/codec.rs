@@ -7,6 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use bytes::{Buf, Bytes};
 use openraft::{
     BasicNode, EntryPayload,
     raft::{
@@ -61,17 +62,25 @@ pub(super) trait Coded: Sized {
         let wire = self.to_wire();
         let mut bytes = Vec::with_capacity(1 + wire.encoded_len());
         bytes.push(VERSION);
-        bytes.extend_from_slice(&wire.encode_to_vec());
+        // Fails only for want of room, and a vector makes room.
+        let _always_ok = wire.encode(&mut bytes);
         bytes
     }
 
     fn decode(bytes: &[u8]) -> Result<Self, CodecError> {
-        match bytes.split_first() {
-            Some((&VERSION, rest)) => {
-                Self::from_wire(Self::Wire::decode(rest).map_err(|e| Self::malformed(e.to_string()))?)
-            }
-            Some((&found, _)) => Err(CodecError::Version { what: Self::WHAT, found }),
-            None => Err(Self::malformed("it is empty")),
+        Self::decode_from(bytes)
+    }
+
+    /// The same; commands in it share the bytes.
+    fn decode_shared(bytes: Vec<u8>) -> Result<Self, CodecError> {
+        Self::decode_from(Bytes::from(bytes))
+    }
+
+    fn decode_from(mut bytes: impl Buf) -> Result<Self, CodecError> {
+        match bytes.try_get_u8() {
+            Ok(VERSION) => Self::from_wire(Self::Wire::decode(bytes).map_err(|e| Self::malformed(e.to_string()))?),
+            Ok(found) => Err(CodecError::Version { what: Self::WHAT, found }),
+            Err(_) => Err(Self::malformed("it is empty")),
         }
     }
 
@@ -120,8 +129,8 @@ pub(super) struct WireMembership {
 pub(super) enum WirePayload {
     #[prost(bool, tag = "2")]
     Blank(bool),
-    #[prost(bytes, tag = "3")]
-    Command(Vec<u8>),
+    #[prost(bytes = "bytes", tag = "3")]
+    Command(Bytes),
     #[prost(message, tag = "4")]
     Membership(WireMembership),
 }

@@ -55,6 +55,8 @@ struct Inner {
     standing: Mutex<Standing>,
     /// Who last sent entries or a heartbeat that this node took, and when.
     heard: Mutex<Option<(NodeId, Mono)>>,
+    /// Counts the streams of appends that peers have opened to this node.
+    streams: watch::Sender<u64>,
 }
 
 /// What keeps this node from leading, each set by whoever knows; one place brings them together.
@@ -108,6 +110,7 @@ impl Consensus {
                 log_held,
                 standing: Mutex::new(Standing { electable: true, refusing: None }),
                 heard: Mutex::default(),
+                streams: watch::Sender::new(0),
             }),
         })
     }
@@ -190,6 +193,12 @@ impl Consensus {
     #[must_use]
     pub fn refusing(&self) -> Option<String> {
         self.standing().refusing.clone()
+    }
+
+    /// Whether this node may ask for votes.
+    pub(super) fn may_lead(&self) -> bool {
+        let standing = self.standing();
+        standing.electable && standing.refusing.is_none()
     }
 
     fn standing(&self) -> MutexGuard<'_, Standing> {
@@ -301,6 +310,10 @@ impl Consensus {
 
     pub(super) fn raft(&self) -> &Raft {
         &self.inner.raft
+    }
+
+    pub(super) fn streams(&self) -> &watch::Sender<u64> {
+        &self.inner.streams
     }
 
     pub(super) fn anchor(&self) -> watch::Receiver<Option<Anchor>> {

@@ -61,28 +61,31 @@ pub(super) struct Follower {
 
 impl Follower {
     pub(super) async fn run(self, mut poisoned: watch::Receiver<Option<String>>) {
-        let mut metrics = self.raft.metrics();
+        // These change with the role alone, the whole of the metrics with every entry.
+        let mut server = self.raft.server_metrics();
         let mut applied = self.view.changes();
         loop {
-            let (leadership, stopped) = look(&metrics.borrow_watched());
-            self.update(leadership);
-            let reason = stopped.or_else(|| poisoned.borrow_and_update().clone());
-            if let Some(reason) = reason {
+            let leadership = look(&server.borrow_and_update());
+            // Only a term without an anchor waits for an entry: its own first one.
+            let waits = self.update(leadership);
+            if let Some(reason) = poisoned.borrow_and_update().clone() {
                 self.fail(reason);
                 return;
             }
             tokio::select! {
-                changed = metrics.changed() => if changed.is_err() {
-                    self.fail("the consensus task ended".into());
+                changed = server.changed() => if changed.is_err() {
+                    let stopped = self.raft.metrics().borrow_watched().running_state.as_ref().err().map(ToString::to_string);
+                    self.fail(stopped.unwrap_or_else(|| "the consensus task ended".into()));
                     return;
                 },
-                _ = applied.changed() => {}
+                _ = applied.changed(), if waits => {}
                 _ = poisoned.changed() => {}
             }
         }
     }
 
-    fn update(&self, mut seen: Leadership) {
+    /// Whether this node leads and has no anchor yet.
+    fn update(&self, mut seen: Leadership) -> bool {
         if !seen.is_me {
             self.anchor.send_if_modified(|anchor| anchor.take().is_some());
         } else if self.anchor.borrow().is_some_and(|anchor| anchor.term == seen.term) {
@@ -94,6 +97,7 @@ impl Follower {
                 seen.ready = true;
             }
         }
+        let waits = seen.is_me && !seen.ready;
         self.leadership.send_if_modified(|known| {
             let new = *known != seen;
             let who = |l: &Leadership| l.leader.as_ref().map(|at| (l.term, at.id));
@@ -105,6 +109,7 @@ impl Follower {
             }
             new
         });
+        waits
     }
 
     fn fail(&self, reason: String) {
@@ -120,14 +125,13 @@ impl Follower {
     }
 }
 
-fn look(metrics: &openraft::RaftMetrics<TypeConfig>) -> (Leadership, Option<String>) {
+fn look(metrics: &openraft::metrics::RaftServerMetrics<TypeConfig>) -> Leadership {
     let leader = metrics.current_leader.map(|id| {
         let addr = metrics.membership_config.get_node(&id).map(|node| node.addr.clone()).unwrap_or_default();
         PeerAddress { id, addr }
     });
     let is_me = metrics.state == ServerState::Leader && metrics.current_leader == Some(metrics.id);
-    let stopped = metrics.running_state.as_ref().err().map(ToString::to_string);
-    (Leadership { term: metrics.current_term, leader, is_me, ready: false }, stopped)
+    Leadership { term: metrics.vote.leader_id.term, leader, is_me, ready: false }
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use std::{
     fmt::Debug,
     io,
     ops::{Bound, RangeBounds},
-    sync::{Arc, Weak},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
 };
 
 use openraft::{
@@ -20,6 +20,7 @@ use tokio::sync::oneshot;
 
 use super::{
     codec::Coded,
+    tail::Tail,
     types::{Entry, LogId, TypeConfig, Vote},
 };
 use crate::storage::{LogDb, StorageError};
@@ -33,13 +34,14 @@ const READ_BYTES: usize = 2 << 20;
 #[derive(Clone)]
 pub struct LogStore {
     db: Arc<LogDb>,
+    tail: Arc<Mutex<Tail>>,
 }
 
 impl LogStore {
     /// Over an open database.
     #[must_use]
     pub fn new(db: LogDb) -> Self {
-        Self { db: Arc::new(db) }
+        Self { db: Arc::new(db), tail: Arc::default() }
     }
 
     /// Upgrades as long as openraft holds the store.
@@ -47,7 +49,15 @@ impl LogStore {
         Arc::downgrade(&self.db)
     }
 
+    fn tail(&self) -> MutexGuard<'_, Tail> {
+        // Its operations leave it whole, so a panic elsewhere does too.
+        self.tail.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn read(&self, from: u64, to: u64, max_bytes: usize) -> io::Result<Vec<Entry>> {
+        if let Some(entries) = self.tail().read(from, to, max_bytes) {
+            return Ok(entries);
+        }
         let rows = self.db.read(from..to, usize::MAX, max_bytes).map_err(StorageError::into_io)?;
         rows.iter().map(|(_, bytes)| Entry::decode(bytes).map_err(super::codec::CodecError::into_io)).collect()
     }
@@ -127,12 +137,17 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         I: IntoIterator<Item = Entry> + OptionalSend,
         I::IntoIter: OptionalSend,
     {
-        let rows = entries.into_iter().map(|entry| (entry.log_id.index, entry.encode())).collect();
-        self.db.append(rows, Box::new(move |result| callback.io_completed(result))).map_err(StorageError::into_io)
+        let entries: Vec<Entry> = entries.into_iter().collect();
+        let rows = entries.iter().map(|entry| (entry.log_id.index, entry.encode())).collect();
+        let done = Box::new(move |result| callback.io_completed(result));
+        self.db.append(rows, done).map_err(StorageError::into_io)?;
+        self.tail().push(entries);
+        Ok(())
     }
 
     async fn truncate_after(&mut self, last: Option<LogId>) -> Result<(), io::Error> {
         let (db, from) = (self.db.clone(), last.map_or(0, |id| id.index.saturating_add(1)));
+        self.tail().truncate_from(from);
         // It waits for a sync; off the async threads.
         tokio::task::spawn_blocking(move || db.truncate_from(from))
             .await
@@ -141,6 +156,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     }
 
     async fn purge(&mut self, id: LogId) -> Result<(), io::Error> {
+        self.tail().purge_to(id.index);
         self.db.purge_to(id.index, &id.encode()).map_err(StorageError::into_io)
     }
 }

@@ -87,13 +87,15 @@ impl Consensus {
     pub fn has_quorum(&self) -> Option<bool> {
         let timing = &self.config().timing;
         let limit = timing.election_max * 2 + timing.election_min;
-        let metrics = self.metrics();
-        match metrics.role {
-            // A single voter is its own majority and has nobody to hear from.
-            Role::Leader if metrics.members.iter().filter(|m| m.voter).count() < 2 => Some(true),
-            Role::Leader => Some(metrics.quorum_age.is_none_or(|age| age < limit)),
-            Role::Learner | Role::Follower | Role::Candidate | Role::Stopped => None,
+        // Asked at every proposal: nothing is copied.
+        let watched = self.raft().metrics();
+        let seen = watched.borrow_watched();
+        if seen.state != ServerState::Leader || seen.running_state.is_err() {
+            return None;
         }
+        // A single voter is its own majority and has nobody to hear from.
+        let alone = seen.membership_config.membership().voter_ids().take(2).count() < 2;
+        Some(alone || seen.last_quorum_acked.is_none_or(|at| at.elapsed() < limit))
     }
 
     /// Looks at Raft on this node.

@@ -26,6 +26,9 @@ mod peers;
 mod propose;
 mod read;
 mod serve;
+mod stream;
+mod suspect;
+mod tail;
 #[doc(hidden)]
 pub mod testing;
 mod types;

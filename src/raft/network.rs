@@ -7,10 +7,12 @@
 
 use std::{future::Future, time::Duration};
 
+use futures_util::Stream;
 use openraft::{
     BasicNode, OptionalSend, RPCTypes, RaftNetworkFactory, RaftNetworkV2,
+    base::BoxFuture,
     errors::{NetworkError, RPCError, ReplicationClosed, StreamingError, Timeout, Unreachable},
-    network::{Backoff, RPCOption},
+    network::{Backoff, RPCOption, stream_append_sequential},
     raft::{
         AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, TransferLeaderRequest, TransferLeaderResponse,
         VoteRequest, VoteResponse,
@@ -21,6 +23,7 @@ use tonic::{Code, Response, Status, transport::Channel};
 use super::{
     codec::{CodecError, Coded, SnapshotOffer},
     peers::Peers,
+    stream,
     types::{RaftSnapshot, SnapshotBytes, TypeConfig, Vote},
 };
 use crate::wire::v1::{RaftMessage, peer_client::PeerClient};
@@ -87,7 +90,7 @@ impl Connection {
     }
 }
 
-fn failed(status: &Status) -> Failed {
+pub(super) fn failed(status: &Status) -> Failed {
     match status.code() {
         // Nobody there, or somebody else: wait a little before the next try.
         Code::Unavailable | Code::FailedPrecondition | Code::Unimplemented => {
@@ -122,6 +125,25 @@ impl RaftNetworkV2<TypeConfig> for Connection {
     ) -> Result<AppendEntriesResponse<TypeConfig>, Failed> {
         let limit = option.soft_ttl().max(self.network.append_limit);
         self.call(RPCTypes::AppendEntries, limit, &rpc, |mut c, m| async move { c.append(m).await }).await
+    }
+
+    fn stream_append<'s, S>(
+        &'s mut self,
+        input: S,
+        option: RPCOption,
+    ) -> BoxFuture<'s, Result<stream::Answers<'s>, Failed>>
+    where
+        S: Stream<Item = AppendEntriesRequest<TypeConfig>> + OptionalSend + Unpin + 'static,
+    {
+        Box::pin(async move {
+            let limit = option.soft_ttl().max(self.network.append_limit);
+            let peer = stream::Peer { header: self.network.peers.header(self.target), limit };
+            match stream::open(self.client()?, peer).await {
+                Ok(open) => Ok(open.run(input)),
+                Err(stream::Unopened::Unknown) => stream_append_sequential(self, input, option).await,
+                Err(stream::Unopened::Failed(error)) => Err(error),
+            }
+        })
     }
 
     async fn vote(

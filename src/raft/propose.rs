@@ -78,7 +78,7 @@ impl Consensus {
         }
         let at = anchor.time(self.clock().mono());
         let stamped = Stamped { at, wall: self.clock().wall_ms(), term: anchor.term, principal, request, body };
-        let sealed = Sealed(self.encoded(&stamped)?);
+        let sealed = Sealed(self.encoded(&stamped)?.into());
         let (responder, done) = ProgressResponder::complete_only();
         handed_over.store(true, Ordering::Release);
         let began = self.clock().micros();

@@ -79,6 +79,11 @@ impl Consensus {
         T::decode(&message.payload).map_err(malformed)
     }
 
+    pub(super) fn open_shared<T: Coded>(&self, message: RaftMessage) -> Result<T, PeerError> {
+        self.check_peer(message.header.as_ref())?;
+        T::decode_shared(message.payload).map_err(malformed)
+    }
+
     /// An answer names only its sender; the caller knows whom it asked.
     fn seal<T: Coded>(&self, answer: &T) -> Result<RaftMessage, PeerError> {
         Ok(RaftMessage { header: None, payload: answer.encode() })

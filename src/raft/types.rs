@@ -4,6 +4,7 @@
 
 use std::{fmt, sync::Arc};
 
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -33,9 +34,22 @@ pub(super) type SnapshotMeta = openraft::alias::SnapshotMetaOf<TypeConfig>;
 pub(super) type SnapshotBytes = Arc<Vec<u8>>;
 pub(super) type RaftSnapshot = openraft::alias::SnapshotOf<TypeConfig, SnapshotBytes>;
 
-/// A stamped command in the encoding of `state`'s codec; opaque to the log and to the network.
+/// A stamped command in the encoding of `state`'s codec; opaque to the log and to the network. Clones share the bytes.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Sealed(pub(super) Vec<u8>);
+#[serde(from = "Vec<u8>", into = "Vec<u8>")]
+pub struct Sealed(pub(super) Bytes);
+
+impl From<Vec<u8>> for Sealed {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self(bytes.into())
+    }
+}
+
+impl From<Sealed> for Vec<u8> {
+    fn from(sealed: Sealed) -> Self {
+        sealed.0.into()
+    }
+}
 
 impl fmt::Debug for Sealed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

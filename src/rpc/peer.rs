@@ -2,6 +2,7 @@
 //!
 //! Invariant: every call but `Admit` names this cluster and this node as its target, or is refused.
 
+use futures_util::{StreamExt, stream::BoxStream};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming, async_trait};
@@ -26,11 +27,24 @@ impl Shared {
 
 #[async_trait]
 impl v1::peer_server::Peer for Shared {
+    type AppendStreamStream = BoxStream<'static, Result<v1::RaftMessage, Status>>;
     type RelayStream = ReceiverStream<Result<v1::RelayAck, Status>>;
     type TailLogsStream = ReceiverStream<Result<v1::LogChunk, Status>>;
 
     async fn append(&self, request: Request<v1::RaftMessage>) -> Result<Response<v1::RaftMessage>, Status> {
         Ok(Response::new(self.consensus()?.handle_append(request.into_inner()).await?))
+    }
+
+    async fn append_stream(
+        &self,
+        request: Request<Streaming<v1::RaftMessage>>,
+    ) -> Result<Response<Self::AppendStreamStream>, Status> {
+        let consensus = self.consensus()?;
+        let stopped = || self.stop.clone().cancelled_owned();
+        // A connection that breaks ends the stream like one that was closed.
+        let messages = tokio_stream::StreamExt::map_while(request.into_inner(), Result::ok).take_until(stopped());
+        let answers = consensus.handle_append_stream(messages).map(|answer| answer.map_err(Status::from));
+        Ok(Response::new(answers.take_until(stopped()).boxed()))
     }
 
     async fn vote(&self, request: Request<v1::RaftMessage>) -> Result<Response<v1::RaftMessage>, Status> {

@@ -27,8 +27,9 @@ use slipway::{
         peer_server::{Peer, PeerServer},
     },
 };
-use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle};
+use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_stream::wrappers::TcpListenerStream;
+use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
 pub const CLUSTER: &str = "c-test";
@@ -38,6 +39,7 @@ pub const LIMIT: Duration = Duration::from_secs(30);
 struct Service {
     consensus: Consensus,
     pre_votes: Arc<AtomicU64>,
+    stop: CancellationToken,
 }
 
 type Answer<T> = Result<Response<T>, Status>;
@@ -51,6 +53,13 @@ fn elsewhere<T>() -> Answer<T> {
 impl Peer for Service {
     async fn append(&self, r: Request<RaftMessage>) -> Answer<RaftMessage> {
         Ok(Response::new(self.consensus.handle_append(r.into_inner()).await?))
+    }
+    type AppendStreamStream = Items<RaftMessage>;
+    async fn append_stream(&self, r: Request<Streaming<RaftMessage>>) -> Answer<Self::AppendStreamStream> {
+        let stopped = || self.stop.clone().cancelled_owned();
+        let messages = tokio_stream::StreamExt::map_while(r.into_inner(), Result::ok).take_until(stopped());
+        let answers = self.consensus.handle_append_stream(messages).map(|answer| answer.map_err(Status::from));
+        Ok(Response::new(Box::pin(answers.take_until(stopped()))))
     }
     async fn vote(&self, r: Request<RaftMessage>) -> Answer<RaftMessage> {
         Ok(Response::new(self.consensus.handle_vote(r.into_inner()).await?))
@@ -102,24 +111,25 @@ impl Peer for Service {
 
 /// A listener that can be closed, as if the node's inbound network were cut.
 struct Server {
-    stop: oneshot::Sender<()>,
+    stop: CancellationToken,
     task: JoinHandle<Result<(), tonic::transport::Error>>,
 }
 
 impl Server {
-    fn start(listener: TcpListener, service: Service) -> Self {
-        let (stop, stopped) = oneshot::channel();
+    fn start(listener: TcpListener, consensus: Consensus, pre_votes: Arc<AtomicU64>) -> Self {
+        let stop = CancellationToken::new();
+        let service = Service { consensus, pre_votes, stop: stop.clone() };
         let service = PeerServer::new(service)
             .max_decoding_message_size(PEER_MESSAGE_LIMIT)
             .max_encoding_message_size(PEER_MESSAGE_LIMIT);
         let router = tonic::transport::Server::builder().add_service(service);
-        let stopped = async { drop(stopped.await) };
+        let stopped = stop.clone().cancelled_owned();
         let task = tokio::spawn(router.serve_with_incoming_shutdown(TcpListenerStream::new(listener), stopped));
         Self { stop, task }
     }
 
     async fn close(self) {
-        let _ = self.stop.send(());
+        self.stop.cancel();
         tokio::time::timeout(LIMIT, self.task)
             .await
             .expect("the server ends")
@@ -148,8 +158,7 @@ impl Node {
 
     pub async fn open_inbound(&mut self) {
         let listener = bind(self.addr).await;
-        let service = Service { consensus: self.consensus.clone(), pre_votes: self.pre_votes.clone() };
-        self.server = Some(Server::start(listener, service));
+        self.server = Some(Server::start(listener, self.consensus.clone(), self.pre_votes.clone()));
     }
 
     pub fn term(&self) -> u64 {
@@ -199,8 +208,7 @@ impl Cluster {
         let identity = Identity { cluster: CLUSTER.into(), node: id };
         let consensus = Consensus::start(self.config.clone(), &data, identity, clock.clone()).await.unwrap();
         let pre_votes = Arc::new(AtomicU64::new(0));
-        let service = Service { consensus: consensus.clone(), pre_votes: pre_votes.clone() };
-        let server = Some(Server::start(listener, service));
+        let server = Some(Server::start(listener, consensus.clone(), pre_votes.clone()));
         self.nodes.insert(id, Node { id, addr, consensus, data, clock, pre_votes, server });
     }
 

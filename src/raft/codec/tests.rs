@@ -1,8 +1,9 @@
 //! Tests of the encoding: every shape comes back, golden bytes stay readable, foreign bytes are refused.
 
+use openraft::raft::StreamAppendError::{Conflict, HigherVote};
 use proptest::prelude::*;
 
-use super::*;
+use super::{super::stream::Answer, *};
 
 fn back<T: Coded + PartialEq + std::fmt::Debug>(value: &T) {
     assert_eq!(&T::decode(&value.encode()).unwrap(), value);
@@ -23,8 +24,8 @@ fn every_shape_comes_back() {
     back(&Membership::default());
     for payload in [
         EntryPayload::Blank,
-        EntryPayload::Normal(Sealed(vec![1, 2, 3])),
-        EntryPayload::Normal(Sealed(vec![])),
+        EntryPayload::Normal(Sealed(vec![1, 2, 3].into())),
+        EntryPayload::Normal(Sealed(vec![].into())),
         EntryPayload::Membership(joint()),
     ] {
         back(&Entry { log_id: log, payload });
@@ -60,6 +61,9 @@ fn every_shape_comes_back() {
         actual: None,
     }));
     back(&SnapshotResponse::<TypeConfig>::new(vote));
+    for answer in [Ok(None), Ok(Some(log)), Err(Conflict(log)), Err(HigherVote(vote))] {
+        back(&Answer(answer));
+    }
     let append = AppendEntriesRequest::<TypeConfig> {
         vote,
         prev_log_id: None,
@@ -78,7 +82,7 @@ fn bytes_on_disk_stay_readable() {
     // Written by format 1; these must decode for ever.
     assert_eq!(Vote::new_committed(7, 2).encode(), [1, 8, 7, 16, 2, 24, 1]);
     assert_eq!(LogId::new_term_index(7, 300).encode(), [1, 8, 7, 16, 172, 2]);
-    let entry = Entry { log_id: LogId::new_term_index(1, 5), payload: EntryPayload::Normal(Sealed(vec![9, 9])) };
+    let entry = Entry { log_id: LogId::new_term_index(1, 5), payload: EntryPayload::Normal(Sealed(vec![9, 9].into())) };
     assert_eq!(entry.encode(), [1, 10, 4, 8, 1, 16, 5, 26, 2, 9, 9]);
     let blank = Entry { log_id: LogId::new_term_index(1, 5), payload: EntryPayload::Blank };
     assert_eq!(blank.encode(), [1, 10, 4, 8, 1, 16, 5, 16, 1]);
@@ -124,6 +128,8 @@ fn fuzz(data: &[u8]) {
     let _ = TransferLeaderRequest::<TypeConfig>::decode(data);
     let _ = TransferLeaderResponse::<TypeConfig>::decode(data);
     let _ = SnapshotResponse::<TypeConfig>::decode(data);
+    let _ = Answer::decode(data);
+    let _ = AppendEntriesRequest::<TypeConfig>::decode_shared(data.to_vec());
 }
 
 proptest! {
@@ -136,7 +142,7 @@ proptest! {
             prev_log_id: Some(log),
             entries: vec![
                 Entry { log_id: log, payload: EntryPayload::Membership(joint()) },
-                Entry { log_id: log, payload: EntryPayload::Normal(Sealed(vec![7; 20])) },
+                Entry { log_id: log, payload: EntryPayload::Normal(Sealed(vec![7; 20].into())) },
             ],
             leader_commit: Some(log),
         };
