@@ -179,7 +179,10 @@ impl System for Cluster {
             let mut seen = Vec::new();
             for place in 0..3 {
                 let Some(status) = self.status(place).await else { break };
-                self.time.learn(status.now_ms);
+                // A follower's time is that of its newest entry, which is old after a pause.
+                if status.node_id == status.leader_id {
+                    self.time.learn(status.now_ms);
+                }
                 seen.push((
                     status.node_id,
                     status.leader_id,
