@@ -62,11 +62,7 @@ fn rehearse(state: &State, spec: &Spec, expected: Option<u64>) -> Result<State, 
 /// Things that are allowed and probably not meant.
 fn warnings(state: &State, spec: &Spec) -> Vec<String> {
     let mut said = Vec::new();
-    let fits = state
-        .workers
-        .values()
-        .filter(|w| spec.placement.workers.iter().all(|(k, v)| w.meta.labels.get(k).is_some_and(|have| have == v)));
-    if fits.count() == 0 {
+    if state.workers.carrying(&spec.placement.workers).next().is_none() {
         said.push("no registered worker matches placement.workers yet: `slipway worker list`".into());
     }
     if spec.metrics.is_none() && spec.rollout.max_error_rate.is_some() {

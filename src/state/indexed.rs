@@ -11,6 +11,9 @@ use imbl::OrdSet;
 use super::{Assignment, Instance, Presence, Rollout, Worker, table::Table};
 use crate::model::{DeploymentId, InstanceId, RolloutId, WorkerName};
 
+/// A label that so many workers carry is not worth counting on.
+const RARE: usize = 64;
+
 /// Reads a table through its index' struct.
 macro_rules! reads {
     ($name:ident, $key:ty, $row:ty) => {
@@ -207,7 +210,7 @@ impl Workers {
 
     /// Workers that carry all these labels (all workers, if none is asked for), by name.
     pub fn carrying<'a>(&'a self, labels: &'a BTreeMap<String, String>) -> impl Iterator<Item = &'a Worker> + 'a {
-        let rarest = labels.iter().min_by_key(|(k, v)| self.labelled(k, v).count());
+        let rarest = labels.iter().min_by_key(|(k, v)| self.labelled(k, v).take(RARE).count());
         let all = rarest.is_none().then(|| self.rows.values());
         let some = rarest.map(|(k, v)| self.labelled(k, v).filter_map(|w| self.rows.get(w)));
         let rows = all.into_iter().flatten().chain(some.into_iter().flatten());
