@@ -4,8 +4,10 @@ use std::time::{Duration, Instant};
 
 use rand::{RngExt, rngs::StdRng, seq::SliceRandom};
 
+use slipway::wire::v1;
+
 use super::{
-    Counts, NODES,
+    Counts, NODES, OLD,
     load::{self, Shared},
 };
 use crate::lab::{Lab, Net, Skew, eventually, number};
@@ -36,6 +38,8 @@ enum Fault {
     DiskFull,
     /// The wall clock jumps.
     Clock,
+    /// `kill -9`, and the node comes back as the other build; once all are new the upgrade is finalised.
+    Upgrade,
 }
 
 /// What the machine allows, and where the faults come from.
@@ -46,10 +50,12 @@ pub struct Faults {
     began: Instant,
     deck: Vec<Fault>,
     kinds: Vec<Fault>,
+    /// From then on no node can be taken back.
+    finalising: bool,
 }
 
 impl Faults {
-    pub fn new(random: StdRng, net: Net, skews: Vec<Skew>, disks: bool) -> Self {
+    pub fn new(random: StdRng, net: Net, skews: Vec<Skew>, disks: bool, upgrade: bool) -> Self {
         use Fault::*;
         let mut kinds = vec![Kill, KillAll, Pause, Partition, OneWay, Restarts, Snapshot];
         if disks {
@@ -58,13 +64,16 @@ impl Faults {
         if !skews.is_empty() {
             kinds.push(Clock);
         }
+        if upgrade {
+            kinds.push(Upgrade);
+        }
         if let Ok(only) = std::env::var("SLIPWAY_CHAOS_FAULTS") {
             let named: Vec<&str> = only.split(',').filter(|n| !n.is_empty()).collect();
             let all: Vec<String> = kinds.iter().map(|k| format!("{k:?}")).collect();
             kinds.retain(|k| named.is_empty() || named.contains(&format!("{k:?}").as_str()));
             assert!(named.iter().all(|n| all.iter().any(|a| a == n)), "{only:?}: the faults are {}", all.join(", "));
         }
-        Self { random, net, skews, began: Instant::now(), deck: Vec::new(), kinds }
+        Self { random, net, skews, began: Instant::now(), deck: Vec::new(), kinds, finalising: false }
     }
 
     pub fn net(&self) -> &Net {
@@ -200,7 +209,34 @@ impl Faults {
                 self.skews[skew].set(hows[self.random.random_range(0..hows.len())]);
                 self.wait(300, 1200);
             }
+            Fault::Upgrade => {
+                counts.builds_changed += 1;
+                let node = &mut lab.nodes[at];
+                node.kill();
+                node.flags =
+                    if node.flags.is_empty() && !self.finalising { OLD.map(String::from).into() } else { Vec::new() };
+                node.start();
+                self.wait(300, 1500);
+                if lab.nodes.iter().all(|n| n.flags.is_empty()) {
+                    self.finalising = true;
+                    // It may be refused for now: a node is down, or has not said yet what it is.
+                    let _ = load::runtime().block_on(finalise(&[lab.client(1), lab.client(2), lab.client(3)]));
+                }
+            }
         }
+    }
+
+    /// After the faults: whoever is still the older build becomes the new one, and the upgrade is finalised; the level then.
+    pub fn finish_upgrade(&mut self, lab: &mut Lab, addresses: &[String], counts: &mut Counts) -> u32 {
+        self.finalising = true;
+        for node in lab.nodes.iter_mut().filter(|n| !n.flags.is_empty()) {
+            counts.builds_changed += 1;
+            node.kill();
+            node.flags.clear();
+            node.start();
+        }
+        let runtime = load::runtime();
+        eventually("the upgrade is finalised", Duration::from_secs(60), || runtime.block_on(finalise(addresses)))
     }
 
     /// Cuts what a node sends, what it is sent, or both, for a while.
@@ -215,6 +251,20 @@ impl Faults {
         self.wait(500, 3000);
         ends.iter().for_each(|(from, to)| self.net.mend(*from, *to));
     }
+}
+
+/// Raises the feature level to 2, unless it is; the level.
+async fn finalise(addresses: &[String]) -> Result<u32, String> {
+    let client = load::client(addresses, 0);
+    let level = client.status().await.map_err(|e| e.to_string())?.level;
+    if level >= 2 {
+        return Ok(level);
+    }
+    client
+        .finalize(v1::FinalizeRequest { from: level, ..Default::default() })
+        .await
+        .map(|r| r.level)
+        .map_err(|e| e.to_string())
 }
 
 /// All nodes, or all but one, write a snapshot and drop what it covers; how many did.

@@ -33,6 +33,9 @@ const NAME: &str = "clients_see_one_register_each_under_faults";
 const NODES: u8 = 3;
 const CLIENTS: usize = 4;
 const DISK_MIB: u64 = 192;
+/// Runs of so many seconds begin with an older build, and upgrade.
+const LONG: u64 = 60;
+const OLD: [&str; 2] = ["--max-feature-level", "1"];
 const JUDGE: Duration = Duration::from_secs(60);
 const CANARY: Duration = Duration::from_secs(90);
 
@@ -54,6 +57,8 @@ struct Counts {
     full_disks: u32,
     ended_on_full_disks: u32,
     clock_jumps: u32,
+    builds_changed: u32,
+    feature_level: u32,
     joined: u32,
     left: u32,
     replaced: u32,
@@ -111,7 +116,8 @@ fn cluster(lab: &mut Lab, mut net: Net, counts: &mut Counts) -> Faults {
             Err(why) if n == 1 => counts.skipped.push(format!("skewed clocks: {why}")),
             Err(_) => {}
         }
-        lab.add_node_within(n, &config, &within);
+        let flags: &[&str] = if counts.seconds >= LONG { &OLD } else { &[] };
+        lab.add_node_within(n, &config, &within, flags);
     }
     lab.form();
     for n in 1..=2 {
@@ -125,7 +131,7 @@ fn cluster(lab: &mut Lab, mut net: Net, counts: &mut Counts) -> Faults {
     }
     lab.roll("1.0.0", &[]).ok();
     let disks = lab.disks.len() == usize::from(NODES);
-    Faults::new(StdRng::seed_from_u64(counts.seed), net, skews, disks)
+    Faults::new(StdRng::seed_from_u64(counts.seed), net, skews, disks, counts.seconds >= LONG)
 }
 
 /// Reads every register at every node, and counts what was acknowledged and is not there, and what is there more often than sent.
@@ -243,6 +249,9 @@ fn clients_see_one_register_each_under_faults() {
     }
 
     faults.all_run(&mut lab);
+    if seconds >= LONG {
+        counts.feature_level = faults.finish_upgrade(&mut lab, &addresses, &mut counts);
+    }
     // Healed: the change of members that is under way and the canary finish, and every node has everything.
     changes.stop.store(true, Ordering::Relaxed);
     shared.stop_canaries.store(true, Ordering::Relaxed);

@@ -19,6 +19,8 @@ pub struct Daemon {
     pub name: String,
     pub dir: PathBuf,
     pub config: PathBuf,
+    /// Flags beside the configuration, from its next start on.
+    pub flags: Vec<String>,
     command: Vec<String>,
     child: Option<Child>,
 }
@@ -32,7 +34,7 @@ impl Daemon {
         std::fs::write(&path, config).unwrap();
         let mut command = within.to_vec();
         command.extend([env!("CARGO_BIN_EXE_slipwayd"), verb, "--config", path.to_str().unwrap()].map(String::from));
-        Self { name: name.into(), dir, config: path, command, child: None }
+        Self { name: name.into(), dir, config: path, flags: Vec::new(), command, child: None }
     }
 
     fn log(&self) -> PathBuf {
@@ -56,6 +58,7 @@ impl Daemon {
         let log = File::options().create(true).append(true).open(self.log()).unwrap();
         let child = Command::new(&self.command[0])
             .args(&self.command[1..])
+            .args(&self.flags)
             .current_dir(&self.dir)
             .env_remove("SLIPWAY_NODES")
             .env("SLIPWAY_LOG", "slipway=info")

@@ -116,12 +116,13 @@ impl Lab {
     }
 
     pub fn add_node(&mut self, n: u8, config: &str) {
-        self.add_node_within(n, config, &[]);
+        self.add_node_within(n, config, &[], &[]);
     }
 
     /// A node with this in front of its command, such as a namespace.
-    pub fn add_node_within(&mut self, n: u8, config: &str, within: &[String]) {
+    pub fn add_node_within(&mut self, n: u8, config: &str, within: &[String], flags: &[&str]) {
         let mut node = Daemon::new(self.dir(), &format!("n{n}"), "node", config, within);
+        node.flags = flags.iter().map(ToString::to_string).collect();
         node.start();
         self.nodes.push(node);
     }
