@@ -20,7 +20,7 @@ use std::{
 use serde::{Deserialize, de::DeserializeOwned};
 use thiserror::Error;
 
-use crate::model::WorkerName;
+use crate::model::{Prefix, WorkerName};
 
 /// What is wrong with a configuration.
 #[derive(Debug, Error)]
@@ -99,6 +99,8 @@ settings::settings! {
         /// Connections that each of the client, peer and HTTP listeners serves at a time; fewer when the system's limit of open
         /// files is too low for them.
         max_connections: u32, "--max-connections", or(4096);
+        /// Ranges of addresses for whose reverse names (PTR) this node's DNS answers; empty: none.
+        dns_reverse: Vec<Prefix>, "--dns-reverse", or(PRIVATE.iter().filter_map(|p| p.parse().ok()).collect());
         /// Whether listeners may be on other than loopback addresses without TLS and tokens.
         insecure: bool, "--insecure", or(false);
     } hidden {
@@ -128,6 +130,9 @@ settings::settings! {
         insecure: bool, "--insecure", or(false);
     }
 }
+
+/// Ranges that no public server answers reverse names for: loopback, RFC 1918 and unique local addresses.
+const PRIVATE: [&str; 5] = ["127.0.0.0/8", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7"];
 
 /// A port on loopback.
 const fn local(port: u16) -> SocketAddr {

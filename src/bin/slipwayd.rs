@@ -119,6 +119,9 @@ struct NodeFlags {
     /// Where its DNS listens, UDP and TCP.
     #[arg(long)]
     dns_listen: Option<SocketAddr>,
+    /// Range of addresses whose reverse names DNS answers; may be repeated.
+    #[arg(long)]
+    dns_reverse: Vec<slipway::model::Prefix>,
     /// Where `/healthz`, `/readyz` and `/metrics` listen.
     #[arg(long)]
     http_listen: Option<SocketAddr>,
@@ -306,6 +309,7 @@ impl NodeFlags {
             digest_every_ms: self.digest_every_ms,
             disk_low_mib: self.disk_low_mib,
             max_connections: self.max_connections,
+            dns_reverse: given(self.dns_reverse),
             insecure: self.insecure.then_some(true),
         };
         let mut resolved = NodeConfig::read(self.config.as_deref(), flags)?;

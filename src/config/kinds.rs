@@ -10,6 +10,7 @@ use std::{
 };
 
 use super::RaftProfile;
+use crate::model::Prefix;
 
 /// A value of a setting.
 pub trait Kind: Sized {
@@ -113,6 +114,20 @@ impl Kind for Vec<String> {
 
     fn show(&self) -> Option<String> {
         let items: Vec<String> = self.iter().map(|item| quoted(item)).collect();
+        Some(format!("[{}]", items.join(", ")))
+    }
+}
+
+impl Kind for Vec<Prefix> {
+    const NAME: &'static str = "list of address ranges";
+
+    fn read(text: &str) -> Result<Self, String> {
+        let items = text.split(',').map(str::trim).filter(|item| !item.is_empty());
+        items.map(|item| item.parse().map_err(|e: crate::model::ModelError| e.to_string())).collect()
+    }
+
+    fn show(&self) -> Option<String> {
+        let items: Vec<String> = self.iter().map(|item| quoted(&item.to_string())).collect();
         Some(format!("[{}]", items.join(", ")))
     }
 }

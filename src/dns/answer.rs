@@ -17,6 +17,7 @@ use rand::{Rng as _, seq::SliceRandom as _};
 use super::{
     memo::{Memo, Query, Sibling},
     name::{Asked, Select, What, parse},
+    reverse::ReverseZones,
     site::{ARMS, Endpoint, Site},
     stats::{Stats, add},
     view::View,
@@ -24,7 +25,7 @@ use super::{
 use crate::{
     clock::Mono,
     state::TrackName,
-    traffic::{self, By},
+    traffic::{self, By, Key},
 };
 
 /// Endpoints of one answer; what fits 512 bytes, and as many as any client tries.
@@ -33,6 +34,9 @@ const MAX_ENDPOINTS: usize = 8;
 const NEGATIVE_TTL: u32 = 2;
 /// TTL of the zone's own records, seconds.
 const ZONE_TTL: u32 = 60;
+
+/// The version of the names, as `_dns-version` says it.
+const NAMES_VERSION: &str = "1.0";
 
 /// A reply before it is fitted into a message.
 #[derive(Debug)]
@@ -65,6 +69,7 @@ pub(super) struct Context<'a> {
     pub stats: &'a Stats,
     pub client: SocketAddr,
     pub now: Mono,
+    pub reverse: &'a ReverseZones,
 }
 
 impl Context<'_> {
@@ -76,12 +81,23 @@ impl Context<'_> {
         // A label that is no text is in no name of ours, and in no zone of ours unless its end says so.
         let labels: Vec<&str> = lower.iter().map(|l| std::str::from_utf8(l).unwrap_or("\0")).collect();
         match parse(&labels, zone) {
-            Asked::Outside => Reply::refusal(ResponseCode::Refused, Some((20, "not a name of this cluster"))),
+            Asked::Outside => self.reverse(name, &labels, kind),
             Asked::Apex => self.apex(name, kind),
             Asked::NameServer(id) => match self.view.servers.iter().find(|s| s.id == id) {
                 Some(server) => self.own(name, kind, self.addresses(name, kind, ZONE_TTL, server.address.iter())),
                 None => self.negative(ResponseCode::NXDomain),
             },
+            Asked::ApiHost(id) => match self.view.servers.iter().find(|s| s.id == id) {
+                Some(s) => self.own(name, kind, self.addresses(name, kind, ZONE_TTL, s.api.map(|a| a.ip()).iter())),
+                None => self.negative(ResponseCode::NXDomain),
+            },
+            Asked::Api => self.api(name, kind),
+            Asked::ApiProto => self.own(name, kind, Vec::new()),
+            Asked::Schema if kind == RecordType::TXT => {
+                let txt = TXT::new(vec![NAMES_VERSION.into()]);
+                self.positive(vec![Record::from_rdata(name.clone(), ZONE_TTL, RData::TXT(txt))])
+            }
+            Asked::Schema => self.own(name, kind, Vec::new()),
             Asked::Services => self.own(name, kind, Vec::new()),
             Asked::Environment(e) if self.view.environments.contains_key(e) => self.own(name, kind, Vec::new()),
             Asked::Environment(_) | Asked::Nothing => self.negative(ResponseCode::NXDomain),
@@ -125,9 +141,20 @@ impl Context<'_> {
                 Some(arm) => (site.arms[arm].endpoints.iter().collect(), site.route_ttl()),
                 None => (Vec::new(), 0),
             },
+            Select::Key(key) => match self.keyed(site, key) {
+                Some(arm) => (site.arms[arm].endpoints.iter().collect(), site.route_ttl()),
+                None => (Vec::new(), 0),
+            },
+            Select::Active => self.endpoints(site, Select::Track(site.active()), lower, kind),
+            Select::Preview => match site.preview() {
+                Some(track) => self.endpoints(site, Select::Track(track), lower, kind),
+                None => (Vec::new(), 0),
+            },
             // A track's meaning moves with promotions and switches, so it is cached no longer than the route.
             Select::Track(track) => (site.arm(track).endpoints.iter().collect(), site.route_ttl()),
-            Select::Version(slug) => (site.versions.get(slug).into_iter().flatten().collect(), site.pin_ttl),
+            Select::Version(slug) => {
+                (site.versions.get(slug).into_iter().flat_map(|p| &p.endpoints).collect(), site.pin_ttl)
+            }
             Select::Instance(id) => match site.instances.get(&id) {
                 Some(named) => (named.endpoint.iter().collect(), if named.lasting { site.pin_ttl } else { 0 }),
                 None => (Vec::new(), 0),
@@ -163,10 +190,28 @@ impl Context<'_> {
         Some(arm)
     }
 
+    /// The arm of a key, whatever is asked about it: A, AAAA and SRV agree without a memo.
+    fn keyed(&self, site: &Site, key: &str) -> Option<usize> {
+        let key = Key::new(key).ok()?;
+        let servable = |arm: usize| site.arms.get(arm).is_some_and(|a| !a.endpoints.is_empty());
+        let table = site.table()?;
+        let arm = traffic::choose(By::Key(table, &key), &servable)?;
+        if table.arm(key.slot(site.salt)) != arm {
+            add(&self.stats.renormalised);
+        }
+        Some(arm)
+    }
+
     fn srv(&self, site: &Site, set: Select<'_>, port: &str, name: &Name, lower: &Name) -> Reply {
         let (chosen, ttl) = match set {
             Select::Mix => (mix(site), site.route_ttl()),
-            Select::Policy | Select::Track(_) | Select::Version(_) | Select::Instance(_) => {
+            Select::Policy
+            | Select::Track(_)
+            | Select::Active
+            | Select::Preview
+            | Select::Key(_)
+            | Select::Version(_)
+            | Select::Instance(_) => {
                 let (mut endpoints, ttl) = self.endpoints(site, set, lower, Sibling::Srv);
                 sample(&mut endpoints);
                 (endpoints.into_iter().map(|e| (e, 1)).collect(), ttl)
@@ -200,7 +245,7 @@ impl Context<'_> {
             format!("gen={generation}"),
             format!("idx={}", self.view.index),
             format!("phase={}", site.phase),
-            format!("active={}", version(TrackName::Stable)),
+            format!("active={}", version(site.active())),
             format!("canary={}", version(TrackName::Candidate)),
             format!("bps={}", site.arm(TrackName::Candidate).bps),
             format!("node={}", self.node),
@@ -208,7 +253,7 @@ impl Context<'_> {
         Record::from_rdata(name.clone(), 0, RData::TXT(TXT::new(texts)))
     }
 
-    fn apex(&self, name: &Name, kind: RecordType) -> Reply {
+    pub(super) fn apex(&self, name: &Name, kind: RecordType) -> Reply {
         let servers = || self.view.servers.iter().filter_map(|s| Some((s, self.under(&format!("ns{}", s.id))?)));
         let answers = match kind {
             RecordType::SOA => self.soa(name.clone(), ZONE_TTL).into_iter().collect(),
@@ -225,6 +270,21 @@ impl Context<'_> {
         reply
     }
 
+    /// SRV of every node's API, with the addresses.
+    fn api(&self, name: &Name, kind: RecordType) -> Reply {
+        if kind != RecordType::SRV {
+            return self.own(name, kind, Vec::new());
+        }
+        let (mut answers, mut additionals) = (Vec::new(), Vec::new());
+        for (server, api) in self.view.servers.iter().filter_map(|s| Some((s, s.api?))) {
+            let Some(target) = self.under(&format!("api{}", server.id)) else { continue };
+            let srv = RData::SRV(SRV::new(0, 1, api.port(), target.clone()));
+            answers.push(Record::from_rdata(name.clone(), ZONE_TTL, srv));
+            additionals.push(Record::from_rdata(target, ZONE_TTL, address(api.ip())));
+        }
+        Reply { additionals, shrinkable: true, ..self.own(name, kind, answers) }
+    }
+
     fn addresses<'i>(
         &self,
         name: &Name,
@@ -236,7 +296,7 @@ impl Context<'_> {
     }
 
     /// A reply about a name that exists: its records, or NODATA. ANY gets the minimal answer of RFC 8482.
-    fn own(&self, name: &Name, kind: RecordType, answers: Vec<Record>) -> Reply {
+    pub(super) fn own(&self, name: &Name, kind: RecordType, answers: Vec<Record>) -> Reply {
         if answers.is_empty() && kind == RecordType::ANY {
             let hinfo = RData::HINFO(HINFO::new("RFC8482".into(), String::new()));
             return self.positive(vec![Record::from_rdata(name.clone(), ZONE_TTL, hinfo)]);
@@ -244,12 +304,17 @@ impl Context<'_> {
         if answers.is_empty() { self.negative(ResponseCode::NoError) } else { self.positive(answers) }
     }
 
-    fn positive(&self, answers: Vec<Record>) -> Reply {
+    pub(super) fn positive(&self, answers: Vec<Record>) -> Reply {
         Reply { authoritative: true, answers, ..Reply::refusal(ResponseCode::NoError, None) }
     }
 
     fn negative(&self, code: ResponseCode) -> Reply {
-        let soa = self.zone_name().and_then(|zone| self.soa(zone, NEGATIVE_TTL));
+        self.absent(code, self.zone_name())
+    }
+
+    /// No such name, or no such record, in a zone of ours.
+    pub(super) fn absent(&self, code: ResponseCode, zone: Option<Name>) -> Reply {
+        let soa = zone.and_then(|zone| self.soa(zone, NEGATIVE_TTL));
         Reply { authoritative: true, soa, ..Reply::refusal(code, None) }
     }
 
@@ -268,7 +333,7 @@ impl Context<'_> {
         Name::from_ascii(format!("{}.", self.view.zone.as_ref()?.join("."))).ok()
     }
 
-    fn under(&self, front: &str) -> Option<Name> {
+    pub(super) fn under(&self, front: &str) -> Option<Name> {
         Name::from_ascii(format!("{front}.{}.", self.view.zone.as_ref()?.join("."))).ok()
     }
 
@@ -292,7 +357,7 @@ fn exists(site: &Site, what: &What<'_>) -> bool {
 
 fn set_exists(site: &Site, set: Select<'_>) -> bool {
     match set {
-        Select::Policy | Select::Track(_) | Select::Mix => true,
+        Select::Policy | Select::Track(_) | Select::Active | Select::Preview | Select::Key(_) | Select::Mix => true,
         Select::Version(slug) => site.versions.contains_key(slug),
         Select::Instance(id) => site.instances.contains_key(&id),
     }
@@ -302,7 +367,13 @@ fn set_exists(site: &Site, set: Select<'_>) -> bool {
 fn named_ports(site: &Site, set: Select<'_>) -> bool {
     match set {
         Select::Instance(_) => false,
-        Select::Policy | Select::Track(_) | Select::Mix | Select::Version(_) => set_exists(site, set),
+        Select::Policy
+        | Select::Track(_)
+        | Select::Active
+        | Select::Preview
+        | Select::Key(_)
+        | Select::Mix
+        | Select::Version(_) => set_exists(site, set),
     }
 }
 

@@ -5,13 +5,13 @@
 //! Invariants: a reply is made from one view only; one version per reply, `mix.` excepted; only endpoints that `state::serving_among`
 //! lets through; [`ViewStore::served_index`] rises only after the swap, so what it says is what new queries see.
 //!
-//! Not here: recursion, zone transfers, signing; the serving lease and the fence of a switch; sticky (`k-`) and tenant (`t-`) names,
-//! which are NXDOMAIN.
+//! Not here: recursion, zone transfers, signing; the serving lease and the fence of a switch.
 
 mod answer;
 mod memo;
 mod name;
 mod respond;
+mod reverse;
 mod server;
 mod serving;
 mod site;
@@ -20,6 +20,7 @@ mod store;
 mod view;
 
 pub use respond::{Responder, Transport, UDP_MAX};
+pub use reverse::ReverseZones;
 pub use server::{DnsLimits, DnsServer};
 pub use stats::{DnsCounts, RCODES};
 pub use store::ViewStore;

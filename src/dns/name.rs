@@ -1,9 +1,9 @@
 //! Reads a query name into what it asks for. Grammar only: whether the thing exists is `answer`'s.
 //!
-//! `[_port._proto.][prefix.]S.E.svc.Z`, `_rollout.S.E.svc.Z`, `nsN.Z` and the apex. Labels come in lower case (RFC 4343). A prefix that
-//! is not in the grammar, `k-` and `t-` included, is [`Asked::Nothing`], so NXDOMAIN.
+//! `[_port._proto.][prefix.]S.E.svc.Z`, `_rollout.S.E.svc.Z`, `nsN.Z`, `apiN.Z`, `_api._tcp.Z`, `_dns-version.Z` and the apex. Labels
+//! come in lower case (RFC 4343). A prefix that is not in the grammar is [`Asked::Nothing`], so NXDOMAIN. Not here: reverse names.
 
-use crate::{model::InstanceId, state::TrackName};
+use crate::{model::InstanceId, state::TrackName, traffic::Key};
 
 /// What a name asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -14,6 +14,14 @@ pub(super) enum Asked<'a> {
     Apex,
     /// `nsN.Z`.
     NameServer(u64),
+    /// `apiN.Z`: where a node's API listens.
+    ApiHost(u64),
+    /// `_api._tcp.Z`: the API of every node.
+    Api,
+    /// `_dns-version.Z`: the version of these names.
+    Schema,
+    /// `_tcp.Z`, an empty non-terminal.
+    ApiProto,
     /// `svc.Z`, an empty non-terminal.
     Services,
     /// `E.svc.Z`, an empty non-terminal.
@@ -44,6 +52,12 @@ pub(super) enum Select<'a> {
     Policy,
     /// Of a track.
     Track(TrackName),
+    /// What a switch has made active.
+    Active,
+    /// What waits to become active, and never what is.
+    Preview,
+    /// By the traffic policy, keyed: the same key, the same version. A tenant is a key like any other until tenants are known.
+    Key(&'a str),
     /// Of a version, by slug.
     Version(&'a str),
     /// One.
@@ -62,12 +76,19 @@ pub(super) fn parse<'a>(labels: &[&'a str], zone: &[String]) -> Asked<'a> {
     match own {
         [] => Asked::Apex,
         ["svc"] => Asked::Services,
+        ["_tcp"] => Asked::ApiProto,
+        ["_api", "_tcp"] => Asked::Api,
+        ["_dns-version"] => Asked::Schema,
         [environment, "svc"] => Asked::Environment(environment),
         [front @ .., service, environment, "svc"] => match what(front) {
             Some(what) => Asked::Service { environment, service, what },
             None => Asked::Nothing,
         },
-        [ns] => name_server(ns).map_or(Asked::Nothing, Asked::NameServer),
+        [host] => match (numbered(host, "ns"), numbered(host, "api")) {
+            (Some(n), _) => Asked::NameServer(n),
+            (None, Some(n)) => Asked::ApiHost(n),
+            (None, None) => Asked::Nothing,
+        },
         [..] => Asked::Nothing,
     }
 }
@@ -96,20 +117,23 @@ fn is_proto(label: &str) -> bool {
 fn select(label: &str) -> Option<Select<'_>> {
     match label {
         "mix" => Some(Select::Mix),
-        "stable" | "active" => Some(Select::Track(TrackName::Stable)),
-        "canary" | "preview" => Some(Select::Track(TrackName::Candidate)),
+        "stable" => Some(Select::Track(TrackName::Stable)),
+        "canary" => Some(Select::Track(TrackName::Candidate)),
         "previous" => Some(Select::Track(TrackName::Previous)),
-        other => match (other.strip_prefix("v-"), other.strip_prefix("i-")) {
-            (Some(slug), _) => Some(Select::Version(slug)),
+        "active" => Some(Select::Active),
+        "preview" => Some(Select::Preview),
+        other => match other.split_once('-')? {
+            ("v", slug) => Some(Select::Version(slug)),
             // One spelling a thing: `i-059-0` is not the name of 59-0.
-            (None, Some(id)) => id.parse().ok().filter(|p: &InstanceId| p.to_string() == id).map(Select::Instance),
-            (None, None) => None,
+            ("i", id) => id.parse().ok().filter(|p: &InstanceId| p.to_string() == id).map(Select::Instance),
+            ("k" | "t", key) if Key::new(key).is_ok() => Some(Select::Key(key)),
+            (_, _) => None,
         },
     }
 }
 
-fn name_server(label: &str) -> Option<u64> {
-    let n = label.strip_prefix("ns")?;
+fn numbered(label: &str, prefix: &str) -> Option<u64> {
+    let n = label.strip_prefix(prefix)?;
     n.parse().ok().filter(|p: &u64| p.to_string() == n)
 }
 
@@ -133,7 +157,14 @@ mod tests {
         assert_eq!(ask("svc.z.internal"), Asked::Services);
         assert_eq!(ask("e.svc.z.internal"), Asked::Environment("e"));
         assert_eq!(ask("s.e.svc.z.internal"), of(What::Set(Select::Policy)));
-        assert_eq!(ask("preview.s.e.svc.z.internal"), of(What::Set(Select::Track(TrackName::Candidate))));
+        assert_eq!(ask("preview.s.e.svc.z.internal"), of(What::Set(Select::Preview)));
+        assert_eq!(ask("canary.s.e.svc.z.internal"), of(What::Set(Select::Track(TrackName::Candidate))));
+        assert_eq!(ask("k-a-b_c.s.e.svc.z.internal"), of(What::Set(Select::Key("a-b_c"))));
+        assert_eq!(ask("t-acme.s.e.svc.z.internal"), of(What::Set(Select::Key("acme"))));
+        assert_eq!(ask("_api._tcp.z.internal"), Asked::Api);
+        assert_eq!(ask("_tcp.z.internal"), Asked::ApiProto);
+        assert_eq!(ask("_dns-version.z.internal"), Asked::Schema);
+        assert_eq!(ask("api3.z.internal"), Asked::ApiHost(3));
         assert_eq!(ask("v-1-0-0.s.e.svc.z.internal"), of(What::Set(Select::Version("1-0-0"))));
         let id = InstanceId { index: 59, ordinal: 0 };
         assert_eq!(ask("i-59-0.s.e.svc.z.internal"), of(What::Set(Select::Instance(id))));
@@ -153,8 +184,13 @@ mod tests {
             "x.z.internal",
             "ns01.z.internal",
             "x.ns1.z.internal",
-            "k-alice.s.e.svc.z.internal",
-            "t-acme.s.e.svc.z.internal",
+            "api01.z.internal",
+            "_api.z.internal",
+            "_api._udp.z.internal",
+            "k-.s.e.svc.z.internal",
+            "t-.s.e.svc.z.internal",
+            "k-a b.s.e.svc.z.internal",
+            "kk-a.s.e.svc.z.internal",
             "i-059-0.s.e.svc.z.internal",
             "i-.s.e.svc.z.internal",
             "x.s.e.svc.z.internal",

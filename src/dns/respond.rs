@@ -20,6 +20,7 @@ use hickory_server::{net::xfer::Protocol, server::Request, zone_handler::Message
 use super::{
     answer::{Context, Reply},
     memo::Memo,
+    reverse::ReverseZones,
     stats::{DnsCounts, Stats, add},
     store::ViewStore,
 };
@@ -48,12 +49,19 @@ pub struct Responder {
     memo: Memo,
     pub(super) stats: Stats,
     clock: Clock,
+    reverse: ReverseZones,
 }
 
 impl Responder {
-    /// A responder that answers from `store`.
+    /// A responder that answers from `store`, without reverse zones.
     pub fn new(store: Arc<ViewStore>, clock: Clock) -> Self {
-        Self { store, memo: Memo::new(), stats: Stats::default(), clock }
+        Self { store, memo: Memo::new(), stats: Stats::default(), clock, reverse: ReverseZones::default() }
+    }
+
+    /// With other reverse zones.
+    #[must_use]
+    pub fn with_reverse(self, reverse: ReverseZones) -> Self {
+        Self { reverse, ..self }
     }
 
     /// The views it answers from.
@@ -135,6 +143,7 @@ impl Responder {
             stats: &self.stats,
             client,
             now: self.clock.mono(),
+            reverse: &self.reverse,
         };
         context.answer(name, lower, kind)
     }

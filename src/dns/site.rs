@@ -6,14 +6,14 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
 };
 
 use crate::{
     clock::Mono,
     model::{DeploymentId, InstanceId, Life, Period, Protocol},
     state::{Deployment, FencePoint, Instance, RouteMode, State, TrackName, serving_among},
-    traffic::Deck,
+    traffic::{Deck, SlotTable, Slots},
 };
 
 /// The arms of every route, in this order.
@@ -51,6 +51,23 @@ pub(super) struct Named {
     pub endpoint: Option<Endpoint>,
     /// Whether it may be kept in caches: an instance on its way out is still there for who has its name, and not for longer.
     pub lasting: bool,
+}
+
+/// What a `v-` name answers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Pinned {
+    pub version: String,
+    pub endpoints: Vec<Endpoint>,
+}
+
+/// The table of keyed answers, made when the first one is asked for: most services are never asked so, and a table takes 20 KiB.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Table(Arc<OnceLock<Option<SlotTable>>>);
+
+impl PartialEq for Table {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
 }
 
 /// Something handed on from view to view; all of its values compare as equal.
@@ -107,8 +124,8 @@ pub(super) struct Site {
     pub route: Option<SiteRoute>,
     /// By track, in the order of [`ARMS`].
     pub arms: [Arm; 3],
-    /// Endpoints by version slug; versions without any are there too, while a track or an instance has them.
-    pub versions: BTreeMap<String, Vec<Endpoint>>,
+    /// Versions by slug; those without endpoints are there too, while a track or an instance has them.
+    pub versions: BTreeMap<String, Pinned>,
     pub instances: BTreeMap<InstanceId, Named>,
     /// Ports that have names, with their transport.
     pub ports: BTreeSet<(String, &'static str)>,
@@ -119,6 +136,9 @@ pub(super) struct Site {
     /// Status of the live rollout, or `idle`.
     pub phase: String,
     pub deck: Shared<Deck>,
+    /// Salt of keyed answers.
+    pub salt: u64,
+    pub slots: Table,
     pub ttls: Shared<TtlLog>,
 }
 
@@ -138,20 +158,13 @@ impl Site {
                 endpoints: mine.filter_map(|i| endpoint(i)).collect(),
             }
         });
-        let mut versions: BTreeMap<String, Vec<Endpoint>> =
-            row.tracks.iter().map(|(_, t)| (t.pair.version.slug(), Vec::new())).collect();
-        for i in rows.iter().filter(|i| i.life.is_live()) {
-            versions.entry(i.pair.version.slug()).or_default();
-        }
-        for i in &eligible {
-            versions.entry(i.pair.version.slug()).or_default().extend(endpoint(i));
-        }
+        let versions = pins(row, rows, &eligible);
         let specs = row.tracks.iter().filter_map(|(_, t)| state.spec(&row.id, t.pair.spec)).chain(spec);
         let ports = specs.flat_map(|s| s.ports.iter().map(|(n, (_, p))| (n.clone(), transport(*p)))).collect();
         let keep = before.filter(|b| b.route == route && b.arms.iter().zip(&arms).all(|(old, new)| old.bps == new.bps));
-        let deck = match keep {
-            Some(b) => b.deck.clone(),
-            None => Shared::new(Deck::new(&[arms[0].bps, arms[1].bps, arms[2].bps])),
+        let (deck, slots) = match keep {
+            Some(b) => (b.deck.clone(), b.slots.clone()),
+            None => (Shared::new(Deck::new(&[arms[0].bps, arms[1].bps, arms[2].bps])), Table::default()),
         };
         Self {
             id: row.id.clone(),
@@ -164,6 +177,8 @@ impl Site {
             route,
             arms,
             deck,
+            salt: row.route.as_ref().map_or(0, |r| r.salt),
+            slots,
             ttls: before.map_or_else(Shared::default, |b| b.ttls.clone()),
         }
     }
@@ -175,6 +190,29 @@ impl Site {
             TrackName::Candidate => &self.arms[1],
             TrackName::Previous => &self.arms[2],
         }
+    }
+
+    /// The track that `active.` names: in a switched deployment the one that has the traffic, which after a way back by capacity may
+    /// be the candidate.
+    pub(super) fn active(&self) -> TrackName {
+        let switched = self.route.as_ref().is_some_and(|r| r.mode == RouteMode::Switch);
+        let (stable, candidate) = (&self.arms[0], &self.arms[1]);
+        if switched && candidate.bps > stable.bps { TrackName::Candidate } else { TrackName::Stable }
+    }
+
+    /// The track that `preview.` names: the candidate, unless it is active already.
+    pub(super) fn preview(&self) -> Option<TrackName> {
+        (self.active() == TrackName::Stable).then_some(TrackName::Candidate)
+    }
+
+    /// The table of keyed answers; none while the weights do not add up, as without a route. The same on every node: it follows from
+    /// the salt and the weights.
+    pub(super) fn table(&self) -> Option<&SlotTable> {
+        let make = || {
+            let [stable, candidate, previous] = [0, 1, 2].map(|arm: usize| self.arms[arm].bps);
+            Some(SlotTable::new(self.salt, &Slots::from_both_ends(stable, candidate, previous).ok()?))
+        };
+        self.slots.0.get_or_init(make).as_ref()
     }
 
     /// TTL of answers that follow the route; 0 while there is none.
@@ -196,6 +234,26 @@ fn track_of(row: &Deployment, instance: &Instance) -> Option<TrackName> {
         }
         (first, Some(_) | None) => Some(first),
     }
+}
+
+/// Versions by slug. Slugs of different versions are different but for an accident of 24 bits; then the name is that of the first in the
+/// order of tracks, then of versions, so that no answer mixes two.
+fn pins(row: &Deployment, rows: &[&Instance], eligible: &[&Instance]) -> BTreeMap<String, Pinned> {
+    let tracks = ARMS.into_iter().filter_map(|n| row.tracks.get(n)).map(|t| t.pair.version.clone());
+    let mut living: Vec<_> = rows.iter().filter(|i| i.life.is_live()).map(|i| i.pair.version.clone()).collect();
+    living.sort();
+    living.dedup();
+    let mut out = BTreeMap::new();
+    for version in tracks.chain(living) {
+        let pinned = Pinned { version: version.to_string(), endpoints: Vec::new() };
+        out.entry(version.slug()).or_insert(pinned);
+    }
+    for i in eligible {
+        if let Some(p) = out.get_mut(&i.pair.version.slug()).filter(|p| p.version == i.pair.version.to_string()) {
+            p.endpoints.extend(endpoint(i));
+        }
+    }
+    out
 }
 
 fn named(instance: &Instance, eligible: &[&Instance]) -> Named {

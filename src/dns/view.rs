@@ -14,8 +14,8 @@ use imbl::{OrdMap, ordmap::DiffItem};
 
 use super::{serving, site::Site};
 use crate::{
-    model::{DeploymentId, Millis, Name, NodeId},
-    state::{Instance, NodeRole, State},
+    model::{DeploymentId, InstanceId, Millis, Name, NodeId},
+    state::{Instance, NodeRole, NodeRow, State},
 };
 
 /// A DNS server of the zone.
@@ -24,6 +24,8 @@ pub(super) struct NameServer {
     pub id: NodeId,
     /// `None` when it listens on all addresses and so says none.
     pub address: Option<IpAddr>,
+    /// Where its API listens, likewise.
+    pub api: Option<SocketAddr>,
 }
 
 /// What answers are made from.
@@ -38,12 +40,21 @@ pub struct View {
     pub(super) servers: Vec<NameServer>,
     /// Sites by environment and service; persistent maps, so that the next view shares what did not change.
     pub(super) environments: OrdMap<String, OrdMap<String, Arc<Site>>>,
+    /// Whose address it is: for reverse names. Several deployments may share a machine's address.
+    pub(super) addresses: OrdMap<(IpAddr, InstanceId), DeploymentId>,
 }
 
 impl View {
     /// The view of a node that knows nothing yet.
     pub(super) fn empty() -> Self {
-        Self { index: 0, serial: 0, zone: None, servers: Vec::new(), environments: OrdMap::new() }
+        Self {
+            index: 0,
+            serial: 0,
+            zone: None,
+            servers: Vec::new(),
+            environments: OrdMap::new(),
+            addresses: OrdMap::new(),
+        }
     }
 
     pub(super) fn site(&self, environment: &str, service: &str) -> Option<&Arc<Site>> {
@@ -138,8 +149,13 @@ fn frame(state: &State, view: &mut View) -> bool {
         NodeRole::Learner | NodeRole::Voter => true,
         NodeRole::Joining | NodeRole::Leaving | NodeRole::Removed => false,
     });
-    let address = |text: &str| text.parse::<SocketAddr>().ok().map(|a| a.ip()).filter(|ip| !ip.is_unspecified());
-    let servers = serving.map(|n| NameServer { id: n.id, address: address(&n.dns_addr) }).collect();
+    let address = |text: &str| text.parse::<SocketAddr>().ok().filter(|a| !a.ip().is_unspecified());
+    let server = |n: &NodeRow| NameServer {
+        id: n.id,
+        address: address(&n.dns_addr).map(|a| a.ip()),
+        api: address(&n.client_addr),
+    };
+    let servers = serving.map(server).collect();
     let mut changed = zone != view.zone || servers != view.servers;
     (view.zone, view.servers) = (zone, servers);
     let names: BTreeSet<&str> = state.environments.keys().map(Name::as_str).collect();
@@ -172,12 +188,14 @@ fn sites(state: &State, dirty: &BTreeSet<DeploymentId>, view: &mut View) -> bool
             Some(row) => {
                 let mine: Vec<&Instance> = state.instances_of(id).collect();
                 let site = Site::build(state, row, &mine, before.as_deref());
-                if before.is_none_or(|b| *b != site) {
+                if before.as_ref().is_none_or(|b| **b != site) {
+                    reindex(view, before.as_deref(), Some(&site));
                     view.environments.entry(environment.into()).or_default().insert(service.into(), Arc::new(site));
                     changed = true;
                 }
             }
             None => {
+                reindex(view, before.as_deref(), None);
                 if let Some(sites) = view.environments.get_mut(environment) {
                     changed |= sites.remove(service).is_some();
                 }
@@ -185,4 +203,21 @@ fn sites(state: &State, dirty: &BTreeSet<DeploymentId>, view: &mut View) -> bool
         }
     }
     changed
+}
+
+/// Brings the addresses of one site up to date.
+fn reindex(view: &mut View, before: Option<&Site>, after: Option<&Site>) {
+    let of = |site: Option<&Site>, id: &InstanceId| Some(site?.instances.get(id)?.endpoint.as_ref()?.address);
+    for id in before.into_iter().flat_map(|b| b.instances.keys()) {
+        let (old, new) = (of(before, id), of(after, id));
+        if let Some(address) = old.filter(|_| old != new) {
+            view.addresses.remove(&(address, *id));
+        }
+    }
+    for (id, site) in after.into_iter().flat_map(|a| a.instances.keys().map(move |id| (id, a))) {
+        let (old, new) = (of(before, id), of(after, id));
+        if let Some(address) = new.filter(|_| old != new) {
+            view.addresses.insert((address, *id), site.id.clone());
+        }
+    }
 }

@@ -6,6 +6,7 @@
 mod error;
 pub mod health;
 pub mod ids;
+mod prefix;
 pub mod release;
 pub mod spec;
 pub mod spec_doc;
@@ -21,6 +22,7 @@ pub use health::{Health, Life};
 pub use ids::{
     ClusterId, DeploymentId, Digest, InstanceId, Name, NodeId, Principal, RequestId, RolloutId, StepId, WorkerName,
 };
+pub use prefix::Prefix;
 pub use release::{BuildInfo, Pair, Version};
 pub use spec::{AddressMode, Drain, HealthCheck, MetricsSource, Placement, Protocol, RunSpec, Spec, StopSpec};
 pub use spec_doc::SpecDoc;

@@ -30,7 +30,7 @@ use crate::{
     act::Courier,
     clock::Clock,
     config::NodeConfig,
-    dns::{DnsLimits, DnsServer, Responder, ViewStore},
+    dns::{DnsLimits, DnsServer, Responder, ReverseZones, ViewStore},
     http,
     lead::{Lead, LeadCounts, PlanBoard},
     observe::Collector,
@@ -146,7 +146,9 @@ impl Node {
     /// room again.
     pub async fn run(self, ended: CancellationToken) -> Result<End, NodeError> {
         let Self { parts, shared, backend, listeners, courier, stop } = self;
-        let responder = Arc::new(Responder::new(parts.dns.clone(), parts.clock.clone()));
+        let reverse = ReverseZones::new(&parts.config.dns_reverse);
+        let responder = Responder::new(parts.dns.clone(), parts.clock.clone()).with_reverse(reverse);
+        let responder = Arc::new(responder);
         let dns = DnsServer::start(
             vec![listeners.dns_udp],
             vec![listeners.dns_tcp],

@@ -38,6 +38,15 @@ impl Slots {
         Ok(Self(arms.collect()))
     }
 
+    /// Shares the places out among three arms by their weights alone, without a history: the first arm holds the front, the second
+    /// the back, the third what is between. So while the first's or the second's weight rises no key leaves it, whatever the others
+    /// do, and while only two have weights each change moves the fewest slots and the way back undoes the newest moves first.
+    pub fn from_both_ends(first: u32, second: u32, between: u32) -> Result<Self, TrafficError> {
+        let weights = complete(&[first, second, between])?;
+        let runs = |start, len| if len > 0 { vec![Run { start, len }] } else { Vec::new() };
+        Ok(Self(vec![runs(0, weights[0]), runs(SLOTS - weights[1], weights[1]), runs(weights[0], weights[2])]))
+    }
+
     /// Checks runs that came from outside: every place once.
     pub fn from_runs(arms: Vec<Vec<Run>>) -> Result<Self, TrafficError> {
         let mut taken = vec![false; usize::from(SLOTS)];
@@ -244,8 +253,41 @@ mod tests {
         }
     }
 
+    proptest! {
+        /// What DNS uses for stable, candidate and previous: no history, and yet nothing moves that need not.
+        #[test]
+        fn from_both_ends_moves_forward_only(chain in proptest::collection::vec(weights(3), 2..8), salt: u64) {
+            let of = |w: &[u32]| SlotTable::new(salt, &Slots::from_both_ends(w[0], w[1], w[2]).unwrap());
+            for pair in chain.windows(2) {
+                let (before, after) = (of(&pair[0]), of(&pair[1]));
+                for arm in 0..2 {
+                    if pair[1][arm] >= pair[0][arm] {
+                        prop_assert!((0..SLOTS).all(|s| before.arm(s) != arm || after.arm(s) == arm), "arm {}", arm);
+                    }
+                }
+                for (arm, w) in pair[1].iter().enumerate() {
+                    prop_assert_eq!((0..SLOTS).filter(|s| after.arm(*s) == arm).count(), *w as usize);
+                }
+            }
+        }
+
+        /// With two arms: the fewest moves, and the way back is the way there.
+        #[test]
+        fn from_both_ends_with_two_arms_moves_the_fewest(steps in proptest::collection::vec(0_u32..=10_000, 2..8), salt: u64) {
+            let of = |w: u32| SlotTable::new(salt, &Slots::from_both_ends(10_000 - w, w, 0).unwrap());
+            for pair in steps.windows(2) {
+                prop_assert_eq!(moved(&of(pair[0]), &of(pair[1])), pair[0].abs_diff(pair[1]) as usize);
+            }
+            // What came last goes first: between two weights on the way down are just the slots that came between them on the way up.
+            let (low, high) = (steps[0].min(steps[1]), steps[0].max(steps[1]));
+            let (low, high) = (of(low), of(high));
+            prop_assert!((0..SLOTS).all(|s| low.arm(s) == 0 || high.arm(s) == 1));
+        }
+    }
+
     #[test]
     fn weights_and_runs_are_checked() {
+        assert_eq!(Slots::from_both_ends(9000, 999, 0), Err(TrafficError::Sum { sum: 9999 }));
         assert_eq!(Slots::new(&[9000, 999]), Err(TrafficError::Sum { sum: 9999 }));
         assert!(matches!(Slots::new(&[0; 300]), Err(TrafficError::Arms { .. })));
         let run = |start, len| Run { start, len };

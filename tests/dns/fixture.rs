@@ -13,7 +13,7 @@ use hickory_proto::{
 };
 use slipway::{
     clock::Clock,
-    dns::{DnsLimits, DnsServer, Responder, ViewStore},
+    dns::{DnsLimits, DnsServer, Responder, ReverseZones, ViewStore},
     model::{
         BasisPoints, ClusterId, DeploymentId, Digest, Health, InstanceId, Life, Millis, Name as Label, NodeId, Pair,
         Period, SpecFormat, Strategy, WorkerName, read_spec,
@@ -38,9 +38,9 @@ pub fn shop() -> DeploymentId {
 }
 
 pub fn pair(version: &str) -> Pair {
-    // A digest that differs by version: its characters' codes in hexadecimal, padded.
-    let hex: String = version.bytes().map(|b| format!("{b:02x}")).collect();
-    Pair { version: version.parse().unwrap(), digest: Digest::new(&format!("{hex:0<64}")).unwrap(), spec: 1 }
+    // A digest that differs by version.
+    let hash = version.bytes().fold(1_u128, |h, b| h.wrapping_mul(0x1_0000_01b3_0000_01b3).wrapping_add(b.into()));
+    Pair { version: version.parse().unwrap(), digest: Digest::new(&format!("{hash:064x}")).unwrap(), spec: 1 }
 }
 
 /// State with a builder's methods; every change takes the next index.
@@ -268,7 +268,7 @@ impl Serving {
     pub fn on(udp: UdpSocket, tcp: TcpListener, limits: DnsLimits) -> Self {
         let (store, clock) = (Arc::new(ViewStore::new()), Clock::manual(0));
         store.set_node(2);
-        let responder = Arc::new(Responder::new(Arc::clone(&store), clock.clone()));
+        let responder = Arc::new(Responder::new(Arc::clone(&store), clock.clone()).with_reverse(reverse()));
         let address = udp.local_addr().unwrap();
         let server = DnsServer::start(vec![udp], vec![tcp], Arc::clone(&responder), &limits);
         Self { address, store, responder, clock, server }
@@ -289,6 +289,10 @@ impl Serving {
     }
 }
 
+fn reverse() -> ReverseZones {
+    ReverseZones::new(&["10.0.0.0/8", "172.16.0.0/12", "fc00::/7"].map(|p| p.parse().unwrap()))
+}
+
 /// A UDP socket that asks one server; TCP on demand.
 pub struct Client {
     socket: UdpSocket,
@@ -300,6 +304,14 @@ pub fn query(name: &str, kind: RecordType) -> Message {
     let mut m = Message::new(rand::random(), MessageType::Query, OpCode::Query);
     m.add_query(Query::query(Name::from_ascii(name).unwrap(), kind));
     m.metadata.recursion_desired = true;
+    m
+}
+
+/// A query below `SHOP` whose first label may be any octets.
+pub fn odd(label: &[u8], kind: RecordType) -> Message {
+    let rest = SHOP.trim_end_matches('.').split('.').map(str::as_bytes);
+    let mut m = query(SHOP, kind);
+    m.queries[0].set_name(Name::from_labels([label].into_iter().chain(rest)).unwrap());
     m
 }
 
@@ -336,7 +348,7 @@ impl Client {
     }
 
     pub async fn receive(&self) -> (usize, Message) {
-        let mut buffer = [0; 65_535];
+        let mut buffer = vec![0; 65_535];
         let n = timeout(PATIENCE, self.socket.recv(&mut buffer)).await.expect("no response in time").unwrap();
         (n, Message::from_vec(&buffer[..n]).unwrap())
     }

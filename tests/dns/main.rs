@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod fixture;
+mod more_names;
 mod names;
 mod policy;
 mod resolvers;

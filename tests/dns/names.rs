@@ -28,6 +28,10 @@ async fn absence_is_told_apart() {
         (format!("i-100-0.{SHOP}"), RecordType::SRV),
         (ZONE.into(), RecordType::A),
         ("ns1.slipway.internal.".into(), RecordType::AAAA),
+        ("api1.slipway.internal.".into(), RecordType::AAAA),
+        ("_tcp.slipway.internal.".into(), RecordType::SRV),
+        ("_api._tcp.slipway.internal.".into(), RecordType::A),
+        ("_dns-version.slipway.internal.".into(), RecordType::A),
     ];
     for (name, kind) in empty {
         let m = client.ask(&name, kind).await;
@@ -41,7 +45,10 @@ async fn absence_is_told_apart() {
         "staging.svc.slipway.internal.".into(),
         "x.slipway.internal.".into(),
         "ns9.slipway.internal.".into(),
-        format!("k-alice.{SHOP}"),
+        format!("k-.{SHOP}"),
+        format!("t-.{SHOP}"),
+        "api9.slipway.internal.".into(),
+        "_api._udp.slipway.internal.".into(),
         format!("x.{SHOP}"),
         format!("v-9-9-9.{SHOP}"),
         format!("i-999-0.{SHOP}"),
