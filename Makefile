@@ -11,7 +11,7 @@ export PATH := /usr/lib/ccache:$(PATH)
 endif
 SLIPWAY := $(TARGET)/debug/slipway
 
-.PHONY: help setup build demo demo-up demo-down test chaos check bench-raft bench-state crash-images
+.PHONY: help setup build demo demo-up demo-down test chaos check dns-fuzz bench-raft bench-state crash-images
 
 help:
 	@echo 'make setup      install what is missing (libclang and a C++ compiler; without root: says what to run)'
@@ -22,6 +22,7 @@ help:
 	@echo 'make bench-raft   writes a second and failover beside etcd, in one run (half an hour, after an optimised build; last line: JSON)'
 	@echo 'make bench-state  how fast commands are applied at full size, and what that State takes (slow: an optimised build first)'
 	@echo 'make crash-images  1,500 images of what a power cut may leave of a store, each opened again; last line: JSON of counts'
+	@echo 'make dns-fuzz   ten million bent DNS queries; last line: JSON of counts (CASES=N SEED=N)'
 	@echo 'make chaos      kills, partitions, power cuts, bad disks, clocks and changes of members under load, judged (SEED=1 FOR=60: seconds of faults; FAULTS=PowerCutAll,Kill: only these)'
 	@echo 'make check      formatting, clippy, house rules, licences and advisories; writes nothing into the checkout'
 
@@ -53,6 +54,14 @@ crash-images:
 	@report=$$(mktemp) && trap 'rm -f "$$report"' EXIT && status=0; \
 	SLIPWAY_CRASH_REPORT="$$report" SLIPWAY_CRASH_IMAGES=$(or $(CRASH_IMAGES),1500) SLIPWAY_CRASH_SEED=$(or $(CRASH_SEED),1) \
 	    cargo test --locked --test crash_images -- --nocapture --test-threads 1 || status=$$?; \
+	cat "$$report"; exit $$status
+
+# CASES=N and SEED=N choose how many, and which; make test runs 20,000 of the same.
+dns-fuzz:
+	@scripts/setup.sh test
+	@report=$$(mktemp) && trap 'rm -f "$$report"' EXIT && status=0; \
+	SLIPWAY_DNS_FUZZ_REPORT="$$report" SLIPWAY_DNS_FUZZ=$(or $(CASES),10000000) SLIPWAY_DNS_FUZZ_SEED=$(or $(SEED),1) \
+	    cargo test --locked --test dns fuzz:: -- --nocapture || status=$$?; \
 	cat "$$report"; exit $$status
 
 # The last line is one JSON object of counts.

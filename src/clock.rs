@@ -21,7 +21,7 @@ enum Source {
 }
 
 /// A point of a clock's monotonic time, in milliseconds since the clock was made. Only meaningful within one process.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Mono(pub u64);
 
 impl Mono {

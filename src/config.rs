@@ -100,7 +100,20 @@ settings::settings! {
         /// files is too low for them.
         max_connections: u32, "--max-connections", or(4096);
         /// Ranges of addresses for whose reverse names (PTR) this node's DNS answers; empty: none.
-        dns_reverse: Vec<Prefix>, "--dns-reverse", or(PRIVATE.iter().filter_map(|p| p.parse().ok()).collect());
+        dns_reverse: Vec<Prefix>, "--dns-reverse", or(prefixes(&PRIVATE));
+        /// Answers with records that DNS sends to one network (/24, /56) a second over UDP; 0: no limit.
+        dns_rate_answers: u32, "--dns-rate-answers", or(1000);
+        /// The same for NXDOMAIN and empty answers.
+        dns_rate_negative: u32, "--dns-rate-negative", or(200);
+        /// The same for errors.
+        dns_rate_errors: u32, "--dns-rate-errors", or(100);
+        /// Each so-many-th answer over the rate is sent short, so that a real client comes back over TCP or with a cookie; 0: none.
+        dns_rate_slip: u32, "--dns-rate-slip", or(2);
+        /// Ranges of addresses that these rates do not hold for, such as your own resolvers.
+        dns_rate_exempt: Vec<Prefix>, "--dns-rate-exempt", or(prefixes(&LOOPBACK));
+        /// Secrets of DNS cookies, each 32 hexadecimal digits, the same on all nodes: the first signs, all are accepted. Without any,
+        /// this process makes one up, and other nodes do not know its cookies.
+        dns_cookie_secrets: Vec<String>, "--dns-cookie-secret", or(Vec::new());
         /// Whether listeners may be on other than loopback addresses without TLS and tokens.
         insecure: bool, "--insecure", or(false);
     } hidden {
@@ -133,6 +146,12 @@ settings::settings! {
 
 /// Ranges that no public server answers reverse names for: loopback, RFC 1918 and unique local addresses.
 const PRIVATE: [&str; 5] = ["127.0.0.0/8", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7"];
+
+const LOOPBACK: [&str; 2] = ["127.0.0.0/8", "::1/128"];
+
+fn prefixes(of: &[&str]) -> Vec<Prefix> {
+    of.iter().filter_map(|p| p.parse().ok()).collect()
+}
 
 /// A port on loopback.
 const fn local(port: u16) -> SocketAddr {
@@ -174,6 +193,7 @@ impl NodeConfig {
         if !(1..=MAX_CONNECTIONS).contains(&self.max_connections) {
             return Err(value("max_connections", format!("must be 1 to {MAX_CONNECTIONS}")));
         }
+        self.cookie_secrets()?;
         for (key, addr) in [
             ("peer_listen", self.peer_listen),
             ("client_listen", self.client_listen),
@@ -191,6 +211,21 @@ impl NodeConfig {
             }
         }
         Ok(())
+    }
+
+    /// The secrets of DNS cookies.
+    pub fn cookie_secrets(&self) -> Result<Vec<[u8; 16]>, ConfigError> {
+        let read = |text: &String| {
+            let byte = |at: usize| text.get(at..at + 2).and_then(|t| u8::from_str_radix(t, 16).ok());
+            let bytes: Option<Vec<u8>> = (0..16).map(|n| byte(2 * n)).collect();
+            bytes.filter(|_| text.len() == 32).and_then(|b| b.try_into().ok())
+        };
+        let all: Option<Vec<[u8; 16]>> = self.dns_cookie_secrets.iter().map(read).collect();
+        all.ok_or_else(|| {
+            // A secret is not repeated in a message.
+            let problem = "each must be 32 hexadecimal digits, such as `openssl rand -hex 16` prints".into();
+            value("dns_cookie_secrets", problem)
+        })
     }
 
     /// The listeners that are open to others, for the warning at start and in `cluster status`.

@@ -75,6 +75,9 @@ pub enum Noun {
     /// Who gets which version
     #[command(subcommand)]
     Traffic(TrafficVerb),
+    /// What DNS answers, and why
+    #[command(subcommand)]
+    Dns(DnsVerb),
     /// What happened, in order
     #[command(subcommand)]
     Event(EventVerb),
@@ -370,6 +373,38 @@ pub enum TrafficVerb {
     Show { deployment: String },
     /// Ask DNS and send requests as clients do, and count who answers; exit code 1 when a request failed
     Probe(ProbeArgs),
+}
+
+#[derive(Debug, Subcommand)]
+pub enum DnsVerb {
+    /// Why a node answers a name as it does; exit code 1 when it has no answer
+    Trace(DnsTraceArgs),
+    /// Ask every node, side by side; exit code 1 when one is behind or silent
+    Query(DnsQueryArgs),
+}
+
+#[derive(Debug, Args)]
+pub struct DnsTraceArgs {
+    /// DNS name, ENVIRONMENT/SERVICE, or a service in the default environment
+    pub name: String,
+    /// As this client would be answered, whose last look-up may bind the answer
+    #[arg(long, value_name = "IP")]
+    pub from: Option<std::net::IpAddr>,
+    /// As if k-KEY stood before the name
+    #[arg(long)]
+    pub key: Option<String>,
+    /// Node to ask, by name or id [default: the one that --node reaches]
+    #[arg(long, value_name = "NODE")]
+    pub on: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct DnsQueryArgs {
+    /// DNS name, ENVIRONMENT/SERVICE, or a service in the default environment
+    pub name: String,
+    /// Record type
+    #[arg(long = "type", short = 't', default_value = "A")]
+    pub kind: String,
 }
 
 #[derive(Debug, Args)]

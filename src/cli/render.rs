@@ -274,20 +274,84 @@ pub fn deployment(d: &v1::Deployment, all: &[v1::Instance], wide: bool) -> Strin
 /// `traffic show`.
 pub fn route(r: &v1::GetRouteReply) -> String {
     let row = |s: &v1::VersionShare| {
-        vec![s.track.clone(), s.version.clone(), share(s.weight_bp), s.serving.to_string(), s.addresses.join(" ")]
+        let answered = s.answered_bp.map_or_else(|| "-".into(), |bp| format!("{} of {}", share(bp), s.answers));
+        let track = [s.track.clone(), s.version.clone(), share(s.weight_bp), answered];
+        track.into_iter().chain([s.serving.to_string(), s.addresses.join(" ")]).collect()
+    };
+    let clients = match r.clients {
+        0 => "no DNS client lately".into(),
+        n => format!(
+            "{n} DNS clients lately, the largest has {} of the answers; expected spread of the traffic's share {}",
+            share(r.largest_client_bp),
+            share(r.spread_bp),
+        ),
     };
     let rows = r.shares.iter().map(row).collect();
     let ports: Vec<String> = r.ports.iter().map(|(name, port)| format!("{name} {port}")).collect();
     format!(
-        "{}  {}, TTL {} s, generation {}\nports {}; DNS servers {}\n\n{}",
+        "{}  {}, TTL {} s, generation {}\nports {}; DNS servers {}\n{clients}\n\n{}",
         r.name,
         or_dash(&r.mode),
         r.ttl_s,
         r.generation,
         or_dash(&ports.join(", ")),
         or_dash(&r.dns_servers.join(" ")),
-        table(&["TRACK", "VERSION", "WEIGHT", "SERVING", "ADDRESSES"], rows, "no version is routed to yet"),
+        table(&["TRACK", "VERSION", "WEIGHT", "ANSWERED", "SERVING", "ADDRESSES"], rows, "no version is routed to yet"),
     )
+}
+
+/// `dns trace`.
+pub fn trace(t: &v1::TraceReply) -> String {
+    let parts = t.parts.iter().map(|p| vec![p.label.clone(), p.meaning.clone()]).collect();
+    let arm = |a: &v1::TraceArm| {
+        let deck = format!("{} of {}", a.deck_left, a.deck);
+        vec![a.track.clone(), a.version.clone(), share(a.weight_bp), deck, a.serving.to_string()]
+    };
+    let instance = |i: &v1::TraceInstance| {
+        let answers = if i.answers { "yes" } else { "no" };
+        let names = [&i.id, &i.version, &i.worker, &i.address].map(String::clone);
+        names.into_iter().chain([answers.into(), i.because.clone()]).collect()
+    };
+    let chosen = match (t.track.as_str(), t.slot) {
+        ("", _) => "by each look-up anew".into(),
+        (track, Some(slot)) => format!("{} ({track}), slot {slot} of 10000", t.version),
+        (track, None) => format!("{} ({track})", t.version),
+    };
+    let mut out = format!(
+        "{}\nnode {} ({}): {}: {}\nserves index {}, SOA serial {}\n\n{}\n",
+        t.name,
+        t.node,
+        t.node_id,
+        t.outcome,
+        t.because,
+        t.index,
+        t.serial,
+        table(&["PART", "MEANS"], parts, "no part of it means anything here"),
+    );
+    if t.deployment.is_empty() {
+        return out;
+    }
+    out += &format!(
+        "\n{}: {}, generation {}.{}, TTL {} s, lease {}\nversion: {chosen}\naddresses: {}\n\n{}\n\n{}",
+        t.deployment,
+        or_dash(&t.mode),
+        t.incarnation,
+        t.generation,
+        t.ttl_s,
+        or_dash(&t.lease),
+        or_dash(&t.addresses.join(" ")),
+        table(
+            &["TRACK", "VERSION", "WEIGHT", "CARDS LEFT", "SERVING"],
+            t.arms.iter().map(arm).collect(),
+            "no version is routed to"
+        ),
+        table(
+            &["INSTANCE", "VERSION", "WORKER", "ADDRESS", "NAMED", "BECAUSE"],
+            t.instances.iter().map(instance).collect(),
+            "no instance"
+        ),
+    );
+    out
 }
 
 /// `rollout history`.

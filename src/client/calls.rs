@@ -89,6 +89,8 @@ reads! {
     spec = CatalogClient::get_spec(GetSpecRequest) -> GetSpecReply;
     /// Who gets which version, and where to ask DNS.
     route = TrafficClient::get_route(GetRouteRequest) -> GetRouteReply;
+    /// Why a node answers a name as it does.
+    trace = TrafficClient::trace(TraceRequest) -> TraceReply;
 }
 
 changes! {

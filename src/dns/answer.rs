@@ -49,6 +49,8 @@ pub(super) struct Reply {
     pub additionals: Vec<Record>,
     /// Whether a part of the answers is as good as all of them.
     pub shrinkable: bool,
+    /// TC: it says nothing but to come back over TCP.
+    pub cut: bool,
     /// Extended error (RFC 8914): code and text.
     pub extended: Option<(u16, &'static str)>,
 }
@@ -57,7 +59,12 @@ impl Reply {
     /// A refusal without records.
     pub(super) fn refusal(code: ResponseCode, extended: Option<(u16, &'static str)>) -> Self {
         let (answers, additionals) = (Vec::new(), Vec::new());
-        Self { code, authoritative: false, answers, soa: None, additionals, shrinkable: false, extended }
+        Self { code, authoritative: false, answers, soa: None, additionals, shrinkable: false, cut: false, extended }
+    }
+
+    /// Leaves nothing but the header.
+    pub(super) fn cut(&mut self) {
+        (self.answers, self.soa, self.additionals, self.cut) = (Vec::new(), None, Vec::new(), true);
     }
 }
 
@@ -138,11 +145,11 @@ impl Context<'_> {
     fn endpoints<'s>(&self, site: &'s Site, set: Select<'_>, lower: &Name, kind: Sibling) -> (Vec<&'s Endpoint>, u32) {
         match set {
             Select::Policy => match self.pick(site, lower, kind) {
-                Some(arm) => (site.arms[arm].endpoints.iter().collect(), site.route_ttl()),
+                Some(arm) => self.of_arm(site, arm),
                 None => (Vec::new(), 0),
             },
             Select::Key(key) => match self.keyed(site, key) {
-                Some(arm) => (site.arms[arm].endpoints.iter().collect(), site.route_ttl()),
+                Some(arm) => self.of_arm(site, arm),
                 None => (Vec::new(), 0),
             },
             Select::Active => self.endpoints(site, Select::Track(site.active()), lower, kind),
@@ -162,6 +169,12 @@ impl Context<'_> {
             // Weighted over all versions: `mix` makes its own records.
             Select::Mix => (Vec::new(), 0),
         }
+    }
+
+    /// What the policy has chosen.
+    fn of_arm<'s>(&self, site: &'s Site, arm: usize) -> (Vec<&'s Endpoint>, u32) {
+        site.answered(arm, self.client.ip(), self.now);
+        (site.arms[arm].endpoints.iter().collect(), site.route_ttl())
     }
 
     /// The arm of one answer of the traffic policy.
@@ -239,6 +252,9 @@ impl Context<'_> {
             .route
             .as_ref()
             .map_or_else(|| "none".into(), |r| format!("{}.{}", r.generation.incarnation, r.generation.n));
+        let realised = site.realised(self.now);
+        let answers: Vec<String> =
+            realised.versions.iter().map(|(_, version, _, n)| format!("{version}:{n}")).collect();
         let version = |t: TrackName| site.arm(t).version.as_deref().unwrap_or("none").to_string();
         let texts = vec![
             "txtvers=1".into(),
@@ -249,6 +265,9 @@ impl Context<'_> {
             format!("canary={}", version(TrackName::Candidate)),
             format!("bps={}", site.arm(TrackName::Candidate).bps),
             format!("node={}", self.node),
+            format!("answers={}", answers.join("/")),
+            format!("clients={}", realised.clients),
+            format!("spread={}", realised.spread_bp),
         ];
         Record::from_rdata(name.clone(), 0, RData::TXT(TXT::new(texts)))
     }
@@ -344,7 +363,7 @@ impl Context<'_> {
     }
 }
 
-fn exists(site: &Site, what: &What<'_>) -> bool {
+pub(super) fn exists(site: &Site, what: &What<'_>) -> bool {
     match what {
         What::Status => true,
         What::Set(set) => set_exists(site, *set),

@@ -103,6 +103,16 @@ impl Memo {
         shard.remember(keys, Draw { arm, at: now, served: kind as u8 }, now);
         Some(arm)
     }
+
+    /// The arm that a further record type of this client's newest look-up would get; nothing is noted.
+    pub(super) fn peek(&self, address: IpAddr, name: &str, generation: FencePoint, now: Mono) -> Option<usize> {
+        let shard = usize::try_from(self.hasher.hash_one(address) % SHARDS as u64).unwrap_or(0);
+        let shard = self.shards[shard].lock().unwrap_or_else(PoisonError::into_inner);
+        let key = Key { address, port: None, name: name.into(), generation: (generation.incarnation, generation.n) };
+        let draw = |table: &Table| table.by_key.get(&key).and_then(|at| table.draws.get(*at)).copied();
+        let newest = draw(&shard.new).or_else(|| draw(&shard.old))?;
+        (now.since(newest.at) < SIBLINGS_MS).then_some(newest.arm)
+    }
 }
 
 impl Shard {

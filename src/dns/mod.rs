@@ -8,6 +8,8 @@
 //! Not here: recursion, zone transfers, signing; the serving lease and the fence of a switch.
 
 mod answer;
+mod cookie;
+mod limit;
 mod memo;
 mod name;
 mod respond;
@@ -17,11 +19,17 @@ mod serving;
 mod site;
 mod stats;
 mod store;
+mod tally;
+mod trace;
 mod view;
 
-pub use respond::{Responder, Transport, UDP_MAX};
+pub use cookie::{Cookies, SECRET};
+pub use limit::Rates;
+pub use respond::{DnsSettings, Responder, Transport, UDP_MAX};
 pub use reverse::ReverseZones;
 pub use server::{DnsLimits, DnsServer};
 pub use stats::{DnsCounts, RCODES};
 pub use store::ViewStore;
+pub use tally::Realised;
+pub use trace::{Trace, TraceArm};
 pub use view::View;

@@ -2,25 +2,33 @@
 //!
 //! Never answers a response (QR=1), whatever follows it, nor what is shorter than a header; both would let two servers talk to each
 //! other for ever. Counts in the header are checked before anything is decoded, so a small packet cannot ask for much memory. Pure
-//! of sockets: `server` has those.
+//! of sockets: `server` has those. Over UDP a response may be withheld (`limit`) from who has not shown by a cookie (`cookie`) that the
+//! address is its own. Responses are never padded: without a cookie the largest possible one is 1,232 octets, and the rate bounds what
+//! a spoofed address can be sent, so there is no further cap on response over request.
 
 use std::{
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
 };
 
 use hickory_proto::{
     op::{Edns, Metadata, ResponseCode},
-    rr::{DNSClass, Name, Record, RecordType, rdata::opt::EdnsOption},
+    rr::{
+        DNSClass, Name, Record, RecordType,
+        rdata::opt::{EdnsCode, EdnsOption},
+    },
     serialize::binary::BinEncoder,
 };
 use hickory_server::{net::xfer::Protocol, server::Request, zone_handler::MessageResponseBuilder};
 
 use super::{
     answer::{Context, Reply},
+    cookie::{Cookies, Presented},
+    limit::{Class, Limiter, Rates, Verdict},
     memo::Memo,
     reverse::ReverseZones,
+    site::Site,
     stats::{DnsCounts, Stats, add},
     store::ViewStore,
 };
@@ -30,8 +38,49 @@ use crate::clock::Clock;
 pub const UDP_MAX: u16 = 1232;
 const UDP_PLAIN: u16 = 512;
 const HEADER: usize = 12;
+/// The longest label and the longest name (RFC 1035).
+const LABEL: usize = 63;
+const NAME: usize = 255;
 /// Option code of extended errors (RFC 8914).
 const EXTENDED_ERROR: u16 = 15;
+
+/// Option code of the server's name (RFC 5001).
+const NSID: u16 = 3;
+/// Option code of cookies (RFC 7873).
+const COOKIE: u16 = 10;
+
+/// How one server answers beside what the cluster agreed on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DnsSettings {
+    /// Zones of reverse names.
+    pub reverse: ReverseZones,
+    /// Secrets of cookies.
+    pub cookies: Cookies,
+    /// Limits on responses over UDP.
+    pub rates: Rates,
+    /// What NSID says; empty: nothing.
+    pub nsid: String,
+}
+
+impl Default for DnsSettings {
+    fn default() -> Self {
+        Self {
+            reverse: ReverseZones::default(),
+            cookies: Cookies::new(Vec::new()),
+            rates: Rates::NONE,
+            nsid: String::new(),
+        }
+    }
+}
+
+/// What became of a message inside.
+enum Handled {
+    Response(Vec<u8>),
+    /// Over its rate: nothing is sent.
+    Withheld,
+    /// It could not be decoded.
+    Malformed,
+}
 
 /// How a message came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,19 +98,30 @@ pub struct Responder {
     memo: Memo,
     pub(super) stats: Stats,
     clock: Clock,
-    reverse: ReverseZones,
+    settings: DnsSettings,
+    limiter: Limiter,
 }
 
 impl Responder {
-    /// A responder that answers from `store`, without reverse zones.
+    /// A responder that answers from `store`, without reverse zones, cookies and limits.
     pub fn new(store: Arc<ViewStore>, clock: Clock) -> Self {
-        Self { store, memo: Memo::new(), stats: Stats::default(), clock, reverse: ReverseZones::default() }
+        Self::with(store, clock, DnsSettings::default())
     }
 
-    /// With other reverse zones.
-    #[must_use]
-    pub fn with_reverse(self, reverse: ReverseZones) -> Self {
-        Self { reverse, ..self }
+    /// A responder with settings.
+    pub fn with(store: Arc<ViewStore>, clock: Clock, settings: DnsSettings) -> Self {
+        let limiter = Limiter::new(settings.rates.clone());
+        Self { store, memo: Memo::new(), stats: Stats::default(), clock, settings, limiter }
+    }
+
+    pub(super) fn is_reverse(&self, labels: &[&str]) -> bool {
+        self.settings.reverse.zone_of(labels).is_some()
+    }
+
+    /// The arm that a sibling of this client's last look-up would get.
+    pub(super) fn remembered(&self, site: &Site, client: IpAddr, name: &str) -> Option<usize> {
+        let generation = site.route.as_ref()?.generation;
+        self.memo.peek(client, &format!("{name}."), generation, self.clock.mono())
     }
 
     /// The views it answers from.
@@ -85,8 +145,11 @@ impl Responder {
             None
         })?;
         let early = |code: ResponseCode| {
-            self.stats.rcode(code.into());
-            Some(bare(header, code))
+            let verdict = self.verdict(transport, client, Class::Error);
+            (verdict != Verdict::Drop).then(|| {
+                self.stats.rcode(code.into());
+                bare(header, code)
+            })
         };
         if header[2] >> 3 & 0x0f != 0 {
             return early(ResponseCode::NotImp);
@@ -94,6 +157,10 @@ impl Responder {
         let count = |at: usize| u16::from_be_bytes([header[at], header[at + 1]]);
         // One question; no answers; an SOA in the authority section for IXFR; OPT and a signature among the additionals.
         if count(4) != 1 || count(6) != 0 || count(8) > 1 || count(10) > 2 {
+            return early(ResponseCode::FormErr);
+        }
+        // The echo repeats the question's octets, and a pointer in it would point into another header.
+        if !written_out(raw) {
             return early(ResponseCode::FormErr);
         }
         // A bug in here must cost one answer, not the server.
@@ -104,12 +171,13 @@ impl Responder {
             };
             match Request::from_bytes(raw.to_vec(), client, protocol) {
                 Ok(request) => self.handle(&request, client, transport),
-                Err(_) => None,
+                Err(_) => Handled::Malformed,
             }
         }));
         match handled {
-            Ok(Some(bytes)) => Some(bytes),
-            Ok(None) => early(ResponseCode::FormErr),
+            Ok(Handled::Response(bytes)) => Some(bytes),
+            Ok(Handled::Withheld) => None,
+            Ok(Handled::Malformed) => early(ResponseCode::FormErr),
             Err(_) => {
                 add(&self.stats.panics);
                 early(ResponseCode::ServFail)
@@ -117,18 +185,59 @@ impl Responder {
         }
     }
 
-    fn handle(&self, request: &Request, client: SocketAddr, transport: Transport) -> Option<Vec<u8>> {
-        let query = request.request_info().ok()?.query;
+    fn handle(&self, request: &Request, client: SocketAddr, transport: Transport) -> Handled {
+        let Ok(info) = request.request_info() else { return Handled::Malformed };
+        let query = info.query;
         let (name, kind) = (query.original().name(), query.query_type());
-        let reply = match (request.edns.as_ref().map(Edns::version), query.query_class(), kind) {
+        let cookie = self.cookie(request, client);
+        let mut reply = match (request.edns.as_ref().map(Edns::version), query.query_class(), kind) {
             (Some(1..), _, _) => Reply::refusal(ResponseCode::BADVERS, None),
+            (_, _, _) if cookie == Presented::Malformed => Reply::refusal(ResponseCode::FormErr, None),
             (_, DNSClass::IN, RecordType::AXFR | RecordType::IXFR) => {
                 Reply::refusal(ResponseCode::Refused, Some((20, "no zone transfers")))
             }
             (_, DNSClass::IN, _) => self.ask(name, query.name(), kind, client),
             (_, _, _) => Reply::refusal(ResponseCode::Refused, Some((20, "class IN only"))),
         };
-        self.encode(request, reply, transport)
+        let (known, cookie) = match cookie {
+            Presented::Cookie { good, answer } => (good, Some(answer)),
+            Presented::Nothing | Presented::Malformed => (false, None),
+        };
+        let class = match reply.code {
+            ResponseCode::NoError if !reply.answers.is_empty() => Class::Answer,
+            ResponseCode::NoError | ResponseCode::NXDomain => Class::Negative,
+            _ => Class::Error,
+        };
+        let verdict = if known { Verdict::Send } else { self.verdict(transport, client, class) };
+        match verdict {
+            Verdict::Send => {}
+            Verdict::Drop => return Handled::Withheld,
+            // Who has sent a cookie is to come back with the one it gets here; others over TCP.
+            Verdict::Slip if cookie.is_some() => reply = Reply::refusal(ResponseCode::BADCOOKIE, None),
+            Verdict::Slip => reply.cut(),
+        }
+        self.encode(request, reply, transport, cookie).map_or(Handled::Malformed, Handled::Response)
+    }
+
+    fn verdict(&self, transport: Transport, client: SocketAddr, class: Class) -> Verdict {
+        let verdict = match transport {
+            Transport::Udp => self.limiter.verdict(client.ip(), class, self.clock.mono()),
+            Transport::Tcp => Verdict::Send,
+        };
+        match verdict {
+            Verdict::Send => {}
+            Verdict::Drop => add(&self.stats.limited),
+            Verdict::Slip => add(&self.stats.slipped),
+        }
+        verdict
+    }
+
+    fn cookie(&self, request: &Request, client: SocketAddr) -> Presented {
+        let option = request.edns.as_ref().and_then(|e| e.option(EdnsCode::Cookie));
+        let Some(bytes) = option.and_then(|o| Vec::<u8>::try_from(o).ok()) else { return Presented::Nothing };
+        // Seconds modulo 2^32, as the cookie has them.
+        let now = u32::try_from(self.clock.wall_ms() / 1000 & u64::from(u32::MAX)).unwrap_or(0);
+        self.settings.cookies.look(Some(&bytes), client.ip(), now)
     }
 
     fn ask(&self, name: &Name, lower: &Name, kind: RecordType, client: SocketAddr) -> Reply {
@@ -143,17 +252,23 @@ impl Responder {
             stats: &self.stats,
             client,
             now: self.clock.mono(),
-            reverse: &self.reverse,
+            reverse: &self.settings.reverse,
         };
         context.answer(name, lower, kind)
     }
 
     /// Fits a reply: first without additionals, then with fewer answers if a part will do, at last empty with TC.
-    fn encode(&self, request: &Request, mut reply: Reply, transport: Transport) -> Option<Vec<u8>> {
+    fn encode(
+        &self,
+        request: &Request,
+        mut reply: Reply,
+        transport: Transport,
+        cookie: Option<Vec<u8>>,
+    ) -> Option<Vec<u8>> {
         let mut meta = Metadata::response_from_request(&request.metadata);
         meta.response_code = reply.code;
-        meta.authoritative = reply.authoritative;
-        let edns = request.edns.as_ref().map(|q| edns(q, reply.extended));
+        (meta.authoritative, meta.truncation) = (reply.authoritative, reply.cut);
+        let edns = request.edns.as_ref().map(|q| edns(q, reply.extended, cookie, &self.settings.nsid));
         let limit = match (transport, &request.edns) {
             (Transport::Tcp, _) => u16::MAX,
             (Transport::Udp, Some(q)) => q.max_payload().clamp(UDP_PLAIN, UDP_MAX),
@@ -169,7 +284,7 @@ impl Responder {
             whole = emit(request, meta, &reply, edns.as_ref(), limit);
         }
         if whole.is_none() {
-            (reply.answers, reply.soa) = (Vec::new(), None);
+            reply.cut();
             meta.truncation = true;
             add(&self.stats.truncated);
             whole = emit(request, meta, &reply, edns.as_ref(), limit);
@@ -194,14 +309,33 @@ fn emit(request: &Request, meta: Metadata, reply: &Reply, edns: Option<&Edns>, l
     (!cut).then_some(bytes)
 }
 
-fn edns(asked: &Edns, extended: Option<(u16, &'static str)>) -> Edns {
+fn edns(asked: &Edns, extended: Option<(u16, &'static str)>, cookie: Option<Vec<u8>>, nsid: &str) -> Edns {
     let mut edns = Edns::new();
     edns.set_version(0).set_max_payload(UDP_MAX).set_dnssec_ok(asked.flags().dnssec_ok);
     if let Some((code, text)) = extended {
         let data = [&code.to_be_bytes()[..], text.as_bytes()].concat();
         edns.options_mut().insert(EdnsOption::Unknown(EXTENDED_ERROR, data));
     }
+    if let Some(cookie) = cookie {
+        edns.options_mut().insert(EdnsOption::Unknown(COOKIE, cookie));
+    }
+    if !nsid.is_empty() && asked.option(EdnsCode::NSID).is_some() {
+        edns.options_mut().insert(EdnsOption::Unknown(NSID, nsid.as_bytes().to_vec()));
+    }
     edns
+}
+
+/// Whether the question's name is one, and written without pointers: there is nothing before it that one could point at.
+fn written_out(raw: &[u8]) -> bool {
+    let mut at = HEADER;
+    while let Some(&length) = raw.get(at) {
+        match usize::from(length) {
+            0 => return at < HEADER + NAME && raw.len() >= at + 5,
+            n if n <= LABEL => at += 1 + n,
+            _ => return false,
+        }
+    }
+    false
 }
 
 /// A header alone: id, operation and RD of the request, and a code.

@@ -33,7 +33,7 @@ impl ReverseZones {
     }
 
     /// The labels of the largest zone that a name is in.
-    fn zone_of(&self, labels: &[&str]) -> Option<&[String]> {
+    pub(super) fn zone_of(&self, labels: &[&str]) -> Option<&[String]> {
         let within = |zone: &&Vec<String>| {
             labels.len().checked_sub(zone.len()).is_some_and(|at| labels[at..].iter().zip(*zone).all(|(a, b)| a == b))
         };

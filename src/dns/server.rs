@@ -1,17 +1,19 @@
 //! The listeners: UDP and TCP sockets that the caller has bound, with limits on what one client can hold.
 //!
 //! A datagram is answered in the task that read it, so work in progress is bounded by the number of tasks. TCP (RFC 7766) has a
-//! limit on connections in all and per address, an idle time, and one query at a time a connection. Not here: what the bytes mean.
+//! limit on connections in all and per address; when there is no more room the connection that has been idle longest goes. Queries of
+//! one connection may come one behind the other and are answered in that order, a bounded part at a time; who does not read its
+//! answers, or sends slowly, is cut off. Not here: what the bytes mean.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     net::{IpAddr, SocketAddr},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    io::{AsyncReadExt as _, AsyncWriteExt as _, BufReader},
     net::{TcpListener, TcpStream, UdpSocket},
     time::{sleep, timeout},
 };
@@ -24,6 +26,10 @@ use super::{
 
 /// Queries are small; what is longer is cut by the socket and then malformed.
 const UDP_READ: usize = 4096;
+/// Queries of one connection that are taken in at once, in octets.
+const TCP_READ: usize = 4096;
+/// Answers of one connection that are held back to be sent together, in octets.
+const TCP_WRITE: usize = 16 * 1024;
 /// Pause after a socket error, so that a lasting one does not spin.
 const ERROR_PAUSE: Duration = Duration::from_millis(20);
 
@@ -142,15 +148,18 @@ impl Acceptor {
         loop {
             match listener.accept().await {
                 Ok((stream, client)) => {
-                    let Some(seat) = Clients::seat(&self.clients, client.ip(), &self.limits) else {
+                    let (seat, evicted) = Clients::seat(&self.clients, client.ip(), &self.limits);
+                    if evicted {
+                        add(&self.responder.stats.tcp_evicted);
+                    }
+                    let Some(seat) = seat else {
                         add(&self.responder.stats.tcp_refused);
                         continue;
                     };
                     let (responder, limits) = (Arc::clone(&self.responder), self.limits.clone());
-                    let serve = async move {
-                        let _seat = seat;
-                        connection(stream, client, &responder, &limits).await;
-                    };
+                    let cut = seat.cut.clone();
+                    let serve = async move { connection(stream, client, &responder, &limits, &seat).await };
+                    let serve = cut.run_until_cancelled_owned(serve);
                     self.tasks.spawn(self.stop.clone().run_until_cancelled_owned(serve));
                 }
                 Err(error) => {
@@ -163,52 +172,138 @@ impl Acceptor {
 }
 
 /// Serves one connection until it ends, idles, or breaks a rule; any error just closes it.
-async fn connection(mut stream: TcpStream, client: SocketAddr, responder: &Responder, limits: &DnsLimits) {
+async fn connection(mut stream: TcpStream, client: SocketAddr, responder: &Responder, limits: &DnsLimits, seat: &Seat) {
+    let (read, mut write) = stream.split();
+    let mut read = BufReader::with_capacity(TCP_READ, read);
+    let mut answers = Vec::new();
     for _ in 0..limits.tcp_queries {
-        let Ok(Ok(length)) = timeout(limits.tcp_idle, stream.read_u16()).await else { return };
+        seat.idle();
+        let Ok(Ok(length)) = timeout(limits.tcp_idle, read.read_u16()).await else { return };
+        seat.busy();
         let mut query = vec![0; usize::from(length)];
-        let Ok(Ok(_)) = timeout(limits.tcp_transfer, stream.read_exact(&mut query)).await else { return };
+        let Ok(Ok(_)) = timeout(limits.tcp_transfer, read.read_exact(&mut query)).await else { return };
         let Some(response) = responder.respond(&query, client, Transport::Tcp) else { return };
         let Ok(length) = u16::try_from(response.len()) else { return };
-        let framed = [&length.to_be_bytes()[..], &response].concat();
-        let Ok(Ok(())) = timeout(limits.tcp_transfer, stream.write_all(&framed)).await else { return };
+        answers.extend_from_slice(&length.to_be_bytes());
+        answers.extend_from_slice(&response);
+        if answers.len() < TCP_WRITE && more(read.buffer()) {
+            continue;
+        }
+        let Ok(Ok(())) = timeout(limits.tcp_transfer, write.write_all(&answers)).await else { return };
+        answers.clear();
     }
+    // The last query may have left answers behind.
+    let _ = timeout(limits.tcp_transfer, write.write_all(&answers)).await;
 }
 
-/// Connections open now, in all and by address.
+/// Whether a whole query has come already.
+fn more(buffer: &[u8]) -> bool {
+    buffer.split_first_chunk().is_some_and(|(length, rest)| rest.len() >= usize::from(u16::from_be_bytes(*length)))
+}
+
+/// Connections open now.
 #[derive(Debug, Default)]
-struct Clients(Mutex<(usize, HashMap<IpAddr, usize>)>);
+struct Clients(Mutex<Open>);
+
+#[derive(Debug, Default)]
+struct Open {
+    by_id: BTreeMap<u64, Held>,
+    by_ip: HashMap<IpAddr, usize>,
+    /// Idle connections by when they became so.
+    idle: BTreeMap<u64, u64>,
+    /// Counts connections and the times they become idle.
+    next: u64,
+}
+
+#[derive(Debug)]
+struct Held {
+    ip: IpAddr,
+    cut: CancellationToken,
+    idle: Option<u64>,
+}
+
+impl Open {
+    fn number(&mut self) -> u64 {
+        self.next += 1;
+        self.next
+    }
+
+    /// Whether there was one to close.
+    fn evict(&mut self) -> bool {
+        let oldest = self.idle.first_key_value().map(|(_, id)| *id);
+        oldest.and_then(|id| self.remove(id)).map(|held| held.cut.cancel()).is_some()
+    }
+
+    fn remove(&mut self, id: u64) -> Option<Held> {
+        let held = self.by_id.remove(&id)?;
+        if let Some(since) = held.idle {
+            self.idle.remove(&since);
+        }
+        if let Some(n) = self.by_ip.get_mut(&held.ip) {
+            *n = n.saturating_sub(1);
+            if *n == 0 {
+                self.by_ip.remove(&held.ip);
+            }
+        }
+        Some(held)
+    }
+
+    fn mark(&mut self, id: u64, idle: bool) {
+        let since = idle.then(|| self.number());
+        let Some(held) = self.by_id.get_mut(&id) else { return };
+        if let Some(before) = std::mem::replace(&mut held.idle, since) {
+            self.idle.remove(&before);
+        }
+        if let Some(since) = since {
+            self.idle.insert(since, id);
+        }
+    }
+}
 
 /// One connection's place; given back when dropped.
 struct Seat {
     clients: Arc<Clients>,
-    ip: IpAddr,
+    id: u64,
+    cut: CancellationToken,
+}
+
+impl Seat {
+    fn idle(&self) {
+        self.clients.lock().mark(self.id, true);
+    }
+
+    fn busy(&self) {
+        self.clients.lock().mark(self.id, false);
+    }
 }
 
 impl Clients {
-    fn seat(this: &Arc<Self>, ip: IpAddr, limits: &DnsLimits) -> Option<Seat> {
-        let mut guard = this.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let (all, by_ip) = &mut *guard;
-        let mine = by_ip.get(&ip).copied().unwrap_or(0);
-        if *all >= limits.tcp_connections || mine >= limits.tcp_per_address {
-            return None;
+    /// A panic while it was held would leave counts that are off by one at most.
+    fn lock(&self) -> MutexGuard<'_, Open> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A place, unless this address has its share or nobody can make room; and whether another had to go.
+    fn seat(this: &Arc<Self>, ip: IpAddr, limits: &DnsLimits) -> (Option<Seat>, bool) {
+        let mut open = this.lock();
+        let mine = open.by_ip.get(&ip).copied().unwrap_or(0);
+        if mine >= limits.tcp_per_address {
+            return (None, false);
         }
-        *all += 1;
-        by_ip.insert(ip, mine + 1);
-        Some(Seat { clients: Arc::clone(this), ip })
+        let full = open.by_id.len() >= limits.tcp_connections;
+        if full && !open.evict() {
+            return (None, false);
+        }
+        let (id, cut) = (open.number(), CancellationToken::new());
+        open.by_id.insert(id, Held { ip, cut: cut.clone(), idle: None });
+        *open.by_ip.entry(ip).or_insert(0) += 1;
+        open.mark(id, true);
+        (Some(Seat { clients: Arc::clone(this), id, cut }), full)
     }
 }
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        let mut guard = self.clients.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let (all, by_ip) = &mut *guard;
-        *all = all.saturating_sub(1);
-        if let Some(n) = by_ip.get_mut(&self.ip) {
-            *n = n.saturating_sub(1);
-            if *n == 0 {
-                by_ip.remove(&self.ip);
-            }
-        }
+        self.clients.lock().remove(self.id);
     }
 }

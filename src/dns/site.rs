@@ -1,7 +1,7 @@
 //! One deployment as DNS sees it: arms with weights and endpoints, names that exist, and what outlives a change of the view.
 //!
-//! A site is immutable but for two things that it hands on to its successor: the deck (while the route's generation is the same;
-//! a new generation is a new deck) and the log of TTLs handed out. Neither counts when two sites are compared.
+//! A site is immutable but for what it hands on to its successor: deck, slots and tally (while the route's generation is the same; a new
+//! generation is a new deck), the log of TTLs handed out and the clients seen. None of it counts when two sites are compared.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -9,6 +9,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
 };
 
+use super::tally::Clients;
 use crate::{
     clock::Mono,
     model::{DeploymentId, InstanceId, Life, Period, Protocol},
@@ -139,6 +140,9 @@ pub(super) struct Site {
     /// Salt of keyed answers.
     pub salt: u64,
     pub slots: Table,
+    /// Answers by arm, since the route last changed.
+    pub tally: Shared<[u64; 3]>,
+    pub clients: Shared<Clients>,
     pub ttls: Shared<TtlLog>,
 }
 
@@ -162,9 +166,11 @@ impl Site {
         let specs = row.tracks.iter().filter_map(|(_, t)| state.spec(&row.id, t.pair.spec)).chain(spec);
         let ports = specs.flat_map(|s| s.ports.iter().map(|(n, (_, p))| (n.clone(), transport(*p)))).collect();
         let keep = before.filter(|b| b.route == route && b.arms.iter().zip(&arms).all(|(old, new)| old.bps == new.bps));
-        let (deck, slots) = match keep {
-            Some(b) => (b.deck.clone(), b.slots.clone()),
-            None => (Shared::new(Deck::new(&[arms[0].bps, arms[1].bps, arms[2].bps])), Table::default()),
+        let (deck, slots, tally) = match keep {
+            Some(b) => (b.deck.clone(), b.slots.clone(), b.tally.clone()),
+            None => {
+                (Shared::new(Deck::new(&[arms[0].bps, arms[1].bps, arms[2].bps])), Table::default(), Shared::default())
+            }
         };
         Self {
             id: row.id.clone(),
@@ -179,6 +185,8 @@ impl Site {
             deck,
             salt: row.route.as_ref().map_or(0, |r| r.salt),
             slots,
+            tally,
+            clients: before.map_or_else(Shared::default, |b| b.clients.clone()),
             ttls: before.map_or_else(Shared::default, |b| b.ttls.clone()),
         }
     }

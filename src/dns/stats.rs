@@ -3,8 +3,16 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Response codes that this server gives, with the value of their label.
-pub const RCODES: [(u16, &str); 7] =
-    [(0, "noerror"), (1, "formerr"), (2, "servfail"), (3, "nxdomain"), (4, "notimp"), (5, "refused"), (16, "badvers")];
+pub const RCODES: [(u16, &str); 8] = [
+    (0, "noerror"),
+    (1, "formerr"),
+    (2, "servfail"),
+    (3, "nxdomain"),
+    (4, "notimp"),
+    (5, "refused"),
+    (16, "badvers"),
+    (23, "badcookie"),
+];
 
 /// Running counters.
 #[derive(Debug, Default)]
@@ -15,7 +23,10 @@ pub(super) struct Stats {
     pub truncated: AtomicU64,
     pub ignored: AtomicU64,
     pub renormalised: AtomicU64,
+    pub limited: AtomicU64,
+    pub slipped: AtomicU64,
     pub tcp_refused: AtomicU64,
+    pub tcp_evicted: AtomicU64,
     pub panics: AtomicU64,
 }
 
@@ -34,10 +45,34 @@ pub struct DnsCounts {
     pub ignored: u64,
     /// Answers whose version was drawn while another version with a weight had no endpoint.
     pub renormalised: u64,
+    /// Responses withheld because the client's network is over its rate.
+    pub limited: u64,
+    /// Responses sent short for the same reason.
+    pub slipped: u64,
     /// TCP connections closed at once because of a limit.
     pub tcp_refused: u64,
+    /// Idle TCP connections closed to make room for a new one.
+    pub tcp_evicted: u64,
     /// Messages whose handling failed inside; always 0 unless there is a bug.
     pub panics: u64,
+}
+
+impl DnsCounts {
+    /// What came and what became of it, by the value of a label, for metrics.
+    pub fn events(&self) -> [(&'static str, u64); 10] {
+        [
+            ("udp", self.udp),
+            ("tcp", self.tcp),
+            ("truncated", self.truncated),
+            ("ignored", self.ignored),
+            ("renormalised", self.renormalised),
+            ("limited", self.limited),
+            ("slipped", self.slipped),
+            ("tcp_refused", self.tcp_refused),
+            ("tcp_evicted", self.tcp_evicted),
+            ("panics", self.panics),
+        ]
+    }
 }
 
 impl Stats {
@@ -56,7 +91,10 @@ impl Stats {
             truncated: get(&self.truncated),
             ignored: get(&self.ignored),
             renormalised: get(&self.renormalised),
+            limited: get(&self.limited),
+            slipped: get(&self.slipped),
             tcp_refused: get(&self.tcp_refused),
+            tcp_evicted: get(&self.tcp_evicted),
             panics: get(&self.panics),
         }
     }

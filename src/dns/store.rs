@@ -14,7 +14,10 @@ use std::{
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
-use super::view::{Builder, View};
+use super::{
+    tally::Realised,
+    view::{Builder, View},
+};
 use crate::{
     clock::Mono,
     model::{DeploymentId, NodeId},
@@ -100,6 +103,17 @@ impl ViewStore {
     pub fn generations(&self) -> BTreeMap<DeploymentId, u64> {
         let view = self.view.load();
         view.sites().filter_map(|s| Some((s.id.clone(), s.route.as_ref()?.generation.n))).collect()
+    }
+
+    /// What was answered for a deployment's policy at this node; nothing for one that DNS does not know.
+    pub fn realised(&self, id: &DeploymentId, now: Mono) -> Option<Realised> {
+        Some(self.view.load().site(id.environment.as_str(), id.service.as_str())?.realised(now))
+    }
+
+    /// The same for all deployments that have a route.
+    pub fn all_realised(&self, now: Mono) -> Vec<(DeploymentId, Realised)> {
+        let view = self.view.load();
+        view.sites().filter(|s| s.route.is_some()).map(|s| (s.id.clone(), s.realised(now))).collect()
     }
 
     /// The index that is served: applied and swapped.

@@ -83,6 +83,10 @@ pub struct DnsFigures {
     pub view_index: u64,
     /// Answers by response code since the process started.
     pub answers: BTreeMap<String, u64>,
+    /// What came and what became of it, by kind.
+    pub events: BTreeMap<String, u64>,
+    /// Answers by the policy since the route last changed: deployment, version, how many.
+    pub realised: Vec<(String, String, u64)>,
     /// Route generation that is served, by deployment.
     pub generations: BTreeMap<String, u64>,
 }
@@ -254,6 +258,13 @@ impl Collector for Gauges {
             dns.view_index,
         )?;
         counters(e, "slipway_dns_answers", "DNS answers by response code", "rcode", &dns.answers)?;
+        counters(
+            e,
+            "slipway_dns_events",
+            "DNS messages that came, and what was special about them",
+            "kind",
+            &dns.events,
+        )?;
         let lead = (self.0.lead)();
         counter(e, "slipway_lead_passes", "Passes of the planner in this process", lead.passes)?;
         counter(e, "slipway_lead_proposed", "Engine commands this process proposed", lead.proposed)?;
@@ -269,6 +280,9 @@ impl Collector for Gauges {
         let state = (self.0.state)();
         rows(e, &state)?;
         by_version(e, "slipway_canary_traffic_weight", "Weight of a version in basis points", &weights(&state))?;
+        let answered: ByVersion = dns.realised.iter().map(|(d, v, n)| ((d.clone(), v.clone()), *n as f64)).collect();
+        let help = "Answers of this node's DNS that named a version by the policy, since the route last changed";
+        by_version(e, "slipway_dns_version_answers", help, &answered)?;
         by_version(e, "slipway_instances_serving", "Instances of a version that DNS may name", &instances(&state))?;
         by_version(e, "slipway_canary_error_rate", "Errors by requests in the newest evidence", &error_rates(&state))?;
         labelled(e, "slipway_dns_generation", "Route generation that DNS serves", "deployment", &dns.generations)?;

@@ -225,6 +225,18 @@ impl Backend for NodeBackend {
         self.0.confirmed.problem(self.0.clock.mono()).is_none()
     }
 
+    fn realised(&self, id: &DeploymentId, reply: &mut v1::GetRouteReply) {
+        super::trace::realised(&self.0, id, reply);
+    }
+
+    fn coarse(&self, id: &DeploymentId, weights: &[u32]) -> Vec<String> {
+        super::trace::coarse(&self.0, id, weights)
+    }
+
+    fn trace(&self, request: &v1::TraceRequest) -> Result<v1::TraceReply, Status> {
+        super::trace::trace(&self.0, request)
+    }
+
     fn warnings(&self) -> Vec<String> {
         self.0.config.exposed().iter().map(open).collect()
     }

@@ -102,8 +102,18 @@ fn dns(parts: &Parts, responder: &Responder) -> DnsFigures {
     DnsFigures {
         view_index: if parts.dns.is_ready() { parts.dns.view().index } else { 0 },
         generations: parts.dns.generations().into_iter().map(|(d, n)| (d.to_string(), n)).collect(),
+        events: counts.events().into_iter().map(|(kind, n)| (kind.to_string(), n)).collect(),
+        realised: realised(parts),
         answers: RCODES.iter().zip(counts.rcodes).map(|((_, label), n)| ((*label).to_string(), n)).collect(),
     }
+}
+
+/// By deployment and version: answers, and the wanted and the answered share.
+fn realised(parts: &Parts) -> Vec<(String, String, u64)> {
+    let all = parts.dns.all_realised(parts.clock.mono());
+    let rows =
+        all.iter().flat_map(|(id, r)| r.versions.iter().map(move |(_, v, _, n)| (id.to_string(), v.clone(), *n)));
+    rows.collect()
 }
 
 fn lead(parts: &Parts) -> LeadFigures {

@@ -22,6 +22,7 @@ mod replicas;
 mod run;
 mod space;
 mod start;
+mod trace;
 
 pub use error::NodeError;
 pub use run::{End, Node};

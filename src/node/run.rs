@@ -29,8 +29,8 @@ use super::{
 use crate::{
     act::Courier,
     clock::Clock,
-    config::NodeConfig,
-    dns::{DnsLimits, DnsServer, Responder, ReverseZones, ViewStore},
+    config::{ConfigError, NodeConfig},
+    dns::{Cookies, DnsLimits, DnsServer, DnsSettings, Rates, Responder, ReverseZones, ViewStore},
     http,
     lead::{Lead, LeadCounts, PlanBoard},
     observe::Collector,
@@ -99,6 +99,7 @@ impl Node {
             board: PlanBoard::default(),
             lead_counts: Arc::new(LeadCounts::default()),
             dns: Arc::new(ViewStore::new()),
+            responder: OnceLock::new(),
             dns_since: OnceLock::new(),
             confirmed: Confirmed::default(),
         });
@@ -146,9 +147,9 @@ impl Node {
     /// room again.
     pub async fn run(self, ended: CancellationToken) -> Result<End, NodeError> {
         let Self { parts, shared, backend, listeners, courier, stop } = self;
-        let reverse = ReverseZones::new(&parts.config.dns_reverse);
-        let responder = Responder::new(parts.dns.clone(), parts.clock.clone()).with_reverse(reverse);
-        let responder = Arc::new(responder);
+        let settings = dns_settings(&parts.config).map_err(|e| NodeError::Other(e.to_string()))?;
+        let responder = Arc::new(Responder::with(parts.dns.clone(), parts.clock.clone(), settings));
+        parts.responder.get_or_init(|| responder.clone());
         let dns = DnsServer::start(
             vec![listeners.dns_udp],
             vec![listeners.dns_tcp],
@@ -287,4 +288,23 @@ pub(super) async fn hand_over(consensus: &Consensus) {
     if timeout(HAND_OVER, handed).await.is_err() {
         tracing::warn!("nobody took leadership over in time");
     }
+}
+
+fn dns_settings(config: &NodeConfig) -> Result<DnsSettings, ConfigError> {
+    let mut secrets = config.cookie_secrets()?;
+    if secrets.is_empty() {
+        secrets.push(rand::random());
+    }
+    Ok(DnsSettings {
+        reverse: ReverseZones::new(&config.dns_reverse),
+        cookies: Cookies::new(secrets),
+        rates: Rates {
+            answers: config.dns_rate_answers,
+            negative: config.dns_rate_negative,
+            errors: config.dns_rate_errors,
+            slip: config.dns_rate_slip,
+            exempt: config.dns_rate_exempt.clone(),
+        },
+        nsid: config.name.clone(),
+    })
 }

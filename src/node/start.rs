@@ -8,7 +8,7 @@ use super::{NodeError, readiness::Confirmed};
 use crate::{
     clock::{Clock, Mono},
     config::{NodeConfig, RaftProfile},
-    dns::ViewStore,
+    dns::{Responder, ViewStore},
     lead::{LeadCounts, PlanBoard},
     observe::Collector,
     raft::{Consensus, ConsensusConfig, Timing},
@@ -32,6 +32,8 @@ pub(super) struct Parts {
     pub(super) board: PlanBoard,
     pub(super) lead_counts: Arc<LeadCounts>,
     pub(super) dns: Arc<ViewStore>,
+    /// What answers DNS, once it does.
+    pub(super) responder: OnceLock<Arc<Responder>>,
     /// When DNS began to answer.
     pub(super) dns_since: OnceLock<Mono>,
     /// The newest read that a majority confirmed.

@@ -97,7 +97,14 @@ impl v1::traffic_server::Traffic for Shared {
     async fn get_route(&self, request: Request<v1::GetRouteRequest>) -> Result<Response<v1::GetRouteReply>, Status> {
         let read = self.read().await?;
         let id: DeploymentId = request.into_inner().deployment.parse().map_err(|e| error::invalid(&e))?;
-        let reply = convert::traffic(&read.state, known(&read.state, &id)?);
+        let mut reply = convert::traffic(&read.state, known(&read.state, &id)?);
+        self.backend.realised(&id, &mut reply);
         Ok(read.answer(reply))
+    }
+
+    async fn trace(&self, request: Request<v1::TraceRequest>) -> Result<Response<v1::TraceReply>, Status> {
+        // A node is asked about itself: no leader is needed to know what it says.
+        self.trusted()?;
+        self.backend.trace(&request.into_inner()).map(Response::new)
     }
 }

@@ -5,7 +5,7 @@ use tonic::{Code, Request, Response, Status, async_trait};
 use super::{Shared, catalog::known, error, page::page};
 use crate::{
     engine::preview,
-    model::{DeploymentId, RolloutId, RolloutParams, Strategy},
+    model::{DeploymentId, RolloutId, RolloutParams, StepKind, Strategy},
     state::{Command, Rollout, RolloutStatus, StartRollout, State},
     wire::{
         convert::pair,
@@ -139,13 +139,20 @@ impl v1::rollouts_server::Rollouts for Shared {
         let steps =
             preview(&read.state, &start).map_err(|why| error::status(Code::FailedPrecondition, "precondition", why))?;
         let row = known(&read.state, &start.deployment)?;
+        let weights: Vec<u32> = steps
+            .iter()
+            .filter_map(|s| if let StepKind::Route { weight } = s.kind { Some(weight.0) } else { None })
+            .collect();
         let reply = v1::PlanReply {
             strategy: strategy(&read.state, &start).to_string(),
             desired: row.desired,
             from: row.tracks.stable.as_ref().map(|t| t.pair.version.to_string()).unwrap_or_default(),
             to: start.version.to_string(),
             steps: steps.iter().map(planned_step).collect(),
-            notes: notes(&read.state, &start),
+            notes: notes(&read.state, &start)
+                .into_iter()
+                .chain(self.backend.coarse(&start.deployment, &weights))
+                .collect(),
         };
         Ok(read.answer(reply))
     }

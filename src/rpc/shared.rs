@@ -41,6 +41,12 @@ pub trait Backend: Send + Sync + 'static {
     fn served(&self) -> BTreeMap<NodeId, u64>;
     /// Whether a majority of the nodes confirmed a read of this node lately.
     fn confirmed(&self) -> bool;
+    /// Adds what this node's DNS really answered to a route.
+    fn realised(&self, id: &DeploymentId, reply: &mut v1::GetRouteReply);
+    /// What is worth knowing about the DNS clients of a deployment before its weights move in these steps (basis points).
+    fn coarse(&self, id: &DeploymentId, weights: &[u32]) -> Vec<String>;
+    /// What this node's DNS would answer about a name, and why.
+    fn trace(&self, request: &v1::TraceRequest) -> Result<v1::TraceReply, Status>;
     /// Standing warnings, such as listeners that are open to others.
     fn warnings(&self) -> Vec<String>;
 }

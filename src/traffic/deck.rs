@@ -30,6 +30,17 @@ impl Deck {
         &self.counts
     }
 
+    /// Cards of each arm that are left before the next deal.
+    pub fn left(&self) -> Vec<u32> {
+        let mut left = vec![0; self.counts.len()];
+        for arm in &self.left {
+            if let Some(n) = left.get_mut(usize::from(*arm)) {
+                *n += 1;
+            }
+        }
+        left
+    }
+
     /// The next arm that can be served. Cards of arms that cannot are put away, which shares their weight out among the rest.
     pub fn draw(&mut self, servable: &dyn Fn(usize) -> bool, random: &mut dyn FnMut() -> u64) -> Option<usize> {
         let possible = self.counts.iter().enumerate().any(|(arm, n)| *n > 0 && servable(arm));
@@ -161,6 +172,28 @@ mod tests {
             let out = scale(&weights, total);
             let any = weights.iter().any(|w| *w > 0);
             prop_assert_eq!(out.iter().map(|n| u64::from(*n)).sum::<u64>(), if any { u64::from(total) } else { 0 });
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(32))]
+        /// No lock-in: a client that takes every p-th card sees the share, be p the deck's size, one of its parts or anything else; so a
+        /// client that polls at a fixed rhythm is not tied to a version, nor are clients that ask in turn.
+        #[test]
+        fn a_poller_of_any_period_sees_the_share(share in 1_u32..100, period in 1_u32..120, offset in 0_u32..120, seed: u64) {
+            let (mut deck, mut random) = (Deck::new(&[100 - share, share]), numbers(seed));
+            let polls = 1000;
+            let mut seen = 0;
+            for at in 0..polls * period {
+                let arm = deck.draw(&|_| true, &mut random).unwrap();
+                if at % period == offset % period {
+                    seen += i64::from(arm == 1);
+                }
+            }
+            // Six standard deviations of independent draws; those from one deck scatter less.
+            let (share, polls) = (i64::from(share), i64::from(polls));
+            let off = 100 * seen - share * polls;
+            prop_assert!(off * off < 36 * share * (100 - share) * polls + 10_000, "{} of {}, period {}", seen, polls, period);
         }
     }
 

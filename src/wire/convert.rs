@@ -242,6 +242,7 @@ pub fn traffic(state: &State, d: &Deployment) -> v1::GetRouteReply {
             .filter(|i| i.pair == t.pair && i.life.is_live())
             .map(|i| i.address.clone())
             .collect(),
+        ..v1::VersionShare::default()
     });
     let spec = state.spec(&d.id, d.spec);
     let servers = state.nodes.values().filter(|n| n.role != NodeRole::Removed);
@@ -256,5 +257,6 @@ pub fn traffic(state: &State, d: &Deployment) -> v1::GetRouteReply {
         ports: spec.map(|s| s.ports.iter().map(|(n, (p, _))| (n.clone(), u32::from(*p))).collect()).unwrap_or_default(),
         index: state.applied.index,
         now_ms: state.now.0,
+        ..v1::GetRouteReply::default()
     }
 }

@@ -10,6 +10,7 @@ mod lab;
 mod support;
 
 mod agents;
+mod answers;
 mod backups;
 mod clock;
 mod disks;

@@ -13,7 +13,7 @@ use hickory_proto::{
 };
 use slipway::{
     clock::Clock,
-    dns::{DnsLimits, DnsServer, Responder, ReverseZones, ViewStore},
+    dns::{Cookies, DnsLimits, DnsServer, DnsSettings, Rates, Responder, ReverseZones, ViewStore},
     model::{
         BasisPoints, ClusterId, DeploymentId, Digest, Health, InstanceId, Life, Millis, Name as Label, NodeId, Pair,
         Period, SpecFormat, Strategy, WorkerName, read_spec,
@@ -253,7 +253,19 @@ impl Serving {
         it
     }
 
+    /// The same with settings and limits of the server.
+    pub async fn start_with(world: &World, limits: DnsLimits, settings: DnsSettings) -> Self {
+        let it = Self::bound(limits, settings).await;
+        it.store.publish(&world.state());
+        it.store.set_ready(true);
+        it
+    }
+
     pub async fn start_unready(limits: DnsLimits) -> Self {
+        Self::bound(limits, settings()).await
+    }
+
+    async fn bound(limits: DnsLimits, settings: DnsSettings) -> Self {
         let (udp, tcp) = loop {
             // A port that is free for UDP may be taken for TCP: try another.
             let udp = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
@@ -261,14 +273,13 @@ impl Serving {
                 break (udp, tcp);
             }
         };
-        Self::on(udp, tcp, limits)
+        Self::with(udp, tcp, limits, settings)
     }
 
-    /// Serves on these sockets, without a view.
-    pub fn on(udp: UdpSocket, tcp: TcpListener, limits: DnsLimits) -> Self {
+    fn with(udp: UdpSocket, tcp: TcpListener, limits: DnsLimits, settings: DnsSettings) -> Self {
         let (store, clock) = (Arc::new(ViewStore::new()), Clock::manual(0));
         store.set_node(2);
-        let responder = Arc::new(Responder::new(Arc::clone(&store), clock.clone()).with_reverse(reverse()));
+        let responder = Arc::new(Responder::with(Arc::clone(&store), clock.clone(), settings));
         let address = udp.local_addr().unwrap();
         let server = DnsServer::start(vec![udp], vec![tcp], Arc::clone(&responder), &limits);
         Self { address, store, responder, clock, server }
@@ -289,8 +300,14 @@ impl Serving {
     }
 }
 
-fn reverse() -> ReverseZones {
-    ReverseZones::new(&["10.0.0.0/8", "172.16.0.0/12", "fc00::/7"].map(|p| p.parse().unwrap()))
+/// Reverse zones and cookies, and no limits.
+pub fn settings() -> DnsSettings {
+    DnsSettings {
+        reverse: ReverseZones::new(&["10.0.0.0/8", "172.16.0.0/12", "fc00::/7"].map(|p| p.parse().unwrap())),
+        cookies: Cookies::new(vec![[7; 16]]),
+        rates: Rates::NONE,
+        nsid: "n2".into(),
+    }
 }
 
 /// A UDP socket that asks one server; TCP on demand.

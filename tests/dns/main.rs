@@ -5,7 +5,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod citizen;
 mod fixture;
+mod fuzz;
 mod more_names;
 mod names;
 mod policy;

@@ -194,6 +194,9 @@ async fn txt_says_where_the_rollout_stands() {
         "canary=2.0.0".into(),
         "bps=1000".into(),
         "node=2".into(),
+        "answers=1.0.0:0/2.0.0:0".into(),
+        "clients=0".into(),
+        "spread=0".into(),
     ];
     assert_eq!(texts, expected);
     assert_eq!(m.answers[0].ttl, 0);

@@ -29,6 +29,32 @@ async fn shares_are_exact_over_the_wire_in_every_deck() {
 }
 
 #[tokio::test]
+async fn what_was_answered_is_told_beside_what_is_wanted() {
+    let mut world = World::shop(2, 2, (9000, 1000));
+    let serving = Serving::start(&world).await;
+    let client = serving.client().await;
+    let realised = |s: &Serving| s.store.realised(&shop(), s.clock.mono()).unwrap();
+    for _ in 0..20 {
+        client.a(SHOP).await;
+    }
+    let r = realised(&serving);
+    let counts: Vec<u64> = r.versions.iter().map(|(_, _, _, n)| *n).collect();
+    assert_eq!(counts, [18, 2]);
+    assert_eq!((r.share(TrackName::Candidate), r.clients, r.largest_bp), (Some(1000), 1, 10_000));
+    assert_eq!(r.spread_bp, 3000, "one client is all or nothing: sqrt(0.1 * 0.9)");
+    // What the name itself does not choose by the policy is no answer of it.
+    client.a(&format!("canary.{SHOP}")).await;
+    assert_eq!(realised(&serving).versions[1].3, 2);
+    client.a(&format!("k-alice.{SHOP}")).await;
+    assert_eq!(realised(&serving).versions.iter().map(|v| v.3).sum::<u64>(), 21);
+    world.route(5000, 5000);
+    serving.publish(&world);
+    let r = realised(&serving);
+    assert_eq!((r.versions[1].3, r.clients), (0, 1), "counts begin anew with a route, clients do not");
+    serving.stop().await;
+}
+
+#[tokio::test]
 async fn siblings_agree_and_a_repeated_type_draws_anew() {
     let mut world = World::shop(2, 2, (5000, 5000));
     for n in 0..2 {

@@ -16,6 +16,7 @@ mod request;
 mod tests;
 
 pub use histogram::Histogram;
+pub(in crate::cli) use lookup::ask_tcp;
 pub use record::{Bucket, Counts, FailedRequest, FailureKind, ServerCounts, Summary};
 pub use report::{line, starved, table};
 

@@ -4,6 +4,7 @@ mod backup;
 mod catalog;
 mod cluster;
 mod digest;
+mod dns;
 mod events;
 mod logs;
 mod node;
@@ -18,7 +19,6 @@ use super::{
     error::DONE,
     render,
 };
-use crate::wire::v1;
 
 /// Whether a verb handles Ctrl-C itself: the probe prints its summary, the demo stops its processes.
 pub fn ends_by_itself(noun: &Noun) -> bool {
@@ -38,11 +38,12 @@ pub async fn run(s: &Session, noun: Noun) -> Result<u8, CliError> {
         Noun::Rollout(verb) => rollout::run(s, verb).await,
         Noun::Traffic(TrafficVerb::Show { deployment }) => {
             let deployment = s.deployment_id(&deployment)?;
-            let reply = s.client.route(v1::GetRouteRequest { deployment }).await?;
+            let reply = dns::everywhere(s, deployment).await?;
             s.out.show(&reply, render::route)?;
             Ok(DONE)
         }
         Noun::Traffic(TrafficVerb::Probe(args)) => probe::run(s, args).await,
+        Noun::Dns(verb) => dns::run(s, verb).await,
         Noun::Event(verb) => events::run(s, verb).await,
         Noun::Apply(args) => catalog::apply(s, args).await,
         Noun::Logs(args) => logs::run(s, args).await,

@@ -2,6 +2,8 @@
 //!
 //! Exit codes: 0 ended as asked, 1 failed, 2 usage or configuration.
 
+mod dns_flags;
+
 use std::{
     collections::BTreeMap,
     ffi::OsString,
@@ -119,9 +121,8 @@ struct NodeFlags {
     /// Where its DNS listens, UDP and TCP.
     #[arg(long)]
     dns_listen: Option<SocketAddr>,
-    /// Range of addresses whose reverse names DNS answers; may be repeated.
-    #[arg(long)]
-    dns_reverse: Vec<slipway::model::Prefix>,
+    #[command(flatten)]
+    dns: dns_flags::DnsFlags,
     /// Where `/healthz`, `/readyz` and `/metrics` listen.
     #[arg(long)]
     http_listen: Option<SocketAddr>,
@@ -296,7 +297,7 @@ impl NodeFlags {
             Profile::Lan => RaftProfile::Lan,
             Profile::Slow => RaftProfile::Slow,
         });
-        let flags = NodeLayer {
+        let mut flags = NodeLayer {
             name: self.name,
             data_dir: self.data_dir,
             peer_listen: self.peer_listen,
@@ -309,9 +310,10 @@ impl NodeFlags {
             digest_every_ms: self.digest_every_ms,
             disk_low_mib: self.disk_low_mib,
             max_connections: self.max_connections,
-            dns_reverse: given(self.dns_reverse),
             insecure: self.insecure.then_some(true),
+            ..NodeLayer::default()
         };
+        self.dns.lay(&mut flags);
         let mut resolved = NodeConfig::read(self.config.as_deref(), flags)?;
         if self.min_feature_level > 1 || self.max_feature_level.is_some() {
             let max = self.max_feature_level.unwrap_or(slipway::state::codec::LEVEL.into());

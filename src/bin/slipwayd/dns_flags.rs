@@ -1,0 +1,47 @@
+//! The flags of a node's DNS. What they mean stands with the settings in `config`; not here: anything that is done with them.
+
+use clap::Args;
+use slipway::{config::NodeLayer, model::Prefix};
+
+/// Flags that are laid over the file's settings.
+#[derive(Args)]
+pub struct DnsFlags {
+    /// Range of addresses whose reverse names DNS answers; may be repeated.
+    #[arg(long)]
+    dns_reverse: Vec<Prefix>,
+    /// Answers a second and network over UDP; 0: no limit.
+    #[arg(long)]
+    dns_rate_answers: Option<u32>,
+    /// NXDOMAIN and empty answers a second and network over UDP; 0: no limit.
+    #[arg(long)]
+    dns_rate_negative: Option<u32>,
+    /// Errors a second and network over UDP; 0: no limit.
+    #[arg(long)]
+    dns_rate_errors: Option<u32>,
+    /// Each so-many-th answer over the rate is sent short; 0: none.
+    #[arg(long)]
+    dns_rate_slip: Option<u32>,
+    /// Range of addresses that the rates do not hold for; may be repeated.
+    #[arg(long)]
+    dns_rate_exempt: Vec<Prefix>,
+    /// Secret of DNS cookies, 32 hexadecimal digits; may be repeated. Others can read a command line: better in the file.
+    #[arg(long)]
+    dns_cookie_secret: Vec<String>,
+}
+
+impl DnsFlags {
+    /// Writes what was given into a layer.
+    pub fn lay(self, layer: &mut NodeLayer) {
+        layer.dns_reverse = given(self.dns_reverse);
+        layer.dns_rate_answers = self.dns_rate_answers;
+        layer.dns_rate_negative = self.dns_rate_negative;
+        layer.dns_rate_errors = self.dns_rate_errors;
+        layer.dns_rate_slip = self.dns_rate_slip;
+        layer.dns_rate_exempt = given(self.dns_rate_exempt);
+        layer.dns_cookie_secrets = given(self.dns_cookie_secret);
+    }
+}
+
+fn given<T>(values: Vec<T>) -> Option<Vec<T>> {
+    (!values.is_empty()).then_some(values)
+}

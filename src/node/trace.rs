@@ -1,0 +1,162 @@
+//! What this node's DNS would say about a name and why (`Traffic.Trace`), with the instances that it may name or not; and what it has
+//! really answered.
+
+use std::{collections::BTreeSet, net::IpAddr};
+
+use tonic::Status;
+
+use super::start::Parts;
+use crate::{
+    dns::Trace,
+    model::{DeploymentId, Health, Life, WHOLE},
+    state::{Instance, Presence, State, serving},
+    wire::{
+        convert::{route_mode, track_name},
+        v1,
+    },
+};
+
+/// Most characters of a name in text: 255 octets, each written as `\DDD`.
+const MAX_NAME: usize = 1024;
+/// Instances that a trace lists.
+const MAX_INSTANCES: usize = 500;
+
+/// Answers one request from the view that is served now.
+pub(super) fn trace(parts: &Parts, request: &v1::TraceRequest) -> Result<v1::TraceReply, Status> {
+    let (Some(consensus), Some(responder)) = (parts.slot.get(), parts.responder.get()) else {
+        return Err(Status::unavailable("this node belongs to no cluster yet"));
+    };
+    if request.name.is_empty() || request.name.len() > MAX_NAME {
+        return Err(Status::invalid_argument("name: give a DNS name such as shop.production.svc.slipway.internal"));
+    }
+    let from: Option<IpAddr> = match request.from.as_str() {
+        "" => None,
+        text => {
+            Some(text.parse().map_err(|_| Status::invalid_argument(format!("from: {text:?} is not an IP address")))?)
+        }
+    };
+    let name =
+        if request.key.is_empty() { request.name.clone() } else { format!("k-{}.{}", request.key, request.name) };
+    let seen = responder.trace(&name, from);
+    let state = consensus.view();
+    let instances = seen.deployment.as_ref().map(|id| instances(&state, id, &seen)).unwrap_or_default();
+    let node = parts.dns.node();
+    Ok(v1::TraceReply {
+        node_id: node,
+        node: parts.config.name.clone(),
+        lease: "none: this version has no serving leases".into(),
+        total_instances: u32::try_from(instances.len()).unwrap_or(u32::MAX),
+        instances: instances.into_iter().take(MAX_INSTANCES).collect(),
+        ..reply(seen)
+    })
+}
+
+fn reply(t: Trace) -> v1::TraceReply {
+    let parts = t.parts.into_iter().map(|(label, meaning)| v1::TracePart { label, meaning });
+    let arms = t.arms.iter().map(|a| v1::TraceArm {
+        track: track_name(a.track).into(),
+        version: a.version.clone(),
+        weight_bp: a.bps,
+        deck: a.cards.0,
+        deck_left: a.cards.1,
+        serving: u32::try_from(a.endpoints).unwrap_or(u32::MAX),
+    });
+    let version = |track| t.arms.iter().find(|a| Some(a.track) == track).map(|a| a.version.clone());
+    v1::TraceReply {
+        name: t.name,
+        parts: parts.collect(),
+        outcome: t.outcome.into(),
+        because: t.because,
+        index: t.index,
+        serial: t.serial,
+        deployment: t.deployment.map(|d| d.to_string()).unwrap_or_default(),
+        incarnation: t.generation.map_or(0, |g| g.incarnation),
+        generation: t.generation.map_or(0, |g| g.n),
+        mode: t.mode.map(|m| route_mode(m).into()).unwrap_or_default(),
+        ttl_s: t.ttl,
+        arms: arms.collect(),
+        slot: t.slot.map(u32::from),
+        track: t.chosen.map(|c| track_name(c).into()).unwrap_or_default(),
+        version: version(t.chosen).unwrap_or_default(),
+        addresses: t.endpoints.iter().map(|(_, ip)| ip.to_string()).collect(),
+        ..v1::TraceReply::default()
+    }
+}
+
+fn instances(state: &State, id: &DeploymentId, seen: &Trace) -> Vec<v1::TraceInstance> {
+    let named: BTreeSet<_> = seen.endpoints.iter().map(|(id, _)| *id).collect();
+    let able: BTreeSet<_> = serving(state, id, state.now).iter().map(|i| i.id).collect();
+    let row = |i: &Instance| {
+        let (eligible, answers) = (able.contains(&i.id), named.contains(&i.id));
+        let because = match (answers, eligible) {
+            (true, _) => "may be named".into(),
+            (false, true) => "of a version that this name does not answer".into(),
+            (false, false) => left_out(state, i),
+        };
+        v1::TraceInstance {
+            id: i.id.to_string(),
+            version: i.pair.version.to_string(),
+            worker: i.worker.to_string(),
+            address: i.address.clone(),
+            answers,
+            because,
+        }
+    };
+    let mut all: Vec<v1::TraceInstance> = state.instances_of(id).filter(|i| i.life.is_live()).map(row).collect();
+    all.sort_by_key(|i| !i.answers);
+    all
+}
+
+/// Why DNS does not name an instance.
+fn left_out(state: &State, i: &Instance) -> String {
+    match i.life {
+        Life::Starting => "it is starting".into(),
+        Life::Draining => "it is being drained".into(),
+        Life::Stopping => "it is being stopped".into(),
+        Life::Gone | Life::Failed => "it does not run".into(),
+        Life::Running if i.health != Health::Passing => "it does not pass its health check".into(),
+        Life::Running => match state.workers.get(&i.worker).map(|w| w.presence) {
+            Some(Presence::Lost) => format!("its worker {} is lost", i.worker),
+            Some(Presence::Ready) => "it may not be named yet".into(),
+            None => format!("its worker {} is not known", i.worker),
+        },
+    }
+}
+
+/// Adds the answers of this node to a route.
+pub(super) fn realised(parts: &Parts, id: &DeploymentId, reply: &mut v1::GetRouteReply) {
+    let Some(seen) = parts.dns.realised(id, parts.clock.mono()) else { return };
+    for (track, version, _, answers) in &seen.versions {
+        let fits = |s: &&mut v1::VersionShare| s.track == track_name(*track) && s.version == *version;
+        if let Some(share) = reply.shares.iter_mut().find(fits) {
+            (share.answers, share.answered_bp) = (*answers, seen.share(*track));
+        }
+    }
+    (reply.clients, reply.largest_client_bp, reply.spread_bp) = (seen.clients, seen.largest_bp, seen.spread_bp);
+}
+
+/// Says when few clients make the steps of a rollout coarse, and how large the largest swing can be.
+pub(super) fn coarse(parts: &Parts, id: &DeploymentId, weights: &[u32]) -> Vec<String> {
+    let smallest = weights.iter().copied().filter(|w| *w > 0 && *w < WHOLE.0).min();
+    let (Some(seen), Some(smallest)) = (parts.dns.realised(id, parts.clock.mono()), smallest) else {
+        return Vec::new();
+    };
+    let percent = |bp: u32| format!("{}.{} %", bp / 100, bp % 100 / 10);
+    if seen.clients == 0 {
+        return vec![format!(
+            "{} has seen no DNS client of {id} lately: how close the traffic comes to the weights is not known",
+            parts.config.name
+        )];
+    }
+    if seen.largest_bp <= smallest / 2 {
+        return Vec::new();
+    }
+    vec![format!(
+        "few DNS clients make the steps coarse: {} has seen {}, and one of them has {} of the answers, so as much of the traffic may \
+         swing when its answer changes, at a smallest step of {}. Give users k- names, or judge by more clients",
+        parts.config.name,
+        seen.clients,
+        percent(seen.largest_bp),
+        percent(smallest),
+    )]
+}
