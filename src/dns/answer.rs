@@ -68,6 +68,14 @@ impl Reply {
     }
 }
 
+/// Endpoints with the TTL of answers about them, or a failure.
+type Found<'s> = Result<(Vec<&'s Endpoint>, u32), Box<Reply>>;
+
+/// The deployment's policy would rather fail than answer: another server may know more.
+fn too_few() -> Reply {
+    Reply::refusal(ResponseCode::ServFail, Some((0, "too few healthy instances of the chosen version")))
+}
+
 /// Everything an answer depends on beside the question.
 pub(super) struct Context<'a> {
     pub view: &'a View,
@@ -133,7 +141,10 @@ impl Context<'_> {
             let Some(port) = port else { return self.own(name, kind, Vec::new()) };
             return self.srv(site, set, port, name, lower);
         }
-        let (mut endpoints, ttl) = self.endpoints(site, set, lower, sibling);
+        let (mut endpoints, ttl) = match self.endpoints(site, set, lower, sibling) {
+            Ok(found) => found,
+            Err(failure) => return *failure,
+        };
         endpoints.retain(|e| is(kind, e.address));
         sample(&mut endpoints);
         let answers = self.addresses(name, kind, ttl, endpoints.iter().map(|e| &e.address));
@@ -141,53 +152,61 @@ impl Context<'_> {
         Reply { shrinkable: true, ..self.own(name, kind, answers) }
     }
 
-    /// The endpoints of a set that DNS may name, and the TTL of answers about it.
-    fn endpoints<'s>(&self, site: &'s Site, set: Select<'_>, lower: &Name, kind: Sibling) -> (Vec<&'s Endpoint>, u32) {
+    /// The endpoints of a set that DNS may name, and the TTL of answers about it; or why nothing may be answered.
+    fn endpoints<'s>(&self, site: &'s Site, set: Select<'_>, lower: &Name, kind: Sibling) -> Found<'s> {
         match set {
             Select::Policy => match self.pick(site, lower, kind) {
                 Some(arm) => self.of_arm(site, arm),
-                None => (Vec::new(), 0),
+                None => Ok((Vec::new(), 0)),
             },
             Select::Key(key) => match self.keyed(site, key) {
                 Some(arm) => self.of_arm(site, arm),
-                None => (Vec::new(), 0),
+                None => Ok((Vec::new(), 0)),
             },
             Select::Active => self.endpoints(site, Select::Track(site.active()), lower, kind),
             Select::Preview => match site.preview() {
                 Some(track) => self.endpoints(site, Select::Track(track), lower, kind),
-                None => (Vec::new(), 0),
+                None => Ok((Vec::new(), 0)),
             },
+            Select::Track(track) if site.arm(track).fails => Err(Box::new(too_few())),
             // A track's meaning moves with promotions and switches, so it is cached no longer than the route.
-            Select::Track(track) => (site.arm(track).endpoints.iter().collect(), site.route_ttl()),
+            Select::Track(track) => Ok((site.arm(track).endpoints.iter().collect(), site.route_ttl())),
             Select::Version(slug) => {
-                (site.versions.get(slug).into_iter().flat_map(|p| &p.endpoints).collect(), site.pin_ttl)
+                Ok((site.versions.get(slug).into_iter().flat_map(|p| &p.endpoints).collect(), site.pin_ttl))
             }
-            Select::Instance(id) => match site.instances.get(&id) {
+            Select::Instance(id) => Ok(match site.instances.get(&id) {
                 Some(named) => (named.endpoint.iter().collect(), if named.lasting { site.pin_ttl } else { 0 }),
                 None => (Vec::new(), 0),
-            },
+            }),
             // Weighted over all versions: `mix` makes its own records.
-            Select::Mix => (Vec::new(), 0),
+            Select::Mix => Ok((Vec::new(), 0)),
         }
     }
 
     /// What the policy has chosen.
-    fn of_arm<'s>(&self, site: &'s Site, arm: usize) -> (Vec<&'s Endpoint>, u32) {
+    fn of_arm<'s>(&self, site: &'s Site, arm: usize) -> Found<'s> {
+        if site.arms[arm].endpoints.is_empty() {
+            return Err(Box::new(too_few()));
+        }
         site.answered(arm, self.client.ip(), self.now);
-        (site.arms[arm].endpoints.iter().collect(), site.route_ttl())
+        Ok((site.arms[arm].endpoints.iter().collect(), site.route_ttl()))
     }
 
     /// The arm of one answer of the traffic policy.
     fn pick(&self, site: &Site, lower: &Name, kind: Sibling) -> Option<usize> {
         let route = site.route.as_ref()?;
-        let servable = |arm: usize| site.arms.get(arm).is_some_and(|a| !a.endpoints.is_empty());
+        let servable = |arm: usize| site.may_be_chosen(arm);
         // A family that no version has must not take cards from those that carry traffic.
         let useful = |e: &Endpoint| match kind {
             Sibling::A => e.address.is_ipv4(),
             Sibling::Aaaa => e.address.is_ipv6(),
             Sibling::Srv => true,
         };
-        if !site.arms.iter().any(|a| a.bps > 0 && a.endpoints.iter().any(useful)) {
+        let some = |n: usize| {
+            let arm = &site.arms[n];
+            arm.bps > 0 && (arm.endpoints.iter().any(useful) || arm.endpoints.is_empty() && site.may_be_chosen(n))
+        };
+        if !(0..site.arms.len()).any(some) {
             return None;
         }
         let mut draw = || {
@@ -197,7 +216,7 @@ impl Context<'_> {
         let name = lower.to_ascii();
         let query = Query { client: self.client, name: &name, generation: route.generation, kind, now: self.now };
         let arm = self.memo.arm(query, &servable, &mut draw)?;
-        if site.arms.iter().any(|a| a.bps > 0 && a.endpoints.is_empty()) {
+        if (0..site.arms.len()).any(|n| site.arms[n].bps > 0 && !servable(n)) {
             add(&self.stats.renormalised);
         }
         Some(arm)
@@ -206,7 +225,7 @@ impl Context<'_> {
     /// The arm of a key, whatever is asked about it: A, AAAA and SRV agree without a memo.
     fn keyed(&self, site: &Site, key: &str) -> Option<usize> {
         let key = Key::new(key).ok()?;
-        let servable = |arm: usize| site.arms.get(arm).is_some_and(|a| !a.endpoints.is_empty());
+        let servable = |arm: usize| site.may_be_chosen(arm);
         let table = site.table()?;
         let arm = traffic::choose(By::Key(table, &key), &servable)?;
         if table.arm(key.slot(site.salt)) != arm {
@@ -225,7 +244,10 @@ impl Context<'_> {
             | Select::Key(_)
             | Select::Version(_)
             | Select::Instance(_) => {
-                let (mut endpoints, ttl) = self.endpoints(site, set, lower, Sibling::Srv);
+                let (mut endpoints, ttl) = match self.endpoints(site, set, lower, Sibling::Srv) {
+                    Ok(found) => found,
+                    Err(failure) => return *failure,
+                };
                 sample(&mut endpoints);
                 (endpoints.into_iter().map(|e| (e, 1)).collect(), ttl)
             }

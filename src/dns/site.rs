@@ -12,7 +12,7 @@ use std::{
 use super::tally::Clients;
 use crate::{
     clock::Mono,
-    model::{DeploymentId, InstanceId, Life, Period, Protocol},
+    model::{DeploymentId, DnsPolicy, InstanceId, Life, OnPanic, Period, Protocol, WhenEmpty},
     state::{Deployment, FencePoint, Instance, RouteMode, State, TrackName, serving_among},
     traffic::{Deck, SlotTable, Slots},
 };
@@ -34,6 +34,8 @@ pub(super) struct Arm {
     pub version: Option<String>,
     pub bps: u32,
     pub endpoints: Vec<Endpoint>,
+    /// Whether the deployment's policy is SERVFAIL for as few as pass now.
+    pub fails: bool,
 }
 
 /// A route, without its weights, which stand with the arms.
@@ -52,6 +54,35 @@ pub(super) struct Named {
     pub endpoint: Option<Endpoint>,
     /// Whether it may be kept in caches: an instance on its way out is still there for who has its name, and not for longer.
     pub lasting: bool,
+}
+
+/// What a track may name, and whether it is a failure that it names nothing.
+fn nameable(
+    row: &Deployment,
+    track: TrackName,
+    rows: &[&Instance],
+    eligible: &[&Instance],
+    policy: DnsPolicy,
+    before: Option<&Site>,
+) -> (Vec<Endpoint>, bool) {
+    let mine = |i: &&&Instance| track_of(row, i) == Some(track);
+    let passing: Vec<Endpoint> = eligible.iter().filter(mine).filter_map(|i| endpoint(i)).collect();
+    let running = rows.iter().filter(|i| i.life == Life::Running).filter(mine);
+    let running: Vec<Endpoint> = running.filter_map(|i| endpoint(i)).collect();
+    if !policy.is_panic(passing.len(), running.len()) {
+        return (passing, false);
+    }
+    match policy.on_panic {
+        OnPanic::Nodata => (passing, false),
+        OnPanic::FailOpen => (running, false),
+        OnPanic::Servfail => (Vec::new(), true),
+        OnPanic::LastGood => {
+            // What has stopped since must not be named: its address may be another's by now.
+            let good: Option<Vec<Endpoint>> =
+                before.map(|b| b.arm(track).endpoints.iter().filter(|e| running.contains(e)).cloned().collect());
+            (good.filter(|g| !g.is_empty()).unwrap_or(passing), false)
+        }
+    }
 }
 
 /// What a `v-` name answers.
@@ -137,6 +168,8 @@ pub(super) struct Site {
     /// Status of the live rollout, or `idle`.
     pub phase: String,
     pub deck: Shared<Deck>,
+    /// Whether a version that was drawn and has nothing to name is a failure, and not drawn anew.
+    pub strict: bool,
     /// Salt of keyed answers.
     pub salt: u64,
     pub slots: Table,
@@ -152,14 +185,16 @@ impl Site {
         let route =
             row.route.as_ref().map(|r| SiteRoute { generation: r.generation, mode: r.mode, ttl: seconds(r.ttl) });
         let spec = state.spec(&row.id, row.spec);
+        let policy = spec.map(|s| s.dns_policy()).unwrap_or_default();
         let eligible = serving_among(state, rows.iter().copied(), state.now);
         let arms = ARMS.map(|name| {
             let Some(track) = row.tracks.get(name) else { return Arm::default() };
-            let mine = eligible.iter().filter(|i| track_of(row, i) == Some(name));
+            let (endpoints, fails) = nameable(row, name, rows, &eligible, policy, before);
             Arm {
                 version: Some(track.pair.version.to_string()),
                 bps: row.route.as_ref().map_or(0, |r| r.weights.get(name).0),
-                endpoints: mine.filter_map(|i| endpoint(i)).collect(),
+                endpoints,
+                fails,
             }
         });
         let versions = pins(row, rows, &eligible);
@@ -183,6 +218,7 @@ impl Site {
             route,
             arms,
             deck,
+            strict: policy.when_empty == WhenEmpty::Strict,
             salt: row.route.as_ref().map_or(0, |r| r.salt),
             slots,
             tally,
@@ -198,6 +234,11 @@ impl Site {
             TrackName::Candidate => &self.arms[1],
             TrackName::Previous => &self.arms[2],
         }
+    }
+
+    /// Whether an answer may be drawn for an arm: it has something to name, or it is to fail rather than give its share away.
+    pub(super) fn may_be_chosen(&self, arm: usize) -> bool {
+        self.arms.get(arm).is_some_and(|a| !a.endpoints.is_empty() || a.fails || self.strict)
     }
 
     /// The track that `active.` names: in a switched deployment the one that has the traffic, which after a way back by capacity may

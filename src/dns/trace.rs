@@ -134,6 +134,14 @@ impl Responder {
             What::Set(set) | What::Port { set, .. } => *set,
         };
         let because = self.choose_for(&mut trace, site, set, from);
+        let fails = trace.chosen.is_some_and(|track| {
+            let policy = matches!(set, Select::Policy | Select::Key(_));
+            site.arm(track).fails || site.strict && policy
+        });
+        if trace.endpoints.is_empty() && fails {
+            return trace
+                .end("servfail", &format!("{because}; too few of its instances pass, and the spec says to fail then"));
+        }
         if trace.endpoints.is_empty() {
             return trace.end("nodata", &format!("{because}; nothing of it may be named now"));
         }
@@ -147,7 +155,7 @@ impl Responder {
             trace.chosen = Some(track);
             trace.endpoints = site.arm(track).endpoints.iter().map(|e| (e.id, e.address)).collect();
         };
-        let servable = |arm: usize| site.arms.get(arm).is_some_and(|a| !a.endpoints.is_empty());
+        let servable = |arm: usize| site.may_be_chosen(arm);
         match set {
             Select::Track(track) => {
                 take(trace, track);

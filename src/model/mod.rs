@@ -3,6 +3,7 @@
 //! Pure: no clock, no randomness, no I/O; integers only, so that every node computes the same. What a noun *does* is elsewhere:
 //! `state` holds the rows and the law, `engine` the judgement.
 
+mod dns_policy;
 mod error;
 pub mod health;
 pub mod ids;
@@ -17,6 +18,7 @@ pub mod time;
 pub mod wait;
 pub mod weight;
 
+pub use dns_policy::{DnsPolicy, OWN_LABELS, OnPanic, WhenEmpty};
 pub use error::ModelError;
 pub use health::{Health, Life};
 pub use ids::{

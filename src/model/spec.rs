@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt};
 
 use serde::{Deserialize, Serialize};
 
-use super::{DeploymentId, ModelError, Period, RolloutParams};
+use super::{DeploymentId, DnsPolicy, ModelError, Period, RolloutParams};
 
 /// What an instance executes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -136,6 +136,12 @@ impl Spec {
         named.or_else(|| self.ports.values().next()).map(|(p, _)| *p)
     }
 
+    /// What DNS does when there is too little to name.
+    pub fn dns_policy(&self) -> DnsPolicy {
+        // Checked when the spec was read.
+        DnsPolicy::read(&self.labels).unwrap_or_default()
+    }
+
     /// Checks every range; the error names the field.
     pub fn check(&self) -> Result<(), ModelError> {
         let err = |f: &str, p: String| Err(ModelError::field(f, p));
@@ -224,6 +230,7 @@ impl Spec {
         if self.labels.len() > 64 {
             return err("labels", "at most 64".into());
         }
+        DnsPolicy::read(&self.labels)?;
         self.rollout.check("rollout")
     }
 }

@@ -6,8 +6,8 @@ use std::{collections::BTreeMap, str::FromStr};
 use serde::{Deserialize, Deserializer, de};
 
 use super::{
-    AddressMode, BasisPoints, DeploymentId, Drain, FailureAction, HealthCheck, MetricsSource, ModelError, Name,
-    OnNoData, Period, Placement, Protocol, RolloutParams, RunSpec, Spec, StopSpec, Strategy,
+    AddressMode, BasisPoints, DeploymentId, DnsPolicy, Drain, FailureAction, HealthCheck, MetricsSource, ModelError,
+    Name, OnNoData, Period, Placement, Protocol, RolloutParams, RunSpec, Spec, StopSpec, Strategy,
 };
 
 /// A value written as text or as a bare number.
@@ -127,6 +127,13 @@ pub struct DnsDoc {
     /// TTL of pins.
     #[serde(default, deserialize_with = "text_or_number")]
     pub pin_ttl: Option<Period>,
+    /// What an answer is whose version has nothing to name: `renormalise` or `strict`.
+    pub when_empty: Option<String>,
+    /// What a version names below the threshold: `nodata`, `fail_open`, `last_good` or `servfail`.
+    pub on_panic: Option<String>,
+    /// The threshold: a share of its running instances.
+    #[serde(default, deserialize_with = "text_or_number")]
+    pub panic_below: Option<BasisPoints>,
 }
 
 /// `rollout:`, and what `rollout start` overrides from its flags.
@@ -285,6 +292,13 @@ impl SpecDoc {
         }
         let signal = self.run.stop.signal.unwrap_or_else(|| "TERM".into()).to_ascii_uppercase();
         let h = self.health;
+        let mut labels = self.labels;
+        DnsPolicy {
+            when_empty: self.dns.when_empty.as_deref().map(str::parse).transpose()?.unwrap_or_default(),
+            on_panic: self.dns.on_panic.as_deref().map(str::parse).transpose()?.unwrap_or_default(),
+            panic_below: self.dns.panic_below,
+        }
+        .lay(&mut labels);
         let spec = Spec {
             deployment,
             run: RunSpec {
@@ -321,7 +335,7 @@ impl SpecDoc {
             ttl: self.dns.ttl,
             pin_ttl: self.dns.pin_ttl.unwrap_or(Period::seconds(30)),
             rollout: self.rollout.over(RolloutParams::default())?,
-            labels: self.labels,
+            labels,
         };
         spec.check()?;
         Ok(spec)

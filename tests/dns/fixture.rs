@@ -102,6 +102,15 @@ impl World {
         self
     }
 
+    /// Labels of the spec, as its fields write them.
+    pub fn labels(&mut self, labels: &[(&str, &str)]) -> &mut Self {
+        let mut spec = (**self.0.specs.get(&(shop(), 1)).unwrap()).clone();
+        spec.labels = labels.iter().map(|(k, v)| ((*k).to_string(), (*v).to_string())).collect();
+        spec.check().unwrap();
+        self.0.specs.insert((shop(), 1), Arc::new(spec));
+        self.deployment(|_| ())
+    }
+
     pub fn deployment(&mut self, change: impl FnOnce(&mut Deployment)) -> &mut Self {
         let index = self.next();
         let mut row = self.0.deployments.get(&shop()).unwrap().clone();

@@ -3,7 +3,10 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use hickory_proto::rr::{RData, RecordType};
+use hickory_proto::{
+    op::ResponseCode,
+    rr::{RData, RecordType},
+};
 use slipway::{
     dns::DnsLimits,
     model::{Health, Life},
@@ -346,4 +349,76 @@ fn a_view_of_many_deployments_follows_one_change_in_milliseconds() {
     let serial = store.view().serial;
     store.publish(&world.at(99_000).state());
     assert_eq!((store.view().serial, store.view().index), (serial, serial + 1), "time alone changes no view");
+}
+
+#[tokio::test]
+async fn a_strict_service_fails_rather_than_shift_its_shares() {
+    let mut world = World::shop(2, 1, (5000, 5000));
+    world.fail(slipway::model::InstanceId { index: 200, ordinal: 0 });
+    for (strict, failures) in [(false, 0), (true, 5)] {
+        if strict {
+            world.labels(&[("slipway/dns.when_empty", "strict")]);
+        }
+        let serving = Serving::start(&world).await;
+        let client = serving.client().await;
+        let mut failed = 0;
+        for _ in 0..10 {
+            let m = client.ask(SHOP, RecordType::A).await;
+            match m.metadata.response_code {
+                ResponseCode::ServFail => failed += 1,
+                _ => assert_eq!(version(&addresses(&m)), 1),
+            }
+        }
+        assert_eq!(failed, failures);
+        let mut keyed = BTreeSet::new();
+        for n in 0..20 {
+            keyed.insert(client.ask(&format!("k-{n}.{SHOP}"), RecordType::A).await.metadata.response_code.low());
+        }
+        assert_eq!(keyed.contains(&2), strict, "a key keeps its version, and waits for it");
+        let m = client.ask(&format!("canary.{SHOP}"), RecordType::A).await;
+        assert_eq!(m.metadata.response_code, ResponseCode::NoError, "a pin says what is there: nothing");
+        assert!(m.answers.is_empty());
+        serving.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn below_the_threshold_the_service_says_what_is_named() {
+    let id = |n| slipway::model::InstanceId { index: 100, ordinal: n };
+    let cases: [(&[(&str, &str)], Option<usize>); 6] = [
+        (&[], Some(1)),
+        (&[("slipway/dns.on_panic", "nodata")], Some(1)),
+        (&[("slipway/dns.on_panic", "fail_open")], Some(4)),
+        (&[("slipway/dns.on_panic", "last_good")], Some(2)),
+        (&[("slipway/dns.on_panic", "servfail")], None),
+        (&[("slipway/dns.on_panic", "fail_open"), ("slipway/dns.panic_below", "20%")], Some(1)),
+    ];
+    for (labels, named) in cases {
+        let mut world = World::shop(4, 0, (10_000, 0));
+        world.labels(labels);
+        let serving = Serving::start(&world).await;
+        let client = serving.client().await;
+        assert_eq!(client.a(SHOP).await.len(), 4, "{labels:?}: all pass");
+        for n in 0..3 {
+            world.fail(id(n));
+            serving.publish(&world);
+        }
+        for name in [SHOP.to_string(), format!("stable.{SHOP}"), format!("k-x.{SHOP}")] {
+            let m = client.ask(&name, RecordType::A).await;
+            let seen = (m.metadata.response_code == ResponseCode::NoError).then_some(m.answers.len());
+            assert_eq!(seen, named, "{labels:?} {name}");
+        }
+        // What has stopped is never named, and what is drained neither.
+        world.change(id(0), |i| i.life = Life::Gone);
+        world.drain(id(1));
+        serving.publish(&world);
+        let m = client.ask(SHOP, RecordType::A).await;
+        assert!(m.answers.len() <= 2, "{labels:?}: {:?}", m.answers);
+        for n in 2..4 {
+            world.change(id(n), |i| i.health = Health::Passing);
+        }
+        serving.publish(&world);
+        assert_eq!(client.a(SHOP).await.len(), 2, "{labels:?}: enough pass again");
+        serving.stop().await;
+    }
 }
