@@ -176,7 +176,7 @@ mod tests {
         let answer = look(&[SECRET_A], &odd, "203.0.113.203", 1_559_728_100);
         assert!(matches!(answer, Presented::Cookie { good: true, .. }), "{answer:?}");
         // A roll-over of the secret, over IPv6.
-        let secrets = ["dd3bdf9344b678b185a6f5cb60fca715", "445536bcd2513298075a5d379663c962"];
+        let secrets = ["445536bcd2513298075a5d379663c962", "dd3bdf9344b678b185a6f5cb60fca715"];
         let old = hex::<24>("22681ab97d52c298010000005cf7c57926556bd0934c72f8");
         let answer = look(&secrets, &old, "2001:db8:220:1:59de:d0f4:8769:82b8", 1_559_741_961);
         assert!(matches!(answer, Presented::Cookie { good: true, .. }), "{answer:?}");
