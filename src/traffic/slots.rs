@@ -254,6 +254,7 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig::with_cases(48))]
         /// What DNS uses for stable, candidate and previous: no history, and yet nothing moves that need not.
         #[test]
         fn from_both_ends_moves_forward_only(chain in proptest::collection::vec(weights(3), 2..8), salt: u64) {
