@@ -147,7 +147,13 @@ fn full() -> HttpSources {
             rejections: one(),
             ..RaftFigures::default()
         }),
-        dns: Arc::new(move || DnsFigures { generations: one(), answers: one(), ..DnsFigures::default() }),
+        dns: Arc::new(move || DnsFigures {
+            generations: one(),
+            answers: one(),
+            events: one(),
+            realised: vec![("a".into(), "b".into(), 1)],
+            ..DnsFigures::default()
+        }),
         lead: Arc::new(move || LeadFigures {
             refused: one(),
             deliveries: one(),

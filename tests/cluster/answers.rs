@@ -1,6 +1,6 @@
 //! `slipway dns`: why a name is answered as it is, and what each node says, with a node that is gone.
 
-use crate::lab::{Lab, SOON, eventually, list, number, spec, text};
+use crate::lab::{Lab, SHOP, SOON, eventually, list, number, spec, text};
 
 #[test]
 fn an_answer_is_explained_and_every_node_is_compared() {
@@ -10,6 +10,10 @@ fn an_answer_is_explained_and_every_node_is_compared() {
         lab.push(version);
     }
     lab.roll("1.0.0", &["--bake", "1s"]).ok();
+    // One resolver has all the answers: the plan says how much may swing at once.
+    lab.dns(1, SHOP).unwrap();
+    let said = lab.slipway(&["--node", &lab.client(1), "rollout", "plan", "production/shop", "--to", "2.0.0"]).ok();
+    shows(&said, &["few DNS clients make the steps coarse", "100.0 %", "50.0 %"]);
     lab.start("2.0.0", &[]);
     let arms = |t: &serde_json::Value| -> Vec<(String, u64)> {
         list(t, "arms").iter().map(|a| (text(a, "version").to_string(), number(a, "weight_bp"))).collect()
@@ -58,6 +62,17 @@ fn an_answer_is_explained_and_every_node_is_compared() {
     shows(&nothing, &["nxdomain", "no service nothing"]);
     shows(&lab.slipway(&["dns", "trace", "example.com"]).exits(1), &["refused"]);
     lab.slipway(&["dns", "trace", "shop", "--on", "n9"]).exits(2).says(&["n9", "n1"]);
+
+    // What was answered stands beside what is wanted, of all nodes together: whole decks of two.
+    for _ in 0..10 {
+        lab.dns(1, SHOP).unwrap();
+        lab.dns(3, SHOP).unwrap();
+    }
+    let route = lab.slipway(&["traffic", "show", "production/shop", "-o", "json"]).ok().json();
+    let answers: Vec<u64> = list(&route, "shares").iter().map(|s| number(s, "answers")).collect();
+    assert!(answers.iter().sum::<u64>() >= 20 && answers.iter().all(|n| *n >= 8), "{route}");
+    assert!(number(&route, "clients") >= 1 && number(&route, "spread_bp") > 0, "{route}");
+    shows(&lab.slipway(&["traffic", "show", "production/shop"]).ok(), &["ANSWERED", "DNS clients lately", "spread"]);
 
     let all = lab.slipway(&["dns", "query", "stable.shop.production.svc.slipway.internal", "-o", "json"]).ok().json();
     let servers = list(&all, "servers");
