@@ -321,3 +321,38 @@ fn without_secrets_cookies_are_ignored() {
     let m = m.unwrap();
     assert_eq!((m.metadata.response_code, option(&m, EdnsCode::Cookie)), (ResponseCode::NoError, None));
 }
+
+/// Resident memory of this process, in KiB.
+fn resident() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find(|l| l.starts_with("VmRSS:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse().unwrap()
+}
+
+#[test]
+fn a_flood_from_everywhere_leaves_memory_flat() {
+    let (r, clock) = responder(limited());
+    let policy = query(SHOP, RecordType::A).to_vec().unwrap();
+    let any = query(SHOP, RecordType::ANY).to_vec().unwrap();
+    let flood = |round: u32| {
+        for n in 0..70_000_u32 {
+            // As many networks as there are queries, as spoofed addresses have it.
+            let ip = Ipv4Addr::from((round << 24) + (n << 8) + 1);
+            r.respond(&policy, (ip, 4000).into(), Transport::Udp);
+            if n % 8 == 0 {
+                let random = query(&format!("x{round}-{n}.{SHOP}"), RecordType::A).to_vec().unwrap();
+                r.respond(&random, (ip, 4001).into(), Transport::Udp);
+                r.respond(&any, (ip, 4002).into(), Transport::Udp);
+            }
+        }
+    };
+    flood(11);
+    let before = resident();
+    clock.advance(Duration::from_secs(3));
+    flood(23);
+    flood(57);
+    let grown = resident().saturating_sub(before);
+    assert!(grown < 16 * 1024, "{grown} KiB more than after the first flood");
+    // Who was there before is served.
+    assert!(!ask(&r, &policy, "203.0.113.5:4000", Transport::Udp).unwrap().answers.is_empty());
+}
