@@ -15,6 +15,10 @@ const WINDOW_MS: u64 = 300_000;
 /// Clients of one table; beyond that no new ones are told apart, and then no single one matters.
 const CLIENTS: usize = 4096;
 
+/// Answers since the route changed of which each is noted with its client; of later ones, one of so many.
+const EACH: u64 = 256;
+const ONE_OF: u64 = 16;
+
 /// Who asked for one deployment's policy lately, and how often.
 #[derive(Debug, Default)]
 pub(super) struct Clients {
@@ -24,10 +28,10 @@ pub(super) struct Clients {
 }
 
 impl Clients {
-    fn note(&mut self, client: IpAddr, now: Mono) {
+    fn note(&mut self, client: IpAddr, answers: u64, now: Mono) {
         self.turn(now);
         if self.now.len() < CLIENTS || self.now.contains_key(&client) {
-            *self.now.entry(client).or_default() += 1;
+            *self.now.entry(client).or_default() += answers;
         }
     }
 
@@ -96,10 +100,19 @@ fn basis_points(share: f64) -> u32 {
 impl Site {
     /// Notes that an answer of the policy, keyed or not, named this arm.
     pub(super) fn answered(&self, arm: usize, client: IpAddr, now: Mono) {
-        if let Some(n) = self.tally.lock().get_mut(arm) {
-            *n += 1;
+        let all = {
+            let mut tally = self.tally.lock();
+            if let Some(n) = tally.get_mut(arm) {
+                *n += 1;
+            }
+            tally.iter().sum()
+        };
+        // Where there are many, one of some stands for all of them: answers are not to wait for a table of clients.
+        match all {
+            0..=EACH => self.clients.lock().note(client, 1, now),
+            n if n % ONE_OF == 0 => self.clients.lock().note(client, ONE_OF, now),
+            _ => {}
         }
-        self.clients.lock().note(client, now);
     }
 
     pub(super) fn realised(&self, now: Mono) -> Realised {
@@ -129,13 +142,13 @@ mod tests {
     fn unequal_clients_scatter_more_than_equal_ones() {
         let mut equal = Clients::default();
         for n in 0..100 {
-            equal.note(ip(n), Mono(0));
+            equal.note(ip(n), 1, Mono(0));
         }
         let (count, largest, squares) = equal.shares(Mono(1));
         assert_eq!((count, basis_points(largest)), (100, 100));
         assert_eq!(spread(5000, squares), 500, "sqrt(0.25 / 100)");
         for _ in 0..900 {
-            equal.note(ip(7), Mono(2));
+            equal.note(ip(7), 1, Mono(2));
         }
         let (count, largest, squares) = equal.shares(Mono(3));
         assert_eq!((count, basis_points(largest)), (100, 9010));
@@ -146,14 +159,14 @@ mod tests {
     #[test]
     fn clients_that_ask_no_more_are_forgotten_and_memory_is_bounded() {
         let mut clients = Clients::default();
-        clients.note(ip(1), Mono(0));
-        clients.note(ip(2), Mono(WINDOW_MS));
+        clients.note(ip(1), 1, Mono(0));
+        clients.note(ip(2), 1, Mono(WINDOW_MS));
         assert_eq!(clients.shares(Mono(WINDOW_MS + 1)).0, 2);
-        clients.note(ip(2), Mono(2 * WINDOW_MS));
+        clients.note(ip(2), 1, Mono(2 * WINDOW_MS));
         assert_eq!(clients.shares(Mono(2 * WINDOW_MS)).0, 1);
         assert_eq!(clients.shares(Mono(9 * WINDOW_MS)).0, 0);
         for n in 0..20_000_u32 {
-            clients.note(std::net::Ipv4Addr::from(n).into(), Mono(9 * WINDOW_MS));
+            clients.note(std::net::Ipv4Addr::from(n).into(), 1, Mono(9 * WINDOW_MS));
         }
         assert_eq!(clients.shares(Mono(9 * WINDOW_MS)).0, CLIENTS);
     }
