@@ -105,7 +105,7 @@ impl Site {
             if let Some(n) = tally.get_mut(arm) {
                 *n += 1;
             }
-            tally.iter().sum()
+            tally.iter().sum::<u64>()
         };
         // Where there are many, one of some stands for all of them: answers are not to wait for a table of clients.
         match all {
