@@ -96,7 +96,7 @@ impl Responder {
                 trace.end("nodata", "it has no records itself")
             }
             Asked::Service { environment, service, what } => {
-                trace.parts = parts(&what);
+                trace.parts = parts(&what, &labels);
                 trace.parts.push(part(service, "the service"));
                 trace.parts.push(part(environment, "the environment"));
                 trace.parts.push(part(&format!("svc.{zone_name}"), "the zone's services"));
@@ -238,7 +238,7 @@ impl Trace {
     }
 }
 
-fn parts(what: &What<'_>) -> Vec<(String, String)> {
+fn parts(what: &What<'_>, labels: &[&str]) -> Vec<(String, String)> {
     let part = |label: String, means: &str| (label, means.to_string());
     let of = |set: &Select<'_>| match set {
         Select::Policy => None,
@@ -247,7 +247,10 @@ fn parts(what: &What<'_>) -> Vec<(String, String)> {
         Select::Track(TrackName::Previous) => Some(part("previous".into(), "the version before")),
         Select::Active => Some(part("active".into(), "what has the traffic")),
         Select::Preview => Some(part("preview".into(), "what waits to get it")),
-        Select::Key(key) => Some(part(format!("k-{key} or t-{key}"), "sticky: the same key, the same version")),
+        Select::Key(key) => Some(match labels.contains(&format!("t-{key}").as_str()) {
+            true => part(format!("t-{key}"), "a tenant, keyed by its name: the same name, the same version"),
+            false => part(format!("k-{key}"), "sticky: the same key, the same version"),
+        }),
         Select::Version(slug) => Some(part(format!("v-{slug}"), "one version")),
         Select::Instance(id) => Some(part(format!("i-{id}"), "one instance")),
         Select::Mix => Some(part("mix".into(), "all versions with weights")),
