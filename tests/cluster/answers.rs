@@ -1,6 +1,12 @@
 //! `slipway dns`: why a name is answered as it is, and what each node says, with a node that is gone.
 
-use crate::lab::{Lab, SHOP, SOON, eventually, list, number, spec, text};
+use crate::lab::{Lab, SHOP, SOON, Said, eventually, list, number, spec, text};
+
+fn shows(said: &Said, wants: &[&str]) {
+    for want in wants {
+        assert!(said.out.contains(want), "{}: does not show {want:?}:\n{}{}", said.line, said.out, said.err);
+    }
+}
 
 #[test]
 fn an_answer_is_explained_and_every_node_is_compared() {
