@@ -114,7 +114,7 @@ impl Limiter {
             return Verdict::Send;
         }
         let nth = self.over.fetch_add(1, Ordering::Relaxed);
-        let slips = self.rates.slip > 0 && nth % u64::from(self.rates.slip) == 0;
+        let slips = self.rates.slip > 0 && nth.is_multiple_of(u64::from(self.rates.slip));
         if slips { Verdict::Slip } else { Verdict::Drop }
     }
 }

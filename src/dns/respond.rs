@@ -236,7 +236,7 @@ impl Responder {
         let option = request.edns.as_ref().and_then(|e| e.option(EdnsCode::Cookie));
         let Some(bytes) = option.and_then(|o| Vec::<u8>::try_from(o).ok()) else { return Presented::Nothing };
         // Seconds modulo 2^32, as the cookie has them.
-        let now = u32::try_from(self.clock.wall_ms() / 1000 & u64::from(u32::MAX)).unwrap_or(0);
+        let now = u32::try_from((self.clock.wall_ms() / 1000) & u64::from(u32::MAX)).unwrap_or(0);
         self.settings.cookies.look(Some(&bytes), client.ip(), now)
     }
 

@@ -110,7 +110,7 @@ impl Site {
         // Where there are many, one of some stands for all of them: answers are not to wait for a table of clients.
         match all {
             0..=EACH => self.clients.lock().note(client, 1, now),
-            n if n % ONE_OF == 0 => self.clients.lock().note(client, ONE_OF, now),
+            n if n.is_multiple_of(ONE_OF) => self.clients.lock().note(client, ONE_OF, now),
             _ => {}
         }
     }

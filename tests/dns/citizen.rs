@@ -339,7 +339,7 @@ fn a_flood_from_everywhere_leaves_memory_flat() {
             // As many networks as there are queries, as spoofed addresses have it.
             let ip = Ipv4Addr::from((round << 24) + (n << 8) + 1);
             r.respond(&policy, (ip, 4000).into(), Transport::Udp);
-            if n % 8 == 0 {
+            if n.is_multiple_of(8) {
                 let random = query(&format!("x{round}-{n}.{SHOP}"), RecordType::A).to_vec().unwrap();
                 r.respond(&random, (ip, 4001).into(), Transport::Udp);
                 r.respond(&any, (ip, 4002).into(), Transport::Udp);

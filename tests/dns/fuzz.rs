@@ -90,7 +90,7 @@ fn seeds() -> Vec<Vec<u8>> {
                 0 => m,
                 1 => edns(m, 4096, 0),
                 2 => edns(m, 512, 1),
-                _ => class(m, if k % 2 == 0 { DNSClass::CH } else { DNSClass::ANY }),
+                _ => class(m, if k.is_multiple_of(2) { DNSClass::CH } else { DNSClass::ANY }),
             };
             out.push(m.to_vec().unwrap());
         }
