@@ -261,8 +261,8 @@ mod tests {
             let of = |w: &[u32]| SlotTable::new(salt, &Slots::from_both_ends(w[0], w[1], w[2]).unwrap());
             for pair in chain.windows(2) {
                 let (before, after) = (of(&pair[0]), of(&pair[1]));
-                for arm in 0..2 {
-                    if pair[1][arm] >= pair[0][arm] {
+                for (arm, (was, is)) in pair[0].iter().zip(&pair[1]).take(2).enumerate() {
+                    if is >= was {
                         prop_assert!((0..SLOTS).all(|s| before.arm(s) != arm || after.arm(s) == arm), "arm {}", arm);
                     }
                 }
