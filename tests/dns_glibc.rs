@@ -93,7 +93,7 @@ async fn inside() {
 
 async fn at(ip: &str) -> Serving {
     let (udp, tcp) = (UdpSocket::bind((ip, 53)).await.unwrap(), TcpListener::bind((ip, 53)).await.unwrap());
-    Serving::on(udp, tcp, DnsLimits::default())
+    Serving::with(udp, tcp, DnsLimits::default(), fixture::settings())
 }
 
 async fn getent(name: &str) -> BTreeSet<IpAddr> {

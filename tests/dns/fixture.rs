@@ -285,7 +285,8 @@ impl Serving {
         Self::with(udp, tcp, limits, settings)
     }
 
-    fn with(udp: UdpSocket, tcp: TcpListener, limits: DnsLimits, settings: DnsSettings) -> Self {
+    /// Serves on these sockets, without a view.
+    pub fn with(udp: UdpSocket, tcp: TcpListener, limits: DnsLimits, settings: DnsSettings) -> Self {
         let (store, clock) = (Arc::new(ViewStore::new()), Clock::manual(0));
         store.set_node(2);
         let responder = Arc::new(Responder::with(Arc::clone(&store), clock.clone(), settings));

@@ -385,7 +385,8 @@ async fn a_strict_service_fails_rather_than_shift_its_shares() {
 #[tokio::test]
 async fn below_the_threshold_the_service_says_what_is_named() {
     let id = |n| slipway::model::InstanceId { index: 100, ordinal: n };
-    let cases: [(&[(&str, &str)], Option<usize>); 6] = [
+    type Labels = &'static [(&'static str, &'static str)];
+    let cases: [(Labels, Option<usize>); 6] = [
         (&[], Some(1)),
         (&[("slipway/dns.on_panic", "nodata")], Some(1)),
         (&[("slipway/dns.on_panic", "fail_open")], Some(4)),
