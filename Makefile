@@ -11,7 +11,7 @@ export PATH := /usr/lib/ccache:$(PATH)
 endif
 SLIPWAY := $(TARGET)/debug/slipway
 
-.PHONY: help setup build demo demo-up demo-down test chaos check dns-fuzz bench-raft bench-state crash-images
+.PHONY: help setup build demo demo-up demo-down test chaos check dns-fuzz bench-raft bench-state bench-dns crash-images
 
 help:
 	@echo 'make setup      install what is missing (libclang and a C++ compiler; without root: says what to run)'
@@ -21,6 +21,7 @@ help:
 	@echo 'make test       all tests'
 	@echo 'make bench-raft   writes a second and failover beside etcd, in one run (half an hour, after an optimised build; last line: JSON)'
 	@echo 'make bench-state  how fast commands are applied at full size, and what that State takes (slow: an optimised build first)'
+	@echo 'make bench-dns   DNS answers a second beside Knot and a UDP echo, in one run (five minutes, after an optimised build; last line: JSON)'
 	@echo 'make crash-images  1,500 images of what a power cut may leave of a store, each opened again; last line: JSON of counts'
 	@echo 'make dns-fuzz   ten million bent DNS queries; last line: JSON of counts (CASES=N SEED=N)'
 	@echo 'make chaos      kills, partitions, power cuts, bad disks, clocks and changes of members under load, judged (SEED=1 FOR=60: seconds of faults; FAULTS=PowerCutAll,Kill: only these)'
@@ -85,3 +86,8 @@ bench-state:
 bench-raft:
 	@scripts/setup.sh bench-raft
 	cargo bench --locked --bench raft -- $(BENCH)
+
+# BENCH=--quick takes three short rounds; BENCH=--help names the other flags.
+bench-dns:
+	@scripts/setup.sh bench-dns
+	cargo bench --locked --bench dns -- $(BENCH)

@@ -4,12 +4,13 @@
 #   setup.sh test     and what tests use: ip, dig; nft, libfaketime and ext4's tools if they can be had (else parts are skipped, and said)
 #   setup.sh check    and cargo-deny, rustfmt, clippy
 #   setup.sh bench-raft   what a build needs, and etcd to be measured beside; without root it says so and goes on without etcd
+#   setup.sh bench-dns    likewise, and Knot
 # Without root it prints the one line to run and exits with 1.
 set -euo pipefail
 
 what=${1:-build}
-case $what in build | test | check | bench-raft) ;; *)
-    echo "usage: $0 [build|test|check|bench-raft]" >&2
+case $what in build | test | check | bench-raft | bench-dns) ;; *)
+    echo "usage: $0 [build|test|check|bench-raft|bench-dns]" >&2
     exit 2
     ;;
 esac
@@ -66,18 +67,22 @@ if [ ${#more[@]} -gt 0 ] && have apt-get && [ "$(id -u)" -eq 0 ]; then
         echo "setup: without ${more[*]}: what needs them is reported as skipped"
 fi
 
-# The other side of the comparison. The package starts a server of its own, which nobody asked for.
-if [ "$what" = bench-raft ] && ! have etcd; then
+# The other side of a comparison. The packages start servers of their own, which nobody asked for.
+beside() {
+    local program=$1 package=$2
+    PATH=$PATH:/usr/sbin have "$program" && return 0
     if have apt-get && [ "$(id -u)" -eq 0 ]; then
-        echo "setup: installing etcd-server"
+        echo "setup: installing $package"
         export DEBIAN_FRONTEND=noninteractive
-        { apt-get update -q && RUNLEVEL=1 apt-get install -y -q --no-install-recommends etcd-server; } ||
-            echo "setup: etcd-server could not be installed: the ratios will be null" >&2
+        { apt-get update -q && RUNLEVEL=1 apt-get install -y -q --no-install-recommends "$package"; } ||
+            echo "setup: $package could not be installed: the ratios will be null" >&2
     else
-        echo "setup: no etcd found: the ratios will be null. To have them, run this once:" >&2
-        echo "    sudo apt-get update && sudo apt-get install -y --no-install-recommends etcd-server" >&2
+        echo "setup: no $program found: the ratios will be null. To have them, run this once:" >&2
+        echo "    sudo apt-get update && sudo apt-get install -y --no-install-recommends $package" >&2
     fi
-fi
+}
+[ "$what" != bench-raft ] || beside etcd etcd-server
+[ "$what" != bench-dns ] || beside knotd knot
 
 # Rust: the version stands in Cargo.toml; no file here makes rustup download a toolchain.
 PATH=$PATH:$HOME/.cargo/bin

@@ -29,9 +29,9 @@ use crate::{
 };
 
 /// Endpoints of one answer; what fits 512 bytes, and as many as any client tries.
-const MAX_ENDPOINTS: usize = 8;
+pub(super) const MAX_ENDPOINTS: usize = 8;
 /// TTL of negative answers, seconds.
-const NEGATIVE_TTL: u32 = 2;
+pub(super) const NEGATIVE_TTL: u32 = 2;
 /// TTL of the zone's own records, seconds.
 const ZONE_TTL: u32 = 60;
 
@@ -69,7 +69,7 @@ impl Reply {
 }
 
 /// Endpoints with the TTL of answers about them, or a failure.
-type Found<'s> = Result<(Vec<&'s Endpoint>, u32), Box<Reply>>;
+type Found<'s> = Result<(&'s [Endpoint], u32), Box<Reply>>;
 
 /// The deployment's policy would rather fail than answer: another server may know more.
 fn too_few() -> Reply {
@@ -89,6 +89,8 @@ pub(super) struct Context<'a> {
 
 impl Context<'_> {
     /// Answers a question of class IN. `name` is as the client wrote it, `lower` the same in lower case.
+    ///
+    /// What a service's name is answered, `fast` encodes by itself: it shares `parse`, [`exists`], [`wanted`] and `endpoints`.
     pub(super) fn answer(&self, name: &Name, lower: &Name, kind: RecordType) -> Reply {
         let Some(zone) = &self.view.zone else {
             return Reply::refusal(ResponseCode::ServFail, Some((14, "not ready")));
@@ -117,69 +119,57 @@ impl Context<'_> {
             Asked::Environment(e) if self.view.environments.contains_key(e) => self.own(name, kind, Vec::new()),
             Asked::Environment(_) | Asked::Nothing => self.negative(ResponseCode::NXDomain),
             Asked::Service { environment, service, what } => match self.view.site(environment, service) {
-                Some(site) if exists(site, &what) => self.service(site, &what, name, lower, kind),
+                Some(site) if exists(site, &what) => self.service(site, &what, name, &labels, kind),
                 Some(_) | None => self.negative(ResponseCode::NXDomain),
             },
         }
     }
 
-    fn service(&self, site: &Site, what: &What<'_>, name: &Name, lower: &Name, kind: RecordType) -> Reply {
-        let (set, port, sibling) = match (what, kind) {
-            (_, RecordType::ANY) => return self.own(name, kind, Vec::new()),
-            (What::Status, RecordType::TXT) => return self.positive(vec![self.status(site, name)]),
-            (What::Set(Select::Mix), RecordType::A | RecordType::AAAA)
-            | (What::Set(Select::Instance(_)), RecordType::SRV) => return self.own(name, kind, Vec::new()),
-            (What::Set(set), RecordType::A) => (*set, None, Sibling::A),
-            (What::Set(set), RecordType::AAAA) => (*set, None, Sibling::Aaaa),
-            (What::Set(set), RecordType::SRV) => (*set, site.default_port.as_deref(), Sibling::Srv),
-            (What::Port { set, port, .. }, RecordType::SRV) => (*set, Some(*port), Sibling::Srv),
-            (What::Set(_) | What::Port { .. } | What::Proto { .. } | What::Status, _) => {
-                return self.own(name, kind, Vec::new());
-            }
+    fn service(&self, site: &Site, what: &What<'_>, name: &Name, labels: &[&str], kind: RecordType) -> Reply {
+        let (set, sibling) = match wanted(site, what, kind) {
+            Wanted::Nothing => return self.own(name, kind, Vec::new()),
+            Wanted::Status => return self.positive(vec![self.status(site, name)]),
+            Wanted::Srv(set, port) => return self.srv(site, set, port, name, labels),
+            Wanted::Addresses(set, sibling) => (set, sibling),
         };
-        if sibling == Sibling::Srv {
-            let Some(port) = port else { return self.own(name, kind, Vec::new()) };
-            return self.srv(site, set, port, name, lower);
-        }
-        let (mut endpoints, ttl) = match self.endpoints(site, set, lower, sibling) {
+        let (endpoints, ttl) = match self.endpoints(site, set, labels, sibling) {
             Ok(found) => found,
             Err(failure) => return *failure,
         };
-        endpoints.retain(|e| is(kind, e.address));
-        sample(&mut endpoints);
-        let answers = self.addresses(name, kind, ttl, endpoints.iter().map(|e| &e.address));
+        let chosen = sample(endpoints.iter().filter(|e| is(kind, e.address)));
+        let answers = self.addresses(name, kind, ttl, chosen.iter().map(|e| &e.address));
         self.handed_out(site, ttl, answers.is_empty());
         Reply { shrinkable: true, ..self.own(name, kind, answers) }
     }
 
     /// The endpoints of a set that DNS may name, and the TTL of answers about it; or why nothing may be answered.
-    fn endpoints<'s>(&self, site: &'s Site, set: Select<'_>, lower: &Name, kind: Sibling) -> Found<'s> {
+    pub(super) fn endpoints<'s>(&self, site: &'s Site, set: Select<'_>, labels: &[&str], kind: Sibling) -> Found<'s> {
         match set {
-            Select::Policy => match self.pick(site, lower, kind) {
+            Select::Policy => match self.pick(site, labels, kind) {
                 Some(arm) => self.of_arm(site, arm),
-                None => Ok((Vec::new(), 0)),
+                None => Ok((&[], 0)),
             },
             Select::Key(key) => match self.keyed(site, key) {
                 Some(arm) => self.of_arm(site, arm),
-                None => Ok((Vec::new(), 0)),
+                None => Ok((&[], 0)),
             },
-            Select::Active => self.endpoints(site, Select::Track(site.active()), lower, kind),
+            Select::Active => self.endpoints(site, Select::Track(site.active()), labels, kind),
             Select::Preview => match site.preview() {
-                Some(track) => self.endpoints(site, Select::Track(track), lower, kind),
-                None => Ok((Vec::new(), 0)),
+                Some(track) => self.endpoints(site, Select::Track(track), labels, kind),
+                None => Ok((&[], 0)),
             },
             Select::Track(track) if site.arm(track).fails => Err(Box::new(too_few())),
             // A track's meaning moves with promotions and switches, so it is cached no longer than the route.
-            Select::Track(track) => Ok((site.arm(track).endpoints.iter().collect(), site.route_ttl())),
+            Select::Track(track) => Ok((&site.arm(track).endpoints, site.route_ttl())),
             Select::Version(slug) => {
-                Ok((site.versions.get(slug).into_iter().flat_map(|p| &p.endpoints).collect(), site.pin_ttl))
+                Ok((site.versions.get(slug).map_or(&[], |p| p.endpoints.as_slice()), site.pin_ttl))
             }
             Select::Instance(id) => Ok(match site.instances.get(&id) {
-                Some(named) => (named.endpoint.iter().collect(), if named.lasting { site.pin_ttl } else { 0 }),
-                None => (Vec::new(), 0),
+                Some(named) => (named.endpoint.as_slice(), if named.lasting { site.pin_ttl } else { 0 }),
+                None => (&[], 0),
             }),
             // Weighted over all versions: `mix` makes its own records.
-            Select::Mix => Ok((Vec::new(), 0)),
+            Select::Mix => Ok((&[], 0)),
         }
     }
 
@@ -189,11 +179,11 @@ impl Context<'_> {
             return Err(Box::new(too_few()));
         }
         site.answered(arm, self.client.ip(), self.now);
-        Ok((site.arms[arm].endpoints.iter().collect(), site.route_ttl()))
+        Ok((&site.arms[arm].endpoints, site.route_ttl()))
     }
 
     /// The arm of one answer of the traffic policy.
-    fn pick(&self, site: &Site, lower: &Name, kind: Sibling) -> Option<usize> {
+    fn pick(&self, site: &Site, labels: &[&str], kind: Sibling) -> Option<usize> {
         let route = site.route.as_ref()?;
         let servable = |arm: usize| site.may_be_chosen(arm);
         // A family that no version has must not take cards from those that carry traffic.
@@ -209,12 +199,15 @@ impl Context<'_> {
         if !(0..site.arms.len()).any(some) {
             return None;
         }
+        // With one arm there is nothing to draw and nothing to remember.
+        if site.arms.iter().filter(|a| a.bps > 0).count() == 1 {
+            return site.arms.iter().position(|a| a.bps > 0);
+        }
         let mut draw = || {
             let mut random = || rand::rng().next_u64();
             traffic::choose(By::Deck(&mut site.deck.lock(), &mut random), &servable)
         };
-        let name = lower.to_ascii();
-        let query = Query { client: self.client, name: &name, generation: route.generation, kind, now: self.now };
+        let query = Query { client: self.client, name: labels, generation: route.generation, kind, now: self.now };
         let arm = self.memo.arm(query, &servable, &mut draw)?;
         if (0..site.arms.len()).any(|n| site.arms[n].bps > 0 && !servable(n)) {
             add(&self.stats.renormalised);
@@ -234,7 +227,7 @@ impl Context<'_> {
         Some(arm)
     }
 
-    fn srv(&self, site: &Site, set: Select<'_>, port: &str, name: &Name, lower: &Name) -> Reply {
+    fn srv(&self, site: &Site, set: Select<'_>, port: &str, name: &Name, labels: &[&str]) -> Reply {
         let (chosen, ttl) = match set {
             Select::Mix => (mix(site), site.route_ttl()),
             Select::Policy
@@ -244,12 +237,11 @@ impl Context<'_> {
             | Select::Key(_)
             | Select::Version(_)
             | Select::Instance(_) => {
-                let (mut endpoints, ttl) = match self.endpoints(site, set, lower, Sibling::Srv) {
+                let (endpoints, ttl) = match self.endpoints(site, set, labels, Sibling::Srv) {
                     Ok(found) => found,
                     Err(failure) => return *failure,
                 };
-                sample(&mut endpoints);
-                (endpoints.into_iter().map(|e| (e, 1)).collect(), ttl)
+                (sample(endpoints.iter()).into_iter().map(|e| (e, 1)).collect(), ttl)
             }
         };
         let (mut answers, mut additionals) = (Vec::new(), Vec::new());
@@ -364,10 +356,18 @@ impl Context<'_> {
             Some(s) => self.under(&format!("ns{}", s.id))?,
             None => self.zone_name()?,
         };
+        let [serial, refresh, retry, expire, minimum] = self.soa_numbers();
+        let signed = |seconds| i32::try_from(seconds).unwrap_or(i32::MAX);
+        let hostmaster = self.under("hostmaster")?;
+        let soa = SOA::new(primary, hostmaster, serial, signed(refresh), signed(retry), signed(expire), minimum);
+        Some(Record::from_rdata(owner, ttl, RData::SOA(soa)))
+    }
+
+    /// Serial, refresh, retry, expire and minimum.
+    pub(super) fn soa_numbers(&self) -> [u32; 5] {
         // RFC 1982: serials are compared modulo 2^32, so the low half of the index is enough.
         let serial = u32::try_from(self.view.serial & u64::from(u32::MAX)).unwrap_or(0);
-        let soa = SOA::new(primary, self.under("hostmaster")?, serial, 60, 10, 3600, NEGATIVE_TTL);
-        Some(Record::from_rdata(owner, ttl, RData::SOA(soa)))
+        [serial, 60, 10, 3600, NEGATIVE_TTL]
     }
 
     fn zone_name(&self) -> Option<Name> {
@@ -378,13 +378,44 @@ impl Context<'_> {
         Name::from_ascii(format!("{front}.{}.", self.view.zone.as_ref()?.join("."))).ok()
     }
 
-    fn handed_out(&self, site: &Site, ttl: u32, nothing: bool) {
+    pub(super) fn handed_out(&self, site: &Site, ttl: u32, nothing: bool) {
         if !nothing && ttl > 0 {
             site.ttls.lock().note(ttl, self.now);
         }
     }
 }
 
+/// What of a service's records a question wants.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Wanted<'a> {
+    /// The name exists, and has nothing of the kind.
+    Nothing,
+    /// The TXT of `_rollout`.
+    Status,
+    /// Addresses of a set.
+    Addresses(Select<'a>, Sibling),
+    /// SRV of a set and port.
+    Srv(Select<'a>, &'a str),
+}
+
+/// What a question about an existing name of the service wants.
+pub(super) fn wanted<'a>(site: &'a Site, what: &What<'a>, kind: RecordType) -> Wanted<'a> {
+    match (what, kind) {
+        (What::Status, RecordType::TXT) => Wanted::Status,
+        (What::Set(Select::Mix), RecordType::A | RecordType::AAAA)
+        | (What::Set(Select::Instance(_)), RecordType::SRV) => Wanted::Nothing,
+        (What::Set(set), RecordType::A) => Wanted::Addresses(*set, Sibling::A),
+        (What::Set(set), RecordType::AAAA) => Wanted::Addresses(*set, Sibling::Aaaa),
+        (What::Set(set), RecordType::SRV) => match site.default_port.as_deref() {
+            Some(port) => Wanted::Srv(*set, port),
+            None => Wanted::Nothing,
+        },
+        (What::Port { set, port, .. }, RecordType::SRV) => Wanted::Srv(*set, port),
+        (What::Set(_) | What::Port { .. } | What::Proto { .. } | What::Status, _) => Wanted::Nothing,
+    }
+}
+
+/// Whether the site has what a name asks for.
 pub(super) fn exists(site: &Site, what: &What<'_>) -> bool {
     match what {
         What::Status => true,
@@ -435,9 +466,12 @@ fn mix(site: &Site) -> Vec<(&Endpoint, u16)> {
     all
 }
 
-fn sample(endpoints: &mut Vec<&Endpoint>) {
-    endpoints.shuffle(&mut rand::rng());
-    endpoints.truncate(MAX_ENDPOINTS);
+/// As many as an answer names, each equally likely, in random order.
+fn sample<'e>(endpoints: impl Iterator<Item = &'e Endpoint>) -> Vec<&'e Endpoint> {
+    let mut all: Vec<&Endpoint> = endpoints.collect();
+    let n = all.partial_shuffle(&mut rand::rng(), MAX_ENDPOINTS).0.len();
+    // The shuffled part stands at the end.
+    all.split_off(all.len() - n)
 }
 
 fn is(kind: RecordType, ip: IpAddr) -> bool {

@@ -3,10 +3,13 @@
 //! A draw is remembered for two seconds under (address, port, name, generation) and under (address, name, generation), as some
 //! clients use one socket for both queries and others two. It serves each record type once; a repeated type is a new look-up and
 //! draws anew, so that a resolver shared by many clients still gets whole decks. Bounded: two tables that take turns.
+//!
+//! Keys are kept as 64-bit fingerprints under a secret of this process. Two keys with one fingerprint would share a draw, which is
+//! an arm that can be served all the same, at odds of one in 2^47 a query.
 
 use std::{
     collections::HashMap,
-    hash::{BuildHasher as _, RandomState},
+    hash::{BuildHasher, BuildHasherDefault, Hasher, RandomState},
     net::{IpAddr, SocketAddr},
     sync::{Mutex, PoisonError},
 };
@@ -27,12 +30,24 @@ pub(super) enum Sibling {
     Srv = 4,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-struct Key {
-    address: IpAddr,
-    port: Option<u16>,
-    name: String,
-    generation: (u64, u64),
+/// Takes fingerprints as they are: they are hashes already.
+#[derive(Debug, Default)]
+struct AsIs(u64);
+
+impl Hasher for AsIs {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for b in bytes {
+            self.0 = self.0 << 8 | u64::from(*b);
+        }
+    }
+
+    fn write_u64(&mut self, fingerprint: u64) {
+        self.0 = fingerprint;
+    }
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -45,7 +60,7 @@ struct Draw {
 #[derive(Debug, Default)]
 struct Table {
     draws: Vec<Draw>,
-    by_key: HashMap<Key, usize>,
+    by_key: HashMap<u64, usize, BuildHasherDefault<AsIs>>,
 }
 
 #[derive(Debug, Default)]
@@ -60,8 +75,8 @@ struct Shard {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Query<'a> {
     pub client: SocketAddr,
-    /// In lower case.
-    pub name: &'a str,
+    /// The labels, in lower case.
+    pub name: &'a [&'a str],
     pub generation: FencePoint,
     pub kind: Sibling,
     pub now: Mono,
@@ -71,15 +86,15 @@ pub(super) struct Query<'a> {
 #[derive(Debug)]
 pub(super) struct Memo {
     shards: Vec<Mutex<Shard>>,
-    hasher: RandomState,
+    secret: RandomState,
 }
 
 impl Memo {
     pub(super) fn new() -> Self {
-        Self { shards: (0..SHARDS).map(|_| Mutex::default()).collect(), hasher: RandomState::new() }
+        Self { shards: (0..SHARDS).map(|_| Mutex::default()).collect(), secret: RandomState::new() }
     }
 
-    /// The arm for this query: a sibling's, if it has one that `servable` still allows, else a new `draw`.
+    /// The arm for a query: that of its sibling, if one was drawn lately and `servable` still allows it, else a new `draw`.
     pub(super) fn arm(
         &self,
         query: Query<'_>,
@@ -87,16 +102,10 @@ impl Memo {
         draw: &mut dyn FnMut() -> Option<usize>,
     ) -> Option<usize> {
         let Query { client, name, generation, kind, now } = query;
-        let shard = usize::try_from(self.hasher.hash_one(client.ip()) % SHARDS as u64).unwrap_or(0);
-        let mut shard = self.shards[shard].lock().unwrap_or_else(PoisonError::into_inner);
-        let key = |port| Key {
-            address: client.ip(),
-            port,
-            name: name.to_string(),
-            generation: (generation.incarnation, generation.n),
-        };
-        let keys = [key(Some(client.port())), key(None)];
-        if let Some(arm) = keys.iter().find_map(|k| shard.sibling(k, kind, now, servable)) {
+        let by_address = self.by_address(client.ip(), name, generation);
+        let keys = [self.secret.hash_one((by_address, client.port())), by_address];
+        let mut shard = self.shard(by_address).lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(arm) = keys.iter().find_map(|k| shard.sibling(*k, kind, now, servable)) {
             return Some(arm);
         }
         let arm = draw()?;
@@ -105,21 +114,33 @@ impl Memo {
     }
 
     /// The arm that a further record type of this client's newest look-up would get; nothing is noted.
-    pub(super) fn peek(&self, address: IpAddr, name: &str, generation: FencePoint, now: Mono) -> Option<usize> {
-        let shard = usize::try_from(self.hasher.hash_one(address) % SHARDS as u64).unwrap_or(0);
-        let shard = self.shards[shard].lock().unwrap_or_else(PoisonError::into_inner);
-        let key = Key { address, port: None, name: name.into(), generation: (generation.incarnation, generation.n) };
+    pub(super) fn peek(&self, address: IpAddr, name: &[&str], generation: FencePoint, now: Mono) -> Option<usize> {
+        let key = self.by_address(address, name, generation);
+        let shard = self.shard(key).lock().unwrap_or_else(PoisonError::into_inner);
         let draw = |table: &Table| table.by_key.get(&key).and_then(|at| table.draws.get(*at)).copied();
         let newest = draw(&shard.new).or_else(|| draw(&shard.old))?;
         (now.since(newest.at) < SIBLINGS_MS).then_some(newest.arm)
     }
+
+    fn by_address(&self, address: IpAddr, name: &[&str], generation: FencePoint) -> u64 {
+        self.secret.hash_one((address, name, generation.incarnation, generation.n))
+    }
+
+    /// By name too: most queries may come from one resolver.
+    fn shard(&self, by_address: u64) -> &Mutex<Shard> {
+        &self.shards[usize::try_from(by_address >> 32).unwrap_or(0) % SHARDS]
+    }
 }
 
 impl Shard {
-    fn sibling(&mut self, key: &Key, kind: Sibling, now: Mono, servable: &dyn Fn(usize) -> bool) -> Option<usize> {
+    fn sibling(&mut self, key: u64, kind: Sibling, now: Mono, servable: &dyn Fn(usize) -> bool) -> Option<usize> {
         let Self { new, old, .. } = self;
-        let table = if new.by_key.contains_key(key) { new } else { old };
-        let draw = table.draws.get_mut(*table.by_key.get(key)?)?;
+        let (table, place) = match (new.by_key.get(&key).copied(), old.by_key.get(&key).copied()) {
+            (Some(place), _) => (new, place),
+            (None, Some(place)) => (old, place),
+            (None, None) => return None,
+        };
+        let draw = table.draws.get_mut(place)?;
         let fits = now.since(draw.at) < SIBLINGS_MS && draw.served & kind as u8 == 0 && servable(draw.arm);
         fits.then(|| {
             draw.served |= kind as u8;
@@ -127,10 +148,12 @@ impl Shard {
         })
     }
 
-    fn remember(&mut self, keys: [Key; 2], draw: Draw, now: Mono) {
+    fn remember(&mut self, keys: [u64; 2], draw: Draw, now: Mono) {
         let stale = now.0.saturating_sub(self.turned) >= SIBLINGS_MS;
         if stale || self.new.draws.len() >= DRAWS {
-            self.old = std::mem::take(&mut self.new);
+            std::mem::swap(&mut self.new, &mut self.old);
+            self.new.draws.clear();
+            self.new.by_key.clear();
             self.turned = now.0;
         }
         let place = self.new.draws.len();
@@ -158,7 +181,7 @@ mod tests {
                 *next += 1;
                 Some(*next)
             };
-            let query = Query { client: from.parse().unwrap(), name, generation, kind, now: Mono(at) };
+            let query = Query { client: from.parse().unwrap(), name: &[name], generation, kind, now: Mono(at) };
             self.memo.arm(query, &|_| true, &mut draw).unwrap()
         }
     }
@@ -197,7 +220,7 @@ mod tests {
         }
         let kept: usize =
             m.memo.shards.iter().map(|s| s.lock().unwrap()).map(|s| s.new.draws.len() + s.old.draws.len()).sum();
-        assert!(kept <= 2 * DRAWS, "{kept}");
+        assert!(kept <= 2 * DRAWS * SHARDS, "{kept}");
     }
 
     #[test]
@@ -205,7 +228,7 @@ mod tests {
         let memo = Memo::new();
         let ask = |kind, servable: &dyn Fn(usize) -> bool, arm| {
             let client = "10.0.0.1:1".parse().unwrap();
-            let query = Query { client, name: "s", generation: FencePoint::default(), kind, now: Mono(0) };
+            let query = Query { client, name: &["s"], generation: FencePoint::default(), kind, now: Mono(0) };
             memo.arm(query, servable, &mut || Some(arm))
         };
         assert_eq!(ask(Sibling::A, &|_| true, 0), Some(0));

@@ -1,6 +1,7 @@
 //! DNS answers from agreed state: names, answers, listeners.
 //!
-//! The way of a query: `server` receives bytes, `respond` checks the message and encodes the reply (with hickory's decoder and
+//! The way of a query: `server` receives bytes (`mmsg`: many datagrams a system call), `fast` answers the common questions where they lie;
+//! for all others `respond` checks the message and encodes the reply (with hickory's decoder and
 //! encoder), `name` reads the name, `answer` makes the records from one immutable [`View`], which `store` swaps when State changes.
 //! Invariants: a reply is made from one view only; one version per reply, `mix.` excepted; only endpoints that `state::serving_among`
 //! lets through; [`ViewStore::served_index`] rises only after the swap, so what it says is what new queries see.
@@ -9,8 +10,10 @@
 
 mod answer;
 mod cookie;
+mod fast;
 mod limit;
 mod memo;
+mod mmsg;
 mod name;
 mod respond;
 mod reverse;

@@ -25,18 +25,21 @@ use hickory_server::{net::xfer::Protocol, server::Request, zone_handler::Message
 use super::{
     answer::{Context, Reply},
     cookie::{Cookies, Presented},
+    fast,
     limit::{Class, Limiter, Rates, Verdict},
     memo::Memo,
+    mmsg::Datagrams,
     reverse::ReverseZones,
     site::Site,
     stats::{DnsCounts, Stats, add},
     store::ViewStore,
+    view::View,
 };
-use crate::clock::Clock;
+use crate::clock::{Clock, Mono};
 
 /// The largest UDP payload sent or announced (DNS flag day 2020): no fragments on any usual path.
 pub const UDP_MAX: u16 = 1232;
-const UDP_PLAIN: u16 = 512;
+pub(super) const UDP_PLAIN: u16 = 512;
 const HEADER: usize = 12;
 /// The longest label and the longest name (RFC 1035).
 const LABEL: usize = 63;
@@ -121,7 +124,8 @@ impl Responder {
     /// The arm that a sibling of this client's last look-up would get.
     pub(super) fn remembered(&self, site: &Site, client: IpAddr, name: &str) -> Option<usize> {
         let generation = site.route.as_ref()?.generation;
-        self.memo.peek(client, &format!("{name}."), generation, self.clock.mono())
+        let labels: Vec<&str> = name.split('.').collect();
+        self.memo.peek(client, &labels, generation, self.clock.mono())
     }
 
     /// The views it answers from.
@@ -245,16 +249,65 @@ impl Responder {
             return Reply::refusal(ResponseCode::ServFail, Some((14, "not ready")));
         }
         let view = self.store.view();
-        let context = Context {
-            view: &view,
+        self.context(&view, client, self.clock.mono()).answer(name, lower, kind)
+    }
+
+    /// What an answer from this view to this client depends on.
+    fn context<'a>(&'a self, view: &'a View, client: SocketAddr, now: Mono) -> Context<'a> {
+        Context {
+            view,
             node: self.store.node(),
             memo: &self.memo,
             stats: &self.stats,
             client,
-            now: self.clock.mono(),
+            now,
             reverse: &self.settings.reverse,
-        };
-        context.answer(name, lower, kind)
+        }
+    }
+
+    /// The response to a common question, made the short way alone (`fast`); `None`: it goes the long way.
+    pub fn respond_fast(&self, raw: &[u8], client: SocketAddr) -> Option<Vec<u8>> {
+        let mut buffer = [0; 2 * UDP_MAX as usize];
+        buffer.get_mut(..raw.len())?.copy_from_slice(raw);
+        let view = self.store.is_ready().then(|| self.store.view())?;
+        let answered = fast::answer(&self.context(&view, client, self.clock.mono()), &mut buffer, raw.len())?;
+        Some(buffer[..answered.length].to_vec())
+    }
+
+    /// Answers a batch of datagrams where they lie: common questions by `fast`, all others as [`Responder::respond`] does. All of them
+    /// came before the view is read, so one view serves them all.
+    pub(super) fn respond_all(&self, all: &mut Datagrams, n: usize) {
+        let ready = self.store.is_ready();
+        let (view, now) = (self.store.view(), self.clock.mono());
+        for at in 0..n {
+            let length = all.received(at);
+            // Port 0 cannot be answered.
+            let Some(client) = all.client(at).filter(|c| c.port() != 0) else { continue };
+            let message = all.buffer(at);
+            let quick = || ready.then(|| fast::answer(&self.context(&view, client, now), message, length)).flatten();
+            // A bug in here must cost one answer, not the server.
+            let outgoing = match catch_unwind(AssertUnwindSafe(quick)) {
+                Ok(Some(answered)) => {
+                    add(&self.stats.udp);
+                    let verdict = self.verdict(Transport::Udp, client, answered.class());
+                    if verdict != Verdict::Drop {
+                        self.stats.rcode(answered.code.into());
+                    }
+                    match verdict {
+                        Verdict::Send => answered.length,
+                        Verdict::Slip => answered.cut(message),
+                        Verdict::Drop => 0,
+                    }
+                }
+                Ok(None) => put(message, self.respond(&message[..length], client, Transport::Udp)),
+                Err(_) => {
+                    add(&self.stats.panics);
+                    self.stats.rcode(ResponseCode::ServFail.into());
+                    put(message, message.first_chunk().map(|header| bare(header, ResponseCode::ServFail)))
+                }
+            };
+            all.set_outgoing(at, outgoing);
+        }
     }
 
     /// Fits a reply: first without additionals, then with fewer answers if a part will do, at last empty with TC.
@@ -336,6 +389,14 @@ fn written_out(raw: &[u8]) -> bool {
         }
     }
     false
+}
+
+/// Puts a response where its query was, and says how long it is; 0: there is none.
+fn put(message: &mut [u8], response: Option<Vec<u8>>) -> usize {
+    let Some(response) = response else { return 0 };
+    let Some(room) = message.get_mut(..response.len()) else { return 0 };
+    room.copy_from_slice(&response);
+    response.len()
 }
 
 /// A header alone: id, operation and RD of the request, and a code.

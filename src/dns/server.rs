@@ -1,14 +1,17 @@
 //! The listeners: UDP and TCP sockets that the caller has bound, with limits on what one client can hold.
 //!
-//! A datagram is answered in the task that read it, so work in progress is bounded by the number of tasks. TCP (RFC 7766) has a
+//! A datagram is answered in the thread that read it, so work in progress is bounded by the number of threads; they are no tasks of the
+//! runtime, so that a busy node and busy clients do not wait for each other. TCP (RFC 7766) has a
 //! limit on connections in all and per address; when there is no more room the connection that has been idle longest goes. Queries of
 //! one connection may come one behind the other and are answered in that order, a bounded part at a time; who does not read its
 //! answers, or sends slowly, is cut off. Not here: what the bytes mean.
 
 use std::{
     collections::{BTreeMap, HashMap},
+    io::{self, ErrorKind},
     net::{IpAddr, SocketAddr},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    thread,
     time::Duration,
 };
 
@@ -20,24 +23,27 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
+    mmsg::Datagrams,
     respond::{Responder, Transport},
     stats::add,
 };
 
-/// Queries are small; what is longer is cut by the socket and then malformed.
-const UDP_READ: usize = 4096;
 /// Queries of one connection that are taken in at once, in octets.
 const TCP_READ: usize = 4096;
 /// Answers of one connection that are held back to be sent together, in octets.
 const TCP_WRITE: usize = 16 * 1024;
+/// Threads of one UDP socket by default, where there are so many cores.
+const MOST_THREADS: usize = 4;
+/// How soon a quiet thread sees that it is to end.
+const STOP_WITHIN: Duration = Duration::from_millis(50);
 /// Pause after a socket error, so that a lasting one does not spin.
 const ERROR_PAUSE: Duration = Duration::from_millis(20);
 
 /// Limits on clients.
 #[derive(Debug, Clone)]
 pub struct DnsLimits {
-    /// Tasks reading one UDP socket.
-    pub udp_tasks: usize,
+    /// Threads serving one UDP socket.
+    pub udp_threads: usize,
     /// TCP connections in all.
     pub tcp_connections: usize,
     /// TCP connections from one address.
@@ -53,7 +59,7 @@ pub struct DnsLimits {
 impl Default for DnsLimits {
     fn default() -> Self {
         Self {
-            udp_tasks: 4,
+            udp_threads: std::thread::available_parallelism().map_or(1, usize::from).min(MOST_THREADS),
             tcp_connections: 512,
             tcp_per_address: 64,
             tcp_idle: Duration::from_secs(10),
@@ -75,11 +81,24 @@ impl DnsServer {
     /// Serves on sockets that the caller has bound. Must be called inside a tokio runtime.
     pub fn start(udp: Vec<UdpSocket>, tcp: Vec<TcpListener>, responder: Arc<Responder>, limits: &DnsLimits) -> Self {
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
-        for socket in udp.into_iter().map(Arc::new) {
-            for _ in 0..limits.udp_tasks.max(1) {
-                let (socket, responder) = (Arc::clone(&socket), Arc::clone(&responder));
-                let serve = async move { datagrams(&socket, &responder).await };
-                tasks.spawn(stop.clone().run_until_cancelled_owned(serve));
+        for socket in udp {
+            match blocking(socket) {
+                Ok(socket) => {
+                    for n in 0..limits.udp_threads.max(1) {
+                        let (socket, responder, stop) = (Arc::clone(&socket), Arc::clone(&responder), stop.clone());
+                        let ended = tasks.token();
+                        let serve = move || {
+                            datagrams(&socket, &responder, &stop);
+                            // Whoever waits for the end may bind the port again.
+                            drop(socket);
+                            drop(ended);
+                        };
+                        if let Err(error) = thread::Builder::new().name(format!("dns-udp-{n}")).spawn(serve) {
+                            tracing::error!(%error, "no thread for DNS");
+                        }
+                    }
+                }
+                Err(error) => tracing::error!(%error, "DNS socket"),
             }
         }
         let clients = Arc::new(Clients::default());
@@ -115,21 +134,29 @@ impl Drop for DnsServer {
     }
 }
 
-async fn datagrams(socket: &UdpSocket, responder: &Responder) {
-    let mut buffer = [0; UDP_READ];
-    loop {
-        match socket.recv_from(&mut buffer).await {
-            // Port 0 cannot be answered.
-            Ok((n, client)) if client.port() != 0 => {
-                let Some(response) = responder.respond(&buffer[..n], client, Transport::Udp) else { continue };
-                if let Err(error) = socket.send_to(&response, client).await {
-                    tracing::debug!(%client, %error, "DNS response not sent");
+/// The socket, for threads that wait in it.
+fn blocking(socket: UdpSocket) -> io::Result<Arc<std::net::UdpSocket>> {
+    let socket = socket.into_std()?;
+    socket.set_nonblocking(false)?;
+    socket.set_read_timeout(Some(STOP_WITHIN))?;
+    socket.set_write_timeout(Some(STOP_WITHIN))?;
+    Ok(Arc::new(socket))
+}
+
+fn datagrams(socket: &std::net::UdpSocket, responder: &Responder, stop: &CancellationToken) {
+    let mut all = Datagrams::new(false);
+    while !stop.is_cancelled() {
+        match all.receive(socket, true) {
+            Ok(n) => {
+                responder.respond_all(&mut all, n);
+                if let (refused @ 1.., Some(error)) = all.send(socket, n) {
+                    tracing::debug!(refused, %error, "DNS responses not sent");
                 }
             }
-            Ok(_) => {}
+            Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted) => {}
             Err(error) => {
                 tracing::warn!(%error, "DNS socket");
-                sleep(ERROR_PAUSE).await;
+                thread::sleep(ERROR_PAUSE);
             }
         }
     }

@@ -241,6 +241,11 @@ impl Site {
         self.arms.get(arm).is_some_and(|a| !a.endpoints.is_empty() || a.fails || self.strict)
     }
 
+    /// Whether an answer may turn out to be a failure, once an arm is drawn or named.
+    pub(super) fn may_fail(&self) -> bool {
+        self.arms.iter().any(|a| a.fails || self.strict && a.bps > 0 && a.endpoints.is_empty())
+    }
+
     /// The track that `active.` names: in a switched deployment the one that has the traffic, which after a way back by capacity may
     /// be the candidate.
     pub(super) fn active(&self) -> TrackName {

@@ -10,7 +10,7 @@ use std::{
     sync::Arc,
 };
 
-use imbl::{OrdMap, ordmap::DiffItem};
+use imbl::{HashMap, OrdMap, ordmap::DiffItem};
 
 use super::{serving, site::Site};
 use crate::{
@@ -42,6 +42,8 @@ pub struct View {
     pub(super) environments: OrdMap<String, OrdMap<String, Arc<Site>>>,
     /// Whose address it is: for reverse names. Several deployments may share a machine's address.
     pub(super) addresses: OrdMap<(IpAddr, InstanceId), DeploymentId>,
+    /// The same sites by the labels of service and environment as a message holds them, in lower case.
+    by_wire: HashMap<Box<[u8]>, Arc<Site>>,
 }
 
 impl View {
@@ -54,11 +56,17 @@ impl View {
             servers: Vec::new(),
             environments: OrdMap::new(),
             addresses: OrdMap::new(),
+            by_wire: HashMap::new(),
         }
     }
 
     pub(super) fn site(&self, environment: &str, service: &str) -> Option<&Arc<Site>> {
         self.environments.get(environment)?.get(service)
+    }
+
+    /// A site by the two labels of a message, lengths included, in lower case.
+    pub(super) fn site_by_wire(&self, labels: &[u8]) -> Option<&Arc<Site>> {
+        self.by_wire.get(labels)
     }
 
     pub(super) fn sites(&self) -> impl Iterator<Item = &Arc<Site>> {
@@ -90,7 +98,7 @@ impl Builder {
         let dirty = if self.rebuild_all(new) {
             Some(new.deployments.keys().chain(old.deployments.keys()).cloned().collect())
         } else {
-            changed(old, new)
+            changed(old, new, self.is_due(new))
         };
         let mut view = View { index: new.applied.index, ..(*self.view).clone() };
         if let Some(dirty) = dirty {
@@ -105,29 +113,40 @@ impl Builder {
         Arc::clone(&self.view)
     }
 
+    /// Whether something changed that every site depends on.
     fn rebuild_all(&self, new: &State) -> bool {
         let old = &self.state;
-        let presence = || {
-            old.workers.diff(&new.workers).any(|d| match d {
-                DiffItem::Add(..) | DiffItem::Remove(..) => true,
-                DiffItem::Update { old: (_, a), new: (_, b) } => (a.presence, a.lost_at) != (b.presence, b.lost_at),
-            })
-        };
-        old.incarnation != new.incarnation
-            || old.cluster != new.cluster
-            || self.due.is_some_and(|due| new.now >= due)
-            || presence()
+        let common = |s: &State| s.cluster.as_ref().map(|c| (c.zone.clone(), c.settings.dns_out_after));
+        old.incarnation != new.incarnation || common(old) != common(new)
+    }
+
+    /// Whether time alone has changed something.
+    fn is_due(&self, new: &State) -> bool {
+        self.due.is_some_and(|due| new.now >= due)
     }
 }
 
-/// Deployments with a changed row; `None`: nothing that DNS reads changed.
-fn changed(old: &State, new: &State) -> Option<BTreeSet<DeploymentId>> {
+/// Deployments with a changed row, of their own or of a worker; `None`: nothing that DNS reads changed.
+fn changed(old: &State, new: &State, due: bool) -> Option<BTreeSet<DeploymentId>> {
     let mut dirty = BTreeSet::new();
     touched(old.deployments.diff(&new.deployments), |id, _| dirty.insert(id.clone()));
     touched(old.instances.diff(&new.instances), |_, i| dirty.insert(i.deployment.clone()));
     touched(old.rollouts.diff(&new.rollouts), |_, r| dirty.insert(r.deployment.clone()));
     touched(old.specs.diff(&new.specs), |(id, _), _| dirty.insert(id.clone()));
-    let frame = !old.nodes.ptr_eq(&new.nodes) || !old.environments.ptr_eq(&new.environments);
+    let mut of_worker = |name| dirty.extend(new.instances.on(name).map(|i| i.deployment.clone()));
+    for item in old.workers.diff(&new.workers) {
+        match item {
+            DiffItem::Add(name, _) | DiffItem::Remove(name, _) => of_worker(name),
+            DiffItem::Update { old: (_, a), new: (name, b) } if (a.presence, a.lost_at) != (b.presence, b.lost_at) => {
+                of_worker(name);
+            }
+            DiffItem::Update { .. } => {}
+        }
+    }
+    if due {
+        serving::counted_out_since(old, new).for_each(|w| of_worker(&w.name));
+    }
+    let frame = due || !old.nodes.ptr_eq(&new.nodes) || !old.environments.ptr_eq(&new.environments);
     (frame || !dirty.is_empty()).then_some(dirty)
 }
 
@@ -190,12 +209,15 @@ fn sites(state: &State, dirty: &BTreeSet<DeploymentId>, view: &mut View) -> bool
                 let site = Site::build(state, row, &mine, before.as_deref());
                 if before.as_ref().is_none_or(|b| **b != site) {
                     reindex(view, before.as_deref(), Some(&site));
-                    view.environments.entry(environment.into()).or_default().insert(service.into(), Arc::new(site));
+                    let site = Arc::new(site);
+                    view.by_wire.insert(wire(id), Arc::clone(&site));
+                    view.environments.entry(environment.into()).or_default().insert(service.into(), site);
                     changed = true;
                 }
             }
             None => {
                 reindex(view, before.as_deref(), None);
+                view.by_wire.remove(&wire(id));
                 if let Some(sites) = view.environments.get_mut(environment) {
                     changed |= sites.remove(service).is_some();
                 }
@@ -220,4 +242,11 @@ fn reindex(view: &mut View, before: Option<&Site>, after: Option<&Site>) {
             view.addresses.insert((address, *id), site.id.clone());
         }
     }
+}
+
+/// The labels of service and environment as a message holds them. Names are shorter than a label may be.
+fn wire(id: &DeploymentId) -> Box<[u8]> {
+    let labels = [id.service.as_str(), id.environment.as_str()];
+    let bytes = labels.into_iter().flat_map(|l| std::iter::once(l.len() as u8).chain(l.bytes()));
+    bytes.map(|b| b.to_ascii_lowercase()).collect()
 }

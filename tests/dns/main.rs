@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod citizen;
+mod fast;
 mod fixture;
 mod fuzz;
 mod more_names;

@@ -1,0 +1,182 @@
+//! A State of so many services, made by hand: what is measured reads it, and does not care how it came about.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use slipway::{
+    model::{
+        BasisPoints, ClusterId, DeploymentId, Digest, Health, InstanceId, Life, Millis, Name, Pair, Period, SpecFormat,
+        Strategy, WorkerName, read_spec,
+    },
+    state::{
+        Cluster, Deployment, Environment, FencePoint, Instance, Meta, NodeRole, NodeRow, Presence, Route, RouteMode,
+        RouteWeights, Settings, State, Track, Tracks, Worker,
+    },
+};
+
+use super::names::{ENDPOINTS, ZONE, network};
+
+const WORKERS: u32 = 20;
+
+fn id(n: u32) -> DeploymentId {
+    format!("production/s{n}").parse().expect("an id")
+}
+
+fn pair(version: &str) -> Pair {
+    Pair {
+        version: version.parse().expect("a version"),
+        digest: Digest::new(&"ab".repeat(32)).expect("a digest"),
+        spec: 1,
+    }
+}
+
+fn worker(n: u32) -> WorkerName {
+    WorkerName::new(&format!("w{}", n % WORKERS)).expect("a name")
+}
+
+/// State, and how its routes change.
+pub struct World {
+    pub state: Arc<State>,
+    services: u32,
+    weighted: bool,
+    turn: u32,
+}
+
+impl World {
+    /// So many services, each with a stable version on five instances; weighted ones have a candidate on five more, with a tenth of
+    /// the traffic.
+    pub fn new(services: u32, weighted: bool) -> Self {
+        let mut state = State { incarnation: 1, now: Millis(1000), ..State::default() };
+        state.applied.index = 10;
+        state.cluster = Some(Arc::new(Cluster {
+            meta: Meta::default(),
+            id: ClusterId::new("c1").expect("an id"),
+            name: "bench".into(),
+            zone: ZONE.into(),
+            next_node_id: 2,
+            settings: Settings::default(),
+        }));
+        state.nodes.insert(1, node());
+        let name = Name::environment("production").expect("a name");
+        let environment =
+            Environment { meta: Meta::default(), name: name.clone(), default_strategy: Strategy::Canary, order: 0 };
+        state.environments.insert(name, environment);
+        for n in 0..WORKERS {
+            state.workers.insert(worker(n), worker_row(n));
+        }
+        let mut this = Self { state: Arc::new(state), services, weighted, turn: 0 };
+        for n in 1..=services {
+            this.service(n);
+        }
+        this
+    }
+
+    fn service(&mut self, n: u32) {
+        let weighted = self.weighted;
+        let state = Arc::make_mut(&mut self.state);
+        state.applied.index += 1;
+        let text = format!(
+            "service: s{n}\nenvironment: production\nrun: {{command: [bin/shop]}}\naddress: pool\nports: {{http: 8080}}\nhealth: {{http: /healthz}}\n"
+        );
+        state.specs.insert((id(n), 1), Arc::new(read_spec(&text, SpecFormat::Yaml).expect("a spec")));
+        let track = |version| Some(Track { pair: pair(version), want: u32::from(ENDPOINTS), retire_at: None });
+        let mut tracks = Tracks { stable: track("1.0.0"), ..Tracks::default() };
+        if weighted {
+            tracks.candidate = track("2.0.0");
+        }
+        let desired = u32::from(ENDPOINTS);
+        let route = Some(route(weighted, state.applied.index));
+        state.deployments.insert(
+            id(n),
+            Deployment { meta: Meta::default(), id: id(n), spec: 1, tracks, route, desired, live: None, last: None },
+        );
+        for (arm, version) in [(0, "1.0.0"), (1, "2.0.0")].into_iter().take(1 + usize::from(weighted)) {
+            let [a, b, c] = network(n, arm);
+            for e in 1..=ENDPOINTS {
+                let id = InstanceId { index: 1000 + u64::from(n), ordinal: u32::from(arm * ENDPOINTS + e) };
+                state.instances.insert(id, instance(id, n, version, format!("{a}.{b}.{c}.{e}")));
+            }
+        }
+    }
+
+    /// The next service gets a route of a new generation.
+    pub fn change(&mut self) -> Arc<State> {
+        self.turn = self.turn % self.services + 1;
+        let weighted = self.weighted;
+        let state = Arc::make_mut(&mut self.state);
+        state.applied.index += 1;
+        let index = state.applied.index;
+        let mut row = state.deployments[&id(self.turn)].clone();
+        row.route = Some(route(weighted, index));
+        row.meta.updated_index = index;
+        state.deployments.insert(id(self.turn), row);
+        Arc::clone(&self.state)
+    }
+}
+
+fn route(weighted: bool, n: u64) -> Route {
+    let candidate = if weighted { 1000 } else { 0 };
+    let weights = RouteWeights {
+        stable: BasisPoints(10_000 - candidate),
+        candidate: BasisPoints(candidate),
+        previous: BasisPoints(0),
+    };
+    let generation = FencePoint { incarnation: 1, n };
+    Route { generation, mode: RouteMode::Weighted, weights, cap: BasisPoints(10_000), ttl: Period::seconds(5), salt: 7 }
+}
+
+fn instance(id_: InstanceId, n: u32, version: &str, address: String) -> Instance {
+    Instance {
+        meta: Meta::default(),
+        id: id_,
+        deployment: id(n),
+        pair: pair(version),
+        worker: worker(id_.ordinal),
+        address,
+        ports: BTreeMap::from([("http".to_string(), 8080)]).into(),
+        made_by: None,
+        replaces: None,
+        drain: None,
+        restarts: 0,
+        exit: None,
+        life: Life::Running,
+        health: Health::Passing,
+        failures: 0,
+        passed_once: true,
+        health_index: 1,
+    }
+}
+
+fn worker_row(n: u32) -> Worker {
+    Worker {
+        meta: Meta::default(),
+        name: worker(n),
+        key: "00".repeat(32),
+        capacity: 1_000_000,
+        build: "bench".into(),
+        host: "127.0.0.1".into(),
+        pool: Arc::default(),
+        presence: Presence::Ready,
+        lost_at: None,
+        set_generation: 1,
+        staged: Vec::new(),
+        report: (1, 1),
+    }
+}
+
+fn node() -> NodeRow {
+    NodeRow {
+        meta: Meta::default(),
+        id: 1,
+        name: "n1".into(),
+        peer_addr: "127.0.0.1:7000".into(),
+        client_addr: "127.0.0.1:7001".into(),
+        dns_addr: "127.0.0.1:8653".into(),
+        level: 1,
+        role: NodeRole::Voter,
+        silent_since: None,
+        served: 0,
+        version: String::new(),
+        min_level: 1,
+        drained: false,
+    }
+}
