@@ -74,7 +74,6 @@ impl Datagrams {
     pub fn receive(&mut self, socket: &UdpSocket, wait: bool) -> io::Result<usize> {
         let flags = if wait { libc::MSG_WAITFORONE } else { libc::MSG_DONTWAIT };
         self.name_lengths = [NAME as u32; BATCH];
-        self.names = [RawAddr([0; NAME]); BATCH];
         let lengths = [LONGEST; BATCH];
         let places: [usize; BATCH] = std::array::from_fn(|i| i);
         let (mut parts, mut headers) = (empty_parts(), empty_headers());

@@ -7,6 +7,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     net::SocketAddr,
     sync::Arc,
+    time::Duration,
 };
 
 use hickory_proto::{
@@ -16,11 +17,11 @@ use hickory_proto::{
 use proptest::prelude::*;
 use slipway::{
     clock::Clock,
-    dns::{Responder, Transport, ViewStore},
+    dns::{DnsLimits, DnsSettings, Rates, Responder, Transport, ViewStore},
     state::RouteMode,
 };
 
-use crate::fixture::{SHOP, Serving, World, edns, query};
+use crate::fixture::{SHOP, Serving, World, edns, query, settings};
 
 /// Tries of the long way; a version with a hundredth of the weight is missed by all of them once in 10^13.
 const TRIES: usize = 3000;
@@ -243,5 +244,48 @@ async fn the_fast_path_deals_from_the_same_deck() {
     assert_eq!(seen.len(), 23);
     assert!(seen.iter().filter(|(a, _)| a.octets()[2] == 1).all(|(_, n)| (39..=105).contains(n)), "{seen:?}");
     assert_eq!(serving.responder.counts().udp, 400);
+    serving.stop().await;
+}
+
+/// What is over its rate is withheld or cut by the fast path as by the long way.
+#[tokio::test]
+async fn the_fast_path_counts_against_the_same_rates() {
+    let rates = Rates { answers: 5, negative: 5, errors: 5, slip: 2, exempt: Vec::new() };
+    let limited = DnsSettings { rates, ..settings() };
+    let world = World::shop(3, 3, (10_000, 0));
+    let serving = Serving::start_with(&world, DnsLimits::default(), limited.clone()).await;
+    let store = Arc::new(ViewStore::new());
+    store.publish(&world.state());
+    store.set_ready(true);
+    let long = Responder::with(store, Clock::manual(0), limited);
+    let client = serving.client().await;
+    for name in [SHOP.to_owned(), format!("none.{SHOP}")] {
+        let raw = edns(query(&name, RecordType::A), 1232, 0).to_vec().unwrap();
+        let mut wanted = Vec::new();
+        for _ in 0..40 {
+            client.send_bytes(&raw).await;
+            wanted.extend(long.respond(&raw, ([127, 0, 0, 1], 9).into(), Transport::Udp).map(|r| said(&r)));
+        }
+        let mut got = Vec::new();
+        while got.len() < wanted.len() {
+            got.push(said(&client.receive().await.1.to_vec().unwrap()));
+        }
+        wanted.sort();
+        got.sort();
+        assert_eq!(got, wanted);
+        assert!(
+            got.len() < 40 && got.iter().any(|m| m.contains("truncation: true")),
+            "some were withheld, some cut: {got:?}"
+        );
+    }
+    // The last ones may have been withheld: nothing says that they were read.
+    let all = async {
+        while serving.responder.counts().udp < 80 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(5), all).await.expect("all are read");
+    let counts = |r: &Responder| (r.counts().udp, r.counts().limited, r.counts().slipped, r.counts().rcodes);
+    assert_eq!(counts(&serving.responder), counts(&long));
     serving.stop().await;
 }
