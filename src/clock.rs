@@ -1,4 +1,4 @@
-//! The only reader of time: a monotonic clock and a wall clock, real or driven by a test.
+//! The only reader of time: a monotonic clock, one that goes on in suspend, and a wall clock; real or driven by a test.
 //!
 //! Cluster time is not here: leaders stamp it from this module's monotonic clock (`raft`). Sleeping is tokio's.
 
@@ -58,6 +58,15 @@ impl Clock {
         }
     }
 
+    /// Milliseconds of a clock that goes on while the machine is suspended, for leases: a server that slept must not take its lease
+    /// for a young one. Only meaningful within one process.
+    pub fn boot(&self) -> u64 {
+        match &self.0 {
+            Source::Real { .. } => boottime(),
+            Source::Manual { monotonic_ms, .. } => monotonic_ms.load(Ordering::SeqCst),
+        }
+    }
+
     /// Wall-clock milliseconds since the Unix epoch; for display only. Zero when the machine's clock stands before it.
     pub fn wall_ms(&self) -> u64 {
         match &self.0 {
@@ -84,6 +93,18 @@ impl Default for Clock {
     }
 }
 
+fn boottime() -> u64 {
+    let mut at = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the pointer is to a timespec of this frame, which the call only writes.
+    let failed = unsafe { libc::clock_gettime(libc::CLOCK_BOOTTIME, &raw mut at) } != 0;
+    // Linux has had it since 2.6.39; the end of time makes every lease one that is over.
+    if failed {
+        return u64::MAX;
+    }
+    let (seconds, nanos) = (u64::try_from(at.tv_sec).unwrap_or(0), u64::try_from(at.tv_nsec).unwrap_or(0));
+    seconds.saturating_mul(1000).saturating_add(nanos / 1_000_000)
+}
+
 fn millis(d: Duration) -> u64 {
     u64::try_from(d.as_millis()).unwrap_or(u64::MAX)
 }
@@ -99,6 +120,10 @@ mod tests {
         other.advance(Duration::from_millis(250));
         assert_eq!(clock.mono().since(before), 250);
         assert_eq!(clock.wall_ms(), 1250);
+        assert_eq!(clock.boot(), 250);
         assert!(Clock::real().wall_ms() > 1_600_000_000_000);
+        let real = Clock::real();
+        let first = real.boot();
+        assert!(first > 0 && real.boot() >= first);
     }
 }

@@ -371,6 +371,11 @@ pub enum RolloutVerb {
 pub enum TrafficVerb {
     /// Versions, weights, DNS names and servers of a deployment
     Show { deployment: String },
+    /// Move all traffic of deployments to the version beside the running one, in one entry, and say when no DNS server answers with
+    /// the old one any more; exit code 1 when that cannot be said, 3 when nothing was moved
+    Switch(SwitchArgs),
+    /// Serving leases: show their settings and the switches so far, or change settings
+    Lease(LeaseArgs),
     /// Ask DNS and send requests as clients do, and count who answers; exit code 1 when a request failed
     Probe(ProbeArgs),
 }
@@ -405,6 +410,63 @@ pub struct DnsQueryArgs {
     /// Record type
     #[arg(long = "type", short = 't', default_value = "A")]
     pub kind: String,
+}
+
+#[derive(Debug, Args)]
+pub struct SwitchArgs {
+    /// ENVIRONMENT/SERVICE, or services in the default environment
+    #[arg(required_unless_present = "back")]
+    pub deployments: Vec<String>,
+    /// Version to move to, or `previous`
+    #[arg(long, value_name = "VERSION", required_unless_present = "back", conflicts_with = "back")]
+    pub to: Option<String>,
+    /// Take an earlier switch back, as a whole
+    #[arg(long, value_name = "SWITCH", conflicts_with = "deployments")]
+    pub back: Option<String>,
+    /// What to wait for: committed; no server answers with the old version; nor does a cache that keeps to TTLs
+    #[arg(long, value_enum, default_value_t = WaitFor::Fenced)]
+    pub wait: WaitFor,
+    /// Move nothing when a DNS server does not confirm in time that it knows of the switch
+    #[arg(long)]
+    pub or_take_back: bool,
+    /// How long DNS servers may take to confirm that
+    #[arg(long, value_name = "DURATION", default_value = "10s")]
+    pub within: Period,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum WaitFor {
+    Quorum,
+    Fenced,
+    Caches,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LeaseMode {
+    Armed,
+    Always,
+}
+
+#[derive(Debug, Args)]
+pub struct LeaseArgs {
+    /// When leases bind: only what is being switched, or every service at all times
+    #[arg(long, value_enum)]
+    pub mode: Option<LeaseMode>,
+    /// How long a lease is
+    #[arg(long, value_name = "DURATION")]
+    pub duration: Option<Period>,
+    /// How much faster one node's clock may run than another's, parts per million
+    #[arg(long, value_name = "PPM")]
+    pub drift: Option<u32>,
+    /// What is added where a lease is waited for
+    #[arg(long, value_name = "DURATION")]
+    pub margin: Option<Period>,
+    /// A deployment, with --on-expiry
+    #[arg(requires = "on_expiry")]
+    pub deployment: Option<String>,
+    /// What a bound deployment answers once the lease is over: fail, stale:DURATION, or default
+    #[arg(long, value_name = "POLICY", requires = "deployment")]
+    pub on_expiry: Option<String>,
 }
 
 #[derive(Debug, Args)]

@@ -91,9 +91,17 @@ reads! {
     route = TrafficClient::get_route(GetRouteRequest) -> GetRouteReply;
     /// Why a node answers a name as it does.
     trace = TrafficClient::trace(TraceRequest) -> TraceReply;
+    /// A switch, at its end if that comes in time.
+    switch = TrafficClient::get_switch(GetSwitchRequest) -> Switch;
+    /// Settings of serving leases, and switches.
+    lease = TrafficClient::get_lease(GetLeaseRequest) -> Lease;
 }
 
 changes! {
+    /// Switches deployments together.
+    switch_traffic = TrafficClient::switch(SwitchRequest) -> SwitchReply;
+    /// Settings of serving leases.
+    set_lease = TrafficClient::set_lease(SetLeaseRequest) -> SetLeaseReply;
     /// Creates or changes a deployment's spec.
     apply = CatalogClient::apply(ApplyRequest) -> ApplyReply;
     /// Registers a release whose package was pushed.

@@ -25,7 +25,10 @@ use super::{
 use crate::{
     clock::Mono,
     state::TrackName,
-    traffic::{self, By, Key},
+    traffic::{
+        self, By, Key,
+        lease::{Boot, Hold},
+    },
 };
 
 /// Endpoints of one answer; what fits 512 bytes, and as many as any client tries.
@@ -85,6 +88,9 @@ pub(super) struct Context<'a> {
     pub client: SocketAddr,
     pub now: Mono,
     pub reverse: &'a ReverseZones,
+    /// The serving lease that goes with the view, and a time read after both.
+    pub hold: Hold,
+    pub boot: Boot,
 }
 
 impl Context<'_> {
@@ -119,13 +125,20 @@ impl Context<'_> {
             Asked::Environment(e) if self.view.environments.contains_key(e) => self.own(name, kind, Vec::new()),
             Asked::Environment(_) | Asked::Nothing => self.negative(ResponseCode::NXDomain),
             Asked::Service { environment, service, what } => match self.view.site(environment, service) {
-                Some(site) if exists(site, &what) => self.service(site, &what, name, &labels, kind),
+                Some(site) if exists(site, &what) => self.leased(site, &what, name, &labels, kind),
                 Some(_) | None => self.negative(ResponseCode::NXDomain),
             },
         }
     }
 
-    fn service(&self, site: &Site, what: &What<'_>, name: &Name, labels: &[&str], kind: RecordType) -> Reply {
+    pub(super) fn service(
+        &self,
+        site: &Site,
+        what: &What<'_>,
+        name: &Name,
+        labels: &[&str],
+        kind: RecordType,
+    ) -> Reply {
         let (set, sibling) = match wanted(site, what, kind) {
             Wanted::Nothing => return self.own(name, kind, Vec::new()),
             Wanted::Status => return self.positive(vec![self.status(site, name)]),
@@ -282,6 +295,7 @@ impl Context<'_> {
             format!("answers={}", answers.join("/")),
             format!("clients={}", realised.clients),
             format!("spread={}", realised.spread_bp),
+            format!("lease={}", self.lease_word(site)),
         ];
         Record::from_rdata(name.clone(), 0, RData::TXT(TXT::new(texts)))
     }

@@ -6,12 +6,13 @@
 //! Invariants: a reply is made from one view only; one version per reply, `mix.` excepted; only endpoints that `state::serving_among`
 //! lets through; [`ViewStore::served_index`] rises only after the swap, so what it says is what new queries see.
 //!
-//! Not here: recursion, zone transfers, signing; the serving lease and the fence of a switch.
+//! Not here: recursion, zone transfers, signing; how a serving lease is had (`node`).
 
 mod answer;
 mod cookie;
 mod fast;
 mod limit;
+mod lease;
 mod memo;
 mod mmsg;
 mod name;

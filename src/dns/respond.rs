@@ -35,7 +35,10 @@ use super::{
     store::ViewStore,
     view::View,
 };
-use crate::clock::{Clock, Mono};
+use crate::{
+    clock::{Clock, Mono},
+    traffic::lease::{Boot, Hold},
+};
 
 /// The largest UDP payload sent or announced (DNS flag day 2020): no fragments on any usual path.
 pub const UDP_MAX: u16 = 1232;
@@ -248,12 +251,14 @@ impl Responder {
         if !self.store.is_ready() {
             return Reply::refusal(ResponseCode::ServFail, Some((14, "not ready")));
         }
-        let view = self.store.view();
-        self.context(&view, client, self.clock.mono()).answer(name, lower, kind)
+        let (view, hold) = self.store.leased_view();
+        let lease = (hold, self.clock.boot());
+        self.context(&view, lease, client, self.clock.mono()).answer(name, lower, kind)
     }
 
     /// What an answer from this view to this client depends on.
-    fn context<'a>(&'a self, view: &'a View, client: SocketAddr, now: Mono) -> Context<'a> {
+    fn context<'a>(&'a self, view: &'a View, lease: (Hold, Boot), client: SocketAddr, now: Mono) -> Context<'a> {
+        let (hold, boot) = lease;
         Context {
             view,
             node: self.store.node(),
@@ -262,6 +267,8 @@ impl Responder {
             client,
             now,
             reverse: &self.settings.reverse,
+            hold,
+            boot,
         }
     }
 
@@ -269,8 +276,9 @@ impl Responder {
     pub fn respond_fast(&self, raw: &[u8], client: SocketAddr) -> Option<Vec<u8>> {
         let mut buffer = [0; 2 * UDP_MAX as usize];
         buffer.get_mut(..raw.len())?.copy_from_slice(raw);
-        let view = self.store.is_ready().then(|| self.store.view())?;
-        let answered = fast::answer(&self.context(&view, client, self.clock.mono()), &mut buffer, raw.len())?;
+        let (view, hold) = self.store.is_ready().then(|| self.store.leased_view())?;
+        let context = self.context(&view, (hold, self.clock.boot()), client, self.clock.mono());
+        let answered = fast::answer(&context, &mut buffer, raw.len())?;
         Some(buffer[..answered.length].to_vec())
     }
 
@@ -278,13 +286,15 @@ impl Responder {
     /// came before the view is read, so one view serves them all.
     pub(super) fn respond_all(&self, all: &mut Datagrams, n: usize) {
         let ready = self.store.is_ready();
-        let (view, now) = (self.store.view(), self.clock.mono());
+        let (view, hold) = self.store.leased_view();
+        let (now, lease) = (self.clock.mono(), (hold, self.clock.boot()));
         for at in 0..n {
             let length = all.received(at);
             // Port 0 cannot be answered.
             let Some(client) = all.client(at).filter(|c| c.port() != 0) else { continue };
             let message = all.buffer(at);
-            let quick = || ready.then(|| fast::answer(&self.context(&view, client, now), message, length)).flatten();
+            let quick =
+                || ready.then(|| fast::answer(&self.context(&view, lease, client, now), message, length)).flatten();
             // A bug in here must cost one answer, not the server.
             let outgoing = match catch_unwind(AssertUnwindSafe(quick)) {
                 Ok(Some(answered)) => {

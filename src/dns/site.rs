@@ -13,7 +13,7 @@ use super::tally::Clients;
 use crate::{
     clock::Mono,
     model::{DeploymentId, DnsPolicy, InstanceId, Life, OnPanic, Period, Protocol, WhenEmpty},
-    state::{Deployment, FencePoint, Instance, RouteMode, State, TrackName, serving_among},
+    state::{Deployment, FencePoint, Instance, OnExpiry, RouteMode, State, TrackName, serving_among},
     traffic::{Deck, SlotTable, Slots},
 };
 
@@ -163,6 +163,8 @@ pub(super) struct Site {
     pub ports: BTreeSet<(String, &'static str)>,
     /// The port of SRV answers without a port name.
     pub default_port: Option<String>,
+    /// What is answered without a lease, when a lease binds this service.
+    pub bound: Option<OnExpiry>,
     /// Seconds.
     pub pin_ttl: u32,
     /// Status of the live rollout, or `idle`.
@@ -182,8 +184,9 @@ pub(super) struct Site {
 impl Site {
     /// Builds a site from a deployment's rows; `before` hands on its deck and its log.
     pub(super) fn build(state: &State, row: &Deployment, rows: &[&Instance], before: Option<&Self>) -> Self {
-        let route =
-            row.route.as_ref().map(|r| SiteRoute { generation: r.generation, mode: r.mode, ttl: seconds(r.ttl) });
+        // From the arm on nothing is handed out that a cache may keep.
+        let ttl = |ttl| if state.fences.arms.contains_key(&row.id) { 0 } else { seconds(ttl) };
+        let route = row.route.as_ref().map(|r| SiteRoute { generation: r.generation, mode: r.mode, ttl: ttl(r.ttl) });
         let spec = state.spec(&row.id, row.spec);
         let policy = spec.map(|s| s.dns_policy()).unwrap_or_default();
         let eligible = serving_among(state, rows.iter().copied(), state.now);
@@ -213,6 +216,7 @@ impl Site {
             instances: rows.iter().map(|i| (i.id, named(i, &eligible))).collect(),
             ports,
             default_port: spec.and_then(|s| s.health.port.clone().or_else(|| s.ports.keys().next().cloned())),
+            bound: row.route.as_ref().and_then(|r| state.fences.binds(&row.id, r.mode)),
             pin_ttl: spec.map_or(0, |s| seconds(s.pin_ttl)),
             phase: state.live_rollout(&row.id).map_or_else(|| "idle".into(), |r| r.status.to_string()),
             route,

@@ -25,6 +25,8 @@ pub(super) struct Stats {
     pub renormalised: AtomicU64,
     pub limited: AtomicU64,
     pub slipped: AtomicU64,
+    pub stale: AtomicU64,
+    pub fenced: AtomicU64,
     pub tcp_refused: AtomicU64,
     pub tcp_evicted: AtomicU64,
     pub panics: AtomicU64,
@@ -49,6 +51,10 @@ pub struct DnsCounts {
     pub limited: u64,
     /// Responses sent short for the same reason.
     pub slipped: u64,
+    /// Answers given after the serving lease was over, marked as stale.
+    pub stale: u64,
+    /// Questions refused because the serving lease was over.
+    pub fenced: u64,
     /// TCP connections closed at once because of a limit.
     pub tcp_refused: u64,
     /// Idle TCP connections closed to make room for a new one.
@@ -93,6 +99,8 @@ impl Stats {
             renormalised: get(&self.renormalised),
             limited: get(&self.limited),
             slipped: get(&self.slipped),
+            stale: get(&self.stale),
+            fenced: get(&self.fenced),
             tcp_refused: get(&self.tcp_refused),
             tcp_evicted: get(&self.tcp_evicted),
             panics: get(&self.panics),

@@ -22,6 +22,7 @@ use crate::{
     clock::Mono,
     model::{DeploymentId, NodeId},
     state::State,
+    traffic::lease::Hold,
 };
 
 /// The views of one node, newest first served.
@@ -32,6 +33,8 @@ pub struct ViewStore {
     served: watch::Sender<u64>,
     ready: AtomicBool,
     node: AtomicU64,
+    hold_index: AtomicU64,
+    hold_until: AtomicU64,
 }
 
 impl Default for ViewStore {
@@ -49,6 +52,8 @@ impl ViewStore {
             served: watch::Sender::new(0),
             ready: AtomicBool::new(false),
             node: AtomicU64::new(0),
+            hold_index: AtomicU64::new(0),
+            hold_until: AtomicU64::new(0),
         }
     }
 
@@ -71,6 +76,28 @@ impl ViewStore {
     /// Whether answers are let out: told so, and there is a cluster to answer for.
     pub fn is_ready(&self) -> bool {
         self.ready.load(Ordering::Acquire) && self.view.load().zone.is_some()
+    }
+
+    /// The serving lease from now on. Its view must be served already.
+    pub fn set_hold(&self, hold: Hold) {
+        // The index first: who reads the new end then also reads the new index.
+        self.hold_index.store(hold.index, Ordering::SeqCst);
+        self.hold_until.store(hold.until, Ordering::SeqCst);
+    }
+
+    /// The serving lease.
+    pub fn hold(&self) -> Hold {
+        let until = self.hold_until.load(Ordering::SeqCst);
+        Hold { index: self.hold_index.load(Ordering::SeqCst), until }
+    }
+
+    /// A view and a lease to answer from, in the order that makes the lease's law hold: the view is taken first, and never one that
+    /// is older than the lease. The clock is to be read after this.
+    pub fn leased_view(&self) -> (Arc<View>, Hold) {
+        let view = self.view();
+        let hold = self.hold();
+        // The view of a lease is served before the lease is set, so a second look finds it.
+        if view.index < hold.index { (self.view(), hold) } else { (view, hold) }
     }
 
     /// Makes the view of a State, swaps the pointer, then publishes the index. Takes well below a millisecond for one changed

@@ -117,7 +117,7 @@ impl Builder {
     fn rebuild_all(&self, new: &State) -> bool {
         let old = &self.state;
         let common = |s: &State| s.cluster.as_ref().map(|c| (c.zone.clone(), c.settings.dns_out_after));
-        old.incarnation != new.incarnation || common(old) != common(new)
+        old.incarnation != new.incarnation || old.fences.mode != new.fences.mode || common(old) != common(new)
     }
 
     /// Whether time alone has changed something.
@@ -133,6 +133,10 @@ fn changed(old: &State, new: &State, due: bool) -> Option<BTreeSet<DeploymentId>
     touched(old.instances.diff(&new.instances), |_, i| dirty.insert(i.deployment.clone()));
     touched(old.rollouts.diff(&new.rollouts), |_, r| dirty.insert(r.deployment.clone()));
     touched(old.specs.diff(&new.specs), |(id, _), _| dirty.insert(id.clone()));
+    if !Arc::ptr_eq(&old.fences, &new.fences) {
+        let bound = [old, new].map(|s| s.fences.arms.keys().chain(s.fences.on_expiry.keys()));
+        dirty.extend(bound.into_iter().flatten().cloned());
+    }
     let mut of_worker = |name| dirty.extend(new.instances.on(name).map(|i| i.deployment.clone()));
     for item in old.workers.diff(&new.workers) {
         match item {

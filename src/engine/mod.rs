@@ -11,6 +11,7 @@ mod drain;
 mod evidence;
 mod executor;
 mod facts;
+mod fence;
 mod hook;
 mod install;
 mod keeper;

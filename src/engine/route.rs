@@ -5,13 +5,17 @@
 use super::analysis::health;
 use super::drain;
 use super::executor::Turn;
+use super::fence;
 use super::install;
 use super::view::{Notes, target};
 use crate::model::{BasisPoints, Millis, NodeId, Period, WHOLE, Wait};
-use crate::state::{Command, RouteWeights, Verdict};
+use crate::state::{Command, RouteWeights, Verdict, fence_set};
+use crate::traffic::lease::Standing;
 
 /// How long a switch waits for nodes to say that they serve it.
 const SERVED_WITHIN: Period = Period::seconds(2);
+/// How long a switch waits for nodes to confirm that they know of it.
+const CONFIRMED_WITHIN: Period = Period::seconds(5);
 
 /// Sets the candidate's weight.
 pub(super) fn set(turn: &Turn<'_>, weight: BasisPoints, notes: &mut Notes) -> Option<Command> {
@@ -54,16 +58,81 @@ pub(super) fn switch(turn: &Turn<'_>, notes: &mut Notes) -> Option<Command> {
     }
     let (have, need) = (view.passing(pair), install::needed(view, r, WHOLE));
     if have >= need {
+        if let Some(answer) = armed(turn, notes) {
+            return answer;
+        }
         return Some(Command::Switched { rollout: r.id, seen: r.meta.revision, step: turn.step });
     }
     notes.wait(Wait::Capacity { have, need });
     turn.overdue(notes)
 }
 
+/// Before an armed switch: waits until every server has confirmed the arm, or has had its time. `None`: go on.
+fn armed(turn: &Turn<'_>, notes: &mut Notes) -> Option<Option<Command>> {
+    let (view, state) = (turn.view, turn.view.state);
+    let arm = state.fences.arms.get(view.id())?;
+    let missing = fence::unbound(state, view.seen, std::iter::once(view.id()));
+    let words = fence::words(state, view.seen);
+    let news =
+        words.iter().any(|(n, at)| *at >= arm.index && !arm.confirmed.contains(n) && state.nodes.contains_key(n));
+    let within = if fence::silent(state, &missing) { SERVED_WITHIN } else { CONFIRMED_WITHIN };
+    let until = arm.since.plus(within);
+    if !missing.is_empty() && view.now < until {
+        notes.wait(Wait::Views { index: arm.index, behind: missing });
+        notes.wake_at(until);
+        return Some(None);
+    }
+    // What they have confirmed outlives this leader.
+    news.then_some(Some(Command::ArmsConfirmed { served: words }))
+}
+
+/// Ends an armed switch: once no server answers with the old version, or when waiting cannot tell any more.
+fn fenced(turn: &Turn<'_>, index: u64, switched_at: Millis, notes: &mut Notes) -> Option<Command> {
+    let (view, state) = (turn.view, turn.view.state);
+    let (mut said, mut behind, mut open) = (Vec::new(), Vec::<NodeId>::new(), Vec::<NodeId>::new());
+    let (mut look_again, mut until) = (Millis(u64::MAX), switched_at.plus(SERVED_WITHIN));
+    for node in fence_set(state) {
+        let name = fence::name(state, node);
+        match fence::standing(state, view.seen, std::iter::once(view.id()), node, index) {
+            Standing::Served => {
+                let at = fence::served(view.seen, node).1.unwrap_or(view.now);
+                said.push(format!("{name} {} ms", at.since(switched_at).0));
+            }
+            Standing::Expired => said.push(format!("{name} by the end of its lease")),
+            Standing::Holds(left) => {
+                if fence::worth_waiting(state, left) {
+                    look_again = look_again.min(view.now.plus(left));
+                    until = state.fences.gives_up(switched_at);
+                }
+                behind.push(node);
+            }
+            Standing::Unbound => open.push(node),
+        }
+    }
+    let done = behind.is_empty() && open.is_empty();
+    if !done && view.now < until {
+        notes.wait(Wait::Views { index, behind: behind.into_iter().chain(open).collect() });
+        notes.wake_at(until.min(look_again));
+        return None;
+    }
+    let ttl = view.deployment.route.as_ref().map_or(Period(0), |r| r.ttl);
+    let mut note = format!("switched at {index}: {}", said.join(", "));
+    if done {
+        note.push_str(&format!("; fenced after {} ms; caches up to {ttl}", view.now.since(switched_at).0));
+    } else {
+        let names: Vec<String> = behind.iter().chain(&open).map(|n| fence::name(state, *n)).collect();
+        note.push_str(&format!("; not fenced: {} may answer with the old version", names.join(", ")));
+    }
+    Some(turn.end(Verdict::Unjudged, note))
+}
+
 /// Ends the switch once every DNS server serves it, is known to be silent, or has had its time.
 fn served(turn: &Turn<'_>, index: u64, notes: &mut Notes) -> Option<Command> {
     let view = turn.view;
     let switched_at = view.entry_time(index).or(turn.row.started_at).unwrap_or(view.now);
+    if view.state.fences.arms.contains_key(view.id()) {
+        return fenced(turn, index, switched_at, notes);
+    }
     let until: Millis = switched_at.plus(SERVED_WITHIN);
     let (mut said, mut behind, mut silent) = (Vec::new(), Vec::<NodeId>::new(), Vec::<String>::new());
     for node in view.state.nodes.values().filter(|n| drain::serves_dns(n.role)) {

@@ -109,7 +109,8 @@ impl RolloutCounters {
                 | EventBody::HookSettled { .. }
                 | EventBody::ReplicaDiverged { .. }
                 | EventBody::ReplicaAgrees { .. }
-                | EventBody::ReplicasSplit { .. } => {}
+                | EventBody::ReplicasSplit { .. }
+                | EventBody::SwitchChanged { .. } => {}
             }
         }
     }

@@ -22,6 +22,7 @@ use crate::{
     observe::Collector,
     raft::{Consensus, ProposeError},
     state::{Command, DeliveryKey, Observations, Presence, Rejection, State},
+    traffic::lease::Left,
 };
 
 /// Facts are committed at most this often.
@@ -82,7 +83,11 @@ pub struct Lead {
     board: PlanBoard,
     counts: Arc<LeadCounts>,
     probe_every: Duration,
+    leases: Option<Leases>,
 }
+
+/// What is left of servers' leases, by the term that asks.
+pub type Leases = Arc<dyn Fn(u64) -> Option<Left> + Send + Sync>;
 
 /// One term.
 struct Term {
@@ -114,13 +119,20 @@ impl Lead {
         counts: Arc<LeadCounts>,
     ) -> Self {
         let clock = consensus.clock().clone();
-        Self { consensus, clock, collector, courier, board, counts, probe_every: Duration::ZERO }
+        Self { consensus, clock, collector, courier, board, counts, probe_every: Duration::ZERO, leases: None }
     }
 
     /// Also asks all nodes for digests of their State this often; never with zero.
     #[must_use]
     pub fn probing_every(mut self, every: Duration) -> Self {
         self.probe_every = every;
+        self
+    }
+
+    /// Tells the planner how long servers may still hold leases.
+    #[must_use]
+    pub fn waiting_for(mut self, leases: Leases) -> Self {
+        self.leases = Some(leases);
         self
     }
 
@@ -223,7 +235,9 @@ impl Lead {
         }
 
         let now = self.consensus.cluster_now()?;
-        let seen = self.collector.observations(t.term, t.since, now, silent_after);
+        let mut seen = self.collector.observations(t.term, t.since, now, silent_after);
+        // After State was read: a lease that was granted for less than that State holds is in the book by now.
+        seen.leases = self.leases.as_ref().and_then(|left| left(t.term));
         add(&self.counts.passes);
         let planned = plan(&state, &seen, now);
         let busy = planned.wake_at.is_some() || pending(&state, &seen);
@@ -335,5 +349,5 @@ fn pending(state: &State, seen: &Observations) -> bool {
         Presence::Lost => w.lost_at.is_some_and(|at| at.plus(out) >= state.now),
         Presence::Ready => seen.workers.get(&w.name).is_none_or(|s| s.known().is_none()),
     });
-    live || leaving || !state.outbox.is_empty()
+    live || leaving || state.fences.open().next().is_some() || state.fences.unsettled() || !state.outbox.is_empty()
 }

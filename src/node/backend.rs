@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use tokio::time::timeout;
 use tonic::{Code, Status};
 
-use super::start::Parts;
+use super::{lease, start::Parts};
 use crate::{
     model::{ClusterId, DeploymentId, Millis, NodeId, Principal, WorkerName},
     observe::ObserveError,
@@ -203,6 +203,11 @@ impl Backend for NodeBackend {
             ObserveError::Term { .. } => Status::new(Code::FailedPrecondition, e.to_string()),
             ObserveError::Malformed(_) => Status::invalid_argument(e.to_string()),
         })
+    }
+
+    async fn renew(&self, from: NodeId, request: v1::RenewRequest) -> Result<v1::RenewReply, Status> {
+        let consensus = self.0.slot.get().ok_or_else(|| unavailable("this node belongs to no cluster"))?;
+        lease::grant(&self.0, consensus, from, &request).await
     }
 
     fn holder(&self, worker: &WorkerName) -> Option<NodeId> {

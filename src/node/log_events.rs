@@ -69,6 +69,9 @@ fn tell(state: &State, from: EventKey) {
             EventBody::ReplicasSplit { index: at, tables } => {
                 tracing::error!(event = "replicas_split", term, index, at, tables = tables.join(","), "replicas");
             }
+            EventBody::SwitchChanged { switch, deployment, what } => {
+                tracing::info!(event = "switch_changed", term, index, switch, %deployment, what, "traffic");
+            }
             EventBody::SpecChanged { deployment, revision } => {
                 tracing::info!(event = "spec_changed", term, index, %deployment, revision, "catalog");
             }

@@ -35,8 +35,8 @@ pub(super) async fn run(consensus: Consensus) {
         let next = state.nodes.values().find(|n| moving(n) || stray(n)).cloned();
         let mut again = false;
         if let Some(row) = next.filter(|_| leads) {
-            if let Some(rollout) = switching(&state) {
-                tracing::debug!(node = row.id, rollout = %rollout.id, "membership waits until traffic was switched");
+            if let Some(switch) = switching(&state) {
+                tracing::debug!(node = row.id, switch, "membership waits until traffic was switched");
             } else if let Err(error) = advance(&consensus, &row).await {
                 tracing::debug!(node = row.id, %error, "membership step to be repeated");
             }

@@ -10,6 +10,7 @@ mod error;
 mod figures;
 mod follow;
 mod gate;
+mod lease;
 mod life;
 mod listeners;
 mod log_events;

@@ -19,6 +19,7 @@ use super::{
     backend::{NodeBackend, open},
     figures, follow,
     gate::{Gate, Limits, Speaks},
+    lease::{self, Leases},
     life,
     listeners::Listeners,
     log_events, membership,
@@ -101,6 +102,7 @@ impl Node {
             dns: Arc::new(ViewStore::new()),
             responder: OnceLock::new(),
             dns_since: OnceLock::new(),
+            leases: Leases::default(),
             confirmed: Confirmed::default(),
         });
         let backend: Arc<dyn Backend> = Arc::new(NodeBackend(parts.clone()));
@@ -259,7 +261,10 @@ fn work(
     let lead =
         Lead::new(consensus.clone(), parts.collector.clone(), courier, parts.board.clone(), parts.lead_counts.clone());
     let every = std::time::Duration::from_millis(parts.config.digest_every_ms);
-    tasks.spawn(lead.probing_every(every).run());
+    let (book, own) = (parts.clone(), consensus.clone());
+    let leases = Arc::new(move |term| lease::left(&book, &own, term));
+    tasks.spawn(lead.probing_every(every).waiting_for(leases).run());
+    tasks.spawn(lease::follow(parts.clone(), consensus.clone()));
 }
 
 /// A leader that stops in good order, or cannot go on leading, lets another lead.

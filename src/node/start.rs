@@ -4,7 +4,7 @@ use std::sync::{Arc, OnceLock};
 
 use tokio::sync::{Mutex, watch};
 
-use super::{NodeError, readiness::Confirmed};
+use super::{NodeError, lease::Leases, readiness::Confirmed};
 use crate::{
     clock::{Clock, Mono},
     config::{NodeConfig, RaftProfile},
@@ -36,6 +36,8 @@ pub(super) struct Parts {
     pub(super) responder: OnceLock<Arc<Responder>>,
     /// When DNS began to answer.
     pub(super) dns_since: OnceLock<Mono>,
+    /// The leases that this node granted as the leader.
+    pub(super) leases: Leases,
     /// The newest read that a majority confirmed.
     pub(super) confirmed: Confirmed,
 }

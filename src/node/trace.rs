@@ -44,11 +44,23 @@ pub(super) fn trace(parts: &Parts, request: &v1::TraceRequest) -> Result<v1::Tra
     Ok(v1::TraceReply {
         node_id: node,
         node: parts.config.name.clone(),
-        lease: "none: this version has no serving leases".into(),
+        lease: lease(parts, &state, seen.deployment.as_ref()),
         total_instances: u32::try_from(instances.len()).unwrap_or(u32::MAX),
         instances: instances.into_iter().take(MAX_INSTANCES).collect(),
         ..reply(seen)
     })
+}
+
+/// Whether a serving lease binds the deployment here, and how long this node's is.
+fn lease(parts: &Parts, state: &State, deployment: Option<&DeploymentId>) -> String {
+    let route = deployment.and_then(|id| state.deployments.get(id)).and_then(|d| Some((&d.id, d.route.as_ref()?)));
+    if route.is_none_or(|(id, r)| state.fences.binds(id, r.mode).is_none()) {
+        return "off: no lease binds it now".into();
+    }
+    match parts.dns.hold().until.saturating_sub(parts.clock.boot()) {
+        0 => "over: answered as its policy says".into(),
+        left => format!("held for {left} ms more"),
+    }
 }
 
 fn reply(t: Trace) -> v1::TraceReply {

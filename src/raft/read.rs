@@ -51,6 +51,11 @@ impl Consensus {
         Ok(ReadIndexReply { index, now_ms: self.view().now.0 })
     }
 
+    /// On the leader only: the index that a majority confirms after this call. Does not wait for this node's own view.
+    pub async fn leader_index(&self, limit: Duration) -> Result<u64, ReadError> {
+        self.own_index(limit).await
+    }
+
     async fn confirmed_index(&self, limit: Duration) -> Result<u64, ReadError> {
         if self.leader().borrow().is_me {
             return self.own_index(limit).await;

@@ -1,4 +1,4 @@
-//! The `Events` and `Traffic` services.
+//! The `Events` service.
 
 use std::ops::Bound;
 
@@ -6,11 +6,11 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Request, Response, Status, async_trait};
 
-use super::{Shared, catalog::known, error};
+use super::{Shared, error};
 use crate::{
     model::DeploymentId,
     state::{EVENT_RING, EventKey, State},
-    wire::{convert, convert_event, v1},
+    wire::{convert_event, v1},
 };
 
 const BUFFER: usize = 256;
@@ -89,22 +89,5 @@ impl v1::events_server::Events for Shared {
         };
         tokio::spawn(stop.run_until_cancelled_owned(follow));
         Ok(Response::new(ReceiverStream::new(receive)))
-    }
-}
-
-#[async_trait]
-impl v1::traffic_server::Traffic for Shared {
-    async fn get_route(&self, request: Request<v1::GetRouteRequest>) -> Result<Response<v1::GetRouteReply>, Status> {
-        let read = self.read().await?;
-        let id: DeploymentId = request.into_inner().deployment.parse().map_err(|e| error::invalid(&e))?;
-        let mut reply = convert::traffic(&read.state, known(&read.state, &id)?);
-        self.backend.realised(&id, &mut reply);
-        Ok(read.answer(reply))
-    }
-
-    async fn trace(&self, request: Request<v1::TraceRequest>) -> Result<Response<v1::TraceReply>, Status> {
-        // A node is asked about itself: no leader is needed to know what it says.
-        self.trusted()?;
-        self.backend.trace(&request.into_inner()).map(Response::new)
     }
 }

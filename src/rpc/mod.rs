@@ -25,6 +25,7 @@ mod rollouts;
 mod serve;
 mod sessions;
 mod shared;
+mod traffic;
 mod workers;
 
 pub use error::refusal;

@@ -80,6 +80,13 @@ impl v1::peer_server::Peer for Shared {
         Ok(Response::new(self.consensus()?.handle_read_index(request.into_inner()).await?))
     }
 
+    async fn renew(&self, request: Request<v1::RenewRequest>) -> Result<Response<v1::RenewReply>, Status> {
+        let ask = request.into_inner();
+        self.peer(ask.header.as_ref())?;
+        let from = ask.header.as_ref().map_or(0, |h| h.from);
+        self.backend.renew(from, ask).await.map(Response::new)
+    }
+
     async fn relay(&self, request: Request<Streaming<v1::RelayItem>>) -> Result<Response<Self::RelayStream>, Status> {
         let mut stream = request.into_inner();
         let (acks, receive) = mpsc::channel(ACKS);

@@ -6,6 +6,7 @@
 use super::{
     Command, Event, EventKey, LogId, Rejection, Stamped, State, batches, catalog, cluster, collect, context::Cx, drain,
     event::EVENT_RING, fleet, keeper, nodes, operator, outbox, replicas, requests, rollback, routes, start, steps,
+    switches,
 };
 
 /// What a command that was not refused did.
@@ -48,6 +49,7 @@ pub fn apply(state: &mut State, at: LogId, stamped: &Stamped) -> Result<Applied,
         (_, None) => Err(Rejection::NoCluster),
     };
     let result = result.map(|()| {
+        switches::sweep(&mut cx);
         let (draft, bodies) = cx.finish();
         *state = draft;
         Applied { index: at.index, events: record(state, at, bodies), repeated: false }
@@ -145,5 +147,12 @@ fn dispatch(cx: &mut Cx<'_>, command: &Command) -> Result<(), Rejection> {
         Command::NodeAnnounced { node, version, min, max } => nodes::announced(cx, *node, version, *min, *max),
         Command::NodeDrained { node, on } => nodes::drained(cx, *node, *on),
         Command::LevelRaised { to, seen } => nodes::level_raised(cx, *to, *seen),
+        Command::LeaseSet { mode, terms } => switches::lease_set(cx, *mode, *terms),
+        Command::ExpirySet { deployment, on_expiry } => switches::expiry_set(cx, deployment, *on_expiry),
+        Command::SwitchAsked(ask) => switches::asked(cx, ask),
+        Command::ArmsConfirmed { served } => switches::confirmed(cx, served),
+        Command::SwitchMoved { switch, seen, served } => switches::moved(cx, *switch, *seen, served),
+        Command::SwitchEnded { switch, seen, end } => switches::ended(cx, *switch, *seen, end),
+        Command::LeasesSettled { seen } => switches::settled(cx, *seen),
     }
 }

@@ -6,7 +6,7 @@ use super::{
     Cluster, Environment, EventBody, Meta, NodeRole, NodeRow, Rejection, Settings,
     command::NewNode,
     context::{Cx, Done, guard},
-    lifecycle, nodes,
+    lifecycle, nodes, switches,
 };
 use crate::model::{ClusterId, Name, NodeId, Strategy};
 
@@ -185,6 +185,9 @@ pub(super) fn role_set(cx: &mut Cx<'_>, id: NodeId, to: NodeRole, seen: NodeRole
     n.role = to;
     changed(cx, &n);
     cx.put_node(n);
+    if to == NodeRole::Removed {
+        switches::removed(cx, id);
+    }
     Ok(())
 }
 

@@ -6,13 +6,14 @@ use std::{collections::BTreeMap, fmt};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    DeliveryKey, DigestReport, Evidence, FencePoint, NodeRole, Reached, Reason, RolloutPhase, RolloutStatus,
-    RouteWeights,
+    DeliveryKey, DigestReport, Evidence, FencePoint, LeaseMode, NodeRole, OnExpiry, Reached, Reason, RolloutPhase,
+    RolloutStatus, RouteWeights, SwitchAsk, SwitchEnd,
 };
 use crate::model::{
     BuildInfo, ClusterId, DeploymentId, Digest, Health, InstanceId, Life, Millis, Name, NodeId, Principal, RequestId,
     RolloutId, RolloutParams, Spec, Step, Version, WorkerName,
 };
+use crate::traffic::lease::Terms;
 
 /// Position and term of a log entry.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -483,58 +484,48 @@ pub enum Command {
         /// Fence: the level seen.
         seen: u32,
     },
-}
-
-impl Command {
-    /// The command's name in logs, metrics and transcripts.
-    pub fn name(&self) -> &'static str {
-        match self {
-            Self::ClusterInit { .. } => "ClusterInit",
-            Self::NodeAdmitted(_) => "NodeAdmitted",
-            Self::NodeRoleSet { .. } => "NodeRoleSet",
-            Self::SpecApplied { .. } => "SpecApplied",
-            Self::BlobHeld { .. } => "BlobHeld",
-            Self::BlobDropped { .. } => "BlobDropped",
-            Self::ReleaseRegistered { .. } => "ReleaseRegistered",
-            Self::WorkerRegistered { .. } => "WorkerRegistered",
-            Self::StartRollout(_) => "StartRollout",
-            Self::Pause { .. } => "Pause",
-            Self::Resume { .. } => "Resume",
-            Self::Abort { .. } => "Abort",
-            Self::Promote { .. } => "Promote",
-            Self::Rollback { .. } => "Rollback",
-            Self::Tick => "Tick",
-            Self::FactsRecorded { .. } => "FactsRecorded",
-            Self::WorkerLost { .. } => "WorkerLost",
-            Self::WorkerReturned { .. } => "WorkerReturned",
-            Self::NodeSilent { .. } => "NodeSilent",
-            Self::NodeHeard { .. } => "NodeHeard",
-            Self::StepsCompiled { .. } => "StepsCompiled",
-            Self::StepStarted { .. } => "StepStarted",
-            Self::BatchStarted { .. } => "BatchStarted",
-            Self::BatchPassed { .. } => "BatchPassed",
-            Self::RouteSet { .. } => "RouteSet",
-            Self::Switched { .. } => "Switched",
-            Self::DrainSettled { .. } => "DrainSettled",
-            Self::StopPermitted { .. } => "StopPermitted",
-            Self::StepEnded { .. } => "StepEnded",
-            Self::RollbackBegan { .. } => "RollbackBegan",
-            Self::RolloutPaused { .. } => "RolloutPaused",
-            Self::PromotionBegan { .. } => "PromotionBegan",
-            Self::RolloutFinished { .. } => "RolloutFinished",
-            Self::TrackAdjusted { .. } => "TrackAdjusted",
-            Self::DeliverySettled { .. } => "DeliverySettled",
-            Self::Collected { .. } => "Collected",
-            Self::DigestProbe => "DigestProbe",
-            Self::DigestReported { .. } => "DigestReported",
-            Self::NodeAnnounced { .. } => "NodeAnnounced",
-            Self::NodeDrained { .. } => "NodeDrained",
-            Self::LevelRaised { .. } => "LevelRaised",
-        }
-    }
-
-    /// The lowest active feature level at which it may be proposed: every node must be able to read it.
-    pub fn level(&self) -> u32 {
-        if matches!(self, Self::NodeDrained { .. }) { 2 } else { 1 }
-    }
+    /// Settings of leases, each kept when absent. This and what follows need feature level 2.
+    LeaseSet {
+        /// When leases bind.
+        mode: Option<LeaseMode>,
+        /// How long they are.
+        terms: Option<Terms>,
+    },
+    /// What a bound service does when a lease is over.
+    ExpirySet {
+        /// Which.
+        deployment: DeploymentId,
+        /// `None`: the default.
+        on_expiry: Option<OnExpiry>,
+    },
+    /// Switches deployments together.
+    SwitchAsked(SwitchAsk),
+    /// Servers have served the entries from which on their leases bind.
+    ArmsConfirmed {
+        /// Servers, with the index each has served.
+        served: Vec<(NodeId, u64)>,
+    },
+    /// A switch moves its traffic.
+    SwitchMoved {
+        /// Which.
+        switch: u64,
+        /// Its revision seen.
+        seen: u64,
+        /// Servers, with the index each has served.
+        served: Vec<(NodeId, u64)>,
+    },
+    /// A switch is over.
+    SwitchEnded {
+        /// Which.
+        switch: u64,
+        /// Its revision seen.
+        seen: u64,
+        /// How.
+        end: SwitchEnd,
+    },
+    /// What earlier leases may still hold is settled.
+    LeasesSettled {
+        /// Revision of the fences seen.
+        seen: u64,
+    },
 }

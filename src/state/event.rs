@@ -71,6 +71,8 @@ pub enum EventBody {
     ReplicaAgrees { node: NodeId, index: u64 },
     /// No State has a majority (rollouts freeze), or one has again when no table is named.
     ReplicasSplit { index: u64, tables: Vec<String> },
+    /// A switch of several deployments went on.
+    SwitchChanged { switch: u64, deployment: DeploymentId, what: String },
 }
 
 impl EventBody {
@@ -86,7 +88,8 @@ impl EventBody {
             | Self::StepChanged { deployment, .. }
             | Self::BatchChanged { deployment, .. }
             | Self::RouteChanged { deployment, .. }
-            | Self::HookSettled { deployment, .. } => Some(deployment),
+            | Self::HookSettled { deployment, .. }
+            | Self::SwitchChanged { deployment, .. } => Some(deployment),
         }
     }
 }

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Deployment, PoolSlot, RolloutStatus, RouteMode, State, StepStatus, TrackName, assign};
+use super::{Deployment, PoolSlot, RolloutStatus, RouteMode, State, StepStatus, TrackName, assign, switches};
 use crate::model::{DeploymentId, Life, RolloutId, WHOLE};
 
 fn ensure(ok: bool, text: impl FnOnce() -> String) -> Result<(), String> {
@@ -20,6 +20,7 @@ pub fn check(s: &State) -> Result<(), String> {
     addresses(s)?;
     assignments(s)?;
     requests(s)?;
+    switches::check(s)?;
     indexes(s)
 }
 

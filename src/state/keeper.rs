@@ -5,7 +5,7 @@ use super::{
     assign::Allow,
     batches,
     context::{Cx, Done, guard},
-    drain, routes, serving,
+    drain, routes, serving, switches,
 };
 use crate::model::{DeploymentId, InstanceId, WorkerName};
 
@@ -30,6 +30,7 @@ pub(super) fn adjusted(cx: &mut Cx<'_>, id: &DeploymentId, seen: u64, c: &Change
     if let Some(rollout) = d.live {
         return guard(format!("{rollout} owns {id}"));
     }
+    switches::not_switching(cx, id)?;
     let limit = cx.settings().limits.instances_per_deployment;
     let adding = c.add.iter().fold(0u32, |n, (_, _, k)| n.saturating_add(*k));
     if adding > MAX_ADD || c.desired > limit {

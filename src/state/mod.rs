@@ -13,10 +13,12 @@ mod cluster;
 pub mod codec;
 mod collect;
 mod command;
+mod command_name;
 mod context;
 pub mod digest;
 mod drain;
 mod event;
+mod fences;
 mod fleet;
 mod indexed;
 pub mod invariants;
@@ -39,6 +41,7 @@ mod shares;
 pub mod snapshot;
 mod start;
 mod steps;
+mod switches;
 mod table;
 
 use imbl::OrdMap;
@@ -49,6 +52,10 @@ pub use apply::{Applied, apply, apply_blank};
 pub use command::{Command, Fence, InstanceFact, LogId, NewNode, ReachedFact, Stamped, StartRollout, WorkerFacts};
 pub use digest::{StateDigest, digest};
 pub use event::{EVENT_RING, Event, EventBody, EventKey};
+pub use fences::{
+    Arm, ArmOwner, Fences, LeaseMode, OnExpiry, ServerEnd, Switch, SwitchAsk, SwitchEnd, SwitchTarget, SwitchTo,
+    Unfenced, WaitLevel, bound, fence_set,
+};
 pub use indexed::{Assignments, Instances, Rollouts, Workers};
 pub use nodes::{switching, too_new};
 pub use observed::{NodeSeen, Observations, Seen, StepCounts};
@@ -66,6 +73,7 @@ pub use rows::{
 };
 pub use serving::{passing, serving, serving_among, wanted};
 pub use start::chosen;
+pub use switches::{due as leases_due, obstacle as switch_obstacle};
 pub use table::Table;
 
 use crate::model::{ClusterId, DeploymentId, Digest, Millis, Name, NodeId, Principal, RequestId, Spec, Version};
@@ -119,6 +127,8 @@ pub struct State {
     pub replicas: Arc<Replicas>,
     /// Clusters that this one was restored from, oldest first: their agents go on with this one.
     pub lineage: Vec<ClusterId>,
+    /// The fenced switch: settings of leases, what is armed, what is being switched.
+    pub fences: Arc<Fences>,
 }
 
 impl State {

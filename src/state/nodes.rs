@@ -6,7 +6,7 @@
 //! Deliberately not here: Raft's own membership (`raft`), and which nodes answer at the moment, which the leader knows.
 
 use super::{
-    Command, NodeRole, NodeRow, Rejection, Rollout, State, StepStatus,
+    Command, NodeRole, NodeRow, Rejection, State, StepStatus,
     cluster::role_name,
     context::{Cx, Done, guard},
 };
@@ -41,20 +41,22 @@ pub(super) fn check_level(cx: &Cx<'_>, name: &str, min: u32, max: u32) -> Done {
     Ok(())
 }
 
-/// A rollout that switches traffic right now: the nodes that must confirm it stay the same until it is over.
-pub fn switching(state: &State) -> Option<&Rollout> {
-    state.rollouts.values().find(|r| {
+/// What switches traffic right now: the nodes that must confirm it stay the same until it is over.
+pub fn switching(state: &State) -> Option<String> {
+    let rollout = state.rollouts.values().find(|r| {
         !r.status.is_terminal()
             && r.steps.iter().any(|s| s.step.kind == StepKind::Switch && s.status == StepStatus::Running)
-    })
+    });
+    let of_rollout = rollout.map(|r| format!("rollout {} of {}", r.id, r.deployment));
+    of_rollout.or_else(|| state.fences.open().next().map(|s| format!("switch s-{}", s.id)))
 }
 
 /// Refuses a change of members while traffic is switched.
 pub(super) fn check_no_switch(cx: &Cx<'_>, what: &str) -> Done {
     match switching(&cx.s) {
-        Some(r) => Err(Rejection::Conflict {
-            what: format!("rollout {} of {} is switching: {what} until that is over; try again", r.id, r.deployment),
-        }),
+        Some(busy) => {
+            Err(Rejection::Conflict { what: format!("{busy} is switching: {what} until that is over; try again") })
+        }
         None => Ok(()),
     }
 }

@@ -4,7 +4,10 @@
 use std::collections::BTreeMap;
 
 use super::{PairCounts, WorkerFacts};
-use crate::model::{DeploymentId, Millis, NodeId, StepId, WorkerName};
+use crate::{
+    model::{DeploymentId, Millis, NodeId, StepId, WorkerName},
+    traffic::lease::Left,
+};
 
 /// Unknown, silent and known differ; the planner never reads silence as healthy or as dead.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -69,4 +72,6 @@ pub struct Observations {
     pub counts: BTreeMap<(DeploymentId, StepId), BTreeMap<WorkerName, StepCounts>>,
     /// DNS views by node.
     pub nodes: BTreeMap<NodeId, Seen<NodeSeen>>,
+    /// How long servers may still hold leases; `None` when this leader keeps no book of them.
+    pub leases: Option<Left>,
 }

@@ -4,7 +4,7 @@ use super::{
     Reason, Rejection, ReleaseStatus, ResumeTo, Rollout, RolloutKind, RolloutStatus, StepRow, StepStatus, Track,
     assign, catalog,
     context::{Cx, Done},
-    outbox, rollback, routes, serving, start, steps,
+    outbox, rollback, routes, serving, start, steps, switches,
 };
 use crate::model::{Millis, Period, RolloutId, StepKind};
 
@@ -225,6 +225,7 @@ fn give_back(cx: &mut Cx<'_>, done: &Rollout) -> Done {
     if let Some(rollout) = d.live {
         return Err(Rejection::Busy { rollout });
     }
+    switches::not_switching(cx, &d.id)?;
     if let Some(by) = done.undone_by
         && cx.s.rollouts.get(&by).is_some_and(|r| r.status == RolloutStatus::Completed)
     {
@@ -240,6 +241,9 @@ fn give_back(cx: &mut Cx<'_>, done: &Rollout) -> Done {
             done.id, d.id
         )));
     };
+    if d.tracks.stable.as_ref().is_some_and(|t| t.pair == to) {
+        return Err(Rejection::Precondition(format!("{} is back on {} already", d.id, to.version)));
+    }
     let known = cx.s.releases.get(&(d.id.service.clone(), to.version.clone()));
     if known.is_none_or(|r| r.digest != to.digest || r.status == ReleaseStatus::Retired)
         || cx.s.spec(&d.id, to.spec).is_none()

@@ -9,8 +9,8 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Assignment, Blob, Cluster, Delivery, DeliveryKey, Deployment, Environment, Event, Instance, LogId, Meta, NodeRole,
-    NodeRow, Release, Replicas, Request, Rollout, Service, State, Worker,
+    Assignment, Blob, Cluster, Delivery, DeliveryKey, Deployment, Environment, Event, EventBody, Fences, Instance,
+    LogId, Meta, NodeRole, NodeRow, Release, Replicas, Request, Rollout, Service, State, Worker,
     codec::{CodecError, Kind, Leveled, frame, unframe},
     shares::Shares,
 };
@@ -49,6 +49,7 @@ pub(super) enum Row {
     ReplicasV1(Arc<Replicas>),
     LineageV1(Vec<ClusterId>),
     NodeV2(NodeRow),
+    FencesV1(Arc<Fences>),
 }
 
 /// A node's row as feature level 1 writes it.
@@ -110,7 +111,10 @@ fn node_row(level: u32, n: &NodeRow) -> Row {
 
 impl Leveled for Row {
     fn level(&self) -> u16 {
-        if matches!(self, Self::NodeV2(_)) { 2 } else { 1 }
+        let switch = |e: &Event| matches!(e.body, EventBody::SwitchChanged { .. });
+        let second =
+            matches!(self, Self::NodeV2(_) | Self::FencesV1(_)) || matches!(self, Self::EventV1(e) if switch(e));
+        if second { 2 } else { 1 }
     }
 }
 
@@ -132,7 +136,7 @@ pub(super) fn tables(s: &State) -> Vec<Table<'_>> {
         cluster: s.cluster.clone(),
     };
     let lineage = (!s.lineage.is_empty()).then(|| Row::LineageV1(s.lineage.clone()));
-    vec![
+    let mut all = vec![
         rows("head", [Row::HeadV1(head)]),
         rows("nodes", s.nodes.values().map(|n| node_row(s.level, n))),
         rows("environments", s.environments.values().cloned().map(Row::EnvironmentV1)),
@@ -154,7 +158,12 @@ pub(super) fn tables(s: &State) -> Vec<Table<'_>> {
         // Absent before the first probe, as it was before there were probes.
         rows("replicas", (*s.replicas != Replicas::default()).then(|| Row::ReplicasV1(s.replicas.clone()))),
         rows("lineage", lineage),
-    ]
+    ];
+    // A table that only nodes of level 2 know is not there before it has a row: digests of both must agree.
+    if *s.fences != Fences::default() {
+        all.push(rows("fences", [Row::FencesV1(s.fences.clone())]));
+    }
+    all
 }
 
 /// Bytes of the whole State.
@@ -233,5 +242,6 @@ fn insert(s: &mut State, shares: &mut Shares, row: Row) {
         Row::ReplicasV1(r) => s.replicas = r,
         Row::EndV1 { .. } => {}
         Row::LineageV1(ids) => s.lineage = ids,
+        Row::FencesV1(r) => s.fences = r,
     }
 }

@@ -5,6 +5,7 @@ use super::{
     RolloutStatus, State, Worker, alloc, catalog,
     command::StartRollout,
     context::{Cx, Done},
+    switches,
 };
 use crate::model::{AddressMode, Pair, RolloutId, Spec, Strategy, WorkerName};
 
@@ -35,6 +36,7 @@ pub(super) fn start(cx: &mut Cx<'_>, s: &StartRollout) -> Done {
     if let Some(rollout) = d.live {
         return Err(Rejection::Busy { rollout });
     }
+    switches::not_switching(cx, &d.id)?;
     if let Some(seen) = s.expected.filter(|e| *e != d.meta.revision) {
         return Err(Rejection::Stale { seen, now: d.meta.revision });
     }

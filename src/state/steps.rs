@@ -6,7 +6,7 @@ use super::{
     assign::Allow,
     batches, catalog, codec,
     context::{Cx, Done, guard},
-    drain, lifecycle, outbox, routes, serving,
+    drain, lifecycle, outbox, routes, serving, switches,
 };
 use crate::model::{
     BatchMode, FailureAction, InstanceId, Life, Millis, OnNoData, Pair, Period, RolloutId, Routing, Step, StepId,
@@ -272,8 +272,8 @@ pub(super) fn started(cx: &mut Cx<'_>, id: RolloutId, seen: u64, step: u32, atte
         StepKind::Route { weight } => raise_cap(cx, &r, *weight)?,
         StepKind::Smoke { path } => outbox::queue_smoke(cx, &r, step, path)?,
         StepKind::Retire { delay } if delay.0 == 0 => begin_retire(cx, &r)?,
-        StepKind::Switch | StepKind::Bake { .. } | StepKind::Promote => {}
-        StepKind::Retire { .. } => {}
+        StepKind::Switch => switches::arm_step(cx, r.id, step, &r.deployment),
+        StepKind::Bake { .. } | StepKind::Promote | StepKind::Retire { .. } => {}
     }
     assign::refresh(cx, &r.deployment);
     Ok(())

@@ -4,11 +4,14 @@
 //! without lock-in to clients that ask at a fixed rhythm. With a key: a table of 10,000 slots ([`SlotTable`]), moved as little as
 //! possible when weights change, so that a key only ever moves forward while a version's weight rises.
 //!
+//! When a server may answer at all for a service that is being switched is [`lease`]'s.
+//!
 //! Pure: random numbers are arguments, and the same salt and weights give the same table on every node. What an arm *is* (a track,
 //! a version, a tenant's ring) and which arms can be served now is the caller's; an arm is an index into the caller's list.
 
 mod deck;
 mod key;
+pub mod lease;
 mod slots;
 
 pub use deck::{Deck, MAX_DECK};

@@ -112,6 +112,12 @@ fn body(b: &EventBody) -> Told {
             format!("{deployment}: {rollout} smoke test {}: {detail}", if *ok { "passed" } else { "failed" }),
             vec![("ok", ok.to_string()), ("detail", detail.clone())],
         ),
+        EventBody::SwitchChanged { switch, deployment, what } => (
+            "switch_changed",
+            none(),
+            format!("{deployment}: switch s-{switch}: {what}"),
+            vec![("switch", format!("s-{switch}")), ("what", what.clone())],
+        ),
         EventBody::ReplicaDiverged { node, index, tables } => (
             "replica_diverged",
             none(),

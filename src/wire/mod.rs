@@ -15,6 +15,8 @@ pub mod convert;
 pub mod convert_event;
 /// Rollouts, their steps and evidence as messages; a request's parameters into rollout parameters.
 pub mod convert_rollout;
+/// Switches and leases as messages, and their words read back.
+pub mod convert_switch;
 /// What a worker is told and what it reports.
 pub mod convert_worker;
 

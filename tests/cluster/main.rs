@@ -28,4 +28,5 @@ mod mistakes;
 mod refusals;
 mod replicas;
 mod strategies;
+mod switches;
 mod upgrade;

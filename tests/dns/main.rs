@@ -10,6 +10,7 @@ mod fast;
 mod fixture;
 mod fuzz;
 mod more_names;
+mod leases;
 mod names;
 mod policy;
 mod resolvers;

@@ -197,6 +197,7 @@ async fn txt_says_where_the_rollout_stands() {
         "answers=1.0.0:0/2.0.0:0".into(),
         "clients=0".into(),
         "spread=0".into(),
+        "lease=off".into(),
     ];
     assert_eq!(texts, expected);
     assert_eq!(m.answers[0].ttl, 0);

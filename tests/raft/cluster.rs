@@ -23,7 +23,7 @@ use slipway::{
     wire::v1::{
         AdmitReply, AdmitRequest, HaveBlobReply, HaveBlobRequest, LogChunk, PeerTailRequest, PresentReply,
         PresentRequest, ProposeReply, ProposeRequest, RaftMessage, ReadIndexReply, ReadIndexRequest, RelayAck,
-        RelayItem, WaitsReply, WaitsRequest,
+        RelayItem, RenewReply, RenewRequest, WaitsReply, WaitsRequest,
         peer_server::{Peer, PeerServer},
     },
 };
@@ -92,6 +92,9 @@ impl Peer for Service {
     }
     type RelayStream = Items<RelayAck>;
     async fn relay(&self, _: Request<Streaming<RelayItem>>) -> Answer<Self::RelayStream> {
+        elsewhere()
+    }
+    async fn renew(&self, _: Request<RenewRequest>) -> Answer<RenewReply> {
         elsewhere()
     }
     async fn have_blob(&self, _: Request<HaveBlobRequest>) -> Answer<HaveBlobReply> {

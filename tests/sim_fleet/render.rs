@@ -110,6 +110,18 @@ pub fn command(
         Command::DeliverySettled { key, ok, detail, .. } => {
             format!("({}, {}) {}: {detail}", key.index, key.ordinal, if *ok { "ok" } else { "failed" })
         }
+        Command::SwitchAsked(ask) => {
+            let all: Vec<String> = ask.deployments.iter().map(ToString::to_string).collect();
+            format!("{} {:?}, wait {:?}, {:?}", all.join(" "), ask.to, ask.wait, ask.unfenced)
+        }
+        Command::ArmsConfirmed { served } => format!("{} servers", served.len()),
+        Command::SwitchMoved { switch, served, .. } => format!("s-{switch}, {} servers", served.len()),
+        Command::SwitchEnded { switch, end, .. } => {
+            let note = if end.note.is_empty() { String::new() } else { format!("; {}", end.note) };
+            format!("s-{switch} switched {}, fenced {}{note}", end.switched, end.fenced_at.is_some())
+        }
+        Command::LeaseSet { mode, terms } => format!("{mode:?} {terms:?}"),
+        Command::LeasesSettled { .. } | Command::ExpirySet { .. } => String::new(),
         Command::ClusterInit { .. }
         | Command::NodeAdmitted(_)
         | Command::NodeRoleSet { .. }

@@ -16,11 +16,13 @@ pub struct Shape {
     pub host: bool,
     pub workers: u32,
     pub metrics: bool,
+    /// Feature level.
+    pub level: u32,
 }
 
 impl Default for Shape {
     fn default() -> Self {
-        Self { host: false, workers: 4, metrics: true }
+        Self { host: false, workers: 4, metrics: true, level: 1 }
     }
 }
 
@@ -67,13 +69,13 @@ dns: {{pin_ttl: 5s}}
     read_spec(&text, SpecFormat::Yaml).expect("a spec")
 }
 
-fn node(n: u64) -> NewNode {
+fn node(n: u64, level: u32) -> NewNode {
     NewNode {
         name: format!("n{n}"),
         peer_addr: format!("127.0.0.{n}:7001"),
         client_addr: format!("127.0.0.{n}:7000"),
         dns_addr: format!("127.0.0.{n}:8653"),
-        level: 1,
+        level,
     }
 }
 
@@ -107,10 +109,10 @@ impl Fleet {
             id: ClusterId::new("c-1").expect("an id"),
             name: "test".into(),
             zone: "slipway.internal".into(),
-            node: node(1),
+            node: node(1, shape.level),
         });
         for n in 2..=3 {
-            f.must(Command::NodeAdmitted(node(n)));
+            f.must(Command::NodeAdmitted(node(n, shape.level)));
             f.must(Command::NodeRoleSet { node: n, role: NodeRole::Learner, seen: NodeRole::Joining });
             f.must(Command::NodeRoleSet { node: n, role: NodeRole::Voter, seen: NodeRole::Learner });
         }

@@ -8,10 +8,12 @@ use slipway::model::{
     Principal, RequestId, RolloutId, RolloutParams, Spec, SpecFormat, Strategy, Version, WorkerName, read_spec,
 };
 use slipway::state::{
-    Command, DeliveryKey, DigestReport, Evidence, Fence, FencePoint, InstanceFact, LogId, NewNode, NodeRole, NodeSeen,
-    Observations, PairCounts, Presence, Reached, ReachedFact, Reason, RolloutPhase, RolloutStatus, RouteWeights, Seen,
-    Stamped, StartRollout, State, StepCounts, TrackName, Verdict, WorkerFacts,
+    Command, DeliveryKey, DigestReport, Evidence, Fence, FencePoint, InstanceFact, LeaseMode, LogId, NewNode, NodeRole,
+    NodeSeen, Observations, OnExpiry, PairCounts, Presence, Reached, ReachedFact, Reason, RolloutPhase, RolloutStatus,
+    RouteWeights, Seen, ServerEnd, Stamped, StartRollout, State, StepCounts, SwitchAsk, SwitchEnd, SwitchTo, TrackName,
+    Unfenced, Verdict, WaitLevel, WorkerFacts,
 };
+use slipway::traffic::lease::Terms;
 
 const SPEC: &str = r#"
 service: shop
@@ -407,7 +409,50 @@ fn engine_at_random(s: &State, kind: u32, a: u32, b: u32) -> Command {
             order: vec![worker(1)],
             steps: Vec::new(),
         },
+        18 => fenced(s, a, b),
         _ => Command::Tick,
+    }
+}
+
+/// What concerns switches: asked for, moved and ended at the right time or not.
+fn fenced(s: &State, a: u32, b: u32) -> Command {
+    let open = s.fences.open().next();
+    let (switch, seen) = open.map_or((1, 1), |x| (x.id, x.revision));
+    let served = s.nodes.keys().map(|n| (*n, if b.is_multiple_of(3) { 0 } else { s.applied.index })).collect();
+    match a % 12 {
+        0..=3 => Command::SwitchAsked(SwitchAsk {
+            deployments: vec![shop()],
+            to: if b.is_multiple_of(2) { SwitchTo::Previous } else { SwitchTo::Version(version(1 + b % 5)) },
+            wait: [WaitLevel::Quorum, WaitLevel::Fenced, WaitLevel::Caches][b as usize / 2 % 3],
+            unfenced: if b.is_multiple_of(5) { Unfenced::TakeBack } else { Unfenced::Proceed },
+            within: Period::seconds(u64::from(b % 4)),
+        }),
+        4 => Command::SwitchMoved { switch, seen, served },
+        5 | 6 => {
+            let switched = open.is_some_and(|x| x.moved.is_some()) != b.is_multiple_of(7);
+            let how = if b.is_multiple_of(2) { ServerEnd::Served(s.now) } else { ServerEnd::Expired };
+            let servers = s.nodes.keys().map(|n| (*n, String::new(), how)).collect();
+            let fenced_at = (switched && b.is_multiple_of(3)).then_some(s.now);
+            let end = SwitchEnd { at: s.now, switched, fenced_at, servers, clear_at: None, note: String::new() };
+            Command::SwitchEnded { switch, seen, end }
+        }
+        7 => Command::ArmsConfirmed { served },
+        8 => Command::LeasesSettled { seen: s.fences.revision },
+        9 => Command::LeaseSet {
+            mode: Some(if b.is_multiple_of(2) { LeaseMode::Always } else { LeaseMode::Armed }),
+            terms: Some(Terms { duration: Period(500 + u64::from(b)), ..Terms::default() }),
+        },
+        10 => Command::ExpirySet { deployment: shop(), on_expiry: b.is_multiple_of(2).then_some(OnExpiry::Fail) },
+        _ => {
+            let last = s.fences.switches.keys().next_back().copied().unwrap_or(1);
+            Command::SwitchAsked(SwitchAsk {
+                deployments: Vec::new(),
+                to: SwitchTo::Back(last),
+                wait: WaitLevel::Fenced,
+                unfenced: Unfenced::Proceed,
+                within: Period::seconds(1),
+            })
+        }
     }
 }
 

@@ -18,7 +18,7 @@ pub const TABLE: [(&str, &[&str]); 21] = [
     ("raft", &["model", "state", "wire", "storage", "clock"]),
     ("observe", &["model", "state", "wire", "clock", "config"]),
     ("act", &["model", "state", "wire", "clock"]),
-    ("lead", &["model", "state", "engine", "raft", "observe", "act", "clock"]),
+    ("lead", &["model", "state", "engine", "traffic", "raft", "observe", "act", "clock"]),
     ("dns", &["model", "state", "traffic", "flags", "wire", "raft", "storage", "clock"]),
     ("http", &["model", "state", "traffic", "flags", "wire", "raft", "storage", "clock"]),
     ("rpc", &["model", "state", "engine", "traffic", "flags", "wire", "raft", "storage", "clock"]),

@@ -12,6 +12,7 @@ mod probe;
 mod release;
 mod rollout;
 mod service;
+mod traffic;
 
 use super::{
     CliError, Session,
@@ -42,6 +43,8 @@ pub async fn run(s: &Session, noun: Noun) -> Result<u8, CliError> {
             s.out.show(&reply, render::route)?;
             Ok(DONE)
         }
+        Noun::Traffic(TrafficVerb::Switch(args)) => traffic::switch(s, args).await,
+        Noun::Traffic(TrafficVerb::Lease(args)) => traffic::lease(s, args).await,
         Noun::Traffic(TrafficVerb::Probe(args)) => probe::run(s, args).await,
         Noun::Dns(verb) => dns::run(s, verb).await,
         Noun::Event(verb) => events::run(s, verb).await,

@@ -1,0 +1,147 @@
+//! `traffic switch` and `traffic lease`.
+//!
+//! Invariant: the exit code says what is known, not what was hoped for: 0 only when what was asked for was reached.
+
+use crate::{
+    cli::{
+        CliError, Session,
+        args::{LeaseArgs, LeaseMode, SwitchArgs, WaitFor},
+        error::{DONE, FAILED, ROLLED_BACK},
+        output::table,
+    },
+    model::Period,
+    wire::v1,
+};
+
+/// How long one call waits for the end; the client's own limit of an attempt is a little longer.
+const WAIT_MS: u64 = 1500;
+
+pub async fn switch(s: &Session, args: SwitchArgs) -> Result<u8, CliError> {
+    let deployments = args.deployments.iter().map(|d| s.deployment_id(d)).collect::<Result<Vec<_>, _>>()?;
+    let wait = match args.wait {
+        WaitFor::Quorum => "quorum",
+        WaitFor::Fenced => "fenced",
+        WaitFor::Caches => "caches",
+    };
+    let request = v1::SwitchRequest {
+        request: None,
+        deployments,
+        to: args.to.unwrap_or_default(),
+        back: args.back.unwrap_or_default(),
+        wait: wait.into(),
+        take_back: args.or_take_back,
+        within_ms: args.within.0,
+        wait_ms: WAIT_MS,
+    };
+    let reply = s.client.switch_traffic(request).await?;
+    let mut switch = reply.switch.unwrap_or_default();
+    // It ends by itself, whatever becomes of this command: by its policy, within the servers' time and a lease.
+    while !switch.ended {
+        let ask = v1::GetSwitchRequest { switch: switch.id.clone(), wait_ms: WAIT_MS };
+        switch = s.client.switch(ask).await?;
+    }
+    s.out.show(&switch, told)?;
+    Ok(match (switch.phase.as_str(), args.wait) {
+        ("taken-back", _) => ROLLED_BACK,
+        (_, WaitFor::Fenced | WaitFor::Caches) if !switch.fenced => FAILED,
+        (_, WaitFor::Quorum | WaitFor::Fenced | WaitFor::Caches) => DONE,
+    })
+}
+
+/// A switch, as a person reads it.
+fn told(s: &v1::Switch) -> String {
+    let moves: Vec<String> = s.targets.iter().map(|t| format!("{} {} -> {}", t.deployment, t.from, t.to)).collect();
+    let moves = moves.join(", ");
+    if s.phase == "taken-back" {
+        return format!("{}: taken back, nothing moved ({moves}): {}", s.id, s.note);
+    }
+    let since = |at: u64| Period(at.saturating_sub(s.moved_at_ms)).to_string();
+    let mut lines = vec![format!("{}: switched at entry {}: {moves}", s.id, s.index)];
+    let servers = s.servers.iter().map(|n| {
+        let what = match n.state.as_str() {
+            "served" => format!("answers with the new version since {}", since(n.at_ms)),
+            "lease-over" => "unheard; its lease is over, so it answers nothing old".into(),
+            "may-hold" => "unheard; may answer with the old version until its lease is over".into(),
+            _ => "unheard; may answer with the old version".into(),
+        };
+        vec![n.name.clone(), what]
+    });
+    let servers: Vec<Vec<String>> = servers.collect();
+    if !servers.is_empty() {
+        lines.push(table(&["SERVER", "AFTER THE ENTRY"], servers, ""));
+    }
+    lines.push(if s.fenced {
+        format!("fenced after {}: no server answers with the old version", since(s.fenced_at_ms))
+    } else {
+        format!("fenced=false: {}", s.note)
+    });
+    if s.clear_at_ms > 0 {
+        lines.push(format!("caches that keep to TTLs are clear after {}; open connections stay", since(s.clear_at_ms)));
+    }
+    lines.push(format!("back: slipway traffic switch --back {}", s.id));
+    lines.join("\n")
+}
+
+pub async fn lease(s: &Session, args: LeaseArgs) -> Result<u8, CliError> {
+    let changes = args.mode.is_some()
+        || args.duration.is_some()
+        || args.drift.is_some()
+        || args.margin.is_some()
+        || args.on_expiry.is_some();
+    let lease = if changes {
+        let mode = args.mode.map_or("", |m| match m {
+            LeaseMode::Armed => "armed",
+            LeaseMode::Always => "always",
+        });
+        let deployment = args.deployment.as_deref().map(|d| s.deployment_id(d)).transpose()?;
+        let request = v1::SetLeaseRequest {
+            request: None,
+            mode: mode.into(),
+            duration_ms: args.duration.map_or(0, |p| p.0),
+            drift_ppm: args.drift.unwrap_or(0),
+            margin_ms: args.margin.map_or(0, |p| p.0),
+            deployment: deployment.unwrap_or_default(),
+            on_expiry: args.on_expiry.unwrap_or_default(),
+        };
+        s.client.set_lease(request).await?.lease.unwrap_or_default()
+    } else {
+        s.client.lease(v1::GetLeaseRequest {}).await?
+    };
+    s.out.show(&lease, shown)?;
+    Ok(DONE)
+}
+
+fn shown(l: &v1::Lease) -> String {
+    let period = |ms: u64| Period(ms).to_string();
+    let mut lines = vec![format!(
+        "leases: {}; duration {}, drift {} ppm, margin {}; waited for at most {}",
+        l.mode,
+        period(l.duration_ms),
+        l.drift_ppm,
+        period(l.margin_ms),
+        period(l.bound_ms)
+    )];
+    if !l.armed.is_empty() {
+        lines.push(format!("armed: {}", l.armed.join(", ")));
+    }
+    for p in &l.policies {
+        lines.push(format!("at a lease's end, {}: {}", p.deployment, p.on_expiry));
+    }
+    if !l.left.is_empty() {
+        lines.push(format!("removed, may still hold a lease: {}", l.left.join(", ")));
+    }
+    let row = |s: &v1::Switch| {
+        let targets: Vec<String> =
+            s.targets.iter().map(|t| format!("{} {} -> {}", t.deployment, t.from, t.to)).collect();
+        let fenced = match (s.ended, s.fenced) {
+            (true, true) => period(s.fenced_at_ms.saturating_sub(s.moved_at_ms)),
+            (true, false) => "no".into(),
+            (false, _) => "-".into(),
+        };
+        vec![s.id.clone(), targets.join(", "), s.wait.clone(), s.phase.clone(), fenced]
+    };
+    lines.push(String::new());
+    let rows = l.switches.iter().map(row).collect();
+    lines.push(table(&["SWITCH", "WHAT", "WAIT", "PHASE", "FENCED AFTER"], rows, "nothing was switched yet"));
+    lines.join("\n")
+}

@@ -1,0 +1,147 @@
+//! Serving leases between real nodes: every node renews its own with whoever leads; the leader keeps the book.
+//!
+//! Invariants: the book is written before a majority is asked for the index of a grant; a term that this process has not led yet begins
+//! with a lease presumed of everyone; a lease is used only once the served view has reached its index. The law is `traffic::lease`'s.
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use tokio::time::timeout;
+use tonic::Status;
+
+use super::start::Parts;
+use crate::{
+    model::{NodeId, Period},
+    raft::Consensus,
+    state::NodeRole,
+    traffic::lease::{Book, Boot, Grant, Holder, Left},
+    wire::v1,
+};
+
+/// The least feature level at which anything can be bound by a lease.
+const LEVEL: u32 = 2;
+/// A lease is renewed so many times in its duration.
+const TIMES: u64 = 5;
+const RETRY: Duration = Duration::from_millis(100);
+/// The least limit of one renewal: what a slow election profile allows a call.
+const LIMIT: Duration = Duration::from_millis(500);
+
+/// What the leader has granted.
+#[derive(Debug, Default)]
+pub(super) struct Leases(Mutex<Book>);
+
+impl Leases {
+    fn record(&self, term: u64, node: NodeId, now: Boot, bound: Period) -> bool {
+        let mut book = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let present = book.enter(term, now, bound);
+        if present {
+            book.record(node, now, bound);
+        }
+        present
+    }
+
+    fn left(&self, term: u64, now: Boot, bound: Period) -> Option<Left> {
+        let mut book = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        book.enter(term, now, bound).then(|| book.left(now))
+    }
+}
+
+/// How long servers may still hold leases, as the leader of `term` knows.
+pub(super) fn left(parts: &Parts, consensus: &Consensus, term: u64) -> Option<Left> {
+    let bound = consensus.view().fences.waited().bound();
+    parts.leases.left(term, parts.clock.boot(), bound)
+}
+
+/// Grants a lease to a node: recorded first, confirmed by a majority second.
+pub(super) async fn grant(
+    parts: &Parts,
+    consensus: &Consensus,
+    from: NodeId,
+    ask: &v1::RenewRequest,
+) -> Result<v1::RenewReply, Status> {
+    let leadership = consensus.leader().borrow().clone();
+    if !leadership.ready {
+        return Err(Status::failed_precondition("this node does not lead"));
+    }
+    let state = consensus.view();
+    let member = state.nodes.get(&from).is_some_and(|n| n.role != NodeRole::Removed);
+    if state.level < LEVEL || !member {
+        return Err(Status::failed_precondition(format!("there are no leases for node {from}")));
+    }
+    let terms = state.fences.terms;
+    if !parts.leases.record(leadership.term, from, parts.clock.boot(), state.fences.waited().bound()) {
+        return Err(Status::failed_precondition(format!("term {} is over", leadership.term)));
+    }
+    let limit = limit(Duration::from_millis(terms.duration.0));
+    let index = consensus.leader_index(limit).await.map_err(|e| Status::unavailable(e.to_string()))?;
+    Ok(v1::RenewReply { nonce: ask.nonce, epoch: leadership.term, read_index: index, duration_ms: terms.duration.0 })
+}
+
+fn limit(duration: Duration) -> Duration {
+    (duration / u32::try_from(TIMES).unwrap_or(1)).max(LIMIT)
+}
+
+/// Keeps this node's own lease for as long as there is a leader to renew it with.
+pub(super) async fn follow(parts: Arc<Parts>, consensus: Consensus) {
+    let mut leadership = consensus.leader();
+    let mut holder = Holder::default();
+    let incarnation: u64 = rand::random();
+    loop {
+        leadership.borrow_and_update();
+        let state = consensus.view();
+        let duration = Duration::from_millis(state.fences.terms.duration.0);
+        let every = duration / u32::try_from(TIMES).unwrap_or(1);
+        let wait = if state.level < LEVEL {
+            every
+        } else {
+            match renew(&parts, &consensus, &mut holder, incarnation, limit(duration)).await {
+                Ok(()) => every,
+                Err(status) => {
+                    tracing::debug!(%status, "lease not renewed");
+                    RETRY.min(every)
+                }
+            }
+        };
+        tokio::select! {
+            seen = leadership.changed() => if seen.is_err() { return },
+            () = tokio::time::sleep(wait) => {}
+        }
+    }
+}
+
+async fn renew(
+    parts: &Parts,
+    consensus: &Consensus,
+    holder: &mut Holder,
+    incarnation: u64,
+    limit: Duration,
+) -> Result<(), Status> {
+    let leader = consensus.leader().borrow().leader.as_ref().map(|l| l.id);
+    let leader = leader.ok_or_else(|| Status::unavailable("nobody leads"))?;
+    let mut served = parts.dns.served_index();
+    let nonce: u64 = rand::random();
+    let ask =
+        v1::RenewRequest { header: Some(consensus.peer_header(leader)), incarnation, nonce, applied: *served.borrow() };
+    // The lease counts from here, before anything is sent.
+    holder.ask(nonce, parts.clock.boot());
+    let late = |_| Status::deadline_exceeded("no answer in time");
+    let reply = if leader == consensus.node_id() {
+        timeout(limit, grant(parts, consensus, leader, &ask)).await.map_err(late)??
+    } else {
+        let mut client = consensus.peer_client(leader).ok_or_else(|| Status::unavailable("no connection"))?;
+        timeout(limit, client.renew(ask)).await.map_err(late)??.into_inner()
+    };
+    let grant =
+        Grant { nonce: reply.nonce, epoch: reply.epoch, index: reply.read_index, duration: Period(reply.duration_ms) };
+    let hold = holder.granted(grant).ok_or_else(|| Status::aborted("an answer to another question"))?;
+    let reached = timeout(limit, served.wait_for(|at| *at >= hold.index)).await;
+    match reached {
+        Ok(Ok(_)) => {
+            parts.dns.set_hold(hold);
+            Ok(())
+        }
+        Ok(Err(_)) | Err(_) => Err(Status::unavailable("this node's view is behind its lease")),
+    }
+}

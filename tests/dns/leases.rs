@@ -1,0 +1,110 @@
+//! What is answered without a lease: bound services as their policy says, all others from the last good view.
+
+use std::{sync::Arc, time::Duration};
+
+use hickory_proto::{
+    op::{Message, ResponseCode},
+    rr::{
+        RData, RecordType,
+        rdata::opt::{EdnsCode, EdnsOption},
+    },
+};
+use slipway::{
+    model::{Millis, Period},
+    state::{Arm, ArmOwner, LeaseMode, OnExpiry, RouteMode},
+    traffic::lease::Hold,
+};
+
+use crate::fixture::{Client, SHOP, Serving, World, addresses, edns, query, shop, version};
+
+fn world() -> World {
+    let mut w = World::shop(2, 2, (10_000, 0));
+    w.route_as(RouteMode::Switch, 1, 10_000, 0);
+    w
+}
+
+fn arm(w: &mut World) -> &mut World {
+    let index = w.0.applied.index;
+    let arm = Arm { index, since: Millis(0), owner: ArmOwner::Switch(index), confirmed: Default::default() };
+    Arc::make_mut(&mut w.0.fences).arms.insert(shop(), arm);
+    w.at(1001)
+}
+
+/// Code, extended error, answer.
+async fn ask(c: &Client, name: &str, kind: RecordType) -> (ResponseCode, Option<u16>, Message) {
+    let (_, m) = c.send(&edns(query(name, kind), 1232, 0)).await;
+    let option = m.edns.as_ref().and_then(|e| e.option(EdnsCode::Unknown(15)).cloned());
+    let extended = option.map(|o| match o {
+        EdnsOption::Unknown(_, data) => u16::from_be_bytes([data[0], data[1]]),
+        other => panic!("{other:?}"),
+    });
+    (m.metadata.response_code, extended, m)
+}
+
+async fn txt(c: &Client) -> Vec<String> {
+    let m = c.ask(&format!("_rollout.{SHOP}"), RecordType::TXT).await;
+    let RData::TXT(t) = &m.answers[0].data else { panic!("{m:?}") };
+    t.txt_data.iter().map(|b| String::from_utf8_lossy(b).into_owned()).collect()
+}
+
+#[tokio::test]
+async fn an_armed_service_is_answered_only_with_a_lease() {
+    let mut w = world();
+    let serving = Serving::start(&w).await;
+    let c = serving.client().await;
+    let (code, extended, m) = ask(&c, SHOP, RecordType::A).await;
+    assert_eq!((code, extended, m.answers[0].ttl), (ResponseCode::NoError, None, 1), "unarmed: no lease is needed");
+    assert!(txt(&c).await.contains(&"lease=off".to_string()));
+
+    serving.publish(arm(&mut w));
+    let (code, extended, _) = ask(&c, SHOP, RecordType::A).await;
+    assert_eq!((code, extended), (ResponseCode::ServFail, Some(14)), "armed, and no lease was had yet");
+    let index = w.0.applied.index;
+    serving.store.set_hold(Hold { index, until: 5000 });
+    let (code, _, m) = ask(&c, SHOP, RecordType::A).await;
+    assert_eq!((code, m.answers[0].ttl), (ResponseCode::NoError, 0), "nothing that a cache may keep while armed");
+    assert!(txt(&c).await.contains(&"lease=held".to_string()));
+
+    serving.clock.advance(Duration::from_millis(4999));
+    assert_eq!(ask(&c, SHOP, RecordType::A).await.0, ResponseCode::NoError);
+    serving.clock.advance(Duration::from_millis(1));
+    for name in [SHOP.to_string(), format!("active.{SHOP}"), format!("_http._tcp.{SHOP}")] {
+        let kind = if name.starts_with('_') { RecordType::SRV } else { RecordType::A };
+        let (code, extended, m) = ask(&c, &name, kind).await;
+        assert_eq!((code, extended, m.answers.len()), (ResponseCode::ServFail, Some(22), 0), "{name}");
+    }
+    assert!(txt(&c).await.contains(&"lease=over".to_string()));
+    // What says the same whatever is switched needs none.
+    assert_eq!(ask(&c, &format!("v-1-0-0.{SHOP}"), RecordType::A).await.0, ResponseCode::NoError);
+    assert!(serving.responder.counts().fenced >= 4);
+
+    // A lease for a newer view than the one that is served is of no use.
+    serving.store.set_hold(Hold { index: index + 1000, until: 90_000 });
+    assert_eq!(ask(&c, SHOP, RecordType::A).await.0, ResponseCode::ServFail);
+    // Disarmed, the last good view answers again.
+    Arc::make_mut(&mut w.0.fences).arms.clear();
+    serving.publish(w.at(1002));
+    assert_eq!(version(&addresses(&ask(&c, SHOP, RecordType::A).await.2)), 1);
+    serving.stop().await;
+}
+
+#[tokio::test]
+async fn stale_answers_say_so_and_end() {
+    let mut w = world();
+    let f = Arc::make_mut(&mut w.0.fences);
+    f.mode = LeaseMode::Always;
+    f.on_expiry.insert(shop(), OnExpiry::Stale { max: Period(3000) });
+    w.at(1001);
+    let serving = Serving::start(&w).await;
+    let c = serving.client().await;
+    assert_eq!(ask(&c, SHOP, RecordType::A).await.1, Some(14));
+    serving.store.set_hold(Hold { index: 1, until: 1000 });
+    assert_eq!(ask(&c, SHOP, RecordType::A).await.1, None);
+    serving.clock.advance(Duration::from_millis(3999));
+    let (code, extended, m) = ask(&c, SHOP, RecordType::A).await;
+    assert_eq!((code, extended, m.answers.len()), (ResponseCode::NoError, Some(3), 2));
+    serving.clock.advance(Duration::from_millis(1));
+    assert_eq!(ask(&c, SHOP, RecordType::A).await.1, Some(22));
+    assert_eq!(serving.responder.counts().stale, 1);
+    serving.stop().await;
+}
