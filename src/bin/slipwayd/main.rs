@@ -259,7 +259,8 @@ impl AgentPlace {
     fn dir(self) -> anyhow::Result<PathBuf> {
         match (self.data_dir, self.config) {
             (Some(dir), _) => Ok(dir),
-            (None, Some(path)) => Ok(AgentConfig::load(&path)?.data_dir),
+            // As `slipwayd agent` finds it: the environment overrides the file.
+            (None, Some(path)) => Ok(AgentConfig::read(Some(&path), AgentLayer::default())?.config.data_dir),
             (None, None) => anyhow::bail!("give --config FILE or --data-dir DIRECTORY"),
         }
     }
