@@ -2,7 +2,7 @@
 //!
 //! A datagram is answered in the thread that read it, so work in progress is bounded by the number of threads; they are no tasks of the
 //! runtime, so that a busy node and busy clients do not wait for each other. TCP (RFC 7766) has a
-//! limit on connections in all and per address; when there is no more room the connection that has been idle longest goes. Queries of
+//! limit on connections in all and per address; when there is no more room the one whose last answered query lies back longest goes. Queries of
 //! one connection may come one behind the other and are answered in that order, a bounded part at a time; who does not read its
 //! answers, or sends slowly, is cut off. Not here: what the bytes mean.
 
@@ -204,9 +204,8 @@ async fn connection(mut stream: TcpStream, client: SocketAddr, responder: &Respo
     let mut read = BufReader::with_capacity(TCP_READ, read);
     let mut answers = Vec::new();
     for _ in 0..limits.tcp_queries {
-        seat.idle();
+        seat.answered();
         let Ok(Ok(length)) = timeout(limits.tcp_idle, read.read_u16()).await else { return };
-        seat.busy();
         let mut query = vec![0; usize::from(length)];
         let Ok(Ok(_)) = timeout(limits.tcp_transfer, read.read_exact(&mut query)).await else { return };
         let Some(response) = responder.respond(&query, client, Transport::Tcp) else { return };
@@ -236,9 +235,10 @@ struct Clients(Mutex<Open>);
 struct Open {
     by_id: BTreeMap<u64, Held>,
     by_ip: HashMap<IpAddr, usize>,
-    /// Idle connections by when they became so.
-    idle: BTreeMap<u64, u64>,
-    /// Counts connections and the times they become idle.
+    /// Connections by when they came, or were answered last. Half a query counts for nothing: whoever only begins to speak, or does not
+    /// listen, would else keep everyone out.
+    by_age: BTreeMap<u64, u64>,
+    /// Counts connections and answers.
     next: u64,
 }
 
@@ -246,7 +246,7 @@ struct Open {
 struct Held {
     ip: IpAddr,
     cut: CancellationToken,
-    idle: Option<u64>,
+    since: u64,
 }
 
 impl Open {
@@ -255,17 +255,15 @@ impl Open {
         self.next
     }
 
-    /// Whether there was one to close.
+    /// Closes the oldest; whether there was one.
     fn evict(&mut self) -> bool {
-        let oldest = self.idle.first_key_value().map(|(_, id)| *id);
+        let oldest = self.by_age.first_key_value().map(|(_, id)| *id);
         oldest.and_then(|id| self.remove(id)).map(|held| held.cut.cancel()).is_some()
     }
 
     fn remove(&mut self, id: u64) -> Option<Held> {
         let held = self.by_id.remove(&id)?;
-        if let Some(since) = held.idle {
-            self.idle.remove(&since);
-        }
+        self.by_age.remove(&held.since);
         if let Some(n) = self.by_ip.get_mut(&held.ip) {
             *n = n.saturating_sub(1);
             if *n == 0 {
@@ -275,15 +273,11 @@ impl Open {
         Some(held)
     }
 
-    fn mark(&mut self, id: u64, idle: bool) {
-        let since = idle.then(|| self.number());
+    fn renew(&mut self, id: u64) {
+        let since = self.number();
         let Some(held) = self.by_id.get_mut(&id) else { return };
-        if let Some(before) = std::mem::replace(&mut held.idle, since) {
-            self.idle.remove(&before);
-        }
-        if let Some(since) = since {
-            self.idle.insert(since, id);
-        }
+        self.by_age.remove(&std::mem::replace(&mut held.since, since));
+        self.by_age.insert(since, id);
     }
 }
 
@@ -295,12 +289,8 @@ struct Seat {
 }
 
 impl Seat {
-    fn idle(&self) {
-        self.clients.lock().mark(self.id, true);
-    }
-
-    fn busy(&self) {
-        self.clients.lock().mark(self.id, false);
+    fn answered(&self) {
+        self.clients.lock().renew(self.id);
     }
 }
 
@@ -322,9 +312,9 @@ impl Clients {
             return (None, false);
         }
         let (id, cut) = (open.number(), CancellationToken::new());
-        open.by_id.insert(id, Held { ip, cut: cut.clone(), idle: None });
+        open.by_id.insert(id, Held { ip, cut: cut.clone(), since: id });
+        open.by_age.insert(id, id);
         *open.by_ip.entry(ip).or_insert(0) += 1;
-        open.mark(id, true);
         (Some(Seat { clients: Arc::clone(this), id, cut }), full)
     }
 }

@@ -57,7 +57,7 @@ pub struct DnsCounts {
     pub fenced: u64,
     /// TCP connections closed at once because of a limit.
     pub tcp_refused: u64,
-    /// Idle TCP connections closed to make room for a new one.
+    /// TCP connections closed to make room for a new one.
     pub tcp_evicted: u64,
     /// Messages whose handling failed inside; always 0 unless there is a bug.
     pub panics: u64,
