@@ -463,18 +463,21 @@ fn named_ports(site: &Site, set: Select<'_>) -> bool {
     }
 }
 
-/// Every version that has a weight, each endpoint with its part of it, out of 65,535.
+/// Every instance of every version that has a weight, with its own weight. Only proportions count (RFC 2782), and proxies keep few of the
+/// sixteen bits (HAProxy eight), so the largest weight is all of them.
 fn mix(site: &Site) -> Vec<(&Endpoint, u16)> {
+    let weighted = ARMS.map(|t| site.arm(t)).into_iter().filter(|arm| arm.bps > 0 && !arm.endpoints.is_empty());
+    let arms: Vec<_> = weighted.map(|arm| (arm, u128::from(arm.bps), arm.endpoints.len() as u128)).collect();
+    // An instance's share is its version's by the number of instances; a / b > c / d without fractions.
+    let Some(&(_, most, among)) = arms.iter().max_by(|(_, a, b), (_, c, d)| (a * d).cmp(&(c * b))) else {
+        return Vec::new();
+    };
     let mut all = Vec::new();
-    for arm in ARMS.map(|t| site.arm(t)) {
-        let Some(n) = u32::try_from(arm.endpoints.len()).ok().filter(|n| *n > 0 && arm.bps > 0) else { continue };
-        let whole = u64::from(arm.bps) * 65_535 / 10_000;
-        for (i, endpoint) in (0_u64..).zip(&arm.endpoints) {
-            let (each, rest) = (whole / u64::from(n), whole % u64::from(n));
-            // At least 1: a weight of 0 would mean "hardly ever" to a client (RFC 2782), and the route says otherwise.
-            let weight = u16::try_from(each + u64::from(i < rest)).unwrap_or(u16::MAX).max(1);
-            all.push((endpoint, weight));
-        }
+    for (arm, bps, n) in arms {
+        let weight = (65_535 * bps * among + most * n / 2) / (most * n);
+        // At least 1: a weight of 0 would mean "hardly ever" to a client (RFC 2782), and the route says otherwise.
+        let weight = u16::try_from(weight).unwrap_or(u16::MAX).max(1);
+        all.extend(arm.endpoints.iter().map(|endpoint| (endpoint, weight)));
     }
     all.shuffle(&mut rand::rng());
     all
