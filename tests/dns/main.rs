@@ -12,6 +12,7 @@ mod fuzz;
 mod more_names;
 mod leases;
 mod names;
+mod odd;
 mod policy;
 mod resolvers;
 #[path = "../support/skip.rs"]
