@@ -16,6 +16,7 @@ mod clock;
 mod disks;
 mod chaos;
 mod failing;
+mod floods;
 mod form;
 mod forming;
 #[path = "../history/mod.rs"]

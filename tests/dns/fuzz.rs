@@ -112,8 +112,35 @@ fn seeds() -> Vec<Vec<u8>> {
     out
 }
 
+/// Changes a question so that it stays one: what is behind the decoder sees these.
+fn nudge(random: &mut Random, bytes: &mut [u8]) {
+    let Some(end) = question(bytes).map(|q| 12 + q.len()) else { return };
+    match random.below(5) {
+        0 => bytes[12..end].iter_mut().filter(|b| b.is_ascii_alphabetic()).for_each(|b| *b ^= 0x20 & random.byte()),
+        1 => bytes[end - 3] = [1, 28, 33, 16, 12, 6, 2, 5, 65, 255][random.below(10)],
+        2 => {
+            // An octet of a label; now and then it is a length.
+            let at = 12 + random.below(end - 16);
+            bytes[at] = if bytes[at] < 64 { bytes[at] } else { random.byte() };
+        }
+        3 => (bytes[0], bytes[2]) = (random.byte(), bytes[2] & 0xfe | random.byte() & 1),
+        _ => {
+            // Size and flags of EDNS, where it follows at once.
+            for at in end + 3..(end + 5).min(bytes.len()) {
+                bytes[at] = random.byte();
+            }
+        }
+    }
+}
+
 fn bend(random: &mut Random, corpus: &[Vec<u8>]) -> Vec<u8> {
     let mut bytes = corpus[random.below(corpus.len())].clone();
+    if random.below(2) == 0 {
+        for _ in 0..=random.below(3) {
+            nudge(random, &mut bytes);
+        }
+        return bytes;
+    }
     for _ in 0..=random.below(4) {
         let at = random.below(bytes.len());
         match random.below(9) {
