@@ -83,6 +83,12 @@ settings::settings! {
         client_listen: SocketAddr, "--client-listen", or(local(7652));
         /// Where its DNS listens, UDP and TCP.
         dns_listen: SocketAddr, "--dns-listen", or(local(8653));
+        /// Where its DNS over TLS listens (853 is usual); without it there is none.
+        dns_tls_listen: Option<SocketAddr>, "--dns-tls-listen", or(None);
+        /// Certificate of DNS over TLS (PEM), followed by those of its issuers. Read again within seconds of a change, as is the key.
+        dns_tls_cert: Option<PathBuf>, "--dns-tls-cert", or(None);
+        /// Private key of that certificate (PEM, no passphrase).
+        dns_tls_key: Option<PathBuf>, "--dns-tls-key", or(None);
         /// Where `/healthz`, `/readyz` and `/metrics` listen.
         http_listen: SocketAddr, "--http-listen", or(local(7653));
         /// Host that others use for this node when it differs from the listeners' (ports stay).
@@ -194,12 +200,15 @@ impl NodeConfig {
             return Err(value("max_connections", format!("must be 1 to {MAX_CONNECTIONS}")));
         }
         self.cookie_secrets()?;
-        for (key, addr) in [
+        self.dns_tls()?;
+        let dns_tls = self.dns_tls_listen.map(|addr| ("dns_tls_listen", addr));
+        let listeners = [
             ("peer_listen", self.peer_listen),
             ("client_listen", self.client_listen),
             ("dns_listen", self.dns_listen),
             ("http_listen", self.http_listen),
-        ] {
+        ];
+        for (key, addr) in listeners.into_iter().chain(dns_tls) {
             if !addr.ip().is_loopback() && !self.insecure {
                 return Err(value(
                     key,
@@ -231,7 +240,20 @@ impl NodeConfig {
     /// The listeners that are open to others, for the warning at start and in `cluster status`.
     pub fn exposed(&self) -> Vec<SocketAddr> {
         let all = [self.peer_listen, self.client_listen, self.dns_listen, self.http_listen];
-        all.into_iter().filter(|a| !a.ip().is_loopback()).collect()
+        all.into_iter().chain(self.dns_tls_listen).filter(|a| !a.ip().is_loopback()).collect()
+    }
+
+    /// Address, certificate and key of DNS over TLS, which are given together or not at all.
+    pub fn dns_tls(&self) -> Result<Option<(SocketAddr, &Path, &Path)>, ConfigError> {
+        match (self.dns_tls_listen, &self.dns_tls_cert, &self.dns_tls_key) {
+            (None, None, None) => Ok(None),
+            (Some(addr), Some(cert), Some(key)) => Ok(Some((addr, cert, key))),
+            (None, _, _) => {
+                Err(value("dns_tls_listen", "a certificate or key is given, but no address to listen on".into()))
+            }
+            (Some(_), None, _) => Err(value("dns_tls_cert", "must be given with `dns_tls_listen`: a PEM file".into())),
+            (Some(_), _, None) => Err(value("dns_tls_key", "must be given with `dns_tls_listen`: a PEM file".into())),
+        }
     }
 }
 
@@ -386,6 +408,14 @@ mod tests {
         assert!(e.contains("insecure = true"), "{e}");
         let open = node("name = 'n1'\ndata_dir = 'd'\ninsecure = true\ndns_listen = '0.0.0.0:53'").unwrap();
         assert_eq!(open.exposed().len(), 1);
+        let tls = "name = 'n1'\ndata_dir = 'd'\ndns_tls_listen = '0.0.0.0:853'\n";
+        assert!(node(tls).unwrap_err().to_string().starts_with("dns_tls_cert: must be given"));
+        assert!(node(&format!("{tls}dns_tls_cert = 'c'")).unwrap_err().to_string().starts_with("dns_tls_key"));
+        let alone = node("name = 'n1'\ndata_dir = 'd'\ndns_tls_key = 'k'").unwrap_err().to_string();
+        assert!(alone.starts_with("dns_tls_listen"), "{alone}");
+        let tls = format!("{tls}dns_tls_cert = 'c'\ndns_tls_key = 'k'\n");
+        assert!(node(&tls).unwrap_err().to_string().contains("insecure = true"));
+        assert_eq!(node(&format!("{tls}insecure = true")).unwrap().exposed().len(), 1);
         assert!(NodeConfig::load(Path::new("does/not/exist")).unwrap_err().to_string().contains("does/not/exist"));
     }
 

@@ -24,6 +24,7 @@ mod site;
 mod stats;
 mod store;
 mod tally;
+mod tls;
 mod trace;
 mod view;
 
@@ -35,5 +36,6 @@ pub use server::{DnsLimits, DnsServer};
 pub use stats::{DnsCounts, RCODES};
 pub use store::ViewStore;
 pub use tally::Realised;
+pub use tls::{TlsError, TlsIdentity};
 pub use trace::{Trace, TraceArm};
 pub use view::View;

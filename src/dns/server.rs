@@ -4,7 +4,8 @@
 //! runtime, so that a busy node and busy clients do not wait for each other. TCP (RFC 7766) has a
 //! limit on connections in all and per address; when there is no more room the one whose last answered query lies back longest goes. Queries of
 //! one connection may come one behind the other and are answered in that order, a bounded part at a time; who does not read its
-//! answers, or sends slowly, is cut off. Not here: what the bytes mean.
+//! answers, or sends slowly, is cut off. DNS over TLS is the same behind a handshake, under the same limits, counted together. Not
+//! here: what the bytes mean.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -16,7 +17,7 @@ use std::{
 };
 
 use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _, BufReader},
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, BufReader},
     net::{TcpListener, TcpStream, UdpSocket},
     time::{sleep, timeout},
 };
@@ -26,6 +27,7 @@ use super::{
     mmsg::Datagrams,
     respond::{Responder, Transport},
     stats::add,
+    tls::TlsIdentity,
 };
 
 /// Queries of one connection that are taken in at once, in octets.
@@ -44,13 +46,13 @@ const ERROR_PAUSE: Duration = Duration::from_millis(20);
 pub struct DnsLimits {
     /// Threads serving one UDP socket.
     pub udp_threads: usize,
-    /// TCP connections in all.
+    /// TCP connections in all, those with TLS among them.
     pub tcp_connections: usize,
     /// TCP connections from one address.
     pub tcp_per_address: usize,
     /// Longest wait for the next query of a connection.
     pub tcp_idle: Duration,
-    /// Longest time for the rest of a query to come, or a response to go.
+    /// Longest time for a handshake, for the rest of a query to come, or a response to go.
     pub tcp_transfer: Duration,
     /// Queries of one connection.
     pub tcp_queries: u32,
@@ -80,6 +82,17 @@ pub struct DnsServer {
 impl DnsServer {
     /// Serves on sockets that the caller has bound. Must be called inside a tokio runtime.
     pub fn start(udp: Vec<UdpSocket>, tcp: Vec<TcpListener>, responder: Arc<Responder>, limits: &DnsLimits) -> Self {
+        Self::start_with_tls(udp, tcp, None, responder, limits)
+    }
+
+    /// The same, and DNS over TLS on a listener of its own.
+    pub fn start_with_tls(
+        udp: Vec<UdpSocket>,
+        tcp: Vec<TcpListener>,
+        tls: Option<(TcpListener, Arc<TlsIdentity>)>,
+        responder: Arc<Responder>,
+        limits: &DnsLimits,
+    ) -> Self {
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
         for socket in udp {
             match blocking(socket) {
@@ -102,11 +115,16 @@ impl DnsServer {
             }
         }
         let clients = Arc::new(Clients::default());
-        for listener in tcp {
+        if let Some((_, identity)) = &tls {
+            tasks.spawn(stop.clone().run_until_cancelled_owned(Arc::clone(identity).follow()));
+        }
+        let plain = tcp.into_iter().map(|listener| (listener, None));
+        for (listener, identity) in plain.chain(tls.map(|(listener, identity)| (listener, Some(identity)))) {
             let all = Acceptor {
                 responder: Arc::clone(&responder),
                 limits: limits.clone(),
                 clients: Arc::clone(&clients),
+                identity,
                 stop: stop.clone(),
                 tasks: tasks.clone(),
             };
@@ -166,6 +184,8 @@ struct Acceptor {
     responder: Arc<Responder>,
     limits: DnsLimits,
     clients: Arc<Clients>,
+    /// What a client is shown first, where the listener speaks TLS.
+    identity: Option<Arc<TlsIdentity>>,
     stop: CancellationToken,
     tasks: TaskTracker,
 }
@@ -184,8 +204,13 @@ impl Acceptor {
                         continue;
                     };
                     let (responder, limits) = (Arc::clone(&self.responder), self.limits.clone());
-                    let cut = seat.cut.clone();
-                    let serve = async move { connection(stream, client, &responder, &limits, &seat).await };
+                    let (cut, identity) = (seat.cut.clone(), self.identity.clone());
+                    let serve = async move {
+                        match identity {
+                            None => plain(stream, client, &responder, &limits, &seat).await,
+                            Some(identity) => secured(&identity, stream, client, &responder, &limits, &seat).await,
+                        }
+                    };
                     let serve = cut.run_until_cancelled_owned(serve);
                     self.tasks.spawn(self.stop.clone().run_until_cancelled_owned(serve));
                 }
@@ -198,9 +223,39 @@ impl Acceptor {
     }
 }
 
+async fn plain(mut stream: TcpStream, client: SocketAddr, responder: &Responder, limits: &DnsLimits, seat: &Seat) {
+    let (read, write) = stream.split();
+    connection(read, write, client, responder, limits, seat).await;
+}
+
+/// A handshake first; who takes too long for it, or speaks something else, is cut off.
+async fn secured(
+    identity: &TlsIdentity,
+    stream: TcpStream,
+    client: SocketAddr,
+    responder: &Responder,
+    limits: &DnsLimits,
+    seat: &Seat,
+) {
+    let shaken = timeout(limits.tcp_transfer, identity.acceptor().accept(stream)).await;
+    let Ok(Ok(stream)) = shaken else {
+        add(&responder.stats.tls_failed);
+        return;
+    };
+    add(&responder.stats.tls);
+    let (read, write) = tokio::io::split(stream);
+    connection(read, write, client, responder, limits, seat).await;
+}
+
 /// Serves one connection until it ends, idles, or breaks a rule; any error just closes it.
-async fn connection(mut stream: TcpStream, client: SocketAddr, responder: &Responder, limits: &DnsLimits, seat: &Seat) {
-    let (read, mut write) = stream.split();
+async fn connection(
+    read: impl AsyncRead + Unpin,
+    mut write: impl AsyncWrite + Unpin,
+    client: SocketAddr,
+    responder: &Responder,
+    limits: &DnsLimits,
+    seat: &Seat,
+) {
     let mut read = BufReader::with_capacity(TCP_READ, read);
     let mut answers = Vec::new();
     for _ in 0..limits.tcp_queries {
@@ -215,11 +270,17 @@ async fn connection(mut stream: TcpStream, client: SocketAddr, responder: &Respo
         if answers.len() < TCP_WRITE && more(read.buffer()) {
             continue;
         }
-        let Ok(Ok(())) = timeout(limits.tcp_transfer, write.write_all(&answers)).await else { return };
+        let Ok(Ok(())) = timeout(limits.tcp_transfer, send(&mut write, &answers)).await else { return };
         answers.clear();
     }
     // The last query may have left answers behind.
-    let _ = timeout(limits.tcp_transfer, write.write_all(&answers)).await;
+    let _ = timeout(limits.tcp_transfer, send(&mut write, &answers)).await;
+}
+
+/// All of it, out of TLS's buffer too.
+async fn send(to: &mut (impl AsyncWrite + Unpin), bytes: &[u8]) -> io::Result<()> {
+    to.write_all(bytes).await?;
+    to.flush().await
 }
 
 /// Whether a whole query has come already.

@@ -29,6 +29,8 @@ pub(super) struct Stats {
     pub fenced: AtomicU64,
     pub tcp_refused: AtomicU64,
     pub tcp_evicted: AtomicU64,
+    pub tls: AtomicU64,
+    pub tls_failed: AtomicU64,
     pub panics: AtomicU64,
 }
 
@@ -59,13 +61,17 @@ pub struct DnsCounts {
     pub tcp_refused: u64,
     /// TCP connections closed to make room for a new one.
     pub tcp_evicted: u64,
+    /// TLS connections that got through their handshake.
+    pub tls: u64,
+    /// TLS connections that did not.
+    pub tls_failed: u64,
     /// Messages whose handling failed inside; always 0 unless there is a bug.
     pub panics: u64,
 }
 
 impl DnsCounts {
     /// What came and what became of it, by the value of a label, for metrics.
-    pub fn events(&self) -> [(&'static str, u64); 10] {
+    pub fn events(&self) -> [(&'static str, u64); 12] {
         [
             ("udp", self.udp),
             ("tcp", self.tcp),
@@ -76,6 +82,8 @@ impl DnsCounts {
             ("slipped", self.slipped),
             ("tcp_refused", self.tcp_refused),
             ("tcp_evicted", self.tcp_evicted),
+            ("tls", self.tls),
+            ("tls_failed", self.tls_failed),
             ("panics", self.panics),
         ]
     }
@@ -103,6 +111,8 @@ impl Stats {
             fenced: get(&self.fenced),
             tcp_refused: get(&self.tcp_refused),
             tcp_evicted: get(&self.tcp_evicted),
+            tls: get(&self.tls),
+            tls_failed: get(&self.tls_failed),
             panics: get(&self.panics),
         }
     }

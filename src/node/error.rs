@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, path::PathBuf};
 
-use crate::{act, raft::ConsensusError, storage::StorageError};
+use crate::{act, dns::TlsError, raft::ConsensusError, storage::StorageError};
 
 /// An error of the daemon.
 #[derive(Debug, thiserror::Error)]
@@ -45,6 +45,9 @@ pub enum NodeError {
         /// Why.
         reason: String,
     },
+    /// DNS over TLS has no certificate that it could show.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// Hooks cannot be called.
     #[error(transparent)]
     Courier(#[from] act::CourierError),

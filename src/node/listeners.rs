@@ -14,6 +14,7 @@ pub(super) struct Listeners {
     pub(super) http: TcpListener,
     pub(super) dns_tcp: TcpListener,
     pub(super) dns_udp: UdpSocket,
+    pub(super) dns_tls: Option<TcpListener>,
 }
 
 async fn tcp(what: &'static str, key: &'static str, addr: SocketAddr) -> Result<TcpListener, NodeError> {
@@ -34,13 +35,18 @@ impl Listeners {
             key: "dns_listen",
             source,
         })?;
+        let dns_tls = match config.dns_tls_listen {
+            Some(addr) => Some(tcp("DNS over TLS", "dns_tls_listen", addr).await?),
+            None => None,
+        };
         tracing::info!(
             peer = %config.peer_listen,
             client = %config.client_listen,
             http = %config.http_listen,
             dns = %config.dns_listen,
+            dns_tls = config.dns_tls_listen.map(tracing::field::display),
             "listening"
         );
-        Ok(Self { peer, client, http, dns_tcp, dns_udp })
+        Ok(Self { peer, client, http, dns_tcp, dns_udp, dns_tls })
     }
 }

@@ -31,7 +31,7 @@ use crate::{
     act::Courier,
     clock::Clock,
     config::{ConfigError, NodeConfig},
-    dns::{Cookies, DnsLimits, DnsServer, DnsSettings, Rates, Responder, ReverseZones, ViewStore},
+    dns::{Cookies, DnsLimits, DnsServer, DnsSettings, Rates, Responder, ReverseZones, TlsIdentity, ViewStore},
     http,
     lead::{Lead, LeadCounts, PlanBoard},
     observe::Collector,
@@ -59,6 +59,7 @@ pub struct Node {
     shared: Shared,
     backend: Arc<dyn Backend>,
     listeners: Listeners,
+    dns_tls: Option<Arc<TlsIdentity>>,
     courier: Courier,
     stop: CancellationToken,
 }
@@ -84,6 +85,7 @@ impl Node {
         for addr in config.exposed() {
             tracing::warn!("{}", open(&addr));
         }
+        let dns_tls = dns_tls(&config)?;
         let listeners = Listeners::bind(&config).await?;
         let (dir, identity) = open_dir(&config.data_dir).await?;
         let clock = Clock::real();
@@ -125,7 +127,7 @@ impl Node {
             }
         }
         let courier = Courier::new(clock)?;
-        Ok(Self { parts, shared, backend, listeners, courier, stop })
+        Ok(Self { parts, shared, backend, listeners, dns_tls, courier, stop })
     }
 
     /// Makes a cluster of this node, as `slipway cluster init` does; for `slipwayd dev`. Nothing when it has one already.
@@ -148,13 +150,14 @@ impl Node {
     /// Runs until `ended` is cancelled or something fails for good. With a full disk it goes on answering what it can until there is
     /// room again.
     pub async fn run(self, ended: CancellationToken) -> Result<End, NodeError> {
-        let Self { parts, shared, backend, listeners, courier, stop } = self;
+        let Self { parts, shared, backend, listeners, dns_tls, courier, stop } = self;
         let settings = dns_settings(&parts.config).map_err(|e| NodeError::Other(e.to_string()))?;
         let responder = Arc::new(Responder::with(parts.dns.clone(), parts.clock.clone(), settings));
         parts.responder.get_or_init(|| responder.clone());
-        let dns = DnsServer::start(
+        let dns = DnsServer::start_with_tls(
             vec![listeners.dns_udp],
             vec![listeners.dns_tcp],
+            listeners.dns_tls.zip(dns_tls),
             responder.clone(),
             &DnsLimits::default(),
         );
@@ -236,6 +239,12 @@ impl Node {
         }
         result
     }
+}
+
+/// What DNS over TLS shows, where it is asked for.
+fn dns_tls(config: &NodeConfig) -> Result<Option<Arc<TlsIdentity>>, NodeError> {
+    let Some((_, cert, key)) = config.dns_tls().map_err(|e| NodeError::Other(e.to_string()))? else { return Ok(None) };
+    Ok(Some(Arc::new(TlsIdentity::load(cert, key)?)))
 }
 
 /// Everything that runs once there is a cluster.

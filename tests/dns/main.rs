@@ -17,4 +17,5 @@ mod policy;
 mod resolvers;
 #[path = "../support/skip.rs"]
 mod skip;
+mod tls;
 mod wire;

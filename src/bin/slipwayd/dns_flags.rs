@@ -1,11 +1,22 @@
 //! The flags of a node's DNS. What they mean stands with the settings in `config`; not here: anything that is done with them.
 
+use std::{net::SocketAddr, path::PathBuf};
+
 use clap::Args;
 use slipway::{config::NodeLayer, model::Prefix};
 
 /// Flags that are laid over the file's settings.
 #[derive(Args)]
 pub struct DnsFlags {
+    /// Where its DNS over TLS listens; without it there is none.
+    #[arg(long)]
+    dns_tls_listen: Option<SocketAddr>,
+    /// Certificate of DNS over TLS (PEM), followed by those of its issuers.
+    #[arg(long)]
+    dns_tls_cert: Option<PathBuf>,
+    /// Private key of that certificate (PEM).
+    #[arg(long)]
+    dns_tls_key: Option<PathBuf>,
     /// Range of addresses whose reverse names DNS answers; may be repeated.
     #[arg(long)]
     dns_reverse: Vec<Prefix>,
@@ -32,6 +43,9 @@ pub struct DnsFlags {
 impl DnsFlags {
     /// Writes what was given into a layer.
     pub fn lay(self, layer: &mut NodeLayer) {
+        layer.dns_tls_listen = self.dns_tls_listen.map(Some);
+        layer.dns_tls_cert = self.dns_tls_cert.map(Some);
+        layer.dns_tls_key = self.dns_tls_key.map(Some);
         layer.dns_reverse = given(self.dns_reverse);
         layer.dns_rate_answers = self.dns_rate_answers;
         layer.dns_rate_negative = self.dns_rate_negative;
