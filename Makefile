@@ -11,7 +11,7 @@ export PATH := /usr/lib/ccache:$(PATH)
 endif
 SLIPWAY := $(TARGET)/debug/slipway
 
-.PHONY: help setup build demo demo-up demo-down test chaos switch-history check dns-fuzz dns-flood bench-raft bench-state bench-dns crash-images
+.PHONY: help setup build demo demo-up demo-down test chaos switch-history check dns-fuzz dns-flood dns-clients bench-raft bench-state bench-dns crash-images
 
 help:
 	@echo 'make setup      install what is missing (libclang and a C++ compiler; without root: says what to run)'
@@ -25,6 +25,7 @@ help:
 	@echo 'make crash-images  1,500 images of what a power cut may leave of a store, each opened again; last line: JSON of counts'
 	@echo 'make dns-fuzz   ten million bent DNS queries; last line: JSON of counts (CASES=N SEED=N)'
 	@echo 'make dns-flood   floods of a real node: random names, ANY, ever new sources, 10,000 TCP connections (FLOOD=20: seconds each, RATE=N; last line: JSON)'
+	@echo 'make dns-clients   dig, kdig, drill, glibc, musl, Java, Go, systemd-resolved and HAProxy against a cluster, in namespaces of its own (root; last line: JSON)'
 	@echo 'make chaos      kills, partitions, power cuts, bad disks, clocks and changes of members under load, judged (SEED=1 FOR=60: seconds of faults; FAULTS=PowerCutAll,Kill: only these)'
 	@echo 'make switch-history  500 switches under kills, pauses and partitions with every node asked 200 times a second, judged (SWITCHES=N, SEED=1; last line: JSON)'
 	@echo 'make check      formatting, clippy, house rules, licences and advisories; writes nothing into the checkout'
@@ -74,6 +75,12 @@ dns-flood:
 	@scripts/setup.sh test
 	cargo build --locked --bins --example shop
 	@scripts/dns-flood.sh $(FLOOD) $(RATE)
+
+# ONLY=tools,resolvers,forwarder,haproxy takes a part.
+dns-clients:
+	@scripts/setup.sh dns-clients
+	cargo build --locked --bins --example shop
+	@scripts/dns-clients.sh $(ONLY)
 
 # The last line is one JSON object of counts.
 SEED ?= 1

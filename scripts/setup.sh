@@ -5,12 +5,13 @@
 #   setup.sh check    and cargo-deny, rustfmt, clippy
 #   setup.sh bench-raft   what a build needs, and etcd to be measured beside; without root it says so and goes on without etcd
 #   setup.sh bench-dns    likewise, and Knot
+#   setup.sh dns-clients  and the clients of `make dns-clients`
 # Without root it prints the one line to run and exits with 1.
 set -euo pipefail
 
 what=${1:-build}
-case $what in build | test | check | bench-raft | bench-dns) ;; *)
-    echo "usage: $0 [build|test|check|bench-raft|bench-dns]" >&2
+case $what in build | test | check | bench-raft | bench-dns | dns-clients) ;; *)
+    echo "usage: $0 [build|test|check|bench-raft|bench-dns|dns-clients]" >&2
     exit 2
     ;;
 esac
@@ -33,6 +34,18 @@ have make || need+=(make)
 if [ "$what" = test ] || [ "$what" = check ]; then
     have ip || need+=(iproute2)
     have dig || need+=(dnsutils)
+fi
+if [ "$what" = dns-clients ]; then
+    have ip || need+=(iproute2)
+    have dig || need+=(dnsutils)
+    have kdig || need+=(knot-dnsutils)
+    have drill || need+=(ldnsutils)
+    have musl-gcc || need+=(musl-tools)
+    have javac || need+=(openjdk-17-jdk-headless)
+    have go || need+=(golang-go)
+    [ -x /usr/sbin/haproxy ] || need+=(haproxy)
+    # Its package would start a proxy that nobody asked for.
+    export RUNLEVEL=1
 fi
 
 if [ ${#need[@]} -gt 0 ]; then
