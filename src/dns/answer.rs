@@ -15,10 +15,11 @@ use hickory_proto::{
 use rand::{Rng as _, seq::SliceRandom as _};
 
 use super::{
+    endpoints::{Endpoint, Endpoints},
     memo::{Memo, Query, Sibling},
     name::{Asked, Select, What, parse},
     reverse::ReverseZones,
-    site::{ARMS, Endpoint, Site},
+    site::{ARMS, Site},
     stats::{Stats, add},
     view::View,
 };
@@ -71,8 +72,27 @@ impl Reply {
     }
 }
 
-/// Endpoints with the TTL of answers about them, or a failure.
-type Found<'s> = Result<(&'s [Endpoint], u32), Box<Reply>>;
+/// What may be named.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Named<'s> {
+    /// Everything of a version that may be.
+    All(&'s Endpoints),
+    /// This, or nothing.
+    One(Option<&'s Endpoint>),
+}
+
+impl<'s> Named<'s> {
+    pub(super) fn iter(self) -> impl Iterator<Item = &'s Endpoint> {
+        match self {
+            Self::All(all) => all.iter(),
+            Self::One(one) => one.map_or(&[][..], std::slice::from_ref).iter(),
+        }
+    }
+}
+
+/// What may be named, with the TTL of answers about it, or a failure.
+type Found<'s> = Result<(Named<'s>, u32), Box<Reply>>;
+const NOTHING: (Named<'_>, u32) = (Named::One(None), 0);
 
 /// The deployment's policy would rather fail than answer: another server may know more.
 fn too_few() -> Reply {
@@ -125,7 +145,7 @@ impl Context<'_> {
             Asked::Environment(e) if self.view.environments.contains_key(e) => self.own(name, kind, Vec::new()),
             Asked::Environment(_) | Asked::Nothing => self.negative(ResponseCode::NXDomain),
             Asked::Service { environment, service, what } => match self.view.site(environment, service) {
-                Some(site) if exists(site, &what) => self.leased(site, &what, name, &labels, kind),
+                Some(site) if exists(site, &what) => self.leased(site, &what, name, kind),
                 Some(_) | None => self.negative(ResponseCode::NXDomain),
             },
         }
@@ -136,16 +156,15 @@ impl Context<'_> {
         site: &Site,
         what: &What<'_>,
         name: &Name,
-        labels: &[&str],
         kind: RecordType,
     ) -> Reply {
         let (set, sibling) = match wanted(site, what, kind) {
             Wanted::Nothing => return self.own(name, kind, Vec::new()),
             Wanted::Status => return self.positive(vec![self.status(site, name)]),
-            Wanted::Srv(set, port) => return self.srv(site, set, port, name, labels),
+            Wanted::Srv(set, port) => return self.srv(site, set, port, name),
             Wanted::Addresses(set, sibling) => (set, sibling),
         };
-        let (endpoints, ttl) = match self.endpoints(site, set, labels, sibling) {
+        let (endpoints, ttl) = match self.endpoints(site, set, sibling) {
             Ok(found) => found,
             Err(failure) => return *failure,
         };
@@ -156,33 +175,34 @@ impl Context<'_> {
     }
 
     /// The endpoints of a set that DNS may name, and the TTL of answers about it; or why nothing may be answered.
-    pub(super) fn endpoints<'s>(&self, site: &'s Site, set: Select<'_>, labels: &[&str], kind: Sibling) -> Found<'s> {
+    pub(super) fn endpoints<'s>(&self, site: &'s Site, set: Select<'_>, kind: Sibling) -> Found<'s> {
         match set {
-            Select::Policy => match self.pick(site, labels, kind) {
+            Select::Policy => match self.pick(site, kind) {
                 Some(arm) => self.of_arm(site, arm),
-                None => Ok((&[], 0)),
+                None => Ok(NOTHING),
             },
             Select::Key(key) => match self.keyed(site, key) {
                 Some(arm) => self.of_arm(site, arm),
-                None => Ok((&[], 0)),
+                None => Ok(NOTHING),
             },
-            Select::Active => self.endpoints(site, Select::Track(site.active()), labels, kind),
+            Select::Active => self.endpoints(site, Select::Track(site.active()), kind),
             Select::Preview => match site.preview() {
-                Some(track) => self.endpoints(site, Select::Track(track), labels, kind),
-                None => Ok((&[], 0)),
+                Some(track) => self.endpoints(site, Select::Track(track), kind),
+                None => Ok(NOTHING),
             },
             Select::Track(track) if site.arm(track).fails => Err(Box::new(too_few())),
             // A track's meaning moves with promotions and switches, so it is cached no longer than the route.
-            Select::Track(track) => Ok((&site.arm(track).endpoints, site.route_ttl())),
-            Select::Version(slug) => {
-                Ok((site.versions.get(slug).map_or(&[], |p| p.endpoints.as_slice()), site.pin_ttl))
-            }
+            Select::Track(track) => Ok((Named::All(&site.arm(track).endpoints), site.route_ttl())),
+            Select::Version(slug) => Ok(match site.versions.get(slug) {
+                Some(pinned) => (Named::All(&pinned.endpoints), site.pin_ttl),
+                None => NOTHING,
+            }),
             Select::Instance(id) => Ok(match site.instances.get(&id) {
-                Some(named) => (named.endpoint.as_slice(), if named.lasting { site.pin_ttl } else { 0 }),
-                None => (&[], 0),
+                Some(known) => (Named::One(known.endpoint.as_ref()), if known.lasting { site.pin_ttl } else { 0 }),
+                None => NOTHING,
             }),
             // Weighted over all versions: `mix` makes its own records.
-            Select::Mix => Ok((&[], 0)),
+            Select::Mix => Ok(NOTHING),
         }
     }
 
@@ -192,37 +212,29 @@ impl Context<'_> {
             return Err(Box::new(too_few()));
         }
         site.answered(arm, self.client.ip(), self.now);
-        Ok((&site.arms[arm].endpoints, site.route_ttl()))
+        Ok((Named::All(&site.arms[arm].endpoints), site.route_ttl()))
     }
 
     /// The arm of one answer of the traffic policy.
-    fn pick(&self, site: &Site, labels: &[&str], kind: Sibling) -> Option<usize> {
+    fn pick(&self, site: &Site, kind: Sibling) -> Option<usize> {
         let route = site.route.as_ref()?;
-        let servable = |arm: usize| site.may_be_chosen(arm);
-        // A family that no version has must not take cards from those that carry traffic.
-        let useful = |e: &Endpoint| match kind {
-            Sibling::A => e.address.is_ipv4(),
-            Sibling::Aaaa => e.address.is_ipv6(),
-            Sibling::Srv => true,
-        };
-        let some = |n: usize| {
-            let arm = &site.arms[n];
-            arm.bps > 0 && (arm.endpoints.iter().any(useful) || arm.endpoints.is_empty() && site.may_be_chosen(n))
-        };
-        if !(0..site.arms.len()).any(some) {
+        let odds = &site.odds;
+        if !odds.any(kind) {
             return None;
         }
         // With one arm there is nothing to draw and nothing to remember.
-        if site.arms.iter().filter(|a| a.bps > 0).count() == 1 {
-            return site.arms.iter().position(|a| a.bps > 0);
+        if odds.only.is_some() {
+            return odds.only;
         }
-        let mut draw = || {
+        let servable = |arm: usize| odds.may_be_chosen(arm);
+        let draw = || {
             let mut random = || rand::rng().next_u64();
-            traffic::choose(By::Deck(&mut site.deck.lock(), &mut random), &servable)
+            traffic::choose(By::Deck(&mut site.deck.guard(), &mut random), &servable)
         };
-        let query = Query { client: self.client, name: labels, generation: route.generation, kind, now: self.now };
-        let arm = self.memo.arm(query, &servable, &mut draw)?;
-        if (0..site.arms.len()).any(|n| site.arms[n].bps > 0 && !servable(n)) {
+        let (client, now) = (self.client, self.now);
+        let query = Query { client, site: site.number, generation: route.generation, kind, now };
+        let arm = self.memo.arm(query, servable, draw)?;
+        if odds.lacking {
             add(&self.stats.renormalised);
         }
         Some(arm)
@@ -231,7 +243,7 @@ impl Context<'_> {
     /// The arm of a key, whatever is asked about it: A, AAAA and SRV agree without a memo.
     fn keyed(&self, site: &Site, key: &str) -> Option<usize> {
         let key = Key::new(key).ok()?;
-        let servable = |arm: usize| site.may_be_chosen(arm);
+        let servable = |arm: usize| site.odds.may_be_chosen(arm);
         let table = site.table()?;
         let arm = traffic::choose(By::Key(table, &key), &servable)?;
         if table.arm(key.slot(site.salt)) != arm {
@@ -240,7 +252,7 @@ impl Context<'_> {
         Some(arm)
     }
 
-    fn srv(&self, site: &Site, set: Select<'_>, port: &str, name: &Name, labels: &[&str]) -> Reply {
+    fn srv(&self, site: &Site, set: Select<'_>, port: &str, name: &Name) -> Reply {
         let (chosen, ttl) = match set {
             Select::Mix => (mix(site), site.route_ttl()),
             Select::Policy
@@ -250,7 +262,7 @@ impl Context<'_> {
             | Select::Key(_)
             | Select::Version(_)
             | Select::Instance(_) => {
-                let (endpoints, ttl) = match self.endpoints(site, set, labels, Sibling::Srv) {
+                let (endpoints, ttl) = match self.endpoints(site, set, Sibling::Srv) {
                     Ok(found) => found,
                     Err(failure) => return *failure,
                 };
@@ -394,7 +406,7 @@ impl Context<'_> {
 
     pub(super) fn handed_out(&self, site: &Site, ttl: u32, nothing: bool) {
         if !nothing && ttl > 0 {
-            site.ttls.lock().note(ttl, self.now);
+            site.noted.ttl(ttl, self.now);
         }
     }
 }

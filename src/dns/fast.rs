@@ -6,18 +6,19 @@
 //! and what exists are the long way's own functions (`name`, `answer`), so they cannot differ; `None` is said before anything is drawn or noted,
 //! so that no card is lost. Not here: the socket (`server`), the limits on clients (`respond`).
 
-use std::cell::RefCell;
+use std::{cell::RefCell, net::IpAddr};
 
 use hickory_proto::{op::ResponseCode, rr::RecordType};
-use rand::seq::SliceRandom as _;
+use rand::{Rng as _, seq::SliceRandom as _};
 
 use super::{
-    answer::{Context, MAX_ENDPOINTS, NEGATIVE_TTL, Wanted, exists, wanted},
+    answer::{Context, MAX_ENDPOINTS, NEGATIVE_TTL, Named, Wanted, exists, wanted},
+    endpoints::Endpoint,
     limit::Class,
     memo::Sibling,
-    name::{Asked, Select, parse},
+    name::{Select, what},
     respond::{UDP_MAX, UDP_PLAIN},
-    site::{Endpoint, Site},
+    site::Site,
 };
 
 const HEADER: usize = 12;
@@ -26,6 +27,8 @@ const LABELS: usize = 16;
 /// Longest common name, in octets on the wire. The long way spells the name out again in its first record; this is what fits 512 octets
 /// even so with eight addresses of IPv6 and an OPT: 249 octets and the name twice.
 const NAME: usize = 131;
+/// Labels before a service's name at most: a port, its transport and a prefix.
+const FRONT: usize = 3;
 /// Longest zone: the long way may spell it out three times in a negative answer, beside 93 octets and the name.
 const ZONE: usize = 96;
 const A: u16 = 1;
@@ -46,12 +49,12 @@ thread_local! {
 
 /// A question in parts.
 struct Question {
-    /// The name in lower case, as it stands in the message.
+    /// The name in lower case, as it stands in the message, and what follows it there.
     name: [u8; NAME],
     /// Octets of the name, with its end.
     length: usize,
-    /// Where each label's text begins in `name`, and how long it is.
-    labels: [(u8, u8); LABELS],
+    /// Where each label begins in `name`, with its length.
+    labels: [u8; LABELS],
     count: usize,
     kind: u16,
     edns: Option<Edns>,
@@ -94,42 +97,35 @@ impl Answered {
     }
 }
 
-/// Answers the message in the first `length` octets of `buffer` in place. `None`: this is for the long way, and nothing has changed.
+/// Answers the message in the first `length` octets of `buffer` in place; the buffer holds more than any response. `None`: this is for the
+/// long way, and nothing has changed.
 pub(super) fn answer(context: &Context<'_>, buffer: &mut [u8], length: usize) -> Option<Answered> {
-    let question = Question::read(buffer.get(..length)?)?;
-    let (zone, text) = (context.view.zone.as_deref()?, std::str::from_utf8(&question.name[..question.length]).ok()?);
-    let mut labels = [""; LABELS];
-    for (label, (at, n)) in labels.iter_mut().zip(question.labels).take(question.count) {
-        *label = text.get(usize::from(at)..usize::from(at) + usize::from(n))?;
-    }
-    let labels = &labels[..question.count];
+    let question = Question::read(buffer, length)?;
+    let view = context.view;
     // Names that are not below a service are rare; and so is a zone that would not fit.
-    let own = labels.len().checked_sub(zone.len()).filter(|own| *own >= 3)?;
-    let start = |label: usize| question.labels.get(label).map_or(question.length - 1, |(at, _)| usize::from(*at) - 1);
-    let at = Places { service: start(own - 3), zone: start(own) };
-    if question.length - at.zone > ZONE {
+    let own = question.count.checked_sub(view.zone.as_ref()?.len() + 3)?;
+    let [service, services, zone] = [own, own + 2, own + 3].map(|label| question.start(label));
+    if question.name.get(services..question.length)? != &*view.services || question.length - zone > ZONE {
         return None;
     }
+    let at = Places { service, zone };
     let out = Out { bytes: buffer, at: HEADER + question.length + 4, answers: 0, additionals: 0 };
-    let what = match parse(labels, zone) {
-        Asked::Service { what, .. } => what,
-        Asked::Nothing => return negative(context, &question, at, out, ResponseCode::NXDomain),
-        Asked::Outside
-        | Asked::Apex
-        | Asked::NameServer(_)
-        | Asked::ApiHost(_)
-        | Asked::Api
-        | Asked::Schema
-        | Asked::ApiProto
-        | Asked::Services
-        | Asked::Environment(_) => return None,
+    let mut front = [""; FRONT];
+    if own > FRONT {
+        return negative(context, &question, at, out, ResponseCode::NXDomain);
+    }
+    for (n, label) in front.iter_mut().enumerate().take(own) {
+        *label = question.label(n)?;
+    }
+    let Some(what) = what(&front[..own]) else {
+        return negative(context, &question, at, out, ResponseCode::NXDomain);
     };
-    let site = context.view.site_by_wire(&question.name[at.service..start(own - 1)]);
+    let site = view.site_by_wire(&question.name[service..services]);
     let Some(site) = site.filter(|site| exists(site, &what)) else {
         return negative(context, &question, at, out, ResponseCode::NXDomain);
     };
     // A failure has a text, and may come only after a card was drawn; what is said without a lease has one too.
-    if site.may_fail() || !context.may_answer(site) {
+    if site.odds.may_fail || !context.may_answer(site) {
         return None;
     }
     let kind = match question.kind {
@@ -137,7 +133,7 @@ pub(super) fn answer(context: &Context<'_>, buffer: &mut [u8], length: usize) ->
         AAAA => RecordType::AAAA,
         _ => RecordType::SRV,
     };
-    let asking = Asking { context, site, question: &question, labels, at };
+    let asking = Asking { context, site, question: &question, at };
     match wanted(site, &what, kind) {
         Wanted::Status | Wanted::Srv(Select::Mix, _) => None,
         Wanted::Nothing => negative(context, &question, at, out, ResponseCode::NoError),
@@ -147,34 +143,35 @@ pub(super) fn answer(context: &Context<'_>, buffer: &mut [u8], length: usize) ->
 }
 
 impl Question {
-    fn read(message: &[u8]) -> Option<Self> {
+    fn read(buffer: &[u8], length: usize) -> Option<Self> {
+        let message = buffer.get(..length)?;
         // A query of kind QUERY; beside RD, AD and CD no flag; one question, no records but one that is OPT.
-        let flags_fit = message.len() > HEADER && message[2] & 0xfe == 0 && message[3] & 0xcf == 0;
+        let flags_fit = length > HEADER && message[2] & 0xfe == 0 && message[3] & 0xcf == 0;
         if !flags_fit || message[4..11] != [0, 1, 0, 0, 0, 0, 0] || message[11] > 1 {
             return None;
         }
-        let (mut labels, mut count, mut at) = ([(0, 0); LABELS], 0, HEADER);
+        let mut name: [u8; NAME] = *buffer.get(HEADER..)?.first_chunk()?;
+        // Lengths are at most 63, which is below every letter.
+        name.make_ascii_lowercase();
+        let (mut labels, mut count, mut at) = ([0; LABELS], 0, 0);
         loop {
-            let length = *message.get(at)?;
-            if length == 0 {
+            let octets = *name.get(at)?;
+            if octets == 0 {
                 break;
             }
             // Two high bits: a pointer, or something else that is not common.
-            if length > 63 || count == LABELS || at - HEADER + usize::from(length) + 2 > NAME {
+            if octets > 63 || count == LABELS {
                 return None;
             }
-            labels[count] = (u8::try_from(at + 1 - HEADER).ok()?, length);
+            labels[count] = u8::try_from(at).ok()?;
             count += 1;
-            at += 1 + usize::from(length);
+            at += 1 + usize::from(octets);
         }
-        let length = at + 1 - HEADER;
-        let mut name = [0; NAME];
-        name[..length].copy_from_slice(&message[HEADER..=at]);
-        name[..length].make_ascii_lowercase();
-        let rest = &message[at + 1..];
+        let end = at + 1;
+        let rest = message.get(HEADER + end..)?;
         let kind = u16::from_be_bytes(*rest.first_chunk()?);
         let class = u16::from_be_bytes(*rest.get(2..)?.first_chunk()?);
-        if class != IN || ![A, AAAA, SRV].contains(&kind) || !name[..length].is_ascii() {
+        if class != IN || ![A, AAAA, SRV].contains(&kind) || !name[..end].is_ascii() {
             return None;
         }
         let edns = match (message[11], &rest[4..]) {
@@ -182,7 +179,16 @@ impl Question {
             (1, opt) => Some(Edns::read(opt.try_into().ok()?)?),
             (_, _) => return None,
         };
-        Some(Self { name, length, labels, count, kind, edns })
+        Some(Self { name, length: end, labels, count, kind, edns })
+    }
+
+    /// Where a label begins; the end of the name behind the last.
+    fn start(&self, label: usize) -> usize {
+        self.labels[..self.count].get(label).map_or(self.length - 1, |at| usize::from(*at))
+    }
+
+    fn label(&self, n: usize) -> Option<&str> {
+        std::str::from_utf8(self.name.get(self.start(n) + 1..self.start(n + 1))?).ok()
     }
 
     /// The most a response may take.
@@ -219,24 +225,22 @@ struct Asking<'a> {
     context: &'a Context<'a>,
     site: &'a Site,
     question: &'a Question,
-    labels: &'a [&'a str],
     at: Places,
 }
 
 impl Asking<'_> {
     fn addresses(&self, set: Select<'_>, sibling: Sibling, mut out: Out<'_>) -> Option<Answered> {
         // Always fits, as the name is not too long.
-        let (endpoints, ttl) = self.context.endpoints(self.site, set, self.labels, sibling).ok()?;
-        let is_v4 = sibling == Sibling::A;
-        choose(
-            endpoints,
-            |e| e.address.is_ipv4() == is_v4,
-            |e| {
-                out.record(&QUESTION, self.question.kind, ttl);
-                out.address(e);
-                out.answers += 1;
+        let (named, ttl) = self.context.endpoints(self.site, set, sibling).ok()?;
+        match named {
+            Named::All(all) if sibling == Sibling::A => out.some_of(all.v4(), A, ttl),
+            Named::All(all) => out.some_of(all.v6(), AAAA, ttl),
+            Named::One(one) => match one.map(|e| e.address) {
+                Some(IpAddr::V4(ip)) if sibling == Sibling::A => out.some_of(&[ip.octets()], A, ttl),
+                Some(IpAddr::V6(ip)) if sibling == Sibling::Aaaa => out.some_of(&[ip.octets()], AAAA, ttl),
+                Some(_) | None => {}
             },
-        );
+        }
         self.context.handed_out(self.site, ttl, out.answers == 0);
         if out.answers == 0 {
             return negative(self.context, self.question, self.at, out, ResponseCode::NoError);
@@ -256,26 +260,26 @@ impl Asking<'_> {
         if out.at + most * each + Edns::LENGTH > self.question.limit() {
             return None;
         }
-        let (endpoints, ttl) = self.context.endpoints(self.site, set, self.labels, Sibling::Srv).ok()?;
+        let (named, ttl) = self.context.endpoints(self.site, set, Sibling::Srv).ok()?;
+        let all = match named {
+            Named::All(all) => all,
+            Named::One(one) => one.map_or(&[][..], std::slice::from_ref),
+        };
         let mut targets = [(0, None); MAX_ENDPOINTS];
-        choose(
-            endpoints,
-            |_| true,
-            |e| {
-                let Some(port) = e.ports.get(port) else { return };
-                out.record(&QUESTION, SRV, ttl);
-                let data = out.at;
-                // Priority 0, weight 1.
-                out.put(&[0, 0, 0, 1]);
-                out.put(&port.to_be_bytes());
-                let target = out.at;
-                out.label(format_args!("i-{}", e.id));
-                out.put(suffix);
-                out.close(data);
-                targets[usize::from(out.answers)] = (target, Some(e));
-                out.answers += 1;
-            },
-        );
+        choose(all, |e: &Endpoint| {
+            let Some(port) = e.ports.get(port) else { return };
+            out.record(&QUESTION, SRV, ttl);
+            let data = out.at;
+            // Priority 0, weight 1.
+            out.put(&[0, 0, 0, 1]);
+            out.put(&port.to_be_bytes());
+            let target = out.at;
+            out.label(format_args!("i-{}", e.id));
+            out.put(suffix);
+            out.close(data);
+            targets[usize::from(out.answers)] = (target, Some(e));
+            out.answers += 1;
+        });
         for (target, endpoint) in targets {
             let Some(endpoint) = endpoint else { break };
             let pointer = 0xc000 | u16::try_from(target).unwrap_or_default();
@@ -308,16 +312,29 @@ fn digits(n: u64) -> usize {
     n.checked_ilog10().map_or(1, |log| log as usize + 1)
 }
 
-/// Hands the endpoints of an answer to `with`: at most eight that fit, each equally likely, in random order.
-fn choose<'e>(endpoints: &'e [Endpoint], fits: impl Fn(&Endpoint) -> bool, mut with: impl FnMut(&'e Endpoint)) {
+/// Hands as many of `all` as an answer names to `with`: each equally likely, in random order.
+fn choose<'e, T>(all: &'e [T], mut with: impl FnMut(&'e T)) {
+    if all.len() <= MAX_ENDPOINTS {
+        // One number has enough for any order of eight: what is left of it after each choice is as random for the next, but for a bias
+        // below 2^-48.
+        let (mut order, mut random) = ([0, 1, 2, 3, 4, 5, 6, 7_usize], rand::rng().next_u64());
+        for left in (1..=all.len()).rev() {
+            let wide = u128::from(random) * left as u128;
+            random = wide as u64;
+            // Below `left`, and so below eight.
+            order.swap(left - 1, (wide >> 64) as usize % MAX_ENDPOINTS);
+            if let Some(one) = all.get(order[left - 1]) {
+                with(one);
+            }
+        }
+        return;
+    }
     PLACES.with_borrow_mut(|places| {
         places.clear();
-        places.extend((0..).zip(endpoints).filter(|(_, e)| fits(e)).map(|(i, _): (u32, _)| i));
+        places.extend((0..).zip(all).map(|(i, _): (u32, _)| i));
         let (chosen, _) = places.partial_shuffle(&mut rand::rng(), MAX_ENDPOINTS);
-        for place in chosen {
-            if let Some(endpoint) = endpoints.get(*place as usize) {
-                with(endpoint);
-            }
+        for one in chosen.iter().filter_map(|place| all.get(*place as usize)) {
+            with(one);
         }
     });
 }
@@ -376,11 +393,22 @@ impl Out<'_> {
         self.bytes[data - 2..data].copy_from_slice(&length.to_be_bytes());
     }
 
+    /// Answers with some of these addresses.
+    fn some_of<const N: usize>(&mut self, all: &[[u8; N]], kind: u16, ttl: u32) {
+        choose(all, |address| {
+            self.record(&QUESTION, kind, ttl);
+            let data = self.at;
+            self.put(address);
+            self.close(data);
+            self.answers += 1;
+        });
+    }
+
     fn address(&mut self, endpoint: &Endpoint) {
         let data = self.at;
         match endpoint.address {
-            std::net::IpAddr::V4(ip) => self.put(&ip.octets()),
-            std::net::IpAddr::V6(ip) => self.put(&ip.octets()),
+            IpAddr::V4(ip) => self.put(&ip.octets()),
+            IpAddr::V6(ip) => self.put(&ip.octets()),
         }
         self.close(data);
     }

@@ -31,13 +31,13 @@ enum Gate {
 
 impl Context<'_> {
     /// An answer about a service, if the lease allows one.
-    pub(super) fn leased(&self, site: &Site, what: &What<'_>, name: &Name, labels: &[&str], kind: RecordType) -> Reply {
+    pub(super) fn leased(&self, site: &Site, what: &What<'_>, name: &Name, kind: RecordType) -> Reply {
         let gate = if moves(what) { self.gate(site) } else { Gate::Open };
         match gate {
-            Gate::Open => self.service(site, what, name, labels, kind),
+            Gate::Open => self.service(site, what, name, kind),
             Gate::Stale => {
                 add(&self.stats.stale);
-                let mut reply = self.service(site, what, name, labels, kind);
+                let mut reply = self.service(site, what, name, kind);
                 for record in reply.answers.iter_mut().chain(&mut reply.additionals) {
                     record.ttl = record.ttl.min(STALE_TTL);
                 }

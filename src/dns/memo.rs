@@ -1,26 +1,30 @@
 //! Siblings agree: the A, AAAA and SRV queries of one look-up get the same version.
 //!
-//! A draw is remembered for two seconds under (address, port, name, generation) and under (address, name, generation), as some
-//! clients use one socket for both queries and others two. It serves each record type once; a repeated type is a new look-up and
-//! draws anew, so that a resolver shared by many clients still gets whole decks. Bounded: two tables that take turns.
+//! A draw is remembered for two seconds under the client's address, the service and the generation of its route, with the client's port: some
+//! clients use one socket for all queries of a look-up and others one for each. It serves each record type once; a repeated type is a
+//! new look-up and draws anew, so that a resolver shared by many clients still gets whole decks. Bounded: a table of fixed size, in
+//! which each client and service has room for its newest draws, and what is asked newly takes the place of what was drawn longest ago.
 //!
 //! Keys are kept as 64-bit fingerprints under a secret of this process. Two keys with one fingerprint would share a draw, which is
-//! an arm that can be served all the same, at odds of one in 2^47 a query.
+//! an arm that can be served all the same, at odds of one in 2^48 a query.
 
 use std::{
-    collections::HashMap,
-    hash::{BuildHasher, BuildHasherDefault, Hasher, RandomState},
+    hash::BuildHasher as _,
     net::{IpAddr, SocketAddr},
-    sync::{Mutex, PoisonError},
+    sync::{Mutex, MutexGuard, OnceLock, PoisonError},
 };
+
+use foldhash::quality::RandomState;
 
 use crate::{clock::Mono, state::FencePoint};
 
 /// How long a draw is remembered, in milliseconds.
 pub(super) const SIBLINGS_MS: u64 = 2000;
-const SHARDS: usize = 16;
-/// Draws of one shard and table; twice that many are kept at most.
-const DRAWS: usize = 2048;
+const SHARDS: usize = 64;
+/// Clients and services of one shard; each has a line of the processor's cache.
+const SETS: usize = 512;
+/// Draws that are kept for one client and service: what fills the line.
+const DRAWS: usize = 7;
 
 /// A record type of a look-up, as a bit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,138 +34,124 @@ pub(super) enum Sibling {
     Srv = 4,
 }
 
-/// Takes fingerprints as they are: they are hashes already.
-#[derive(Debug, Default)]
-struct AsIs(u64);
-
-impl Hasher for AsIs {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        for b in bytes {
-            self.0 = self.0 << 8 | u64::from(*b);
-        }
-    }
-
-    fn write_u64(&mut self, fingerprint: u64) {
-        self.0 = fingerprint;
-    }
-}
-
-#[derive(Debug, Clone, Copy)]
+/// A draw; none, while it has served no record type.
+#[derive(Debug, Clone, Copy, Default)]
 struct Draw {
-    arm: usize,
-    at: Mono,
+    /// When it was drawn: milliseconds, of which the low half tells 2 seconds apart well enough.
+    at: u32,
+    port: u16,
+    arm: u8,
     served: u8,
 }
 
-#[derive(Debug, Default)]
-struct Table {
-    draws: Vec<Draw>,
-    by_key: HashMap<u64, usize, BuildHasherDefault<AsIs>>,
+impl Draw {
+    fn is_fresh(self, now: Mono) -> bool {
+        self.served != 0 && u64::from(low(now).wrapping_sub(self.at)) < SIBLINGS_MS
+    }
 }
 
-#[derive(Debug, Default)]
-struct Shard {
-    new: Table,
-    old: Table,
-    /// When the tables last took turns, in milliseconds.
-    turned: u64,
+/// The draws of one client and service, newest first.
+#[derive(Debug, Clone, Copy, Default)]
+#[repr(align(64))]
+struct Set {
+    key: u64,
+    draws: [Draw; DRAWS],
 }
 
 /// A query, as far as siblings matter.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Query<'a> {
+pub(super) struct Query {
     pub client: SocketAddr,
-    /// The labels, in lower case.
-    pub name: &'a [&'a str],
+    /// Which service.
+    pub site: u64,
     pub generation: FencePoint,
     pub kind: Sibling,
     pub now: Mono,
 }
 
+type Shard = OnceLock<Mutex<Box<[Set]>>>;
+
 /// The memory of recent draws.
 #[derive(Debug)]
 pub(super) struct Memo {
-    shards: Vec<Mutex<Shard>>,
+    /// Made when first needed: most nodes have few clients.
+    shards: Vec<Shard>,
     secret: RandomState,
 }
 
 impl Memo {
     pub(super) fn new() -> Self {
-        Self { shards: (0..SHARDS).map(|_| Mutex::default()).collect(), secret: RandomState::new() }
+        Self { shards: (0..SHARDS).map(|_| Shard::new()).collect(), secret: RandomState::default() }
     }
 
     /// The arm for a query: that of its sibling, if one was drawn lately and `servable` still allows it, else a new `draw`.
     pub(super) fn arm(
         &self,
-        query: Query<'_>,
-        servable: &dyn Fn(usize) -> bool,
-        draw: &mut dyn FnMut() -> Option<usize>,
+        query: Query,
+        servable: impl Fn(usize) -> bool,
+        draw: impl FnOnce() -> Option<usize>,
     ) -> Option<usize> {
-        let Query { client, name, generation, kind, now } = query;
-        let by_address = self.by_address(client.ip(), name, generation);
-        let keys = [self.secret.hash_one((by_address, client.port())), by_address];
-        let mut shard = self.shard(by_address).lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(arm) = keys.iter().find_map(|k| shard.sibling(*k, kind, now, servable)) {
-            return Some(arm);
+        let Query { client, site, generation, kind, now } = query;
+        let key = self.key(client.ip(), site, generation);
+        let mut sets = self.shard(key);
+        let set = place(&mut sets, key, now);
+        // Of this socket, else of this address: its newest.
+        let of_socket = set.draws.iter().position(|d| d.port == client.port() && d.is_fresh(now));
+        let mut places = of_socket.into_iter().chain([0]);
+        let fits = |d: Draw| d.is_fresh(now) && d.served & kind as u8 == 0 && servable(usize::from(d.arm));
+        if let Some(draw) = places.find(|n| fits(set.draws[*n])).map(|n| &mut set.draws[n]) {
+            draw.served |= kind as u8;
+            return Some(usize::from(draw.arm));
         }
         let arm = draw()?;
-        shard.remember(keys, Draw { arm, at: now, served: kind as u8 }, now);
+        set.draws.copy_within(..DRAWS - 1, 1);
+        set.draws[0] = Draw { at: low(now), port: client.port(), arm: u8::try_from(arm).ok()?, served: kind as u8 };
         Some(arm)
     }
 
     /// The arm that a further record type of this client's newest look-up would get; nothing is noted.
-    pub(super) fn peek(&self, address: IpAddr, name: &[&str], generation: FencePoint, now: Mono) -> Option<usize> {
-        let key = self.by_address(address, name, generation);
-        let shard = self.shard(key).lock().unwrap_or_else(PoisonError::into_inner);
-        let draw = |table: &Table| table.by_key.get(&key).and_then(|at| table.draws.get(*at)).copied();
-        let newest = draw(&shard.new).or_else(|| draw(&shard.old))?;
-        (now.since(newest.at) < SIBLINGS_MS).then_some(newest.arm)
+    pub(super) fn peek(&self, address: IpAddr, site: u64, generation: FencePoint, now: Mono) -> Option<usize> {
+        let key = self.key(address, site, generation);
+        let sets = self.shard(key);
+        let newest = pair(key).into_iter().find(|n| sets[*n].key == key).map(|n| sets[n].draws[0])?;
+        newest.is_fresh(now).then_some(usize::from(newest.arm))
     }
 
-    fn by_address(&self, address: IpAddr, name: &[&str], generation: FencePoint) -> u64 {
-        self.secret.hash_one((address, name, generation.incarnation, generation.n))
+    fn key(&self, address: IpAddr, site: u64, generation: FencePoint) -> u64 {
+        self.secret.hash_one((address, site, generation.incarnation, generation.n))
     }
 
-    /// By name too: most queries may come from one resolver.
-    fn shard(&self, by_address: u64) -> &Mutex<Shard> {
-        &self.shards[usize::try_from(by_address >> 32).unwrap_or(0) % SHARDS]
+    fn shard(&self, key: u64) -> MutexGuard<'_, Box<[Set]>> {
+        // Six bits; below them are those of the place.
+        let shard = &self.shards[usize::try_from(key >> 58).unwrap_or(0) % SHARDS];
+        let sets = shard.get_or_init(|| Mutex::new(vec![Set::default(); SETS].into()));
+        sets.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Shard {
-    fn sibling(&mut self, key: u64, kind: Sibling, now: Mono, servable: &dyn Fn(usize) -> bool) -> Option<usize> {
-        let Self { new, old, .. } = self;
-        let (table, place) = match (new.by_key.get(&key).copied(), old.by_key.get(&key).copied()) {
-            (Some(place), _) => (new, place),
-            (None, Some(place)) => (old, place),
-            (None, None) => return None,
-        };
-        let draw = table.draws.get_mut(place)?;
-        let fits = now.since(draw.at) < SIBLINGS_MS && draw.served & kind as u8 == 0 && servable(draw.arm);
-        fits.then(|| {
-            draw.served |= kind as u8;
-            draw.arm
-        })
-    }
+/// The two places where a key may be.
+fn pair(key: u64) -> [usize; 2] {
+    let first = usize::try_from(key % SETS as u64).unwrap_or(0);
+    [first, first ^ 1]
+}
 
-    fn remember(&mut self, keys: [u64; 2], draw: Draw, now: Mono) {
-        let stale = now.0.saturating_sub(self.turned) >= SIBLINGS_MS;
-        if stale || self.new.draws.len() >= DRAWS {
-            std::mem::swap(&mut self.new, &mut self.old);
-            self.new.draws.clear();
-            self.new.by_key.clear();
-            self.turned = now.0;
-        }
-        let place = self.new.draws.len();
-        self.new.draws.push(draw);
-        for key in keys {
-            self.new.by_key.insert(key, place);
-        }
-    }
+/// The set of a key: its own, else one that is emptied for it.
+fn place(sets: &mut [Set], key: u64, now: Mono) -> &mut Set {
+    let [a, b] = pair(key);
+    let own = [a, b].into_iter().find(|n| sets[*n].key == key);
+    let n = own.unwrap_or_else(|| {
+        let age = |n: usize| Some(sets[n].draws[0]).filter(|d| d.is_fresh(now)).map(|d| low(now).wrapping_sub(d.at));
+        // Without a fresh draw it is as good as empty.
+        let oldest = if age(a).unwrap_or(u32::MAX) >= age(b).unwrap_or(u32::MAX) { a } else { b };
+        sets[oldest] = Set { key, ..Set::default() };
+        oldest
+    });
+    &mut sets[n]
+}
+
+fn low(now: Mono) -> u32 {
+    // Masked, so it fits.
+    u32::try_from(now.0 & u64::from(u32::MAX)).unwrap_or(0)
 }
 
 #[cfg(test)]
@@ -174,15 +164,16 @@ mod tests {
     }
 
     impl Asking {
-        fn ask(&mut self, from: &str, name: &str, generation: u64, kind: Sibling, at: u64) -> usize {
+        fn ask(&mut self, from: &str, site: u64, generation: u64, kind: Sibling, at: u64) -> usize {
             let next = &mut self.next;
             let generation = FencePoint { incarnation: 1, n: generation };
-            let mut draw = || {
+            let draw = || {
                 *next += 1;
-                Some(*next)
+                // An arm is a small number.
+                Some(*next % 250)
             };
-            let query = Query { client: from.parse().unwrap(), name: &[name], generation, kind, now: Mono(at) };
-            self.memo.arm(query, &|_| true, &mut draw).unwrap()
+            let query = Query { client: from.parse().unwrap(), site, generation, kind, now: Mono(at) };
+            self.memo.arm(query, |_| true, draw).unwrap()
         }
     }
 
@@ -190,37 +181,45 @@ mod tests {
     fn each_type_is_served_once_by_socket_then_by_address() {
         use Sibling::{A, Aaaa, Srv};
         let mut m = Asking { memo: Memo::new(), next: 0 };
-        assert_eq!(m.ask("10.0.0.1:1000", "s", 7, A, 0), 1);
-        assert_eq!(m.ask("10.0.0.1:1000", "s", 7, Aaaa, 1), 1);
-        assert_eq!(m.ask("10.0.0.1:1000", "s", 7, A, 2), 2, "a repeated type is a new look-up");
-        assert_eq!(m.ask("10.0.0.1:2000", "s", 7, Aaaa, 3), 2, "another socket of the same client");
-        assert_eq!(m.ask("10.0.0.1:1000", "s", 7, Aaaa, 4), 3, "it was served already, from the other socket");
-        assert_eq!(m.ask("10.0.0.1:3000", "s", 7, Srv, 5), 3);
-        assert_eq!(m.ask("10.0.0.2:1000", "s", 7, Srv, 6), 4, "another client");
-        assert_eq!(m.ask("10.0.0.1:1000", "other", 7, Srv, 7), 5, "another name");
-        assert_eq!(m.ask("10.0.0.1:1000", "s", 8, Srv, 8), 6, "another generation");
-        assert_eq!(m.ask("10.0.0.2:1000", "s", 7, A, 6 + SIBLINGS_MS), 7, "too late");
+        assert_eq!(m.ask("10.0.0.1:1000", 1, 7, A, 0), 1);
+        assert_eq!(m.ask("10.0.0.1:1000", 1, 7, Aaaa, 1), 1);
+        assert_eq!(m.ask("10.0.0.1:1000", 1, 7, A, 2), 2, "a repeated type is a new look-up");
+        assert_eq!(m.ask("10.0.0.1:2000", 1, 7, Aaaa, 3), 2, "another socket of the same client");
+        assert_eq!(m.ask("10.0.0.1:1000", 1, 7, Aaaa, 4), 3, "it was served already, from the other socket");
+        assert_eq!(m.ask("10.0.0.1:3000", 1, 7, Srv, 5), 3);
+        assert_eq!(m.ask("10.0.0.2:1000", 1, 7, Srv, 6), 4, "another client");
+        assert_eq!(m.ask("10.0.0.1:1000", 2, 7, Srv, 7), 5, "another service");
+        assert_eq!(m.ask("10.0.0.1:1000", 1, 8, Srv, 8), 6, "another generation");
+        assert_eq!(m.ask("10.0.0.2:1000", 1, 7, A, 6 + SIBLINGS_MS), 7, "too late");
     }
 
     #[test]
     fn two_sockets_of_one_client_do_not_mix() {
         use Sibling::{A, Aaaa};
         let mut m = Asking { memo: Memo::new(), next: 0 };
-        assert_eq!(m.ask("10.0.0.1:1", "s", 7, A, 0), 1);
-        assert_eq!(m.ask("10.0.0.1:2", "s", 7, A, 0), 2);
-        assert_eq!(m.ask("10.0.0.1:1", "s", 7, Aaaa, 1), 1);
-        assert_eq!(m.ask("10.0.0.1:2", "s", 7, Aaaa, 1), 2);
+        for port in 1..=DRAWS {
+            assert_eq!(m.ask(&format!("10.0.0.1:{port}"), 1, 7, A, 0), port);
+        }
+        for port in 1..=DRAWS {
+            assert_eq!(m.ask(&format!("10.0.0.1:{port}"), 1, 7, Aaaa, 1), port);
+        }
     }
 
     #[test]
-    fn memory_is_bounded() {
+    fn what_was_drawn_longest_ago_makes_room() {
         let mut m = Asking { memo: Memo::new(), next: 0 };
-        for n in 0..200_000_u32 {
-            m.ask("10.0.0.1:1", &format!("s{n}"), 7, Sibling::A, 0);
+        // Four times as many as there is room for, half a millisecond each: the last of them are there.
+        let all = 4 * (SHARDS * SETS) as u64;
+        for site in 0..all {
+            m.ask("10.0.0.1:1", site, 7, Sibling::A, site / 200);
         }
-        let kept: usize =
-            m.memo.shards.iter().map(|s| s.lock().unwrap()).map(|s| s.new.draws.len() + s.old.draws.len()).sum();
-        assert!(kept <= 2 * DRAWS * SHARDS, "{kept}");
+        let kept = (all - 2000..all).filter(|site| {
+            let before = m.next;
+            m.ask("10.0.0.1:1", *site, 7, Sibling::Aaaa, all / 200);
+            m.next == before
+        });
+        let kept = kept.count();
+        assert!(kept > 1800, "{kept} of the last 2,000 are remembered");
     }
 
     #[test]
@@ -228,10 +227,12 @@ mod tests {
         let memo = Memo::new();
         let ask = |kind, servable: &dyn Fn(usize) -> bool, arm| {
             let client = "10.0.0.1:1".parse().unwrap();
-            let query = Query { client, name: &["s"], generation: FencePoint::default(), kind, now: Mono(0) };
-            memo.arm(query, servable, &mut || Some(arm))
+            let query = Query { client, site: 1, generation: FencePoint::default(), kind, now: Mono(0) };
+            memo.arm(query, servable, || Some(arm))
         };
         assert_eq!(ask(Sibling::A, &|_| true, 0), Some(0));
+        assert_eq!(memo.peek([10, 0, 0, 1].into(), 1, FencePoint::default(), Mono(1)), Some(0));
+        assert_eq!(memo.peek([10, 0, 0, 1].into(), 1, FencePoint::default(), Mono(SIBLINGS_MS)), None);
         assert_eq!(ask(Sibling::Aaaa, &|a| a != 0, 1), Some(1));
     }
 }

@@ -10,12 +10,14 @@
 
 mod answer;
 mod cookie;
+mod endpoints;
 mod fast;
 mod limit;
 mod lease;
 mod memo;
 mod mmsg;
 mod name;
+mod noted;
 mod respond;
 mod reverse;
 mod server;

@@ -93,7 +93,8 @@ pub(super) fn parse<'a>(labels: &[&'a str], zone: &[String]) -> Asked<'a> {
     }
 }
 
-fn what<'a>(front: &[&'a str]) -> Option<What<'a>> {
+/// Reads what stands before a service's name: a prefix, a port, or both; `None`: no name begins so.
+pub(super) fn what<'a>(front: &[&'a str]) -> Option<What<'a>> {
     match front {
         [] => Some(What::Set(Select::Policy)),
         ["_rollout"] => Some(What::Status),

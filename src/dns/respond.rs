@@ -31,7 +31,7 @@ use super::{
     mmsg::Datagrams,
     reverse::ReverseZones,
     site::Site,
-    stats::{DnsCounts, Stats, add},
+    stats::{DnsCounts, Stats, Tally, add},
     store::ViewStore,
     view::View,
 };
@@ -88,6 +88,9 @@ enum Handled {
     Malformed,
 }
 
+/// Stands for the client until it is known.
+const NOBODY: SocketAddr = SocketAddr::new(IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), 0);
+
 /// How a message came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Transport {
@@ -125,10 +128,9 @@ impl Responder {
     }
 
     /// The arm that a sibling of this client's last look-up would get.
-    pub(super) fn remembered(&self, site: &Site, client: IpAddr, name: &str) -> Option<usize> {
+    pub(super) fn remembered(&self, site: &Site, client: IpAddr) -> Option<usize> {
         let generation = site.route.as_ref()?.generation;
-        let labels: Vec<&str> = name.split('.').collect();
-        self.memo.peek(client, &labels, generation, self.clock.mono())
+        self.memo.peek(client, site.number, generation, self.clock.mono())
     }
 
     /// The views it answers from.
@@ -288,20 +290,22 @@ impl Responder {
         let ready = self.store.is_ready();
         let (view, hold) = self.store.leased_view();
         let (now, lease) = (self.clock.mono(), (hold, self.clock.boot()));
+        let mut context = self.context(&view, lease, NOBODY, now);
+        let mut tally = Tally::default();
         for at in 0..n {
             let length = all.received(at);
             // Port 0 cannot be answered.
             let Some(client) = all.client(at).filter(|c| c.port() != 0) else { continue };
+            context.client = client;
             let message = all.buffer(at);
-            let quick =
-                || ready.then(|| fast::answer(&self.context(&view, lease, client, now), message, length)).flatten();
+            let quick = || ready.then(|| fast::answer(&context, message, length)).flatten();
             // A bug in here must cost one answer, not the server.
             let outgoing = match catch_unwind(AssertUnwindSafe(quick)) {
                 Ok(Some(answered)) => {
-                    add(&self.stats.udp);
+                    tally.queries += 1;
                     let verdict = self.verdict(Transport::Udp, client, answered.class());
                     if verdict != Verdict::Drop {
-                        self.stats.rcode(answered.code.into());
+                        tally.code(answered.code.into());
                     }
                     match verdict {
                         Verdict::Send => answered.length,
@@ -318,6 +322,7 @@ impl Responder {
             };
             all.set_outgoing(at, outgoing);
         }
+        self.stats.add_all(&tally);
     }
 
     /// Fits a reply: first without additionals, then with fewer answers if a part will do, at last empty with TC.

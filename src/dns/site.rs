@@ -1,17 +1,22 @@
 //! One deployment as DNS sees it: arms with weights and endpoints, names that exist, and what outlives a change of the view.
 //!
-//! A site is immutable but for what it hands on to its successor: deck, slots and tally (while the route's generation is the same; a new
-//! generation is a new deck), the log of TTLs handed out and the clients seen. None of it counts when two sites are compared.
+//! A site is immutable but for what it hands on to its successor: deck and slots (while the route's generation is the same; a new
+//! generation is a new deck), what is noted of answers, and the clients seen. None of it counts when two sites are compared.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::IpAddr,
+    hash::{BuildHasher as _, BuildHasherDefault, DefaultHasher},
+    ops::Deref,
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
 };
 
-use super::tally::Clients;
+use super::{
+    endpoints::{Endpoint, Endpoints},
+    memo::Sibling,
+    noted::Noted,
+    tally::Clients,
+};
 use crate::{
-    clock::Mono,
     model::{DeploymentId, DnsPolicy, InstanceId, Life, OnPanic, Period, Protocol, WhenEmpty},
     state::{Deployment, FencePoint, Instance, OnExpiry, RouteMode, State, TrackName, serving_among},
     traffic::{Deck, SlotTable, Slots},
@@ -20,20 +25,12 @@ use crate::{
 /// The arms of every route, in this order.
 pub(super) const ARMS: [TrackName; 3] = [TrackName::Stable, TrackName::Candidate, TrackName::Previous];
 
-/// An address with its ports.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Endpoint {
-    pub id: InstanceId,
-    pub address: IpAddr,
-    pub ports: Arc<BTreeMap<String, u16>>,
-}
-
 /// A track: its version, its share, and the endpoints that may be named now.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Arm {
     pub version: Option<String>,
     pub bps: u32,
-    pub endpoints: Vec<Endpoint>,
+    pub endpoints: Endpoints,
     /// Whether the deployment's policy is SERVFAIL for as few as pass now.
     pub fails: bool,
 }
@@ -64,21 +61,21 @@ fn nameable(
     eligible: &[&Instance],
     policy: DnsPolicy,
     before: Option<&Site>,
-) -> (Vec<Endpoint>, bool) {
+) -> (Endpoints, bool) {
     let mine = |i: &&&Instance| track_of(row, i) == Some(track);
-    let passing: Vec<Endpoint> = eligible.iter().filter(mine).filter_map(|i| endpoint(i)).collect();
+    let passing: Endpoints = eligible.iter().filter(mine).filter_map(|i| endpoint(i)).collect();
     let running = rows.iter().filter(|i| i.life == Life::Running).filter(mine);
-    let running: Vec<Endpoint> = running.filter_map(|i| endpoint(i)).collect();
+    let running: Endpoints = running.filter_map(|i| endpoint(i)).collect();
     if !policy.is_panic(passing.len(), running.len()) {
         return (passing, false);
     }
     match policy.on_panic {
         OnPanic::Nodata => (passing, false),
         OnPanic::FailOpen => (running, false),
-        OnPanic::Servfail => (Vec::new(), true),
+        OnPanic::Servfail => (Endpoints::default(), true),
         OnPanic::LastGood => {
             // What has stopped since must not be named: its address may be another's by now.
-            let good: Option<Vec<Endpoint>> =
+            let good: Option<Endpoints> =
                 before.map(|b| b.arm(track).endpoints.iter().filter(|e| running.contains(e)).cloned().collect());
             (good.filter(|g| !g.is_empty()).unwrap_or(passing), false)
         }
@@ -89,63 +86,94 @@ fn nameable(
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Pinned {
     pub version: String,
-    pub endpoints: Vec<Endpoint>,
-}
-
-/// The table of keyed answers, made when the first one is asked for: most services are never asked so, and a table takes 20 KiB.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Table(Arc<OnceLock<Option<SlotTable>>>);
-
-impl PartialEq for Table {
-    fn eq(&self, _: &Self) -> bool {
-        true
-    }
+    pub endpoints: Endpoints,
 }
 
 /// Something handed on from view to view; all of its values compare as equal.
 #[derive(Debug, Default)]
-pub(super) struct Shared<T>(Arc<Mutex<T>>);
+pub(super) struct Kept<T>(Arc<T>);
+
+/// The same, behind a lock.
+pub(super) type Shared<T> = Kept<Mutex<T>>;
+
+/// The table of keyed answers, made when the first one is asked for: most services are never asked so, and a table takes 20 KiB.
+type Table = Kept<OnceLock<Option<SlotTable>>>;
 
 impl<T> Shared<T> {
-    pub(super) fn new(value: T) -> Self {
+    fn new(value: T) -> Self {
         Self(Arc::new(Mutex::new(value)))
     }
 
-    /// A panic while the lock was held leaves a deck or a log that is still usable, so poison is passed over.
-    pub(super) fn lock(&self) -> MutexGuard<'_, T> {
+    /// A panic while the lock was held leaves a deck or a list that is still usable, so poison is passed over.
+    pub(super) fn guard(&self) -> MutexGuard<'_, T> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl<T> Clone for Shared<T> {
+impl<T> Deref for Kept<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.0
+    }
+}
+
+impl<T> Clone for Kept<T> {
     fn clone(&self) -> Self {
         Self(Arc::clone(&self.0))
     }
 }
 
-impl<T> PartialEq for Shared<T> {
+impl<T> PartialEq for Kept<T> {
     fn eq(&self, _: &Self) -> bool {
         true
     }
 }
 
-/// TTLs handed out for one deployment's names, with when each was handed out last. Few different ones exist.
-#[derive(Debug, Default)]
-pub(super) struct TtlLog(Vec<(u32, Mono)>);
+/// What follows from the arms for every draw of the policy: worked out once, and not for each answer.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Odds {
+    /// Whether an arm may be drawn: it has something to name, or it is to fail rather than give its share away.
+    servable: [bool; 3],
+    /// Whether arms with a weight have something to say about A, AAAA and SRV: a family that no version has must not take cards from
+    /// those that carry traffic.
+    useful: [bool; 3],
+    /// The arm with all of the weight.
+    pub only: Option<usize>,
+    /// Whether an arm with a weight has nothing to name, so that others get its share.
+    pub lacking: bool,
+    /// Whether an answer may turn out to be a failure, once an arm is drawn or named.
+    pub may_fail: bool,
+}
 
-impl TtlLog {
-    /// Notes that an answer with this TTL (seconds) left at `now`.
-    pub(super) fn note(&mut self, ttl: u32, now: Mono) {
-        match self.0.iter_mut().find(|(t, _)| *t == ttl) {
-            Some((_, at)) => *at = (*at).max(now),
-            None => self.0.push((ttl, now)),
+impl Odds {
+    fn of(arms: &[Arm; 3], strict: bool) -> Self {
+        let servable = [0, 1, 2].map(|n: usize| !arms[n].endpoints.is_empty() || arms[n].fails || strict);
+        let weighted: Vec<usize> = (0..arms.len()).filter(|n| arms[*n].bps > 0).collect();
+        let useful = |has: fn(&Endpoints) -> bool| {
+            weighted.iter().any(|n| has(&arms[*n].endpoints) || arms[*n].endpoints.is_empty() && servable[*n])
+        };
+        Self {
+            servable,
+            useful: [useful(|e| !e.v4().is_empty()), useful(|e| !e.v6().is_empty()), useful(|e| !e.is_empty())],
+            only: weighted.first().copied().filter(|_| weighted.len() == 1),
+            lacking: weighted.iter().any(|n| !servable[*n]),
+            may_fail: arms.iter().any(|a| a.fails || strict && a.bps > 0 && a.endpoints.is_empty()),
         }
     }
 
-    /// The largest TTL that a cache may still hold at `now`, in milliseconds.
-    pub(super) fn largest(&mut self, now: Mono) -> Option<u64> {
-        self.0.retain(|(ttl, at)| now.since(*at) <= u64::from(*ttl) * 1000);
-        self.0.iter().map(|(ttl, _)| u64::from(*ttl) * 1000).max()
+    /// Whether an arm may be drawn.
+    pub(super) fn may_be_chosen(&self, arm: usize) -> bool {
+        self.servable.get(arm).is_some_and(|s| *s)
+    }
+
+    /// Whether there is something to draw for a question of this kind.
+    pub(super) fn any(&self, kind: Sibling) -> bool {
+        match kind {
+            Sibling::A => self.useful[0],
+            Sibling::Aaaa => self.useful[1],
+            Sibling::Srv => self.useful[2],
+        }
     }
 }
 
@@ -153,9 +181,12 @@ impl TtlLog {
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Site {
     pub id: DeploymentId,
+    /// The id as a number: the same for all sites of a deployment.
+    pub number: u64,
     pub route: Option<SiteRoute>,
     /// By track, in the order of [`ARMS`].
     pub arms: [Arm; 3],
+    pub odds: Odds,
     /// Versions by slug; those without endpoints are there too, while a track or an instance has them.
     pub versions: BTreeMap<String, Pinned>,
     pub instances: BTreeMap<InstanceId, Named>,
@@ -175,10 +206,10 @@ pub(super) struct Site {
     /// Salt of keyed answers.
     pub salt: u64,
     pub slots: Table,
-    /// Answers by arm, since the route last changed.
-    pub tally: Shared<[u64; 3]>,
+    pub noted: Kept<Noted>,
+    /// Answers by arm before the route last changed.
+    pub answered_before: [u64; 3],
     pub clients: Shared<Clients>,
-    pub ttls: Shared<TtlLog>,
 }
 
 impl Site {
@@ -204,14 +235,18 @@ impl Site {
         let specs = row.tracks.iter().filter_map(|(_, t)| state.spec(&row.id, t.pair.spec)).chain(spec);
         let ports = specs.flat_map(|s| s.ports.iter().map(|(n, (_, p))| (n.clone(), transport(*p)))).collect();
         let keep = before.filter(|b| b.route == route && b.arms.iter().zip(&arms).all(|(old, new)| old.bps == new.bps));
-        let (deck, slots, tally) = match keep {
-            Some(b) => (b.deck.clone(), b.slots.clone(), b.tally.clone()),
+        let noted = before.map_or_else(Kept::default, |b| b.noted.clone());
+        let (deck, slots, answered_before) = match keep {
+            Some(b) => (b.deck.clone(), b.slots.clone(), b.answered_before),
             None => {
-                (Shared::new(Deck::new(&[arms[0].bps, arms[1].bps, arms[2].bps])), Table::default(), Shared::default())
+                let deck = Deck::new(&[arms[0].bps, arms[1].bps, arms[2].bps]);
+                (Shared::new(deck), Table::default(), noted.answers())
             }
         };
+        let strict = policy.when_empty == WhenEmpty::Strict;
         Self {
             id: row.id.clone(),
+            number: BuildHasherDefault::<DefaultHasher>::default().hash_one(&row.id),
             versions,
             instances: rows.iter().map(|i| (i.id, named(i, &eligible))).collect(),
             ports,
@@ -220,14 +255,15 @@ impl Site {
             pin_ttl: spec.map_or(0, |s| seconds(s.pin_ttl)),
             phase: state.live_rollout(&row.id).map_or_else(|| "idle".into(), |r| r.status.to_string()),
             route,
+            odds: Odds::of(&arms, strict),
             arms,
             deck,
-            strict: policy.when_empty == WhenEmpty::Strict,
+            strict,
             salt: row.route.as_ref().map_or(0, |r| r.salt),
             slots,
-            tally,
+            noted,
+            answered_before,
             clients: before.map_or_else(Shared::default, |b| b.clients.clone()),
-            ttls: before.map_or_else(Shared::default, |b| b.ttls.clone()),
         }
     }
 
@@ -238,16 +274,6 @@ impl Site {
             TrackName::Candidate => &self.arms[1],
             TrackName::Previous => &self.arms[2],
         }
-    }
-
-    /// Whether an answer may be drawn for an arm: it has something to name, or it is to fail rather than give its share away.
-    pub(super) fn may_be_chosen(&self, arm: usize) -> bool {
-        self.arms.get(arm).is_some_and(|a| !a.endpoints.is_empty() || a.fails || self.strict)
-    }
-
-    /// Whether an answer may turn out to be a failure, once an arm is drawn or named.
-    pub(super) fn may_fail(&self) -> bool {
-        self.arms.iter().any(|a| a.fails || self.strict && a.bps > 0 && a.endpoints.is_empty())
     }
 
     /// The track that `active.` names: in a switched deployment the one that has the traffic, which after a way back by capacity may
@@ -270,7 +296,7 @@ impl Site {
             let [stable, candidate, previous] = [0, 1, 2].map(|arm: usize| self.arms[arm].bps);
             Some(SlotTable::new(self.salt, &Slots::from_both_ends(stable, candidate, previous).ok()?))
         };
-        self.slots.0.get_or_init(make).as_ref()
+        self.slots.get_or_init(make).as_ref()
     }
 
     /// TTL of answers that follow the route; 0 while there is none.
@@ -303,13 +329,10 @@ fn pins(row: &Deployment, rows: &[&Instance], eligible: &[&Instance]) -> BTreeMa
     living.dedup();
     let mut out = BTreeMap::new();
     for version in tracks.chain(living) {
-        let pinned = Pinned { version: version.to_string(), endpoints: Vec::new() };
-        out.entry(version.slug()).or_insert(pinned);
-    }
-    for i in eligible {
-        if let Some(p) = out.get_mut(&i.pair.version.slug()).filter(|p| p.version == i.pair.version.to_string()) {
-            p.endpoints.extend(endpoint(i));
-        }
+        out.entry(version.slug()).or_insert_with(|| {
+            let mine = eligible.iter().filter(|i| i.pair.version == version);
+            Pinned { version: version.to_string(), endpoints: mine.filter_map(|i| endpoint(i)).collect() }
+        });
     }
     out
 }
@@ -338,20 +361,4 @@ fn transport(p: Protocol) -> &'static str {
 
 fn seconds(p: Period) -> u32 {
     u32::try_from(p.0 / 1000).unwrap_or(u32::MAX)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_largest_ttl_is_forgotten_when_no_cache_can_hold_it() {
-        let mut log = TtlLog::default();
-        log.note(30, Mono(0));
-        log.note(5, Mono(20_000));
-        log.note(1, Mono(29_500));
-        assert_eq!(log.largest(Mono(30_000)), Some(30_000));
-        assert_eq!(log.largest(Mono(30_001)), Some(1000));
-        assert_eq!(log.largest(Mono(40_000)), None);
-    }
 }

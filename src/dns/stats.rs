@@ -89,7 +89,29 @@ impl DnsCounts {
     }
 }
 
+/// What one batch of datagrams adds.
+#[derive(Debug, Default)]
+pub(super) struct Tally {
+    pub queries: u64,
+    rcodes: [u64; RCODES.len()],
+}
+
+impl Tally {
+    pub(super) fn code(&mut self, code: u16) {
+        if let Some(i) = RCODES.iter().position(|(c, _)| *c == code) {
+            self.rcodes[i] += 1;
+        }
+    }
+}
+
 impl Stats {
+    pub(super) fn add_all(&self, tally: &Tally) {
+        self.udp.fetch_add(tally.queries, Ordering::Relaxed);
+        for (all, n) in self.rcodes.iter().zip(tally.rcodes).filter(|(_, n)| *n > 0) {
+            all.fetch_add(n, Ordering::Relaxed);
+        }
+    }
+
     pub(super) fn rcode(&self, code: u16) {
         if let Some(i) = RCODES.iter().position(|(c, _)| *c == code) {
             add(&self.rcodes[i]);

@@ -151,6 +151,6 @@ impl ViewStore {
     /// The largest TTL per deployment that a cache may still hold at `now`, in milliseconds (for `NodeSeen.ttls`).
     pub fn ttls_handed_out(&self, now: Mono) -> BTreeMap<DeploymentId, u64> {
         let view = self.view.load();
-        view.sites().filter_map(|s| Some((s.id.clone(), s.ttls.lock().largest(now)?))).collect()
+        view.sites().filter_map(|s| Some((s.id.clone(), s.noted.largest(now)?))).collect()
     }
 }

@@ -100,24 +100,24 @@ fn basis_points(share: f64) -> u32 {
 impl Site {
     /// Notes that an answer of the policy, keyed or not, named this arm.
     pub(super) fn answered(&self, arm: usize, client: IpAddr, now: Mono) {
-        let all = {
-            let mut tally = self.tally.lock();
-            if let Some(n) = tally.get_mut(arm) {
-                *n += 1;
-            }
-            tally.iter().sum::<u64>()
-        };
+        self.noted.answered(arm);
         // Where there are many, one of some stands for all of them: answers are not to wait for a table of clients.
-        match all {
-            0..=EACH => self.clients.lock().note(client, 1, now),
-            n if n.is_multiple_of(ONE_OF) => self.clients.lock().note(client, ONE_OF, now),
+        match self.answers().iter().sum::<u64>() {
+            0..=EACH => self.clients.guard().note(client, 1, now),
+            n if n.is_multiple_of(ONE_OF) => self.clients.guard().note(client, ONE_OF, now),
             _ => {}
         }
     }
 
+    /// Answers by arm since the route last changed.
+    fn answers(&self) -> [u64; 3] {
+        let all = self.noted.answers();
+        [0, 1, 2].map(|arm: usize| all[arm].saturating_sub(self.answered_before[arm]))
+    }
+
     pub(super) fn realised(&self, now: Mono) -> Realised {
-        let answers = *self.tally.lock();
-        let (clients, largest, squares) = self.clients.lock().shares(now);
+        let answers = self.answers();
+        let (clients, largest, squares) = self.clients.guard().shares(now);
         let arms = super::site::ARMS.into_iter().zip(&self.arms).zip(answers);
         let versions = arms.filter_map(|((track, arm), n)| Some((track, arm.version.clone()?, arm.bps, n)));
         let weight = self.arm(TrackName::Candidate).bps;

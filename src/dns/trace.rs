@@ -117,7 +117,7 @@ impl Responder {
         trace.generation = site.route.as_ref().map(|r| r.generation);
         trace.mode = site.route.as_ref().map(|r| r.mode);
         let (full, left) = {
-            let deck = site.deck.lock();
+            let deck = site.deck.guard();
             (deck.counts().to_vec(), deck.left())
         };
         let card = |of: &[u32], n: usize| of.get(n).copied().unwrap_or(0);
@@ -155,7 +155,7 @@ impl Responder {
             trace.chosen = Some(track);
             trace.endpoints = site.arm(track).endpoints.iter().map(|e| (e.id, e.address)).collect();
         };
-        let servable = |arm: usize| site.may_be_chosen(arm);
+        let servable = |arm: usize| site.odds.may_be_chosen(arm);
         match set {
             Select::Track(track) => {
                 take(trace, track);
@@ -189,7 +189,7 @@ impl Responder {
             }
             Select::Version(slug) => {
                 trace.ttl = site.pin_ttl;
-                let endpoints = site.versions.get(slug).into_iter().flat_map(|p| &p.endpoints);
+                let endpoints = site.versions.get(slug).into_iter().flat_map(|p| p.endpoints.iter());
                 trace.endpoints = endpoints.map(|e| (e.id, e.address)).collect();
                 "the version that the name says, whatever the weights".into()
             }
@@ -202,14 +202,14 @@ impl Responder {
             }
             Select::Mix => {
                 let arms = site.arms.iter().filter(|a| a.bps > 0);
-                trace.endpoints = arms.flat_map(|a| &a.endpoints).map(|e| (e.id, e.address)).collect();
+                trace.endpoints = arms.flat_map(|a| a.endpoints.iter()).map(|e| (e.id, e.address)).collect();
                 "SRV of every version, its weight shared out among its instances".into()
             }
             Select::Policy => {
                 let weighted = |n: &usize| site.arms[*n].bps > 0 && servable(*n);
                 let possible: Vec<usize> = (0..ARMS.len()).filter(weighted).collect();
                 let remembered =
-                    from.and_then(|ip| self.remembered(site, ip, &trace.name)).filter(|arm| servable(*arm));
+                    from.and_then(|ip| self.remembered(site, ip)).filter(|arm| servable(*arm));
                 match (possible.as_slice(), remembered) {
                     ([], _) => "no version with a weight has anything to name".into(),
                     ([only], _) => {
@@ -221,7 +221,7 @@ impl Responder {
                         "this client asked for another record type less than two seconds ago: siblings agree".into()
                     }
                     ([..], None) => {
-                        let arms = possible.iter().flat_map(|n| &site.arms[*n].endpoints);
+                        let arms = possible.iter().flat_map(|n| site.arms[*n].endpoints.iter());
                         trace.endpoints = arms.map(|e| (e.id, e.address)).collect();
                         "the next card of the deck, which is shuffled: exact shares over each whole deck".into()
                     }

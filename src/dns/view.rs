@@ -10,7 +10,7 @@ use std::{
     sync::Arc,
 };
 
-use imbl::{HashMap, OrdMap, ordmap::DiffItem};
+use imbl::{GenericHashMap, OrdMap, ordmap::DiffItem, shared_ptr::DefaultSharedPtr};
 
 use super::{serving, site::Site};
 use crate::{
@@ -43,8 +43,13 @@ pub struct View {
     /// Whose address it is: for reverse names. Several deployments may share a machine's address.
     pub(super) addresses: OrdMap<(IpAddr, InstanceId), DeploymentId>,
     /// The same sites by the labels of service and environment as a message holds them, in lower case.
-    by_wire: HashMap<Box<[u8]>, Arc<Site>>,
+    by_wire: ByWire,
+    /// The end of every name of a service as a message holds it, in lower case: `svc` and the zone. Empty without a zone.
+    pub(super) services: Box<[u8]>,
 }
+
+/// Keys come from operators, and not from who asks: a fast hash does.
+type ByWire = GenericHashMap<Box<[u8]>, Arc<Site>, foldhash::fast::RandomState, DefaultSharedPtr>;
 
 impl View {
     /// The view of a node that knows nothing yet.
@@ -56,7 +61,8 @@ impl View {
             servers: Vec::new(),
             environments: OrdMap::new(),
             addresses: OrdMap::new(),
-            by_wire: HashMap::new(),
+            by_wire: ByWire::default(),
+            services: Box::default(),
         }
     }
 
@@ -180,6 +186,8 @@ fn frame(state: &State, view: &mut View) -> bool {
     };
     let servers = serving.map(server).collect();
     let mut changed = zone != view.zone || servers != view.servers;
+    let services = |zone: &Vec<String>| wire(std::iter::once("svc").chain(zone.iter().map(String::as_str)).chain([""]));
+    view.services = zone.as_ref().map(services).unwrap_or_default();
     (view.zone, view.servers) = (zone, servers);
     let names: BTreeSet<&str> = state.environments.keys().map(Name::as_str).collect();
     let gone: Vec<String> = view
@@ -206,6 +214,7 @@ fn sites(state: &State, dirty: &BTreeSet<DeploymentId>, view: &mut View) -> bool
     let mut changed = false;
     for id in dirty {
         let (environment, service) = (id.environment.as_str(), id.service.as_str());
+        let labels = [service, environment];
         let before = view.site(environment, service).cloned();
         match state.deployments.get(id) {
             Some(row) => {
@@ -214,14 +223,14 @@ fn sites(state: &State, dirty: &BTreeSet<DeploymentId>, view: &mut View) -> bool
                 if before.as_ref().is_none_or(|b| **b != site) {
                     reindex(view, before.as_deref(), Some(&site));
                     let site = Arc::new(site);
-                    view.by_wire.insert(wire(id), Arc::clone(&site));
+                    view.by_wire.insert(wire(labels), Arc::clone(&site));
                     view.environments.entry(environment.into()).or_default().insert(service.into(), site);
                     changed = true;
                 }
             }
             None => {
                 reindex(view, before.as_deref(), None);
-                view.by_wire.remove(&wire(id));
+                view.by_wire.remove(&wire(labels));
                 if let Some(sites) = view.environments.get_mut(environment) {
                     changed |= sites.remove(service).is_some();
                 }
@@ -248,9 +257,8 @@ fn reindex(view: &mut View, before: Option<&Site>, after: Option<&Site>) {
     }
 }
 
-/// The labels of service and environment as a message holds them. Names are shorter than a label may be.
-fn wire(id: &DeploymentId) -> Box<[u8]> {
-    let labels = [id.service.as_str(), id.environment.as_str()];
+/// Labels as a message holds them, in lower case. None is longer than 63 octets.
+fn wire<'l>(labels: impl IntoIterator<Item = &'l str>) -> Box<[u8]> {
     let bytes = labels.into_iter().flat_map(|l| std::iter::once(l.len() as u8).chain(l.bytes()));
     bytes.map(|b| b.to_ascii_lowercase()).collect()
 }
