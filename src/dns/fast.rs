@@ -381,6 +381,15 @@ impl Out<'_> {
         self.at += bytes.len();
     }
 
+    /// The same for what has a known length, which needs no call.
+    #[inline(always)]
+    fn put_all<const N: usize>(&mut self, bytes: [u8; N]) {
+        if let Some(room) = self.bytes[self.at..].first_chunk_mut() {
+            *room = bytes;
+        }
+        self.at += N;
+    }
+
     /// A record up to its length, which is 0 until [`Out::close`].
     fn record(&mut self, name: &[u8; 2], kind: u16, ttl: u32) {
         let ([k0, k1], [t0, t1, t2, t3]) = (kind.to_be_bytes(), ttl.to_be_bytes());
@@ -395,11 +404,11 @@ impl Out<'_> {
 
     /// Answers with some of these addresses.
     fn some_of<const N: usize>(&mut self, all: &[[u8; N]], kind: u16, ttl: u32) {
+        // N is 4 or 16.
+        let ([k0, k1], [t0, t1, t2, t3], octets) = (kind.to_be_bytes(), ttl.to_be_bytes(), N as u8);
         choose(all, |address| {
-            self.record(&QUESTION, kind, ttl);
-            let data = self.at;
-            self.put(address);
-            self.close(data);
+            self.put_all([QUESTION[0], QUESTION[1], k0, k1, 0, 1, t0, t1, t2, t3, 0, octets]);
+            self.put_all(*address);
             self.answers += 1;
         });
     }

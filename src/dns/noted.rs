@@ -109,18 +109,19 @@ mod tests {
         noted.ttl(1 << TTL_BITS, Mono(1000));
         assert_eq!(noted.largest(Mono(1000)), Some(1000 << TTL_BITS));
         assert_eq!(noted.largest(Mono(21_000)), Some(1000 << TTL_BITS));
+        // The larger, the earlier it is over: each is told in its turn.
         let noted = Noted::default();
-        for ttl in 1..=20 {
-            noted.ttl(ttl, Mono(1000));
+        for ttl in 1..=20_u32 {
+            noted.ttl(ttl, Mono(50_000 - 2000 * u64::from(ttl)));
         }
         noted.ttl(20, Mono(500));
         noted.ttl(3, Mono(500));
         for ttl in (1..=20).rev() {
-            assert_eq!(noted.largest(Mono(1000 + ttl * 1000)), Some(ttl * 1000));
+            assert_eq!(noted.largest(Mono(50_000 - 1000 * ttl)), Some(1000 * ttl));
         }
-        assert_eq!(noted.largest(Mono(21_001)), None);
-        noted.ttl(7, Mono(30_000));
-        assert_eq!(noted.largest(Mono(30_000)), Some(7000), "places are used again");
+        assert_eq!(noted.largest(Mono(50_000)), None);
+        noted.ttl(7, Mono(60_000));
+        assert_eq!(noted.largest(Mono(60_000)), Some(7000), "places are used again");
     }
 
     #[test]
