@@ -151,13 +151,7 @@ impl Context<'_> {
         }
     }
 
-    pub(super) fn service(
-        &self,
-        site: &Site,
-        what: &What<'_>,
-        name: &Name,
-        kind: RecordType,
-    ) -> Reply {
+    pub(super) fn service(&self, site: &Site, what: &What<'_>, name: &Name, kind: RecordType) -> Reply {
         let (set, sibling) = match wanted(site, what, kind) {
             Wanted::Nothing => return self.own(name, kind, Vec::new()),
             Wanted::Status => return self.positive(vec![self.status(site, name)]),

@@ -130,10 +130,12 @@ mod tests {
         std::thread::scope(|s| {
             for arm in 0..3 {
                 let noted = &noted;
-                s.spawn(move || (0..1000).for_each(|n| {
-                    noted.answered(arm);
-                    noted.ttl(arm as u32 + 1, Mono(n));
-                }));
+                s.spawn(move || {
+                    (0..1000).for_each(|n| {
+                        noted.answered(arm);
+                        noted.ttl(arm as u32 + 1, Mono(n));
+                    })
+                });
             }
         });
         noted.answered(9);

@@ -208,8 +208,7 @@ impl Responder {
             Select::Policy => {
                 let weighted = |n: &usize| site.arms[*n].bps > 0 && servable(*n);
                 let possible: Vec<usize> = (0..ARMS.len()).filter(weighted).collect();
-                let remembered =
-                    from.and_then(|ip| self.remembered(site, ip)).filter(|arm| servable(*arm));
+                let remembered = from.and_then(|ip| self.remembered(site, ip)).filter(|arm| servable(*arm));
                 match (possible.as_slice(), remembered) {
                     ([], _) => "no version with a weight has anything to name".into(),
                     ([only], _) => {
