@@ -146,7 +146,11 @@ impl Client {
         let reply: v1::StatusReply =
             self.call(|channel| async move { ClusterClient::new(channel).status(v1::StatusRequest {}).await }).await?;
         self.inner.nodes.learn(&reply.nodes);
-        self.learn(reply.now_ms);
+        // A node that no majority has confirmed lately may be far behind, and a request with its time would be refused as expired
+        // elsewhere. Without a time whoever takes the request chooses.
+        if reply.quorum {
+            self.learn(reply.now_ms);
+        }
         Ok(reply)
     }
 

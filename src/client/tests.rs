@@ -26,6 +26,8 @@ struct Record {
 
 /// Id of a node that belongs to no cluster.
 const IDLE: u32 = 9;
+/// Id of a node that has been cut off from the others for long.
+const CUT_OFF: u32 = 8;
 
 #[derive(Clone)]
 struct TestNode {
@@ -45,7 +47,8 @@ impl Cluster for TestNode {
     }
     async fn status(&self, _: Request<v1::StatusRequest>) -> Result<Response<v1::StatusReply>, Status> {
         let nodes = self.seen.members.lock().unwrap().clone();
-        Ok(Response::new(v1::StatusReply { now_ms: 5_000, applied: 7, nodes, ..Default::default() }))
+        let quorum = self.id != CUT_OFF;
+        Ok(Response::new(v1::StatusReply { now_ms: 5_000, applied: 7, nodes, quorum, ..Default::default() }))
     }
     async fn digest(&self, _: Request<v1::DigestRequest>) -> Result<Response<v1::DigestReply>, Status> {
         Err(Status::failed_precondition("no"))
@@ -209,6 +212,19 @@ async fn a_node_without_a_cluster_is_passed_by_unless_all_are() {
     assert_eq!(asked, [IDLE, 2]);
     let error = client(&[idle]).pause(pause()).await.unwrap_err();
     assert_eq!((error.reason(), error.to_string().as_str()), ("no_cluster", "there is no cluster yet"));
+}
+
+/// Its time may be minutes old: with a limit made of it, the first node that can take the change refused it as expired.
+#[tokio::test]
+async fn the_time_of_a_node_that_is_cut_off_counts_for_nothing() {
+    let seen = Arc::new(Record::default());
+    let (alone, _task_a) = serve(CUT_OFF, u32::MAX, &seen).await;
+    let (b, _task_b) = serve(2, 0, &seen).await;
+    let client = client(&[alone, b]);
+    client.pause(v1::VerbRequest { rollout: "r-1".into(), ..Default::default() }).await.unwrap();
+    let pauses = seen.pauses.lock().unwrap().clone();
+    assert_eq!(pauses.iter().map(|(node, m)| (*node, m.not_after_ms)).collect::<Vec<_>>(), [(CUT_OFF, 0), (2, 0)]);
+    assert_eq!(client.cluster_now(), None);
 }
 
 #[tokio::test]
