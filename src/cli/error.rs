@@ -32,6 +32,9 @@ pub enum CliError {
     /// The command line, in words of its own.
     #[error("{0}")]
     Usage(String),
+    /// What was asked for goes on, and is not over in the time that the command waits.
+    #[error("{0}")]
+    TimedOut(String),
     /// Done as asked, and the result is a failure.
     #[error("{0}")]
     Failed(String),
@@ -59,6 +62,7 @@ impl CliError {
                 ClientError::Refused { .. } | ClientError::OutOfRange { .. } | ClientError::Package { .. } => FAILED,
             },
             Self::Value(_) | Self::Config(_) | Self::Usage(_) => USAGE,
+            Self::TimedOut(_) => TIMED_OUT,
             Self::Failed(_) | Self::File { .. } | Self::Output(_) => FAILED,
         }
     }

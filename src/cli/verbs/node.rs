@@ -87,11 +87,7 @@ pub(super) async fn leave(s: &Session, node: u64) -> Result<v1::LeaveReply, CliE
     let began = clock.mono();
     while reply.role != "removed" {
         if Duration::from_millis(clock.mono().since(began)) > LEAVE_LIMIT {
-            return Err(CliError::Failed(format!(
-                "{} is still {} after {LEAVE_LIMIT:?}: see `slipway cluster status`; the cluster goes on with it, and the same \
-                 command may be run again",
-                reply.name, reply.role
-            )));
+            return Err(still_there(&reply));
         }
         tokio::time::sleep(POLL).await;
         // The node that left may still answer for a moment, from before its end: another is asked then.
@@ -101,6 +97,14 @@ pub(super) async fn leave(s: &Session, node: u64) -> Result<v1::LeaveReply, CliE
         }
     }
     Ok(reply)
+}
+
+fn still_there(reply: &v1::LeaveReply) -> CliError {
+    CliError::TimedOut(format!(
+        "{} is still {} after {LEAVE_LIMIT:?}: see `slipway cluster status`; the cluster goes on with it, and the same \
+         command may be run again",
+        reply.name, reply.role
+    ))
 }
 
 /// Drains a node, or takes it back; a drained one that led has handed over when this returns.
@@ -115,12 +119,24 @@ pub(super) async fn drain(s: &Session, node: u64, undo: bool) -> Result<v1::Drai
         match s.client.status().await {
             Ok(status) if status.leader_id != 0 && status.leader_id != reply.node => return Ok(reply),
             Ok(_) | Err(_) if Duration::from_millis(clock.mono().since(began)) > DRAIN_LIMIT => {
-                return Err(CliError::Failed(format!(
+                return Err(CliError::TimedOut(format!(
                     "{} is drained, but nobody else leads after {DRAIN_LIMIT:?}: see `slipway cluster status`",
                     reply.name
                 )));
             }
             Ok(_) | Err(_) => tokio::time::sleep(POLL).await,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::error::TIMED_OUT;
+
+    #[test]
+    fn a_member_that_is_slow_to_leave_is_no_failure() {
+        let late = still_there(&v1::LeaveReply { name: "n2".into(), role: "leaving".into(), ..Default::default() });
+        assert_eq!(late.exit_code(), TIMED_OUT, "{late}");
     }
 }
