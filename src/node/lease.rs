@@ -15,8 +15,8 @@ use super::start::Parts;
 use crate::{
     model::{NodeId, Period},
     raft::Consensus,
-    state::NodeRole,
-    traffic::lease::{Book, Boot, Grant, Holder, Left},
+    state::{Fences, NodeRole},
+    traffic::lease::{Book, Boot, Grant, Holder, Left, Terms},
     wire::v1,
 };
 
@@ -33,25 +33,31 @@ const LIMIT: Duration = Duration::from_millis(500);
 pub(super) struct Leases(Mutex<Book>);
 
 impl Leases {
-    fn record(&self, term: u64, node: NodeId, now: Boot, bound: Period) -> bool {
+    /// Records a lease that is about to be granted under these agreed terms.
+    fn record(&self, term: u64, node: NodeId, now: Boot, fences: &Fences) -> bool {
         let mut book = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let present = book.enter(term, now, bound);
+        let present = book.enter(term, now, fences.waited().bound());
         if present {
-            book.record(node, now, bound);
+            // This very lease is as long as the present terms say, also while an earlier, longer one may be held: that one stands in the
+            // book with its own end.
+            let granted = Terms { duration: fences.terms.duration, ..fences.waited() };
+            book.record(node, now, granted.bound());
         }
         present
     }
 
-    fn left(&self, term: u64, now: Boot, bound: Period) -> Option<Left> {
+    /// Once the agreed State knows that no lease under earlier terms can be left, nothing is waited for longer than the present ones
+    /// say, whatever was presumed before.
+    fn left(&self, term: u64, now: Boot, fences: &Fences) -> Option<Left> {
+        let bound = fences.waited().bound();
         let mut book = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        book.enter(term, now, bound).then(|| book.left(now))
+        book.enter(term, now, bound).then(|| book.left(now).at_most(bound))
     }
 }
 
 /// How long servers may still hold leases, as the leader of `term` knows.
 pub(super) fn left(parts: &Parts, consensus: &Consensus, term: u64) -> Option<Left> {
-    let bound = consensus.view().fences.waited().bound();
-    parts.leases.left(term, parts.clock.boot(), bound)
+    parts.leases.left(term, parts.clock.boot(), &consensus.view().fences)
 }
 
 /// Grants a lease to a node: recorded first, confirmed by a majority second.
@@ -71,7 +77,7 @@ pub(super) async fn grant(
         return Err(Status::failed_precondition(format!("there are no leases for node {from}")));
     }
     let terms = state.fences.terms;
-    if !parts.leases.record(leadership.term, from, parts.clock.boot(), state.fences.waited().bound()) {
+    if !parts.leases.record(leadership.term, from, parts.clock.boot(), &state.fences) {
         return Err(Status::failed_precondition(format!("term {} is over", leadership.term)));
     }
     let limit = limit(Duration::from_millis(terms.duration.0));
@@ -143,5 +149,34 @@ async fn renew(
             Ok(())
         }
         Ok(Err(_)) | Err(_) => Err(Status::unavailable("this node's view is behind its lease")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn terms(seconds: u64) -> Terms {
+        Terms { duration: Period::seconds(seconds), drift_ppm: 0, margin: Period(50) }
+    }
+
+    #[test]
+    fn after_a_shorter_lease_was_agreed_on_only_what_may_be_held_is_waited_for() {
+        let leases = Leases::default();
+        let long = Fences { terms: terms(60), ..Fences::default() };
+        assert!(leases.record(1, 3, 0, &long));
+        let lowered = Fences { terms: terms(1), floor: Some((terms(60), None)), ..Fences::default() };
+        assert!(leases.record(1, 3, 1000, &lowered) && leases.record(1, 2, 1000, &lowered));
+        let left = leases.left(1, 1000, &lowered).unwrap();
+        assert_eq!(left.of(3), Period(59_050), "the lease from before goes on for its own time");
+        assert_eq!(left.held[&2], Period(1050), "one that is granted now is as short as agreed");
+        assert!(leases.record(1, 3, 60_000, &lowered));
+        assert_eq!(leases.left(1, 60_050, &lowered).unwrap().held[&3], Period(1000));
+        // A new leader presumes the longest, until the State says that none of those is left.
+        assert_eq!(leases.left(2, 70_000, &lowered).unwrap().of(2), Period(60_050));
+        let settled = Fences { terms: terms(1), ..Fences::default() };
+        assert_eq!(leases.left(2, 70_000, &settled).unwrap().of(2), Period(1050));
+        assert_eq!(leases.left(2, 130_050, &settled).unwrap().of(2), Period(0));
+        assert!(leases.left(1, 70_000, &settled).is_none(), "a term that is over has nothing to say");
     }
 }

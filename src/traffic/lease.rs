@@ -189,6 +189,13 @@ pub struct Left {
 }
 
 impl Left {
+    /// The same, no longer than this: what a lease had now would be waited for.
+    #[must_use]
+    pub fn at_most(self, bound: Period) -> Self {
+        let held = self.held.into_iter().map(|(n, left)| (n, left.min(bound))).collect();
+        Self { presumed: self.presumed.min(bound), held }
+    }
+
     /// The time left of one server's last possible lease.
     pub fn of(&self, node: NodeId) -> Period {
         self.presumed.max(self.held.get(&node).copied().unwrap_or_default())
