@@ -5,6 +5,8 @@ use std::{net::SocketAddr, path::PathBuf};
 use clap::Args;
 use slipway::{config::NodeLayer, model::Prefix};
 
+use super::given;
+
 /// Flags that are laid over the file's settings.
 #[derive(Args)]
 pub struct DnsFlags {
@@ -54,8 +56,4 @@ impl DnsFlags {
         layer.dns_rate_exempt = given(self.dns_rate_exempt);
         layer.dns_cookie_secrets = given(self.dns_cookie_secret);
     }
-}
-
-fn given<T>(values: Vec<T>) -> Option<Vec<T>> {
-    (!values.is_empty()).then_some(values)
 }

@@ -2,21 +2,23 @@
 //!
 //! Exit codes: 0 ended as asked, 1 failed, 2 usage or configuration.
 
+mod agent_flags;
 mod dns_flags;
 
 use std::{
-    collections::BTreeMap,
     ffi::OsString,
-    net::{IpAddr, SocketAddr},
+    net::SocketAddr,
     path::{Path, PathBuf},
     process::ExitCode,
 };
 
+use agent_flags::{AgentFlags, AgentSettings, AgentVerb};
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use slipway::{
     agent,
     config::{self, AgentConfig, AgentLayer, NodeConfig, NodeLayer, RaftProfile, Resolved},
+    dns::TlsIdentity,
     node::{End, Node, offline},
 };
 use tokio_util::sync::CancellationToken;
@@ -182,58 +184,6 @@ struct BackupFlags {
 }
 
 #[derive(Args)]
-#[command(args_conflicts_with_subcommands = true)]
-struct AgentFlags {
-    #[command(flatten)]
-    settings: AgentSettings,
-    #[command(subcommand)]
-    verb: Option<AgentVerb>,
-}
-
-#[derive(Args)]
-struct AgentSettings {
-    #[command(flatten)]
-    place: AgentPlace,
-    /// Client address of a node; may be repeated.
-    #[arg(long = "node", value_name = "HOST:PORT")]
-    nodes: Vec<String>,
-    /// The worker's name; without it the host name.
-    #[arg(long)]
-    name: Option<String>,
-    /// Pool addresses: one, or a range such as 127.0.2.1-127.0.2.8; may be repeated.
-    #[arg(long)]
-    pool: Vec<String>,
-    /// The machine's own address, for address mode `host`.
-    #[arg(long)]
-    host: Option<IpAddr>,
-    /// A label, KEY=VALUE; may be repeated.
-    #[arg(long = "label", value_name = "KEY=VALUE")]
-    labels: Vec<String>,
-    /// Instances at most.
-    #[arg(long)]
-    capacity: Option<u32>,
-    /// Talk to nodes on other than loopback addresses without TLS.
-    #[arg(long)]
-    insecure: bool,
-}
-
-#[derive(Args)]
-struct AgentPlace {
-    /// Configuration file (TOML); the other flags are laid over it.
-    #[arg(long, short)]
-    config: Option<PathBuf>,
-    /// The agent's data directory.
-    #[arg(long)]
-    data_dir: Option<PathBuf>,
-}
-
-#[derive(Subcommand)]
-enum AgentVerb {
-    /// Stops every instance of an agent that does not run.
-    Drain(AgentPlace),
-}
-
-#[derive(Args)]
 struct DevFlags {
     /// Everything is kept here.
     #[arg(long, default_value = "./.slipway-dev")]
@@ -255,41 +205,9 @@ struct DevFlags {
     pool: Vec<String>,
 }
 
-impl AgentPlace {
-    fn dir(self) -> anyhow::Result<PathBuf> {
-        match (self.data_dir, self.config) {
-            (Some(dir), _) => Ok(dir),
-            // As `slipwayd agent` finds it: the environment overrides the file.
-            (None, Some(path)) => Ok(AgentConfig::read(Some(&path), AgentLayer::default())?.config.data_dir),
-            (None, None) => anyhow::bail!("give --config FILE or --data-dir DIRECTORY"),
-        }
-    }
-}
-
 /// A flag that was given as often as there are values; none when it was not given.
 fn given<T>(values: Vec<T>) -> Option<Vec<T>> {
     (!values.is_empty()).then_some(values)
-}
-
-impl AgentSettings {
-    fn read(self) -> anyhow::Result<Resolved<AgentConfig>> {
-        let pair = |l: &String| {
-            let (key, value) = l.split_once('=').with_context(|| format!("--label {l:?} is not KEY=VALUE"))?;
-            Ok((key.into(), value.into()))
-        };
-        let labels: anyhow::Result<BTreeMap<String, String>> = self.labels.iter().map(pair).collect();
-        let flags = AgentLayer {
-            name: self.name.map(Some),
-            data_dir: self.place.data_dir,
-            nodes: given(self.nodes),
-            pool: given(self.pool),
-            host: self.host,
-            labels: Some(labels?).filter(|l| !l.is_empty()),
-            capacity: self.capacity,
-            insecure: self.insecure.then_some(true),
-        };
-        Ok(AgentConfig::read(self.place.config.as_deref(), flags)?)
-    }
 }
 
 impl NodeFlags {
@@ -333,6 +251,9 @@ fn settings(verb: ConfigVerb) -> anyhow::Result<String> {
     let (text, exposed) = match of {
         ConfigOf::Node(flags) => {
             let read = flags.read()?;
+            if let Some((_, cert, key)) = read.config.dns_tls()?.filter(|_| !print) {
+                TlsIdentity::load(cert, key)?;
+            }
             (read.print(), read.config.exposed())
         }
         ConfigOf::Agent(flags) => (flags.read()?.print(), Vec::new()),
