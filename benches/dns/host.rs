@@ -1,6 +1,4 @@
-//! The machine: its description, its cores, its free ports.
-
-use std::net::{SocketAddr, TcpListener, UdpSocket};
+//! The machine: its description and its cores.
 
 /// Binds the calling thread, and what it starts from now on, to one core.
 pub fn pin(core: usize) {
@@ -11,17 +9,6 @@ pub fn pin(core: usize) {
         libc::sched_setaffinity(0, size_of_val(&set), &raw const set)
     };
     assert!(failed == 0, "this process cannot be bound to core {core}: {}", std::io::Error::last_os_error());
-}
-
-/// A loopback port that is free for UDP and TCP.
-pub fn free() -> SocketAddr {
-    loop {
-        let tcp = TcpListener::bind("127.0.0.1:0").expect("a loopback port");
-        let addr = tcp.local_addr().expect("its address");
-        if UdpSocket::bind(addr).is_ok() {
-            return addr;
-        }
-    }
 }
 
 /// Cores, model and kernel.

@@ -6,6 +6,7 @@
 //! only right answers count; every process started here dies with this one. Not here: what bounds the figures (docs/testing.md).
 
 mod client;
+mod cluster;
 mod commit;
 #[path = "../state/build.rs"]
 #[allow(dead_code, reason = "the other benchmark needs the rest")]
@@ -16,6 +17,8 @@ mod host;
 mod mmsg;
 mod names;
 mod peers;
+#[path = "../raft/ports.rs"]
+mod ports;
 mod report;
 mod serve;
 #[path = "../raft/stats.rs"]
@@ -74,7 +77,7 @@ fn number<T: std::str::FromStr>(text: &str) -> T {
 fn usage(problem: &str) -> ! {
     eprintln!(
         "bench-dns: {problem}\nflags: --quick, --rounds N, --seconds S (of a measurement), --fleet SERVICES (of 100 instances, for commit to \
-         answer; 0: not), --only plain,weighted,sticky,knot,few,many,change,hickory"
+         answer; 0: not), --only plain,weighted,sticky,knot,few,many,still,change,hickory"
     );
     std::process::exit(2)
 }
@@ -100,7 +103,8 @@ fn targets() -> Vec<Target> {
         new("knot", "knot", SERVICES, names::service),
         new("weighted", "weighted", SERVICES, names::service),
         new("sticky", "weighted", SERVICES, |n| format!("k-user{}.{}", n * 7919, names::service(n))),
-        Target { changes: true, ..new("change", "plain", SERVICES, names::service) },
+        new("still", "cluster", SERVICES, names::service),
+        Target { changes: true, ..new("change", "cluster", SERVICES, names::service) },
         new("few", "few", 100, names::service),
         new("many", "many", 10_000, names::service),
         new("hickory", "hickory", SERVICES, names::service),
@@ -111,7 +115,7 @@ fn main() {
     let args: Vec<String> = std::env::args().skip(1).collect();
     if let Some(at) = args.iter().position(|a| a == "--serve") {
         let services = args.get(at + 2).map(|n| number(n)).expect("a number of services");
-        return serve::run(args.get(at + 1).expect("a server"), services);
+        return serve::run(args.get(at + 1).expect("a server"), services, args.get(at + 3).expect("a directory"));
     }
     if let Some(at) = args.iter().position(|a| a == "--commits") {
         return commit::run(args.get(at + 1).map(|n| number(n)).expect("a number of services"));
@@ -139,13 +143,13 @@ fn main() {
     wanted.retain(|t| t.server != "knot" || knot.is_ok());
     for target in &wanted {
         servers.entry(target.server).or_insert_with(|| match (target.server, &knot) {
-            ("few", _) => Process::of_ours("plain", 100),
-            ("many", _) => Process::of_ours("plain", 10_000),
+            ("few", _) => Process::of_ours("plain", 100, dir.path()),
+            ("many", _) => Process::of_ours("plain", 10_000, dir.path()),
             ("knot", Ok((program, _))) => Process::knot(program, dir.path(), SERVICES),
-            (what, _) => Process::of_ours(what, SERVICES),
+            (what, _) => Process::of_ours(what, SERVICES, dir.path()),
         });
     }
-    let echo = Process::of_ours("echo", 0);
+    let echo = Process::of_ours("echo", 0, dir.path());
     host::pin(CLIENT_CORE);
 
     let mut report = Report::new(knot.err(), commits);
@@ -167,15 +171,16 @@ fn main() {
         let places = wanted.len();
         for target in (0..places).map(|n| &wanted[(n + round) % places]) {
             let echo = ceiling.saturate(&echoed, OUTSTANDING, span / 2);
-            let change = |servers: &mut BTreeMap<&str, Process>, per_s| {
-                if target.changes {
-                    servers.get_mut(target.server).expect("it runs").changes(per_s);
-                }
+            let mut change = |per_s| {
+                let server = servers.get_mut(target.server).expect("it runs");
+                target.changes.then(|| server.changes(per_s))
             };
-            change(&mut servers, CHANGES);
+            let before = change(CHANGES);
             let client = clients.get_mut(target.server).expect("it runs");
             let outcome = client.saturate(&target.questions, OUTSTANDING, span);
-            change(&mut servers, 0);
+            if let (Some(before), Some(after)) = (before, change(0)) {
+                println!("# round {:2}, {}: {} routes changed meanwhile", round + 1, target.name, after - before);
+            }
             report.round(round, target.name, &outcome, echo.per_s());
         }
     }

@@ -6,11 +6,11 @@ use std::{
     net::{SocketAddr, UdpSocket},
     os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
-    process::{Child, ChildStdin, Command, Stdio},
+    process::{Child, ChildStdin, ChildStdout, Command, Stdio},
     time::{Duration, Instant},
 };
 
-use super::{SERVER_CORE, host, names};
+use super::{SERVER_CORE, host, names, ports};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -18,27 +18,28 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub struct Process {
     child: Child,
     input: Option<ChildStdin>,
+    said: Option<BufReader<ChildStdout>>,
     pub address: SocketAddr,
 }
 
 impl Process {
     /// A server of this program (see `serve`).
-    pub fn of_ours(what: &str, services: u32) -> Self {
+    pub fn of_ours(what: &str, services: u32, dir: &Path) -> Self {
         let mut command = Command::new(std::env::current_exe().expect("a program"));
-        command.args(["--serve", what, &services.to_string()]);
+        command.args(["--serve", what, &services.to_string()]).arg(dir);
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = bound(command).spawn().expect("a program that starts");
         let mut first = String::new();
-        let out = child.stdout.take().expect("it is piped");
-        BufReader::new(out).read_line(&mut first).expect("its address");
+        let mut said = BufReader::new(child.stdout.take().expect("it is piped"));
+        said.read_line(&mut first).expect("its address");
         let address = first.trim().parse().unwrap_or_else(|_| panic!("{what} did not start, see above"));
         let input = child.stdin.take();
-        Self { child, input, address }
+        Self { child, input, said: Some(said), address }
     }
 
     /// Knot with one thread for UDP and the same names.
     pub fn knot(program: &Path, dir: &Path, services: u32) -> Self {
-        let address = host::free();
+        let address = ports::free();
         let mut zone = format!(
             "$ORIGIN {0}.\n$TTL 5\n@ SOA ns1 hostmaster 1 60 10 3600 2\n@ NS ns1\nns1 A 127.0.0.1\n",
             names::ZONE
@@ -67,15 +68,18 @@ impl Process {
             .stdout(Stdio::null())
             .stderr(Stdio::null());
         let child = bound(command).spawn().expect("knotd");
-        let this = Self { child, input: None, address };
+        let this = Self { child, input: None, said: None, address };
         this.wait_for(services);
         this
     }
 
-    /// Has it change so many routes a second from now on.
-    pub fn changes(&mut self, per_s: u32) {
-        let input = self.input.as_mut().expect("one of ours");
+    /// Has it change so many routes a second from now on; how many it has changed until now.
+    pub fn changes(&mut self, per_s: u32) -> u64 {
+        let (input, said) = (self.input.as_mut().expect("one of ours"), self.said.as_mut().expect("one of ours"));
         writeln!(input, "changes {per_s}").and_then(|()| input.flush()).expect("it runs");
+        let mut line = String::new();
+        said.read_line(&mut line).expect("it runs");
+        line.trim().parse().expect("a cluster that goes on")
     }
 
     /// Asks until the answer is right.

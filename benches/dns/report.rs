@@ -16,7 +16,7 @@ const RATIOS: [(&str, &str, Option<&str>); 6] = [
     ("sticky_vs_knot", "sticky", Some("knot")),
     ("plain_vs_echo", "plain", None),
     ("scale_10000_vs_100", "many", Some("few")),
-    ("under_change_vs_still", "change", Some("plain")),
+    ("under_change_vs_still", "change", Some("still")),
 ];
 
 /// Collects the rounds.

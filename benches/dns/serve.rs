@@ -1,18 +1,19 @@
 //! The servers that are measured and are of this build: ours, a UDP echo, stock hickory-server. Each runs in a process of its own,
 //! tells its address on its first line of output, and ends with its input.
 //!
-//! Ours is the product's own `DnsServer` over a `ViewStore`, fed with a State of the size asked for. A line `changes N` on its input
-//! makes it publish N States a second, each with one route changed, from a thread on the client's core.
+//! Ours is the product's own `DnsServer` over a `ViewStore`, fed with a State of the size asked for. `cluster` has that State in a cluster of
+//! one on the client's core; a line `changes N` on its input makes it change N routes a second, and is answered with how many it has changed.
 
 use std::{
     io::{BufRead as _, Write as _},
     net::{Ipv4Addr, SocketAddr, UdpSocket},
+    path::PathBuf,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use hickory_proto::rr::{
@@ -31,20 +32,20 @@ use slipway::{
 };
 
 use super::{
-    CLIENT_CORE,
-    host::pin,
+    cluster,
     mmsg::{BATCH, Datagrams},
     names,
     world::World,
 };
 
 /// What a child process serves, as its command line says it.
-pub fn run(what: &str, services: u32) {
+pub fn run(what: &str, services: u32, dir: &str) {
     match what {
         "echo" => echo(),
         "hickory" => hickory(services),
-        "plain" => ours(World::new(services, false)),
-        "weighted" => ours(World::new(services, true)),
+        "plain" => still(&World::new(services, false)),
+        "weighted" => still(&World::new(services, true)),
+        "cluster" => changing(World::new(services, true), dir.into()),
         other => panic!("unknown server {other}"),
     }
 }
@@ -77,16 +78,40 @@ fn echo() {
     obey(|_| {});
 }
 
-fn ours(world: World) {
+fn still(world: &World) {
     let store = Arc::new(ViewStore::new());
     store.set_node(1);
     store.publish(&world.state);
     store.set_ready(true);
-    let rate = Arc::new(AtomicU64::new(0));
+    ours(store, &Arc::default(), &Arc::default());
+    std::process::exit(0);
+}
+
+fn changing(world: World, dir: PathBuf) {
+    let store = Arc::new(ViewStore::new());
+    store.set_node(1);
+    let (rate, made) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
     thread::spawn({
-        let (rate, store) = (Arc::clone(&rate), Arc::clone(&store));
-        move || changes(world, &rate, &store)
+        let (rate, made, store) = (Arc::clone(&rate), Arc::clone(&made), Arc::clone(&store));
+        move || {
+            // Nothing may be measured beside a cluster that has failed.
+            let run = || cluster::run(world, &dir, &store, &rate, &made);
+            if std::panic::catch_unwind(std::panic::AssertUnwindSafe(run)).is_err() {
+                std::process::exit(1);
+            }
+        }
     });
+    while *store.served_index().borrow() == 0 {
+        thread::sleep(Duration::from_millis(5));
+    }
+    ours(store, &rate, &made);
+    // The thread of the changes does not end.
+    std::process::exit(0);
+}
+
+/// Serves until its input ends.
+fn ours(store: Arc<ViewStore>, rate: &Arc<AtomicU64>, made: &Arc<AtomicU64>) {
+    let (rate, made) = (Arc::clone(rate), Arc::clone(made));
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
     runtime.block_on(async move {
@@ -106,29 +131,13 @@ fn ours(world: World) {
             obey(|line| {
                 let per_s = line.strip_prefix("changes ").and_then(|n| n.parse().ok()).expect("changes N");
                 rate.store(per_s, Ordering::Relaxed);
+                println!("{}", made.load(Ordering::Relaxed));
             });
         });
         told.await.expect("it reads");
         eprintln!("{:?}", responder.counts());
         server.stop().await;
     });
-    // The thread of the changes does not end.
-    std::process::exit(0);
-}
-
-/// Publishes changed States at the rate that is set.
-fn changes(mut world: World, rate: &AtomicU64, store: &ViewStore) {
-    pin(CLIENT_CORE);
-    let mut next = Instant::now();
-    loop {
-        let per_s = rate.load(Ordering::Relaxed);
-        let pause = if per_s == 0 { Duration::from_millis(10) } else { Duration::from_secs(1) / per_s as u32 };
-        next = (next + pause).max(Instant::now());
-        thread::sleep(next.saturating_duration_since(Instant::now()));
-        if per_s > 0 {
-            store.publish(&world.change());
-        }
-    }
 }
 
 /// A zone in memory with every service's name.

@@ -17,11 +17,13 @@ use super::names::{ENDPOINTS, ZONE, network};
 
 const WORKERS: u32 = 20;
 
-fn id(n: u32) -> DeploymentId {
+/// The deployment of service `n`.
+pub fn id(n: u32) -> DeploymentId {
     format!("production/s{n}").parse().expect("an id")
 }
 
-fn pair(version: &str) -> Pair {
+/// What runs as a version.
+pub fn pair(version: &str) -> Pair {
     Pair {
         version: version.parse().expect("a version"),
         digest: Digest::new(&"ab".repeat(32)).expect("a digest"),
@@ -33,12 +35,11 @@ fn worker(n: u32) -> WorkerName {
     WorkerName::new(&format!("w{}", n % WORKERS)).expect("a name")
 }
 
-/// State, and how its routes change.
+/// State of so many services.
 pub struct World {
     pub state: Arc<State>,
     services: u32,
     weighted: bool,
-    turn: u32,
 }
 
 impl World {
@@ -63,7 +64,7 @@ impl World {
         for n in 0..WORKERS {
             state.workers.insert(worker(n), worker_row(n));
         }
-        let mut this = Self { state: Arc::new(state), services, weighted, turn: 0 };
+        let mut this = Self { state: Arc::new(state), services, weighted };
         for n in 1..=services {
             this.service(n);
         }
@@ -98,18 +99,9 @@ impl World {
         }
     }
 
-    /// The next service gets a route of a new generation.
-    pub fn change(&mut self) -> Arc<State> {
-        self.turn = self.turn % self.services + 1;
-        let weighted = self.weighted;
-        let state = Arc::make_mut(&mut self.state);
-        state.applied.index += 1;
-        let index = state.applied.index;
-        let mut row = state.deployments[&id(self.turn)].clone();
-        row.route = Some(route(weighted, index));
-        row.meta.updated_index = index;
-        state.deployments.insert(id(self.turn), row);
-        Arc::clone(&self.state)
+    /// How many services there are.
+    pub fn services(&self) -> u32 {
+        self.services
     }
 }
 

@@ -16,7 +16,8 @@ use tonic_prost::ProstCodec;
 
 use super::{
     load::{System, Writer, connection},
-    process::{Process, free},
+    ports::free,
+    process::Process,
 };
 
 const LIMIT: Duration = Duration::from_secs(60);

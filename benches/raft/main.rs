@@ -11,6 +11,7 @@ mod etcd;
 mod failover;
 mod host;
 mod load;
+mod ports;
 mod process;
 mod report;
 mod slipway;

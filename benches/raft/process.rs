@@ -1,23 +1,11 @@
-//! Processes that do not outlive the benchmark, on allocated loopback ports.
+//! Processes that do not outlive the benchmark.
 
 use std::{
     fs::File,
-    net::{SocketAddr, TcpListener, UdpSocket},
     os::unix::process::CommandExt as _,
     path::Path,
     process::{Child, Command, Stdio},
 };
-
-/// A port that is free for TCP and UDP.
-pub fn free() -> SocketAddr {
-    loop {
-        let tcp = TcpListener::bind("127.0.0.1:0").expect("a loopback port");
-        let addr = tcp.local_addr().expect("its address");
-        if UdpSocket::bind(addr).is_ok() {
-            return addr;
-        }
-    }
-}
 
 /// A running process; killed when dropped, and when this process dies.
 pub struct Process(Child);

@@ -22,7 +22,8 @@ use tonic::transport::Channel;
 use super::{
     etcd,
     load::{System, Writer, connection},
-    process::{Process, free},
+    ports::free,
+    process::Process,
 };
 
 const LIMIT: Duration = Duration::from_secs(60);
