@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     model::{DeploymentId, DnsPolicy, InstanceId, Life, OnPanic, Period, Protocol, WhenEmpty},
-    state::{Deployment, FencePoint, Instance, OnExpiry, RouteMode, State, TrackName, serving_among},
+    state::{Deployment, FencePoint, Instance, OnExpiry, RouteMode, State, TrackName, serving_among, slots_of},
     traffic::{Deck, SlotTable, Slots},
 };
 
@@ -205,6 +205,8 @@ pub(super) struct Site {
     pub strict: bool,
     /// Salt of keyed answers.
     pub salt: u64,
+    /// Slots by arm, while several versions share the traffic.
+    pub kept: Option<Slots>,
     pub slots: Table,
     pub noted: Kept<Noted>,
     /// Answers by arm before the route last changed.
@@ -234,7 +236,10 @@ impl Site {
         let versions = pins(row, rows, &eligible);
         let specs = row.tracks.iter().filter_map(|(_, t)| state.spec(&row.id, t.pair.spec)).chain(spec);
         let ports = specs.flat_map(|s| s.ports.iter().map(|(n, (_, p))| (n.clone(), transport(*p)))).collect();
-        let keep = before.filter(|b| b.route == route && b.arms.iter().zip(&arms).all(|(old, new)| old.bps == new.bps));
+        let kept = state.slots.get(&row.id).and_then(|_| slots_of(state, row));
+        let keep = before.filter(|b| {
+            b.route == route && b.kept == kept && b.arms.iter().zip(&arms).all(|(old, new)| old.bps == new.bps)
+        });
         let noted = before.map_or_else(Kept::default, |b| b.noted.clone());
         let (deck, slots, answered_before) = match keep {
             Some(b) => (b.deck.clone(), b.slots.clone(), b.answered_before),
@@ -260,6 +265,7 @@ impl Site {
             deck,
             strict,
             salt: row.route.as_ref().map_or(0, |r| r.salt),
+            kept,
             slots,
             noted,
             answered_before,
@@ -290,11 +296,12 @@ impl Site {
     }
 
     /// The table of keyed answers; none while the weights do not add up, as without a route. The same on every node: it follows from
-    /// the salt and the weights.
+    /// the salt and the replicated slots, or from the weights where there are none, as with one version.
     pub(super) fn table(&self) -> Option<&SlotTable> {
         let make = || {
             let [stable, candidate, previous] = [0, 1, 2].map(|arm: usize| self.arms[arm].bps);
-            Some(SlotTable::new(self.salt, &Slots::from_both_ends(stable, candidate, previous).ok()?))
+            let slots = self.kept.clone().or_else(|| Slots::from_both_ends(stable, candidate, previous).ok());
+            Some(SlotTable::new(self.salt, &slots?))
         };
         self.slots.get_or_init(make).as_ref()
     }

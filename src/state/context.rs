@@ -3,7 +3,7 @@
 
 use super::{
     Assignment, Deployment, EventBody, Instance, LogId, Meta, NodeRow, Rejection, Rollout, RolloutStatus, Settings,
-    Stamped, State, Worker, lifecycle,
+    Stamped, State, Worker, lifecycle, slots,
 };
 use crate::model::{DeploymentId, InstanceId, Life, Millis, NodeId, Principal, RolloutId, WorkerName};
 
@@ -121,6 +121,7 @@ impl<'a> Cx<'a> {
     pub fn put_deployment(&mut self, mut row: Deployment) {
         if self.s.deployments.get(&row.id) != Some(&row) {
             self.touch(&mut row.meta);
+            slots::follow(&mut self.s, &row);
             self.s.deployments.insert(row.id.clone(), row);
         }
     }

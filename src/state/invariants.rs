@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Deployment, PoolSlot, RolloutStatus, RouteMode, State, StepStatus, TrackName, assign, switches};
+use super::{Deployment, PoolSlot, RolloutStatus, RouteMode, State, StepStatus, TrackName, assign, slots, switches};
 use crate::model::{DeploymentId, Life, RolloutId, WHOLE};
 
 fn ensure(ok: bool, text: impl FnOnce() -> String) -> Result<(), String> {
@@ -21,6 +21,7 @@ pub fn check(s: &State) -> Result<(), String> {
     assignments(s)?;
     requests(s)?;
     switches::check(s)?;
+    slots::check(s)?;
     indexes(s)
 }
 
@@ -144,6 +145,7 @@ pub fn check_step(before: &State, after: &State) -> Result<(), String> {
     for (id, old) in &before.deployments {
         let Some(new) = after.deployments.get(id) else { return Err(format!("{id} is gone")) };
         generation(before, after, id, old, new)?;
+        slots::check_step(before, after, old, new)?;
     }
     for (key, old) in &before.assignments {
         let Some(new) = after.assignments.get(key) else { continue };

@@ -38,6 +38,7 @@ mod routes;
 mod rows;
 mod serving;
 mod shares;
+mod slots;
 pub mod snapshot;
 mod start;
 mod steps;
@@ -72,6 +73,7 @@ pub use rows::{
     Request, Route, RouteMode, RouteWeights, Service, Settings, Track, TrackName, Tracks, Worker,
 };
 pub use serving::{passing, serving, serving_among, wanted};
+pub use slots::{KeySlots, slots_of};
 pub use start::chosen;
 pub use switches::{due as leases_due, obstacle as switch_obstacle};
 pub use table::Table;
@@ -129,6 +131,8 @@ pub struct State {
     pub lineage: Vec<ClusterId>,
     /// The fenced switch: settings of leases, what is armed, what is being switched.
     pub fences: Arc<Fences>,
+    /// Slots of keys by version, of deployments whose traffic several versions share. Empty below feature level 2.
+    pub slots: Table<DeploymentId, KeySlots>,
 }
 
 impl State {

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Assignment, Blob, Cluster, Delivery, DeliveryKey, Deployment, Environment, Event, EventBody, Fences, Instance,
-    LogId, Meta, NodeRole, NodeRow, Release, Replicas, Request, Rollout, Service, State, Worker,
+    KeySlots, LogId, Meta, NodeRole, NodeRow, Release, Replicas, Request, Rollout, Service, State, Worker,
     codec::{CodecError, Kind, Leveled, frame, unframe},
     shares::Shares,
 };
@@ -50,6 +50,7 @@ pub(super) enum Row {
     LineageV1(Vec<ClusterId>),
     NodeV2(NodeRow),
     FencesV1(Arc<Fences>),
+    SlotsV1(DeploymentId, Arc<KeySlots>),
 }
 
 /// A node's row as feature level 1 writes it.
@@ -112,8 +113,8 @@ fn node_row(level: u32, n: &NodeRow) -> Row {
 impl Leveled for Row {
     fn level(&self) -> u16 {
         let switch = |e: &Event| matches!(e.body, EventBody::SwitchChanged { .. });
-        let second =
-            matches!(self, Self::NodeV2(_) | Self::FencesV1(_)) || matches!(self, Self::EventV1(e) if switch(e));
+        let second = matches!(self, Self::NodeV2(_) | Self::FencesV1(_) | Self::SlotsV1(..))
+            || matches!(self, Self::EventV1(e) if switch(e));
         if second { 2 } else { 1 }
     }
 }
@@ -162,6 +163,9 @@ pub(super) fn tables(s: &State) -> Vec<Table<'_>> {
     // A table that only nodes of level 2 know is not there before it has a row: digests of both must agree.
     if *s.fences != Fences::default() {
         all.push(rows("fences", [Row::FencesV1(s.fences.clone())]));
+    }
+    if !s.slots.is_empty() {
+        all.push(rows("slots", s.slots.shared().map(|(d, x)| Row::SlotsV1(d.clone(), x.clone()))));
     }
     all
 }
@@ -243,5 +247,6 @@ fn insert(s: &mut State, shares: &mut Shares, row: Row) {
         Row::EndV1 { .. } => {}
         Row::LineageV1(ids) => s.lineage = ids,
         Row::FencesV1(r) => s.fences = r,
+        Row::SlotsV1(d, r) => drop(s.slots.insert(d, r)),
     }
 }

@@ -16,7 +16,7 @@ mod slots;
 
 pub use deck::{Deck, MAX_DECK};
 pub use key::{Key, MAX_KEY};
-pub use slots::{Run, SLOTS, SlotTable, Slots};
+pub use slots::{KEPT_RUNS, MAX_RUNS, Run, SLOTS, SlotTable, Slots};
 
 use thiserror::Error;
 

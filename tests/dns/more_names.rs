@@ -7,12 +7,12 @@ use hickory_proto::{
     rr::{RData, RecordType},
 };
 use slipway::{
-    model::{InstanceId, Version},
-    state::{RouteMode, TrackName},
-    traffic::{Key, SlotTable, Slots},
+    model::{BasisPoints, InstanceId, Version},
+    state::{KeySlots, RouteMode, TrackName},
+    traffic::{Key, Run, SlotTable, Slots},
 };
 
-use crate::fixture::{SHOP, Serving, World, addresses, ip, odd, query, version};
+use crate::fixture::{SHOP, Serving, World, addresses, ip, odd, pair, query, shop, version};
 
 async fn sticky(client: &crate::fixture::Client, keys: u32) -> BTreeMap<u32, u8> {
     let mut found = BTreeMap::new();
@@ -53,6 +53,32 @@ async fn a_key_has_one_version_on_every_node_and_only_moves_forward() {
     }
     let m = a.ask(&format!("k-user1.{SHOP}"), RecordType::A).await;
     assert!(m.answers.iter().all(|r| r.ttl == 5), "as long as the route's");
+    for server in [one, two] {
+        server.stop().await;
+    }
+}
+
+/// With a history the table is what was agreed on, not what the weights alone would say; three versions, and the same on every node.
+#[tokio::test]
+async fn keys_follow_the_slots_that_were_agreed_on() {
+    let mut world = World::shop(2, 2, (6000, 3000));
+    world.track(TrackName::Previous, "3.0.0");
+    world.instance(300, 0, "3.0.0", "10.0.3.1");
+    world.deployment(|d| d.route.as_mut().unwrap().weights.previous = BasisPoints(1000));
+    let run = |start, len| vec![Run { start, len }];
+    let parts = [("3.0.0", run(0, 1000)), ("2.0.0", run(1000, 3000)), ("1.0.0", run(4000, 6000))];
+    let parts = parts.map(|(version, runs)| (pair(version), runs));
+    world.0.slots.insert(shop(), KeySlots::from_parts(parts.to_vec()).unwrap());
+    let table = SlotTable::new(7, &Slots::from_runs(vec![run(4000, 6000), run(1000, 3000), run(0, 1000)]).unwrap());
+    let (one, two) = (Serving::start(&world).await, Serving::start(&world).await);
+    let (a, b) = (one.client().await, two.client().await);
+    let found = sticky(&a, 80).await;
+    assert_eq!(found, sticky(&b, 80).await);
+    for (n, v) in &found {
+        let slot = Key::new(&format!("user{n}")).unwrap().slot(7);
+        assert_eq!(usize::from(*v), table.arm(slot) + 1, "user{n}");
+    }
+    assert_eq!(found.values().collect::<BTreeSet<_>>().len(), 3);
     for server in [one, two] {
         server.stop().await;
     }

@@ -1,0 +1,284 @@
+//! Which version holds which slots of keys: the replicated history behind sticky answers.
+//!
+//! A row exists while two or more versions share a route's traffic; with one there is nothing to remember. It is changed by the one
+//! function through which every changed deployment goes back into State (`Cx::put_deployment`), and by version and not by track: when
+//! tracks move (a promotion, a way back, another candidate) keys stay with what they had. Invariants (`invariants`): each version has
+//! its weight in slots, and a change moves the fewest. Deliberately not here: the law of one change (`traffic::slots`), keys (`dns`).
+
+use serde::{Deserialize, Serialize};
+
+use super::{Deployment, State, TrackName};
+use crate::{
+    model::Pair,
+    traffic::{Run, SLOTS, Slots, TrafficError},
+};
+
+/// The tracks in the order of the arms that readers see.
+const TRACKS: [TrackName; 3] = [TrackName::Stable, TrackName::Candidate, TrackName::Previous];
+
+/// Versions with their slots, each in the order in which it got them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeySlots {
+    versions: Vec<Pair>,
+    slots: Slots,
+}
+
+impl KeySlots {
+    /// A table from its parts, which must hold every place once.
+    pub fn from_parts(parts: Vec<(Pair, Vec<Run>)>) -> Result<Self, TrafficError> {
+        let (versions, runs): (Vec<Pair>, Vec<Vec<Run>>) = parts.into_iter().filter(|(_, r)| !r.is_empty()).unzip();
+        Ok(Self { versions, slots: Slots::from_runs(runs)? })
+    }
+
+    /// A version's slots; none when it has no share.
+    pub fn of(&self, pair: &Pair) -> &[Run] {
+        let at = self.versions.iter().position(|p| p == pair);
+        at.and_then(|at| self.slots.runs().get(at)).map_or(&[], Vec::as_slice)
+    }
+
+    /// What a route's weights alone say: where there was one version, or no history was kept (below feature level 2).
+    fn by_weights(row: &Deployment) -> Option<Self> {
+        let slots = unkept(row)?;
+        let pair = |name| row.tracks.get(name).map(|t| t.pair.clone());
+        let parts = TRACKS.into_iter().zip(slots.runs()).filter_map(|(n, runs)| Some((pair(n)?, runs.clone())));
+        Self::from_parts(parts.collect()).ok()
+    }
+
+    /// The next table, with the fewest moves.
+    fn towards(mut self, want: &[(Pair, u32)]) -> Option<Self> {
+        let new = want.iter().filter(|(pair, _)| !self.versions.contains(pair)).map(|(pair, _)| pair.clone());
+        let new: Vec<Pair> = new.collect();
+        self.versions.extend(new);
+        let weight = |pair: &Pair| want.iter().find(|(p, _)| p == pair).map_or(0, |(_, weight)| *weight);
+        let weights: Vec<u32> = self.versions.iter().map(weight).collect();
+        let slots = self.slots.reassigned(&weights).ok()?;
+        Self::from_parts(self.versions.into_iter().zip(slots.runs().to_vec()).collect()).ok()
+    }
+}
+
+/// Versions with a share of the traffic.
+fn weighted(row: &Deployment) -> Vec<(Pair, u32)> {
+    let Some(route) = &row.route else { return Vec::new() };
+    let all = row.tracks.iter().map(|(name, t)| (t.pair.clone(), route.weights.get(name).0));
+    all.filter(|(_, weight)| *weight > 0).collect()
+}
+
+fn unkept(row: &Deployment) -> Option<Slots> {
+    let w = row.route.as_ref()?.weights;
+    Slots::from_both_ends(w.stable.0, w.candidate.0, w.previous.0).ok()
+}
+
+/// Brings the row of a deployment up to what it is about to become.
+pub(super) fn follow(s: &mut State, next: &Deployment) {
+    let want = weighted(next);
+    if s.level < 2 || want.len() < 2 {
+        if s.slots.contains_key(&next.id) {
+            s.slots.remove(&next.id);
+        }
+        return;
+    }
+    let before = s.deployments.get(&next.id);
+    let same = before.is_some_and(|b| weighted(b) == want);
+    if same && s.slots.contains_key(&next.id) {
+        return;
+    }
+    let kept = s.slots.get(&next.id).cloned().or_else(|| KeySlots::by_weights(before?));
+    if let Some(row) = kept.and_then(|k| k.towards(&want)).or_else(|| KeySlots::by_weights(next)) {
+        s.slots.insert(next.id.clone(), row);
+    }
+}
+
+/// A deployment's slots by track: stable, candidate, previous. `None` while it has no route.
+pub fn slots_of(s: &State, row: &Deployment) -> Option<Slots> {
+    let Some(kept) = s.slots.get(&row.id) else { return unkept(row) };
+    let weights = row.route.as_ref()?.weights;
+    let runs = TRACKS.map(|name| match row.tracks.get(name) {
+        Some(t) if weights.get(name).0 > 0 => kept.of(&t.pair).to_vec(),
+        Some(_) | None => Vec::new(),
+    });
+    Slots::from_runs(runs.to_vec()).ok()
+}
+
+/// What must hold in every State.
+pub(super) fn check(s: &State) -> Result<(), String> {
+    for (id, kept) in &s.slots {
+        let want = s.deployments.get(id).map(weighted).unwrap_or_default();
+        let have: Vec<(Pair, u32)> = kept.versions.iter().cloned().zip(kept.slots.counts()).collect();
+        let same = have.len() == want.len() && want.iter().all(|w| have.contains(w));
+        let whole = Slots::from_runs(kept.slots.runs().to_vec()).is_ok();
+        if !same || !whole || want.len() < 2 || s.level < 2 {
+            return Err(format!("the slots of {id} are not its weights: {have:?}, {want:?}"));
+        }
+    }
+    Ok(())
+}
+
+/// Who holds each place, by version.
+fn owners(s: &State, row: &Deployment) -> Option<Vec<Pair>> {
+    let slots = slots_of(s, row)?;
+    let mut owners = vec![None; usize::from(SLOTS)];
+    for (name, runs) in TRACKS.into_iter().zip(slots.runs()) {
+        for place in runs.iter().flat_map(|r| r.start..r.start.saturating_add(r.len)) {
+            *owners.get_mut(usize::from(place))? = row.tracks.get(name).map(|t| t.pair.clone());
+        }
+    }
+    owners.into_iter().collect()
+}
+
+/// From one State to the next: the fewest keys move, so none leaves a version whose weight does not fall.
+pub(super) fn check_step(before: &State, after: &State, old: &Deployment, new: &Deployment) -> Result<(), String> {
+    let salt = |d: &Deployment| d.route.as_ref().map(|r| r.salt);
+    let (a, b) = (weighted(old), weighted(new));
+    let alike = a == b && before.slots.get(&old.id) == after.slots.get(&new.id);
+    if alike || salt(old) != salt(new) || before.level < 2 || after.level < 2 {
+        return Ok(());
+    }
+    let (Some(x), Some(y)) = (owners(before, old), owners(after, new)) else { return Ok(()) };
+    let moved = x.iter().zip(&y).filter(|(x, y)| x != y).count();
+    let left = |(pair, w): &(Pair, u32)| w.saturating_sub(b.iter().find(|(p, _)| p == pair).map_or(0, |(_, w)| *w));
+    let fewest: u32 = a.iter().map(left).sum();
+    if moved == fewest as usize {
+        return Ok(());
+    }
+    Err(format!("{} moved {moved} slots of keys where {fewest} do", new.id))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::{
+        model::{BasisPoints, Digest, Period},
+        state::{FencePoint, Meta, Route, RouteMode, RouteWeights, Track, Tracks, codec},
+        traffic::SlotTable,
+    };
+
+    fn track(version: u32) -> Option<Track> {
+        let digest = Digest::new(&format!("{version:064x}")).unwrap();
+        let pair = Pair { version: format!("{version}.0.0").parse().unwrap(), digest, spec: 1 };
+        Some(Track { pair, want: 1, retire_at: None })
+    }
+
+    fn start(level: u32) -> State {
+        let mut s = State { level, ..State::default() };
+        let route = Route {
+            generation: FencePoint::default(),
+            mode: RouteMode::Weighted,
+            weights: RouteWeights { stable: BasisPoints(10_000), ..RouteWeights::default() },
+            cap: BasisPoints(10_000),
+            ttl: Period::seconds(5),
+            salt: 7,
+        };
+        let row = Deployment {
+            meta: Meta::default(),
+            id: "production/shop".parse().unwrap(),
+            spec: 1,
+            tracks: Tracks { stable: track(1), candidate: track(2), previous: track(3) },
+            route: Some(route),
+            desired: 1,
+            live: None,
+            last: None,
+        };
+        s.deployments.insert(row.id.clone(), row);
+        s
+    }
+
+    /// One change as an entry makes it: the row, with its slots.
+    fn change(s: &State, with: impl FnOnce(&mut Deployment)) -> State {
+        let mut after = s.clone();
+        let mut row = s.deployments.values().next().unwrap().clone();
+        with(&mut row);
+        follow(&mut after, &row);
+        after.deployments.insert(row.id.clone(), row);
+        after
+    }
+
+    fn row(s: &State) -> &Deployment {
+        s.deployments.values().next().unwrap()
+    }
+
+    fn holds(before: &State, after: &State) {
+        check(after).unwrap();
+        check_step(before, after, row(before), row(after)).unwrap();
+    }
+
+    fn set(d: &mut Deployment, [stable, candidate, previous]: [u32; 3]) {
+        let bp = BasisPoints;
+        d.route.as_mut().unwrap().weights =
+            RouteWeights { stable: bp(stable), candidate: bp(candidate), previous: bp(previous) };
+    }
+
+    fn weights() -> impl Strategy<Value = [u32; 3]> {
+        (0_u32..=10_000, 0_u32..=10_000).prop_map(|(a, b)| [a.min(b), a.max(b) - a.min(b), 10_000 - a.max(b)])
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        /// Any weights, while tracks move and versions come and go: the fewest keys move, seen by version.
+        #[test]
+        fn keys_stay_with_their_version_through_everything(steps in prop::collection::vec((weights(), 0_u32..6), 1..14)) {
+            let mut s = start(2);
+            for (n, (next, how)) in (10..).zip(steps) {
+                let after = change(&s, |d| {
+                    let t = &mut d.tracks;
+                    match how {
+                        0 => std::mem::swap(&mut t.stable, &mut t.candidate),
+                        1 => std::mem::swap(&mut t.stable, &mut t.previous),
+                        2 => t.candidate = track(n),
+                        _ => {}
+                    }
+                    set(d, next);
+                });
+                holds(&s, &after);
+                prop_assert_eq!(after.slots.is_empty(), next.contains(&10_000));
+                // Who begins from a snapshot goes on with the same table.
+                let copy = codec::decode_snapshot(&codec::encode_snapshot(&after).unwrap()).unwrap();
+                prop_assert_eq!(&copy.slots, &after.slots);
+                s = after;
+            }
+        }
+    }
+
+    #[test]
+    fn a_promotion_moves_nobody_and_the_newest_return_first() {
+        let mut all = vec![start(2)];
+        for next in [[9000, 1000, 0], [6000, 3000, 1000], [2000, 7000, 1000]] {
+            all.push(change(all.last().unwrap(), |d| set(d, next)));
+            holds(&all[all.len() - 2], all.last().unwrap());
+        }
+        let s = all.pop().unwrap();
+        let promoted = change(&s, |d| {
+            std::mem::swap(&mut d.tracks.stable, &mut d.tracks.candidate);
+            set(d, [7000, 2000, 1000]);
+        });
+        assert_eq!(owners(&s, row(&s)), owners(&promoted, row(&promoted)));
+        let back = change(&promoted, |d| {
+            std::mem::swap(&mut d.tracks.stable, &mut d.tracks.candidate);
+            set(d, [6000, 3000, 1000]);
+        });
+        assert_eq!(owners(&back, row(&back)), owners(&all[2], row(&all[2])));
+        assert!(change(&back, |d| set(d, [10_000, 0, 0])).slots.is_empty(), "nothing to remember");
+    }
+
+    #[test]
+    fn what_level_1_did_not_keep_goes_on_from_the_weights() {
+        let s = change(&start(1), |d| set(d, [7500, 2500, 0]));
+        assert!(s.slots.is_empty());
+        let raised = State { level: 2, ..s.clone() };
+        let after = change(&raised, |d| set(d, [5000, 5000, 0]));
+        holds(&raised, &after);
+        let table = |slots: Option<Slots>| SlotTable::new(7, &slots.unwrap());
+        assert_eq!(table(slots_of(&after, row(&after))), table(Slots::from_both_ends(5000, 5000, 0).ok()));
+        assert_eq!(slots_of(&s, row(&s)), Slots::from_both_ends(7500, 2500, 0).ok());
+    }
+
+    #[test]
+    fn a_table_that_is_not_the_weights_is_found() {
+        let mut s = change(&start(2), |d| set(d, [7500, 2500, 0]));
+        check(&s).unwrap();
+        let other = change(&s, |d| set(d, [5000, 5000, 0]));
+        s.slots = other.slots;
+        assert!(check(&s).unwrap_err().contains("production/shop"));
+    }
+}
