@@ -462,10 +462,36 @@ pub fn rollout(r: &v1::Rollout, now_ms: u64) -> String {
     if r.traffic_back_at_ms > 0 {
         text += &format!("\ntraffic was back {} after the start", since(r.started_at_ms, r.traffic_back_at_ms));
     }
+    text += &r.back.as_ref().map(back).unwrap_or_default();
     for wait in &r.waits {
         text += &format!("\nwaiting: {wait}");
     }
     text
+}
+
+/// How the servers stand to a way back.
+fn back(b: &v1::TrafficBack) -> String {
+    let after = |at: u64| since(b.at_ms, at);
+    if !b.ended {
+        return format!("\nfence: the servers' word that none answers with {} is still out", b.left);
+    }
+    let servers = b.servers.iter().map(|n| match n.state.as_str() {
+        "served" => format!("{} {} ms", n.name, n.at_ms.saturating_sub(b.at_ms)),
+        "lease-over" => format!("{} by the end of its lease", n.name),
+        "may-hold" => format!("{} unheard, its lease not over", n.name),
+        _ => format!("{} unheard", n.name),
+    });
+    let servers = servers.collect::<Vec<_>>().join(", ");
+    if b.fenced {
+        let clear = after(b.clear_at_ms);
+        format!(
+            "\nfenced {} after that: no server answers with {} ({servers}); caches clear after {clear}",
+            after(b.fenced_at_ms),
+            b.left
+        )
+    } else {
+        format!("\nfenced=false: {} ({servers})", b.note)
+    }
 }
 
 /// `rollout plan`.

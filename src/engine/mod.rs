@@ -19,6 +19,7 @@ mod place;
 mod plan;
 mod preview;
 mod retire;
+mod returned;
 mod route;
 mod stage;
 mod strategy;

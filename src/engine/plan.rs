@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use super::view::{Notes, View};
-use super::{collect, drain, executor, fence, keeper};
+use super::{collect, drain, executor, fence, keeper, returned};
 use crate::model::{DeploymentId, Millis, Wait};
 use crate::state::{Command, Observations, State};
 
@@ -56,6 +56,7 @@ pub fn plan(state: &State, seen: &Observations, now: Millis) -> Plan {
             (a, b) => a.or(b),
         };
     }
+    returned::next(state, seen, now, &mut plan);
     plan.commands.extend(collect::next(state));
     plan
 }

@@ -110,7 +110,8 @@ impl RolloutCounters {
                 | EventBody::ReplicaDiverged { .. }
                 | EventBody::ReplicaAgrees { .. }
                 | EventBody::ReplicasSplit { .. }
-                | EventBody::SwitchChanged { .. } => {}
+                | EventBody::SwitchChanged { .. }
+                | EventBody::TrafficBack { .. } => {}
             }
         }
     }

@@ -72,6 +72,9 @@ fn tell(state: &State, from: EventKey) {
             EventBody::SwitchChanged { switch, deployment, what } => {
                 tracing::info!(event = "switch_changed", term, index, switch, %deployment, what, "traffic");
             }
+            EventBody::TrafficBack { rollout, deployment, what } => {
+                tracing::info!(event = "traffic_back", term, index, %rollout, %deployment, what, "traffic");
+            }
             EventBody::SpecChanged { deployment, revision } => {
                 tracing::info!(event = "spec_changed", term, index, %deployment, revision, "catalog");
             }

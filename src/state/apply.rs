@@ -5,8 +5,8 @@
 
 use super::{
     Command, Event, EventKey, LogId, Rejection, Stamped, State, batches, catalog, cluster, collect, context::Cx, drain,
-    event::EVENT_RING, fleet, keeper, nodes, operator, outbox, replicas, requests, rollback, routes, start, steps,
-    switches,
+    event::EVENT_RING, fleet, keeper, nodes, operator, outbox, replicas, requests, returns, rollback, routes, start,
+    steps, switches,
 };
 
 /// What a command that was not refused did.
@@ -154,5 +154,6 @@ fn dispatch(cx: &mut Cx<'_>, command: &Command) -> Result<(), Rejection> {
         Command::SwitchMoved { switch, seen, served } => switches::moved(cx, *switch, *seen, served),
         Command::SwitchEnded { switch, seen, end } => switches::ended(cx, *switch, *seen, end),
         Command::LeasesSettled { seen } => switches::settled(cx, *seen),
+        Command::TrafficBackSettled { rollout, index, end } => returns::settled(cx, *rollout, *index, end),
     }
 }

@@ -43,6 +43,7 @@ fn rollouts(cx: &mut Cx<'_>, id: &DeploymentId, last: Option<RolloutId>) {
     for old in ended.iter().take(ended.len().saturating_sub(keep)) {
         if Some(*old) != last && !named.contains(old) {
             cx.s.rollouts.remove(old);
+            cx.s.backs.remove(old);
         }
     }
 }

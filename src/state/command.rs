@@ -528,4 +528,13 @@ pub enum Command {
         /// Revision of the fences seen.
         seen: u64,
     },
+    /// What is known of the DNS servers after traffic was taken back.
+    TrafficBackSettled {
+        /// The rollout that took it back.
+        rollout: RolloutId,
+        /// Index of the entry that moved it.
+        index: u64,
+        /// What was seen.
+        end: SwitchEnd,
+    },
 }

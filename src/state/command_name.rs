@@ -55,6 +55,7 @@ impl Command {
             Self::SwitchMoved { .. } => "SwitchMoved",
             Self::SwitchEnded { .. } => "SwitchEnded",
             Self::LeasesSettled { .. } => "LeasesSettled",
+            Self::TrafficBackSettled { .. } => "TrafficBackSettled",
         }
     }
 
@@ -70,6 +71,7 @@ impl Command {
                 | Self::SwitchMoved { .. }
                 | Self::SwitchEnded { .. }
                 | Self::LeasesSettled { .. }
+                | Self::TrafficBackSettled { .. }
         );
         if second { 2 } else { 1 }
     }

@@ -73,6 +73,8 @@ pub enum EventBody {
     ReplicasSplit { index: u64, tables: Vec<String> },
     /// A switch of several deployments went on.
     SwitchChanged { switch: u64, deployment: DeploymentId, what: String },
+    /// What is known of the DNS servers after traffic was taken back.
+    TrafficBack { rollout: RolloutId, deployment: DeploymentId, what: String },
 }
 
 impl EventBody {
@@ -89,7 +91,8 @@ impl EventBody {
             | Self::BatchChanged { deployment, .. }
             | Self::RouteChanged { deployment, .. }
             | Self::HookSettled { deployment, .. }
-            | Self::SwitchChanged { deployment, .. } => Some(deployment),
+            | Self::SwitchChanged { deployment, .. }
+            | Self::TrafficBack { deployment, .. } => Some(deployment),
         }
     }
 }

@@ -3,7 +3,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Deployment, PoolSlot, RolloutStatus, RouteMode, State, StepStatus, TrackName, assign, slots, switches};
+use super::{
+    Deployment, PoolSlot, RolloutStatus, RouteMode, State, StepStatus, TrackName, assign, returns, slots, switches,
+};
 use crate::model::{DeploymentId, Life, RolloutId, WHOLE};
 
 fn ensure(ok: bool, text: impl FnOnce() -> String) -> Result<(), String> {
@@ -22,6 +24,7 @@ pub fn check(s: &State) -> Result<(), String> {
     requests(s)?;
     switches::check(s)?;
     slots::check(s)?;
+    returns::check(s)?;
     indexes(s)
 }
 

@@ -32,6 +32,7 @@ mod rejection;
 mod replicas;
 mod requests;
 mod restore;
+mod returns;
 mod rollback;
 mod rollout;
 mod routes;
@@ -63,6 +64,7 @@ pub use observed::{NodeSeen, Observations, Seen, StepCounts};
 pub use rejection::Rejection;
 pub use replicas::{DigestReport, Divergence, Replicas};
 pub use restore::{Restoration, restored};
+pub use returns::TrafficBack;
 pub use rollout::{
     Batch, Evidence, PairCounts, Reason, ResumeTo, Rollout, RolloutKind, RolloutPhase, RolloutStatus, StepRow,
     StepStatus, Verdict,
@@ -78,7 +80,9 @@ pub use start::chosen;
 pub use switches::{due as leases_due, obstacle as switch_obstacle};
 pub use table::Table;
 
-use crate::model::{ClusterId, DeploymentId, Digest, Millis, Name, NodeId, Principal, RequestId, Spec, Version};
+use crate::model::{
+    ClusterId, DeploymentId, Digest, Millis, Name, NodeId, Principal, RequestId, RolloutId, Spec, Version,
+};
 
 /// Everything the nodes agree on. Cloning is cheap: the maps are persistent, and rows are shared.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -133,6 +137,8 @@ pub struct State {
     pub fences: Arc<Fences>,
     /// Slots of keys by version, of deployments whose traffic several versions share. Empty below feature level 2.
     pub slots: Table<DeploymentId, KeySlots>,
+    /// What is known of the servers after traffic was taken back, by the rollout that did it. Empty below feature level 2.
+    pub backs: Table<RolloutId, TrafficBack>,
 }
 
 impl State {

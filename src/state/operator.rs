@@ -4,7 +4,7 @@ use super::{
     Reason, Rejection, ReleaseStatus, ResumeTo, Rollout, RolloutKind, RolloutStatus, StepRow, StepStatus, Track,
     assign, catalog,
     context::{Cx, Done},
-    outbox, rollback, routes, serving, start, steps, switches,
+    outbox, returns, rollback, routes, serving, start, steps, switches,
 };
 use crate::model::{Millis, Period, RolloutId, StepKind};
 
@@ -265,6 +265,9 @@ fn give_back(cx: &mut Cx<'_>, done: &Rollout) -> Done {
         routes::advance(cx, &mut d, &r);
         r.switched = true;
         r.traffic_back_at = Some(cx.now());
+        if let Some(from) = &r.from {
+            returns::began(cx, &d, id, &from.version);
+        }
         catalog::set_status(cx, &d.id.service, &r.to.clone(), ReleaseStatus::Active);
     }
     cx.put_deployment(d);

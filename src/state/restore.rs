@@ -6,7 +6,7 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use super::{FencePoint, LogId, Meta, NewNode, NodeRole, Replicas, State, cluster, switches};
+use super::{FencePoint, LogId, Meta, NewNode, NodeRole, Replicas, State, cluster, returns, switches};
 use crate::model::{ClusterId, Digest};
 
 /// Log indexes are moved ahead by so many for each incarnation: more than a cluster writes between a backup and its loss.
@@ -56,6 +56,7 @@ pub fn restored(old: &State, new: &Restoration) -> Result<State, String> {
     // Which nodes agreed says nothing about new ones.
     s.replicas = Arc::new(Replicas::default());
     s.fences = Arc::new(switches::restored(&old.fences, index, old.now));
+    returns::restored(&mut s);
     s.nodes.clear();
     let meta = Meta { created_index: index, ..Meta::default() };
     let mut row = cluster::row(meta, 1, &new.node, NodeRole::Voter);

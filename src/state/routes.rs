@@ -4,7 +4,7 @@ use super::{
     Deployment, EventBody, FencePoint, Rejection, Rollout, RolloutPhase, RolloutStatus, Route, RouteMode, RouteWeights,
     StepRow, Track, TrackName, assign,
     context::{Cx, Done, guard},
-    drain, serving, steps,
+    drain, returns, serving, steps,
 };
 use crate::model::{BasisPoints, InstanceId, Pair, Period, StepKind, Strategy, WHOLE};
 
@@ -149,6 +149,7 @@ pub(super) fn route_set(
         }
         if weights == ALL_STABLE && r.traffic_back_at.is_none() {
             r.traffic_back_at = Some(cx.now());
+            returns::began(cx, &d, r.id, &r.to.version);
         }
     } else {
         check_rise(cx, &d, &r, weights, &[], false)?;
@@ -277,6 +278,9 @@ pub(super) fn back_to_stable(cx: &mut Cx<'_>, r: &mut Rollout, keep: bool) -> Do
     }
     if weights == ALL_STABLE {
         r.traffic_back_at = Some(cx.now());
+        if now_on_candidate {
+            returns::began(cx, &d, r.id, &r.to.version);
+        }
     }
     cx.put_deployment(d);
     if !keep && weights.candidate.0 == 0 {
@@ -299,5 +303,8 @@ pub(super) fn all_on_stable(cx: &mut Cx<'_>, d: &mut Deployment) {
     let Some((mode, ttl)) = d.route.as_ref().filter(|r| r.weights != ALL_STABLE).map(|r| (r.mode, r.ttl)) else {
         return;
     };
+    if let (Some(id), Some(left)) = (d.live.or(d.last), d.tracks.candidate.as_ref().map(|t| t.pair.version.clone())) {
+        returns::began(cx, d, id, &left);
+    }
     write(cx, d, ALL_STABLE, BasisPoints(0), (mode, ttl), false);
 }

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Assignment, Blob, Cluster, Delivery, DeliveryKey, Deployment, Environment, Event, EventBody, Fences, Instance,
-    KeySlots, LogId, Meta, NodeRole, NodeRow, Release, Replicas, Request, Rollout, Service, State, Worker,
+    KeySlots, LogId, Meta, NodeRole, NodeRow, Release, Replicas, Request, Rollout, Service, State, TrafficBack, Worker,
     codec::{CodecError, Kind, Leveled, frame, unframe},
     shares::Shares,
 };
@@ -51,6 +51,7 @@ pub(super) enum Row {
     NodeV2(NodeRow),
     FencesV1(Arc<Fences>),
     SlotsV1(DeploymentId, Arc<KeySlots>),
+    BackV1(Arc<TrafficBack>),
 }
 
 /// A node's row as feature level 1 writes it.
@@ -112,9 +113,9 @@ fn node_row(level: u32, n: &NodeRow) -> Row {
 
 impl Leveled for Row {
     fn level(&self) -> u16 {
-        let switch = |e: &Event| matches!(e.body, EventBody::SwitchChanged { .. });
-        let second = matches!(self, Self::NodeV2(_) | Self::FencesV1(_) | Self::SlotsV1(..))
-            || matches!(self, Self::EventV1(e) if switch(e));
+        let newer = |e: &Event| matches!(e.body, EventBody::SwitchChanged { .. } | EventBody::TrafficBack { .. });
+        let second = matches!(self, Self::NodeV2(_) | Self::FencesV1(_) | Self::SlotsV1(..) | Self::BackV1(_))
+            || matches!(self, Self::EventV1(e) if newer(e));
         if second { 2 } else { 1 }
     }
 }
@@ -166,6 +167,9 @@ pub(super) fn tables(s: &State) -> Vec<Table<'_>> {
     }
     if !s.slots.is_empty() {
         all.push(rows("slots", s.slots.shared().map(|(d, x)| Row::SlotsV1(d.clone(), x.clone()))));
+    }
+    if !s.backs.is_empty() {
+        all.push(rows("backs", s.backs.shared().map(|(_, x)| Row::BackV1(x.clone()))));
     }
     all
 }
@@ -248,5 +252,6 @@ fn insert(s: &mut State, shares: &mut Shares, row: Row) {
         Row::LineageV1(ids) => s.lineage = ids,
         Row::FencesV1(r) => s.fences = r,
         Row::SlotsV1(d, r) => drop(s.slots.insert(d, r)),
+        Row::BackV1(r) => drop(s.backs.insert(r.rollout, r)),
     }
 }

@@ -67,9 +67,18 @@ pub(super) fn expiry_set(cx: &mut Cx<'_>, id: &DeploymentId, to: Option<OnExpiry
         return Err(Rejection::Invalid(format!("stale answers for more than {MAX_STALE} make no sense")));
     }
     not_switching(cx, id)?;
-    edit(cx, |f| match to {
-        Some(policy) => drop(f.on_expiry.insert(id.clone(), policy)),
-        None => drop(f.on_expiry.remove(id)),
+    let (index, since) = (cx.at.index, cx.now());
+    edit(cx, |f| {
+        match to {
+            Some(policy) => drop(f.on_expiry.insert(id.clone(), policy)),
+            None => drop(f.on_expiry.remove(id)),
+        }
+        // A server that has not served this entry may go on with stale answers for as long as the policy before allowed. So the mode
+        // `always` is confirmed anew, and only who knows this policy can be waited out by it.
+        if let Some(arm) = &mut f.always {
+            (arm.index, arm.since) = (index, since);
+            arm.confirmed.clear();
+        }
     });
     Ok(())
 }

@@ -25,6 +25,46 @@ pub struct Run {
     pub start: u16,
     /// How many.
     pub len: u16,
+    /// Whether the arm got its last place first, so that the first one is its newest.
+    pub down: bool,
+}
+
+impl Run {
+    /// Places that were got in their order.
+    pub fn up(start: u16, len: u16) -> Self {
+        Self { start, len, down: false }
+    }
+
+    /// Splits off the part that an arm got last, in the order in which it gives it back: newest first.
+    fn newest(&mut self, part: u16) -> Self {
+        self.len -= part;
+        let start = if self.down { self.start } else { self.start + self.len };
+        if self.down {
+            self.start += part;
+        }
+        Self { start, len: part, down: !self.down }
+    }
+
+    /// Splits off the part that comes first in its order.
+    fn first(&mut self, part: u16) -> Self {
+        self.down = !self.down;
+        let first = self.newest(part);
+        self.down = !self.down;
+        first
+    }
+
+    /// Appends what was got next, if both are one run.
+    fn join(&mut self, next: Self) -> bool {
+        let either = |run: &Self, down| run.len == 1 || run.down == down;
+        if either(self, false) && either(&next, false) && self.start + self.len == next.start {
+            (self.len, self.down) = (self.len + next.len, false);
+        } else if either(self, true) && either(&next, true) && next.start + next.len == self.start {
+            (self.start, self.len, self.down) = (next.start, self.len + next.len, true);
+        } else {
+            return false;
+        }
+        true
+    }
 }
 
 /// Which arm holds which places, by arm, each in the order of acquisition.
@@ -37,7 +77,7 @@ impl Slots {
         let weights = complete(weights)?;
         let mut at = 0;
         let arms = weights.iter().map(|len| {
-            let run = Run { start: at, len: *len };
+            let run = Run::up(at, *len);
             at += len;
             if *len > 0 { vec![run] } else { Vec::new() }
         });
@@ -48,8 +88,9 @@ impl Slots {
     /// is between. It is where a history begins that was not kept: with two weights, what every history from one of them alone leads to.
     pub fn from_both_ends(first: u32, second: u32, between: u32) -> Result<Self, TrafficError> {
         let weights = complete(&[first, second, between])?;
-        let runs = |start, len| if len > 0 { vec![Run { start, len }] } else { Vec::new() };
-        Ok(Self(vec![runs(0, weights[0]), runs(SLOTS - weights[1], weights[1]), runs(weights[0], weights[2])]))
+        let runs = |start, len, down| if len > 0 { vec![Run { start, len, down }] } else { Vec::new() };
+        let (first, second) = (runs(0, weights[0], false), runs(SLOTS - weights[1], weights[1], true));
+        Ok(Self(vec![first, second, runs(weights[0], weights[2], false)]))
     }
 
     /// Checks runs that came from outside: every place once.
@@ -105,14 +146,9 @@ impl Slots {
 /// Makes one run of neighbours among an arm's oldest runs, whichever came first.
 fn fold(runs: &mut Vec<Run>) {
     let newest = runs.split_off(runs.len().saturating_sub(KEPT_RUNS));
+    runs.iter_mut().for_each(|r| r.down = false);
     runs.sort_by_key(|r| r.start);
-    runs.dedup_by(|next, last| {
-        let joins = last.start + last.len == next.start;
-        if joins {
-            last.len += next.len;
-        }
-        joins
-    });
+    runs.dedup_by(|next, last| last.join(*next));
     runs.extend(newest);
 }
 
@@ -121,8 +157,7 @@ fn give(runs: &mut Vec<Run>, mut n: u16, free: &mut Vec<Run>) {
     while n > 0 {
         let Some(last) = runs.last_mut() else { return };
         let part = last.len.min(n);
-        last.len -= part;
-        free.push(Run { start: last.start + last.len, len: part });
+        free.push(last.newest(part));
         if last.len == 0 {
             runs.pop();
         }
@@ -135,15 +170,12 @@ fn take(runs: &mut Vec<Run>, mut n: u16, free: &mut Vec<Run>) {
     while n > 0 {
         let Some(first) = free.first_mut() else { return };
         let part = first.len.min(n);
-        let got = Run { start: first.start, len: part };
-        first.start += part;
-        first.len -= part;
+        let got = first.first(part);
         if first.len == 0 {
             free.remove(0);
         }
-        match runs.last_mut().filter(|l| l.start + l.len == got.start) {
-            Some(last) => last.len += part,
-            None => runs.push(got),
+        if !runs.last_mut().is_some_and(|last| last.join(got)) {
+            runs.push(got);
         }
         n -= part;
     }
@@ -301,6 +333,7 @@ mod tests {
             for w in steps {
                 slots = slots.reassigned(&[10_000 - w, w]).unwrap();
                 let by_weight = Slots::from_both_ends(10_000 - w, w, 0).unwrap();
+                prop_assert!(slots.runs().iter().all(|runs| runs.len() <= 1), "one run each, however many steps");
                 prop_assert_eq!(SlotTable::new(salt, &slots), SlotTable::new(salt, &by_weight));
             }
         }
@@ -331,7 +364,7 @@ mod tests {
         assert_eq!(Slots::from_both_ends(9000, 999, 0), Err(TrafficError::Sum { sum: 9999 }));
         assert_eq!(Slots::new(&[9000, 999]), Err(TrafficError::Sum { sum: 9999 }));
         assert!(matches!(Slots::new(&[0; 300]), Err(TrafficError::Arms { .. })));
-        let run = |start, len| Run { start, len };
+        let run = Run::up;
         for bad in [vec![vec![run(0, 9999)]], vec![vec![run(0, 10_000)], vec![run(5, 1)]], vec![vec![run(9000, 2000)]]]
         {
             assert_eq!(Slots::from_runs(bad), Err(TrafficError::Runs));

@@ -118,6 +118,12 @@ fn body(b: &EventBody) -> Told {
             format!("{deployment}: switch s-{switch}: {what}"),
             vec![("switch", format!("s-{switch}")), ("what", what.clone())],
         ),
+        EventBody::TrafficBack { rollout, deployment, what } => (
+            "traffic_back",
+            rollout.to_string(),
+            format!("{deployment}: traffic back, {what}"),
+            vec![("what", what.clone())],
+        ),
         EventBody::ReplicaDiverged { node, index, tables } => (
             "replica_diverged",
             none(),

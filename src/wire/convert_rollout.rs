@@ -126,6 +126,7 @@ pub fn rollout(state: &State, r: &Rollout, whole: bool) -> v1::Rollout {
         index: state.applied.index,
         terminal: r.status.is_terminal(),
         forward_steps: r.forward_steps.iter().map(|s| step_row(s, whole)).collect(),
+        back: state.backs.get(&r.id).map(super::convert_switch::back),
     }
 }
 

@@ -3,7 +3,7 @@
 use super::v1;
 use crate::{
     model::{ModelError, Period},
-    state::{LeaseMode, OnExpiry, ServerEnd, State, Switch, WaitLevel},
+    state::{LeaseMode, OnExpiry, ServerEnd, State, Switch, TrafficBack, WaitLevel},
 };
 
 /// A switch.
@@ -51,6 +51,22 @@ fn server((node, name, how): &(u64, String, ServerEnd)) -> v1::SwitchServer {
         ServerEnd::Unbound => ("unknown", 0),
     };
     v1::SwitchServer { node: *node, name: name.clone(), state: state.into(), at_ms }
+}
+
+/// What is known after traffic was taken back.
+pub fn back(b: &TrafficBack) -> v1::TrafficBack {
+    let end = b.end.as_ref();
+    v1::TrafficBack {
+        index: b.index,
+        at_ms: b.at.0,
+        left: b.left.to_string(),
+        ended: end.is_some(),
+        fenced: end.is_some_and(|e| e.fenced_at.is_some()),
+        fenced_at_ms: end.and_then(|e| e.fenced_at).map_or(0, |at| at.0),
+        clear_at_ms: end.and_then(|e| e.clear_at).map_or(0, |at| at.0),
+        servers: end.map(|e| e.servers.iter().map(server).collect()).unwrap_or_default(),
+        note: end.map(|e| e.note.clone()).unwrap_or_default(),
+    }
 }
 
 /// The settings of leases, and what is armed.

@@ -65,7 +65,7 @@ async fn keys_follow_the_slots_that_were_agreed_on() {
     world.track(TrackName::Previous, "3.0.0");
     world.instance(300, 0, "3.0.0", "10.0.3.1");
     world.deployment(|d| d.route.as_mut().unwrap().weights.previous = BasisPoints(1000));
-    let run = |start, len| vec![Run { start, len }];
+    let run = |start, len| vec![Run::up(start, len)];
     let parts = [("3.0.0", run(0, 1000)), ("2.0.0", run(1000, 3000)), ("1.0.0", run(4000, 6000))];
     let parts = parts.map(|(version, runs)| (pair(version), runs));
     world.0.slots.insert(shop(), KeySlots::from_parts(parts.to_vec()).unwrap());

@@ -120,6 +120,11 @@ pub fn command(
             let note = if end.note.is_empty() { String::new() } else { format!("; {}", end.note) };
             format!("s-{switch} switched {}, fenced {}{note}", end.switched, end.fenced_at.is_some())
         }
+        Command::TrafficBackSettled { rollout, end, .. } => {
+            let note = if end.note.is_empty() { String::new() } else { format!("; {}", end.note) };
+            let what = if end.fenced_at.is_some() { "no server answers with what was left" } else { "not fenced" };
+            format!("{rollout} {what}{note}")
+        }
         Command::LeaseSet { mode, terms } => format!("{mode:?} {terms:?}"),
         Command::LeasesSettled { .. } | Command::ExpirySet { .. } => String::new(),
         Command::ClusterInit { .. }
