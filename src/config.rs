@@ -117,8 +117,8 @@ settings::settings! {
         dns_rate_slip: u32, "--dns-rate-slip", or(2);
         /// Ranges of addresses that these rates do not hold for, such as your own resolvers.
         dns_rate_exempt: Vec<Prefix>, "--dns-rate-exempt", or(prefixes(&LOOPBACK));
-        /// Secrets of DNS cookies, each 32 hexadecimal digits, the same on all nodes: the first signs, all are accepted. Without any,
-        /// this process makes one up, and other nodes do not know its cookies.
+        /// Secrets of DNS cookies, each 32 hexadecimal digits: the first signs, all are accepted. Only to share them with other servers:
+        /// without any the cluster makes up its own and changes it every day (at feature level 1 each node has one of its own).
         dns_cookie_secrets: Vec<String>, "--dns-cookie-secret", or(Vec::new());
         /// Whether listeners may be on other than loopback addresses without TLS and tokens.
         insecure: bool, "--insecure", or(false);

@@ -10,12 +10,15 @@ mod walk;
 
 use std::{fs, path::PathBuf, sync::Arc};
 
-use slipway::model::{Millis, Principal, RequestId, RolloutId};
+use slipway::model::{DeploymentId, Digest, Millis, Pair, Period, Principal, RequestId, RolloutId};
 use slipway::state::{
-    Command, Fence, Limits, LogId, Stamped, State, apply,
+    Arm, ArmOwner, Command, CookieSecrets, Event, EventBody, EventKey, Fence, Fences, KeySlots, LeaseMode, Limits,
+    LogId, OnExpiry, Secret, ServerEnd, Stamped, State, Switch, SwitchAsk, SwitchEnd, SwitchTarget, SwitchTo,
+    TrafficBack, Unfenced, WaitLevel, apply,
     codec::{self, CodecError},
     digest,
 };
+use slipway::traffic::{Run, lease::Terms};
 
 fn file(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden/codec").join(name)
@@ -122,6 +125,156 @@ fn a_command_of_level_2_says_so_in_its_frame() {
     assert_eq!(codec::encode_command(&abort()).unwrap()[6], 1, "an older program reads it");
     let level = |state: &State| codec::highest_level(&codec::encode_snapshot(state).unwrap()).unwrap();
     assert_eq!((level(&state()), level(&state_of_level_2())), (1, 2));
+}
+
+fn shop() -> DeploymentId {
+    "production/shop".parse().unwrap()
+}
+
+fn pair(n: u32) -> Pair {
+    let digest = Digest::new(&format!("{n:064x}")).unwrap();
+    Pair { version: format!("{n}.0.0").parse().unwrap(), digest, spec: 1 }
+}
+
+fn end() -> SwitchEnd {
+    SwitchEnd {
+        at: Millis(900),
+        switched: true,
+        fenced_at: Some(Millis(890)),
+        servers: vec![
+            (1, "n1".into(), ServerEnd::Served(Millis(880))),
+            (2, "n2".into(), ServerEnd::Expired),
+            (3, "n3".into(), ServerEnd::Holds),
+            (4, "n4".into(), ServerEnd::Unbound),
+        ],
+        clear_at: Some(Millis(1890)),
+        note: "a note".into(),
+    }
+}
+
+fn ask(to: SwitchTo, wait: WaitLevel, unfenced: Unfenced) -> SwitchAsk {
+    SwitchAsk { deployments: vec![shop()], to, wait, unfenced, within: Period::seconds(4) }
+}
+
+/// Every row of level 2 with something in every field; what it means does not matter.
+fn traffic_of_level_2() -> State {
+    let mut state = state_of_level_2();
+    let arm = |owner| Arm { index: 70, since: Millis(700), owner, confirmed: [1, 3].into() };
+    let switch = Switch {
+        id: 71,
+        revision: 4,
+        targets: vec![SwitchTarget { deployment: shop(), from: pair(1), to: pair(2) }],
+        wait: WaitLevel::Caches,
+        unfenced: Unfenced::TakeBack,
+        within: Period::seconds(7),
+        asked_at: Millis(710),
+        undoes: Some(60),
+        ttl: Period::seconds(1),
+        ready: Some(Millis(720)),
+        moved: Some((72, Millis(730))),
+        end: Some(end()),
+    };
+    state.fences = Arc::new(Fences {
+        revision: 9,
+        mode: LeaseMode::Always,
+        terms: Terms { duration: Period::seconds(2), drift_ppm: 500, margin: Period(20) },
+        floor: Some((Terms::default(), Some(Millis(5)))),
+        always: Some(arm(ArmOwner::Cluster)),
+        arms: [
+            (shop(), arm(ArmOwner::Switch(71))),
+            ("staging/shop".parse().unwrap(), arm(ArmOwner::Step(RolloutId(5), 3))),
+        ]
+        .into(),
+        on_expiry: [
+            (shop(), OnExpiry::Fail),
+            ("staging/shop".parse().unwrap(), OnExpiry::Stale { max: Period::minutes(2) }),
+        ]
+        .into(),
+        left: [(9, None), (10, Some(Millis(3)))].into(),
+        switches: [(71, switch)].into(),
+    });
+    let parts = vec![
+        (pair(1), vec![Run::up(0, 7000)]),
+        (pair(2), vec![Run { start: 8000, len: 2000, down: true }, Run::up(7000, 1000)]),
+    ];
+    state.slots.insert(shop(), KeySlots::from_parts(parts).unwrap());
+    let back = TrafficBack {
+        rollout: RolloutId(5),
+        deployment: shop(),
+        left: pair(2).version,
+        index: 80,
+        at: Millis(800),
+        ttl: Period::seconds(5),
+        bound: [2].into(),
+        stale: Period::minutes(1),
+        end: Some(end()),
+    };
+    state.backs.insert(RolloutId(6), TrafficBack { rollout: RolloutId(6), end: None, ..back.clone() });
+    state.backs.insert(RolloutId(5), back);
+    state.cookies = Arc::new(CookieSecrets {
+        index: 81,
+        since: Millis(810),
+        newest: Some(Secret::new([7; 16])),
+        before: Some((Secret::new([9; 16]), Millis(4_000_000))),
+        asked: true,
+    });
+    let bodies = [
+        EventBody::SwitchChanged { switch: 71, deployment: shop(), what: "fenced".into() },
+        EventBody::TrafficBack { rollout: RolloutId(5), deployment: shop(), what: "fenced".into() },
+    ];
+    for (ordinal, body) in (0..).zip(bodies) {
+        let key = EventKey { index: 90, ordinal };
+        state.events.insert(key, Event { key, at: Millis(900), wall: 1, body });
+    }
+    state
+}
+
+#[test]
+fn the_rows_of_level_2_keep_their_bytes() {
+    let state = traffic_of_level_2();
+    let kept = golden("snapshot-level-2-traffic.bin", &codec::encode_snapshot(&state).unwrap());
+    let back = codec::decode_snapshot(&kept).unwrap();
+    assert_eq!(back, state);
+    assert_eq!(digest(&back), digest(&state));
+    let other: Vec<&str> = [&state_of_level_2(), &state]
+        .map(digest)
+        .map(|d| d.tables.into_iter().map(|t| t.0).collect::<Vec<_>>())
+        .concat();
+    assert_eq!(other.iter().filter(|t| ["fences", "slots", "backs", "cookies"].contains(t)).count(), 4);
+}
+
+/// One of each command of level 2, each field filled.
+#[test]
+fn the_commands_of_level_2_keep_their_bytes() {
+    let version = pair(2).version;
+    let all = [
+        Command::NodeDrained { node: 2, on: true },
+        Command::LeaseSet { mode: Some(LeaseMode::Always), terms: Some(Terms::default()) },
+        Command::LeaseSet { mode: Some(LeaseMode::Armed), terms: None },
+        Command::ExpirySet { deployment: shop(), on_expiry: Some(OnExpiry::Stale { max: Period::seconds(9) }) },
+        Command::ExpirySet { deployment: shop(), on_expiry: Some(OnExpiry::Fail) },
+        Command::SwitchAsked(ask(SwitchTo::Version(version), WaitLevel::Quorum, Unfenced::Proceed)),
+        Command::SwitchAsked(ask(SwitchTo::Previous, WaitLevel::Fenced, Unfenced::TakeBack)),
+        Command::SwitchAsked(ask(SwitchTo::Back(71), WaitLevel::Caches, Unfenced::Proceed)),
+        Command::ArmsConfirmed { served: vec![(1, 70), (2, 71)] },
+        Command::SwitchMoved { switch: 71, seen: 2, served: vec![(3, 72)] },
+        Command::SwitchEnded { switch: 71, seen: 3, end: end() },
+        Command::LeasesSettled { seen: 4 },
+        Command::TrafficBackSettled { rollout: RolloutId(5), index: 80, end: end() },
+        Command::CookieAsked,
+        Command::CookieRotated { secret: Secret::new([7; 16]), seen: 81 },
+    ];
+    let all = all.map(|body| Stamped { body, ..abort() });
+    let bytes: Vec<u8> = all.iter().flat_map(|c| codec::encode_command(c).unwrap()).collect();
+    let kept = golden("commands-level-2.bin", &bytes);
+    let mut rest = kept.as_slice();
+    for c in &all {
+        let length = codec::HEADER + u32::from_le_bytes(rest[8..12].try_into().unwrap()) as usize;
+        assert_eq!((rest[6], &codec::decode_command(&rest[..length]).unwrap()), (2, c));
+        rest = &rest[length..];
+    }
+    assert!(rest.is_empty());
+    assert!(!format!("{all:?}").contains("7, 7"), "no secret is shown");
 }
 
 /// Below level 2 nothing is kept that its rows have no room for: what a node knows and what its snapshot says is the same.

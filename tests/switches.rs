@@ -306,7 +306,20 @@ fn switched() -> (Fleet, RolloutId) {
     let mut f = Fleet::with_stable(&Shape { level: 2, ..Shape::default() });
     f.seen.leases = Some(Left::default());
     let id = f.start("2.0.0", params(Strategy::BlueGreen));
-    f.until(90, "it monitors", |f| f.at(id, "monitor", "bake"));
+    f.until(90, "it monitors", |f| f.at(id, "bake", "monitor"));
+    (f, id)
+}
+
+/// A blue-green rollout that has switched and waits for the lease of a server that fell silent.
+fn waiting_for_n3() -> (Fleet, RolloutId) {
+    let mut f = Fleet::with_stable(&Shape { level: 2, ..Shape::default() });
+    f.must(Command::LeaseSet { mode: Some(LeaseMode::Always), terms: None });
+    f.run(2);
+    f.nodes.get_mut(&3).unwrap().alive = false;
+    f.seen.leases = Some(Left { presumed: Period(0), held: [(3, Period(3000))].into() });
+    let id = f.start("2.0.0", params(Strategy::BlueGreen));
+    f.until(90, "the traffic has moved", |f| f.state.rollouts.get(&id).unwrap().switched);
+    assert!(f.at(id, "switch", "switch"), "{}", f.transcript.join("\n"));
     (f, id)
 }
 
@@ -375,15 +388,11 @@ fn a_way_back_is_fenced_by_leases_where_they_bind() {
     let end = settles(&mut f, id, 5);
     assert!(end.fenced_at.is_some(), "{end:?}");
     assert!(end.servers.iter().any(|(n, _, how)| *n == 3 && *how == ServerEnd::Expired), "{end:?}");
-    // In the middle of a switch that every server had confirmed.
-    let mut f = Fleet::with_stable(&Shape { level: 2, ..Shape::default() });
-    f.seen.leases = Some(Left { presumed: Period(0), held: [(3, Period(3000))].into() });
-    let id = f.start("2.0.0", params(Strategy::BlueGreen));
-    let confirmed = |f: &Fleet| f.state.fences.arms.values().any(|a| a.confirmed.len() == 3);
-    f.until(90, "every server knows of the switch", confirmed);
-    f.nodes.get_mut(&3).unwrap().alive = false;
-    f.until(10, "the traffic has moved", |f| f.state.rollouts.get(&id).unwrap().switched);
+    // In the middle of a rollout's own fence.
+    let (mut f, id) = waiting_for_n3();
     f.operator(Command::Rollback { rollout: id }).unwrap();
+    assert_eq!(stable(&f), "1.0.0");
+    assert!(f.state.fences.arms.is_empty(), "its step is over");
     assert_eq!(back(&f, id).bound, [1, 2, 3].into());
     f.seen.leases = Some(Left::default());
     assert!(settles(&mut f, id, 5).fenced_at.is_some());
@@ -429,12 +438,7 @@ fn in_mode_always_another_policy_is_confirmed_anew() {
 
 #[test]
 fn weights_do_not_change_while_a_rollout_waits_for_its_fence() {
-    let mut f = Fleet::with_stable(&Shape { level: 2, ..Shape::default() });
-    f.seen.leases = Some(Left { presumed: Period(0), held: [(3, Period(4000))].into() });
-    let id = f.start("2.0.0", params(Strategy::BlueGreen));
-    f.until(90, "every server knows", |f| f.state.fences.arms.values().any(|a| a.confirmed.len() == 3));
-    f.nodes.get_mut(&3).unwrap().alive = false;
-    f.until(10, "the traffic has moved", |f| f.state.rollouts.get(&id).unwrap().switched);
+    let (mut f, id) = waiting_for_n3();
     let r = f.state.rollouts.get(&id).unwrap().clone();
     assert!(!f.state.fences.arms.is_empty());
     let mut weights = f.state.deployments[&f.shop()].route.as_ref().unwrap().weights;

@@ -1,10 +1,13 @@
 //! Golden transcripts: whole rollouts on a simulated fleet, entry by entry, with the reasons for waiting between them. A change of
 //! the engine shows as a change of these files. `GOLDEN=write cargo test --test transcripts` writes them anew.
 
+#[path = "transcripts/level_2.rs"]
+mod level_2;
 mod sim_fleet;
 
 use std::path::PathBuf;
 
+use level_2::{level_2_canary, level_2_switches};
 use sim_fleet::{Behaviour, Fleet, Shape, Walked, params};
 use slipway::model::{FailureAction, OnNoData, Period, RolloutId, Strategy};
 use slipway::state::{Command, Rejection, RolloutStatus, StepStatus, lifecycle};
@@ -37,6 +40,8 @@ const ALL: &[(&str, Scenario)] = &[
     ("worker_lost", worker_lost),
     ("undo_fails", undo_fails),
     ("keeper", keeper),
+    ("level_2_switches", level_2_switches),
+    ("level_2_canary", level_2_canary),
 ];
 
 fn golden(name: &str, fleet: &Fleet) {
@@ -97,6 +102,8 @@ golden_tests!(
     worker_lost,
     undo_fails,
     keeper,
+    level_2_switches,
+    level_2_canary,
 );
 
 fn direct_first() -> Fleet {

@@ -178,6 +178,15 @@ pub enum ClusterVerb {
     /// Feature levels: what nodes support, and raising the active one
     #[command(subcommand)]
     Upgrade(UpgradeVerb),
+    /// The secret of DNS cookies that all nodes share
+    #[command(subcommand)]
+    DnsCookie(DnsCookieVerb),
+}
+
+#[derive(Debug, Subcommand)]
+pub enum DnsCookieVerb {
+    /// Make up another secret now; cookies of the one before are good for another hour
+    Rotate,
 }
 
 #[derive(Debug, Subcommand)]

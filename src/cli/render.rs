@@ -56,6 +56,9 @@ pub fn cluster(s: &v1::StatusReply) -> String {
         s.level,
         nodes(&s.nodes),
     );
+    if s.dns_cookie_index > 0 {
+        text += &format!("\nDNS cookies: the secret of entry {}", s.dns_cookie_index);
+    }
     for warning in &s.warnings {
         text += &format!("\nwarning: {warning}");
     }
@@ -275,7 +278,9 @@ pub fn deployment(d: &v1::Deployment, all: &[v1::Instance], wide: bool) -> Strin
 pub fn route(r: &v1::GetRouteReply) -> String {
     let row = |s: &v1::VersionShare| {
         let answered = s.answered_bp.map_or_else(|| "-".into(), |bp| format!("{} of {}", share(bp), s.answers));
-        let track = [s.track.clone(), s.version.clone(), share(s.weight_bp), answered];
+        let requested = s.requested_bp.map(share);
+        let requested = requested.map_or_else(|| "-".into(), |bp| format!("{bp} of {}", s.requests.unwrap_or(0)));
+        let track = [s.track.clone(), s.version.clone(), share(s.weight_bp), answered, requested];
         track.into_iter().chain([s.serving.to_string(), s.addresses.join(" ")]).collect()
     };
     let clients = match r.clients {
@@ -296,7 +301,11 @@ pub fn route(r: &v1::GetRouteReply) -> String {
         r.generation,
         or_dash(&ports.join(", ")),
         or_dash(&r.dns_servers.join(" ")),
-        table(&["TRACK", "VERSION", "WEIGHT", "ANSWERED", "SERVING", "ADDRESSES"], rows, "no version is routed to yet"),
+        table(
+            &["TRACK", "VERSION", "WEIGHT", "ANSWERED", "REQUESTS", "SERVING", "ADDRESSES"],
+            rows,
+            "no version is routed to yet"
+        ),
     )
 }
 

@@ -108,6 +108,8 @@ changes! {
     register_release = CatalogClient::register_release(RegisterReleaseRequest) -> RegisterReleaseReply;
     /// Raises the feature level by one, from `request.from`.
     finalize = ClusterClient::finalize(FinalizeRequest) -> FinalizeReply;
+    /// Asks for another secret of DNS cookies.
+    rotate_dns_cookie = ClusterClient::rotate_dns_cookie(RotateDnsCookieRequest) -> RotateDnsCookieReply;
     /// Starts a rollout.
     start_rollout = RolloutsClient::start(StartRequest) -> StartReply;
     /// Pauses a rollout.

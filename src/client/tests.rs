@@ -65,6 +65,12 @@ impl Cluster for TestNode {
     async fn drain(&self, _: Request<v1::DrainRequest>) -> Result<Response<v1::DrainReply>, Status> {
         no()
     }
+    async fn rotate_dns_cookie(
+        &self,
+        _: Request<v1::RotateDnsCookieRequest>,
+    ) -> Result<Response<v1::RotateDnsCookieReply>, Status> {
+        no()
+    }
     async fn finalize(&self, _: Request<v1::FinalizeRequest>) -> Result<Response<v1::FinalizeReply>, Status> {
         no()
     }

@@ -18,6 +18,7 @@ use super::{
     endpoints::{Endpoint, Endpoints},
     memo::{Memo, Query, Sibling},
     name::{Asked, Select, What, parse},
+    requests::Requests,
     reverse::ReverseZones,
     site::{ARMS, Site},
     stats::{Stats, add},
@@ -111,6 +112,8 @@ pub(super) struct Context<'a> {
     /// The serving lease that goes with the view, and a time read after both.
     pub hold: Hold,
     pub boot: Boot,
+    /// What instances count.
+    pub requests: &'a Requests,
 }
 
 impl Context<'_> {
@@ -288,6 +291,8 @@ impl Context<'_> {
         let realised = site.realised(self.now);
         let answers: Vec<String> =
             realised.versions.iter().map(|(_, version, _, n)| format!("{version}:{n}")).collect();
+        let requests = self.requests.of(&site.id, self.now);
+        let counted: Vec<String> = requests.iter().map(|(version, n)| format!("{version}:{n}")).collect();
         let version = |t: TrackName| site.arm(t).version.as_deref().unwrap_or("none").to_string();
         let texts = vec![
             "txtvers=1".into(),
@@ -299,6 +304,7 @@ impl Context<'_> {
             format!("bps={}", site.arm(TrackName::Candidate).bps),
             format!("node={}", self.node),
             format!("answers={}", answers.join("/")),
+            format!("requests={}", if counted.is_empty() { "-".into() } else { counted.join("/") }),
             format!("clients={}", realised.clients),
             format!("spread={}", realised.spread_bp),
             format!("lease={}", self.lease_word(site)),

@@ -2,10 +2,13 @@
 //! be at its address, by every server that has the same secret.
 //!
 //! Server cookie: version 1, three zero octets, the time in seconds, SipHash-2-4 of all that, the client's cookie and its address.
-//! Secrets: the first one signs, each one is accepted; so a new secret is put behind the old one on all servers, then before it, then
-//! the old one goes. Not here: who is limited when it has no cookie (`limit`).
+//! Secrets: the first one signs, each one is accepted. They are the cluster's, unless the server is told its own: to share them with other
+//! servers a new one is put behind the old one everywhere, then before it, then the old one goes. Not here: who makes and changes the
+//! cluster's (`state`, `lead`), who is limited when it has no cookie (`limit`).
 
 use std::net::IpAddr;
+
+use crate::state::Secret;
 
 /// A secret's length in octets.
 pub const SECRET: usize = 16;
@@ -31,42 +34,51 @@ pub(super) enum Presented {
 
 /// The secrets of this server.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Cookies(Vec<[u8; SECRET]>);
+pub struct Cookies {
+    own: Vec<Secret>,
+    told: bool,
+}
 
 impl Cookies {
-    /// With these secrets; without any, cookies are ignored as by a server that does not know them.
+    /// With these secrets, whatever the cluster's are; without any, cookies are ignored as by a server that does not know them.
     pub fn new(secrets: Vec<[u8; SECRET]>) -> Self {
-        Self(secrets)
+        Self { own: secrets.into_iter().map(Secret::new).collect(), told: true }
     }
 
-    /// Looks at the option of a query. `now`: seconds of wall time.
-    pub(super) fn look(&self, option: Option<&[u8]>, client: IpAddr, now: u32) -> Presented {
-        let (Some(option), Some(signing)) = (option, self.0.first()) else { return Presented::Nothing };
+    /// With the cluster's secrets, and this one while there are none.
+    pub fn of_cluster(until_then: [u8; SECRET]) -> Self {
+        Self { own: vec![Secret::new(until_then)], told: false }
+    }
+
+    /// Looks at the option of a query. `shared`: the cluster's secrets; `now`: seconds of wall time.
+    pub(super) fn look(&self, shared: &[Secret], option: Option<&[u8]>, client: IpAddr, now: u32) -> Presented {
+        let secrets = if self.told || shared.is_empty() { &self.own } else { shared };
+        let (Some(option), Some(signing)) = (option, secrets.first()) else { return Presented::Nothing };
         let Some((theirs, ours)) = option.split_first_chunk::<CLIENT>() else { return Presented::Malformed };
         if !(ours.is_empty() || (8..=32).contains(&ours.len())) {
             return Presented::Malformed;
         }
-        let age = self.age(*theirs, ours, client, now);
+        let age = age(secrets, *theirs, ours, client, now);
         let answer = match age {
             Some(age) if age < RENEW => option.to_vec(),
-            Some(_) | None => [&theirs[..], &made(signing, *theirs, [1, 0, 0, 0], client, now)].concat(),
+            Some(_) | None => [&theirs[..], &made(signing.bytes(), *theirs, [1, 0, 0, 0], client, now)].concat(),
         };
         Presented::Cookie { good: age.is_some(), answer }
     }
+}
 
-    /// The age of a good server cookie.
-    fn age(&self, theirs: [u8; CLIENT], ours: &[u8], client: IpAddr, now: u32) -> Option<u32> {
-        let ours: &[u8; SERVER] = ours.try_into().ok()?;
-        let [version, r1, r2, r3, t1, t2, t3, t4, ..] = *ours;
-        let at = u32::from_be_bytes([t1, t2, t3, t4]);
-        // Serial arithmetic, as seconds run over in 2106.
-        let age = now.wrapping_sub(at);
-        let ahead = at.wrapping_sub(now);
-        let timely = age <= OLDEST || ahead <= AHEAD;
-        let known = |secret: &[u8; SECRET]| same(&made(secret, theirs, [version, r1, r2, r3], client, at), ours);
-        let good = version == 1 && timely && self.0.iter().any(known);
-        good.then_some(if age <= OLDEST { age } else { 0 })
-    }
+/// The age of a good server cookie.
+fn age(secrets: &[Secret], theirs: [u8; CLIENT], ours: &[u8], client: IpAddr, now: u32) -> Option<u32> {
+    let ours: &[u8; SERVER] = ours.try_into().ok()?;
+    let [version, r1, r2, r3, t1, t2, t3, t4, ..] = *ours;
+    let at = u32::from_be_bytes([t1, t2, t3, t4]);
+    // Serial arithmetic, as seconds run over in 2106.
+    let age = now.wrapping_sub(at);
+    let ahead = at.wrapping_sub(now);
+    let timely = age <= OLDEST || ahead <= AHEAD;
+    let known = |secret: &Secret| same(&made(secret.bytes(), theirs, [version, r1, r2, r3], client, at), ours);
+    let good = version == 1 && timely && secrets.iter().any(known);
+    good.then_some(if age <= OLDEST { age } else { 0 })
 }
 
 /// Compares without telling by the time it takes where the difference is.
@@ -154,7 +166,7 @@ mod tests {
 
     fn look(secrets: &[&str], option: &[u8], client: &str, now: u32) -> Presented {
         let cookies = Cookies::new(secrets.iter().map(|s| hex(s)).collect());
-        cookies.look(Some(option), client.parse().unwrap(), now)
+        cookies.look(&[], Some(option), client.parse().unwrap(), now)
     }
 
     fn answers(good: bool, cookie: &str) -> Presented {
@@ -202,6 +214,18 @@ mod tests {
             assert!(!good("192.0.2.1", 10_000, &bent), "octet {at}");
         }
         assert!(!good("192.0.2.1", 10_000, &[&answer[..8], &[0; 32]].concat()), "somebody else's form");
+    }
+
+    #[test]
+    fn the_clusters_secrets_come_before_ones_own_but_not_before_what_was_told() {
+        let (shared, client) = ([Secret::new([3; 16])], "192.0.2.1".parse().unwrap());
+        let cookie = |c: &Cookies, shared: &[Secret]| c.look(shared, Some(&[1; 8]), client, 5);
+        let of = |bytes| cookie(&Cookies::new(vec![bytes]), &[]);
+        let own = Cookies::of_cluster([4; 16]);
+        assert_eq!((cookie(&own, &[]), cookie(&own, &shared)), (of([4; 16]), of([3; 16])));
+        assert_eq!(cookie(&Cookies::new(vec![[5; 16]]), &shared), of([5; 16]));
+        assert_eq!(cookie(&Cookies::new(Vec::new()), &shared), Presented::Nothing);
+        assert!(!format!("{own:?}").contains('4'));
     }
 
     #[test]

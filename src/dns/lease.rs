@@ -50,7 +50,7 @@ impl Context<'_> {
                 Reply::refusal(ResponseCode::ServFail, Some((22, "no lease: this server is cut off from the cluster")))
             }
             Gate::NotYet => {
-                add(&self.stats.fenced);
+                add(&self.stats.not_ready);
                 Reply::refusal(ResponseCode::ServFail, Some((14, "not ready: no lease yet")))
             }
         }

@@ -18,6 +18,7 @@ mod memo;
 mod mmsg;
 mod name;
 mod noted;
+mod requests;
 mod respond;
 mod reverse;
 mod server;
@@ -32,6 +33,7 @@ mod view;
 
 pub use cookie::{Cookies, SECRET};
 pub use limit::Rates;
+pub use requests::Requested;
 pub use respond::{DnsSettings, Responder, Transport, UDP_MAX};
 pub use reverse::ReverseZones;
 pub use server::{DnsLimits, DnsServer};

@@ -246,11 +246,12 @@ impl Responder {
         let Some(bytes) = option.and_then(|o| Vec::<u8>::try_from(o).ok()) else { return Presented::Nothing };
         // Seconds modulo 2^32, as the cookie has them.
         let now = u32::try_from((self.clock.wall_ms() / 1000) & u64::from(u32::MAX)).unwrap_or(0);
-        self.settings.cookies.look(Some(&bytes), client.ip(), now)
+        self.settings.cookies.look(&self.store.view().cookies, Some(&bytes), client.ip(), now)
     }
 
     fn ask(&self, name: &Name, lower: &Name, kind: RecordType, client: SocketAddr) -> Reply {
         if !self.store.is_ready() {
+            add(&self.stats.not_ready);
             return Reply::refusal(ResponseCode::ServFail, Some((14, "not ready")));
         }
         let (view, hold) = self.store.leased_view();
@@ -271,6 +272,7 @@ impl Responder {
             reverse: &self.settings.reverse,
             hold,
             boot,
+            requests: &self.store.requests,
         }
     }
 

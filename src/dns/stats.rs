@@ -27,6 +27,7 @@ pub(super) struct Stats {
     pub slipped: AtomicU64,
     pub stale: AtomicU64,
     pub fenced: AtomicU64,
+    pub not_ready: AtomicU64,
     pub tcp_refused: AtomicU64,
     pub tcp_evicted: AtomicU64,
     pub tls: AtomicU64,
@@ -57,6 +58,8 @@ pub struct DnsCounts {
     pub stale: u64,
     /// Questions refused because the serving lease was over.
     pub fenced: u64,
+    /// Questions refused because this node has not caught up yet, or has had no lease yet.
+    pub not_ready: u64,
     /// TCP connections closed at once because of a limit.
     pub tcp_refused: u64,
     /// TCP connections closed to make room for a new one.
@@ -71,7 +74,7 @@ pub struct DnsCounts {
 
 impl DnsCounts {
     /// What came and what became of it, by the value of a label, for metrics.
-    pub fn events(&self) -> [(&'static str, u64); 12] {
+    pub fn events(&self) -> [(&'static str, u64); 15] {
         [
             ("udp", self.udp),
             ("tcp", self.tcp),
@@ -80,6 +83,9 @@ impl DnsCounts {
             ("renormalised", self.renormalised),
             ("limited", self.limited),
             ("slipped", self.slipped),
+            ("stale", self.stale),
+            ("fenced", self.fenced),
+            ("not_ready", self.not_ready),
             ("tcp_refused", self.tcp_refused),
             ("tcp_evicted", self.tcp_evicted),
             ("tls", self.tls),
@@ -131,6 +137,7 @@ impl Stats {
             slipped: get(&self.slipped),
             stale: get(&self.stale),
             fenced: get(&self.fenced),
+            not_ready: get(&self.not_ready),
             tcp_refused: get(&self.tcp_refused),
             tcp_evicted: get(&self.tcp_evicted),
             tls: get(&self.tls),

@@ -15,6 +15,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
 use super::{
+    requests::{Requested, Requests},
     tally::Realised,
     view::{Builder, View},
 };
@@ -35,6 +36,7 @@ pub struct ViewStore {
     node: AtomicU64,
     hold_index: AtomicU64,
     hold_until: AtomicU64,
+    pub(super) requests: Requests,
 }
 
 impl Default for ViewStore {
@@ -54,6 +56,7 @@ impl ViewStore {
             node: AtomicU64::new(0),
             hold_index: AtomicU64::new(0),
             hold_until: AtomicU64::new(0),
+            requests: Requests::default(),
         }
     }
 
@@ -141,6 +144,16 @@ impl ViewStore {
     pub fn all_realised(&self, now: Mono) -> Vec<(DeploymentId, Realised)> {
         let view = self.view.load();
         view.sites().filter(|s| s.route.is_some()).map(|s| (s.id.clone(), s.realised(now))).collect()
+    }
+
+    /// What instances have counted of the running steps, as the leader says.
+    pub fn set_requests(&self, all: Requested, now: Mono) {
+        self.requests.set(now, all);
+    }
+
+    /// The same, while it is fresh.
+    pub fn requests(&self, now: Mono) -> Requested {
+        self.requests.all(now)
     }
 
     /// The index that is served: applied and swapped.

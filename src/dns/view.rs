@@ -15,7 +15,7 @@ use imbl::{GenericHashMap, OrdMap, ordmap::DiffItem, shared_ptr::DefaultSharedPt
 use super::{serving, site::Site};
 use crate::{
     model::{DeploymentId, InstanceId, Millis, Name, NodeId},
-    state::{Instance, NodeRole, NodeRow, State},
+    state::{Instance, NodeRole, NodeRow, Secret, State},
 };
 
 /// A DNS server of the zone.
@@ -40,6 +40,8 @@ pub struct View {
     pub(super) servers: Vec<NameServer>,
     /// Sites by environment and service; persistent maps, so that the next view shares what did not change.
     pub(super) environments: OrdMap<String, OrdMap<String, Arc<Site>>>,
+    /// Secrets of cookies that the cluster shares; the first one signs.
+    pub(super) cookies: Vec<Secret>,
     /// Whose address it is: for reverse names. Several deployments may share a machine's address.
     pub(super) addresses: OrdMap<(IpAddr, InstanceId), DeploymentId>,
     /// The same sites by the labels of service and environment as a message holds them, in lower case.
@@ -60,6 +62,7 @@ impl View {
             zone: None,
             servers: Vec::new(),
             environments: OrdMap::new(),
+            cookies: Vec::new(),
             addresses: OrdMap::new(),
             by_wire: ByWire::default(),
             services: Box::default(),
@@ -106,7 +109,8 @@ impl Builder {
         } else {
             changed(old, new, self.is_due(new))
         };
-        let mut view = View { index: new.applied.index, ..(*self.view).clone() };
+        let cookies = new.cookies.accepted(new.now);
+        let mut view = View { index: new.applied.index, cookies, ..(*self.view).clone() };
         if let Some(dirty) = dirty {
             let (framed, built) = (frame(new, &mut view), sites(new, &dirty, &mut view));
             if framed || built {

@@ -87,6 +87,8 @@ pub struct DnsFigures {
     pub events: BTreeMap<String, u64>,
     /// Answers by the policy since the route last changed: deployment, version, how many.
     pub realised: Vec<(String, String, u64)>,
+    /// Deployment, version and the requests that its instances counted since the running step began.
+    pub requests: Vec<(String, String, u64)>,
     /// Route generation that is served, by deployment.
     pub generations: BTreeMap<String, u64>,
 }
@@ -283,6 +285,9 @@ impl Collector for Gauges {
         let answered: ByVersion = dns.realised.iter().map(|(d, v, n)| ((d.clone(), v.clone()), *n as f64)).collect();
         let help = "Answers of this node's DNS that named a version by the policy, since the route last changed";
         by_version(e, "slipway_dns_version_answers", help, &answered)?;
+        let counted: ByVersion = dns.requests.iter().map(|(d, v, n)| ((d.clone(), v.clone()), *n as f64)).collect();
+        let help = "Requests that a version's instances counted since the running step began; absent where none count";
+        by_version(e, "slipway_version_requests", help, &counted)?;
         by_version(e, "slipway_instances_serving", "Instances of a version that DNS may name", &instances(&state))?;
         by_version(e, "slipway_canary_error_rate", "Errors by requests in the newest evidence", &error_rates(&state))?;
         labelled(e, "slipway_dns_generation", "Route generation that DNS serves", "deployment", &dns.generations)?;

@@ -21,7 +21,7 @@ use crate::{
     model::{Millis, Period, Principal},
     observe::Collector,
     raft::{Consensus, ProposeError},
-    state::{Command, DeliveryKey, Observations, Presence, Rejection, State},
+    state::{Command, DeliveryKey, Observations, Presence, Rejection, Secret, State, cookie_due},
     traffic::lease::Left,
 };
 
@@ -235,6 +235,12 @@ impl Lead {
         }
 
         let now = self.consensus.cluster_now()?;
+        if let Some(seen) = cookie_due(&state, now) {
+            // Randomness comes with the command: `apply` has none.
+            let secret = Secret::new(rand::random());
+            refused |= !self.propose(vec![Command::CookieRotated { secret, seen }]).await;
+            state = self.consensus.view();
+        }
         let mut seen = self.collector.observations(t.term, t.since, now, silent_after);
         // After State was read: a lease that was granted for less than that State holds is in the book by now.
         seen.leases = self.leases.as_ref().and_then(|left| left(t.term));

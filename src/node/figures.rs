@@ -104,6 +104,7 @@ fn dns(parts: &Parts, responder: &Responder) -> DnsFigures {
         generations: parts.dns.generations().into_iter().map(|(d, n)| (d.to_string(), n)).collect(),
         events: counts.events().into_iter().map(|(kind, n)| (kind.to_string(), n)).collect(),
         realised: realised(parts),
+        requests: requests(parts),
         answers: RCODES.iter().zip(counts.rcodes).map(|((_, label), n)| ((*label).to_string(), n)).collect(),
     }
 }
@@ -114,6 +115,12 @@ fn realised(parts: &Parts) -> Vec<(String, String, u64)> {
     let rows =
         all.iter().flat_map(|(id, r)| r.versions.iter().map(move |(_, v, _, n)| (id.to_string(), v.clone(), *n)));
     rows.collect()
+}
+
+/// By deployment and version: what instances counted of the running step.
+fn requests(parts: &Parts) -> Vec<(String, String, u64)> {
+    let all = parts.dns.requests(parts.clock.mono()).into_iter();
+    all.flat_map(|(id, versions)| versions.into_iter().map(move |(v, n)| (id.to_string(), v, n))).collect()
 }
 
 fn lead(parts: &Parts) -> LeadFigures {

@@ -13,6 +13,7 @@ use tonic::Status;
 
 use super::start::Parts;
 use crate::{
+    dns::Requested,
     model::{NodeId, Period},
     raft::Consensus,
     state::{Fences, NodeRole},
@@ -27,6 +28,9 @@ const TIMES: u64 = 5;
 const RETRY: Duration = Duration::from_millis(100);
 /// The least limit of one renewal: what a slow election profile allows a call.
 const LIMIT: Duration = Duration::from_millis(500);
+
+/// Deployments and versions at most whose requests are told with a lease.
+const MAX_ROWS: usize = 10_000;
 
 /// What the leader has granted.
 #[derive(Debug, Default)]
@@ -82,7 +86,32 @@ pub(super) async fn grant(
     }
     let limit = limit(Duration::from_millis(terms.duration.0));
     let index = consensus.leader_index(limit).await.map_err(|e| Status::unavailable(e.to_string()))?;
-    Ok(v1::RenewReply { nonce: ask.nonce, epoch: leadership.term, read_index: index, duration_ms: terms.duration.0 })
+    Ok(v1::RenewReply {
+        nonce: ask.nonce,
+        epoch: leadership.term,
+        read_index: index,
+        duration_ms: terms.duration.0,
+        requests: requests(parts),
+    })
+}
+
+/// What instances have counted of the running steps: every node shows it, and only the leader hears it.
+fn requests(parts: &Parts) -> Vec<v1::VersionRequests> {
+    let all = parts.collector.requests().into_iter();
+    let rows = all.flat_map(|(d, versions)| versions.into_iter().map(move |(version, n)| (d.to_string(), version, n)));
+    let row = |(deployment, version, requests)| v1::VersionRequests { deployment, version, requests };
+    rows.map(row).take(MAX_ROWS).collect()
+}
+
+/// Takes that in; what makes no sense is left out.
+fn heard(parts: &Parts, rows: Vec<v1::VersionRequests>) {
+    let mut all = Requested::new();
+    for row in rows {
+        if let Ok(deployment) = row.deployment.parse() {
+            all.entry(deployment).or_default().insert(row.version, row.requests);
+        }
+    }
+    parts.dns.set_requests(all, parts.clock.mono());
 }
 
 fn limit(duration: Duration) -> Duration {
@@ -139,6 +168,7 @@ async fn renew(
         let mut client = consensus.peer_client(leader).ok_or_else(|| Status::unavailable("no connection"))?;
         timeout(limit, client.renew(ask)).await.map_err(late)??.into_inner()
     };
+    heard(parts, reply.requests);
     let grant =
         Grant { nonce: reply.nonce, epoch: reply.epoch, index: reply.read_index, duration: Period(reply.duration_ms) };
     let hold = holder.granted(grant).ok_or_else(|| Status::aborted("an answer to another question"))?;

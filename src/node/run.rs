@@ -305,13 +305,11 @@ pub(super) async fn hand_over(consensus: &Consensus) {
 }
 
 fn dns_settings(config: &NodeConfig) -> Result<DnsSettings, ConfigError> {
-    let mut secrets = config.cookie_secrets()?;
-    if secrets.is_empty() {
-        secrets.push(rand::random());
-    }
+    let secrets = config.cookie_secrets()?;
+    let cookies = if secrets.is_empty() { Cookies::of_cluster(rand::random()) } else { Cookies::new(secrets) };
     Ok(DnsSettings {
         reverse: ReverseZones::new(&config.dns_reverse),
-        cookies: Cookies::new(secrets),
+        cookies,
         rates: Rates {
             answers: config.dns_rate_answers,
             negative: config.dns_rate_negative,

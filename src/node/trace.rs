@@ -144,6 +144,13 @@ pub(super) fn realised(parts: &Parts, id: &DeploymentId, reply: &mut v1::GetRout
             (share.answers, share.answered_bp) = (*answers, seen.share(*track));
         }
     }
+    let requests = parts.dns.requests(parts.clock.mono()).remove(id).unwrap_or_default();
+    let all: u64 = requests.values().fold(0, |sum, n| sum.saturating_add(*n));
+    for share in &mut reply.shares {
+        share.requests = requests.get(&share.version).copied();
+        let bp = share.requests.and_then(|n| n.saturating_mul(u64::from(WHOLE.0)).checked_div(all));
+        share.requested_bp = bp.and_then(|bp| u32::try_from(bp).ok());
+    }
     (reply.clients, reply.largest_client_bp, reply.spread_bp) = (seen.clients, seen.largest_bp, seen.spread_bp);
 }
 

@@ -210,6 +210,26 @@ impl Collector {
         seen
     }
 
+    /// Requests by deployment and version since the newest step began that workers count for.
+    pub fn requests(&self) -> BTreeMap<DeploymentId, BTreeMap<String, u64>> {
+        let heard = self.lock();
+        let all = || heard.workers.values().filter(|w| !w.gone).flat_map(|w| &w.counts);
+        let mut newest: BTreeMap<&DeploymentId, StepId> = BTreeMap::new();
+        for (deployment, step, _) in all() {
+            let known = newest.entry(deployment).or_insert(*step);
+            *known = (*known).max(*step);
+        }
+        let mut out: BTreeMap<DeploymentId, BTreeMap<String, u64>> = BTreeMap::new();
+        for (deployment, _, pairs) in all().filter(|(d, step, _)| newest.get(d) == Some(step)) {
+            let versions = out.entry(deployment.clone()).or_default();
+            for c in pairs {
+                let n = versions.entry(c.pair.version.to_string()).or_default();
+                *n = n.saturating_add(c.requests);
+            }
+        }
+        out
+    }
+
     /// The index that each node's DNS was last heard to serve.
     pub fn served(&self) -> BTreeMap<NodeId, u64> {
         self.lock().nodes.iter().map(|(id, n)| (*id, n.served_index)).collect()
@@ -239,6 +259,28 @@ mod tests {
         c.begin_term(4);
         assert_eq!(seen(4).workers.len(), 1);
         assert!(seen(3).workers.is_empty());
+    }
+
+    #[test]
+    fn requests_are_summed_up_over_the_workers_of_the_newest_step() {
+        let c = Collector::new(Clock::manual(0));
+        c.begin_term(1);
+        let pair = |version: &str| {
+            Some(v1::Pair { version: version.into(), digest: "a".repeat(64), spec: 1, ..v1::Pair::default() })
+        };
+        let counted = |worker: &str, step_id, all: &[(&str, u64)]| {
+            let mut seen = report(worker, 1, 1);
+            let pairs = all.iter().map(|(v, n)| v1::PairCounts { pair: pair(v), requests: *n, errors: 0 }).collect();
+            let deployment = "production/shop".to_string();
+            seen.report.as_mut().unwrap().counts = vec![v1::StepCounts { deployment, step_id, pairs }];
+            seen
+        };
+        c.worker(1, 1, &counted("w1", 9, &[("1.0.0", 70), ("2.0.0", 20)])).unwrap();
+        c.worker(2, 1, &counted("w2", 9, &[("1.0.0", 5)])).unwrap();
+        c.worker(2, 1, &counted("w3", 8, &[("1.0.0", 1000)])).unwrap();
+        let all = c.requests();
+        let shop = all.values().next().unwrap();
+        assert_eq!(shop.iter().map(|(v, n)| (v.as_str(), *n)).collect::<Vec<_>>(), [("1.0.0", 75), ("2.0.0", 20)]);
     }
 
     #[test]

@@ -7,6 +7,7 @@ use tonic::{Request, Response, Status, async_trait};
 use super::{Shared, error, membership};
 use crate::{
     raft::{Consensus, ConsensusError, Member},
+    state::Command,
     wire::{convert, v1},
 };
 
@@ -53,6 +54,7 @@ impl v1::cluster_server::Cluster for Shared {
         let hop = request.metadata().contains_key(HOP);
         let heard = self.heard(consensus, hop).await;
         reply.level = state.level;
+        reply.dns_cookie_index = state.cookies.index;
         reply.nodes = state
             .nodes
             .values()
@@ -109,6 +111,14 @@ impl v1::cluster_server::Cluster for Shared {
 
     async fn finalize(&self, request: Request<v1::FinalizeRequest>) -> Result<Response<v1::FinalizeReply>, Status> {
         self.finalize_now(&request.into_inner()).await.map(Response::new)
+    }
+
+    async fn rotate_dns_cookie(
+        &self,
+        request: Request<v1::RotateDnsCookieRequest>,
+    ) -> Result<Response<v1::RotateDnsCookieReply>, Status> {
+        let done = self.change(request.into_inner().request.as_ref(), Command::CookieAsked).await?;
+        Ok(Response::new(v1::RotateDnsCookieReply { receipt: done.receipt() }))
     }
 }
 

@@ -4,9 +4,9 @@
 //! refusal changes nothing but `applied`, `now`, `wall` and the table of requests. Guards and effects stand in the family files.
 
 use super::{
-    Command, Event, EventKey, LogId, Rejection, Stamped, State, batches, catalog, cluster, collect, context::Cx, drain,
-    event::EVENT_RING, fleet, keeper, nodes, operator, outbox, replicas, requests, returns, rollback, routes, start,
-    steps, switches,
+    Command, Event, EventKey, LogId, Rejection, Stamped, State, batches, catalog, cluster, collect, context::Cx,
+    cookies, drain, event::EVENT_RING, fleet, keeper, nodes, operator, outbox, replicas, requests, returns, rollback,
+    routes, start, steps, switches,
 };
 
 /// What a command that was not refused did.
@@ -154,6 +154,8 @@ fn dispatch(cx: &mut Cx<'_>, command: &Command) -> Result<(), Rejection> {
         Command::SwitchMoved { switch, seen, served } => switches::moved(cx, *switch, *seen, served),
         Command::SwitchEnded { switch, seen, end } => switches::ended(cx, *switch, *seen, end),
         Command::LeasesSettled { seen } => switches::settled(cx, *seen),
+        Command::CookieAsked => cookies::asked(cx),
+        Command::CookieRotated { secret, seen } => cookies::rotated(cx, *secret, *seen),
         Command::TrafficBackSettled { rollout, index, end } => returns::settled(cx, *rollout, *index, end),
     }
 }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     DeliveryKey, DigestReport, Evidence, FencePoint, LeaseMode, NodeRole, OnExpiry, Reached, Reason, RolloutPhase,
-    RolloutStatus, RouteWeights, SwitchAsk, SwitchEnd,
+    RolloutStatus, RouteWeights, Secret, SwitchAsk, SwitchEnd,
 };
 use crate::model::{
     BuildInfo, ClusterId, DeploymentId, Digest, Health, InstanceId, Life, Millis, Name, NodeId, Principal, RequestId,
@@ -536,5 +536,14 @@ pub enum Command {
         index: u64,
         /// What was seen.
         end: SwitchEnd,
+    },
+    /// An operator wants another secret of DNS cookies.
+    CookieAsked,
+    /// Another secret of DNS cookies, from the leader.
+    CookieRotated {
+        /// The secret.
+        secret: Secret,
+        /// Index of the entry that brought the one seen; 0: none.
+        seen: u64,
     },
 }

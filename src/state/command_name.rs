@@ -56,6 +56,8 @@ impl Command {
             Self::SwitchEnded { .. } => "SwitchEnded",
             Self::LeasesSettled { .. } => "LeasesSettled",
             Self::TrafficBackSettled { .. } => "TrafficBackSettled",
+            Self::CookieAsked => "CookieAsked",
+            Self::CookieRotated { .. } => "CookieRotated",
         }
     }
 
@@ -72,6 +74,8 @@ impl Command {
                 | Self::SwitchEnded { .. }
                 | Self::LeasesSettled { .. }
                 | Self::TrafficBackSettled { .. }
+                | Self::CookieAsked
+                | Self::CookieRotated { .. }
         );
         if second { 2 } else { 1 }
     }

@@ -15,6 +15,7 @@ mod collect;
 mod command;
 mod command_name;
 mod context;
+mod cookies;
 pub mod digest;
 mod drain;
 mod event;
@@ -52,6 +53,7 @@ use std::sync::Arc;
 pub use alloc::free_addresses;
 pub use apply::{Applied, apply, apply_blank};
 pub use command::{Command, Fence, InstanceFact, LogId, NewNode, ReachedFact, Stamped, StartRollout, WorkerFacts};
+pub use cookies::{CookieSecrets, Secret, cookie_due};
 pub use digest::{StateDigest, digest};
 pub use event::{EVENT_RING, Event, EventBody, EventKey};
 pub use fences::{
@@ -139,6 +141,8 @@ pub struct State {
     pub slots: Table<DeploymentId, KeySlots>,
     /// What is known of the servers after traffic was taken back, by the rollout that did it. Empty below feature level 2.
     pub backs: Table<RolloutId, TrafficBack>,
+    /// The secret of DNS cookies. The default below feature level 2.
+    pub cookies: Arc<CookieSecrets>,
 }
 
 impl State {

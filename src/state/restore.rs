@@ -57,6 +57,8 @@ pub fn restored(old: &State, new: &Restoration) -> Result<State, String> {
     s.replicas = Arc::new(Replicas::default());
     s.fences = Arc::new(switches::restored(&old.fences, index, old.now));
     returns::restored(&mut s);
+    // The leader makes another one up: this one is in the backup.
+    s.cookies = Arc::default();
     s.nodes.clear();
     let meta = Meta { created_index: index, ..Meta::default() };
     let mut row = cluster::row(meta, 1, &new.node, NodeRole::Voter);

@@ -9,8 +9,9 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Assignment, Blob, Cluster, Delivery, DeliveryKey, Deployment, Environment, Event, EventBody, Fences, Instance,
-    KeySlots, LogId, Meta, NodeRole, NodeRow, Release, Replicas, Request, Rollout, Service, State, TrafficBack, Worker,
+    Assignment, Blob, Cluster, CookieSecrets, Delivery, DeliveryKey, Deployment, Environment, Event, EventBody, Fences,
+    Instance, KeySlots, LogId, Meta, NodeRole, NodeRow, Release, Replicas, Request, Rollout, Service, State,
+    TrafficBack, Worker,
     codec::{CodecError, Kind, Leveled, frame, unframe},
     shares::Shares,
 };
@@ -52,6 +53,7 @@ pub(super) enum Row {
     FencesV1(Arc<Fences>),
     SlotsV1(DeploymentId, Arc<KeySlots>),
     BackV1(Arc<TrafficBack>),
+    CookiesV1(Arc<CookieSecrets>),
 }
 
 /// A node's row as feature level 1 writes it.
@@ -114,8 +116,10 @@ fn node_row(level: u32, n: &NodeRow) -> Row {
 impl Leveled for Row {
     fn level(&self) -> u16 {
         let newer = |e: &Event| matches!(e.body, EventBody::SwitchChanged { .. } | EventBody::TrafficBack { .. });
-        let second = matches!(self, Self::NodeV2(_) | Self::FencesV1(_) | Self::SlotsV1(..) | Self::BackV1(_))
-            || matches!(self, Self::EventV1(e) if newer(e));
+        let second = matches!(
+            self,
+            Self::NodeV2(_) | Self::FencesV1(_) | Self::SlotsV1(..) | Self::BackV1(_) | Self::CookiesV1(_)
+        ) || matches!(self, Self::EventV1(e) if newer(e));
         if second { 2 } else { 1 }
     }
 }
@@ -170,6 +174,9 @@ pub(super) fn tables(s: &State) -> Vec<Table<'_>> {
     }
     if !s.backs.is_empty() {
         all.push(rows("backs", s.backs.shared().map(|(_, x)| Row::BackV1(x.clone()))));
+    }
+    if *s.cookies != CookieSecrets::default() {
+        all.push(rows("cookies", [Row::CookiesV1(s.cookies.clone())]));
     }
     all
 }
@@ -253,5 +260,6 @@ fn insert(s: &mut State, shares: &mut Shares, row: Row) {
         Row::FencesV1(r) => s.fences = r,
         Row::SlotsV1(d, r) => drop(s.slots.insert(d, r)),
         Row::BackV1(r) => drop(s.backs.insert(r.rollout, r)),
+        Row::CookiesV1(r) => s.cookies = r,
     }
 }

@@ -13,6 +13,7 @@ mod agents;
 mod answers;
 mod backups;
 mod clock;
+mod cookies;
 mod disks;
 mod chaos;
 mod failing;

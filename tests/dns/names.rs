@@ -6,7 +6,7 @@ use hickory_proto::{
 };
 use slipway::model::InstanceId;
 
-use crate::fixture::{SHOP, Serving, World, addresses, ip, query, version};
+use crate::fixture::{SHOP, Serving, World, addresses, ip, query, shop, version};
 
 const ZONE: &str = "slipway.internal.";
 
@@ -182,7 +182,8 @@ async fn mix_lists_every_version_with_its_weight() {
 async fn txt_says_where_the_rollout_stands() {
     let world = World::shop(1, 1, (9000, 1000));
     let serving = Serving::start(&world).await;
-    let m = serving.client().await.ask(&format!("_rollout.{SHOP}"), RecordType::TXT).await;
+    let client = serving.client().await;
+    let m = client.ask(&format!("_rollout.{SHOP}"), RecordType::TXT).await;
     let RData::TXT(txt) = &m.answers[0].data else { panic!("{m:?}") };
     let texts: Vec<String> = txt.txt_data.iter().map(|t| String::from_utf8_lossy(t).into_owned()).collect();
     let index = world.0.applied.index;
@@ -196,12 +197,19 @@ async fn txt_says_where_the_rollout_stands() {
         "bps=1000".into(),
         "node=2".into(),
         "answers=1.0.0:0/2.0.0:0".into(),
+        "requests=-".into(),
         "clients=0".into(),
         "spread=0".into(),
         "lease=off".into(),
     ];
     assert_eq!(texts, expected);
     assert_eq!(m.answers[0].ttl, 0);
+    // What instances count, as the leader tells every node.
+    let counted = [("1.0.0".to_string(), 90), ("2.0.0".to_string(), 11)].into();
+    serving.store.set_requests([(shop(), counted)].into(), serving.clock.mono());
+    let m = client.ask(&format!("_rollout.{SHOP}"), RecordType::TXT).await;
+    let RData::TXT(txt) = &m.answers[0].data else { panic!("{m:?}") };
+    assert!(txt.txt_data.iter().any(|t| &**t == b"requests=1.0.0:90/2.0.0:11"), "{m:?}");
     serving.stop().await;
 }
 

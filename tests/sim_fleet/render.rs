@@ -140,6 +140,8 @@ pub fn command(
         | Command::DigestReported { .. }
         | Command::NodeAnnounced { .. }
         | Command::NodeDrained { .. }
+        | Command::CookieAsked
+        | Command::CookieRotated { .. }
         | Command::LevelRaised { .. } => String::new(),
     };
     let mut line = format!("{:>7} #{index} {} {text}", state.now.to_string(), body.name());

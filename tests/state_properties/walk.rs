@@ -10,8 +10,8 @@ use slipway::model::{
 use slipway::state::{
     Command, DeliveryKey, DigestReport, Evidence, Fence, FencePoint, InstanceFact, LeaseMode, LogId, NewNode, NodeRole,
     NodeSeen, Observations, OnExpiry, PairCounts, Presence, Reached, ReachedFact, Reason, RolloutPhase, RolloutStatus,
-    RouteWeights, Seen, ServerEnd, Stamped, StartRollout, State, StepCounts, SwitchAsk, SwitchEnd, SwitchTo, TrackName,
-    Unfenced, Verdict, WaitLevel, WorkerFacts,
+    RouteWeights, Secret, Seen, ServerEnd, Stamped, StartRollout, State, StepCounts, SwitchAsk, SwitchEnd, SwitchTo,
+    TrackName, Unfenced, Verdict, WaitLevel, WorkerFacts,
 };
 use slipway::traffic::lease::Terms;
 
@@ -419,7 +419,18 @@ fn fenced(s: &State, a: u32, b: u32) -> Command {
     let open = s.fences.open().next();
     let (switch, seen) = open.map_or((1, 1), |x| (x.id, x.revision));
     let served = s.nodes.keys().map(|n| (*n, if b.is_multiple_of(3) { 0 } else { s.applied.index })).collect();
-    match a % 12 {
+    match a % 15 {
+        12 => {
+            let open = s.backs.values().find(|b| b.end.is_none());
+            let how = if b.is_multiple_of(2) { ServerEnd::Served(s.now) } else { ServerEnd::Expired };
+            let servers = s.nodes.keys().map(|n| (*n, String::new(), how)).collect();
+            let fenced_at = b.is_multiple_of(3).then_some(s.now);
+            let end = SwitchEnd { at: s.now, switched: true, fenced_at, servers, clear_at: None, note: String::new() };
+            let (rollout, index) = open.map_or((RolloutId(1), 1), |b| (b.rollout, b.index));
+            Command::TrafficBackSettled { rollout, index, end }
+        }
+        13 => Command::CookieAsked,
+        14 => Command::CookieRotated { secret: Secret::new([b as u8; 16]), seen: s.cookies.index },
         0..=3 => Command::SwitchAsked(SwitchAsk {
             deployments: vec![shop()],
             to: if b.is_multiple_of(2) { SwitchTo::Previous } else { SwitchTo::Version(version(1 + b % 5)) },

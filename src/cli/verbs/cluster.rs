@@ -4,7 +4,7 @@ use super::node;
 use crate::{
     cli::{
         CliError, Session,
-        args::{ClusterVerb, UpgradeVerb},
+        args::{ClusterVerb, DnsCookieVerb, UpgradeVerb},
         error::DONE,
         render,
     },
@@ -73,6 +73,12 @@ pub async fn run(s: &Session, verb: ClusterVerb) -> Result<u8, CliError> {
                     r.name, r.name
                 ),
                 false => format!("{} is back: it may lead again", r.name),
+            })?;
+        }
+        ClusterVerb::DnsCookie(DnsCookieVerb::Rotate) => {
+            let reply = s.client.rotate_dns_cookie(v1::RotateDnsCookieRequest::default()).await?;
+            s.out.show(&reply, |_| {
+                "the leader makes up another secret; cookies of the one before are good for an hour".into()
             })?;
         }
         ClusterVerb::Upgrade(UpgradeVerb::Status) => {

@@ -1,0 +1,49 @@
+//! Stories at feature level 2: switches with leases, ways back that are watched, slots of keys. The others run at level 1.
+
+use slipway::{
+    model::{Period, Strategy},
+    state::{Command, RolloutStatus, SwitchAsk, SwitchTo, Unfenced, WaitLevel},
+    traffic::lease::Left,
+};
+
+use crate::sim_fleet::{Fleet, Shape, params};
+
+/// At feature level 2: a fenced switch in a rollout, a way back that a silent server does not hold up, and a switch by hand.
+pub fn level_2_switches() -> Fleet {
+    let mut f = Fleet::with_stable(&Shape { workers: 2, level: 2, ..Shape::default() });
+    f.seen.leases = Some(Left::default());
+    let id = f.start("2.0.0", params(Strategy::BlueGreen));
+    f.until(90, "it monitors", |f| f.at(id, "bake", "monitor"));
+    f.note("n3 falls silent");
+    f.nodes.get_mut(&3).expect("n3").alive = false;
+    f.operator(Command::Rollback { rollout: id }).expect("rolled back");
+    f.run(70);
+    f.note("n3 is heard again");
+    f.nodes.get_mut(&3).expect("n3").alive = true;
+    let id = f.start("3.0.0", params(Strategy::BlueGreen));
+    f.until_status(90, id, RolloutStatus::Completed);
+    f.run(2);
+    let ask = SwitchAsk {
+        deployments: vec![f.shop()],
+        to: SwitchTo::Previous,
+        wait: WaitLevel::Caches,
+        unfenced: Unfenced::TakeBack,
+        within: Period::seconds(4),
+    };
+    f.operator(Command::SwitchAsked(ask)).expect("asked");
+    f.run(5);
+    f
+}
+
+/// At feature level 2: a canary that is rolled back in its second step, by the servers' words.
+pub fn level_2_canary() -> Fleet {
+    let mut f = Fleet::with_stable(&Shape { workers: 2, level: 2, ..Shape::default() });
+    let id = f.start("2.0.0", params(Strategy::Canary));
+    let share = |f: &Fleet| f.state.deployments[&f.shop()].route.as_ref().map_or(0, |r| r.weights.candidate.0);
+    f.until(90, "half of it is out", |f| share(f) >= 2500);
+    assert!(!f.state.slots.is_empty());
+    f.operator(Command::Rollback { rollout: id }).expect("rolled back");
+    f.until_status(60, id, RolloutStatus::RolledBack);
+    assert!(f.state.slots.is_empty());
+    f
+}
