@@ -20,7 +20,10 @@ pub(super) fn next(state: &State, seen: &Observations, now: Millis, plan: &mut P
         match look(state, seen, now, b) {
             Ok(end) => plan.commands.push(Command::TrafficBackSettled { rollout: b.rollout, index: b.index, end }),
             Err((wait, at)) => {
-                plan.waits.entry(b.deployment.clone()).or_default().push(wait);
+                let waits = plan.waits.entry(b.deployment.clone()).or_default();
+                if !waits.contains(&wait) {
+                    waits.push(wait);
+                }
                 plan.wake_at = Some(plan.wake_at.map_or(at, |w| w.min(at)));
             }
         }

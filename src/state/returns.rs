@@ -18,6 +18,8 @@ use crate::model::{DeploymentId, Millis, NodeId, Period, RolloutId, Version};
 
 /// Longest note of an end.
 const MAX_NOTE: usize = 2048;
+/// Records that are kept; the planner looks at all of them.
+const KEPT: usize = 1024;
 
 /// One way back.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -92,6 +94,10 @@ pub(super) fn settled(cx: &mut Cx<'_>, rollout: RolloutId, index: u64, end: &Swi
     };
     cx.emit(EventBody::TrafficBack { rollout, deployment: row.deployment.clone(), what });
     cx.s.backs.insert(rollout, row);
+    if cx.s.backs.len() > KEPT {
+        let oldest = cx.s.backs.values().find(|b| b.end.is_some()).map(|b| b.rollout);
+        oldest.into_iter().for_each(|id| drop(cx.s.backs.remove(&id)));
+    }
     Ok(())
 }
 

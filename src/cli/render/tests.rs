@@ -144,3 +144,22 @@ fn the_last_line_of_a_watch_carries_the_exit_code() {
     r.status = "failed".into();
     assert_eq!(end(&r, None, false).code, error::FAILED);
 }
+
+#[test]
+fn a_way_back_says_what_is_known_of_the_servers() {
+    let server = |name: &str, state: &str, at_ms| v1::SwitchServer { node: 1, name: name.into(), state: state.into(), at_ms };
+    let mut r = v1::Rollout { id: "r-9".into(), started_at_ms: 1000, traffic_back_at_ms: 9000, ..v1::Rollout::default() };
+    r.back = Some(v1::TrafficBack { index: 77, at_ms: 9000, left: "2.0.0".into(), ..v1::TrafficBack::default() });
+    let open = rollout(&r, 9100);
+    assert!(open.contains("fence: the servers' word that none answers with 2.0.0 is still out"), "{open}");
+    let servers = vec![server("n1", "served", 9012), server("n3", "lease-over", 0)];
+    let back = v1::TrafficBack { ended: true, servers, ..r.back.clone().unwrap_or_default() };
+    r.back = Some(v1::TrafficBack { fenced: true, fenced_at_ms: 12_000, clear_at_ms: 13_000, ..back.clone() });
+    let told = rollout(&r, 20_000);
+    let want = "fenced 3.0 s after that: no server answers with 2.0.0 (n1 12 ms, n3 by the end of its lease); caches clear after 4.0 s";
+    assert!(told.contains(want), "{told}");
+    let servers = vec![server("n1", "served", 9012), server("n3", "unknown", 0)];
+    r.back = Some(v1::TrafficBack { servers, note: "n3 may go on answering with 2.0.0".into(), ..back });
+    let told = rollout(&r, 20_000);
+    assert!(told.contains("fenced=false: n3 may go on answering with 2.0.0 (n1 12 ms, n3 unheard)"), "{told}");
+}
