@@ -80,6 +80,22 @@ fn an_answer_is_explained_and_every_node_is_compared() {
     assert!(number(&route, "clients") >= 1 && number(&route, "spread_bp") > 0, "{route}");
     shows(&lab.slipway(&["traffic", "show", "production/shop"]).ok(), &["ANSWERED", "DNS clients lately", "spread"]);
 
+    // And what instances count, at every node, although the leader alone hears all workers.
+    for slug in ["v-1-0-0", "v-2-0-0"] {
+        for ip in lab.dns(1, &format!("{slug}.shop.production.svc.slipway.internal")).unwrap().addresses {
+            (0..5).for_each(|_| drop(lab.version_at(ip)));
+        }
+    }
+    for n in 1..=3 {
+        eventually("requests by version", SOON, || {
+            let node = ["--node", &lab.client(n), "traffic", "show", "production/shop", "-o", "json"];
+            let route = lab.slipway(&node).ok().json();
+            let of = |s: &serde_json::Value, field: &str| s[field].as_u64().unwrap_or(0);
+            let counted = |s: &serde_json::Value| of(s, "requests") >= 5 && of(s, "requested_bp") > 0;
+            if list(&route, "shares").iter().all(counted) { Ok(()) } else { Err(route.to_string()) }
+        });
+    }
+
     let all = lab.slipway(&["dns", "query", "stable.shop.production.svc.slipway.internal", "-o", "json"]).ok().json();
     let servers = list(&all, "servers");
     assert_eq!(servers.len(), 3, "{all}");
