@@ -265,9 +265,7 @@ mod tests {
     fn requests_are_summed_up_over_the_workers_of_the_newest_step() {
         let c = Collector::new(Clock::manual(0));
         c.begin_term(1);
-        let pair = |version: &str| {
-            Some(v1::Pair { version: version.into(), digest: "a".repeat(64), spec: 1, ..v1::Pair::default() })
-        };
+        let pair = |version: &str| Some(v1::Pair { version: version.into(), digest: "a".repeat(64), spec: 1 });
         let counted = |worker: &str, step_id, all: &[(&str, u64)]| {
             let mut seen = report(worker, 1, 1);
             let pairs = all.iter().map(|(v, n)| v1::PairCounts { pair: pair(v), requests: *n, errors: 0 }).collect();

@@ -147,8 +147,10 @@ fn the_last_line_of_a_watch_carries_the_exit_code() {
 
 #[test]
 fn a_way_back_says_what_is_known_of_the_servers() {
-    let server = |name: &str, state: &str, at_ms| v1::SwitchServer { node: 1, name: name.into(), state: state.into(), at_ms };
-    let mut r = v1::Rollout { id: "r-9".into(), started_at_ms: 1000, traffic_back_at_ms: 9000, ..v1::Rollout::default() };
+    let server =
+        |name: &str, state: &str, at_ms| v1::SwitchServer { node: 1, name: name.into(), state: state.into(), at_ms };
+    let mut r =
+        v1::Rollout { id: "r-9".into(), started_at_ms: 1000, traffic_back_at_ms: 9000, ..v1::Rollout::default() };
     r.back = Some(v1::TrafficBack { index: 77, at_ms: 9000, left: "2.0.0".into(), ..v1::TrafficBack::default() });
     let open = rollout(&r, 9100);
     assert!(open.contains("fence: the servers' word that none answers with 2.0.0 is still out"), "{open}");
