@@ -17,11 +17,10 @@ use super::{
     limit::Class,
     memo::Sibling,
     name::{Select, what},
-    respond::{UDP_MAX, UDP_PLAIN},
+    respond::{HEADER, UDP_MAX, UDP_PLAIN},
     site::Site,
 };
 
-const HEADER: usize = 12;
 /// Labels of a common name at most; ours have nine with a zone of two.
 const LABELS: usize = 16;
 /// Longest common name, in octets on the wire. The long way spells the name out again in its first record; this is what fits 512 octets

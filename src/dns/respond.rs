@@ -43,7 +43,7 @@ use crate::{
 /// The largest UDP payload sent or announced (DNS flag day 2020): no fragments on any usual path.
 pub const UDP_MAX: u16 = 1232;
 pub(super) const UDP_PLAIN: u16 = 512;
-const HEADER: usize = 12;
+pub(super) const HEADER: usize = 12;
 /// The longest label and the longest name (RFC 1035).
 const LABEL: usize = 63;
 const NAME: usize = 255;

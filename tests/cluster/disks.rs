@@ -114,7 +114,10 @@ async fn a_leader_whose_disk_is_nearly_full_hands_over_and_changes_go_on() {
     fill(small, 12);
     cluster.leader(Some(0)).await;
     // Through the small node too: it follows.
-    small.catalog().await.apply(apply(&spec("shop", "{}"))).await.unwrap();
+    eventually("a change through the small node", || async {
+        small.catalog().await.apply(apply(&spec("shop", "{}"))).await.map_err(|e| e.to_string())
+    })
+    .await;
 
     // Asked to lead, it passes the lead on; changes are taken all the same.
     transfer_to_first(&cluster).await;

@@ -1,12 +1,14 @@
 //! Starts real processes on allocated loopback ports, waits for conditions with deadlines, kills everything at the end.
 
 use std::{
+    collections::BTreeSet,
     fs::File,
     future::Future,
     net::{SocketAddr, TcpListener, UdpSocket},
     os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
+    sync::Mutex,
     time::{Duration, Instant},
 };
 
@@ -26,16 +28,15 @@ pub struct Addresses {
     pub http: SocketAddr,
 }
 
-fn free_tcp() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
-}
+/// Ports that this process has handed out: the kernel gives one that was let go of to the next who asks.
+static HANDED_OUT: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
 
-/// A port that is free for both transports.
-fn free_dns() -> SocketAddr {
+/// A port that is free for both transports, and is handed out once.
+fn free() -> SocketAddr {
     loop {
         let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
         let addr = tcp.local_addr().unwrap();
-        if UdpSocket::bind(addr).is_ok() {
+        if UdpSocket::bind(addr).is_ok() && HANDED_OUT.lock().unwrap().insert(addr.port()) {
             return addr;
         }
     }
@@ -43,7 +44,7 @@ fn free_dns() -> SocketAddr {
 
 impl Addresses {
     pub fn allocate() -> Self {
-        Self { peer: free_tcp(), client: free_tcp(), dns: free_dns(), http: free_tcp() }
+        Self { peer: free(), client: free(), dns: free(), http: free() }
     }
 }
 

