@@ -45,8 +45,17 @@ struct Draw {
 }
 
 impl Draw {
+    /// How old it is, in milliseconds, if it may still be used. Threads read the clock once a batch: one that read it a little before this
+    /// was drawn by another sees a draw of the future, which is as new as can be.
+    fn age(self, now: Mono) -> Option<u64> {
+        let ago = low(now).wrapping_sub(self.at);
+        let ahead = self.at.wrapping_sub(low(now));
+        let age = if u64::from(ahead) < SIBLINGS_MS { 0 } else { u64::from(ago) };
+        (self.served != 0 && age < SIBLINGS_MS).then_some(age)
+    }
+
     fn is_fresh(self, now: Mono) -> bool {
-        self.served != 0 && u64::from(low(now).wrapping_sub(self.at)) < SIBLINGS_MS
+        self.age(now).is_some()
     }
 }
 
@@ -140,9 +149,9 @@ fn place(sets: &mut [Set], key: u64, now: Mono) -> &mut Set {
     let [a, b] = pair(key);
     let own = [a, b].into_iter().find(|n| sets[*n].key == key);
     let n = own.unwrap_or_else(|| {
-        let age = |n: usize| Some(sets[n].draws[0]).filter(|d| d.is_fresh(now)).map(|d| low(now).wrapping_sub(d.at));
         // Without a fresh draw it is as good as empty.
-        let oldest = if age(a).unwrap_or(u32::MAX) >= age(b).unwrap_or(u32::MAX) { a } else { b };
+        let age = |n: usize| sets[n].draws[0].age(now).unwrap_or(u64::MAX);
+        let oldest = if age(a) >= age(b) { a } else { b };
         sets[oldest] = Set { key, ..Set::default() };
         oldest
     });
@@ -191,6 +200,19 @@ mod tests {
         assert_eq!(m.ask("10.0.0.1:1000", 2, 7, Srv, 7), 5, "another service");
         assert_eq!(m.ask("10.0.0.1:1000", 1, 8, Srv, 8), 6, "another generation");
         assert_eq!(m.ask("10.0.0.2:1000", 1, 7, A, 6 + SIBLINGS_MS), 7, "too late");
+    }
+
+    #[test]
+    fn a_thread_whose_clock_was_read_earlier_sees_the_draw() {
+        use Sibling::{A, Aaaa};
+        let mut m = Asking { memo: Memo::new(), next: 0 };
+        assert_eq!(m.ask("10.0.0.1:1", 1, 7, A, 5000), 1);
+        assert_eq!(m.ask("10.0.0.1:1", 1, 7, Aaaa, 4999), 1, "asked at once, answered by another thread");
+        assert_eq!(
+            m.ask("10.0.0.1:1", 1, 7, A, 5000 + (1 << 31)),
+            2,
+            "what is much older is over, whatever its low half says"
+        );
     }
 
     #[test]
