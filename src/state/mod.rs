@@ -81,7 +81,7 @@ pub use rows::{
     Instance, Limits, Meta, NodeRole, NodeRow, Permit, PoolSlot, Presence, Reached, Release, ReleaseStatus, Request,
     Service, Settings, Worker,
 };
-pub use serving::{passing, serving, serving_among, there, wanted};
+pub use serving::{leave_at, passing, serving, serving_among, there, wanted};
 pub use slots::{KeySlots, slots_of};
 pub use start::chosen;
 pub use switches::{due as leases_due, obstacle as switch_obstacle};
