@@ -23,24 +23,39 @@ pub fn story(seed: u64) -> Story {
         acts.push((When::After(dice.within(0, 500)), start(&mut dice, d, 0, false, &shape)));
     }
     let first = if dice.percent(85) { When::Idle(120_000) } else { When::After(dice.within(500, 20_000)) };
-    let rounds = 1 + dice.weighted(&[50, 32, 18]);
+    let rounds = 1 + dice.weighted(&[40, 35, 25]);
     for round in 0..rounds {
         let d = dice.within(0, shape.deployments.len() as u64 - 1) as usize;
         let release = dice.weighted(&[1, 4, 3, 2]);
         let replace = round > 0 && dice.percent(40);
-        let when = if round == 0 { first } else { between(&mut dice) };
-        acts.push((when, start(&mut dice, d, release, replace, &shape)));
+        let begins = if round == 0 { first } else { between(&mut dice) };
+        acts.push((begins, start(&mut dice, d, release, replace, &shape)));
         if shape.deployments.len() > 1 && dice.percent(40) {
             let release = dice.within(0, 3) as usize;
             acts.push((When::After(dice.within(0, 8000)), start(&mut dice, 1 - d, release, false, &shape)));
         }
-        for _ in 0..dice.weighted(&[8, 22, 28, 20, 12, 10]) {
-            let when = if dice.percent(12) { When::Idle(200_000) } else { When::After(soon(&mut dice)) };
+        for _ in 0..dice.weighted(&[5, 14, 22, 22, 18, 12, 7]) {
             let act = if dice.percent(55) { fault(&mut dice, &shape, release) } else { verb(&mut dice, d) };
-            acts.push((when, act));
+            let at = moment(&mut dice, &act);
+            acts.push((at, act));
         }
     }
     Story { seed, shape, releases, acts, fix }
+}
+
+/// When an act comes: mostly while something is under way; a promotion in a bake, and many a rollback after the end.
+fn moment(dice: &mut Dice, act: &Act) -> When {
+    let weights = match act {
+        Act::Promote { full: false, .. } => [2, 10, 20, 68],
+        Act::Rollback(_) => [35, 20, 40, 5],
+        _ => [6, 30, 62, 2],
+    };
+    match dice.weighted(&weights) {
+        0 => When::Idle(200_000),
+        1 => When::After(soon(dice)),
+        2 => When::Entries(1 + dice.within(0, 4) * dice.within(0, 5)),
+        _ => When::Bake,
+    }
 }
 
 /// A moment: seconds more often than minutes.
@@ -113,7 +128,24 @@ pub fn params(dice: &mut Dice, host: bool) -> RolloutParams {
 }
 
 fn start(dice: &mut Dice, d: usize, release: usize, replace: bool, shape: &Shape) -> Act {
-    Act::Start { d, release, params: Box::new(params(dice, shape.deployments[d].host)), replace }
+    let mut p = params(dice, shape.deployments[d].host);
+    for _ in 0..4 {
+        if fits(&p, shape, d) || dice.percent(20) {
+            break;
+        }
+        p = params(dice, shape.deployments[d].host);
+    }
+    Act::Start { d, release, params: Box::new(p), replace }
+}
+
+/// Whether the law will take it: most stories are about what goes on after that.
+fn fits(p: &RolloutParams, shape: &Shape, d: usize) -> bool {
+    let (laid, room) = (&shape.deployments[d], shape.pool() - shape.per_worker());
+    match p.strategy {
+        Some(Strategy::Rolling) => laid.host || p.max_surge == 0 || room > 0,
+        Some(Strategy::BlueGreen) => !laid.host && room >= laid.per_worker,
+        Some(Strategy::Direct | Strategy::Canary) | None => laid.host || room >= laid.per_worker,
+    }
 }
 
 fn verb(dice: &mut Dice, d: usize) -> Act {

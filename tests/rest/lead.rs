@@ -33,6 +33,9 @@ impl World {
             }
             self.flow(PASS);
             self.real += PASS;
+            if self.stands() {
+                return;
+            }
         }
         let waits = format!("{:?}", self.waits);
         self.found("runs in a circle", format!("{PASSES} passes in a row; waits {waits}"));
@@ -97,7 +100,7 @@ impl World {
             if let Err(e) = self.commit(c) {
                 self.found("the law refuses the plan", format!("{name}: {e}; {}", cut(&told)));
             }
-            if self.over() {
+            if self.over() || self.stands() {
                 return;
             }
         }

@@ -94,7 +94,9 @@ pub fn acts(w: &mut World, story: &Story) {
     for (when, act) in &story.acts {
         match when {
             When::After(ms) => w.run(*ms),
-            When::Idle(ms) => until_idle(w, *ms),
+            When::Idle(ms) => until(w, *ms, |w| !w.state.deployments.values().any(|d| d.live.is_some())),
+            When::Bake => until(w, 60_000, bakes),
+            When::Entries(n) => w.run_entries(*n),
         }
         if w.over() {
             return;
@@ -123,13 +125,18 @@ fn short(story: &Story, act: &Act) -> String {
     }
 }
 
-fn until_idle(w: &mut World, ms: u64) {
+/// Runs until something is so, looked at every second, or the time is over.
+fn until(w: &mut World, ms: u64, done: fn(&World) -> bool) {
     let end = w.real + ms;
-    let busy = |w: &World| w.state.deployments.values().any(|d| d.live.is_some());
-    while w.real < end && busy(w) && !w.over() {
+    while w.real < end && !done(w) && !w.over() {
         let next = (w.real + 1000).min(end);
         w.run_to(next);
     }
+}
+
+fn bakes(w: &World) -> bool {
+    let live = w.shape.deployments.iter().filter_map(|laid| w.state.live_rollout(&laid.id)?.running());
+    live.into_iter().any(|(_, row)| matches!(row.step.kind, slipway::model::StepKind::Bake { .. }))
 }
 
 /// The rollout that a verb means: the live one, else the newest.

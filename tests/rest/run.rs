@@ -22,6 +22,7 @@ pub struct Outcome {
 /// Plays and judges a story.
 fn judge(story: &Story, look: Look, tale: Tale) -> World {
     let mut w = play::world(story, look, tale);
+    shapes(&mut w.tally, story);
     play::acts(&mut w, story);
     let mut open = story.shape.deployments.clone();
     // Every wait is ended by a person once; what waits again has no excuse but a new one.
@@ -56,6 +57,42 @@ fn judge(story: &Story, look: Look, tale: Tale) -> World {
         w.found("not at rest", format!("{}: {why:?}", laid.id));
     }
     w
+}
+
+/// Which shapes there were.
+fn shapes(tally: &mut Tally, story: &Story) {
+    let shape = &story.shape;
+    tally.note(format!("shape {:?} spare", shape.spare));
+    tally.note(format!("shape {} workers", shape.workers));
+    tally.note(format!("shape {} deployments", shape.deployments.len()));
+    tally.note(format!("shape level {}", shape.level));
+    for laid in &shape.deployments {
+        tally.note(if laid.host { "shape host" } else { "shape pool" });
+        tally.note(format!("shape {} per worker", laid.per_worker));
+        for (what, is) in [("singleton", laid.singleton), ("metrics", laid.metrics), ("no traffic", laid.rate == 0)] {
+            if is {
+                tally.note(format!("shape {what}"));
+            }
+        }
+    }
+    for r in &story.releases {
+        let ill = format!("{:?}", r.ill);
+        tally.note(format!("release {}", ill.split('(').next().unwrap_or_default()));
+        let package = format!("{:?}", r.package);
+        tally.note(format!("package {}", package.split('(').next().unwrap_or_default()));
+        if r.only_on.is_some() {
+            tally.note("release bad on one worker");
+        }
+    }
+    for (_, act) in &story.acts {
+        if let super::story::Act::Start { params: p, .. } = act {
+            tally.note(p.strategy.map_or_else(|| "asked default".into(), |s| format!("asked {s}")));
+            tally.note(format!("policy {:?}", p.failure_action));
+            tally.note(format!("policy on_no_data {:?}", p.on_no_data));
+            tally.note(format!("policy surge {}", p.max_surge));
+            tally.note(format!("policy unavailable {}", p.max_unavailable));
+        }
+    }
 }
 
 /// Plays one seed.

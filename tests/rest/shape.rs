@@ -144,6 +144,8 @@ placement: {{per_worker: {}}}
 health: {{http: /healthz, start_within: 10s}}
 {}
 drain: {}s
+lost_for_good: {}ms
+singleton: {}
 dns: {{pin_ttl: {}s}}
 ",
             self.id.service,
@@ -153,6 +155,8 @@ dns: {{pin_ttl: {}s}}
             self.per_worker,
             if self.metrics { "metrics: {requests: r, errors: e}" } else { "" },
             self.drain,
+            self.lost_for_good,
+            self.singleton,
             self.pin_ttl,
         );
         read_spec(&text, SpecFormat::Yaml).expect("a spec")

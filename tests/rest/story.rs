@@ -88,6 +88,10 @@ pub enum When {
     After(u64),
     /// Once nothing is under way, or after so many milliseconds.
     Idle(u64),
+    /// Once so many more entries are committed, or after a minute.
+    Entries(u64),
+    /// Once a rollout bakes, or after a minute.
+    Bake,
 }
 
 /// All of it.
@@ -106,6 +110,8 @@ impl fmt::Display for When {
         match self {
             Self::After(ms) => write!(f, "{}.{:03} s later", ms / 1000, ms % 1000),
             Self::Idle(ms) => write!(f, "once idle, or {} s later", ms / 1000),
+            Self::Bake => f.write_str("in a bake"),
+            Self::Entries(n) => write!(f, "{n} entries later"),
         }
     }
 }

@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 
 use slipway::model::{DeploymentId, Life, Millis, Pair, Period, RolloutId, Strategy};
-use slipway::state::{Command, Deployment, Presence, RolloutKind, RolloutPhase, State, invariants};
+use slipway::state::{Command, Deployment, Presence, RolloutKind, RolloutPhase, State, TrackName, invariants};
 
 use super::world::{Look, World};
 
@@ -52,6 +52,8 @@ pub fn entry(w: &mut World, before: &State, body: &Command, ok: bool) -> Result<
         return Ok(());
     }
     operators(w, before, body);
+    lost(w, before, body)?;
+    as_is(w, before, body)?;
     for d in w.state.deployments.values() {
         rolling(before, &w.state, d, body)?;
     }
@@ -80,7 +82,7 @@ fn operators(w: &mut World, before: &State, body: &Command) {
             w.watch.held.remove(rollout);
             (*rollout, false)
         }
-        Command::Abort { rollout } => (*rollout, true),
+        Command::Abort { rollout, as_is } => (*rollout, !as_is),
         Command::Rollback { rollout } | Command::RollbackBegan { rollout, .. } => (*rollout, true),
         Command::StartRollout(s) => {
             w.watch.backs.retain(|b| b.deployment != s.deployment);
@@ -116,6 +118,61 @@ pub fn due(w: &mut World) {
 pub fn share(d: &Deployment, pair: &Pair) -> u32 {
     let Some(route) = &d.route else { return 0 };
     d.tracks.iter().filter(|(_, t)| &t.pair == pair).map(|(name, _)| route.weights.get(name).0).sum()
+}
+
+/// Nothing is counted out that may still run behind a cut, and nothing before its time.
+fn lost(w: &World, before: &State, body: &Command) -> Result<(), Broken> {
+    let Command::CountedOut { deployment, worker } = body else { return Ok(()) };
+    let Some(laid) = w.shape.deployments.iter().find(|l| &l.id == deployment) else { return Ok(()) };
+    let row = before.workers.get(worker);
+    let since = row.filter(|w| w.presence == Presence::Lost).and_then(|w| w.lost_at);
+    let Some(since) = since else { return Err(("counted out too early", format!("{worker} is not lost"))) };
+    if laid.singleton {
+        return Err(("a singleton is counted out", format!("{deployment} on {worker}")));
+    }
+    if w.state.now.since(since) < Period(laid.lost_for_good) {
+        let text = format!("{worker} of {deployment}, silent since {since}, at {}", w.state.now);
+        return Err(("counted out too early", text));
+    }
+    Ok(())
+}
+
+/// A way back that is ended where it stands keeps weights and instances; the keeper adds none of what was given up.
+fn as_is(w: &mut World, before: &State, body: &Command) -> Result<(), Broken> {
+    match body {
+        Command::Abort { rollout, as_is: true } => {
+            let Some(id) = before.rollouts.get(rollout).map(|r| r.deployment.clone()) else { return Ok(()) };
+            let (old, new) = (&before.deployments[&id], &w.state.deployments[&id]);
+            if new.as_is.is_none() {
+                return Ok(());
+            }
+            let weights = |d: &Deployment| {
+                let mut all: Vec<_> = d.tracks.iter().map(|(_, t)| (t.pair.clone(), share(d, &t.pair))).collect();
+                all.sort();
+                all
+            };
+            if weights(old) != weights(new) {
+                return Err(("as is moved traffic", format!("{:?} -> {:?}", old.route, new.route)));
+            }
+            for i in before.instances_of(&id).filter(|i| i.life.is_wanted()) {
+                if !w.state.instances.get(&i.id).is_some_and(|n| n.life.is_wanted()) {
+                    return Err(("as is stopped an instance", format!("{} {}", i.id, i.pair)));
+                }
+            }
+            w.tally.note("ended as it is");
+            Ok(())
+        }
+        Command::TrackAdjusted { deployment, add, .. } => {
+            let d = &before.deployments[deployment];
+            let Some(as_is) = &d.as_is else { return Ok(()) };
+            let of = |name: TrackName| d.tracks.get(name).is_some_and(|t| t.pair == as_is.given_up);
+            match add.iter().find(|(name, ..)| of(*name)) {
+                Some((_, worker, n)) => Err(("as is was added to", format!("{n} of {} on {worker}", as_is.given_up))),
+                None => Ok(()),
+            }
+        }
+        _ => Ok(()),
+    }
 }
 
 /// A rolling update's own entries stay within surge and unavailable.

@@ -73,6 +73,8 @@ pub struct World {
     pub leaderless: Option<u64>,
     pub last_tick: u64,
     pub deliveries: BTreeMap<DeliveryKey, u64>,
+    /// The index at which the world stands still, wherever its leader is.
+    pub stop_at: Option<u64>,
     /// Index and true time of the newest entries.
     pub entries: VecDeque<(u64, u64)>,
 }
@@ -102,6 +104,7 @@ impl World {
             leaderless: None,
             last_tick: 0,
             deliveries: BTreeMap::new(),
+            stop_at: None,
             entries: VecDeque::new(),
         }
     }
@@ -174,12 +177,24 @@ impl World {
 
     /// Runs to a moment of true time, from change to change.
     pub fn run_to(&mut self, end: u64) {
-        while self.real < end && !self.over() {
+        while self.real < end && !self.over() && !self.stands() {
             let next = self.next_moment().clamp(self.real + 1, end);
             self.flow(next - self.real);
             self.real = next;
             self.settle();
         }
+    }
+
+    /// Whether it has come to the entry that it was to come to.
+    pub fn stands(&self) -> bool {
+        self.stop_at.is_some_and(|n| self.index >= n)
+    }
+
+    /// Runs until so many more entries are committed, or a minute is over.
+    pub fn run_entries(&mut self, n: u64) {
+        self.stop_at = Some(self.index + n);
+        self.run(60_000);
+        self.stop_at = None;
     }
 
     pub fn run(&mut self, ms: u64) {
