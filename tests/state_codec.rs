@@ -41,7 +41,7 @@ fn abort() -> Stamped {
         term: 3,
         principal: Principal::local_operator(),
         request: Some(Fence { id: RequestId::new("q-1").unwrap(), not_after: Millis(72_345) }),
-        body: Command::Abort { rollout: RolloutId(52) },
+        body: Command::Abort { rollout: RolloutId(52), as_is: false },
     }
 }
 

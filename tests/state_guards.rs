@@ -93,7 +93,14 @@ impl Story {
 fn start(s: &State, version: &str, strategy: Strategy) -> StartRollout {
     let spec = s.specs.values().next_back().unwrap();
     let params = RolloutParams { strategy: Some(strategy), ..spec.rollout.clone() };
-    StartRollout { deployment: shop(), version: version.parse().unwrap(), params, restart: false, expected: None }
+    StartRollout {
+        deployment: shop(),
+        version: version.parse().unwrap(),
+        params,
+        restart: false,
+        replace: false,
+        expected: None,
+    }
 }
 
 fn worker(name: &str, key: u32, pool: &[&str]) -> Command {
@@ -119,7 +126,9 @@ fn unknown_names_get_the_nearest() {
     assert!(e.contains("environment productoin") && e.contains("did you mean production?"), "{e}");
     let e = t.start("1.0.1", Strategy::Direct).unwrap_err().to_string();
     assert!(e.contains("release shop 1.0.1 does not exist; did you mean 1.0.0?"), "{e}");
-    assert!(t.no(Command::Abort { rollout: "r-9".parse().unwrap() }).contains("rollout r-9 does not exist"));
+    assert!(
+        t.no(Command::Abort { rollout: "r-9".parse().unwrap(), as_is: false }).contains("rollout r-9 does not exist")
+    );
 }
 
 #[test]
@@ -431,14 +440,14 @@ fn an_abort_keeps_candidates_and_gives_stable_everything() {
     t.until("a weight", |s| s.deployments[&shop()].route.as_ref().unwrap().weights.candidate.0 > 0);
     let id = t.live().id;
     let before = t.s().instances.values().filter(|i| i.pair == t.live().to && i.life.is_wanted()).count();
-    t.ok(Command::Abort { rollout: id });
+    t.ok(Command::Abort { rollout: id, as_is: false });
     assert_eq!(t.weights().stable.0, 10_000);
     let d = &t.s().deployments[&shop()];
     let candidate = d.tracks.get(TrackName::Candidate).unwrap().clone();
     assert_eq!(candidate.retire_at, Some(t.s().now.plus(slipway::model::Period::minutes(60))));
     let kept = t.s().instances.values().filter(|i| i.pair == candidate.pair && i.life.is_wanted()).count();
     assert_eq!(kept, before);
-    let e = t.no(Command::Abort { rollout: id });
+    let e = t.no(Command::Abort { rollout: id, as_is: false });
     assert!(e.contains("aborted: it cannot be aborted"), "{e}");
 }
 

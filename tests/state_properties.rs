@@ -245,7 +245,7 @@ fn heal(walk: &mut Walk) -> Result<(), String> {
             if holds > 2 {
                 bodies.retain(|b| !matches!(b, Command::Resume { .. }));
                 bodies.push(Command::Rollback { rollout });
-                bodies.push(Command::Abort { rollout });
+                bodies.push(Command::Abort { rollout, as_is: false });
             }
         }
         let pause = if bodies.len() <= 2 { 600_000 } else { 100 };

@@ -233,6 +233,7 @@ fn what_cannot_be_switched_is_refused_with_its_name() {
         version: version("3.0.0"),
         params: params(Strategy::Canary),
         restart: false,
+        replace: false,
         expected: None,
     };
     refused(&mut f, Command::StartRollout(start), "is being switched");

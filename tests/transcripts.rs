@@ -258,7 +258,7 @@ fn canary_abort() -> Fleet {
     let mut f = Fleet::with_stable(&Shape::default());
     let id = f.start("2.0.0", params(Strategy::Canary));
     f.until(60, "bake 25 %", |f| f.at(id, "bake", "25 %"));
-    f.operator(Command::Abort { rollout: id }).expect("aborted");
+    f.operator(Command::Abort { rollout: id, as_is: false }).expect("aborted");
     f.run(20);
     f.note("an hour later the keeper retires what was kept");
     f.run(3600);
@@ -344,10 +344,10 @@ fn canary_no_data() -> Fleet {
     f.until_status(60, id, RolloutStatus::RolledBack);
     f.note("on_no_data: fail");
     f.rate = 0;
-    let id = f.start("2.0.0", slipway::model::RolloutParams { on_no_data: OnNoData::Fail, ..p.clone() });
+    let id = f.start("2.0.0", slipway::model::RolloutParams { on_no_data: Some(OnNoData::Fail), ..p.clone() });
     f.until_status(90, id, RolloutStatus::RolledBack);
     f.note("on_no_data: pass");
-    let id = f.start("2.0.0", slipway::model::RolloutParams { on_no_data: OnNoData::Pass, ..p });
+    let id = f.start("2.0.0", slipway::model::RolloutParams { on_no_data: Some(OnNoData::Pass), ..p });
     f.until_status(120, id, RolloutStatus::Completed);
     f
 }
@@ -477,19 +477,20 @@ fn odd_ends() -> Fleet {
             version: sim_fleet::version("2.0.0"),
             params: p,
             restart: false,
+            replace: false,
             expected: None,
         });
         RolloutId(f.must(body))
     };
     let id = start(&mut f, params(Strategy::Canary));
-    f.operator(Command::Abort { rollout: id }).expect("aborted");
+    f.operator(Command::Abort { rollout: id, as_is: false }).expect("aborted");
     assert_eq!(f.status(id), RolloutStatus::Aborted);
     f.run(3);
     // Paused, then aborted; paused, then rolled back; a failed step promoted over.
     let id = start(&mut f, params(Strategy::Canary));
     f.until(60, "bake 10 %", |f| f.at(id, "bake", "10 %"));
     f.operator(Command::Pause { rollout: id }).expect("paused");
-    f.operator(Command::Abort { rollout: id }).expect("aborted");
+    f.operator(Command::Abort { rollout: id, as_is: false }).expect("aborted");
     let id = start(&mut f, params(Strategy::Canary));
     f.until(60, "bake 10 %", |f| f.at(id, "bake", "10 %"));
     f.operator(Command::Pause { rollout: id }).expect("paused");
@@ -507,6 +508,7 @@ fn odd_ends() -> Fleet {
         version: sim_fleet::version("3.0.0"),
         params: params(Strategy::Canary),
         restart: false,
+        replace: false,
         expected: None,
     });
     let id = RolloutId(f.must(body));
@@ -525,6 +527,7 @@ fn a_second_rollout_on_a_busy_deployment_is_refused() {
         version: sim_fleet::version("3.0.0"),
         params: params(Strategy::Canary),
         restart: false,
+        replace: false,
         expected: None,
     });
     assert_eq!(f.commit(body), Err(Rejection::Busy { rollout: id }));
@@ -538,6 +541,7 @@ fn a_preview_is_what_is_compiled_and_changes_nothing() {
         version: sim_fleet::version(to),
         params: params(strategy),
         restart: false,
+        replace: false,
         expected: None,
     };
     let before = f.state.clone();

@@ -4,8 +4,8 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use slipway::{
     model::{
-        BasisPoints, ClusterId, DeploymentId, Digest, Health, InstanceId, Life, Millis, Name, Pair, Period, SpecFormat,
-        Strategy, WorkerName, read_spec,
+        BasisPoints, ClusterId, DeploymentId, Digest, Health, InstanceId, Life, Millis, Name, OnNoData, Pair, Period,
+        SpecFormat, Strategy, WorkerName, read_spec,
     },
     state::{
         Cluster, Deployment, Environment, FencePoint, Instance, Meta, NodeRole, NodeRow, Presence, Route, RouteMode,
@@ -58,8 +58,13 @@ impl World {
         }));
         state.nodes.insert(1, node());
         let name = Name::environment("production").expect("a name");
-        let environment =
-            Environment { meta: Meta::default(), name: name.clone(), default_strategy: Strategy::Canary, order: 0 };
+        let environment = Environment {
+            meta: Meta::default(),
+            name: name.clone(),
+            default_strategy: Strategy::Canary,
+            order: 0,
+            on_no_data: OnNoData::Hold,
+        };
         state.environments.insert(name, environment);
         for n in 0..WORKERS {
             state.workers.insert(worker(n), worker_row(n));
@@ -88,7 +93,17 @@ impl World {
         let route = Some(route(weighted, state.applied.index));
         state.deployments.insert(
             id(n),
-            Deployment { meta: Meta::default(), id: id(n), spec: 1, tracks, route, desired, live: None, last: None },
+            Deployment {
+                meta: Meta::default(),
+                id: id(n),
+                spec: 1,
+                tracks,
+                route,
+                desired,
+                live: None,
+                last: None,
+                as_is: None,
+            },
         );
         for (arm, version) in [(0, "1.0.0"), (1, "2.0.0")].into_iter().take(1 + usize::from(weighted)) {
             let [a, b, c] = network(n, arm);
@@ -135,6 +150,7 @@ fn instance(id_: InstanceId, n: u32, version: &str, address: String) -> Instance
         failures: 0,
         passed_once: true,
         health_index: 1,
+        counted_out: None,
     }
 }
 

@@ -166,7 +166,14 @@ impl World {
     pub fn start(&mut self, s: u32, restart: bool) {
         let params =
             RolloutParams { strategy: Some(Strategy::Direct), bake: Period::seconds(1), ..RolloutParams::default() };
-        let ask = StartRollout { deployment: deployment(s), version: version(), params, restart, expected: None };
+        let ask = StartRollout {
+            deployment: deployment(s),
+            version: version(),
+            params,
+            restart,
+            replace: false,
+            expected: None,
+        };
         self.must(Command::StartRollout(ask));
     }
 

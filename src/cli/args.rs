@@ -325,6 +325,9 @@ pub enum RolloutVerb {
     Start {
         #[command(flatten)]
         start: StartArgs,
+        /// End a live rollout first, in the same moment: a way back where it stands, one that goes forward with the traffic on stable
+        #[arg(long)]
+        replace: bool,
         #[command(flatten)]
         watch: WatchArgs,
     },
@@ -363,7 +366,12 @@ pub enum RolloutVerb {
         watch: WatchArgs,
     },
     /// Put traffic on stable and stop, keeping candidates to look at
-    Abort { target: String },
+    Abort {
+        target: String,
+        /// End a way back where it stands: both versions keep their instances and traffic until the next rollout replaces both
+        #[arg(long)]
+        as_is: bool,
+    },
     /// Unwind everything: traffic first, then workers
     Rollback {
         target: String,

@@ -134,10 +134,8 @@ pub async fn follow(session: &Session, follow: Follow) -> Result<End, CliError> 
         }
         if rollout.status == "paused" && !said_paused {
             let why = if rollout.reason.is_empty() { String::new() } else { format!(" ({})", rollout.reason) };
-            view.line(&format!(
-                "{} is paused{why}: `slipway rollout resume`, `promote`, `abort` or `rollback` {0}",
-                rollout.id
-            ))?;
+            let out = render::ways_out(&rollout.ways_out);
+            view.line(&format!("{} is paused{why}{out}", rollout.id))?;
         }
         said_paused = rollout.status == "paused";
     }

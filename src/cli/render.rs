@@ -472,10 +472,24 @@ pub fn rollout(r: &v1::Rollout, now_ms: u64) -> String {
         text += &format!("\ntraffic was back {} after the start", since(r.started_at_ms, r.traffic_back_at_ms));
     }
     text += &r.back.as_ref().map(back).unwrap_or_default();
+    if !r.without.is_empty() {
+        text += &format!("\nwithout: {} (lost)", r.without.join(", "));
+    }
+    if !r.way_back.is_empty() {
+        text += &format!("\ngoing back: {}", r.way_back);
+    }
     for wait in &r.waits {
         text += &format!("\nwaiting: {wait}");
     }
+    if !r.waits.is_empty() {
+        text += &ways_out(&r.ways_out);
+    }
     text
+}
+
+/// What a person can do, one command a line.
+pub fn ways_out(all: &[String]) -> String {
+    all.iter().map(|verb| format!("\ncan be ended by: {verb}")).collect()
 }
 
 /// How the servers stand to a way back.
@@ -523,13 +537,19 @@ pub fn explain(e: &v1::ExplainReply) -> String {
     let mut text = match e.rollout.as_str() {
         "" if e.status.is_empty() => format!("{}: no live rollout", e.deployment),
         "" => format!("{}: {}", e.deployment, e.status),
-        id => format!("{}: {id} is {}", e.deployment, e.status),
+        _ => format!("{}: {}", e.deployment, e.status),
     };
     for wait in &e.waits {
         text += &format!("\nwaiting: {wait}");
     }
     if e.waits.is_empty() && !e.rollout.is_empty() {
         text += "\nwaiting for nothing: the next step starts at once";
+    }
+    if !e.waits.is_empty() {
+        text += &ways_out(&e.ways_out);
+    }
+    if !e.way_back.is_empty() {
+        text += &format!("\ngoing back: {}", e.way_back);
     }
     for decision in &e.decisions {
         text += &format!("\ndecided: {decision}");

@@ -35,7 +35,10 @@ fn the_older_spelling_of_an_update_is_a_rollout() {
 #[test]
 fn a_rollout_start_takes_the_spec_s_names() {
     let line = "slipway rollout start production/shop --to 1.1.0 --strategy blue_green --bake 10m --max-error-rate 0.5% --within 5m";
-    let Noun::Rollout(RolloutVerb::Start { start, watch }) = parse(line).unwrap().noun else { panic!("not a start") };
+    let Noun::Rollout(RolloutVerb::Start { start, replace, watch }) = parse(line).unwrap().noun else {
+        panic!("not a start")
+    };
+    assert!(!replace);
     let p = start.params.to_wire();
     assert_eq!(p.strategy.as_deref(), Some("blue-green"));
     assert_eq!((p.bake_ms, p.max_error_rate_bp), (Some(600_000), Some(50)));

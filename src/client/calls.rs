@@ -117,7 +117,7 @@ changes! {
     /// Resumes a paused rollout.
     resume = RolloutsClient::resume(VerbRequest) -> VerbReply;
     /// Puts traffic on stable and stops.
-    abort = RolloutsClient::abort(VerbRequest) -> VerbReply;
+    abort = RolloutsClient::abort(AbortRequest) -> VerbReply;
     /// Ends the present step, or skips to the end.
     promote = RolloutsClient::promote(PromoteRequest) -> VerbReply;
     /// Unwinds a live rollout, or returns from the last completed one.

@@ -139,7 +139,7 @@ impl Rollouts for TestNode {
     async fn resume(&self, _: Request<v1::VerbRequest>) -> Result<Response<v1::VerbReply>, Status> {
         no()
     }
-    async fn abort(&self, _: Request<v1::VerbRequest>) -> Result<Response<v1::VerbReply>, Status> {
+    async fn abort(&self, _: Request<v1::AbortRequest>) -> Result<Response<v1::VerbReply>, Status> {
         no()
     }
     async fn promote(&self, _: Request<v1::PromoteRequest>) -> Result<Response<v1::VerbReply>, Status> {

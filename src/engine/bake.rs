@@ -1,12 +1,13 @@
 //! `bake`: hold for cluster time while the checks run. Worse is acted on at once; not worse only counts at the end, with data from
-//! everyone who runs the pair.
+//! everyone who runs the pair. What is missing then, `on_no_data` decides: a lost worker is waited for until it is counted out, or judged
+//! without, or taken for a failure; as are requests that did not come.
 
 use super::analysis::ceiling::{self, Finding};
 use super::analysis::health;
 use super::executor::Turn;
-use super::view::{Notes, target};
-use crate::model::{OnNoData, Wait, WorkerName};
-use crate::state::{Command, Reason, Verdict};
+use super::view::{Notes, names, target};
+use crate::model::{OnNoData, Pair, Wait, WorkerName};
+use crate::state::{Command, Reason, Verdict, counts_out_at};
 
 pub(super) fn next(turn: &Turn<'_>, judged: bool, notes: &mut Notes) -> Option<Command> {
     let (view, r) = (turn.view, turn.r);
@@ -27,45 +28,82 @@ pub(super) fn next(turn: &Turn<'_>, judged: bool, notes: &mut Notes) -> Option<C
     if view.observing(view.wanted(pair).map(|i| &i.worker), notes) {
         return None;
     }
-    let silent = unheard(turn, pair);
-    if !silent.is_empty() {
-        notes.wait(Wait::Missing { workers: silent });
+    let unheard = workers_of(turn, pair, |w| view.worker_ready(w) && !view.heard(w));
+    if !unheard.is_empty() {
+        // Their instances' health is old news: they are heard of soon, or lost.
+        notes.wait(Wait::Missing { workers: unheard });
         return None;
     }
-    let (have, need) = (view.passing(pair), super::view::count(view.wanted(pair)));
+    let lost = workers_of(turn, pair, |w| !view.worker_ready(w));
+    if !lost.is_empty() {
+        match r.params.no_data() {
+            OnNoData::Hold => {
+                let rows = lost.iter().filter_map(|w| view.state.workers.get(w));
+                let until = rows.filter_map(|w| counts_out_at(view.state, view.id(), w)).min();
+                notes.wait(Wait::Lost { workers: lost, until });
+                return None;
+            }
+            OnNoData::Pass => {}
+            OnNoData::Fail => return turn.fail(Reason::NoData, Verdict::Undecided),
+        }
+    }
+    let (have, need) = (view.passing(pair), view.there(pair));
+    if need == 0 {
+        let detail = "their workers are lost".into();
+        return turn.fail(Reason::NobodyLeft { detail }, Verdict::Undecided);
+    }
     if have < need {
         notes.wait(Wait::Healthy { have, need });
         return None;
     }
-    let no_data = |have, need, notes: &mut Notes| match r.params.on_no_data {
-        OnNoData::Hold => {
-            notes.wait(Wait::Data { pair: pair.clone(), have, need });
-            None
-        }
-        OnNoData::Pass => Some(turn.end(Verdict::Undecided, "no data, and on_no_data says pass".into())),
-        OnNoData::Fail => turn.fail(Reason::NoData, Verdict::Undecided),
+    let left = if lost.is_empty() && r.without.is_empty() {
+        String::new()
+    } else {
+        let all: Vec<WorkerName> = lost.into_iter().chain(r.without.iter().cloned()).collect();
+        format!("judged without {}", names(&all))
     };
-    match finding {
-        Finding::Unjudged => Some(turn.end(Verdict::Unjudged, String::new())),
-        Finding::NotWorse => Some(turn.end(Verdict::NotWorse, String::new())),
+    let say =
+        |text: String| if left.is_empty() { text } else { format!("{text}; {left}").trim_start_matches("; ").into() };
+    let (wait, seen) = match finding {
+        Finding::Unjudged => return Some(turn.end(Verdict::Unjudged, say(why_by_health(turn, judged)))),
+        Finding::NotWorse => return Some(turn.end(Verdict::NotWorse, say(String::new()))),
+        Finding::Worse { .. } => return None,
         Finding::Missing(workers) => {
-            notes.wait(Wait::Missing { workers });
+            let text = format!("no counts from {}", names(&workers));
+            (Wait::Missing { workers }, text)
+        }
+        Finding::Data { have, need } => {
+            (Wait::Data { pair: pair.clone(), have, need }, format!("{have} of {need} requests"))
+        }
+    };
+    match r.params.no_data() {
+        OnNoData::Hold => {
+            notes.wait(wait);
             None
         }
-        Finding::Data { have, need } => no_data(have, need, notes),
-        Finding::Worse { .. } => None,
+        OnNoData::Pass => Some(turn.end(Verdict::Undecided, say(format!("passed on {seen}, as on_no_data says pass")))),
+        OnNoData::Fail => turn.fail(Reason::NoData, Verdict::Undecided),
     }
 }
 
-/// Workers that run the pair and are lost, or have not been heard of in this term: their instances' health is old news.
-fn unheard(turn: &Turn<'_>, pair: &crate::model::Pair) -> Vec<WorkerName> {
-    let view = turn.view;
-    let mut silent: Vec<WorkerName> = view
-        .wanted(pair)
-        .filter(|i| !view.worker_ready(&i.worker) || !view.heard(&i.worker))
-        .map(|i| i.worker.clone())
-        .collect();
-    silent.sort();
-    silent.dedup();
-    silent
+/// What a bake says that judged nothing but health.
+fn why_by_health(turn: &Turn<'_>, judged: bool) -> String {
+    let (view, r) = (turn.view, turn.r);
+    let metrics = view.spec(&r.to).is_some_and(|s| s.metrics.is_some());
+    let why = match (metrics, r.params.max_error_rate, &r.from) {
+        (false, _, _) => "the spec has no metrics",
+        (true, None, _) => "no max_error_rate is set",
+        (true, Some(_), None) => "nothing ran before it",
+        (true, Some(_), Some(_)) if !judged => return String::new(),
+        (true, Some(_), Some(_)) => "it has no counts",
+    };
+    format!("judged by health alone: {why}")
+}
+
+/// Those of the workers that run the pair.
+fn workers_of(turn: &Turn<'_>, pair: &Pair, of: impl Fn(&WorkerName) -> bool) -> Vec<WorkerName> {
+    let mut all: Vec<WorkerName> = turn.view.wanted(pair).map(|i| &i.worker).filter(|w| of(w)).cloned().collect();
+    all.sort();
+    all.dedup();
+    all
 }

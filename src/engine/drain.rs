@@ -6,8 +6,8 @@
 use std::collections::BTreeMap;
 
 use super::view::{Notes, View};
-use crate::model::{Life, NodeId, Period, Wait};
-use crate::state::{Command, Instance, NodeRole, Seen};
+use crate::model::{AddressMode, Life, NodeId, Pair, Period, Wait, WorkerName};
+use crate::state::{Command, Instance, NodeRole, Seen, Worker, free_addresses, free_when};
 
 /// The TTL of weighted answers where a spec sets none.
 const DEFAULT_TTL: Period = Period::seconds(5);
@@ -42,6 +42,25 @@ fn settle(view: &View<'_>, index: u64) -> Option<Command> {
         confirmed: look.confirmed,
         silent: look.silent,
         ttl_ms: look.ttl.0,
+    })
+}
+
+/// `ViewsServed`, when what servers were heard to have served frees an address that the deployment lacks on one of these workers.
+pub(super) fn views(view: &View<'_>, pair: &Pair, workers: &[WorkerName]) -> Option<Command> {
+    if view.spec(pair)?.address != AddressMode::Pool {
+        return None;
+    }
+    let heard = |id| match view.seen.nodes.get(&id) {
+        Some(Seen::Known { value, .. }) => value.served_index.min(view.state.applied.index),
+        Some(Seen::Unknown | Seen::Silent { .. }) | None => 0,
+    };
+    let more = |w: &Worker| {
+        let now = free_addresses(view.state, w, view.id()).len();
+        free_when(view.state, w, view.id(), heard).len() > now
+    };
+    workers.iter().filter_map(|w| view.state.workers.get(w)).any(more).then(|| {
+        let nodes = view.state.nodes.values().filter(|n| serves_dns(n.role));
+        Command::ViewsServed { served: nodes.map(|n| (n.id, heard(n.id))).filter(|(_, at)| *at > 0).collect() }
     })
 }
 

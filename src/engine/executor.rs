@@ -1,14 +1,15 @@
 //! The executor: given a rollout's row, the one command that comes next. It knows kinds of steps, never strategies.
 //!
 //! Invariants: no forward step starts unless the pair to return to is still staged and everyone has been heard of in this term; a
-//! failure follows the policy; an undo or a return that fails is held for an operator, it never turns around again.
+//! failure follows the policy; a way back neither turns nor pauses by itself, it tries until it is there or a person ends it.
 
+use super::analysis::health;
 use super::strategy::{self, Subject};
-use super::view::{Notes, View};
-use super::{bake, evidence, hook, install, retire, route, stage};
+use super::view::{Notes, View, target};
+use super::{back, bake, drain, evidence, hook, install, retire, route, stage};
 use crate::model::{FailureAction, Life, StepKind, WHOLE, Wait, WorkerName};
 use crate::state::{
-    Command, Evidence, Reason, Rollout, RolloutKind, RolloutPhase, RolloutStatus, StepRow, StepStatus, Verdict, chosen,
+    Batch, Command, Evidence, Reason, Rollout, RolloutPhase, RolloutStatus, StepRow, StepStatus, Verdict, chosen,
 };
 
 /// A running step, as the files of each kind get it.
@@ -35,14 +36,30 @@ pub(super) fn next(view: &View<'_>, r: &Rollout, notes: &mut Notes) -> Option<Co
 }
 
 fn compile(view: &View<'_>, r: &Rollout, phase: RolloutPhase, notes: &mut Notes) -> Option<Command> {
+    let subject = Subject::of(r);
     if phase == RolloutPhase::Forward {
         let spec = view.spec(&r.to)?;
-        let workers: Vec<&WorkerName> = chosen(view.state, spec).map(|w| &w.name).collect();
-        if view.observing(workers.into_iter(), notes) {
+        let workers: Vec<WorkerName> = chosen(view.state, spec).map(|w| w.name.clone()).collect();
+        if view.observing(workers.iter(), notes) {
             return None;
         }
+        if r.is_way_back() && workers.is_empty() {
+            notes.wait(Wait::Workers);
+            return None;
+        }
+        // What would be refused for want of addresses that are free already, as far as they were heard of.
+        if !r.is_way_back()
+            && strategy::compile(view.state, &subject, phase).is_err()
+            && let Some(command) = drain::views(view, &r.to, &workers)
+        {
+            return Some(command);
+        }
     }
-    Some(match strategy::compile(view.state, &Subject::of(r), phase) {
+    Some(match strategy::compile(view.state, &subject, phase) {
+        Ok(c) if phase == RolloutPhase::Undo && r.from.is_some() && c.order.is_empty() => {
+            notes.wait(Wait::Workers);
+            return None;
+        }
         Ok(c) => Command::StepsCompiled {
             rollout: r.id,
             seen: r.meta.revision,
@@ -86,6 +103,9 @@ impl Turn<'_> {
         if r.status == RolloutStatus::Active && self.not_ready(notes) {
             return None;
         }
+        if let Some(turned) = self.fell_since() {
+            return Some(turned);
+        }
         match self.row.step.kind {
             StepKind::Promote => return self.promote(notes),
             StepKind::Smoke { .. } if self.view.passing(&r.to) == 0 => {
@@ -104,13 +124,41 @@ impl Turn<'_> {
         Some(Command::StepStarted { rollout: r.id, seen: r.meta.revision, step: self.step, attempt })
     }
 
+    /// A candidate that failed between two steps: none of them would notice.
+    fn fell_since(&self) -> Option<Command> {
+        let r = self.r;
+        if r.status != RolloutStatus::Active || r.is_way_back() {
+            return None;
+        }
+        let before = r.steps.get(..self.step as usize)?;
+        let since = before.iter().rev().find_map(|s| s.step_id)?.0;
+        let installed = before.iter().any(|s| matches!(s.step.kind, StepKind::Install { .. }));
+        if !installed {
+            return None;
+        }
+        if r.params.failure_action == FailureAction::Continue {
+            if self.view.there(&r.to) > 0 {
+                return None;
+            }
+            let detail = "they ended, or their workers are lost".into();
+            return self.fail(Reason::NobodyLeft { detail }, Verdict::Worse);
+        }
+        self.fail(health::failure(self.view, r, &r.to, since)?, Verdict::Worse)
+    }
+
+    /// The newest batch, unless an earlier attempt of the step made it.
+    pub fn batch(&self) -> Option<&Batch> {
+        let began = self.row.started_at.unwrap_or_default();
+        self.row.batch.as_ref().filter(|b| b.started_at >= began)
+    }
+
     /// Whether the way back is not sure: someone not heard of in a new term, or the old pair not unpacked where it runs.
     fn not_ready(&self, notes: &mut Notes) -> bool {
         let (view, r) = (self.view, self.r);
         if view.observing(r.order.iter(), notes) {
             return true;
         }
-        let Some(from) = &r.from else { return false };
+        let Some(from) = r.from.as_ref().filter(|_| !r.is_way_back()) else { return false };
         let mut gone: Vec<WorkerName> = view
             .instances
             .iter()
@@ -130,7 +178,10 @@ impl Turn<'_> {
     fn go_on(&self, notes: &mut Notes) -> Option<Command> {
         match &self.row.step.kind {
             StepKind::Stage => stage::next(self, notes),
-            StepKind::Install { .. } => install::next(self, notes),
+            StepKind::Install { .. } => {
+                let pair = target(self.r)?;
+                if self.r.is_way_back() { back::next(self, pair, notes) } else { install::next(self, pair, notes) }
+            }
             StepKind::Route { weight } => route::set(self, *weight, notes),
             StepKind::Switch => route::switch(self, notes),
             StepKind::Bake { hold: _, judged } => bake::next(self, *judged, notes),
@@ -155,7 +206,7 @@ impl Turn<'_> {
 
     /// Whether the step runs towards the new pair under checks.
     pub fn forward(&self) -> bool {
-        self.r.status == RolloutStatus::Active
+        self.r.status == RolloutStatus::Active && !self.r.is_way_back()
     }
 
     /// Index of the entry that began the step's present attempt.
@@ -178,36 +229,24 @@ impl Turn<'_> {
         evidence::of(self.view, self.r, self.row, verdict, note)
     }
 
-    /// What the policy makes of a failure. `None` when nothing can turn any more: a promotion only cleans up.
+    /// What the policy makes of a failure. `None` when nothing can turn any more: a promotion only cleans up, and a way back goes on.
     pub fn fail(&self, reason: Reason, verdict: Verdict) -> Option<Command> {
-        let (rollout, seen) = (self.r.id, self.r.meta.revision);
-        let note = reason.to_string();
-        let evidence = Some(self.evidence(verdict, note));
-        let hold = Command::RolloutPaused { rollout, seen, reason: reason.clone(), evidence: evidence.clone() };
-        match (self.r.status, self.r.kind, self.r.params.failure_action) {
-            (RolloutStatus::Active, RolloutKind::Forward, FailureAction::Rollback | FailureAction::Continue) => {
-                Some(Command::RollbackBegan { rollout, seen, reason, evidence })
-            }
-            (RolloutStatus::Active, RolloutKind::Forward, FailureAction::Pause)
-            | (RolloutStatus::Active, RolloutKind::Return { .. }, _)
-            | (RolloutStatus::RollingBack, _, _) => Some(hold),
-            (
-                RolloutStatus::Pending
-                | RolloutStatus::Paused
-                | RolloutStatus::Promoting
-                | RolloutStatus::Completed
-                | RolloutStatus::RolledBack
-                | RolloutStatus::Failed
-                | RolloutStatus::Aborted,
-                _,
-                _,
-            ) => None,
+        if self.r.status != RolloutStatus::Active || self.r.is_way_back() {
+            return None;
         }
+        let (rollout, seen) = (self.r.id, self.r.meta.revision);
+        let evidence = Some(self.evidence(verdict, reason.to_string()));
+        Some(match self.r.params.failure_action {
+            FailureAction::Rollback | FailureAction::Continue => {
+                Command::RollbackBegan { rollout, seen, reason, evidence }
+            }
+            FailureAction::Pause => Command::RolloutPaused { rollout, seen, reason, evidence },
+        })
     }
 
     /// The step's deadline: a failure when it is over, else a moment to look again.
     pub fn overdue(&self, notes: &mut Notes) -> Option<Command> {
-        let deadline = self.row.deadline?;
+        let deadline = self.row.deadline.filter(|_| !self.r.is_way_back())?;
         if self.view.now >= deadline {
             return self.fail(Reason::Deadline, Verdict::Unjudged);
         }

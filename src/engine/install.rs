@@ -1,32 +1,33 @@
-//! `install`: batches until the share of instances passes, checked while they run.
+//! `install`, going forward: batches until the share of instances passes, checked while they run.
 //!
 //! Invariants: with surge, processes that may exist never exceed desired + max_surge; in place, what passes never falls below
-//! desired - max_unavailable but by failures; a batch that fails follows the policy at once. Choosing workers is `place`'s.
+//! desired - max_unavailable but by failures; a batch that fails follows the policy at once. Choosing workers is `place`'s, a way back is
+//! `back`'s.
 
 use super::analysis::ceiling::{self, Finding};
 use super::analysis::health;
 use super::drain;
 use super::executor::Turn;
 use super::place::spread;
-use super::view::{Notes, View, count, target};
+use super::room::{self, Room};
+use super::view::{Notes, View, count};
+use super::weigh;
 use crate::model::{
-    BasisPoints, BatchMode, FailureAction, InstanceId, Life, Millis, Pair, Routing, StepKind, Strategy, WHOLE, Wait,
-    WorkerName,
+    BasisPoints, BatchMode, FailureAction, InstanceId, Life, Millis, Pair, Routing, StepKind, WHOLE, Wait, WorkerName,
 };
-use crate::state::{Batch, Command, Instance, Reason, Rollout, RouteWeights, Verdict};
+use crate::state::{Batch, Command, Instance, Reason, Rollout, Verdict};
 
-/// New instances of a rollout that failed.
+/// New instances of a rollout that failed and are counted as done: none on a way back.
 fn failed(view: &View<'_>, r: &Rollout) -> u32 {
+    if r.is_way_back() || r.params.failure_action != FailureAction::Continue {
+        return 0;
+    }
     count(view.instances.iter().filter(|i| i.pair == r.to && i.made_by == Some(r.id) && i.life == Life::Failed))
 }
 
 /// Instances of the new pair that a share needs: under `continue` the failed ones count as done, but one must pass.
 pub(super) fn needed(view: &View<'_>, r: &Rollout, share: BasisPoints) -> u32 {
-    let tolerated = match r.params.failure_action {
-        FailureAction::Continue => failed(view, r),
-        FailureAction::Pause | FailureAction::Rollback => 0,
-    };
-    share.of_rounded_up(r.desired).saturating_sub(tolerated).max(1)
+    share.of_rounded_up(r.desired).saturating_sub(failed(view, r)).max(1)
 }
 
 /// An installation's parameters and what it has.
@@ -38,53 +39,38 @@ struct Install<'a> {
     size: u32,
     /// Instances that must pass at the end.
     need: u32,
+    /// Failed instances that are tolerated.
+    tolerated: u32,
 }
 
-pub(super) fn next(turn: &Turn<'_>, notes: &mut Notes) -> Option<Command> {
+pub(super) fn next(turn: &Turn<'_>, pair: &Pair, notes: &mut Notes) -> Option<Command> {
     let StepKind::Install { share, mode, routing, batch, delay: _ } = turn.row.step.kind else { return None };
-    let pair = target(turn.r)?;
     let need = share.of_rounded_up(turn.r.desired);
-    let install = Install { turn, pair, mode, routing, size: batch, need };
-    install.next(notes)
+    let tolerated = failed(turn.view, turn.r);
+    Install { turn, pair, mode, routing, size: batch, need, tolerated }.next(notes)
 }
 
 impl Install<'_> {
     fn next(&self, notes: &mut Notes) -> Option<Command> {
-        let finding = if self.turn.forward() { self.judge() } else { Finding::Unjudged };
+        let (view, r) = (self.turn.view, self.turn.r);
+        let finding = ceiling::judge(view, r, self.pair, self.turn.row.step_id);
         if let Finding::Worse { errors, requests, limit } = finding {
             return self.turn.fail(Reason::ErrorRate { errors, requests, limit }, Verdict::Worse);
         }
         if !self.tolerant()
-            && let Some(reason) = health::failure(self.turn.view, self.turn.r, self.pair, self.turn.began())
+            && let Some(reason) = health::failure(view, r, self.pair, self.turn.began())
         {
             return self.turn.fail(reason, Verdict::Worse);
         }
-        match self.batch() {
+        match self.turn.batch() {
             Some(batch) if !batch.passed => self.batch_runs(batch, notes),
             batch => self.between(batch, finding, notes),
         }
     }
 
-    /// The newest batch, unless an earlier attempt of the step made it.
-    fn batch(&self) -> Option<&Batch> {
-        let began = self.turn.row.started_at.unwrap_or_default();
-        self.turn.row.batch.as_ref().filter(|b| b.started_at >= began)
-    }
-
-    fn judge(&self) -> Finding {
-        // Without traffic of its own there is nothing to judge: until the first weights, and beside in explicit routing.
-        let (view, r) = (self.turn.view, self.turn.r);
-        ceiling::judge(view, r, self.pair, self.turn.row.step_id)
-    }
-
     /// Whether failed instances are counted instead of turning the rollout.
     fn tolerant(&self) -> bool {
-        self.turn.forward() && self.turn.r.params.failure_action == FailureAction::Continue
-    }
-
-    /// Failed instances that are tolerated.
-    fn tolerated(&self) -> u32 {
-        if self.tolerant() { failed(self.turn.view, self.turn.r) } else { 0 }
+        self.turn.r.params.failure_action == FailureAction::Continue
     }
 
     fn batch_runs(&self, batch: &Batch, notes: &mut Notes) -> Option<Command> {
@@ -93,12 +79,12 @@ impl Install<'_> {
         let making_room: Vec<&Instance> = replaced
             .iter()
             .copied()
-            .filter(|i| self.mode == BatchMode::InPlace && i.life == Life::Draining && view.worker_ready(&i.worker))
+            .filter(|i| batch.in_place && i.life == Life::Draining && view.worker_ready(&i.worker))
             .collect();
         let added: Vec<&Instance> = batch.added.iter().filter_map(|id| view.state.instances.get(id)).collect();
         let workers: Vec<&WorkerName> = added.iter().map(|i| &i.worker).collect();
         if !self.tolerant()
-            && let Some(reason) = health::refused(view, |w| workers.contains(&w)).filter(|_| self.turn.forward())
+            && let Some(reason) = health::refused(view, |w| workers.contains(&w))
         {
             return self.turn.fail(reason, Verdict::Worse);
         }
@@ -121,27 +107,30 @@ impl Install<'_> {
             notes.wait(Wait::Starting { instances: starting });
         }
         let have = count(added.iter().filter(|i| view.passes(i)));
-        notes.wait(Wait::Healthy {
-            have,
-            need: count(added.iter()).max(count(replaced.iter().filter(|_| self.mode == BatchMode::InPlace))),
-        });
+        let replaces = count(replaced.iter().filter(|_| batch.in_place));
+        notes.wait(Wait::Healthy { have, need: count(added.iter()).max(replaces) });
         self.turn.overdue(notes)
     }
 
     /// No batch runs: the next one, or the end.
     fn between(&self, batch: Option<&Batch>, finding: Finding, notes: &mut Notes) -> Option<Command> {
         let view = self.turn.view;
-        let have = count(view.wanted(self.pair));
-        let tolerated = self.tolerated();
-        if have + tolerated < self.need {
+        let (have, passing) = (view.there(self.pair), view.passing(self.pair));
+        if have + self.tolerated < self.need {
             if let Some(at) = batch.map(|b| b.next_at).filter(|at| *at > view.now) {
                 return self.pause_between(at, notes);
             }
-            return self.start_batch(batch, self.need - have - tolerated, notes).or_else(|| self.turn.overdue(notes));
+            return self
+                .start_batch(batch, self.need - have - self.tolerated, notes)
+                .or_else(|| self.turn.overdue(notes));
         }
-        let passing = view.passing(self.pair);
-        if passing + tolerated < self.need {
-            notes.wait(Wait::Healthy { have: passing, need: self.need.saturating_sub(tolerated) });
+        if have == 0 && self.tolerated > 0 {
+            // Under `continue` those that failed count as done, but nothing is done by none.
+            let detail = format!("all {} failed", self.tolerated);
+            return self.turn.fail(Reason::NobodyLeft { detail }, Verdict::Worse);
+        }
+        if passing + self.tolerated < self.need || passing == 0 {
+            notes.wait(Wait::Healthy { have: passing, need: self.need.saturating_sub(self.tolerated).max(1) });
             return self.turn.overdue(notes);
         }
         let leaving: Vec<&Instance> = view
@@ -168,14 +157,31 @@ impl Install<'_> {
     }
 
     fn start_batch(&self, last: Option<&Batch>, missing: u32, notes: &mut Notes) -> Option<Command> {
-        let r = self.turn.r;
-        let (add, replace) = match self.mode {
-            BatchMode::Beside => (self.place(missing.min(self.size), notes), Vec::new()),
-            BatchMode::Replace => self.with_surge(missing, notes),
-            BatchMode::InPlace => self.in_place(missing, notes),
+        let (view, r) = (self.turn.view, self.turn.r);
+        let room = Room::of(view, r, self.pair, self.mode);
+        let limit = missing.min(self.size);
+        let in_place = || room.in_place(&r.order, limit);
+        let (add, replace, takes_over) = match self.mode {
+            BatchMode::Beside => (self.place(limit, notes), Vec::new(), false),
+            BatchMode::Replace => {
+                let (add, replace) = self.with_surge(limit.min(room.free()), notes);
+                let leaving = || view.live().any(|i| !i.life.is_wanted() && view.worker_ready(&i.worker));
+                if add.is_empty() && !leaving() {
+                    // The surge is filled by what a worker brought that came back, or its address is not free: places are taken over.
+                    let (add, replace) = in_place();
+                    (add, replace, true)
+                } else {
+                    (add, replace, false)
+                }
+            }
+            BatchMode::InPlace => match in_place() {
+                // Nothing to take the place of: a first rollout, or workers that are new.
+                (_, replace) if replace.is_empty() => (self.place(limit, notes), Vec::new(), false),
+                (add, replace) => (add, replace, true),
+            },
         };
         if add.is_empty() {
-            return None;
+            return drain::views(view, self.pair, &r.order);
         }
         let n = last.or(self.turn.row.batch.as_ref()).map_or(1, |b| b.n.saturating_add(1));
         Some(Command::BatchStarted {
@@ -185,6 +191,7 @@ impl Install<'_> {
             batch: n,
             add,
             replace,
+            in_place: takes_over,
         })
     }
 
@@ -201,67 +208,19 @@ impl Install<'_> {
     }
 
     /// New ones first, as far as surge allows; as many old ones are named to go when the batch passes.
-    fn with_surge(&self, missing: u32, notes: &mut Notes) -> (Vec<(WorkerName, u32)>, Vec<InstanceId>) {
-        let (view, r) = (self.turn.view, self.turn.r);
-        let live: Vec<&Instance> = view.live().filter(|i| view.worker_ready(&i.worker)).collect();
-        let room = r.desired.saturating_add(r.params.max_surge).saturating_sub(count(live.iter()));
-        let n = missing.min(self.size).min(room);
+    fn with_surge(&self, n: u32, notes: &mut Notes) -> (Vec<(WorkerName, u32)>, Vec<InstanceId>) {
+        let view = self.turn.view;
         if n == 0 {
-            let leaving: Vec<&Instance> = live.into_iter().filter(|i| !i.life.is_wanted()).collect();
+            let leaving: Vec<&Instance> =
+                view.live().filter(|i| view.worker_ready(&i.worker) && !i.life.is_wanted()).collect();
             drain::explain(view, &leaving, notes);
             return (Vec::new(), Vec::new());
         }
         let add = self.place(n, notes);
         let placed: u32 = add.iter().map(|(_, n)| n).sum();
-        let old = self.old_ones(&add);
+        let old = room::old_ones(view, self.pair, |i| !add.iter().any(|(w, _)| w == &i.worker));
         let replace = old.into_iter().take(placed as usize).map(|i| i.id).collect();
         (add, replace)
-    }
-
-    /// Old ones go first; those that do not pass cost nothing.
-    fn in_place(&self, missing: u32, notes: &mut Notes) -> (Vec<(WorkerName, u32)>, Vec<InstanceId>) {
-        let (view, r) = (self.turn.view, self.turn.r);
-        let passing = count(view.instances.iter().filter(|i| i.life.is_wanted() && view.passes(i)));
-        let floor = r.desired.saturating_sub(r.params.max_unavailable.max(1));
-        let mut slack = if r.strategy == Strategy::Direct { u32::MAX } else { passing.saturating_sub(floor) };
-        let (mut add, mut replace): (Vec<(WorkerName, u32)>, Vec<InstanceId>) = (Vec::new(), Vec::new());
-        let limit = missing.min(self.size) as usize;
-        let per_worker = view.spec(self.pair).map_or(1, |s| s.placement.per_worker);
-        let mut old: Vec<&Instance> = self.old_ones(&[]);
-        // One worker after another in the order, those with the fewest new ones first: whole workers where each runs one.
-        let new_on = |w: &WorkerName| count(view.wanted(self.pair).filter(|i| &i.worker == w));
-        let place = |w: &WorkerName| r.order.iter().position(|o| o == w).unwrap_or(usize::MAX);
-        old.sort_by_key(|i| (view.passes(i), new_on(&i.worker), place(&i.worker), i.id));
-        for i in old {
-            let free = !view.passes(i);
-            let taken: u32 = add.iter().filter(|(w, _)| w == &i.worker).map(|(_, n)| *n).sum();
-            if replace.len() >= limit || (!free && slack == 0) || !r.order.contains(&i.worker) {
-                continue;
-            }
-            if new_on(&i.worker) + taken >= per_worker || !view.worker_ready(&i.worker) {
-                continue;
-            }
-            slack = if free { slack } else { slack.saturating_sub(1) };
-            replace.push(i.id);
-            match add.iter_mut().find(|(w, _)| w == &i.worker) {
-                Some((_, n)) => *n += 1,
-                None => add.push((i.worker.clone(), 1)),
-            }
-        }
-        if replace.is_empty() {
-            // Nothing to take the place of: a first rollout, or workers that are new.
-            return (self.place(missing.min(self.size), notes), Vec::new());
-        }
-        (add, replace)
-    }
-
-    /// Old instances still meant to serve, those to go first in front: not passing, then beside the new ones, then in order.
-    fn old_ones(&self, add: &[(WorkerName, u32)]) -> Vec<&Instance> {
-        let view = self.turn.view;
-        let mut old: Vec<&Instance> =
-            view.instances.iter().copied().filter(|i| i.life.is_wanted() && &i.pair != self.pair).collect();
-        old.sort_by_key(|i| (view.passes(i), !add.iter().any(|(w, _)| w == &i.worker), i.id));
-        old
     }
 
     /// The batch is through: probation over, old ones go, weights follow.
@@ -271,25 +230,26 @@ impl Install<'_> {
             BatchMode::Beside | BatchMode::InPlace => Vec::new(),
             BatchMode::Replace => self.to_drain(batch),
         };
-        let weights = (self.routing == Routing::ByCapacity && self.turn.forward()).then(|| {
-            let stays = |i: &&&Instance| {
-                r.from.as_ref() == Some(&i.pair) && i.life.is_wanted() && view.passes(i) && !drain.contains(&i.id)
+        let weights = (self.routing == Routing::ByCapacity).then(|| {
+            let had = weigh::present(view);
+            let serves = |i: &&&Instance| {
+                let track = view.deployment.tracks.iter().find(|(_, t)| t.pair == i.pair);
+                let counts = r.from.as_ref() == Some(&i.pair) || track.is_some_and(|(name, _)| had.get(name).0 > 0);
+                &i.pair != self.pair && counts && i.life.is_wanted() && view.passes(i) && !drain.contains(&i.id)
             };
-            let (new, old) = (view.passing(self.pair), count(view.instances.iter().filter(stays)));
-            let share = match self.mode {
+            let (new, old) = (view.passing(self.pair), count(view.instances.iter().filter(serves)));
+            let all = match self.mode {
                 // Beside, the old ones stay at their full number until the new ones are there.
                 BatchMode::Beside => r.desired.max(1),
                 BatchMode::Replace | BatchMode::InPlace => new.saturating_add(old),
             };
-            let candidate = match old {
-                0 => WHOLE,
-                _ => BasisPoints::ratio(u64::from(new), u64::from(share)),
+            let candidate = match (new, old) {
+                // Nothing serves that the traffic could move to.
+                (0, 0) => had.candidate,
+                (_, 0) => WHOLE,
+                (_, _) => BasisPoints::ratio(u64::from(new), u64::from(all)),
             };
-            RouteWeights {
-                stable: BasisPoints(WHOLE.0 - candidate.0.min(WHOLE.0)),
-                candidate,
-                previous: BasisPoints(0),
-            }
+            weigh::with_candidate(view, candidate)
         });
         Command::BatchPassed {
             rollout: r.id,
@@ -305,9 +265,7 @@ impl Install<'_> {
     fn to_drain(&self, batch: &Batch) -> Vec<InstanceId> {
         let (view, r) = (self.turn.view, self.turn.r);
         let new = view.passing(self.pair);
-        let mut old = self.old_ones(&[]);
-        let named = |i: &&Instance| batch.replaced.contains(&i.id);
-        old.sort_by_key(|i| (view.passes(i), !named(i), i.id));
+        let old = room::old_ones(view, self.pair, |i| !batch.replaced.contains(&i.id));
         let mut passing = new + count(old.iter().filter(|i| view.passes(i)));
         let floor = if new >= self.need { self.need } else { r.desired.saturating_sub(r.params.max_unavailable) };
         let mut drain = Vec::new();

@@ -1,15 +1,18 @@
 //! The keeper: between rollouts every deployment has its desired instances on every chosen worker, and tracks whose time is over go.
 //!
-//! Invariants: it acts only without a live rollout; a crash loop is slowed down, so it does not commit endlessly; it never moves
-//! traffic. A lost worker's instances are left as they are: nobody can reach them, and they count again when it returns.
+//! Invariants: it acts only without a live rollout; a crash loop is slowed down, so it does not commit endlessly; what was kept to look at
+//! or to go back to gives its place up where stable lacks one, and never more of it at once than may be missing. After `abort --as-is`
+//! it only holds what that left. A lost worker's instances are left as they are: nobody can reach them, and they count again when it
+//! returns. Not here: counting them out (`lost`).
 
 use std::collections::BTreeMap;
 
+use super::analysis::health::describe;
 use super::drain;
 use super::place::free_places;
 use super::view::{Notes, View, count};
 use crate::model::{BasisPoints, InstanceId, Life, Millis, Pair, Period, WHOLE, Wait, WorkerName};
-use crate::state::{Command, Instance, TrackName, chosen};
+use crate::state::{AsIs, Command, Instance, TrackName, chosen};
 
 /// Wait before the first replacement of a failed instance; doubled with each further one.
 const BACK_OFF: Period = Period::seconds(10);
@@ -22,7 +25,12 @@ struct Wanted {
     add: Vec<(TrackName, WorkerName, u32)>,
     drain: Vec<InstanceId>,
     drop: Vec<TrackName>,
+    /// Workers that have no room for what stable lacks there, and how much it lacks.
+    short: Vec<(WorkerName, u32)>,
 }
+
+/// Instances that one command adds at most; the law takes no more.
+const MOST: u32 = 1000;
 
 /// The next command of a deployment without a live rollout.
 pub(super) fn next(view: &View<'_>, notes: &mut Notes) -> Option<Command> {
@@ -40,8 +48,19 @@ pub(super) fn next(view: &View<'_>, notes: &mut Notes) -> Option<Command> {
         if !workers.is_empty() {
             desired = count(workers.iter()).saturating_mul(spec.placement.per_worker);
         }
-        wanted.hold(view, TrackName::Stable, &stable.pair, &workers, u32::MAX, notes);
-        wanted.spare(view, &stable.pair, &workers, desired);
+        // More than a deployment may have is never asked for.
+        desired = desired.min(view.settings.limits.instances_per_deployment);
+        match &view.deployment.as_is {
+            Some(left) => {
+                desired = view.deployment.desired;
+                wanted.keep_as_is(view, left, &workers, notes);
+            }
+            None => {
+                wanted.hold(view, TrackName::Stable, &stable.pair, &workers, u32::MAX, notes);
+                wanted.spare(view, &stable.pair, &workers, desired);
+                wanted.make_way(view, &stable.pair, desired);
+            }
+        }
     }
     for (name, track) in tracks.iter().filter(|(name, _)| *name != TrackName::Stable) {
         let shared = tracks.stable.as_ref().is_some_and(|s| s.pair == track.pair);
@@ -50,20 +69,25 @@ pub(super) fn next(view: &View<'_>, notes: &mut Notes) -> Option<Command> {
             Some(at) if at > view.now => {
                 notes.wake_at(at);
                 let short = track.want.saturating_sub(count(view.wanted(&track.pair)));
-                if name == TrackName::Previous && !shared && short > 0 {
-                    wanted.hold(view, name, &track.pair, &workers, short, notes);
+                if name == TrackName::Previous && !shared && short > 0 && wanted.short.is_empty() {
+                    wanted.hold(view, name, &track.pair, &workers, short, &mut Notes::default());
                 }
             }
-            // What still has traffic stays until stable carries it.
+            // What still has traffic stays until stable carries it, but for the places that stable needs.
             Some(_) if weight.0 > 0 => {}
             Some(_) => wanted.retire(view, name, &track.pair, shared, notes),
             None => {}
         }
     }
     wanted.orphans(view);
+    wanted.drain.sort();
+    wanted.drain.dedup();
+    wanted.cut();
     let changed = (desired != view.deployment.desired && tracks.stable.is_some()) || takes_all(view, desired);
     if wanted.add.is_empty() && wanted.drain.is_empty() && wanted.drop.is_empty() && !changed {
-        return None;
+        let short: Vec<WorkerName> = wanted.short.iter().map(|(w, _)| w.clone()).collect();
+        let stable = tracks.stable.as_ref()?;
+        return drain::views(view, &stable.pair, &short);
     }
     Some(Command::TrackAdjusted {
         deployment: view.id().clone(),
@@ -77,7 +101,9 @@ pub(super) fn next(view: &View<'_>, notes: &mut Notes) -> Option<Command> {
 
 /// Whether an abort left traffic on the candidate that stable can carry by now; the adjustment gives it back.
 fn takes_all(view: &View<'_>, desired: u32) -> bool {
-    let Some(stable) = &view.deployment.tracks.stable else { return false };
+    let Some(stable) = view.deployment.tracks.stable.as_ref().filter(|_| view.deployment.as_is.is_none()) else {
+        return false;
+    };
     let rest = view.deployment.route.as_ref().is_some_and(|r| r.weights.stable != WHOLE);
     rest && view.passing(&stable.pair).saturating_mul(2) >= desired
 }
@@ -105,8 +131,8 @@ impl Wanted {
             if missing == 0 {
                 continue;
             }
-            if let Some(at) = back_off(view, pair, worker).filter(|at| *at > view.now) {
-                notes.wait(Wait::Delay { until: at });
+            if let Some((at, last)) = back_off(view, pair, worker).filter(|(at, _)| *at > view.now) {
+                notes.wait(Wait::Again { worker: worker.clone(), until: at, said: describe(last) });
                 notes.wake_at(at);
                 continue;
             }
@@ -119,7 +145,65 @@ impl Wanted {
             } else {
                 notes.wait(Wait::Addresses { worker: worker.clone() });
             }
+            if n < missing && name == TrackName::Stable {
+                self.short.push((worker.clone(), missing - n));
+            }
         }
+    }
+
+    /// After `abort --as-is`: what serves keeps its number, on the workers where it is; of what was given up nothing is added.
+    fn keep_as_is(&mut self, view: &View<'_>, left: &AsIs, workers: &[WorkerName], notes: &mut Notes) {
+        let tracks: Vec<(TrackName, Pair, u32)> = view
+            .deployment
+            .tracks
+            .iter()
+            .filter(|(_, t)| t.pair != left.given_up && t.retire_at.is_none())
+            .map(|(name, t)| (name, t.pair.clone(), t.want.saturating_sub(count(view.wanted(&t.pair)))))
+            .collect();
+        for (name, pair, short) in tracks.iter().filter(|(_, _, short)| *short > 0) {
+            self.hold(view, *name, pair, workers, *short, notes);
+        }
+    }
+
+    /// Where stable lacks room, what was kept beside it makes way: first what does not serve, then what has no traffic, then as much as may
+    /// be missing.
+    fn make_way(&mut self, view: &View<'_>, stable: &Pair, desired: u32) {
+        let weights = view.deployment.route.as_ref().map(|r| r.weights).unwrap_or_default();
+        let share = |i: &Instance| {
+            let track = view.deployment.tracks.iter().find(|(_, t)| t.pair == i.pair);
+            track.map_or(BasisPoints(0), |(name, _)| weights.get(name))
+        };
+        let passing = count(view.instances.iter().filter(|i| i.life.is_wanted() && view.passes(i)));
+        let mut slack = passing.saturating_sub(view.deployment.floor(view.state, desired));
+        for (worker, missing) in self.short.clone() {
+            // Whoever leaves already makes way.
+            let leaving = count(view.live().filter(|i| i.worker == worker && !i.life.is_wanted()));
+            let mut others: Vec<&Instance> = view
+                .instances
+                .iter()
+                .copied()
+                .filter(|i| i.worker == worker && i.life.is_wanted() && &i.pair != stable)
+                .collect();
+            others.sort_by_key(|i| (view.passes(i), share(i), i.id));
+            for i in others.into_iter().take(missing.saturating_sub(leaving) as usize) {
+                let costs = view.passes(i) && share(i).0 > 0;
+                if costs && slack == 0 {
+                    continue;
+                }
+                slack = if costs { slack - 1 } else { slack };
+                self.drain.push(i.id);
+            }
+        }
+    }
+
+    /// No more than one command may add; the next pass adds the rest.
+    fn cut(&mut self) {
+        let mut left = MOST;
+        for (_, _, n) in &mut self.add {
+            *n = (*n).min(left);
+            left -= *n;
+        }
+        self.add.retain(|(_, _, n)| *n > 0);
     }
 
     /// Drains stable instances beyond `per_worker` or where its placement no longer takes them, never below the desired count of
@@ -174,14 +258,14 @@ impl Wanted {
     }
 }
 
-/// When the next instance may be put where earlier ones failed.
-fn back_off(view: &View<'_>, pair: &Pair, worker: &WorkerName) -> Option<Millis> {
-    let failed: Vec<&&Instance> =
-        view.instances.iter().filter(|i| &i.pair == pair && &i.worker == worker && i.life == Life::Failed).collect();
-    let last = failed.iter().map(|i| i.meta.updated_index).max()?;
+/// When the next instance may be put where earlier ones failed, and the one that failed last.
+pub(super) fn back_off<'a>(view: &View<'a>, pair: &Pair, worker: &WorkerName) -> Option<(Millis, &'a Instance)> {
+    let here = |i: &&Instance| &i.pair == pair && &i.worker == worker && i.life == Life::Failed;
+    let failed: Vec<&Instance> = view.instances.iter().copied().filter(here).collect();
+    let last = failed.iter().copied().max_by_key(|i| i.meta.updated_index)?;
     // Once the ring has let go of its event it failed long ago.
-    let at = view.entry_time(last)?;
+    let at = view.entry_time(last.meta.updated_index)?;
     let doublings = u32::try_from(failed.len().saturating_sub(1)).unwrap_or(u32::MAX).min(10);
     let wait = Period(BACK_OFF.0.saturating_mul(1 << doublings)).min(BACK_OFF_MAX);
-    Some(at.plus(wait))
+    Some((at.plus(wait), last))
 }

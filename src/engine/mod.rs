@@ -5,6 +5,7 @@
 //! rollout and pass; silence is never read as health. Not here: what a command does (`state`), sending it (`lead`).
 
 mod analysis;
+mod back;
 mod bake;
 mod collect;
 mod drain;
@@ -15,16 +16,23 @@ mod fence;
 mod hook;
 mod install;
 mod keeper;
+mod lost;
 mod place;
 mod plan;
 mod preview;
 mod retire;
 mod returned;
+mod room;
 mod route;
 mod stage;
 mod strategy;
+mod verbs;
 mod view;
+mod way_back;
+mod weigh;
 
 pub use facts::facts;
 pub use plan::{Plan, plan};
 pub use preview::preview;
+pub use verbs::ways_out;
+pub use way_back::{WayBack, planned_way_back, way_back};

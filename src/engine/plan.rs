@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use super::view::{Notes, View};
-use super::{collect, drain, executor, fence, keeper, returned};
+use super::{collect, drain, executor, fence, keeper, lost, returned};
 use crate::model::{DeploymentId, Millis, Wait};
 use crate::state::{Command, Observations, State};
 
@@ -36,17 +36,19 @@ pub fn plan(state: &State, seen: &Observations, now: Millis) -> Plan {
     let mut switches = BTreeMap::new();
     plan.commands.extend(fence::next(state, seen, now, &mut switches));
     plan.wake_at = fence::due(state);
+    let mut lost = lost::upcoming(state);
     for deployment in state.deployments.values() {
         let view = View::new(state, seen, now, &cluster.settings, deployment);
         let switching = switches.remove(&deployment.id);
         let is_switching = switching.is_some();
         let mut notes: Notes = switching.unwrap_or_default();
-        let command = match state.live_rollout(&deployment.id) {
+        let counting = lost::next(&deployment.id, lost.remove(&deployment.id), now, &mut notes);
+        let command = counting.or_else(|| match state.live_rollout(&deployment.id) {
             Some(rollout) => executor::next(&view, rollout, &mut notes).or_else(|| drain::next(&view, &mut notes)),
             // What is being switched is left as it is.
             None if is_switching => drain::next(&view, &mut notes),
             None => drain::next(&view, &mut notes).or_else(|| keeper::next(&view, &mut notes)),
-        };
+        });
         plan.commands.extend(command);
         if !notes.waits.is_empty() {
             plan.waits.insert(deployment.id.clone(), notes.waits);

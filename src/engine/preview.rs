@@ -2,10 +2,15 @@
 
 use super::strategy::{self, Subject};
 use crate::model::{Principal, RolloutId, Step};
-use crate::state::{Command, LogId, RolloutPhase, Stamped, StartRollout, State, apply};
+use crate::state::{Command, LogId, Rollout, RolloutPhase, Stamped, StartRollout, State, apply};
 
 /// The steps that `start` would compile to now, or why it would be refused.
 pub fn preview(state: &State, start: &StartRollout) -> Result<Vec<Step>, String> {
+    planned(state, start).map(|(_, steps)| steps)
+}
+
+/// The rollout that `start` would make, and its steps.
+pub(super) fn planned(state: &State, start: &StartRollout) -> Result<(Rollout, Vec<Step>), String> {
     let mut copy = state.clone();
     let at = LogId { term: state.applied.term, index: state.applied.index.saturating_add(1) };
     let stamped = Stamped {
@@ -20,5 +25,6 @@ pub fn preview(state: &State, start: &StartRollout) -> Result<Vec<Step>, String>
     let Some(rollout) = copy.rollouts.get(&RolloutId(at.index)) else {
         return Err(format!("{} started no rollout", start.deployment));
     };
-    strategy::compile(&copy, &Subject::of(rollout), RolloutPhase::Forward).map(|c| c.steps)
+    let compiled = strategy::compile(&copy, &Subject::of(rollout), RolloutPhase::Forward)?;
+    Ok((rollout.clone(), compiled.steps))
 }

@@ -7,7 +7,7 @@ use super::drain;
 use super::executor::Turn;
 use super::view::Notes;
 use crate::model::{Pair, Period};
-use crate::state::{Command, Instance, RolloutPhase, TrackName, Verdict};
+use crate::state::{Command, Instance, Verdict};
 
 pub(super) fn next(turn: &Turn<'_>, delay: Period, notes: &mut Notes) -> Option<Command> {
     if delay > Period(0) {
@@ -19,15 +19,16 @@ pub(super) fn next(turn: &Turn<'_>, delay: Period, notes: &mut Notes) -> Option<
         return Some(turn.end(Verdict::Unjudged, String::new()));
     }
     drain::explain(turn.view, &left, notes);
-    turn.overdue(notes)
+    let until = turn.row.deadline?;
+    if turn.view.now >= until && left.iter().all(|i| !i.life.is_wanted()) {
+        let note = format!("{} instances have not stopped in time and are left to the keeper", left.len());
+        return Some(turn.end(Verdict::Unjudged, note));
+    }
+    notes.wake_at(until);
+    None
 }
 
-/// Pairs the step leaves alone: stable and, going forward, the candidate; an undo keeps a previous one that waits for its time.
+/// Pairs that the step leaves alone.
 fn kept(turn: &Turn<'_>, pair: &Pair) -> bool {
-    let is = |name| turn.view.deployment.tracks.get(name).is_some_and(|t| &t.pair == pair);
-    is(TrackName::Stable)
-        || match turn.r.phase {
-            RolloutPhase::Forward => is(TrackName::Candidate),
-            RolloutPhase::Undo => is(TrackName::Previous),
-        }
+    turn.view.deployment.stays(turn.r.phase, pair)
 }

@@ -8,8 +8,9 @@ use super::executor::Turn;
 use super::fence;
 use super::install;
 use super::view::{Notes, target};
+use super::weigh;
 use crate::model::{BasisPoints, Millis, NodeId, Period, WHOLE, Wait};
-use crate::state::{Command, RouteWeights, Verdict, fence_set};
+use crate::state::{Command, Verdict, fence_set};
 use crate::traffic::lease::Standing;
 
 /// How long a switch waits for nodes to say that they serve it.
@@ -25,11 +26,7 @@ pub(super) fn set(turn: &Turn<'_>, weight: BasisPoints, notes: &mut Notes) -> Op
     }
     let pair = target(r)?;
     let set = || {
-        let weights = RouteWeights {
-            stable: BasisPoints(WHOLE.0.saturating_sub(weight.0)),
-            candidate: weight,
-            previous: BasisPoints(0),
-        };
+        let weights = weigh::with_candidate(view, weight);
         Some(Command::RouteSet { rollout: r.id, seen: r.meta.revision, step: turn.step, weights })
     };
     if !turn.forward() {
@@ -38,7 +35,7 @@ pub(super) fn set(turn: &Turn<'_>, weight: BasisPoints, notes: &mut Notes) -> Op
     if let Some(reason) = health::failure(view, r, pair, turn.began()) {
         return turn.fail(reason, Verdict::Worse);
     }
-    let (have, need) = (view.passing(pair), weight.of_rounded_up(r.desired));
+    let (have, need) = (view.passing(pair), install::needed(view, r, weight));
     if have >= need {
         return set();
     }

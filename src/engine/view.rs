@@ -65,9 +65,15 @@ impl<'a> View<'a> {
         i.serves() && self.worker_ready(&i.worker)
     }
 
-    /// Instances of a pair that are meant to serve.
+    /// Instances of a pair that are meant to serve and were not counted out.
     pub fn wanted<'b>(&'b self, pair: &'b Pair) -> impl Iterator<Item = &'a Instance> + 'b {
-        self.instances.iter().copied().filter(move |i| &i.pair == pair && i.life.is_wanted())
+        let is = move |i: &&Instance| &i.pair == pair && i.life.is_wanted() && i.counted_out.is_none();
+        self.instances.iter().copied().filter(is)
+    }
+
+    /// How many of them stand on workers that are heard of: what stands on a lost one can neither be relied on nor waited for.
+    pub fn there(&self, pair: &Pair) -> u32 {
+        count(self.wanted(pair).filter(|i| self.worker_ready(&i.worker)))
     }
 
     /// Passing instances of a pair.
@@ -130,6 +136,11 @@ pub(super) fn target(r: &Rollout) -> Option<&Pair> {
         RolloutPhase::Forward => Some(&r.to),
         RolloutPhase::Undo => r.from.as_ref(),
     }
+}
+
+/// Names in a row, for notes.
+pub(super) fn names(workers: &[WorkerName]) -> String {
+    workers.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
 /// How many, as State counts.

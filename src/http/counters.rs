@@ -111,6 +111,7 @@ impl RolloutCounters {
                 | EventBody::ReplicaAgrees { .. }
                 | EventBody::ReplicasSplit { .. }
                 | EventBody::SwitchChanged { .. }
+                | EventBody::CountedOut { .. }
                 | EventBody::TrafficBack { .. } => {}
             }
         }

@@ -13,7 +13,7 @@ use futures_util::future::join_all;
 use prometheus_client::metrics::histogram::Histogram;
 use tokio::{sync::mpsc, task::JoinSet};
 
-use super::{LastPlan, PlanBoard};
+use super::{LastPlan, PlanBoard, published::aged};
 use crate::{
     act::{Courier, Outcome},
     clock::{Clock, Mono},
@@ -251,7 +251,8 @@ impl Lead {
             // A millisecond later than due, so that the pass finds it due.
             wait = wait.min(Duration::from_millis(at.since(now).0.saturating_add(1)));
         }
-        self.board.publish(LastPlan { term: t.term, now, waits: planned.waits });
+        let waits = aged(&self.board.last(), t.term, now, planned.waits);
+        self.board.publish(LastPlan { term: t.term, now, waits });
         if !planned.commands.is_empty() {
             refused |= !self.propose(planned.commands).await;
         }

@@ -119,6 +119,10 @@ pub struct Spec {
     pub metrics: Option<MetricsSource>,
     /// Its drain time.
     pub drain: Drain,
+    /// Silence after which a worker counts as lost for good and its instances are counted out; at least `lost_after` in effect.
+    pub lost_for_good: Period,
+    /// Whether an instance must never run twice: then a lost worker's are never counted out, as they may run behind a cut.
+    pub singleton: bool,
     /// TTL of weighted answers; `None`: 5 s weighted, 1 s blue-green.
     pub ttl: Option<Period>,
     /// TTL of version pins.
@@ -221,6 +225,10 @@ impl Spec {
         }
         if self.drain.0 > Period::minutes(60) {
             return err("drain", "must be at most 1h".into());
+        }
+        if self.lost_for_good < Period::seconds(1) || self.lost_for_good > Period::minutes(60 * 24 * 30) {
+            let problem = "must be from 1s to 30 days; `singleton: true` never counts a lost worker's instances out";
+            return err("lost_for_good", problem.into());
         }
         for (name, ttl) in [("dns.ttl", self.ttl.unwrap_or(Period::seconds(5))), ("dns.pin_ttl", self.pin_ttl)] {
             if ttl.0 % 1000 != 0 || ttl > Period::minutes(60) {

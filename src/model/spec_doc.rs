@@ -192,6 +192,12 @@ pub struct SpecDoc {
     /// Drain time.
     #[serde(default, deserialize_with = "text_or_number")]
     pub drain: Option<Period>,
+    /// Silence after which a worker is lost for good.
+    #[serde(default, deserialize_with = "text_or_number")]
+    pub lost_for_good: Option<Period>,
+    /// Whether an instance must never run twice.
+    #[serde(default)]
+    pub singleton: bool,
     /// TTLs.
     #[serde(default)]
     pub dns: DnsDoc,
@@ -224,9 +230,9 @@ impl RolloutDoc {
         let strategy = self.strategy.as_deref().map(Strategy::from_str).transpose()?;
         let on_no_data = match self.on_no_data.as_deref() {
             None => base.on_no_data,
-            Some("hold") => OnNoData::Hold,
-            Some("pass") => OnNoData::Pass,
-            Some("fail") => OnNoData::Fail,
+            Some("hold") => Some(OnNoData::Hold),
+            Some("pass") => Some(OnNoData::Pass),
+            Some("fail") => Some(OnNoData::Fail),
             Some(x) => return Err(ModelError::field("rollout.on_no_data", format!("{x:?} is not hold, pass or fail"))),
         };
         let failure_action = match self.failure_action.as_deref() {
@@ -332,6 +338,8 @@ impl SpecDoc {
                 errors: m.errors,
             }),
             drain: Drain(self.drain.unwrap_or(Period::seconds(15))),
+            lost_for_good: self.lost_for_good.unwrap_or(Period::minutes(10)),
+            singleton: self.singleton,
             ttl: self.dns.ttl,
             pin_ttl: self.dns.pin_ttl.unwrap_or(Period::seconds(30)),
             rollout: self.rollout.over(RolloutParams::default())?,

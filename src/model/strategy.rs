@@ -93,8 +93,9 @@ pub struct RolloutParams {
     pub max_error_rate: Option<BasisPoints>,
     /// Requests the new pair must have had before its error rate is judged.
     pub min_requests: u64,
-    /// What to do at the end of a bake without that many.
-    pub on_no_data: OnNoData,
+    /// What to do at the end of a bake without that many, or with a worker that is lost. `None` only in a spec: the environment's
+    /// default.
+    pub on_no_data: Option<OnNoData>,
     /// Instances of one batch at most; 1 or more.
     pub parallelism: u32,
     /// Wait between batches.
@@ -127,7 +128,7 @@ impl Default for RolloutParams {
             bake: Period::minutes(5),
             max_error_rate: Some(BasisPoints::percent(5)),
             min_requests: 500,
-            on_no_data: OnNoData::Hold,
+            on_no_data: None,
             parallelism: 1,
             delay: Period(0),
             max_surge: 1,
@@ -144,6 +145,11 @@ impl Default for RolloutParams {
 }
 
 impl RolloutParams {
+    /// What the absence of data does; to hold where neither the rollout nor its environment said anything.
+    pub fn no_data(&self) -> OnNoData {
+        self.on_no_data.unwrap_or(OnNoData::Hold)
+    }
+
     /// Checks ranges and sums. `field` is put in front of field names, such as `rollout`.
     pub fn check(&self, field: &str) -> Result<(), ModelError> {
         let err = |name: &str, problem: String| Err(ModelError::field(format!("{field}.{name}"), problem));

@@ -38,6 +38,12 @@ pub enum Wait {
     Addresses { worker: WorkerName },
     /// Draining instances whose agents have not confirmed the stop.
     Stopping { instances: Vec<InstanceId> },
+    /// Workers that are lost; from `until` on they count no more, if ever.
+    Lost { workers: Vec<WorkerName>, until: Option<Millis> },
+    /// The next try on a worker where the last one failed.
+    Again { worker: WorkerName, until: Millis, said: String },
+    /// A ready worker: none of those that the placement chooses is heard of.
+    Workers,
     /// An operator: the rollout is paused.
     Operator,
     /// No majority of the nodes has the same State: nothing moves until one has.
@@ -57,13 +63,22 @@ impl Wait {
         }
     }
 
+    /// The same with how long it has been so, once that says something.
+    pub fn told_since(&self, now: Millis, since: Millis) -> String {
+        let held = Millis(now.0.saturating_sub(since.0));
+        let text = self.told(now);
+        if held.0 < 1_000 { text } else { format!("{text} (for {held} so far)") }
+    }
+
     fn until(&self) -> Option<Millis> {
         match self {
             Self::Observing { until }
             | Self::Caches { until }
             | Self::Delay { until }
             | Self::Bake { until }
-            | Self::Hook { until, .. } => Some(*until),
+            | Self::Hook { until, .. }
+            | Self::Lost { until: Some(until), .. }
+            | Self::Again { until, .. } => Some(*until),
             Self::Staging { .. }
             | Self::Starting { .. }
             | Self::Healthy { .. }
@@ -73,6 +88,8 @@ impl Wait {
             | Self::Capacity { .. }
             | Self::Addresses { .. }
             | Self::Stopping { .. }
+            | Self::Lost { until: None, .. }
+            | Self::Workers
             | Self::Operator
             | Self::Replicas { .. } => None,
         }
@@ -102,7 +119,17 @@ impl fmt::Display for Wait {
             Self::Capacity { have, need } => write!(f, "{have} of {need} instances of capacity"),
             Self::Addresses { worker } => write!(f, "no free address on {worker}"),
             Self::Stopping { instances } => write!(f, "stopping {}", join(instances)),
-            Self::Operator => f.write_str("paused: `slipway rollout resume`, `promote`, `abort` or `rollback`"),
+            Self::Lost { workers, until: Some(until) } => {
+                write!(f, "waiting for {}, which is lost, until {until}; then it is counted out", join(workers))
+            }
+            Self::Lost { workers, until: None } => {
+                write!(f, "{} is lost, and a singleton may still run there: it is never counted out", join(workers))
+            }
+            Self::Again { worker, until, said } => {
+                write!(f, "no new try on {worker} until {until}: the last one {said}")
+            }
+            Self::Workers => f.write_str("no worker that the placement chooses is heard of"),
+            Self::Operator => f.write_str("paused, until somebody decides"),
             Self::Replicas { index, tables } => write!(
                 f,
                 "frozen: no majority of the nodes agrees on State at index {index}, table {}; see `slipway cluster digest`",

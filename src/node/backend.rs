@@ -218,7 +218,8 @@ impl Backend for NodeBackend {
         let last = self.0.board.last();
         // The pass may be seconds old: nothing changed since, but the time left did.
         let now = self.0.slot.get().and_then(|c| c.cluster_now()).unwrap_or_default().max(last.now);
-        let waits = last.waits.get(deployment).map(|all| all.iter().map(|w| w.told(now)).collect());
+        let waits =
+            last.waits.get(deployment).map(|all| all.iter().map(|(w, since)| w.told_since(now, *since)).collect());
         (waits.unwrap_or_default(), now, last.term)
     }
 

@@ -75,6 +75,9 @@ fn tell(state: &State, from: EventKey) {
             EventBody::TrafficBack { rollout, deployment, what } => {
                 tracing::info!(event = "traffic_back", term, index, %rollout, %deployment, what, "traffic");
             }
+            EventBody::CountedOut { deployment, worker, instances } => {
+                tracing::warn!(event = "counted_out", term, index, %deployment, %worker, instances, "fleet");
+            }
             EventBody::SpecChanged { deployment, revision } => {
                 tracing::info!(event = "spec_changed", term, index, %deployment, revision, "catalog");
             }

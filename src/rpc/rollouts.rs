@@ -4,7 +4,7 @@ use tonic::{Code, Request, Response, Status, async_trait};
 
 use super::{Shared, catalog::known, error, page::page};
 use crate::{
-    engine::preview,
+    engine::{planned_way_back, preview, way_back, ways_out},
     model::{DeploymentId, RolloutId, RolloutParams, StepKind, Strategy},
     state::{Command, Rollout, RolloutStatus, StartRollout, State},
     wire::{
@@ -34,7 +34,7 @@ fn read_start(state: &State, ask: &v1::StartRequest) -> Result<StartRollout, Sta
         ask.version.parse().map_err(|e| error::invalid(&e))?
     };
     let expected = (ask.expected > 0).then_some(ask.expected);
-    Ok(StartRollout { deployment: id, version, params, restart: ask.restart, expected })
+    Ok(StartRollout { deployment: id, version, params, restart: ask.restart, replace: ask.replace, expected })
 }
 
 /// The strategy that a start would use.
@@ -152,6 +152,7 @@ impl v1::rollouts_server::Rollouts for Shared {
             notes: notes(&read.state, &start)
                 .into_iter()
                 .chain(self.backend.coarse(&start.deployment, &weights))
+                .chain(planned_way_back(&read.state, &start).map(|w| format!("going back: {w}")))
                 .collect(),
         };
         Ok(read.answer(reply))
@@ -162,10 +163,12 @@ impl v1::rollouts_server::Rollouts for Shared {
         let read = self.read().await?;
         let row = find(&read.state, named(&read.state, &ask.rollout, &ask.deployment, true)?)?;
         let mut reply = convert_rollout::rollout(&read.state, row, true);
+        reply.way_back = way_back(&read.state, row).map(|w| w.to_string()).unwrap_or_default();
         if !row.status.is_terminal()
             && let Some(said) = self.leader_waits(&row.deployment).await
         {
             reply.waits = said.waits;
+            reply.ways_out = ways_out(&read.state, &row.deployment);
             reply.now_ms = reply.now_ms.max(said.now_ms);
         }
         Ok(read.answer(reply))
@@ -194,8 +197,10 @@ impl v1::rollouts_server::Rollouts for Shared {
         self.verb(&request.into_inner(), false, |rollout| Command::Resume { rollout }).await
     }
 
-    async fn abort(&self, request: Request<v1::VerbRequest>) -> Result<Response<v1::VerbReply>, Status> {
-        self.verb(&request.into_inner(), false, |rollout| Command::Abort { rollout }).await
+    async fn abort(&self, request: Request<v1::AbortRequest>) -> Result<Response<v1::VerbReply>, Status> {
+        let v1::AbortRequest { request, rollout, deployment, as_is } = request.into_inner();
+        let ask = v1::VerbRequest { request, rollout, deployment };
+        self.verb(&ask, false, |rollout| Command::Abort { rollout, as_is }).await
     }
 
     async fn promote(&self, request: Request<v1::PromoteRequest>) -> Result<Response<v1::VerbReply>, Status> {
@@ -228,6 +233,8 @@ impl v1::rollouts_server::Rollouts for Shared {
             leader_id: leader,
             now_ms: said.map_or(read.state.now.0, |s| s.now_ms),
             decisions: shown.map(convert_rollout::decisions).unwrap_or_default(),
+            ways_out: ways_out(&read.state, &id),
+            way_back: shown.and_then(|r| way_back(&read.state, r)).map(|w| w.to_string()).unwrap_or_default(),
         };
         Ok(read.answer(reply))
     }

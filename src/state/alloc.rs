@@ -1,25 +1,34 @@
 //! Addresses and ports of new instances.
 //!
 //! Pool: a freed address goes to the end of the queue; its last deployment may take it again at once, another only when every DNS
-//! server has served a view without it. Host: the machine's address with fixed ports, so one user a port.
+//! server has served a view without it. A server that has been silent for `silent_for_good` holds none back: it is down, or serves
+//! nobody who can be protected by waiting longer. Host: the machine's address with fixed ports, so one user a port.
 
 use std::{collections::BTreeMap, sync::Arc};
 
 use super::{DrainState, Instance, NodeRole, PoolSlot, Rejection, State, Worker, context::Cx, context::guard};
-use crate::model::{AddressMode, DeploymentId, InstanceId, Life, Spec, WorkerName};
+use crate::model::{AddressMode, DeploymentId, InstanceId, Life, NodeId, Period, Spec, WorkerName};
 
-/// The index that every DNS server is known to have served.
-fn served_by_all(s: &State) -> u64 {
+/// The lowest index that a DNS server which holds addresses back has served, by what `heard` knows of it beside the row.
+fn served_by_all(s: &State, heard: impl Fn(NodeId) -> u64) -> u64 {
+    let for_good = s.cluster.as_ref().map_or(Period(u64::MAX), |c| c.settings.silent_for_good);
     let serving = s.nodes.values().filter(|n| match n.role {
-        NodeRole::Learner | NodeRole::Voter | NodeRole::Leaving => true,
+        NodeRole::Learner | NodeRole::Voter | NodeRole::Leaving => {
+            n.silent_since.is_none_or(|t| s.now < t.plus(for_good))
+        }
         NodeRole::Joining | NodeRole::Removed => false,
     });
-    serving.map(|n| n.served).min().unwrap_or(0)
+    serving.map(|n| n.served.max(heard(n.id))).min().unwrap_or(u64::MAX)
 }
 
 /// Free pool addresses that the deployment may take now, in the order in which they are taken.
 pub fn free_addresses(s: &State, worker: &Worker, deployment: &DeploymentId) -> Vec<String> {
-    let served = served_by_all(s);
+    free_when(s, worker, deployment, |_| 0)
+}
+
+/// The same once what was heard of the servers is committed, by `ViewsServed`.
+pub fn free_when(s: &State, worker: &Worker, deployment: &DeploymentId, heard: impl Fn(NodeId) -> u64) -> Vec<String> {
+    let served = served_by_all(s, heard);
     let mut free: Vec<(u64, &String)> = Vec::new();
     for (address, slot) in worker.pool.iter() {
         match slot {

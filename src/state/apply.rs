@@ -4,9 +4,9 @@
 //! refusal changes nothing but `applied`, `now`, `wall` and the table of requests. Guards and effects stand in the family files.
 
 use super::{
-    Command, Event, EventKey, LogId, Rejection, Stamped, State, batches, catalog, cluster, collect, context::Cx,
-    cookies, drain, event::EVENT_RING, fleet, keeper, nodes, operator, outbox, replicas, requests, returns, rollback,
-    routes, start, steps, switches,
+    Command, Event, EventKey, LogId, Rejection, Stamped, State, as_is, batches, catalog, cluster, collect, context::Cx,
+    cookies, drain, event::EVENT_RING, fleet, keeper, lost, nodes, operator, outbox, replicas, requests, returns,
+    rollback, routes, start, steps, switches,
 };
 
 /// What a command that was not refused did.
@@ -100,7 +100,8 @@ fn dispatch(cx: &mut Cx<'_>, command: &Command) -> Result<(), Rejection> {
         Command::StartRollout(start) => start::start(cx, start),
         Command::Pause { rollout } => operator::pause(cx, *rollout),
         Command::Resume { rollout } => operator::resume(cx, *rollout),
-        Command::Abort { rollout } => operator::abort(cx, *rollout),
+        Command::Abort { rollout, as_is: false } => operator::abort(cx, *rollout),
+        Command::Abort { rollout, as_is: true } => as_is::abort(cx, *rollout),
         Command::Promote { rollout, full } => operator::promote(cx, *rollout, *full),
         Command::Rollback { rollout } => operator::rollback(cx, *rollout),
         Command::Tick => Ok(()),
@@ -112,8 +113,8 @@ fn dispatch(cx: &mut Cx<'_>, command: &Command) -> Result<(), Rejection> {
         }
         Command::StepStarted { rollout, seen, step, attempt } => steps::started(cx, *rollout, *seen, *step, *attempt),
         Command::StepEnded { rollout, seen, step, evidence } => steps::ended(cx, *rollout, *seen, *step, evidence),
-        Command::BatchStarted { rollout, seen, step, batch, add, replace } => {
-            let plan = batches::NewBatch { step: *step, batch: *batch, add, replace };
+        Command::BatchStarted { rollout, seen, step, batch, add, replace, in_place } => {
+            let plan = batches::NewBatch { step: *step, batch: *batch, add, replace, in_place: *in_place };
             batches::started(cx, *rollout, *seen, &plan)
         }
         Command::BatchPassed { rollout, seen, step, batch, drain, weights } => {
@@ -125,6 +126,8 @@ fn dispatch(cx: &mut Cx<'_>, command: &Command) -> Result<(), Rejection> {
         Command::DrainSettled { deployment, index, confirmed, silent, ttl_ms } => {
             drain::settled(cx, deployment, *index, confirmed, silent, *ttl_ms)
         }
+        Command::ViewsServed { served } => drain::views_served(cx, served),
+        Command::CountedOut { deployment, worker } => lost::counted_out(cx, deployment, worker),
         Command::StopPermitted { deployment, instances } => drain::stop_permitted(cx, deployment, instances),
         Command::RollbackBegan { rollout, seen, reason, evidence } => {
             rollback::began(cx, *rollout, *seen, reason, evidence.as_ref())

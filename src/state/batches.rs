@@ -6,7 +6,7 @@ use super::{
     Batch, Deployment, EventBody, Instance, Rejection, Rollout, RolloutPhase, RolloutStatus, RouteWeights, State,
     Track, alloc, assign,
     context::{Cx, Done, guard},
-    drain, routes, serving, steps,
+    drain, returns, routes, serving, steps,
 };
 use crate::model::{
     AddressMode, BatchMode, DeploymentId, FailureAction, Health, InstanceId, Life, Pair, Period, RolloutId, Routing,
@@ -22,6 +22,7 @@ pub(super) struct NewBatch<'a> {
     pub batch: u32,
     pub add: &'a [(WorkerName, u32)],
     pub replace: &'a [InstanceId],
+    pub in_place: bool,
 }
 
 /// `BatchPassed`.
@@ -75,7 +76,7 @@ fn serve_without(s: &State, deployment: &DeploymentId, without: &[InstanceId]) -
 
 /// Rolling: what leaves must not take the healthy count below desired - unavailable (what failed already is no loss).
 fn check_unavailable(cx: &Cx<'_>, r: &Rollout, leaving: &[InstanceId]) -> Done {
-    if r.strategy != Strategy::Rolling || r.phase == RolloutPhase::Undo {
+    if r.strategy != Strategy::Rolling || r.is_way_back() {
         return Ok(());
     }
     let loses = leaving.iter().filter_map(|id| cx.s.instances.get(id)).any(|i| i.serves() && serving::ready(&cx.s, i));
@@ -107,22 +108,24 @@ pub(super) fn started(cx: &mut Cx<'_>, id: RolloutId, seen: u64, b: &NewBatch<'_
     if adding == 0 || adding > most {
         return guard(format!("a batch adds 1 to {most} instances, not {adding}"));
     }
-    let have = serving::wanted(&cx.s, &r.deployment, &pair);
+    let have = serving::there(&cx.s, &r.deployment, &pair);
     let goal = share.of_rounded_up(r.desired);
     if have.saturating_add(adding) > goal {
         return guard(format!("{have} of {goal} instances are there: {adding} more are too many"));
     }
-    let replaced = check_replaced(cx, &r, &pair, mode, adding, b.replace)?;
-    check_surge(cx, &r, mode, adding)?;
-    if mode == BatchMode::InPlace {
+    check_places(&r, mode, b)?;
+    let replaced = check_replaced(cx, &r, &pair, adding, b.replace)?;
+    if b.in_place {
         check_unavailable(cx, &r, b.replace)?;
+    } else {
+        check_surge(cx, &r, mode, adding)?;
     }
     let Some(spec) = cx.s.spec(&r.deployment, pair.spec).cloned() else { return guard("its spec is gone") };
-    if mode == BatchMode::InPlace {
+    if b.in_place {
         drain::begin(cx, b.replace);
     }
-    let added = make(cx, &r, &pair, &spec, mode, b.add, replaced)?;
-    let drains = if mode == BatchMode::InPlace { spec.drain.0.0.saturating_add(60_000) } else { 0 };
+    let added = make(cx, &r, &pair, &spec, b, replaced)?;
+    let drains = if b.in_place { spec.drain.0.0.saturating_add(60_000) } else { 0 };
     let limit = spec.health.start_within.0.saturating_add(drains).saturating_add(SLACK.0);
     if let Some(row) = r.steps.get_mut(b.step as usize) {
         row.batch = Some(Batch {
@@ -133,6 +136,7 @@ pub(super) fn started(cx: &mut Cx<'_>, id: RolloutId, seen: u64, b: &NewBatch<'_
             deadline: cx.now().plus(Period(limit)),
             passed: false,
             next_at: cx.now(),
+            in_place: b.in_place,
         });
     }
     cx.emit(event(&r, b.step, b.batch, false));
@@ -144,19 +148,32 @@ fn event(r: &Rollout, step: u32, batch: u32, passed: bool) -> EventBody {
     EventBody::BatchChanged { rollout: r.id, deployment: r.deployment.clone(), step, batch, passed }
 }
 
+/// Which batches an installation may have. Going forward in place comes first or never; where an update with surge has no room left it
+/// takes places over, and a way back does so in every mode.
+fn check_places(r: &Rollout, mode: BatchMode, b: &NewBatch<'_>) -> Done {
+    if b.in_place && b.replace.is_empty() {
+        return guard("a batch in place replaces something");
+    }
+    match mode {
+        BatchMode::Beside if !r.is_way_back() && !b.replace.is_empty() => {
+            guard("an installation beside replaces nothing")
+        }
+        BatchMode::InPlace if !r.is_way_back() && !b.in_place && !b.replace.is_empty() => {
+            guard("an installation in place replaces nothing later")
+        }
+        BatchMode::Beside | BatchMode::Replace | BatchMode::InPlace => Ok(()),
+    }
+}
+
 /// Who is replaced must be another pair's, once each, and not already stopping.
 fn check_replaced(
     cx: &Cx<'_>,
     r: &Rollout,
     pair: &Pair,
-    mode: BatchMode,
     adding: u32,
     ids: &[InstanceId],
 ) -> Result<Vec<Instance>, Rejection> {
     let olds = drain::check_ids(cx, &r.deployment, ids)?;
-    if mode == BatchMode::Beside && !olds.is_empty() {
-        return guard("an installation beside replaces nothing");
-    }
     if olds.len() > adding as usize {
         return guard(format!("{adding} instances cannot replace {}", olds.len()));
     }
@@ -172,13 +189,18 @@ fn check_replaced(
     Ok(olds)
 }
 
+/// Instances that count against a rolling update's surge: on workers of its order that are heard of. What a worker brings that came back
+/// or joined in its midst is no part of its bill, or the update would wait for it.
+fn counted<'a>(s: &'a State, r: &'a Rollout) -> impl Iterator<Item = &'a Instance> {
+    s.instances_of(&r.deployment).filter(|i| serving::ready(s, i) && r.order.contains(&i.worker))
+}
+
 /// Rolling: wanted instances stay within desired + surge.
 fn check_surge(cx: &Cx<'_>, r: &Rollout, mode: BatchMode, adding: u32) -> Done {
-    if r.strategy != Strategy::Rolling || r.phase == RolloutPhase::Undo || mode != BatchMode::Replace {
+    if r.strategy != Strategy::Rolling || r.is_way_back() || mode != BatchMode::Replace {
         return Ok(());
     }
-    // What stands on a lost worker can neither be counted on nor waited for.
-    let n = cx.s.instances_of(&r.deployment).filter(|i| i.life.is_wanted() && serving::ready(&cx.s, i)).count();
+    let n = counted(&cx.s, r).filter(|i| i.life.is_wanted()).count();
     let then = u32::try_from(n).unwrap_or(u32::MAX).saturating_add(adding);
     let roof = r.desired.saturating_add(r.params.max_surge);
     if then > roof {
@@ -190,11 +212,10 @@ fn check_surge(cx: &Cx<'_>, r: &Rollout, mode: BatchMode, adding: u32) -> Done {
 /// New instances of an earlier, aborted rollout (or workers that came back) may fill the surge before the first batch, which then
 /// could never start: as many old ones go as one batch of one needs, never below what must be available.
 pub(super) fn make_room(cx: &mut Cx<'_>, r: &Rollout) {
-    if r.strategy != Strategy::Rolling || r.phase == RolloutPhase::Undo {
+    if r.strategy != Strategy::Rolling || r.is_way_back() {
         return;
     }
-    let mut wanted: Vec<&Instance> =
-        cx.s.instances_of(&r.deployment).filter(|i| i.life.is_wanted() && serving::ready(&cx.s, i)).collect();
+    let mut wanted: Vec<&Instance> = counted(&cx.s, r).filter(|i| i.life.is_wanted()).collect();
     let new = wanted.iter().filter(|i| i.pair == r.to).count();
     let roof = r.desired.saturating_add(r.params.max_surge) as usize;
     if new == 0 || new >= r.desired as usize {
@@ -237,6 +258,7 @@ pub(super) fn new_instance(cx: &mut Cx<'_>, deployment: &DeploymentId, pair: &Pa
         failures: 0,
         passed_once: false,
         health_index: cx.at.index,
+        counted_out: None,
     }
 }
 
@@ -247,13 +269,12 @@ fn make(
     r: &Rollout,
     pair: &Pair,
     spec: &Spec,
-    mode: BatchMode,
-    add: &[(WorkerName, u32)],
+    b: &NewBatch<'_>,
     mut replaced: Vec<Instance>,
 ) -> Result<Vec<InstanceId>, Rejection> {
     let mut added = Vec::new();
     let ports = alloc::ports(spec);
-    for (worker, n) in add {
+    for (worker, n) in b.add {
         match cx.s.workers.get(worker) {
             Some(w) if w.presence == super::Presence::Ready => {}
             Some(_) => return guard(format!("worker {worker} is lost")),
@@ -263,8 +284,7 @@ fn make(
             let mut i = new_instance(cx, &r.deployment, pair, worker);
             i.made_by = Some(r.id);
             i.ports = ports.clone();
-            let place =
-                (mode == BatchMode::InPlace).then(|| replaced.iter().position(|o| &o.worker == worker)).flatten();
+            let place = b.in_place.then(|| replaced.iter().position(|o| &o.worker == worker)).flatten();
             match place {
                 Some(p) => {
                     let old = replaced.swap_remove(p);
@@ -287,7 +307,7 @@ fn make(
             }
         }
     }
-    if mode == BatchMode::InPlace && !replaced.is_empty() {
+    if b.in_place && !replaced.is_empty() {
         return guard("an instance is to be replaced on a worker that gets none");
     }
     Ok(added)
@@ -316,17 +336,21 @@ pub(super) fn passed(cx: &mut Cx<'_>, id: RolloutId, seen: u64, b: &DoneBatch<'_
         return guard(format!("batch {} is not under way", b.batch));
     };
     let go_on = r.params.failure_action == FailureAction::Continue;
+    // A way back goes on with what is there: who does not come up is tried again beside the rest.
+    let back = r.is_way_back();
+    let late = cx.now() >= batch.deadline;
     let mut workers = Vec::new();
     for added in &batch.added {
         let i = cx.instance_of(&r.deployment, *added)?;
-        let ok = i.serves() && serving::ready(&cx.s, &i) || go_on && i.life == Life::Failed;
-        if !ok {
+        let passes = i.serves() && serving::ready(&cx.s, &i);
+        let given_up = back && (late || !i.life.is_wanted() || !serving::ready(&cx.s, &i));
+        if !passes && !given_up && !(go_on && i.life == Life::Failed) {
             return guard(format!("{added} is {} and {}", i.life, i.health));
         }
         workers.push(i.worker);
     }
     let olds = drain::check_ids(cx, &r.deployment, b.drain)?;
-    if mode != BatchMode::Replace && !olds.is_empty() {
+    if mode != BatchMode::Replace && !back && !olds.is_empty() {
         return guard("only an installation that replaces drains here");
     }
     if let Some(i) = olds.iter().find(|i| i.pair == pair) {
@@ -366,32 +390,31 @@ fn weigh(cx: &mut Cx<'_>, r: &mut Rollout, routing: Routing, b: &DoneBatch<'_>) 
     let mut d = cx.deployment(&r.deployment)?;
     let cap = match r.phase {
         RolloutPhase::Forward => {
-            routes::check_rise(cx, &d, r, weights, b.drain, true)?;
+            if r.is_way_back() {
+                routes::check_return(cx, &d, r, weights, b.drain)?;
+                routes::returned(cx, &d, r, weights);
+            } else {
+                routes::check_rise(cx, &d, r, weights, b.drain, true)?;
+            }
             d.route.as_ref().map_or(crate::model::WHOLE, |x| x.cap)
         }
         RolloutPhase::Undo => {
-            if weights.sum() != crate::model::WHOLE.0 {
-                return Err(Rejection::Invalid(format!("weights sum to {} and not to 10000", weights.sum())));
+            routes::check_undo(&d, weights)?;
+            if weights.candidate.0 == 0 && r.traffic_back_at.is_none() {
+                r.traffic_back_at = Some(cx.now());
+                returns::began(cx, &d, r.id, &r.to.version);
             }
-            d.route.as_ref().map_or(crate::model::BasisPoints(0), |x| x.weights.candidate)
+            weights.candidate
         }
     };
     if weights.candidate > cap {
         return guard(format!("{} is above the cap {cap}", weights.candidate));
     }
-    let absent = |name| d.tracks.get(name).is_none() && weights.get(name).0 > 0;
-    if [super::TrackName::Stable, super::TrackName::Candidate, super::TrackName::Previous].into_iter().any(absent) {
-        return guard("a track that gets weight does not exist");
-    }
     let form = match &d.route {
         Some(x) => (x.mode, x.ttl),
         None => routes::shape(cx, &d, &r.to, r.strategy),
     };
-    let cap = if r.phase == RolloutPhase::Undo { weights.candidate } else { cap };
     routes::write(cx, &mut d, weights, cap, form, false);
-    if r.phase == RolloutPhase::Undo && weights == routes::ALL_STABLE && r.traffic_back_at.is_none() {
-        r.traffic_back_at = Some(cx.now());
-    }
     cx.put_deployment(d);
     Ok(())
 }

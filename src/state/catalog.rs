@@ -3,10 +3,11 @@
 use std::{collections::BTreeMap, fmt::Display, sync::Arc};
 
 use super::{
-    Blob, Deployment, EventBody, NodeRole, Rejection, Release, ReleaseStatus, Service, State, Tracks,
+    Blob, Deployment, EventBody, NodeRole, Rejection, Release, ReleaseStatus, Rollout, RolloutStatus, Service, State,
+    Track, Tracks,
     context::{Cx, Done},
 };
-use crate::model::{BuildInfo, DeploymentId, Digest, Name, NodeId, Pair, Spec, Version};
+use crate::model::{BuildInfo, DeploymentId, Digest, Name, NodeId, Spec, Version};
 
 /// `; did you mean X?` for the nearest of the known names, or what is known, or nothing.
 pub(super) fn hint<T: Display>(wanted: &str, known: impl Iterator<Item = T>) -> String {
@@ -93,6 +94,7 @@ pub(super) fn spec_applied(cx: &mut Cx<'_>, spec: &Spec, expected: Option<u64>) 
                 desired: 0,
                 live: None,
                 last: None,
+                as_is: None,
             }
         }
     };
@@ -210,21 +212,63 @@ pub(super) fn release_registered(
     Ok(())
 }
 
-/// Sets a release's status after a rollout moved; stable somewhere else keeps it active.
-pub(super) fn set_status(cx: &mut Cx<'_>, service: &Name, pair: &Pair, to: ReleaseStatus) {
-    let stable_somewhere = cx.s.environments.keys().any(|environment| {
-        let id = DeploymentId { environment: environment.clone(), service: service.clone() };
-        let stable = cx.s.deployments.get(&id).and_then(|d| d.tracks.stable.as_ref());
-        stable.is_some_and(|t| t.pair.version == pair.version)
-    });
-    let to = if stable_somewhere { ReleaseStatus::Active } else { to };
-    let key = (service.clone(), pair.version.clone());
-    if let Some(mut row) = cx.s.releases.get(&key).cloned()
-        && row.status != to
-        && row.status != ReleaseStatus::Retired
-    {
-        row.status = to;
-        cx.touch(&mut row.meta);
-        cx.s.releases.insert(key, row);
+/// Brings the statuses of both versions of a rollout up to date, after anything moved.
+pub(super) fn settle(cx: &mut Cx<'_>, r: &Rollout) {
+    let versions: Vec<Version> = r.from.iter().chain([&r.to]).map(|p| p.version.clone()).collect();
+    settle_versions(cx, &r.deployment.service, versions);
+}
+
+/// Brings the statuses of some versions of a service up to date.
+pub(super) fn settle_versions(cx: &mut Cx<'_>, service: &Name, versions: impl IntoIterator<Item = Version>) {
+    for version in versions {
+        let key = (service.clone(), version);
+        let Some(mut row) = cx.s.releases.get(&key).cloned() else { continue };
+        let to = status(&cx.s, &row);
+        if row.status != to {
+            row.status = to;
+            cx.touch(&mut row.meta);
+            cx.s.releases.insert(key, row);
+        }
+    }
+}
+
+/// What a release is, by where it runs and how its rollouts ended.
+fn status(s: &State, row: &Release) -> ReleaseStatus {
+    if row.status == ReleaseStatus::Retired {
+        return row.status;
+    }
+    let ids = s.environments.keys().map(|e| DeploymentId { environment: e.clone(), service: row.service.clone() });
+    let mine: Vec<&Deployment> = ids.filter_map(|id| s.deployments.get(&id)).collect();
+    let is = |t: &Option<Track>| t.as_ref().is_some_and(|t| t.pair.version == row.version);
+    if mine.iter().any(|d| is(&d.tracks.stable)) {
+        return ReleaseStatus::Active;
+    }
+    let shares = |d: &&Deployment| is(&d.tracks.previous) && d.route.as_ref().is_some_and(|x| x.weights.previous.0 > 0);
+    if mine.iter().any(|d| is(&d.tracks.candidate) || shares(d)) {
+        return ReleaseStatus::Canary;
+    }
+    let ended = || {
+        let rollouts = mine.iter().flat_map(|d| s.rollouts.of(&d.id));
+        rollouts.filter(|r| r.status.is_terminal() && r.to.version == row.version)
+    };
+    let served = match row.status {
+        ReleaseStatus::Active | ReleaseStatus::Deprecated => true,
+        ReleaseStatus::Loading | ReleaseStatus::Canary | ReleaseStatus::Failed | ReleaseStatus::Retired => {
+            ended().any(|r| r.status == RolloutStatus::Completed)
+        }
+    };
+    let kept = if served { ReleaseStatus::Deprecated } else { ReleaseStatus::Loading };
+    match ended().max_by_key(|r| r.id).map(|r| r.status) {
+        Some(RolloutStatus::RolledBack | RolloutStatus::Failed) => ReleaseStatus::Failed,
+        Some(
+            RolloutStatus::Completed
+            | RolloutStatus::Aborted
+            | RolloutStatus::Pending
+            | RolloutStatus::Active
+            | RolloutStatus::Paused
+            | RolloutStatus::Promoting
+            | RolloutStatus::RollingBack,
+        )
+        | None => kept,
     }
 }

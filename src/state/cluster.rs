@@ -8,7 +8,7 @@ use super::{
     context::{Cx, Done, guard},
     lifecycle, nodes, switches,
 };
-use crate::model::{ClusterId, Name, NodeId, Strategy};
+use crate::model::{ClusterId, Name, NodeId, OnNoData, Strategy};
 
 /// Most nodes ever admitted that are not removed.
 const MAX_NODES: usize = 31;
@@ -56,6 +56,7 @@ fn check_zone(zone: &str) -> Done {
 
 /// A new node's row.
 pub(super) fn row(meta: Meta, id: NodeId, node: &NewNode, role: NodeRole) -> NodeRow {
+    let served = meta.created_index;
     NodeRow {
         meta,
         id,
@@ -66,7 +67,8 @@ pub(super) fn row(meta: Meta, id: NodeId, node: &NewNode, role: NodeRole) -> Nod
         level: node.level,
         role,
         silent_since: None,
-        served: 0,
+        // It begins with a view that is newer than its own admission.
+        served,
         version: String::new(),
         min_level: 1,
         drained: false,
@@ -109,7 +111,9 @@ pub(super) fn init(cx: &mut Cx<'_>, id: &ClusterId, name: &str, zone: &str, node
     for (order, (name, default_strategy)) in (0u32..).zip(ENVIRONMENTS) {
         // The four names are labels and no prefixes of ours; a refusal here would be the same on every node.
         let name = Name::environment(name).map_err(|e| Rejection::Invalid(e.to_string()))?;
-        let row = Environment { meta: cx.new_meta(), name: name.clone(), default_strategy, order };
+        // Where people depend on it, silence is never taken for health.
+        let on_no_data = if name.as_str() == "production" { OnNoData::Hold } else { OnNoData::Pass };
+        let row = Environment { meta: cx.new_meta(), name: name.clone(), default_strategy, order, on_no_data };
         cx.s.environments.insert(name, row);
     }
     cx.emit(EventBody::ClusterCreated { name: name.into() });

@@ -82,6 +82,8 @@ pub struct StartRollout {
     pub params: RolloutParams,
     /// Whether the running pair may be rolled out again (`rollout restart`).
     pub restart: bool,
+    /// Whether a live rollout is ended first, in this entry: a way back where it stands, one that goes forward with the traffic on stable.
+    pub replace: bool,
     /// Deployment revision the caller saw, if it asks for that.
     pub expected: Option<u64>,
 }
@@ -227,6 +229,8 @@ pub enum Command {
     Abort {
         /// Which.
         rollout: RolloutId,
+        /// Ends a way back where it stands instead: both versions keep their instances and weights.
+        as_is: bool,
     },
     /// Ends the present step, or with `full` skips all that is not the last install and route.
     Promote {
@@ -310,6 +314,8 @@ pub enum Command {
         add: Vec<(WorkerName, u32)>,
         /// Instances they take the place of (in place: drained first; replace: drained when the batch passes).
         replace: Vec<InstanceId>,
+        /// Whether the new ones wait for those they replace, at their addresses. A way back does so wherever room is short.
+        in_place: bool,
     },
     /// The batch passes: probation over; by capacity: weights and drains.
     BatchPassed {
@@ -358,6 +364,18 @@ pub enum Command {
         silent: Vec<NodeId>,
         /// Largest TTL that may be in caches, milliseconds.
         ttl_ms: u64,
+    },
+    /// What every DNS server has served, when only freed addresses wait for it.
+    ViewsServed {
+        /// Servers with the index each has served.
+        served: Vec<(NodeId, u64)>,
+    },
+    /// A worker that is lost for good: its instances of a deployment are counted out, of capacity and of a live rollout's desired count.
+    CountedOut {
+        /// Which deployment; how long it waits is its spec's.
+        deployment: DeploymentId,
+        /// Which worker.
+        worker: WorkerName,
     },
     /// Drained instances may be stopped.
     StopPermitted {

@@ -34,6 +34,8 @@ impl Command {
             Self::RouteSet { .. } => "RouteSet",
             Self::Switched { .. } => "Switched",
             Self::DrainSettled { .. } => "DrainSettled",
+            Self::ViewsServed { .. } => "ViewsServed",
+            Self::CountedOut { .. } => "CountedOut",
             Self::StopPermitted { .. } => "StopPermitted",
             Self::StepEnded { .. } => "StepEnded",
             Self::RollbackBegan { .. } => "RollbackBegan",

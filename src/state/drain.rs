@@ -72,8 +72,7 @@ fn serves_dns(role: NodeRole) -> bool {
     }
 }
 
-/// `DrainSettled`. It also records what each node has served, which frees addresses for other deployments; so it may be proposed
-/// for that alone.
+/// `DrainSettled`. It also records what each node has served, which frees addresses for other deployments.
 pub(super) fn settled(
     cx: &mut Cx<'_>,
     deployment: &DeploymentId,
@@ -90,18 +89,7 @@ pub(super) fn settled(
             return guard(format!("node {} has not served index {index} and is not silent", node.id));
         }
     }
-    let mut changed = false;
-    for (id, at) in confirmed {
-        // An index above the entry's own would be a claim about the future.
-        let at = (*at).min(cx.at.index);
-        if let Some(mut node) = cx.s.nodes.get(id).cloned()
-            && node.served < at
-        {
-            node.served = at;
-            cx.put_node(node);
-            changed = true;
-        }
-    }
+    let mut changed = raise_served(cx, confirmed);
     let ttl = Period(ttl_ms.min(MAX_TTL.0));
     let after_ttl = cx.now().plus(ttl).plus(MARGIN);
     let open: Vec<Instance> =
@@ -119,6 +107,27 @@ pub(super) fn settled(
         changed = true;
     }
     if changed { Ok(()) } else { guard(format!("nothing drains at or before index {index}")) }
+}
+
+/// `ViewsServed`: what each server has served, which frees addresses for other deployments.
+pub(super) fn views_served(cx: &mut Cx<'_>, served: &[(NodeId, u64)]) -> Done {
+    if raise_served(cx, served) { Ok(()) } else { guard("no server has served more than is known") }
+}
+
+fn raise_served(cx: &mut Cx<'_>, served: &[(NodeId, u64)]) -> bool {
+    let mut changed = false;
+    for (id, at) in served {
+        // An index above the entry's own would be a claim about the future.
+        let at = (*at).min(cx.at.index);
+        if let Some(mut node) = cx.s.nodes.get(id).cloned()
+            && node.served < at
+        {
+            node.served = at;
+            cx.put_node(node);
+            changed = true;
+        }
+    }
+    changed
 }
 
 /// Whether a draining instance may be stopped now.

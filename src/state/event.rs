@@ -73,6 +73,8 @@ pub enum EventBody {
     ReplicasSplit { index: u64, tables: Vec<String> },
     /// A switch of several deployments went on.
     SwitchChanged { switch: u64, deployment: DeploymentId, what: String },
+    /// A worker is lost for good: this many instances of the deployment on it do not count any more.
+    CountedOut { deployment: DeploymentId, worker: WorkerName, instances: u32 },
     /// What is known of the DNS servers after traffic was taken back.
     TrafficBack { rollout: RolloutId, deployment: DeploymentId, what: String },
 }
@@ -92,6 +94,7 @@ impl EventBody {
             | Self::RouteChanged { deployment, .. }
             | Self::HookSettled { deployment, .. }
             | Self::SwitchChanged { deployment, .. }
+            | Self::CountedOut { deployment, .. }
             | Self::TrafficBack { deployment, .. } => Some(deployment),
         }
     }

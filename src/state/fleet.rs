@@ -6,6 +6,7 @@ use super::{
     EventBody, Instance, PoolSlot, Presence, Rejection, Worker, WorkerFacts, alloc, assign,
     command::InstanceFact,
     context::{Cx, Done, guard},
+    lost,
 };
 use crate::model::{Health, Life, Millis, WorkerName};
 
@@ -135,6 +136,7 @@ pub(super) fn returned(cx: &mut Cx<'_>, name: &WorkerName) -> Done {
     w.presence = Presence::Ready;
     w.lost_at = None;
     cx.put_worker(w);
+    lost::back(cx, name);
     cx.emit(EventBody::WorkerChanged { worker: name.clone(), what: "returned".into() });
     Ok(())
 }

@@ -199,7 +199,7 @@ fn rollout(id: &RolloutId, old: &super::Rollout, new: Option<&super::Rollout>) -
     let back = old.status == RolloutStatus::RollingBack
         && !matches!(
             new.status,
-            RolloutStatus::RollingBack | RolloutStatus::RolledBack | RolloutStatus::Failed | RolloutStatus::Paused
+            RolloutStatus::RollingBack | RolloutStatus::RolledBack | RolloutStatus::Failed | RolloutStatus::Aborted
         );
     ensure(!back, || format!("7: {id} went from rolling back to {}", new.status))?;
     ensure(new.meta.revision >= old.meta.revision, || format!("{id}: its revision went back"))?;

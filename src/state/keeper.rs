@@ -1,7 +1,7 @@
 //! Between rollouts: the keeper's changes of an idle deployment.
 
 use super::{
-    Permit, RouteWeights, TrackName, Tracks, alloc, assign,
+    Deployment, Permit, RouteWeights, TrackName, Tracks, alloc, assign,
     assign::Allow,
     batches,
     context::{Cx, Done, guard},
@@ -37,6 +37,13 @@ pub(super) fn adjusted(cx: &mut Cx<'_>, id: &DeploymentId, seen: u64, c: &Change
         return guard(format!("{adding} new instances and {} desired are over {MAX_ADD}, {limit}", c.desired));
     }
     check_drains(cx, &d.tracks, id, c)?;
+    check_yield(cx, &d, c)?;
+    if let Some(left) = &d.as_is {
+        let adds = c.add.iter().any(|(t, _, _)| d.tracks.get(*t).is_some_and(|t| t.pair == left.given_up));
+        if adds {
+            return guard(format!("{} was given up by {}: nobody adds instances of it", left.given_up, left.rollout));
+        }
+    }
     d.desired = c.desired;
     drain::begin(cx, c.drain);
     for (track, worker, n) in c.add {
@@ -47,17 +54,15 @@ pub(super) fn adjusted(cx: &mut Cx<'_>, id: &DeploymentId, seen: u64, c: &Change
         (TrackName::Candidate, &mut d.tracks.candidate),
         (TrackName::Previous, &mut d.tracks.previous),
     ] {
-        if let Some(t) = slot {
+        if let Some(t) = slot.as_mut().filter(|_| d.as_is.is_none()) {
             t.want = if name == TrackName::Stable { c.desired } else { serving::wanted(&cx.s, id, &t.pair) };
         }
     }
     for name in c.drop {
         drop_track(cx, &mut d.tracks, id, *name)?;
     }
-    if let Some(stable) = &d.tracks.stable
-        && serving::passing(&cx.s, id, &stable.pair).saturating_mul(2) >= c.desired
-    {
-        routes::all_on_stable(cx, &mut d);
+    if d.as_is.is_none() {
+        routes::follow_back(cx, &mut d);
     }
     let weights = d.route.as_ref().map(|r| r.weights).unwrap_or_default();
     check_weights(&d.tracks, weights)?;
@@ -77,6 +82,26 @@ fn check_drains(cx: &Cx<'_>, tracks: &Tracks, id: &DeploymentId, c: &Change<'_>)
     let then = adds.fold(has.saturating_sub(loses), usize::saturating_add);
     if loses > 0 && then < c.desired as usize {
         return guard(format!("{then} of {} stable instances would be left", c.desired));
+    }
+    Ok(())
+}
+
+/// What serves beside stable makes room for it bit by bit: never more than may be missing goes at once.
+fn check_yield(cx: &Cx<'_>, d: &Deployment, c: &Change<'_>) -> Done {
+    let weights = d.route.as_ref().map(|r| r.weights).unwrap_or_default();
+    let shares = |i: &super::Instance| {
+        let mut others = d.tracks.iter().filter(|(name, _)| *name != TrackName::Stable);
+        others.any(|(name, t)| t.pair == i.pair && weights.get(name).0 > 0)
+    };
+    let leaving = drain::check_ids(cx, &d.id, c.drain)?;
+    let serves = |i: &super::Instance| i.serves() && serving::ready(&cx.s, i);
+    if !leaving.iter().any(|i| shares(i) && serves(i)) {
+        return Ok(());
+    }
+    let left = cx.s.instances_of(&d.id).filter(|i| serves(i) && !c.drain.contains(&i.id)).count();
+    let floor = d.floor(&cx.s, c.desired) as usize;
+    if left < floor {
+        return guard(format!("{left} healthy instances would be left and at least {floor} must be"));
     }
     Ok(())
 }

@@ -21,7 +21,7 @@ pub const ROLLOUT: &[(RolloutStatus, RolloutStatus)] = {
         (Promoting, Completed),
         (RollingBack, RolledBack),
         (RollingBack, Failed),
-        (RollingBack, Paused),
+        (RollingBack, Aborted),
     ]
 };
 

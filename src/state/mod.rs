@@ -6,6 +6,7 @@
 
 mod alloc;
 mod apply;
+mod as_is;
 mod assign;
 mod batches;
 mod catalog;
@@ -26,6 +27,7 @@ pub mod invariants;
 mod keeper;
 mod nodes;
 pub mod lifecycle;
+mod lost;
 mod observed;
 mod operator;
 mod outbox;
@@ -50,7 +52,7 @@ mod table;
 use imbl::OrdMap;
 use std::sync::Arc;
 
-pub use alloc::free_addresses;
+pub use alloc::{free_addresses, free_when};
 pub use apply::{Applied, apply, apply_blank};
 pub use command::{Command, Fence, InstanceFact, LogId, NewNode, ReachedFact, Stamped, StartRollout, WorkerFacts};
 pub use cookies::{CookieSecrets, Secret, cookie_due};
@@ -61,6 +63,7 @@ pub use fences::{
     Unfenced, WaitLevel, bound, fence_set,
 };
 pub use indexed::{Assignments, Instances, Rollouts, Workers};
+pub use lost::{counts_out_at, lost_for_good_at};
 pub use nodes::{switching, too_new};
 pub use observed::{NodeSeen, Observations, Seen, StepCounts};
 pub use rejection::Rejection;
@@ -68,15 +71,15 @@ pub use replicas::{DigestReport, Divergence, Replicas};
 pub use restore::{Restoration, restored};
 pub use returns::TrafficBack;
 pub use rollout::{
-    Batch, Evidence, PairCounts, Reason, ResumeTo, Rollout, RolloutKind, RolloutPhase, RolloutStatus, StepRow,
-    StepStatus, Verdict,
+    Batch, Evidence, PairCounts, Reason, Rollout, RolloutKind, RolloutPhase, RolloutStatus, StepRow, StepStatus,
+    Verdict,
 };
 pub use rows::{
-    Assignment, AssignmentContent, Blob, Cluster, Delivery, DeliveryKey, Deployment, DrainState, Entry, Environment,
-    FencePoint, Instance, Limits, Meta, NodeRole, NodeRow, Permit, PoolSlot, Presence, Reached, Release, ReleaseStatus,
-    Request, Route, RouteMode, RouteWeights, Service, Settings, Track, TrackName, Tracks, Worker,
+    AsIs, Assignment, AssignmentContent, Blob, Cluster, Delivery, DeliveryKey, Deployment, DrainState, Entry,
+    Environment, FencePoint, Instance, Limits, Meta, NodeRole, NodeRow, Permit, PoolSlot, Presence, Reached, Release,
+    ReleaseStatus, Request, Route, RouteMode, RouteWeights, Service, Settings, Track, TrackName, Tracks, Worker,
 };
-pub use serving::{passing, serving, serving_among, wanted};
+pub use serving::{passing, serving, serving_among, there, wanted};
 pub use slots::{KeySlots, slots_of};
 pub use start::chosen;
 pub use switches::{due as leases_due, obstacle as switch_obstacle};

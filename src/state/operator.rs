@@ -1,14 +1,14 @@
 //! An operator's verbs on a rollout. Guarded by its id and life cycle alone, so that nobody's abort at night is refused as stale.
 
 use super::{
-    Reason, Rejection, ReleaseStatus, ResumeTo, Rollout, RolloutKind, RolloutStatus, StepRow, StepStatus, Track,
-    assign, catalog,
+    Reason, Rejection, ReleaseStatus, Rollout, RolloutKind, RolloutStatus, StepRow, StepStatus, Track, as_is, assign,
+    catalog,
     context::{Cx, Done},
     outbox, returns, rollback, routes, serving, start, steps, switches,
 };
 use crate::model::{Millis, Period, RolloutId, StepKind};
 
-fn lifecycle(r: &Rollout, verb: &str) -> Rejection {
+pub(super) fn lifecycle(r: &Rollout, verb: &str) -> Rejection {
     Rejection::Lifecycle { rollout: r.id, status: r.status.to_string(), verb: verb.into() }
 }
 
@@ -19,20 +19,19 @@ pub(super) fn pause(cx: &mut Cx<'_>, id: RolloutId) -> Done {
         return Err(lifecycle(&r, "paused"));
     }
     r.reason = Some(Reason::Operator { principal: cx.principal.to_string() });
-    hold(cx, &mut r, ResumeTo::Active)?;
+    hold(cx, &mut r)?;
     cx.put_rollout(r);
     Ok(())
 }
 
 /// Stops the clocks of a rollout.
-pub(super) fn hold(cx: &mut Cx<'_>, r: &mut Rollout, resume_to: ResumeTo) -> Done {
+pub(super) fn hold(cx: &mut Cx<'_>, r: &mut Rollout) -> Done {
     cx.move_rollout(r, RolloutStatus::Paused, "paused")?;
     let now = cx.now();
     let rest = |t: Option<Millis>| t.map(|t| t.since(now));
     let running = r.running().map(|(_, s)| (rest(s.until), rest(s.deadline)));
     (r.remainder, r.deadline_remainder) = running.unwrap_or((None, None));
     r.paused_at = Some(now);
-    r.resume_to = Some(resume_to);
     Ok(())
 }
 
@@ -49,7 +48,7 @@ pub(super) fn release(cx: &mut Cx<'_>, r: &mut Rollout) {
             b.next_at = b.next_at.plus(held);
         }
     }
-    (r.remainder, r.deadline_remainder, r.paused_at, r.resume_to) = (None, None, None, None);
+    (r.remainder, r.deadline_remainder, r.paused_at) = (None, None, None);
 }
 
 /// `Resume`.
@@ -58,37 +57,46 @@ pub(super) fn resume(cx: &mut Cx<'_>, id: RolloutId) -> Done {
     if r.status != RolloutStatus::Paused {
         return Err(lifecycle(&r, "resumed"));
     }
-    let to = match r.resume_to {
-        Some(ResumeTo::RollingBack) => RolloutStatus::RollingBack,
-        Some(ResumeTo::Active) | None => RolloutStatus::Active,
-    };
     release(cx, &mut r);
-    if to == RolloutStatus::Active {
-        r.reason = None;
-    }
-    cx.move_rollout(&mut r, to, "resumed")?;
+    r.reason = None;
+    cx.move_rollout(&mut r, RolloutStatus::Active, "resumed")?;
     cx.put_rollout(r);
     Ok(())
 }
 
-/// `Abort`: traffic on stable; candidates stay for a while, to look at.
+/// `Abort`: traffic on stable; candidates stay for a while, to look at. It never moves traffic to a version that was left.
 pub(super) fn abort(cx: &mut Cx<'_>, id: RolloutId) -> Done {
-    let mut r = cx.rollout(id)?;
-    let undoing = r.resume_to == Some(ResumeTo::RollingBack);
+    let r = cx.rollout(id)?;
     match r.status {
-        RolloutStatus::Pending | RolloutStatus::Active => {}
-        RolloutStatus::Paused if !undoing => {}
-        RolloutStatus::Paused
-        | RolloutStatus::Promoting
-        | RolloutStatus::RollingBack
+        RolloutStatus::Pending | RolloutStatus::Active | RolloutStatus::Paused => {}
+        RolloutStatus::RollingBack => return Err(use_as_is(&r)),
+        RolloutStatus::Promoting
         | RolloutStatus::Completed
         | RolloutStatus::RolledBack
         | RolloutStatus::Failed
         | RolloutStatus::Aborted => return Err(lifecycle(&r, "aborted")),
     }
+    let moved = r.switched || cx.deployment(&r.deployment)?.route.is_some_and(|x| x.weights.candidate.0 > 0);
+    if r.is_way_back() && moved {
+        return Err(use_as_is(&r));
+    }
+    stop(cx, r)
+}
+
+fn use_as_is(r: &Rollout) -> Rejection {
+    let id = r.id;
+    Rejection::Precondition(format!(
+        "{id} takes the traffic back, and aborting it would move traffic to the version that was left: `slipway rollout abort {id} \
+         --as-is` ends it where it stands, `slipway rollout start {} --to VERSION --replace` starts another one instead",
+        r.deployment
+    ))
+}
+
+/// Ends a rollout that goes forward, with the traffic on stable.
+fn stop(cx: &mut Cx<'_>, mut r: Rollout) -> Done {
     let was_pending = r.status == RolloutStatus::Pending;
     cancel_running(cx, &mut r)?;
-    if !was_pending || r.switched {
+    if !was_pending {
         routes::back_to_stable(cx, &mut r, true)?;
     }
     r.reason = Some(Reason::Operator { principal: cx.principal.to_string() });
@@ -101,8 +109,27 @@ pub(super) fn abort(cx: &mut Cx<'_>, id: RolloutId) -> Done {
         c.want = serving::wanted(&cx.s, &d.id, &r.to);
     }
     cx.put_deployment(d);
+    catalog::settle(cx, &r);
     assign::refresh(cx, &r.deployment);
     Ok(())
+}
+
+/// `start --replace`: ends whatever is live, so that another rollout can begin in the same entry.
+pub(super) fn replace(cx: &mut Cx<'_>, id: RolloutId) -> Done {
+    let r = cx.rollout(id)?;
+    match r.status {
+        RolloutStatus::Pending | RolloutStatus::Active | RolloutStatus::Paused | RolloutStatus::RollingBack => {}
+        RolloutStatus::Promoting => {
+            return Err(Rejection::Precondition(format!(
+                "{id} is promoting: it completes once the old instances are gone, and cannot be replaced any more; \
+                 `slipway rollout rollback {id}` takes it back"
+            )));
+        }
+        RolloutStatus::Completed | RolloutStatus::RolledBack | RolloutStatus::Failed | RolloutStatus::Aborted => {
+            return Err(lifecycle(&r, "replaced"));
+        }
+    }
+    if r.is_way_back() { as_is::end_here(cx, r) } else { stop(cx, r) }
 }
 
 /// The running step is cancelled; what it had to deliver is forgotten.
@@ -130,12 +157,9 @@ fn only_waits(kind: &StepKind) -> bool {
 /// `Promote`: ends the step that waits; with `full` everything but the last installation and route is passed over.
 pub(super) fn promote(cx: &mut Cx<'_>, id: RolloutId, full: bool) -> Done {
     let mut r = cx.rollout(id)?;
-    let undoing = r.resume_to == Some(ResumeTo::RollingBack);
     match r.status {
-        RolloutStatus::Active => {}
-        RolloutStatus::Paused if !undoing => {}
+        RolloutStatus::Active | RolloutStatus::Paused => {}
         RolloutStatus::Pending
-        | RolloutStatus::Paused
         | RolloutStatus::Promoting
         | RolloutStatus::RollingBack
         | RolloutStatus::Completed
@@ -197,8 +221,8 @@ pub(super) fn rollback(cx: &mut Cx<'_>, id: RolloutId) -> Done {
     let mut r = cx.rollout(id)?;
     match r.status {
         RolloutStatus::Active | RolloutStatus::Paused | RolloutStatus::Promoting => {
-            if r.resume_to == Some(ResumeTo::RollingBack) {
-                return resume(cx, id);
+            if r.is_way_back() {
+                return Err(not_forward_again(&r));
             }
             if r.from.is_none() {
                 return Err(Rejection::Precondition(format!(
@@ -210,6 +234,7 @@ pub(super) fn rollback(cx: &mut Cx<'_>, id: RolloutId) -> Done {
             let reason = Reason::Operator { principal: cx.principal.to_string() };
             rollback::turn_back(cx, r, reason)
         }
+        RolloutStatus::Completed if r.is_way_back() => Err(not_forward_again(&r)),
         RolloutStatus::Completed => give_back(cx, &r),
         RolloutStatus::Pending
         | RolloutStatus::RollingBack
@@ -217,6 +242,19 @@ pub(super) fn rollback(cx: &mut Cx<'_>, id: RolloutId) -> Done {
         | RolloutStatus::Failed
         | RolloutStatus::Aborted => Err(lifecycle(&r, "rolled back")),
     }
+}
+
+/// A rollback asked for again: going forward is another wish and has another verb.
+fn not_forward_again(r: &Rollout) -> Rejection {
+    let back = if r.status.is_terminal() {
+        format!("{} is back on {} already, by {}", r.deployment, r.to.version, r.id)
+    } else {
+        format!("{} is on its way back to {} already, by {}", r.deployment, r.to.version, r.id)
+    };
+    let forward = r.from.as_ref().map_or_else(String::new, |from| {
+        format!(": `slipway rollout start {} --to {}` goes forward again", r.deployment, from.version)
+    });
+    Rejection::Precondition(format!("{back}{forward}"))
 }
 
 /// Starts a return. When everything it returns to runs and passes, this entry moves the traffic.
@@ -268,9 +306,9 @@ fn give_back(cx: &mut Cx<'_>, done: &Rollout) -> Done {
         if let Some(from) = &r.from {
             returns::began(cx, &d, id, &from.version);
         }
-        catalog::set_status(cx, &d.id.service, &r.to.clone(), ReleaseStatus::Active);
     }
     cx.put_deployment(d);
+    catalog::settle(cx, &r);
     let mut undone = done.clone();
     undone.undone_by = Some(id);
     cx.put_rollout(undone);

@@ -37,7 +37,7 @@ pub enum Rejection {
     #[error("{0}")]
     Precondition(String),
     /// A live rollout owns the deployment.
-    #[error("{rollout} is still running on it: wait, or `slipway rollout abort` or `rollback` it first")]
+    #[error("{rollout} is still running on it: `slipway rollout explain` says what it waits for and what ends it")]
     Busy {
         /// The owner.
         rollout: RolloutId,

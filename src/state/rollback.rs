@@ -1,8 +1,7 @@
 //! Turning back, holding, promoting and ending a rollout: the engine's side of the life cycle.
 
 use super::{
-    Evidence, Reason, ReleaseStatus, ResumeTo, Rollout, RolloutPhase, RolloutStatus, StepStatus, assign, catalog,
-    collect,
+    Evidence, Reason, Rollout, RolloutPhase, RolloutStatus, StepStatus, assign, catalog, collect,
     context::{Cx, Done, guard},
     operator, outbox, routes, serving, steps,
 };
@@ -26,7 +25,7 @@ fn fail_running(cx: &mut Cx<'_>, r: &mut Rollout, evidence: Option<&Evidence>) -
 /// `RollbackBegan`: fails the step and moves the traffic in one entry.
 pub(super) fn began(cx: &mut Cx<'_>, id: RolloutId, seen: u64, reason: &Reason, evidence: Option<&Evidence>) -> Done {
     let mut r = cx.rollout_seen(id, seen)?;
-    if r.phase == RolloutPhase::Undo {
+    if r.is_way_back() {
         return guard(format!("{id} is on its way back already"));
     }
     fail_running(cx, &mut r, evidence)?;
@@ -40,7 +39,7 @@ pub(super) fn turn_back(cx: &mut Cx<'_>, mut r: Rollout, reason: Reason) -> Done
     cx.move_rollout(&mut r, RolloutStatus::RollingBack, "rolled back")?;
     r.phase = RolloutPhase::Undo;
     r.undo_compiled = false;
-    (r.remainder, r.deadline_remainder, r.paused_at, r.resume_to) = (None, None, None, None);
+    (r.remainder, r.deadline_remainder, r.paused_at) = (None, None, None);
     cx.put_rollout(r.clone());
     assign::refresh(cx, &r.deployment);
     Ok(())
@@ -49,13 +48,12 @@ pub(super) fn turn_back(cx: &mut Cx<'_>, mut r: Rollout, reason: Reason) -> Done
 /// `RolloutPaused`: a policy holds it; the running step failed and may be tried again.
 pub(super) fn paused(cx: &mut Cx<'_>, id: RolloutId, seen: u64, reason: &Reason, evidence: Option<&Evidence>) -> Done {
     let mut r = cx.rollout_seen(id, seen)?;
-    let resume_to = match r.phase {
-        RolloutPhase::Forward => ResumeTo::Active,
-        RolloutPhase::Undo => ResumeTo::RollingBack,
-    };
+    if r.is_way_back() {
+        return guard(format!("{id} is on its way back, which no policy holds"));
+    }
     fail_running(cx, &mut r, evidence)?;
     r.reason = Some(reason.clone());
-    operator::hold(cx, &mut r, resume_to)?;
+    operator::hold(cx, &mut r)?;
     cx.put_rollout(r.clone());
     assign::refresh(cx, &r.deployment);
     Ok(())
@@ -79,8 +77,9 @@ pub(super) fn promotion_began(cx: &mut Cx<'_>, id: RolloutId, seen: u64) -> Done
             return guard(format!("{have} of {need} instances of {} pass", r.to));
         }
         routes::advance(cx, &mut d, &r);
-        cx.put_deployment(d);
     }
+    d.as_is = None;
+    cx.put_deployment(d);
     let step = r.cursor;
     cx.move_rollout(&mut r, RolloutStatus::Promoting, "promoted")?;
     steps::move_step(cx, &mut r, step, StepStatus::Passed)?;
@@ -89,10 +88,7 @@ pub(super) fn promotion_began(cx: &mut Cx<'_>, id: RolloutId, seen: u64) -> Done
     }
     steps::advance_cursor(&mut r);
     cx.put_rollout(r.clone());
-    catalog::set_status(cx, &r.deployment.service, &r.to, ReleaseStatus::Active);
-    if let Some(from) = &r.from {
-        catalog::set_status(cx, &r.deployment.service, from, ReleaseStatus::Deprecated);
-    }
+    catalog::settle(cx, &r);
     assign::refresh(cx, &r.deployment);
     let workers = assign::workers_of(&cx.s, &r.deployment);
     assign::commit(cx, &r.deployment, &workers);
@@ -143,18 +139,19 @@ pub(super) fn finished(
         r.switched = false;
     }
     cx.move_rollout(&mut r, status, "ended")?;
-    let (service, to) = (r.deployment.service.clone(), r.to.clone());
+    let to = r.to.clone();
     let mut d = cx.deployment(&r.deployment)?;
     match status {
         RolloutStatus::Completed => {
-            let empty = d.tracks.previous.as_ref().is_some_and(|t| {
-                t.retire_at.is_none() && !cx.s.instances_of(&d.id).any(|i| i.pair == t.pair && i.life.is_live())
-            });
-            if empty {
-                d.tracks.previous = None;
+            let now = cx.now();
+            if let Some(t) = d.tracks.previous.as_mut().filter(|t| t.retire_at.is_none()) {
+                // What is left of it stands on lost workers, or came back from one: the keeper's.
+                t.retire_at = Some(now);
             }
         }
         RolloutStatus::RolledBack | RolloutStatus::Failed => {
+            d.as_is = None;
+            d.tracks.previous.take_if(|t| t.retire_at.is_none());
             routes::all_on_stable(cx, &mut d);
             if d.tracks.candidate.as_ref().is_some_and(|t| t.pair == to) && r.phase == RolloutPhase::Undo {
                 d.tracks.candidate = None;
@@ -168,13 +165,9 @@ pub(super) fn finished(
         | RolloutStatus::Aborted => {}
     }
     cx.put_deployment(d);
-    if status != RolloutStatus::Completed {
-        catalog::set_status(cx, &service, &to, ReleaseStatus::Failed);
-        if let Some(from) = &r.from {
-            catalog::set_status(cx, &service, from, ReleaseStatus::Active);
-        }
-    }
-    end(cx, r)
+    end(cx, r.clone())?;
+    catalog::settle(cx, &r);
+    Ok(())
 }
 
 /// What every end has in common.
@@ -182,7 +175,7 @@ pub(super) fn end(cx: &mut Cx<'_>, mut r: Rollout) -> Done {
     let (id, deployment) = (r.id, r.deployment.clone());
     r.ended_at = Some(cx.now());
     r.ended_wall = cx.s.wall;
-    (r.remainder, r.deadline_remainder, r.paused_at, r.resume_to) = (None, None, None, None);
+    (r.remainder, r.deadline_remainder, r.paused_at) = (None, None, None);
     cx.put_rollout(r);
     let mut d = cx.deployment(&deployment)?;
     d.live = None;

@@ -80,15 +80,6 @@ impl fmt::Display for RolloutStatus {
     }
 }
 
-/// Where a paused rollout goes on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum ResumeTo {
-    /// To `active`.
-    Active,
-    /// To `rolling_back` (an undo that missed its deadline).
-    RollingBack,
-}
-
 /// Why a rollout turned back or was held.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Reason {
@@ -124,6 +115,11 @@ pub enum Reason {
     },
     /// No data by the end of a bake, and the policy says fail.
     NoData,
+    /// None of its instances is left that could be judged.
+    NobodyLeft {
+        /// What became of them.
+        detail: String,
+    },
     /// An operator.
     Operator {
         /// Who.
@@ -141,7 +137,11 @@ impl Reason {
     pub fn label(&self) -> &'static str {
         match self {
             Self::ErrorRate { .. } => "error_rate",
-            Self::HealthCheck { .. } | Self::Worker { .. } | Self::Hook { .. } | Self::NoData => "health_check",
+            Self::HealthCheck { .. }
+            | Self::Worker { .. }
+            | Self::Hook { .. }
+            | Self::NoData
+            | Self::NobodyLeft { .. } => "health_check",
             Self::Deadline => "deadline",
             Self::Operator { .. } | Self::Compile { .. } => "manual",
         }
@@ -166,6 +166,7 @@ impl fmt::Display for Reason {
             Self::Deadline => f.write_str("the step passed its deadline"),
             Self::Hook { detail } => write!(f, "smoke test: {detail}"),
             Self::NoData => f.write_str("no data by the end of the bake"),
+            Self::NobodyLeft { detail } => write!(f, "no instance of it is left to judge: {detail}"),
             Self::Operator { principal } => write!(f, "by {principal}"),
             Self::Compile { detail } => f.write_str(detail),
         }
@@ -249,6 +250,8 @@ pub struct Batch {
     pub passed: bool,
     /// End of the delay after it.
     pub next_at: Millis,
+    /// Whether the new ones wait for those they replace, at their addresses.
+    pub in_place: bool,
 }
 
 /// A step with what happened to it.
@@ -303,6 +306,8 @@ pub struct Rollout {
     pub desired: u32,
     /// Order in which workers get instances, from `StepsCompiled`.
     pub order: Vec<WorkerName>,
+    /// Workers that the placement chooses and that it goes without, as they were lost when its steps were compiled or counted out since.
+    pub without: Vec<WorkerName>,
     /// Steps of the present phase.
     pub steps: Vec<StepRow>,
     /// Forward steps, kept for history once an undo has its own.
@@ -315,8 +320,6 @@ pub struct Rollout {
     pub undo_compiled: bool,
     /// Life cycle.
     pub status: RolloutStatus,
-    /// Where `resume` goes.
-    pub resume_to: Option<ResumeTo>,
     /// Unused rest of a running bake while paused.
     pub remainder: Option<Period>,
     /// Unused rest of the running step's deadline while paused.
@@ -344,6 +347,15 @@ pub struct Rollout {
 }
 
 impl Rollout {
+    /// Whether it goes back: the undo of what it did itself, or a return from one that completed. Such a one never turns and never gives
+    /// up by itself.
+    pub fn is_way_back(&self) -> bool {
+        match (self.phase, self.kind) {
+            (RolloutPhase::Undo, _) | (RolloutPhase::Forward, RolloutKind::Return { .. }) => true,
+            (RolloutPhase::Forward, RolloutKind::Forward) => false,
+        }
+    }
+
     /// The running step with its place.
     pub fn running(&self) -> Option<(u32, &StepRow)> {
         let row = self.steps.get(self.cursor as usize)?;

@@ -6,7 +6,7 @@ use super::{
     context::{Cx, Done, guard},
     drain, returns, serving, steps,
 };
-use crate::model::{BasisPoints, InstanceId, Pair, Period, StepKind, Strategy, WHOLE};
+use crate::model::{BasisPoints, InstanceId, Pair, Period, Routing, StepKind, Strategy, WHOLE};
 
 /// Everything on stable.
 pub(super) const ALL_STABLE: RouteWeights =
@@ -68,6 +68,29 @@ pub(super) fn need(cx: &Cx<'_>, r: &Rollout, share: BasisPoints) -> u32 {
     share.of_rounded_up(r.desired).saturating_sub(steps::counted_failed(&cx.s, r)).max(1)
 }
 
+/// The candidate's share, and the rest on what served before it: stable, and what an abort left beside it, each by what passes.
+pub(super) fn beside(cx: &Cx<'_>, d: &Deployment, candidate: BasisPoints) -> RouteWeights {
+    let rest = WHOLE.0.saturating_sub(candidate.0);
+    let left = d.tracks.previous.as_ref().filter(|t| d.shares(t));
+    let previous = match (&d.tracks.stable, left) {
+        (Some(stable), Some(left)) => {
+            let passing = |t: &Track| u64::from(serving::passing(&cx.s, &d.id, &t.pair));
+            let (a, b) = (passing(stable), passing(left));
+            match d.route.as_ref().map(|x| x.mode) {
+                _ if b == 0 => 0,
+                Some(RouteMode::Switch) if b > a => rest,
+                Some(RouteMode::Switch) => 0,
+                Some(RouteMode::Weighted) | None => {
+                    let share = BasisPoints::ratio(b, a.saturating_add(b));
+                    u32::try_from(u64::from(rest).saturating_mul(u64::from(share.0)) / u64::from(WHOLE.0)).unwrap_or(0)
+                }
+            }
+        }
+        (Some(_), None) | (None, _) => 0,
+    };
+    RouteWeights { stable: BasisPoints(rest.saturating_sub(previous)), candidate, previous: BasisPoints(previous) }
+}
+
 /// Whether a rising weight is covered by healthy capacity. By capacity, the share of all that pass counts too.
 pub(super) fn check_rise(
     cx: &Cx<'_>,
@@ -99,17 +122,12 @@ pub(super) fn check_rise(
             continue;
         }
         let have = passing(&track.pair);
-        let by_desired = BasisPoints::ratio(u64::from(have), u64::from(r.desired));
+        if have >= need(cx, r, want) {
+            continue;
+        }
         // Each share is rounded down, so what is left over may lift one track by a basis point or two.
         let by_share = BasisPoints(BasisPoints::ratio(u64::from(have), u64::from(total)).0.saturating_add(2));
-        let limit = if have >= need(cx, r, WHOLE) {
-            WHOLE
-        } else if by_capacity {
-            by_desired.max(by_share)
-        } else {
-            by_desired
-        };
-        if want > limit {
+        if !by_capacity || want > by_share {
             return guard(format!(
                 "{have} of {} instances of {} pass: {want} is more than they carry",
                 r.desired, track.pair
@@ -128,41 +146,95 @@ pub(super) fn route_set(
     weights: RouteWeights,
 ) -> Done {
     let mut r = cx.rollout_seen(id, seen)?;
-    let row = steps::running(&r, step)?;
-    let StepKind::Route { weight } = row.step.kind else { return guard("the running step sets no route") };
+    let row = steps::running(&r, step)?.clone();
     let undo = r.status == RolloutStatus::RollingBack && r.phase == RolloutPhase::Undo;
     if r.status != RolloutStatus::Active && !undo {
         return guard(format!("{id} is {}", r.status));
     }
     let mut d = cx.deployment(&r.deployment)?;
+    let had = d.route.as_ref().map(|x| x.weights).unwrap_or_default();
+    let (weight, by_capacity) = match row.step.kind {
+        StepKind::Route { weight } => (weight, false),
+        // On a way back the traffic follows the instances as they pass, and does not wait for a batch.
+        StepKind::Install { routing: Routing::ByCapacity, .. } if r.is_way_back() => {
+            (if undo { had.candidate } else { WHOLE }, true)
+        }
+        StepKind::Install { .. }
+        | StepKind::Stage
+        | StepKind::Switch
+        | StepKind::Bake { .. }
+        | StepKind::Smoke { .. }
+        | StepKind::Promote
+        | StepKind::Retire { .. } => return guard("the running step sets no route"),
+    };
     if weights.candidate > weight {
         return guard(format!("{} is above the step's {weight}", weights.candidate));
     }
     if undo {
-        // Capacity binds rising weights in forward steps only; on the way back nothing rises but stable.
-        let had = d.route.as_ref().map(|x| x.weights).unwrap_or_default();
-        if weights.sum() != WHOLE.0 || weights.candidate > had.candidate || weights.previous > had.previous {
-            return guard("on the way back only stable's weight rises, and weights sum to 10000");
-        }
-        if d.tracks.stable.is_none() {
-            return guard("there is no stable track to go back to");
-        }
-        if weights == ALL_STABLE && r.traffic_back_at.is_none() {
+        // Capacity binds rising weights in forward steps only; on the way back nothing rises but what served before.
+        check_undo(&d, weights)?;
+        if weights.candidate.0 == 0 && r.traffic_back_at.is_none() {
             r.traffic_back_at = Some(cx.now());
             returns::began(cx, &d, r.id, &r.to.version);
         }
     } else {
-        check_rise(cx, &d, &r, weights, &[], false)?;
+        if r.is_way_back() {
+            check_return(cx, &d, &r, weights, &[])?;
+            returned(cx, &d, &mut r, weights);
+        } else {
+            check_rise(cx, &d, &r, weights, &[], by_capacity)?;
+        }
     }
     let form = match &d.route {
         Some(route) => (route.mode, route.ttl),
         None => shape(cx, &d, &r.to, r.strategy),
     };
-    write(cx, &mut d, weights, weight, form, false);
+    let cap = if undo { weights.candidate } else { weight };
+    write(cx, &mut d, weights, cap, form, false);
     set_index(cx, &mut r, step);
     cx.put_deployment(d);
     cx.put_rollout(r);
     Ok(())
+}
+
+/// On an undo no weight rises but those of what served before.
+pub(super) fn check_undo(d: &Deployment, weights: RouteWeights) -> Done {
+    let had = d.route.as_ref().map(|x| x.weights).unwrap_or_default();
+    if weights.sum() != WHOLE.0 || weights.candidate > had.candidate {
+        return guard("on the way back the candidate's weight does not rise, and weights sum to 10000");
+    }
+    let absent = |name| weights.get(name).0 > 0 && d.tracks.get(name).is_none();
+    if [TrackName::Stable, TrackName::Candidate, TrackName::Previous].into_iter().any(absent) {
+        return guard("a track that gets weight does not exist");
+    }
+    Ok(())
+}
+
+/// On a return the weights follow capacity; where one version is active, half of the desired instances are enough for all of the traffic,
+/// as they are in a rollback's own entry.
+pub(super) fn check_return(
+    cx: &Cx<'_>,
+    d: &Deployment,
+    r: &Rollout,
+    weights: RouteWeights,
+    leaving: &[InstanceId],
+) -> Done {
+    let switches = d.route.as_ref().is_some_and(|x| x.mode == RouteMode::Switch);
+    let half = serving::passing(&cx.s, &d.id, &r.to).saturating_mul(2) >= r.desired;
+    if switches && half && weights.candidate == WHOLE && weights.sum() == WHOLE.0 && d.tracks.candidate.is_some() {
+        return Ok(());
+    }
+    check_rise(cx, d, r, weights, leaving, true)
+}
+
+/// Notes when a return has all the traffic.
+pub(super) fn returned(cx: &mut Cx<'_>, d: &Deployment, r: &mut Rollout, weights: RouteWeights) {
+    if weights.candidate == WHOLE && r.traffic_back_at.is_none() {
+        r.traffic_back_at = Some(cx.now());
+        if let Some(from) = &r.from {
+            returns::began(cx, d, r.id, &from.version);
+        }
+    }
 }
 
 fn set_index(cx: &Cx<'_>, r: &mut Rollout, step: u32) {
@@ -234,7 +306,7 @@ pub(super) fn back_to_stable(cx: &mut Cx<'_>, r: &mut Rollout, keep: bool) -> Do
         announce(cx, &d, RouteWeights::default());
         cx.put_deployment(d);
         if !keep {
-            drain_pair(cx, r);
+            drain_left(cx, r, false);
         }
         return Ok(());
     };
@@ -252,47 +324,69 @@ pub(super) fn back_to_stable(cx: &mut Cx<'_>, r: &mut Rollout, keep: bool) -> Do
     let now_on_candidate = d.route.as_ref().is_some_and(|route| route.weights.candidate.0 > 0 || moved);
     let enough = have.saturating_mul(2) >= d.desired || others == 0 || !now_on_candidate;
     let weights = if enough {
-        ALL_STABLE
+        beside(cx, &d, BasisPoints(0))
     } else {
         match mode {
             // One version is active at any time: the new one until the old one can carry it.
-            RouteMode::Switch if have < others => {
-                RouteWeights { stable: BasisPoints(0), candidate: WHOLE, previous: BasisPoints(0) }
-            }
-            RouteMode::Switch => ALL_STABLE,
+            RouteMode::Switch if have < others => beside(cx, &d, WHOLE),
+            RouteMode::Switch => beside(cx, &d, BasisPoints(0)),
             RouteMode::Weighted => {
                 let share = BasisPoints::ratio(u64::from(others), u64::from(have.saturating_add(others)));
                 // Never more than it had: a way back gives nothing to the version it leaves.
                 let had = if moved { WHOLE } else { d.route.as_ref().map_or(share, |x| x.weights.candidate) };
-                let candidate = share.min(had);
-                RouteWeights {
-                    stable: BasisPoints(WHOLE.0.saturating_sub(candidate.0)),
-                    candidate,
-                    previous: BasisPoints(0),
-                }
+                beside(cx, &d, share.min(had))
             }
         }
     };
     if d.route.is_some() {
         write(cx, &mut d, weights, weights.candidate, (mode, ttl), moved);
     }
-    if weights == ALL_STABLE {
+    if weights.candidate.0 == 0 {
         r.traffic_back_at = Some(cx.now());
         if now_on_candidate {
             returns::began(cx, &d, r.id, &r.to.version);
         }
     }
     cx.put_deployment(d);
-    if !keep && weights.candidate.0 == 0 {
-        drain_pair(cx, r);
+    if !keep {
+        drain_left(cx, r, weights.candidate.0 > 0);
     }
     Ok(())
 }
 
-/// Drains what runs the pair that is left.
-fn drain_pair(cx: &mut Cx<'_>, r: &Rollout) {
-    let ids: Vec<InstanceId> = cx.s.instances_of(&r.deployment).filter(|i| i.pair == r.to).map(|i| i.id).collect();
+/// Drains what runs the pair that is left; while it has traffic only what does not serve, whose places are of more use to the other.
+fn drain_left(cx: &mut Cx<'_>, r: &Rollout, has_traffic: bool) {
+    let stays = |i: &super::Instance| has_traffic && i.serves() && serving::ready(&cx.s, i);
+    let mine = cx.s.instances_of(&r.deployment).filter(|i| i.pair == r.to && !stays(i));
+    let ids: Vec<InstanceId> = mine.map(|i| i.id).collect();
     drain::begin(cx, &ids);
+}
+
+/// What an abort left elsewhere follows the instances back to stable as they pass; all of it once half of the desired ones do.
+pub(super) fn follow_back(cx: &mut Cx<'_>, d: &mut Deployment) {
+    let (Some(stable), Some(route)) = (&d.tracks.stable, &d.route) else { return };
+    let have = serving::passing(&cx.s, &d.id, &stable.pair);
+    if have.saturating_mul(2) >= d.desired {
+        return all_on_stable(cx, d);
+    }
+    let (mode, ttl, had) = (route.mode, route.ttl, route.weights);
+    if mode == RouteMode::Switch {
+        return;
+    }
+    let passing = |t: &Option<Track>| t.as_ref().map_or(0, |t| serving::passing(&cx.s, &d.id, &t.pair));
+    let others = passing(&d.tracks.candidate).saturating_add(passing(&d.tracks.previous).min(had.previous.0));
+    let share = BasisPoints::ratio(u64::from(others), u64::from(have.saturating_add(others)));
+    let elsewhere = had.candidate.0.saturating_add(had.previous.0);
+    if have == 0 || share.0 >= elsewhere {
+        return;
+    }
+    let part = |w: BasisPoints| {
+        let part = u64::from(w.0).saturating_mul(u64::from(share.0)) / u64::from(elsewhere);
+        BasisPoints(u32::try_from(part).unwrap_or(0))
+    };
+    let (candidate, previous) = (part(had.candidate), part(had.previous));
+    let stable = BasisPoints(WHOLE.0.saturating_sub(candidate.0).saturating_sub(previous.0));
+    write(cx, d, RouteWeights { stable, candidate, previous }, candidate, (mode, ttl), false);
 }
 
 /// Puts what is left on the candidate back on stable: an undo's last act, and the keeper's once stable carries it.

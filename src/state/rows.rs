@@ -4,9 +4,11 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
+use super::{RolloutPhase, State};
+
 use crate::model::{
-    BasisPoints, BuildInfo, ClusterId, DeploymentId, Digest, Health, InstanceId, Life, Millis, Name, NodeId, Pair,
-    Period, RolloutId, StepId, Strategy, Version, WorkerName,
+    BasisPoints, BuildInfo, ClusterId, DeploymentId, Digest, Health, InstanceId, Life, Millis, Name, NodeId, OnNoData,
+    Pair, Period, RolloutId, StepId, Strategy, Version, WorkerName,
 };
 
 /// What every noun carries from the first day.
@@ -61,6 +63,8 @@ pub struct Settings {
     pub node_silent_after: Period,
     /// How long an aborted rollout's candidates are kept to look at.
     pub abort_keep: Period,
+    /// Silence after which a DNS server holds back no freed address any more.
+    pub silent_for_good: Period,
     /// Counts per kind of object.
     pub limits: Limits,
 }
@@ -97,6 +101,7 @@ impl Default for Settings {
             dns_out_after: Period::seconds(15),
             node_silent_after: Period::seconds(10),
             abort_keep: Period::minutes(60),
+            silent_for_good: Period::minutes(10),
             limits: Limits {
                 services: 10_000,
                 environments: 100,
@@ -169,6 +174,8 @@ pub struct Environment {
     pub default_strategy: Strategy,
     /// Place in the order of promotion, from 0.
     pub order: u32,
+    /// What the end of a bake without data does in rollouts that do not say.
+    pub on_no_data: OnNoData,
 }
 
 /// What is versioned.
@@ -350,6 +357,44 @@ pub struct Deployment {
     pub live: Option<RolloutId>,
     /// The newest rollout that ended.
     pub last: Option<RolloutId>,
+    /// Set while `abort --as-is` left two versions serving: until a later rollout has replaced both.
+    pub as_is: Option<AsIs>,
+}
+
+impl Deployment {
+    /// Whether a previous track serves beside stable, as an abort left it: with a share of the traffic, or with one to come back to.
+    pub fn shares(&self, previous: &Track) -> bool {
+        let weight = self.route.as_ref().map_or(BasisPoints(0), |r| r.weights.previous);
+        weight.0 > 0 || self.as_is.is_some() && previous.retire_at.is_none()
+    }
+
+    /// Instances that must go on serving while what an abort left makes room for stable: one may be missing, or what stable's spec allows.
+    pub fn floor(&self, s: &State, desired: u32) -> u32 {
+        let spec = self.tracks.stable.as_ref().and_then(|t| s.spec(&self.id, t.pair.spec));
+        desired.saturating_sub(spec.map_or(1, |x| x.rollout.max_unavailable.max(1)))
+    }
+
+    /// Whether a `Retire` leaves instances of a pair alone: what serves, going forward the candidate, and on an undo a previous version that
+    /// waits for its time.
+    pub fn stays(&self, phase: RolloutPhase, pair: &Pair) -> bool {
+        let is = |t: &Option<Track>| t.as_ref().is_some_and(|t| &t.pair == pair);
+        let previous =
+            |f: &dyn Fn(&Track) -> bool| self.tracks.previous.as_ref().is_some_and(|t| &t.pair == pair && f(t));
+        is(&self.tracks.stable)
+            || match phase {
+                RolloutPhase::Forward => is(&self.tracks.candidate) || previous(&|t| self.shares(t)),
+                RolloutPhase::Undo => previous(&|t| t.retire_at.is_some()),
+            }
+    }
+}
+
+/// A way back that a person ended where it stood.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AsIs {
+    /// The rollout that was ended.
+    pub rollout: RolloutId,
+    /// The pair that it was going back to: the keeper adds none of it.
+    pub given_up: Pair,
 }
 
 /// Where a drain stands.
@@ -400,6 +445,9 @@ pub struct Instance {
     pub passed_once: bool,
     /// Index of the entry that set `health`, for readers that wait on it.
     pub health_index: u64,
+    /// When it was counted out, as its worker is lost for good: it is neither capacity nor there, and DNS names it only when nothing
+    /// else is left. `None` again when the worker returns.
+    pub counted_out: Option<Millis>,
 }
 
 impl Instance {

@@ -179,6 +179,7 @@ mod tests {
             desired: 1,
             live: None,
             last: None,
+            as_is: None,
         };
         s.deployments.insert(row.id.clone(), row);
         s

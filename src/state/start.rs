@@ -5,7 +5,7 @@ use super::{
     RolloutStatus, State, Worker, alloc, catalog,
     command::StartRollout,
     context::{Cx, Done},
-    switches,
+    operator, switches,
 };
 use crate::model::{AddressMode, Pair, RolloutId, Spec, Strategy, WorkerName};
 
@@ -24,7 +24,7 @@ pub(super) fn start(cx: &mut Cx<'_>, s: &StartRollout) -> Done {
     s.params.check("rollout").map_err(|e| Rejection::Invalid(e.to_string()))?;
     let mut d = cx.deployment(&s.deployment)?;
     let service = &s.deployment.service;
-    let Some(release) = cx.s.releases.get(&(service.clone(), s.version.clone())) else {
+    let Some(release) = cx.s.releases.get(&(service.clone(), s.version.clone())).cloned() else {
         let known = cx.s.releases.keys().filter(|(x, _)| x == service).map(|(_, v)| v);
         let near = catalog::hint(&s.version.to_string(), known);
         let near = if near.is_empty() { "; `slipway release push` makes it".into() } else { near };
@@ -33,20 +33,25 @@ pub(super) fn start(cx: &mut Cx<'_>, s: &StartRollout) -> Done {
     if release.status == ReleaseStatus::Retired {
         return Err(Rejection::Precondition(format!("release {service} {} is retired: push a new version", s.version)));
     }
-    if let Some(rollout) = d.live {
-        return Err(Rejection::Busy { rollout });
-    }
-    switches::not_switching(cx, &d.id)?;
     if let Some(seen) = s.expected.filter(|e| *e != d.meta.revision) {
         return Err(Rejection::Stale { seen, now: d.meta.revision });
     }
+    if let Some(rollout) = d.live {
+        if !s.replace {
+            return Err(Rejection::Busy { rollout });
+        }
+        operator::replace(cx, rollout)?;
+        d = cx.deployment(&s.deployment)?;
+    }
+    switches::not_switching(cx, &d.id)?;
     let mut to = Pair { version: s.version.clone(), digest: release.digest.clone(), spec: d.spec };
     let Some(spec) = cx.s.spec(&d.id, to.spec).cloned() else {
         return Err(Rejection::Precondition(format!("{} has no spec: `slipway apply -f` gives it one", d.id)));
     };
     let from = d.tracks.stable.as_ref().map(|t| t.pair.clone());
     if from.as_ref() == Some(&to) {
-        if !s.restart {
+        // After `abort --as-is` it does not run everywhere, and this makes it whole.
+        if !s.restart && d.as_is.is_none() {
             return Err(Rejection::Precondition(format!(
                 "{} runs {} already: `slipway rollout restart` rolls it out again",
                 d.id, to.version
@@ -61,6 +66,7 @@ pub(super) fn start(cx: &mut Cx<'_>, s: &StartRollout) -> Done {
     room(&cx.s, &d, &spec, &to, strategy, s)?;
     let mut params = s.params.clone();
     params.strategy = Some(strategy);
+    params.on_no_data = params.on_no_data.or(cx.s.environments.get(&d.id.environment).map(|e| e.on_no_data));
     let row = new_rollout(cx, &d, RolloutKind::Forward, from, to, params, strategy);
     d.live = Some(row.id);
     cx.put_deployment(d);
@@ -108,13 +114,13 @@ pub(super) fn new_rollout(
         params,
         desired: 0,
         order: Vec::new(),
+        without: Vec::new(),
         steps: Vec::new(),
         forward_steps: Vec::new(),
         cursor: 0,
         phase: RolloutPhase::Forward,
         undo_compiled: false,
         status: RolloutStatus::Pending,
-        resume_to: None,
         remainder: None,
         deadline_remainder: None,
         paused_at: None,
@@ -138,6 +144,17 @@ fn room(s: &State, d: &Deployment, spec: &Spec, to: &Pair, strategy: Strategy, a
             "no worker is ready that {} may run on (selector {}): start `slipwayd agent` on one, or change placement.workers",
             d.id,
             selector(spec)
+        )));
+    }
+    let limit = s.cluster.as_ref().map_or(u32::MAX, |c| c.settings.limits.instances_per_deployment);
+    let all = u32::try_from(workers.len()).unwrap_or(u32::MAX).saturating_mul(spec.placement.per_worker);
+    if all > limit {
+        return Err(Rejection::Precondition(format!(
+            "{} would be {all} instances, {} on each of {} workers, and a deployment has at most {limit}: lower \
+             placement.per_worker, or choose fewer workers with placement.workers",
+            d.id,
+            spec.placement.per_worker,
+            workers.len()
         )));
     }
     let stable = d.tracks.stable.as_ref().map(|t| &t.pair);
@@ -176,11 +193,20 @@ fn room(s: &State, d: &Deployment, spec: &Spec, to: &Pair, strategy: Strategy, a
 
 fn pool_room(s: &State, d: &Deployment, spec: &Spec, to: &Pair, strategy: Strategy, workers: &[&Worker]) -> Done {
     let stable = d.tracks.stable.as_ref().map(|t| &t.pair);
+    let shared = d.route.as_ref().map(|r| r.weights).unwrap_or_default();
+    let serves = |pair: &Pair| {
+        let has = |t: &Option<super::Track>, f: &dyn Fn(&super::Track) -> bool| {
+            t.as_ref().is_some_and(|t| &t.pair == pair && f(t))
+        };
+        has(&d.tracks.candidate, &|_| shared.candidate.0 > 0) || has(&d.tracks.previous, &|t| d.shares(t))
+    };
     let mut any = false;
     for w in workers {
         let live: Vec<&super::Instance> = alloc::live_on(s, &w.name).collect();
-        // What is neither from nor to is retired first.
-        let leaves = |i: &&&super::Instance| i.deployment == d.id && &i.pair != to && Some(&i.pair) != stable;
+        // What is neither from nor to is retired first, unless it serves.
+        let leaves = |i: &&&super::Instance| {
+            i.deployment == d.id && &i.pair != to && Some(&i.pair) != stable && !serves(&i.pair)
+        };
         let leaving = live.iter().filter(leaves).count();
         let there = live.iter().filter(|i| i.deployment == d.id && &i.pair == to && i.life.is_wanted()).count();
         let free = w.pool.values().filter(|slot| match slot {

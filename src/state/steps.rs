@@ -1,7 +1,7 @@
 //! Steps: compiled, started, ended. The condition of each kind's end is recomputed from committed rows.
 
 use super::{
-    Batch, EventBody, Evidence, Permit, Rejection, ReleaseStatus, Rollout, RolloutPhase, RolloutStatus, State, StepRow,
+    Batch, EventBody, Evidence, Permit, Rejection, Rollout, RolloutPhase, RolloutStatus, RouteWeights, State, StepRow,
     StepStatus, Track, Verdict, assign,
     assign::Allow,
     batches, catalog, codec,
@@ -9,12 +9,14 @@ use super::{
     drain, lifecycle, outbox, routes, serving, switches,
 };
 use crate::model::{
-    BatchMode, FailureAction, InstanceId, Life, Millis, OnNoData, Pair, Period, RolloutId, Routing, Step, StepId,
-    StepKind, WHOLE, WorkerName,
+    BasisPoints, BatchMode, FailureAction, InstanceId, Life, Millis, OnNoData, Pair, Period, RolloutId, Routing, Step,
+    StepId, StepKind, WHOLE, WorkerName,
 };
 
 /// Most steps of one phase.
 const MAX_STEPS: usize = 500;
+/// Most names of workers that a rollout went without which are kept.
+const MAX_WITHOUT: usize = 100;
 /// Largest evidence, in bytes as encoded.
 const MAX_EVIDENCE: usize = 16 * 1024;
 
@@ -30,6 +32,7 @@ pub(super) fn target(r: &Rollout) -> Option<&Pair> {
 pub(super) fn counted_failed(s: &State, r: &Rollout) -> u32 {
     match r.params.failure_action {
         FailureAction::Pause | FailureAction::Rollback => 0,
+        FailureAction::Continue if r.is_way_back() => 0,
         FailureAction::Continue => {
             let failed = s
                 .instances_of(&r.deployment)
@@ -134,7 +137,7 @@ pub(super) fn compiled(
             }
             cx.move_rollout(&mut r, RolloutStatus::Active, "started")?;
             forward_tracks(cx, &r, desired)?;
-            catalog::set_status(cx, &r.deployment.service, &r.to, ReleaseStatus::Canary);
+            catalog::settle(cx, &r);
         }
         RolloutPhase::Undo => {
             if r.status != RolloutStatus::RollingBack || r.undo_compiled {
@@ -151,11 +154,20 @@ pub(super) fn compiled(
     }
     r.desired = desired;
     r.order = order.to_vec();
+    r.without = without(cx, &r, order);
     r.steps = rows;
     r.cursor = 0;
     cx.put_rollout(r.clone());
     assign::refresh(cx, &r.deployment);
     Ok(())
+}
+
+/// Lost workers that the placement chooses and that are not in the order.
+fn without(cx: &Cx<'_>, r: &Rollout, order: &[WorkerName]) -> Vec<WorkerName> {
+    let Some(spec) = target(r).and_then(|pair| cx.s.spec(&r.deployment, pair.spec)) else { return Vec::new() };
+    let all = cx.s.workers.carrying(&spec.placement.workers);
+    let lost = all.filter(|w| w.presence == super::Presence::Lost && !order.contains(&w.name));
+    lost.map(|w| w.name.clone()).take(MAX_WITHOUT).collect()
 }
 
 fn fresh(step: Step) -> StepRow {
@@ -175,33 +187,59 @@ fn fresh(step: Step) -> StepRow {
     }
 }
 
-/// The candidate track appears (a previous one with the same pair becomes it); mode and TTL follow the strategy. A leftover
-/// candidate of another pair loses its track here: its instances are what the leading `Retire` drains.
+/// The candidate track appears (a previous one with the same pair becomes it); mode and TTL follow the strategy. What an aborted rollout
+/// left with a share of the traffic keeps it as the previous track; without one it loses its track here, and its instances are what
+/// the leading `Retire` drains.
 fn forward_tracks(cx: &mut Cx<'_>, r: &Rollout, desired: u32) -> Done {
     let mut d = cx.deployment(&r.deployment)?;
     d.desired = desired;
     if let Some(stable) = d.tracks.stable.as_mut().filter(|_| r.switched) {
         stable.want = desired;
     }
+    let mut weights = d.route.as_ref().map(|x| x.weights).unwrap_or_default();
     if !r.switched {
-        let kept = d.tracks.previous.take_if(|t| t.pair == r.to).or(d.tracks.candidate.take_if(|t| t.pair == r.to));
+        let same = |t: &mut Track| t.pair == r.to;
+        let kept = if let Some(previous) = d.tracks.previous.take_if(same) {
+            weights.candidate = BasisPoints(weights.candidate.0.saturating_add(weights.previous.0));
+            weights.previous = BasisPoints(0);
+            Some(previous)
+        } else {
+            d.tracks.candidate.take_if(same)
+        };
+        if let Some(left) = d.tracks.candidate.take().filter(|_| weights.candidate.0 > 0 && kept.is_none()) {
+            (weights.previous, weights.candidate) = (weights.candidate, BasisPoints(0));
+            d.tracks.previous = Some(left);
+        }
         let mut track = kept.unwrap_or(Track { pair: r.to.clone(), want: 0, retire_at: None });
         track.retire_at = None;
         track.want = serving::wanted(&cx.s, &r.deployment, &r.to);
         d.tracks.candidate = Some(track);
     }
     if let Some(route) = &d.route {
-        let (weights, cap) = (route.weights, route.weights.candidate);
         let form = match r.kind {
             super::RolloutKind::Forward => routes::shape(cx, &d, &r.to, r.strategy),
             super::RolloutKind::Return { .. } => (route.mode, route.ttl),
         };
-        // A leftover candidate that still had a share (an abort by capacity) gives it back: the track is another version now.
-        let weights = if weights.candidate.0 > 0 && d.tracks.stable.is_some() { routes::ALL_STABLE } else { weights };
-        routes::write(cx, &mut d, weights, cap.min(weights.candidate), form, false);
+        if form.0 == super::RouteMode::Switch {
+            weights = one_active(weights);
+        }
+        routes::write(cx, &mut d, weights, weights.candidate, form, false);
     }
     cx.put_deployment(d);
     Ok(())
+}
+
+/// In a deployment that switches one version is active: the one with the largest share.
+fn one_active(w: RouteWeights) -> RouteWeights {
+    let none = RouteWeights { stable: BasisPoints(0), candidate: BasisPoints(0), previous: BasisPoints(0) };
+    let most = w.stable.max(w.candidate).max(w.previous);
+    if w.stable == most {
+        RouteWeights { stable: WHOLE, ..none }
+    } else if w.previous == most {
+        RouteWeights { previous: WHOLE, ..none }
+    } else {
+        RouteWeights { candidate: WHOLE, ..none }
+    }
 }
 
 /// `StepStarted`.
@@ -316,23 +354,16 @@ fn raise_cap(cx: &mut Cx<'_>, r: &Rollout, cap: crate::model::BasisPoints) -> Do
     Ok(())
 }
 
-/// What a `Retire` concerns: everything that is neither stable nor, going forward, the candidate; an undo keeps stable alone (and
-/// a previous one that waits for its time).
+/// What a `Retire` concerns.
 fn retiring(cx: &Cx<'_>, r: &Rollout) -> Vec<super::Instance> {
     let Some(d) = cx.s.deployments.get(&r.deployment) else { return Vec::new() };
-    let stays = |pair: &Pair| {
-        let is = |t: &Option<Track>| t.as_ref().is_some_and(|t| &t.pair == pair);
-        match r.phase {
-            RolloutPhase::Forward => is(&d.tracks.stable) || is(&d.tracks.candidate),
-            RolloutPhase::Undo => is(&d.tracks.stable) || is(&d.tracks.previous),
-        }
-    };
-    cx.s.instances_of(&r.deployment).filter(|i| i.life.is_live() && !stays(&i.pair)).cloned().collect()
+    cx.s.instances_of(&r.deployment).filter(|i| i.life.is_live() && !d.stays(r.phase, &i.pair)).cloned().collect()
 }
 
 fn begin_retire(cx: &mut Cx<'_>, r: &Rollout) -> Done {
     let mut d = cx.deployment(&r.deployment)?;
     if r.phase == RolloutPhase::Undo {
+        d.as_is = None;
         routes::all_on_stable(cx, &mut d);
         cx.put_deployment(d);
         let mut row = cx.rollout(r.id)?;
@@ -383,9 +414,17 @@ fn end_retire(cx: &mut Cx<'_>, r: &Rollout, delay: Period) -> Done {
             previous.retire_at = Some(at);
         }
     } else {
-        match r.phase {
-            RolloutPhase::Forward => d.tracks.previous = None,
-            RolloutPhase::Undo => d.tracks.candidate = None,
+        // What has not stopped by the step's deadline is left to the keeper.
+        let gone = retiring(cx, r).iter().all(|i| !drain::holds_up(&cx.s, i));
+        let track = match r.phase {
+            RolloutPhase::Forward if d.tracks.previous.as_ref().is_some_and(|t| d.shares(t)) => &mut None,
+            RolloutPhase::Forward => &mut d.tracks.previous,
+            RolloutPhase::Undo => &mut d.tracks.candidate,
+        };
+        if gone {
+            *track = None;
+        } else if let Some(t) = track {
+            t.retire_at = Some(at);
         }
     }
     cx.put_deployment(d);
@@ -458,10 +497,15 @@ fn condition(cx: &Cx<'_>, r: &Rollout, row: &StepRow, evidence: &Evidence) -> Do
         },
         StepKind::Promote => guard("it ends with PromotionBegan"),
         StepKind::Retire { delay } if delay.0 > 0 => Ok(()),
-        StepKind::Retire { .. } => match retiring(cx, r).iter().filter(|i| drain::holds_up(&cx.s, i)).count() {
-            0 => Ok(()),
-            n => guard(format!("{n} instances are not gone yet")),
-        },
+        StepKind::Retire { .. } => {
+            let left = retiring(cx, r);
+            let late = row.deadline.is_some_and(|t| cx.now() >= t) && left.iter().all(|i| !i.life.is_wanted());
+            match left.iter().filter(|i| drain::holds_up(&cx.s, i)).count() {
+                0 => Ok(()),
+                _ if late => Ok(()),
+                n => guard(format!("{n} instances are not gone yet")),
+            }
+        }
     }
 }
 
@@ -471,7 +515,7 @@ fn bake_verdict(r: &Rollout, judged: bool, e: &Evidence) -> Done {
         (Verdict::Worse, _) => false,
         (Verdict::NotWorse, _) => true,
         (Verdict::Undecided | Verdict::Unjudged, false) => true,
-        (Verdict::Undecided | Verdict::Unjudged, true) => r.params.on_no_data == OnNoData::Pass,
+        (Verdict::Undecided | Verdict::Unjudged, true) => r.params.no_data() == OnNoData::Pass,
     };
     if !pass {
         return guard(format!("the verdict is {:?}", e.verdict));

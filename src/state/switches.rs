@@ -6,8 +6,8 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use super::{
-    Arm, ArmOwner, Deployment, EventBody, Fences, LeaseMode, OnExpiry, Rejection, ReleaseStatus, RolloutStatus, State,
-    Switch, SwitchAsk, SwitchEnd, SwitchTarget, SwitchTo, Track, TrackName, WaitLevel, assign, catalog,
+    Arm, ArmOwner, Deployment, EventBody, Fences, LeaseMode, OnExpiry, Rejection, RolloutStatus, State, Switch,
+    SwitchAsk, SwitchEnd, SwitchTarget, SwitchTo, Track, TrackName, WaitLevel, assign, catalog,
     context::{Cx, Done, guard},
     fences::{KEPT, bound, fence_set},
     routes, serving,
@@ -286,11 +286,10 @@ fn apply_targets(cx: &mut Cx<'_>, switch: &Switch) -> Done {
         }
         let form = d.route.as_ref().map(|r| (r.mode, r.ttl));
         let Some(form) = form else { return guard(format!("{} has no route", d.id)) };
+        d.as_is = None;
         routes::write(cx, &mut d, routes::ALL_STABLE, BasisPoints(0), form, true);
         cx.put_deployment(d);
-        let service = &t.deployment.service;
-        catalog::set_status(cx, service, &t.to, ReleaseStatus::Active);
-        catalog::set_status(cx, service, &t.from, ReleaseStatus::Deprecated);
+        catalog::settle_versions(cx, &t.deployment.service, [t.to.version.clone(), t.from.version.clone()]);
         announce(cx, switch.id, &t.deployment, &format!("traffic to {}", t.to.version));
         assign::refresh(cx, &t.deployment);
     }

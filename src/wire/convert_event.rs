@@ -124,6 +124,12 @@ fn body(b: &EventBody) -> Told {
             format!("{deployment}: traffic back, {what}"),
             vec![("what", what.clone())],
         ),
+        EventBody::CountedOut { deployment, worker, instances } => (
+            "counted_out",
+            none(),
+            format!("{deployment}: worker {worker} is lost for good, {instances} instances on it are counted out"),
+            vec![("worker", worker.to_string()), ("instances", instances.to_string())],
+        ),
         EventBody::ReplicaDiverged { node, index, tables } => (
             "replica_diverged",
             none(),

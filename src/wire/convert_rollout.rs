@@ -127,6 +127,9 @@ pub fn rollout(state: &State, r: &Rollout, whole: bool) -> v1::Rollout {
         terminal: r.status.is_terminal(),
         forward_steps: r.forward_steps.iter().map(|s| step_row(s, whole)).collect(),
         back: state.backs.get(&r.id).map(super::convert_switch::back),
+        ways_out: Vec::new(),
+        way_back: String::new(),
+        without: r.without.iter().map(ToString::to_string).collect(),
     }
 }
 
@@ -172,9 +175,9 @@ pub fn params_over(p: &v1::Params, base: RolloutParams) -> Result<RolloutParams,
     let period = |v: Option<u64>, d: Period| v.map_or(d, Period);
     let on_no_data = match p.on_no_data.as_deref() {
         None => base.on_no_data,
-        Some("hold") => OnNoData::Hold,
-        Some("pass") => OnNoData::Pass,
-        Some("fail") => OnNoData::Fail,
+        Some("hold") => Some(OnNoData::Hold),
+        Some("pass") => Some(OnNoData::Pass),
+        Some("fail") => Some(OnNoData::Fail),
         Some(x) => return Err(ModelError::field("on_no_data", format!("{x:?} is not hold, pass or fail"))),
     };
     let failure_action = match p.failure_action.as_deref() {

@@ -15,8 +15,8 @@ use slipway::{
     clock::Clock,
     dns::{Cookies, DnsLimits, DnsServer, DnsSettings, Rates, Responder, ReverseZones, ViewStore},
     model::{
-        BasisPoints, ClusterId, DeploymentId, Digest, Health, InstanceId, Life, Millis, Name as Label, NodeId, Pair,
-        Period, SpecFormat, Strategy, WorkerName, read_spec,
+        BasisPoints, ClusterId, DeploymentId, Digest, Health, InstanceId, Life, Millis, Name as Label, NodeId,
+        OnNoData, Pair, Period, SpecFormat, Strategy, WorkerName, read_spec,
     },
     state::{
         Cluster, Deployment, DrainState, Environment, FencePoint, Instance, Meta, NodeRole, NodeRow, Presence, Route,
@@ -64,8 +64,13 @@ impl World {
             state.nodes.insert(id, node(id));
         }
         let name = Label::environment("production").unwrap();
-        let environment =
-            Environment { meta: Meta::default(), name: name.clone(), default_strategy: Strategy::Canary, order: 0 };
+        let environment = Environment {
+            meta: Meta::default(),
+            name: name.clone(),
+            default_strategy: Strategy::Canary,
+            order: 0,
+            on_no_data: OnNoData::Hold,
+        };
         state.environments.insert(name, environment);
         Self(state)
     }
@@ -97,7 +102,17 @@ impl World {
         let spec = read_spec(text, SpecFormat::Yaml).unwrap();
         self.0.specs.insert((shop(), 1), Arc::new(spec));
         let (meta, tracks) = (Meta::default(), Tracks::default());
-        let row = Deployment { meta, id: shop(), spec: 1, tracks, route: None, desired: 0, live: None, last: None };
+        let row = Deployment {
+            meta,
+            id: shop(),
+            spec: 1,
+            tracks,
+            route: None,
+            desired: 0,
+            live: None,
+            last: None,
+            as_is: None,
+        };
         self.0.deployments.insert(shop(), row);
         self
     }
@@ -164,6 +179,7 @@ impl World {
             failures: 0,
             passed_once: true,
             health_index: at,
+            counted_out: None,
         };
         self.0.instances.insert(id, row);
         id

@@ -57,7 +57,7 @@ pub fn command(
         Command::StartRollout(s) => format!("{} to {} {:?}", s.deployment, s.version, s.params.strategy),
         Command::Pause { rollout }
         | Command::Resume { rollout }
-        | Command::Abort { rollout }
+        | Command::Abort { rollout, .. }
         | Command::Rollback { rollout } => rollout.to_string(),
         Command::Promote { rollout, full } => format!("{rollout}{}", if *full { " --full" } else { "" }),
         Command::WorkerLost { worker, .. } | Command::WorkerReturned { worker } => worker.to_string(),
@@ -82,6 +82,8 @@ pub fn command(
         Command::DrainSettled { index, confirmed, silent, ttl_ms, .. } => {
             format!("drain {index}: {} nodes, {} silent, ttl {ttl_ms} ms", confirmed.len(), silent.len())
         }
+        Command::ViewsServed { served } => format!("{} servers", served.len()),
+        Command::CountedOut { worker, .. } => worker.to_string(),
         Command::StopPermitted { instances, .. } => names(instances),
         Command::StepEnded { rollout, step, evidence, .. } => {
             let all = evidence.counts.values().flatten();

@@ -177,6 +177,7 @@ impl Fleet {
             version: version(to),
             params,
             restart: false,
+            replace: false,
             expected: None,
         });
         let id = RolloutId(self.must(body));

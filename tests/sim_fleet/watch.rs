@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use slipway::model::{Life, StepKind, Strategy};
-use slipway::state::{Command, RolloutPhase, RolloutStatus, State, StepStatus, invariants};
+use slipway::state::{Command, RolloutStatus, State, StepStatus, invariants};
 
 /// Moves of rollouts and steps that happened.
 #[derive(Default, Clone)]
@@ -72,10 +72,13 @@ pub fn check(before: &State, after: &State, body: &Command) {
 fn rolling(after: &State, d: &slipway::state::Deployment, body: &Command) {
     let Some(r) = d.live.and_then(|id| after.rollouts.get(&id)) else { return };
     let installs = r.running().is_some_and(|(_, s)| matches!(s.step.kind, StepKind::Install { .. }));
-    if r.strategy != Strategy::Rolling || r.phase == RolloutPhase::Undo || r.from.is_none() || !installs {
+    if r.strategy != Strategy::Rolling || r.is_way_back() || r.from.is_none() || !installs {
         return;
     }
-    let of = |f: &dyn Fn(Life) -> bool| after.instances_of(&d.id).filter(|i| f(i.life)).count();
+    // What a worker brings that came back in its midst is not on its bill.
+    let of = |f: &dyn Fn(Life) -> bool| {
+        after.instances_of(&d.id).filter(|i| f(i.life) && r.order.contains(&i.worker)).count()
+    };
     let waiting = after.instances_of(&d.id).filter(|i| {
         i.life == Life::Starting
             && i.replaces.is_some_and(|o| after.instances.get(&o).is_some_and(|o| o.life.is_live()))

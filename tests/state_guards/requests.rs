@@ -70,7 +70,8 @@ fn a_flood_of_requests_meets_a_bound_and_old_ones_are_still_answered() {
 fn a_request_is_refused_past_its_time_too_far_ahead_and_with_another_body() {
     let mut story = Story::new();
     let first = ask(&mut story, "r", 5_000, Command::Tick).unwrap();
-    let reused = ask(&mut story, "r", 5_000, Command::Abort { rollout: slipway::model::RolloutId(1) }).unwrap_err();
+    let reused = ask(&mut story, "r", 5_000, Command::Abort { rollout: slipway::model::RolloutId(1), as_is: false })
+        .unwrap_err();
     assert!(matches!(reused, Rejection::RequestReused { .. }), "{reused}");
     let far = ask(&mut story, "far", 10 * 60_000 + 1_000, Command::Tick).unwrap_err();
     assert!(matches!(far, Rejection::TooFarAhead), "{far}");

@@ -262,6 +262,7 @@ fn start(a: u32, b: u32) -> StartRollout {
         version: version(1 + a / 5 % 5),
         params,
         restart: b.is_multiple_of(11),
+        replace: b.is_multiple_of(13),
         expected: None,
     }
 }
@@ -276,7 +277,7 @@ fn operator(s: &State, a: u32, b: u32) -> Command {
     match b % 14 {
         0 | 1 => Command::Pause { rollout },
         2..=5 => Command::Resume { rollout },
-        6 => Command::Abort { rollout },
+        6 => Command::Abort { rollout, as_is: a.is_multiple_of(3) },
         7 | 8 => Command::Promote { rollout, full: a.is_multiple_of(2) },
         9 | 10 => Command::Rollback { rollout },
         _ => Command::SpecApplied { spec: spec(1000 + u64::from(a % 3) * 100), expected: None },
@@ -306,6 +307,8 @@ fn fleet(s: &State, a: u32, b: u32) -> Command {
             Command::DigestReported { node, index: s.replicas.probe, report }
         }
         13 => Command::NodeAnnounced { node, version: "0.2.0".into(), min: 1, max: 2 },
+        15 if b.is_multiple_of(4) => Command::CountedOut { deployment: shop(), worker: w },
+        15 if b.is_multiple_of(5) => Command::ViewsServed { served: vec![(node, s.applied.index)] },
         14 if a.is_multiple_of(2) => Command::LevelRaised { to: s.level + 1, seen: s.level },
         14 => Command::NodeDrained { node, on: (b / 16).is_multiple_of(2) },
         _ => Command::FactsRecorded {
@@ -351,6 +354,7 @@ fn engine_at_random(s: &State, kind: u32, a: u32, b: u32) -> Command {
             batch: batch.map_or(1, |b| b.n + 1),
             add: vec![(worker(1 + a % 5), 1 + b % 3)],
             replace: if b.is_multiple_of(2) { some } else { Vec::new() },
+            in_place: b.is_multiple_of(3),
         },
         3 => Command::BatchPassed {
             rollout,

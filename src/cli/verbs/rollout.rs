@@ -21,8 +21,10 @@ pub async fn run(s: &Session, verb: RolloutVerb) -> Result<u8, CliError> {
             s.out.show(&reply, render::plan)?;
             Ok(DONE)
         }
-        RolloutVerb::Start { start: args, watch } => {
-            start(s, &args.deployment, Some(&args.to), &args.params, watch).await
+        RolloutVerb::Start { start: args, replace, watch } => {
+            let mut request = start_request(s, &args.deployment, Some(&args.to), &args.params)?;
+            request.replace = replace;
+            begin(s, request, watch).await
         }
         RolloutVerb::Restart { deployment, params, watch } => start(s, &deployment, None, &params, watch).await,
         RolloutVerb::Status { target } => status(s, &target).await,
@@ -39,12 +41,7 @@ pub async fn run(s: &Session, verb: RolloutVerb) -> Result<u8, CliError> {
             let reply = s.client.resume(verb_request(s, &target)?).await?;
             said(s, &reply, |id| format!("{id} goes on: `slipway rollout watch {id}`"))
         }
-        RolloutVerb::Abort { target } => {
-            let reply = s.client.abort(verb_request(s, &target)?).await?;
-            said(s, &reply, |id| {
-                format!("{id} is aborted: traffic is on stable, candidates stay for an hour to look at")
-            })
-        }
+        RolloutVerb::Abort { target, as_is } => abort(s, &target, as_is).await,
         RolloutVerb::Promote { target, full, watch } => promote(s, &target, full, watch).await,
         RolloutVerb::Rollback { target, watch } => rollback(s, &target, watch).await,
         RolloutVerb::History { deployment } => history(s, &deployment).await,
@@ -71,6 +68,7 @@ fn start_request(
         params: Some(params.to_wire()),
         restart: to.is_none(),
         expected: 0,
+        replace: false,
     })
 }
 
@@ -82,7 +80,11 @@ pub async fn start(
     params: &ParamArgs,
     watch: WatchArgs,
 ) -> Result<u8, CliError> {
-    let reply = s.client.start_rollout(start_request(s, deployment, to, params)?).await?;
+    begin(s, start_request(s, deployment, to, params)?, watch).await
+}
+
+async fn begin(s: &Session, request: v1::StartRequest, watch: WatchArgs) -> Result<u8, CliError> {
+    let reply = s.client.start_rollout(request).await?;
     for note in &reply.notes {
         eprintln!("note: {note}");
     }
@@ -125,6 +127,20 @@ fn verb_request(s: &Session, target: &str) -> Result<v1::VerbRequest, CliError> 
 fn said(s: &Session, reply: &v1::VerbReply, text: impl FnOnce(&str) -> String) -> Result<u8, CliError> {
     s.out.show(reply, |r| text(&r.rollout))?;
     Ok(DONE)
+}
+
+async fn abort(s: &Session, target: &str, as_is: bool) -> Result<u8, CliError> {
+    let Target { rollout, deployment } = s.target(target)?;
+    let reply = s.client.abort(v1::AbortRequest { request: None, rollout, deployment, as_is }).await?;
+    said(s, &reply, |id| {
+        if as_is {
+            format!(
+                "{id} has ended as it is: both versions keep their instances and traffic, the next rollout replaces both"
+            )
+        } else {
+            format!("{id} is aborted: traffic goes to stable, candidates stay for an hour to look at")
+        }
+    })
 }
 
 /// Ends the present step, or skips to the end.

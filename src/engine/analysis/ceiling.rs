@@ -1,7 +1,7 @@
 //! The absolute ceiling of a pair's own error rate since the step began.
 //!
 //! Invariants: a ceiling is passed only by counts that are there, never by their absence; a worker whose counts are not known makes
-//! "not worse" impossible, as does too small a number of requests.
+//! "not worse" impossible, as does too small a number of requests. Not here: what a lost worker means (`bake`).
 
 use crate::engine::view::View;
 use crate::model::{Life, Pair, StepId, WorkerName};
@@ -35,9 +35,9 @@ pub(in crate::engine) fn judge(view: &View<'_>, r: &Rollout, pair: &Pair, step: 
     let mut missing: Vec<WorkerName> = view
         .instances
         .iter()
-        .filter(|i| &i.pair == pair && i.life == Life::Running)
+        .filter(|i| &i.pair == pair && i.life == Life::Running && view.worker_ready(&i.worker))
         .map(|i| &i.worker)
-        .filter(|w| !view.worker_ready(w) || known.is_none_or(|k| !k.contains_key(*w)))
+        .filter(|w| known.is_none_or(|k| !k.contains_key(*w)))
         .cloned()
         .collect();
     missing.sort();

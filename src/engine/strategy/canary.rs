@@ -25,6 +25,7 @@ pub(super) fn compile(site: &Site<'_>) -> Result<Compiled, String> {
         steps.push(step(&group, StepKind::Route { weight }));
         steps.push(site.bake(&group, p.bake, true));
     }
-    steps.extend(site.closing(Period(0)));
+    // Beside, the old set goes on running for its grace, so that going back is a matter of one entry.
+    steps.extend(site.closing(if host { Period(0) } else { p.grace }));
     Ok(Compiled { desired: site.desired(), order: site.workers.clone(), steps })
 }

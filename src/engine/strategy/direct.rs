@@ -1,4 +1,4 @@
-//! Direct: everything at once, then a look, then the old ones go. Also the form of every first rollout.
+//! Direct: everything at once, then a look, then the old ones go (beside, after their grace). Also the form of every first rollout.
 
 use super::{ALL, Compiled, Site, in_place};
 use crate::model::{Period, Routing};
@@ -6,13 +6,14 @@ use crate::model::{Period, Routing};
 pub(super) fn compile(site: &Site<'_>) -> Result<Compiled, String> {
     let desired = site.desired();
     let mut steps = site.opening();
-    if site.host() && site.subject.from.is_some() {
+    let in_place_of_old = site.host() && site.subject.from.is_some();
+    if in_place_of_old {
         steps.push(in_place("install", ALL, Routing::ByCapacity, desired, Period(0)));
     } else {
         site.needs_room_beside(site.spec.placement.per_worker)?;
         steps.push(site.beside("install", ALL, Routing::ByCapacity));
     }
     steps.push(site.bake("bake", site.subject.params.bake, true));
-    steps.extend(site.closing(Period(0)));
+    steps.extend(site.closing(if in_place_of_old { Period(0) } else { site.subject.params.grace }));
     Ok(Compiled { desired, order: site.workers.clone(), steps })
 }

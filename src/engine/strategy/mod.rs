@@ -14,8 +14,8 @@ mod undo;
 use super::place::free_places;
 use super::view::count;
 use crate::model::{
-    AddressMode, BasisPoints, BatchMode, DeploymentId, FailureAction, Pair, Period, RolloutParams, Routing, Spec, Step,
-    StepKind, Strategy, WHOLE, WorkerName,
+    AddressMode, BasisPoints, BatchMode, DeploymentId, Pair, Period, RolloutParams, Routing, Spec, Step, StepKind,
+    Strategy, WHOLE, WorkerName,
 };
 use crate::state::{Deployment, Instance, Rollout, RolloutKind, RolloutPhase, State, chosen};
 
@@ -28,7 +28,10 @@ pub(super) struct Subject {
     pub to: Pair,
     pub strategy: Strategy,
     pub params: RolloutParams,
-    pub switched: bool,
+    /// How its first installation makes room, once its steps are compiled.
+    pub mode: Option<BatchMode>,
+    /// The order of the phase before.
+    pub order: Vec<WorkerName>,
 }
 
 impl Subject {
@@ -44,7 +47,17 @@ impl Subject {
             to: r.to.clone(),
             strategy: r.strategy,
             params: r.params.clone(),
-            switched: r.switched,
+            mode: r.steps.iter().chain(&r.forward_steps).find_map(|s| match s.step.kind {
+                StepKind::Install { mode, .. } => Some(mode),
+                StepKind::Stage
+                | StepKind::Route { .. }
+                | StepKind::Switch
+                | StepKind::Bake { .. }
+                | StepKind::Smoke { .. }
+                | StepKind::Promote
+                | StepKind::Retire { .. } => None,
+            }),
+            order: r.order.clone(),
         }
     }
 }
@@ -91,11 +104,11 @@ pub(super) fn compile(state: &State, subject: &Subject, phase: RolloutPhase) -> 
 }
 
 fn forward(site: &Site<'_>) -> Result<Compiled, String> {
+    if !site.subject.forward {
+        return Ok(return_::compile(site));
+    }
     if site.workers.is_empty() {
         return Err(site.no_worker());
-    }
-    if !site.subject.forward {
-        return return_::compile(site);
     }
     if site.subject.from.is_none() {
         return direct::compile(site);
@@ -143,7 +156,10 @@ impl Site<'_> {
 
     /// Steps that come first: what an earlier rollout left behind and neither side of this one needs.
     pub fn opening(&self) -> Vec<Step> {
-        let mine = |p: &Pair| p == &self.subject.to || self.subject.from.as_ref() == Some(p);
+        let candidate = self.deployment.tracks.candidate.as_ref().map(|t| &t.pair);
+        let serves =
+            |p: &Pair| self.deployment.stays(RolloutPhase::Forward, p) && (candidate != Some(p) || self.shares());
+        let mine = |p: &Pair| p == &self.subject.to || self.subject.from.as_ref() == Some(p) || serves(p);
         let left = self.deployment.tracks.iter().any(|(_, t)| !mine(&t.pair)) || self.live().any(|i| !mine(&i.pair));
         let mut steps = Vec::new();
         if left {
@@ -151,6 +167,34 @@ impl Site<'_> {
         }
         steps.push(step("stage", StepKind::Stage));
         steps
+    }
+
+    /// Whether a candidate that an earlier rollout left has traffic.
+    fn shares(&self) -> bool {
+        self.deployment.route.as_ref().is_some_and(|r| r.weights.candidate.0 > 0)
+    }
+
+    /// How a way back makes room: as its rollout did, but beside only where there is room for all that is missing.
+    pub fn mode_back(&self, pair: &Pair) -> BatchMode {
+        let p = &self.subject.params;
+        let rolling = if p.max_surge == 0 { BatchMode::InPlace } else { BatchMode::Replace };
+        match self.subject.mode {
+            _ if self.host() => BatchMode::InPlace,
+            Some(mode) => mode,
+            None if self.subject.strategy == Strategy::Rolling && self.of(pair) == 0 => rolling,
+            None if self.needs_room_beside_of(pair, self.spec.placement.per_worker).is_ok() => BatchMode::Beside,
+            None => rolling,
+        }
+    }
+
+    /// Instances of one batch of a way back: as many as its rollout's, and beside all at once.
+    pub fn batch_back(&self, mode: BatchMode, desired: u32) -> u32 {
+        let p = &self.subject.params;
+        match mode {
+            BatchMode::Beside => desired.max(1),
+            BatchMode::Replace => p.parallelism.min(p.max_surge.saturating_add(p.max_unavailable)).max(1),
+            BatchMode::InPlace => p.parallelism.min(p.max_unavailable.max(1)),
+        }
     }
 
     /// Whether the ceiling can be judged where traffic is expected.
@@ -180,20 +224,33 @@ impl Site<'_> {
 
     /// Refused when a worker has no place for `per_worker` more instances next to those that run.
     pub fn needs_room_beside(&self, extra: u32) -> Result<(), String> {
+        self.needs_room_beside_of(&self.subject.to, extra)
+    }
+
+    fn needs_room_beside_of(&self, pair: &Pair, extra: u32) -> Result<(), String> {
         for name in &self.workers {
             let Some(worker) = self.state.workers.get(name) else { continue };
-            let has = count(self.live().filter(|i| i.pair == self.subject.to && &i.worker == name));
+            let has = count(self.live().filter(|i| &i.pair == pair && &i.worker == name));
             let need = extra.saturating_sub(has);
             let (free, what) = free_places(self.state, &self.subject.deployment, self.spec, worker);
             if free < need {
                 return Err(format!(
                     "worker {name} has room for {free} more instances of {}, {need} are needed: it lacks {what}; add \
-                     addresses to its pool, raise its capacity, or use a rolling update",
-                    self.subject.deployment
+                     addresses to its pool, raise its capacity, or {}",
+                    self.subject.deployment,
+                    self.smaller()
                 ));
             }
         }
         Ok(())
+    }
+
+    /// What needs less room.
+    fn smaller(&self) -> &'static str {
+        match self.subject.strategy {
+            Strategy::Rolling => "replace in place: max_surge 0, max_unavailable 1",
+            Strategy::Direct | Strategy::Canary | Strategy::BlueGreen => "use a rolling update",
+        }
     }
 
     /// Refused when replacing in place has no instance that may be missing.
@@ -206,13 +263,6 @@ impl Site<'_> {
             ));
         }
         Ok(())
-    }
-
-    /// Whether what a batch leaves of the old pair has to be retired after promotion.
-    pub fn leaves_old(&self, mode: BatchMode) -> bool {
-        mode != BatchMode::Replace
-            || self.subject.params.failure_action == FailureAction::Continue
-            || self.of(&self.subject.to) > 0
     }
 }
 

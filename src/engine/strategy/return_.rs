@@ -1,28 +1,22 @@
-//! Return: back from a completed rollout. Its first entry has moved the traffic already when the old pair still ran; else the pair is
-//! installed again and switched to. It runs no canary.
+//! Return: back from a completed rollout, in the room that it was made in. Its first entry has moved the traffic already when the old pair
+//! still ran; else the pair is installed again and the traffic follows its instances. It runs no canary, and refuses nothing: what has
+//! no room beside takes places over.
 
-use super::{ALL, Compiled, Site, in_place, step};
-use crate::model::{Period, Routing, StepKind};
+use super::{ALL, Compiled, Site, step};
+use crate::model::{BatchMode, Period, Routing, StepKind};
 
-pub(super) fn compile(site: &Site<'_>) -> Result<Compiled, String> {
-    let p = &site.subject.params;
-    let desired = site.desired();
+pub(super) fn compile(site: &Site<'_>) -> Compiled {
     let mut steps = site.opening();
-    if site.of(&site.subject.to) >= desired {
-        // It runs: nothing to fetch.
-        steps.retain(|s| s.kind != StepKind::Stage);
-    }
-    let host = site.host();
-    if host {
-        let batch = p.parallelism.min(p.max_unavailable.max(1));
-        steps.push(in_place("install", ALL, Routing::ByCapacity, batch, p.delay));
-    } else {
-        site.needs_room_beside(site.spec.placement.per_worker)?;
-        steps.push(site.beside("install", ALL, Routing::Explicit));
-    }
-    if !site.subject.switched {
-        steps.push(step("switch", StepKind::Switch));
-    }
-    steps.extend(site.closing(if host { Period(0) } else { p.grace }));
-    Ok(Compiled { desired, order: site.workers.clone(), steps })
+    // Workers fetch what they are told to run, and most still have it: waiting for all of them would only delay the first.
+    steps.retain(|s| s.kind != StepKind::Stage);
+    let desired = site.desired();
+    let mode = site.mode_back(&site.subject.to);
+    let (batch, delay) = (site.batch_back(mode, desired), Period(0));
+    steps.push(step("install", StepKind::Install { share: ALL, mode, routing: Routing::ByCapacity, batch, delay }));
+    let grace = match mode {
+        BatchMode::Beside => site.subject.params.grace,
+        BatchMode::Replace | BatchMode::InPlace => Period(0),
+    };
+    steps.extend(site.closing(grace));
+    Compiled { desired, order: site.workers.clone(), steps }
 }

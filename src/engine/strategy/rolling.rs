@@ -1,5 +1,5 @@
-//! Rolling: batches by capacity, checked while they run. With surge the new ones come first and the old ones go; without it they
-//! take each other's place.
+//! Rolling: batches by capacity, checked while they run, and watched for a stability window after the last one. With surge the new ones
+//! come first and the old ones go; without it they take each other's place.
 
 use super::{ALL, Compiled, Site, in_place, step};
 use crate::model::{BatchMode, Period, Routing, StepKind};
@@ -21,10 +21,8 @@ pub(super) fn compile(site: &Site<'_>) -> Result<Compiled, String> {
             steps.push(step("install", kind));
         }
     }
-    let mut closing = site.closing(Period(0));
-    if !site.leaves_old(mode) {
-        closing.truncate(1);
-    }
-    steps.extend(closing);
+    // The last batch is watched as long as any: nothing is promoted that nobody judged.
+    steps.push(site.bake("watch", p.bake, true));
+    steps.extend(site.closing(Period(0)));
     Ok(Compiled { desired: site.desired(), order: site.workers.clone(), steps })
 }

@@ -1,0 +1,220 @@
+//! The installation of a way back: batches until the version to go back to passes, in whatever room there is, the traffic following the
+//! instances as they pass.
+//!
+//! Invariants: it never fails, never pauses and never turns: who does not come up is tried again with a back-off, as the keeper does; what
+//! serves is taken down only to make room, and never more of it than may be missing; a lost worker's share is waited for until it is
+//! counted out, and hinders nobody else. Not here: going forward (`install`), choosing among free places (`place`).
+
+use std::collections::BTreeSet;
+
+use super::drain;
+use super::executor::Turn;
+use super::keeper::back_off;
+use super::place::spread;
+use super::room::{self, Room};
+use super::view::{Notes, count};
+use super::weigh;
+use crate::model::{BatchMode, InstanceId, Life, Pair, Routing, StepKind, Wait, WorkerName};
+use crate::state::{Batch, Command, Instance, RouteWeights, Verdict, counts_out_at};
+
+/// An installation's parameters.
+struct Back<'a> {
+    turn: &'a Turn<'a>,
+    pair: &'a Pair,
+    mode: BatchMode,
+    routing: Routing,
+    size: u32,
+    /// Instances that must pass at the end.
+    need: u32,
+}
+
+pub(super) fn next(turn: &Turn<'_>, pair: &Pair, notes: &mut Notes) -> Option<Command> {
+    let StepKind::Install { share, mode, routing, batch, delay: _ } = turn.row.step.kind else { return None };
+    let need = share.of_rounded_up(turn.r.desired);
+    Back { turn, pair, mode, routing, size: batch, need }.next(notes)
+}
+
+impl Back<'_> {
+    fn next(&self, notes: &mut Notes) -> Option<Command> {
+        let batch = self.turn.batch();
+        let running = batch.filter(|b| !b.passed);
+        if let Some(b) = running
+            && let Some(done) = self.close(b, notes)
+        {
+            return Some(done);
+        }
+        if let Some(weights) = self.follow() {
+            let (rollout, seen) = (self.turn.r.id, self.turn.r.meta.revision);
+            return Some(Command::RouteSet { rollout, seen, step: self.turn.step, weights });
+        }
+        if running.is_some() {
+            return None;
+        }
+        self.between(notes)
+    }
+
+    /// The present weights moved towards the version to go back to, as far as its instances carry them; `None`: they stand.
+    fn follow(&self) -> Option<RouteWeights> {
+        match self.routing {
+            Routing::Explicit => None,
+            Routing::ByCapacity => weigh::back(self.turn.view, self.turn.r, self.pair),
+        }
+    }
+
+    /// Ends the running batch once everyone in it passes, has ended, or has had its time.
+    fn close(&self, batch: &Batch, notes: &mut Notes) -> Option<Command> {
+        let view = self.turn.view;
+        let replaced: Vec<&Instance> = batch.replaced.iter().filter_map(|id| view.state.instances.get(id)).collect();
+        let leaving: Vec<&Instance> = replaced
+            .into_iter()
+            .filter(|i| batch.in_place && i.life == Life::Draining && view.worker_ready(&i.worker))
+            .collect();
+        let added: Vec<&Instance> = batch.added.iter().filter_map(|id| view.state.instances.get(id)).collect();
+        let open = |i: &&&Instance| i.life.is_wanted() && !view.passes(i) && view.worker_ready(&i.worker);
+        let settled = leaving.is_empty() && !added.iter().any(|i| open(&i));
+        if settled || view.now >= batch.deadline {
+            let weights = match self.routing {
+                Routing::Explicit => None,
+                Routing::ByCapacity => Some(self.follow().unwrap_or_else(|| weigh::present(view))),
+            };
+            return Some(Command::BatchPassed {
+                rollout: self.turn.r.id,
+                seen: self.turn.r.meta.revision,
+                step: self.turn.step,
+                batch: batch.n,
+                drain: self.spare(batch),
+                weights,
+            });
+        }
+        notes.wake_at(batch.deadline);
+        drain::explain(view, &leaving, notes);
+        let starting: Vec<InstanceId> = added.iter().filter(|i| i.life == Life::Starting).map(|i| i.id).collect();
+        if !starting.is_empty() {
+            notes.wait(Wait::Starting { instances: starting });
+        }
+        notes.wait(Wait::Healthy { have: count(added.iter().filter(|i| view.passes(i))), need: count(added.iter()) });
+        None
+    }
+
+    /// Old instances that are not needed any more beside what passes now; where new ones came first, they make room for the next.
+    fn spare(&self, batch: &Batch) -> Vec<InstanceId> {
+        let (view, r) = (self.turn.view, self.turn.r);
+        let on = |w: &WorkerName| count(view.live().filter(|i| &i.worker == w));
+        let named = |i: &Instance| batch.replaced.contains(&i.id);
+        let mut old = room::old_ones(view, self.pair, |i| (!named(i), std::cmp::Reverse(on(&i.worker))));
+        old.retain(|i| view.worker_ready(&i.worker));
+        let keep = match self.mode {
+            // The old ones stay beside until all of the others are there, but for those whose place is needed.
+            BatchMode::Beside => return Vec::new(),
+            BatchMode::Replace | BatchMode::InPlace => room::on_ready(view, r, self.pair),
+        };
+        let mut passing = view.passing(self.pair) + count(old.iter().filter(|i| view.passes(i)));
+        let mut go = Vec::new();
+        for i in old {
+            if view.passes(i) {
+                if passing <= keep {
+                    break;
+                }
+                passing -= 1;
+            }
+            go.push(i.id);
+        }
+        go
+    }
+
+    /// No batch runs: the next one, or the end.
+    fn between(&self, notes: &mut Notes) -> Option<Command> {
+        let (view, r) = (self.turn.view, self.turn.r);
+        let there = view.there(self.pair);
+        if there < self.need
+            && let Some(batch) = self.start(self.need - there, notes)
+        {
+            return Some(batch);
+        }
+        let passing = view.passing(self.pair);
+        if passing < self.need {
+            self.lost(notes);
+            notes.wait(Wait::Healthy { have: passing, need: self.need });
+            return None;
+        }
+        let leaving: Vec<&Instance> = view
+            .live()
+            .filter(|i| &i.pair != self.pair && !i.life.is_wanted() && view.worker_ready(&i.worker))
+            .filter(|_| self.mode != BatchMode::Beside)
+            .collect();
+        if !leaving.is_empty() {
+            drain::explain(view, &leaving, notes);
+            return None;
+        }
+        let note =
+            if r.without.is_empty() { String::new() } else { format!("without {}", super::view::names(&r.without)) };
+        Some(self.turn.end(Verdict::Unjudged, note))
+    }
+
+    /// Notes the workers of the order that are lost, and when they are counted out.
+    fn lost(&self, notes: &mut Notes) {
+        let (view, r) = (self.turn.view, self.turn.r);
+        let lost: Vec<WorkerName> = r.order.iter().filter(|w| !view.worker_ready(w)).cloned().collect();
+        if lost.is_empty() {
+            return;
+        }
+        let rows = lost.iter().filter_map(|w| view.state.workers.get(w));
+        let until = rows.filter_map(|w| counts_out_at(view.state, view.id(), w)).min();
+        notes.wait(Wait::Lost { workers: lost, until });
+    }
+
+    /// The next batch: into free places as far as the room it was made in goes, else in place of what may be missing.
+    fn start(&self, missing: u32, notes: &mut Notes) -> Option<Command> {
+        let (view, r) = (self.turn.view, self.turn.r);
+        let order = self.not_resting(notes);
+        let limit = missing.min(self.size);
+        let room = Room::of(view, r, self.pair, self.mode);
+        let (add, short) = spread(view, self.pair, &order, limit.min(room.free()));
+        let batch = |add, replace, in_place| Command::BatchStarted {
+            rollout: r.id,
+            seen: r.meta.revision,
+            step: self.turn.step,
+            batch: self.turn.row.batch.as_ref().map_or(1, |b| b.n.saturating_add(1)),
+            add,
+            replace,
+            in_place,
+        };
+        if !add.is_empty() {
+            return Some(batch(add, Vec::new(), false));
+        }
+        let (add, replace) = room.in_place(&order, limit);
+        if !add.is_empty() {
+            return Some(batch(add, replace, true));
+        }
+        let leaving: Vec<&Instance> =
+            view.live().filter(|i| !i.life.is_wanted() && view.worker_ready(&i.worker)).collect();
+        drain::explain(view, &leaving, notes);
+        if leaving.is_empty() {
+            if let Some(command) = drain::views(view, self.pair, &order) {
+                return Some(command);
+            }
+            for worker in short {
+                notes.wait(Wait::Addresses { worker });
+            }
+        }
+        None
+    }
+
+    /// The order without workers where the last try failed only just now.
+    fn not_resting(&self, notes: &mut Notes) -> Vec<WorkerName> {
+        let view = self.turn.view;
+        let mut rests: BTreeSet<&WorkerName> = BTreeSet::new();
+        for worker in &self.turn.r.order {
+            let missing =
+                count(view.wanted(self.pair).filter(|i| &i.worker == worker)) < room::per_worker(view, self.pair);
+            let Some((at, last)) = back_off(view, self.pair, worker).filter(|(at, _)| missing && *at > view.now) else {
+                continue;
+            };
+            rests.insert(worker);
+            notes.wake_at(at);
+            let said = super::analysis::health::describe(last);
+            notes.wait(Wait::Again { worker: worker.clone(), until: at, said });
+        }
+        self.turn.r.order.iter().filter(|w| !rests.contains(w)).cloned().collect()
+    }
+}

@@ -1,0 +1,46 @@
+//! Workers lost for good: when what they had is counted out.
+//!
+//! Invariant: one deployment and worker a pass, only once its time is over by the law's own reckoning. Not here: what it changes
+//! (`state::lost`).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::view::Notes;
+use crate::model::{DeploymentId, Millis, WorkerName};
+use crate::state::{Command, Presence, State, Worker, counts_out_at};
+
+/// What counts out next of each deployment, and when. Costs nothing while no worker is lost.
+pub(super) fn upcoming(state: &State) -> BTreeMap<DeploymentId, (Millis, WorkerName)> {
+    let mut all: BTreeMap<DeploymentId, (Millis, WorkerName)> = BTreeMap::new();
+    for worker in state.workers.values().filter(|w| w.presence == Presence::Lost) {
+        for id in concerned(state, worker) {
+            let Some(at) = counts_out_at(state, id, worker) else { continue };
+            let next = (at, worker.name.clone());
+            all.entry(id.clone()).and_modify(|old| *old = next.clone().min(old.clone())).or_insert(next);
+        }
+    }
+    all
+}
+
+/// Deployments with instances on a worker, or a live rollout that counts on it.
+fn concerned<'a>(state: &'a State, worker: &Worker) -> BTreeSet<&'a DeploymentId> {
+    let rows = state.instances.on(&worker.name).filter(|i| i.life.is_live() && i.counted_out.is_none());
+    let live = state.deployments.values().filter_map(|d| state.rollouts.get(&d.live?));
+    let counting = live.filter(|r| r.order.contains(&worker.name));
+    rows.map(|i| &i.deployment).chain(counting.map(|r| &r.deployment)).collect()
+}
+
+/// `CountedOut`, once its time is over.
+pub(super) fn next(
+    id: &DeploymentId,
+    due: Option<(Millis, WorkerName)>,
+    now: Millis,
+    notes: &mut Notes,
+) -> Option<Command> {
+    let (at, worker) = due?;
+    if at > now {
+        notes.wake_at(at);
+        return None;
+    }
+    Some(Command::CountedOut { deployment: id.clone(), worker })
+}

@@ -1,0 +1,71 @@
+//! What a person can do about a deployment that waits: the verbs that the law would take now, found by asking it on a copy of State.
+//!
+//! Invariant: nothing is offered that would be refused, and nothing that would end the wait is left out; verbs that only hold
+//! (`pause`) are no way out. Not here: the reasons for waiting (`plan`).
+
+use crate::model::{DeploymentId, Principal, Version};
+use crate::state::{Command, LogId, Stamped, StartRollout, State, apply};
+
+/// Releases that are tried for `start`, newest first.
+const TRIED: usize = 8;
+
+/// The commands of the CLI that the law takes now, by what they do: go on, go back, stop, replace.
+pub fn ways_out(state: &State, id: &DeploymentId) -> Vec<String> {
+    let Some(d) = state.deployments.get(id) else { return Vec::new() };
+    let mut all = Vec::new();
+    let mut offer = |body: Command, text: String| {
+        if takes(state, body) {
+            all.push(text);
+        }
+    };
+    if let Some(rollout) = d.live {
+        let verb = |v: &str| format!("slipway rollout {v}").replace("{}", &rollout.to_string());
+        offer(Command::Resume { rollout }, verb("resume {}"));
+        offer(Command::Promote { rollout, full: false }, verb("promote {}"));
+        offer(Command::Promote { rollout, full: true }, verb("promote {} --full"));
+        offer(Command::Rollback { rollout }, verb("rollback {}"));
+        offer(Command::Abort { rollout, as_is: false }, verb("abort {}"));
+        offer(Command::Abort { rollout, as_is: true }, verb("abort {} --as-is"));
+    } else if let Some(rollout) = d.last {
+        offer(Command::Rollback { rollout }, format!("slipway rollout rollback {rollout}"));
+    }
+    if startable(state, id, d.live.is_some()) {
+        let replace = if d.live.is_some() { " --replace" } else { "" };
+        all.push(format!("slipway rollout start {id} --to VERSION{replace}"));
+    }
+    all
+}
+
+/// Whether some release could be started now.
+fn startable(state: &State, id: &DeploymentId, replace: bool) -> bool {
+    let Some(spec) = state.deployments.get(id).and_then(|d| state.spec(id, d.spec)) else { return false };
+    let mine = state.releases.iter().filter(|((service, _), _)| service == &id.service);
+    let mut versions: Vec<(u64, &Version)> = mine.map(|((_, v), r)| (r.meta.created_index, v)).collect();
+    versions.sort();
+    versions.into_iter().rev().take(TRIED).any(|(_, version)| {
+        let start = StartRollout {
+            deployment: id.clone(),
+            version: version.clone(),
+            params: spec.rollout.clone(),
+            restart: false,
+            replace,
+            expected: None,
+        };
+        takes(state, Command::StartRollout(start))
+    })
+}
+
+/// Whether the law takes a command now.
+fn takes(state: &State, body: Command) -> bool {
+    let mut copy = state.clone();
+    let at = LogId { term: state.applied.term, index: state.applied.index.saturating_add(1) };
+    let stamped = Stamped {
+        at: state.now,
+        wall: state.wall,
+        term: at.term,
+        principal: Principal::local_operator(),
+        request: None,
+        body,
+    };
+    apply(&mut copy, at, &stamped).is_ok()
+}

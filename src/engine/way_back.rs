@@ -1,0 +1,124 @@
+//! How long going back takes: at once where the old set still runs, else an estimate by batches.
+//!
+//! Invariant: an estimate and never a bound; it counts what a batch must wait for (drain, caches, checks), not what a program takes to
+//! start. Not here: going back (`back`).
+
+use std::fmt;
+
+use super::preview::planned;
+use super::strategy::Subject;
+use super::view::target;
+use crate::model::{BatchMode, Period, RolloutParams, Spec, Step, StepKind};
+use crate::state::{Rollout, RolloutStatus, StartRollout, State, passing};
+
+/// What a batch waits for beside the spec's times: a process, reports, an entry or two.
+const OVERHEAD: Period = Period::seconds(3);
+/// Caches of a weighted answer, with the drain's margin.
+const CACHES: Period = Period::seconds(6);
+
+/// How a rollout can be gone back from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum WayBack {
+    /// The old set runs: the traffic goes back in one entry.
+    AtOnce {
+        /// For how long after the completion it is kept running.
+        kept: Option<Period>,
+    },
+    /// So many batches, each with a start, and with a drain where room must be made first.
+    InBatches {
+        /// How many instances.
+        instances: u32,
+        /// In how many batches.
+        batches: u32,
+        /// About how long in all.
+        about: Period,
+    },
+}
+
+impl fmt::Display for WayBack {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::AtOnce { kept: None } => f.write_str("at once: the old instances run"),
+            Self::AtOnce { kept: Some(kept) } => {
+                write!(f, "at once while the old instances are kept, for {kept} after the rollout completes")
+            }
+            Self::InBatches { instances, batches: 1, about } => {
+                write!(f, "about {about}: {instances} instances are started again")
+            }
+            Self::InBatches { instances, batches, about } => {
+                write!(f, "about {about}: {instances} instances are replaced again, in {batches} batches")
+            }
+        }
+    }
+}
+
+/// Of a rollout that is only planned; `None`: there is nothing to go back to.
+pub fn planned_way_back(state: &State, start: &StartRollout) -> Option<WayBack> {
+    let (rollout, steps) = planned(state, start).ok()?;
+    let subject = Subject::of(&rollout);
+    let from = subject.from.as_ref()?;
+    let spec = state.spec(&subject.deployment, from.spec)?;
+    let desired = state.deployments.get(&subject.deployment)?.desired;
+    let mode = mode_of(steps.iter())?;
+    let grace = steps.iter().find_map(|s| match s.kind {
+        StepKind::Retire { delay } if delay.0 > 0 => Some(delay),
+        StepKind::Retire { .. }
+        | StepKind::Stage
+        | StepKind::Install { .. }
+        | StepKind::Route { .. }
+        | StepKind::Switch
+        | StepKind::Bake { .. }
+        | StepKind::Smoke { .. }
+        | StepKind::Promote => None,
+    });
+    Some(match grace {
+        Some(kept) => WayBack::AtOnce { kept: Some(kept) },
+        None => in_batches(desired, mode, &subject.params, spec),
+    })
+}
+
+/// Of a live rollout, or of the newest one that completed.
+pub fn way_back(state: &State, r: &Rollout) -> Option<WayBack> {
+    let d = state.deployments.get(&r.deployment)?;
+    let newest = d.live == Some(r.id) || d.last == Some(r.id) && r.status == RolloutStatus::Completed;
+    let from = r.from.as_ref().filter(|_| newest && !(r.is_way_back() && r.status.is_terminal()))?;
+    let pair = if r.is_way_back() { target(r)? } else { from };
+    let spec = state.spec(&r.deployment, pair.spec)?;
+    let here = passing(state, &r.deployment, pair);
+    let desired = r.desired.max(d.desired);
+    if here >= desired {
+        return Some(WayBack::AtOnce { kept: None });
+    }
+    let rows = r.steps.iter().chain(&r.forward_steps).map(|s| &s.step);
+    let mode = mode_of(rows).unwrap_or(BatchMode::Beside);
+    Some(in_batches(desired - here, mode, &r.params, spec))
+}
+
+fn mode_of<'a>(mut steps: impl Iterator<Item = &'a Step>) -> Option<BatchMode> {
+    steps.find_map(|s| match s.kind {
+        StepKind::Install { mode, .. } => Some(mode),
+        StepKind::Stage
+        | StepKind::Route { .. }
+        | StepKind::Switch
+        | StepKind::Bake { .. }
+        | StepKind::Smoke { .. }
+        | StepKind::Promote
+        | StepKind::Retire { .. } => None,
+    })
+}
+
+fn in_batches(instances: u32, mode: BatchMode, p: &RolloutParams, spec: &Spec) -> WayBack {
+    let size = match mode {
+        BatchMode::Beside => instances.max(1),
+        BatchMode::Replace => p.parallelism.min(p.max_surge.saturating_add(p.max_unavailable)).max(1),
+        BatchMode::InPlace => p.parallelism.min(p.max_unavailable.max(1)).max(1),
+    };
+    let batches = instances.div_ceil(size);
+    let start = spec.health.interval.0.saturating_mul(u64::from(spec.health.healthy_after)).saturating_add(OVERHEAD.0);
+    let drain = match mode {
+        BatchMode::Beside => 0,
+        BatchMode::Replace | BatchMode::InPlace => spec.drain.0.max(CACHES).0,
+    };
+    let about = Period(u64::from(batches).saturating_mul(start.saturating_add(drain)));
+    WayBack::InBatches { instances, batches, about }
+}
