@@ -112,7 +112,7 @@ pub fn params(dice: &mut Dice, host: bool) -> RolloutParams {
         grace: *dice.one(&[Period(0), Period::seconds(15), Period::minutes(2), Period::minutes(20)]),
         deadline: *dice.one(&[Period::seconds(20), Period::seconds(45), Period::minutes(2), Period::minutes(10)]),
         max_error_rate: (!dice.percent(10)).then(|| BasisPoints::percent(5)),
-        on_no_data: *dice.one(&[OnNoData::Hold, OnNoData::Pass, OnNoData::Fail]),
+        on_no_data: *dice.one(&[None, None, Some(OnNoData::Hold), Some(OnNoData::Pass), Some(OnNoData::Fail)]),
         parallelism: dice.within(1, 4) as u32,
         delay: *dice.one(&[Period(0), Period(0), Period::seconds(1), Period::seconds(8)]),
         max_surge,

@@ -31,7 +31,7 @@ pub fn rest(w: &World, laid: &Laid) -> Result<(), Unrest> {
     if let Some(id) = d.live {
         return because(format!("{id} is {}", s.rollouts[&id].status));
     }
-    if false {
+    if d.as_is.is_some() {
         return because("it was ended as it is".into());
     }
     let mut kept = None;
@@ -156,6 +156,9 @@ pub fn allowed(w: &World, laid: &Laid) -> Option<&'static str> {
     if laid.singleton && burned(w) {
         return Some("a singleton's machine burned");
     }
+    if r.status == RolloutStatus::Paused && w.watch.held.contains(&r.id) {
+        return Some("an operator holds it");
+    }
     match way(r) {
         Way::Return => (!sound(w, &r.to.version)).then_some("the version to return to is not sound"),
         Way::Undo => {
@@ -167,7 +170,7 @@ pub fn allowed(w: &World, laid: &Laid) -> Option<&'static str> {
 }
 
 fn idle(w: &World, d: &Deployment) -> Option<&'static str> {
-    if false {
+    if d.as_is.is_some() {
         return Some("an operator ended a way back as it is");
     }
     let stable = d.tracks.stable.as_ref()?;
@@ -175,18 +178,20 @@ fn idle(w: &World, d: &Deployment) -> Option<&'static str> {
 }
 
 fn forward(w: &World, laid: &Laid, r: &Rollout) -> Option<&'static str> {
-    if r.status == RolloutStatus::Paused && w.watch.held.contains(&r.id) {
-        return Some("an operator holds it");
-    }
     if r.status == RolloutStatus::Paused && r.params.failure_action == FailureAction::Pause {
         return Some("failure_action is pause");
     }
-    let holds = r.params.on_no_data == slipway::model::OnNoData::Hold;
+    let holds = r.params.no_data() == slipway::model::OnNoData::Hold;
     if holds && laid.metrics && laid.rate == 0 && r.from.is_some() && r.params.max_error_rate.is_some() {
         return Some("on_no_data is hold and there is no traffic");
     }
     let from = r.from.as_ref()?;
     (!packaged(w, &from.version)).then_some("the package to go back to is gone")
+}
+
+/// Whether it waits for anything, and so has to say for what: what a person ended as it is does not.
+pub fn waits_for_something(w: &World, laid: &Laid) -> bool {
+    w.state.deployments.get(&laid.id).is_some_and(|d| d.as_is.is_none())
 }
 
 /// Cluster time within which everything must be at rest once faults stop.
@@ -215,7 +220,7 @@ pub fn fixing() -> slipway::model::RolloutParams {
         bake: Period::seconds(2),
         grace: Period(0),
         deadline: Period::minutes(10),
-        on_no_data: slipway::model::OnNoData::Pass,
+        on_no_data: Some(slipway::model::OnNoData::Pass),
         failure_action: FailureAction::Rollback,
         ..Default::default()
     }

@@ -153,7 +153,7 @@ pub fn start(w: &mut World, d: &DeploymentId, version: &str, params: &RolloutPar
         version: version.parse().expect("a version"),
         params: params.clone(),
         restart,
-
+        replace,
         expected: None,
     }))
 }
@@ -168,7 +168,7 @@ fn perform(w: &mut World, story: &Story, act: &Act) {
         }
         Act::Pause(d) => on(w, d).map(|rollout| Command::Pause { rollout }),
         Act::Resume(d) => on(w, d).map(|rollout| Command::Resume { rollout }),
-        Act::Abort { d, as_is } => on(w, d).map(|rollout| Command::Abort { rollout }),
+        Act::Abort { d, as_is } => on(w, d).map(|rollout| Command::Abort { rollout, as_is: *as_is }),
         Act::Promote { d, full } => on(w, d).map(|rollout| Command::Promote { rollout, full: *full }),
         Act::Rollback(d) => on(w, d).map(|rollout| Command::Rollback { rollout }),
         Act::Lose(n) => {

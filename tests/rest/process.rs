@@ -1,7 +1,7 @@
 //! One process on a simulated worker: its life follows from its age and its release's behaviour, as the real agent would tell it. An
 //! exit before the first pass is the end; later ones are restarted with growing pauses, five times.
 
-use slipway::model::{DeploymentId, Health, Life, Pair};
+use slipway::model::{Health, Life, Pair};
 
 use super::catalogue::Behaviour;
 
@@ -18,7 +18,6 @@ const RESTARTS: u32 = 5;
 #[derive(Clone)]
 pub struct Process {
     pub pair: Pair,
-    pub deployment: DeploymentId,
     pub life: Life,
     pub health: Health,
     pub failures: u32,
@@ -26,15 +25,14 @@ pub struct Process {
     pub exit: Option<String>,
     /// When its present run began; in the future while a restart is put off.
     started: u64,
-    passed: bool,
+    pub passed: bool,
     stopping: Option<u64>,
 }
 
 impl Process {
-    pub fn new(pair: Pair, deployment: DeploymentId, real: u64) -> Self {
+    pub fn new(pair: Pair, real: u64) -> Self {
         Self {
             pair,
-            deployment,
             life: Life::Starting,
             health: Health::Unknown,
             failures: 0,
@@ -71,6 +69,14 @@ impl Process {
         self.started = real + (1000 << self.restarts);
         self.restarts += 1;
         self.health = Health::Failing;
+    }
+
+    /// It is started again in the place of what was to replace it.
+    pub fn put_back(&mut self, real: u64) {
+        if !self.life.is_live() {
+            (self.life, self.health, self.exit) = (Life::Running, Health::Unknown, None);
+            (self.started, self.stopping) = (real, None);
+        }
     }
 
     pub fn reboot(&mut self, real: u64) {

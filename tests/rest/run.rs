@@ -32,7 +32,7 @@ fn judge(story: &Story, look: Look, tale: Tale) -> World {
         }
         let Err((_, _)) = way_out::until_rest(&mut w, &open) else { break };
         let mut waiting = open.clone();
-        waiting.retain(|laid| law::rest(&w, laid).is_err());
+        waiting.retain(|laid| matches!(law::rest(&w, laid), Err(law::Unrest::Because(_))));
         for laid in waiting {
             let Err(why) = law::rest(&w, &laid) else { continue };
             let Some(reason) = law::allowed(&w, &laid) else {
@@ -41,7 +41,7 @@ fn judge(story: &Story, look: Look, tale: Tale) -> World {
                 return w;
             };
             w.tally.note(format!("allowed: {reason}"));
-            if w.waits.get(&laid.id).is_none_or(Vec::is_empty) && reason != "an operator ended a way back as it is" {
+            if w.waits.get(&laid.id).is_none_or(Vec::is_empty) && law::waits_for_something(&w, &laid) {
                 w.found("it waits and does not say for what", format!("{}: {why:?} ({reason})", laid.id));
                 return w;
             }
@@ -116,7 +116,11 @@ pub fn told(seed: u64) -> (Vec<String>, Option<Finding>) {
     let story = draw::story(seed);
     let tale = Tale::told();
     let copy = tale.clone();
-    let played = catch_unwind(AssertUnwindSafe(|| judge(&story, Look::All, copy).finding));
+    let played = catch_unwind(AssertUnwindSafe(|| {
+        let w = judge(&story, Look::All, copy);
+        w.tale.end(&w.state);
+        w.finding
+    }));
     let mut lines = story.told();
     lines.push("--".into());
     lines.extend(tale.lines());

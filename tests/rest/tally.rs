@@ -26,9 +26,11 @@ impl Tally {
         }
         self.note(format!("entry {}", body.name()));
         match body {
+            Command::StartRollout(s) if s.replace => self.note("taken start --replace"),
             Command::StartRollout(_) => self.note("taken start"),
             Command::Pause { .. } => self.note("taken pause"),
             Command::Resume { .. } => self.note("taken resume"),
+            Command::Abort { as_is: true, .. } => self.note("taken abort --as-is"),
             Command::Abort { .. } => self.note("taken abort"),
             Command::Promote { full: true, .. } => self.note("taken promote --full"),
             Command::Promote { .. } => self.note("taken promote"),

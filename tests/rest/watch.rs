@@ -198,14 +198,16 @@ fn rolling(before: &State, after: &State, d: &Deployment, body: &Command) -> Res
     if is < floor && is < was {
         return Err(("fewer than desired - unavailable", format!("{is} of at least {floor} serve, {was} before")));
     }
-    let waits = |i: &slipway::state::Instance| {
-        let old = i.replaces.and_then(|o| after.instances.get(&o));
+    let waits = |s: &State, i: &slipway::state::Instance| {
+        let old = i.replaces.and_then(|o| s.instances.get(&o));
         i.life == Life::Starting && old.is_some_and(|o| o.life.is_live())
     };
-    let live = after.instances_of(&d.id).filter(|i| i.life.is_live() && ready(after, i) && !waits(i)).count();
+    let live = |s: &State| s.instances_of(&d.id).filter(|i| i.life.is_live() && ready(s, i) && !waits(s, i)).count();
     let roof = (r.desired + r.params.max_surge) as usize;
-    if matches!(body, Command::BatchStarted { .. }) && live > roof {
-        return Err(("more than desired + surge", format!("{live} processes, {roof} at most")));
+    // Machines that come back bring theirs along: that is nobody's batch.
+    let (was, is) = (live(before), live(after));
+    if matches!(body, Command::BatchStarted { .. }) && is > roof && is > was {
+        return Err(("more than desired + surge", format!("{is} processes, {roof} at most, {was} before")));
     }
     Ok(())
 }

@@ -73,6 +73,7 @@ fn ways(w: &World, laid: &Laid) -> (Vec<Out>, bool) {
     }
     let Some(r) = w.state.live_rollout(&laid.id) else { return (vec![Out::Fix], true) };
     match (law::way(r), r.status) {
+        (Way::Undo | Way::Return, RolloutStatus::Paused) => (vec![Out::Resume, Out::AsIs, Out::Replace], false),
         (Way::Undo | Way::Return, _) => (vec![Out::AsIs, Out::Replace], true),
         (Way::Forward, RolloutStatus::Paused) => {
             (vec![Out::Resume, Out::Rollback, Out::Abort, Out::Replace, Out::AsIs], false)
@@ -146,10 +147,10 @@ fn apply(w: &mut World, story: &Story, laid: &Laid, out: Out) -> Result<(), Stri
     match out {
         Out::Resume => verb(w, |rollout| Command::Resume { rollout })?,
         Out::Rollback => verb(w, |rollout| Command::Rollback { rollout })?,
-        Out::Abort => verb(w, |rollout| Command::Abort { rollout })?,
+        Out::Abort => verb(w, |rollout| Command::Abort { rollout, as_is: false })?,
         Out::Promote => verb(w, |rollout| Command::Promote { rollout, full: true })?,
         Out::AsIs => {
-            verb(w, |rollout| Command::Abort { rollout })?;
+            verb(w, |rollout| Command::Abort { rollout, as_is: true })?;
             w.run(150_000);
             fix(w, story, id, false)?;
         }

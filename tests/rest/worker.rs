@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use slipway::model::{DeploymentId, Digest, Health, InstanceId, Life, Pair, StepId, WorkerName};
-use slipway::state::{InstanceFact, PairCounts, Permit, Reached, ReachedFact, State, WorkerFacts};
+use slipway::state::{Assignment, InstanceFact, PairCounts, Permit, Reached, ReachedFact, State, WorkerFacts};
 
 use super::catalogue::{Catalogue, Fetch};
 use super::process::Process;
@@ -83,20 +83,47 @@ impl Agent {
         }
         self.staged.retain(|d| held.contains(d));
         self.fetching.retain(|d, _| held.contains(d));
-        for (deployment, a) in &assignments {
+        for (_, a) in &assignments {
             for e in a.content.instances.iter().filter(|_| a.permit >= Permit::Activate) {
                 let free = e.replaces.is_none_or(|old| self.processes.get(&old).is_none_or(|p| !p.life.is_live()));
                 if free && self.staged.contains(&e.pair.digest) && !self.processes.contains_key(&e.id) {
-                    self.processes.insert(e.id, Process::new(e.pair.clone(), (*deployment).clone(), real));
+                    self.processes.insert(e.id, Process::new(e.pair.clone(), real));
                 }
             }
         }
+        self.put_back(&assignments, catalogue, name, real, &mut wanted);
         // What State has seen the end of is forgotten.
         let over = |id: &InstanceId| state.instances.get(id).is_none_or(|i| !i.life.is_live());
         self.processes.retain(|id, p| wanted.contains(id) || p.life.is_live() || !over(id));
         for (id, p) in &mut self.processes {
             if !wanted.contains(id) {
                 p.stop(real);
+            }
+        }
+    }
+
+    /// In place: what is to be replaced runs on until its successor could start, and again when that failed.
+    fn put_back(
+        &mut self,
+        assignments: &[(&DeploymentId, &Assignment)],
+        catalogue: &Catalogue,
+        name: &WorkerName,
+        real: u64,
+        wanted: &mut BTreeSet<InstanceId>,
+    ) {
+        for (_, a) in assignments {
+            for e in &a.content.instances {
+                let Some(old) = e.replaces else { continue };
+                let could = a.permit >= Permit::Activate && self.staged.contains(&e.pair.digest);
+                let failed = self.processes.get(&e.id).is_some_and(|p| p.life == Life::Failed);
+                let Some(p) = self.processes.get_mut(&old) else { continue };
+                if failed && p.passed {
+                    p.put_back(real);
+                    p.advance(catalogue.behaviour(&p.pair, name), real);
+                    wanted.insert(old);
+                } else if !failed && !could && p.life.is_live() && !self.processes.contains_key(&e.id) {
+                    wanted.insert(old);
+                }
             }
         }
     }
