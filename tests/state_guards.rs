@@ -522,7 +522,7 @@ fn a_lost_workers_instances_leave_dns_unless_most_are_lost() {
 fn an_address_goes_to_another_deployment_only_when_every_server_has_let_go_of_it() {
     let mut t = Story::new();
     t.completes("1.0.0", Strategy::Direct);
-    t.completes("2.0.0", Strategy::Direct);
+    t.completes("2.0.0", Strategy::Rolling);
     let other = "production/cart".parse().unwrap();
     let w = |s: &State| s.workers.values().next().unwrap().clone();
     let row = w(t.s());

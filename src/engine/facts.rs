@@ -8,10 +8,15 @@ use super::drain::serves_dns;
 use crate::model::{DeploymentId, Digest, Health, Life, Millis, Period};
 use crate::state::{
     Command, Instance, InstanceFact, Observations, Presence, Reached, ReachedFact, Seen, State, Worker, WorkerFacts,
+    codec,
 };
 
-/// Workers in one command at most, so that it stays far below the limit of its size.
+/// Workers in one command at most.
 const WORKERS: usize = 200;
+/// Bytes of one command at most, far below what the log takes in one entry.
+const BYTES: usize = 256 * 1024;
+/// Digests of one report that are looked at; the law keeps no more.
+const STAGED: usize = 1024;
 
 /// Characters of an exit's text that State keeps.
 const EXIT_TEXT: usize = 512;
@@ -26,8 +31,47 @@ pub fn facts(state: &State, seen: &Observations, now: Millis) -> Vec<Command> {
         .iter()
         .filter_map(|(name, heard)| difference(state, state.workers.get(name)?, heard.known()?))
         .collect();
-    commands.extend(reports.chunks(WORKERS).map(|c| Command::FactsRecorded { workers: c.to_vec() }));
+    commands.extend(packed(reports).into_iter().map(|workers| Command::FactsRecorded { workers }));
     commands
+}
+
+/// Reports in commands of bounded size. One report that is too large alone is cut; what is left out is in the worker's next one.
+fn packed(reports: Vec<WorkerFacts>) -> Vec<Vec<WorkerFacts>> {
+    let mut all: Vec<Vec<WorkerFacts>> = Vec::new();
+    let mut room = 0;
+    for report in reports {
+        let report = cut(report);
+        let size = size(&report);
+        match all.last_mut() {
+            Some(last) if last.len() < WORKERS && size <= room => {
+                room -= size;
+                last.push(report);
+            }
+            Some(_) | None => {
+                room = BYTES.saturating_sub(size);
+                all.push(vec![report]);
+            }
+        }
+    }
+    all
+}
+
+fn size<T: serde::Serialize>(what: &T) -> usize {
+    codec::encode_plain(what).map_or(BYTES, |bytes| bytes.len())
+}
+
+/// As much of a report as one command takes.
+fn cut(mut report: WorkerFacts) -> WorkerFacts {
+    let mut room = BYTES;
+    let mut fits = |n: usize| {
+        room = room.saturating_sub(n);
+        room > 0
+    };
+    let staged = report.staged.as_ref().map_or(0, size);
+    fits(staged);
+    report.instances.retain(|f| fits(size(f)));
+    report.reached.retain(|f| fits(size(f)));
+    report
 }
 
 /// When something was heard last; never before the term, as a new leader knows of nothing older.
@@ -102,6 +146,9 @@ fn difference(state: &State, worker: &Worker, report: &WorkerFacts) -> Option<Wo
         .cloned()
         .collect();
     let staged = report.staged.as_deref().map(sorted).filter(|s| *s != sorted(&worker.staged));
+    for fact in &mut instances {
+        fact.exit = fact.exit.take().map(|e| e.chars().take(EXIT_TEXT).collect());
+    }
     if instances.is_empty() && reached.is_empty() && staged.is_none() {
         return None;
     }
@@ -112,6 +159,7 @@ fn sorted(digests: &[Digest]) -> Vec<Digest> {
     let mut sorted = digests.to_vec();
     sorted.sort();
     sorted.dedup();
+    sorted.truncate(STAGED);
     sorted
 }
 

@@ -175,8 +175,8 @@ impl Install<'_> {
                 }
             }
             BatchMode::InPlace => match in_place() {
-                // Nothing to take the place of: a first rollout, or workers that are new.
-                (_, replace) if replace.is_empty() => (self.place(limit, notes), Vec::new(), false),
+                // Nothing to take the place of: a first rollout, workers that are new, or places that something left by itself.
+                (_, replace) if replace.is_empty() => (self.place_in(&self.gaps(), limit, notes), Vec::new(), false),
                 (add, replace) => (add, replace, true),
             },
         };
@@ -195,8 +195,20 @@ impl Install<'_> {
         })
     }
 
+    /// Workers that have fewer instances than they may, old and new.
+    fn gaps(&self) -> Vec<WorkerName> {
+        let view = self.turn.view;
+        let most = room::per_worker(view, self.pair);
+        let on = |w: &WorkerName| count(view.instances.iter().filter(|i| i.life.is_wanted() && &i.worker == w));
+        self.turn.r.order.iter().filter(|w| on(w) < most).cloned().collect()
+    }
+
     fn place(&self, n: u32, notes: &mut Notes) -> Vec<(WorkerName, u32)> {
-        let (add, short) = spread(self.turn.view, self.pair, &self.turn.r.order, n);
+        self.place_in(&self.turn.r.order, n, notes)
+    }
+
+    fn place_in(&self, order: &[WorkerName], n: u32, notes: &mut Notes) -> Vec<(WorkerName, u32)> {
+        let (add, short) = spread(self.turn.view, self.pair, order, n);
         if add.is_empty() {
             for worker in short {
                 notes.wait(Wait::Addresses { worker });

@@ -87,6 +87,10 @@ pub(super) fn next(view: &View<'_>, notes: &mut Notes) -> Option<Command> {
     if wanted.add.is_empty() && wanted.drain.is_empty() && wanted.drop.is_empty() && !changed {
         let short: Vec<WorkerName> = wanted.short.iter().map(|(w, _)| w.clone()).collect();
         let stable = tracks.stable.as_ref()?;
+        let have = view.passing(&stable.pair);
+        if have < desired && view.deployment.as_is.is_none() {
+            notes.wait(Wait::Healthy { have, need: desired });
+        }
         return drain::views(view, &stable.pair, &short);
     }
     Some(Command::TrackAdjusted {

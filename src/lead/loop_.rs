@@ -13,7 +13,7 @@ use futures_util::future::join_all;
 use prometheus_client::metrics::histogram::Histogram;
 use tokio::{sync::mpsc, task::JoinSet};
 
-use super::{LastPlan, PlanBoard, published::aged};
+use super::{LastPlan, PlanBoard, published::aged, rests::Rests};
 use crate::{
     act::{Courier, Outcome},
     clock::{Clock, Mono},
@@ -97,6 +97,7 @@ struct Term {
     last_probe: Mono,
     last_facts: Option<Mono>,
     pause: Duration,
+    rests: Rests,
     delivering: BTreeSet<DeliveryKey>,
     couriers: JoinSet<()>,
     settled: mpsc::UnboundedReceiver<(DeliveryKey, u32, Outcome)>,
@@ -106,7 +107,16 @@ struct Term {
 /// What a pass asks for afterwards.
 struct Next {
     wait: Duration,
-    refused: bool,
+    /// Whether a proposal got no answer, or one that is nobody's in particular was refused.
+    failed: bool,
+}
+
+/// What became of a proposal.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Became {
+    Effect,
+    Refused,
+    NoAnswer,
 }
 
 impl Lead {
@@ -164,6 +174,7 @@ impl Lead {
             last_probe: self.clock.mono(),
             last_facts: None,
             pause: FIRST_PAUSE,
+            rests: Rests::default(),
             delivering: BTreeSet::new(),
             couriers: JoinSet::new(),
             settled,
@@ -180,8 +191,8 @@ impl Lead {
                 self.settle(&mut t, key, attempt, outcome).await;
             }
             let Some(next) = self.pass(&mut t).await else { return };
-            if next.refused {
-                // The view moves with every refusal: without this pause the loop would spin.
+            if next.failed {
+                // The view moves with every proposal: without this pause the loop would spin.
                 tokio::time::sleep(t.pause).await;
                 t.pause = t.pause.saturating_mul(2).min(LONGEST_PAUSE);
                 continue;
@@ -201,10 +212,10 @@ impl Lead {
     async fn pass(&self, t: &mut Term) -> Option<Next> {
         let now = self.consensus.cluster_now()?;
         let mut state = self.consensus.view();
-        let Some(cluster) = &state.cluster else { return Some(Next { wait: TICK_BUSY, refused: false }) };
+        let Some(cluster) = &state.cluster else { return Some(Next { wait: TICK_BUSY, failed: false }) };
         let silent_after = cluster.settings.lost_after.max(cluster.settings.node_silent_after);
         let seen = self.collector.observations(t.term, t.since, now, silent_after);
-        let mut refused = false;
+        let mut failed = false;
         let mut wait = TICK_IDLE;
 
         if !self.probe_every.is_zero() {
@@ -219,7 +230,7 @@ impl Lead {
         }
         if self.consensus.diverged().is_some() {
             // Nothing may be decided from this State; leadership is being handed over.
-            return Some(Next { wait: wait.min(TICK_BUSY), refused: false });
+            return Some(Next { wait: wait.min(TICK_BUSY), failed: false });
         }
 
         let differences = facts(&state, &seen, now);
@@ -227,7 +238,7 @@ impl Lead {
             let rest = t.last_facts.map_or(0, |at| millis(FACTS_EVERY).saturating_sub(self.clock.mono().since(at)));
             if rest == 0 {
                 t.last_facts = Some(self.clock.mono());
-                refused |= !self.propose(differences).await;
+                failed |= !self.took(differences).await;
                 state = self.consensus.view();
             } else {
                 wait = wait.min(Duration::from_millis(rest));
@@ -238,7 +249,7 @@ impl Lead {
         if let Some(seen) = cookie_due(&state, now) {
             // Randomness comes with the command: `apply` has none.
             let secret = Secret::new(rand::random());
-            refused |= !self.propose(vec![Command::CookieRotated { secret, seen }]).await;
+            failed |= !self.took(vec![Command::CookieRotated { secret, seen }]).await;
             state = self.consensus.view();
         }
         let mut seen = self.collector.observations(t.term, t.since, now, silent_after);
@@ -253,8 +264,12 @@ impl Lead {
         }
         let waits = aged(&self.board.last(), t.term, now, planned.waits);
         self.board.publish(LastPlan { term: t.term, now, waits });
-        if !planned.commands.is_empty() {
-            refused |= !self.propose(planned.commands).await;
+        let (due, next) = t.rests.due(&state, planned.commands, &self.clock);
+        wait = next.map_or(wait, |rest| wait.min(rest));
+        let (owners, commands): (Vec<_>, Vec<_>) = due.into_iter().unzip();
+        for (owner, became) in owners.into_iter().zip(self.propose(commands).await) {
+            failed |= became == Became::NoAnswer;
+            t.rests.note(owner, became == Became::Effect, &self.clock);
         }
         self.deliver(t, &state, now);
 
@@ -266,43 +281,52 @@ impl Lead {
         } else {
             wait = wait.min(every.saturating_sub(since_tick));
         }
-        Some(Next { wait, refused })
+        Some(Next { wait, failed })
     }
 
     /// Proposes and waits for all; whether every one took effect.
-    async fn propose(&self, commands: Vec<Command>) -> bool {
+    async fn took(&self, commands: Vec<Command>) -> bool {
+        self.propose(commands).await.into_iter().all(|became| became == Became::Effect)
+    }
+
+    /// Proposes and waits for all; what became of each.
+    async fn propose(&self, commands: Vec<Command>) -> Vec<Became> {
         let results = join_all(commands.into_iter().map(|command| async {
             add(&self.counts.proposed);
             let name = command.name();
             (name, self.consensus.propose(Principal::leader(), None, command).await)
         }))
         .await;
-        let mut all = true;
+        let mut all = Vec::new();
         for (name, result) in results {
             let refusal = match result {
                 Ok(applied) => match applied.result {
-                    Ok(_) => continue,
+                    Ok(_) => {
+                        all.push(Became::Effect);
+                        continue;
+                    }
                     Err(r) => r,
                 },
                 Err(error) => {
                     add(&self.counts.failed);
-                    match error {
+                    all.push(match error {
                         ProposeError::TooLarge { .. } | ProposeError::Encoding { .. } => {
                             tracing::error!(command = name, %error, "proposal impossible");
+                            Became::Refused
                         }
                         ProposeError::NotLeader { .. }
                         | ProposeError::NoQuorum
                         | ProposeError::Refusing { .. }
                         | ProposeError::Unknown { .. }
                         | ProposeError::Stopped { .. } => {
-                            tracing::debug!(command = name, %error, "proposal without result")
+                            tracing::debug!(command = name, %error, "proposal without result");
+                            Became::NoAnswer
                         }
-                    }
-                    all = false;
+                    });
                     continue;
                 }
             };
-            all = false;
+            all.push(Became::Refused);
             add(if matches!(refusal, Rejection::Stale { .. }) {
                 &self.counts.stale
             } else if matches!(refusal, Rejection::Guard(_)) {

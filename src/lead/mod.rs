@@ -7,6 +7,7 @@
 
 mod loop_;
 mod published;
+mod rests;
 
 pub use loop_::{DeliveryTimes, Lead, LeadCounts};
 pub use published::{LastPlan, PlanBoard};

@@ -30,8 +30,6 @@ pub(super) struct Subject {
     pub params: RolloutParams,
     /// How its first installation makes room, once its steps are compiled.
     pub mode: Option<BatchMode>,
-    /// The order of the phase before.
-    pub order: Vec<WorkerName>,
 }
 
 impl Subject {
@@ -57,7 +55,6 @@ impl Subject {
                 | StepKind::Promote
                 | StepKind::Retire { .. } => None,
             }),
-            order: r.order.clone(),
         }
     }
 }

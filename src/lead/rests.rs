@@ -1,0 +1,119 @@
+//! Which deployments rest: what the law refused is proposed again later, and hinders nobody else.
+//!
+//! Invariant: one stuck deployment costs the others nothing; its own next try comes within a second. Not here: proposals that got no
+//! answer, after which the whole loop pauses (`loop_`).
+
+use std::{collections::BTreeMap, time::Duration};
+
+use crate::{
+    clock::{Clock, Mono},
+    model::{DeploymentId, RolloutId},
+    state::{Command, State},
+};
+
+/// Rest after a first refusal; doubles up to the longest.
+const FIRST: Duration = Duration::from_millis(50);
+const LONGEST: Duration = Duration::from_secs(1);
+
+/// Whose command it is: a deployment's, or everybody's.
+type Owner = Option<DeploymentId>;
+
+/// Those that rest.
+#[derive(Debug, Default)]
+pub(super) struct Rests(BTreeMap<Owner, (Mono, Duration)>);
+
+impl Rests {
+    /// Takes out what may be proposed now; returns it with its owners, and how long the next of the others rests.
+    pub fn due(
+        &self,
+        state: &State,
+        commands: Vec<Command>,
+        clock: &Clock,
+    ) -> (Vec<(Owner, Command)>, Option<Duration>) {
+        let (mut due, mut next) = (Vec::new(), None::<Duration>);
+        let now = clock.mono();
+        for command in commands {
+            let owner = owner(state, &command);
+            let rest = self
+                .0
+                .get(&owner)
+                .map_or(Duration::ZERO, |(since, rest)| rest.saturating_sub(Duration::from_millis(now.since(*since))));
+            if rest.is_zero() {
+                due.push((owner, command));
+            } else {
+                next = Some(next.map_or(rest, |n| n.min(rest)));
+            }
+        }
+        (due, next)
+    }
+
+    /// Notes what became of an owner's command.
+    pub fn note(&mut self, owner: Owner, took_effect: bool, clock: &Clock) {
+        if took_effect {
+            self.0.remove(&owner);
+            return;
+        }
+        let rest = self.0.get(&owner).map_or(FIRST, |(_, rest)| rest.saturating_mul(2).min(LONGEST));
+        self.0.insert(owner, (clock.mono(), rest));
+    }
+}
+
+/// The deployment that a command of the planner is about.
+fn owner(state: &State, command: &Command) -> Owner {
+    let of = |rollout: &RolloutId| state.rollouts.get(rollout).map(|r| r.deployment.clone());
+    match command {
+        Command::StepsCompiled { rollout, .. }
+        | Command::StepStarted { rollout, .. }
+        | Command::BatchStarted { rollout, .. }
+        | Command::BatchPassed { rollout, .. }
+        | Command::RouteSet { rollout, .. }
+        | Command::Switched { rollout, .. }
+        | Command::StepEnded { rollout, .. }
+        | Command::RollbackBegan { rollout, .. }
+        | Command::RolloutPaused { rollout, .. }
+        | Command::PromotionBegan { rollout, .. }
+        | Command::RolloutFinished { rollout, .. }
+        | Command::TrafficBackSettled { rollout, .. }
+        | Command::Pause { rollout }
+        | Command::Resume { rollout }
+        | Command::Abort { rollout, .. }
+        | Command::Promote { rollout, .. }
+        | Command::Rollback { rollout } => of(rollout),
+        Command::DrainSettled { deployment, .. }
+        | Command::StopPermitted { deployment, .. }
+        | Command::TrackAdjusted { deployment, .. }
+        | Command::CountedOut { deployment, .. }
+        | Command::ExpirySet { deployment, .. } => Some(deployment.clone()),
+        Command::StartRollout(start) => Some(start.deployment.clone()),
+        Command::SpecApplied { spec, .. } => Some(spec.deployment.clone()),
+        Command::ClusterInit { .. }
+        | Command::NodeAdmitted(_)
+        | Command::NodeRoleSet { .. }
+        | Command::BlobHeld { .. }
+        | Command::BlobDropped { .. }
+        | Command::ReleaseRegistered { .. }
+        | Command::WorkerRegistered { .. }
+        | Command::Tick
+        | Command::FactsRecorded { .. }
+        | Command::WorkerLost { .. }
+        | Command::WorkerReturned { .. }
+        | Command::NodeSilent { .. }
+        | Command::NodeHeard { .. }
+        | Command::ViewsServed { .. }
+        | Command::DeliverySettled { .. }
+        | Command::Collected { .. }
+        | Command::DigestProbe
+        | Command::DigestReported { .. }
+        | Command::NodeAnnounced { .. }
+        | Command::NodeDrained { .. }
+        | Command::LevelRaised { .. }
+        | Command::LeaseSet { .. }
+        | Command::SwitchAsked(_)
+        | Command::ArmsConfirmed { .. }
+        | Command::SwitchMoved { .. }
+        | Command::SwitchEnded { .. }
+        | Command::LeasesSettled { .. }
+        | Command::CookieAsked
+        | Command::CookieRotated { .. } => None,
+    }
+}
