@@ -11,7 +11,7 @@ export PATH := /usr/lib/ccache:$(PATH)
 endif
 SLIPWAY := $(TARGET)/debug/slipway
 
-.PHONY: help setup build demo demo-up demo-down test chaos switch-history check dns-fuzz dns-flood dns-clients bench-raft bench-state bench-dns crash-images
+.PHONY: help setup build demo demo-up demo-down test chaos switch-history check dns-fuzz dns-flood dns-clients bench-raft bench-state bench-dns crash-images rest
 
 help:
 	@echo 'make setup      install what is missing (libclang and a C++ compiler; without root: says what to run)'
@@ -22,6 +22,7 @@ help:
 	@echo 'make bench-raft   writes a second and failover beside etcd, in one run (half an hour, after an optimised build; last line: JSON)'
 	@echo 'make bench-state  how fast commands are applied at full size, and what that State takes (slow: an optimised build first)'
 	@echo 'make bench-dns   DNS answers a second beside Knot and a UDP echo, in one run (five minutes, after an optimised build; last line: JSON)'
+	@echo 'make rest       stories of rollouts at random on a simulated fleet, each must come to rest (SEEDS=1..20000, goes on where it was; last line: JSON of counts)'
 	@echo 'make crash-images  1,500 images of what a power cut may leave of a store, each opened again; last line: JSON of counts'
 	@echo 'make dns-fuzz   ten million bent DNS queries; last line: JSON of counts (CASES=N SEED=N)'
 	@echo 'make dns-flood   floods of a real node: random names, ANY, ever new sources, 10,000 TCP connections (FLOOD=20: seconds each, RATE=N; last line: JSON)'
@@ -51,6 +52,12 @@ test:
 	@scripts/setup.sh test
 	cargo build --locked --bins --example shop
 	@scripts/test.sh
+
+# SEEDS=A..B chooses which; make test plays 1 to 200.
+SEEDS ?= 1..20000
+rest:
+	@scripts/setup.sh test
+	@scripts/rest.sh $(SEEDS)
 
 # CRASH_IMAGES=N and CRASH_SEED=N choose how many, and which.
 crash-images:

@@ -1,0 +1,213 @@
+//! What must hold after every entry and in cluster time between them: the invariants of State, bounds of a rolling update, traffic that
+//! is back within ten seconds where the old set still runs, what is never counted out, and what `abort --as-is` promises.
+//!
+//! Not here: where a story may come to rest (`law`).
+
+use std::collections::BTreeSet;
+
+use slipway::model::{DeploymentId, Life, Millis, Pair, Period, RolloutId, Strategy};
+use slipway::state::{Command, Deployment, Presence, RolloutKind, RolloutPhase, State, TrackName, invariants};
+
+use super::world::{Look, World};
+
+/// Within which a way back has all of the traffic, where everything it needs runs.
+const BACK_WITHIN: Period = Period::seconds(10);
+
+/// Traffic that is to be back by then.
+#[derive(Clone)]
+struct Back {
+    deployment: DeploymentId,
+    pair: Pair,
+    due: Millis,
+    asked: u64,
+}
+
+#[derive(Clone, Default)]
+pub struct Watch {
+    backs: Vec<Back>,
+    /// Rollouts that an operator holds.
+    pub held: BTreeSet<RolloutId>,
+}
+
+impl Watch {
+    pub fn next_due(&self) -> Option<Millis> {
+        self.backs.iter().map(|b| b.due).min()
+    }
+}
+
+type Broken = (&'static str, String);
+
+/// After an entry.
+pub fn entry(w: &mut World, before: &State, body: &Command, ok: bool) -> Result<(), Broken> {
+    let full = match w.look {
+        Look::All => true,
+        Look::Sampled(n) => w.index.is_multiple_of(n),
+        Look::Story => false,
+    };
+    if full {
+        let held = invariants::check(&w.state).and_then(|()| invariants::check_step(before, &w.state));
+        held.map_err(|e| ("an invariant is broken", e))?;
+    }
+    if !ok {
+        return Ok(());
+    }
+    operators(w, before, body);
+    lost(w, before, body)?;
+    as_is(w, before, body)?;
+    for d in w.state.deployments.values() {
+        rolling(before, &w.state, d, body)?;
+    }
+    Ok(())
+}
+
+/// Whether every ready worker runs its full number of passing instances of the pair.
+pub fn runs_whole(s: &State, d: &DeploymentId, pair: &Pair) -> bool {
+    let Some(spec) = s.spec(d, pair.spec) else { return false };
+    let ready: Vec<_> = s.workers.values().filter(|w| w.presence == Presence::Ready).collect();
+    let whole = |w: &&slipway::state::Worker| {
+        let here = s.instances_of(d).filter(|i| &i.pair == pair && i.worker == w.name && i.serves());
+        here.count() >= spec.placement.per_worker as usize
+    };
+    !ready.is_empty() && ready.iter().all(whole)
+}
+
+/// Verbs: who holds what, and traffic that is to be back soon.
+fn operators(w: &mut World, before: &State, body: &Command) {
+    let (rollout, back) = match body {
+        Command::Pause { rollout } => {
+            w.watch.held.insert(*rollout);
+            (*rollout, false)
+        }
+        Command::Resume { rollout } | Command::Promote { rollout, .. } => {
+            w.watch.held.remove(rollout);
+            (*rollout, false)
+        }
+        Command::Abort { rollout, as_is } => (*rollout, !as_is),
+        Command::Rollback { rollout } | Command::RollbackBegan { rollout, .. } => (*rollout, true),
+        Command::StartRollout(s) => {
+            w.watch.backs.retain(|b| b.deployment != s.deployment);
+            return;
+        }
+        _ => return,
+    };
+    let Some(r) = before.rollouts.get(&rollout) else { return };
+    w.watch.backs.retain(|b| b.deployment != r.deployment);
+    let Some(pair) = r.from.clone().filter(|_| back) else { return };
+    if runs_whole(before, &r.deployment, &pair) {
+        let due = w.state.now.plus(BACK_WITHIN);
+        w.watch.backs.push(Back { deployment: r.deployment.clone(), pair, due, asked: w.index });
+        w.tally.note("a way back where the old set runs");
+    }
+}
+
+/// What was due by now.
+pub fn due(w: &mut World) {
+    let now = w.now();
+    let (due, later): (Vec<Back>, Vec<Back>) = w.watch.backs.drain(..).partition(|b| b.due <= now);
+    w.watch.backs = later;
+    for b in due {
+        let Some(d) = w.state.deployments.get(&b.deployment) else { continue };
+        if runs_whole(&w.state, &b.deployment, &b.pair) && share(d, &b.pair) < 10_000 {
+            let text = format!("{} of {}, asked for at #{}: {:?}", b.pair.version, b.deployment, b.asked, d.route);
+            w.found("traffic is not back within 10 s", text);
+        }
+    }
+}
+
+/// The weight of a pair, in basis points.
+pub fn share(d: &Deployment, pair: &Pair) -> u32 {
+    let Some(route) = &d.route else { return 0 };
+    d.tracks.iter().filter(|(_, t)| &t.pair == pair).map(|(name, _)| route.weights.get(name).0).sum()
+}
+
+/// Nothing is counted out that may still run behind a cut, and nothing before its time.
+fn lost(w: &World, before: &State, body: &Command) -> Result<(), Broken> {
+    let Command::CountedOut { deployment, worker } = body else { return Ok(()) };
+    let Some(laid) = w.shape.deployments.iter().find(|l| &l.id == deployment) else { return Ok(()) };
+    let row = before.workers.get(worker);
+    let since = row.filter(|w| w.presence == Presence::Lost).and_then(|w| w.lost_at);
+    let Some(since) = since else { return Err(("counted out too early", format!("{worker} is not lost"))) };
+    if laid.singleton {
+        return Err(("a singleton is counted out", format!("{deployment} on {worker}")));
+    }
+    if w.state.now.since(since) < Period(laid.lost_for_good) {
+        let text = format!("{worker} of {deployment}, silent since {since}, at {}", w.state.now);
+        return Err(("counted out too early", text));
+    }
+    Ok(())
+}
+
+/// A way back that is ended where it stands keeps weights and instances; the keeper adds none of what was given up.
+fn as_is(w: &mut World, before: &State, body: &Command) -> Result<(), Broken> {
+    match body {
+        Command::Abort { rollout, as_is: true } => {
+            let Some(id) = before.rollouts.get(rollout).map(|r| r.deployment.clone()) else { return Ok(()) };
+            let (old, new) = (&before.deployments[&id], &w.state.deployments[&id]);
+            if new.as_is.is_none() {
+                return Ok(());
+            }
+            let weights = |d: &Deployment| {
+                let mut all: Vec<_> = d.tracks.iter().map(|(_, t)| (t.pair.clone(), share(d, &t.pair))).collect();
+                all.sort();
+                all
+            };
+            if weights(old) != weights(new) {
+                return Err(("as is moved traffic", format!("{:?} -> {:?}", old.route, new.route)));
+            }
+            for i in before.instances_of(&id).filter(|i| i.life.is_wanted()) {
+                if !w.state.instances.get(&i.id).is_some_and(|n| n.life.is_wanted()) {
+                    return Err(("as is stopped an instance", format!("{} {}", i.id, i.pair)));
+                }
+            }
+            w.tally.note("ended as it is");
+            Ok(())
+        }
+        Command::TrackAdjusted { deployment, add, .. } => {
+            let d = &before.deployments[deployment];
+            let Some(as_is) = &d.as_is else { return Ok(()) };
+            let of = |name: TrackName| d.tracks.get(name).is_some_and(|t| t.pair == as_is.given_up);
+            match add.iter().find(|(name, ..)| of(*name)) {
+                Some((_, worker, n)) => Err(("as is was added to", format!("{n} of {} on {worker}", as_is.given_up))),
+                None => Ok(()),
+            }
+        }
+        _ => Ok(()),
+    }
+}
+
+/// A rolling update's own entries stay within surge and unavailable.
+fn rolling(before: &State, after: &State, d: &Deployment, body: &Command) -> Result<(), Broken> {
+    let rollout = match body {
+        Command::BatchStarted { rollout, .. } | Command::BatchPassed { rollout, .. } => *rollout,
+        _ => return Ok(()),
+    };
+    if d.live != Some(rollout) {
+        return Ok(());
+    }
+    let r = &after.rollouts[&rollout];
+    let back = r.phase == RolloutPhase::Undo || r.kind != RolloutKind::Forward;
+    if r.strategy != Strategy::Rolling || back || r.from.is_none() {
+        return Ok(());
+    }
+    let ready = |s: &State, i: &slipway::state::Instance| {
+        s.workers.get(&i.worker).is_some_and(|w| w.presence == Presence::Ready)
+    };
+    let serving = |s: &State| s.instances_of(&d.id).filter(|i| i.serves() && ready(s, i)).count();
+    let floor = r.desired.saturating_sub(r.params.max_unavailable) as usize;
+    let (was, is) = (serving(before), serving(after));
+    if is < floor && is < was {
+        return Err(("fewer than desired - unavailable", format!("{is} of at least {floor} serve, {was} before")));
+    }
+    let waits = |s: &State, i: &slipway::state::Instance| {
+        let old = i.replaces.and_then(|o| s.instances.get(&o));
+        i.life == Life::Starting && old.is_some_and(|o| o.life.is_live())
+    };
+    let live = |s: &State| s.instances_of(&d.id).filter(|i| i.life.is_live() && ready(s, i) && !waits(s, i)).count();
+    let roof = (r.desired + r.params.max_surge) as usize;
+    // Machines that come back bring theirs along: that is nobody's batch.
+    let (was, is) = (live(before), live(after));
+    if matches!(body, Command::BatchStarted { .. }) && is > roof && is > was {
+        return Err(("more than desired + surge", format!("{is} processes, {roof} at most, {was} before")));
+    }
+    Ok(())
+}
