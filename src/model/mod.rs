@@ -33,4 +33,4 @@ pub use step::{BatchMode, Routing, Step, StepKind};
 pub use strategy::{FailureAction, OnNoData, RolloutParams, Strategy};
 pub use time::{Millis, Period};
 pub use wait::Wait;
-pub use weight::{BasisPoints, WHOLE};
+pub use weight::{BasisPoints, Ceiling, WHOLE};

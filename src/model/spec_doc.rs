@@ -6,8 +6,8 @@ use std::{collections::BTreeMap, str::FromStr};
 use serde::{Deserialize, Deserializer, de};
 
 use super::{
-    AddressMode, BasisPoints, DeploymentId, DnsPolicy, Drain, FailureAction, HealthCheck, MetricsSource, ModelError,
-    Name, OnNoData, Period, Placement, Protocol, RolloutParams, RunSpec, Spec, StopSpec, Strategy,
+    AddressMode, BasisPoints, Ceiling, DeploymentId, DnsPolicy, Drain, FailureAction, HealthCheck, MetricsSource,
+    ModelError, Name, OnNoData, Period, Placement, Protocol, RolloutParams, RunSpec, Spec, StopSpec, Strategy,
 };
 
 /// A value written as text or as a bare number.
@@ -147,7 +147,7 @@ pub struct RolloutDoc {
     #[serde(default, deserialize_with = "text_or_number")]
     pub bake: Option<Period>,
     #[serde(default, deserialize_with = "text_or_number")]
-    pub max_error_rate: Option<BasisPoints>,
+    pub max_error_rate: Option<Ceiling>,
     pub min_requests: Option<u64>,
     pub on_no_data: Option<String>,
     pub parallelism: Option<u32>,
@@ -157,6 +157,8 @@ pub struct RolloutDoc {
     pub max_unavailable: Option<u32>,
     pub failure_action: Option<String>,
     pub max_health_failures: Option<u32>,
+    #[serde(default, deserialize_with = "text_or_number")]
+    pub health_timeout: Option<Period>,
     #[serde(default, deserialize_with = "text_or_number")]
     pub warm_up: Option<Period>,
     pub smoke: Option<String>,
@@ -251,7 +253,7 @@ impl RolloutDoc {
             strategy: strategy.or(base.strategy),
             steps: self.steps.clone().unwrap_or(base.steps),
             bake: self.bake.unwrap_or(base.bake),
-            max_error_rate: self.max_error_rate.or(base.max_error_rate),
+            max_error_rate: self.max_error_rate.map_or(base.max_error_rate, |c| c.0),
             min_requests: self.min_requests.unwrap_or(base.min_requests),
             on_no_data,
             parallelism: self.parallelism.unwrap_or(base.parallelism),
@@ -260,6 +262,7 @@ impl RolloutDoc {
             max_unavailable: self.max_unavailable.unwrap_or(base.max_unavailable),
             failure_action,
             max_health_failures: self.max_health_failures.unwrap_or(base.max_health_failures),
+            health_timeout: self.health_timeout.or(base.health_timeout),
             warm_up: self.warm_up.unwrap_or(base.warm_up),
             smoke: self.smoke.clone().or(base.smoke),
             monitor: self.monitor.unwrap_or(base.monitor),

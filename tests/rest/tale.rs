@@ -47,12 +47,19 @@ impl Tale {
     /// What every deployment looks like at the end.
     pub fn end(&self, state: &State) {
         for d in state.deployments.values() {
-            self.line(|| format!("== {}: desired {}, route {:?}", d.id, d.desired, d.route.as_ref().map(|r| r.weights)));
+            self.line(|| {
+                format!("== {}: desired {}, route {:?}", d.id, d.desired, d.route.as_ref().map(|r| r.weights))
+            });
             for (name, t) in d.tracks.iter() {
                 self.line(|| format!("   {name:?} {}, wants {}, goes at {:?}", t.pair, t.want, t.retire_at));
             }
             if let Some(r) = state.live_rollout(&d.id) {
-                self.line(|| format!("   {} {}, desired {}, order {:?}, without {:?}", r.id, r.status, r.desired, r.order, r.without));
+                self.line(|| {
+                    format!(
+                        "   {} {}, desired {}, order {:?}, without {:?}",
+                        r.id, r.status, r.desired, r.order, r.without
+                    )
+                });
             }
             for i in state.instances_of(&d.id).filter(|i| i.life.is_live()) {
                 let out = i.counted_out.map_or_else(String::new, |at| format!(", counted out at {at}"));
