@@ -3,8 +3,16 @@
 
 #![allow(clippy::unwrap_used)]
 
+#[path = "agent/checks.rs"]
+mod checks;
+#[path = "agent/counts.rs"]
+mod counts;
 #[path = "agent/node.rs"]
 mod node;
+#[path = "agent/ports.rs"]
+mod ports;
+#[path = "agent/serves.rs"]
+mod serves;
 #[path = "agent/worker.rs"]
 mod worker;
 

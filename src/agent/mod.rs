@@ -8,6 +8,7 @@
 
 pub mod assignment;
 mod board;
+mod check;
 mod fetch;
 mod files;
 mod fleet;
@@ -22,9 +23,11 @@ mod nodes;
 mod probe;
 pub mod process;
 mod reconcile;
+mod runtime;
 mod scrape;
 mod session;
 pub mod shim;
+mod sockets;
 pub mod tally;
 pub mod unpack;
 
@@ -79,9 +82,6 @@ pub enum AgentError {
     /// A journal cannot be used.
     #[error(transparent)]
     Journal(#[from] journal::JournalError),
-    /// The client for checks could not be made.
-    #[error("cannot make an HTTP client: {0}")]
-    Http(String),
     /// A node refuses this worker for good.
     #[error("{node} refuses worker {name}: {reason}")]
     Refused {

@@ -166,7 +166,11 @@ fn heard(s: &State, errors: u64) -> Observations {
         && let Some(id) = r.running().and_then(|(_, row)| row.step_id)
     {
         let pairs = vec![PairCounts { pair: r.to.clone(), requests: 100, errors }];
-        let counts = s.workers.keys().map(|w| (w.clone(), StepCounts { pairs: pairs.clone(), as_of: at })).collect();
+        let counts = s
+            .workers
+            .keys()
+            .map(|w| (w.clone(), StepCounts { pairs: pairs.clone(), as_of: at, ..StepCounts::default() }))
+            .collect();
         seen.counts.insert((shop(), id), counts);
     }
     seen
