@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used)]
 
+#[path = "agent/addresses.rs"]
+mod addresses;
 #[path = "agent/checks.rs"]
 mod checks;
 #[path = "agent/counts.rs"]
@@ -13,6 +15,8 @@ mod node;
 mod ports;
 #[path = "agent/serves.rs"]
 mod serves;
+#[path = "support/skip.rs"]
+mod support;
 #[path = "agent/worker.rs"]
 mod worker;
 

@@ -6,6 +6,7 @@
 //! `session` talks, `fleet` passes on, `reconcile` keeps one deployment as assigned, `instance` leads one instance through its life,
 //! `process` and `shim` start and find processes, `ledger` over `journal` remembers, `board` collects what is reported.
 
+mod addresses;
 pub mod assignment;
 mod board;
 mod check;
@@ -151,7 +152,9 @@ pub async fn run_until(
     let fleet = Fleet::open(machine.name.as_str(), &layout, &store, &board, program)?;
     let seen = machine::Seen::load(&layout)?;
     tracing::info!(name = %machine.name, epoch = machine.epoch, "agent starts");
-    let session = Session { machine, config, layout, nodes, board, store, fleet, seen, seq: 0, wanted: None };
+    let pool = config.pool_addresses()?;
+    let session =
+        Session { machine, config, pool, layout, nodes, board, store, fleet, seen, seq: 0, wanted: None, lacks: None };
     tokio::select! {
         failed = session.serve() => Err(failed),
         () = stop => {

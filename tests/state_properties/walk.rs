@@ -121,6 +121,7 @@ pub fn prelude() -> Vec<Command> {
             build: "1".into(),
             host: format!("10.0.0.{n}"),
             pool: (1..=6).map(|a| format!("127.1.{n}.{a}")).collect(),
+            absent: Vec::new(),
         });
     }
     all.push(Command::SpecApplied { spec: spec(1000), expected: None });
