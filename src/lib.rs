@@ -9,6 +9,8 @@
 pub mod act;
 /// The worker agent: session, releases on disk, processes, probes.
 pub mod agent;
+/// One HTTP request to an instance: checks, scrapes, smoke tests.
+pub mod ask;
 /// Verbs, tables, live view, JSON; over `client` only.
 pub mod cli;
 /// Finds a node, retries with request ids, watches.

@@ -348,10 +348,13 @@ impl Lead {
             }
             let limit = Duration::from_millis(delivery.expires.since(now).0);
             let (courier, settle, key, delivery) = (self.courier.clone(), t.settle.clone(), *key, delivery.clone());
+            let spec =
+                state.rollouts.get(&delivery.rollout).and_then(|r| state.spec(&r.deployment, r.to.spec)).cloned();
             let (counts, clock) = (self.counts.clone(), self.clock.clone());
             t.couriers.spawn(async move {
                 let began = clock.micros();
-                let outcome = courier.deliver(key, &delivery, limit).await;
+                let check = spec.as_ref().map(|s| &s.health);
+                let outcome = courier.deliver(key, &delivery, check, limit).await;
                 counts.deliveries.0.observe(clock.micros().saturating_sub(began) as f64 / 1e6);
                 add(if outcome.ok { &counts.delivered } else { &counts.undelivered });
                 // The receiver goes with the term; the next leader delivers again.

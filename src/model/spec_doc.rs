@@ -6,8 +6,8 @@ use std::{collections::BTreeMap, str::FromStr};
 use serde::{Deserialize, Deserializer, de};
 
 use super::{
-    AddressMode, BasisPoints, Ceiling, DeploymentId, DnsPolicy, Drain, FailureAction, HealthCheck, MetricsSource,
-    ModelError, Name, OnNoData, Period, Placement, Protocol, RolloutParams, RunSpec, Spec, StopSpec, Strategy,
+    AddressMode, BasisPoints, Ceiling, CheckTls, DeploymentId, DnsPolicy, Drain, FailureAction, HealthCheck, MetricsSource,
+    ModelError, Name, OnNoData, Period, Placement, Protocol, RolloutParams, RunSpec, Spec, StopSpec, Strategy, Trust,
 };
 
 /// A value written as text or as a bare number.
@@ -19,6 +19,16 @@ fn text_or_number<'de, D: Deserializer<'de>, T: FromStr<Err = ModelError>>(d: D)
         Some(other) => return Err(de::Error::custom(format!("{other} is neither text nor a number"))),
     };
     text.parse().map(Some).map_err(de::Error::custom)
+}
+
+/// Text that may look like a number.
+fn text<'de, D: Deserializer<'de>>(d: D) -> Result<Option<String>, D::Error> {
+    match Option::<serde_json::Value>::deserialize(d)? {
+        None | Some(serde_json::Value::Null) => Ok(None),
+        Some(serde_json::Value::String(s)) => Ok(Some(s)),
+        Some(serde_json::Value::Number(n)) => Ok(Some(n.to_string())),
+        Some(other) => Err(de::Error::custom(format!("{other} is neither text nor a number"))),
+    }
 }
 
 fn weights<'de, D: Deserializer<'de>>(d: D) -> Result<Option<Vec<BasisPoints>>, D::Error> {
@@ -90,6 +100,15 @@ pub struct HealthDoc {
     pub http: String,
     /// Port's name.
     pub port: Option<String>,
+    /// Host header.
+    pub host: Option<String>,
+    /// `http` or `https`.
+    pub scheme: Option<String>,
+    /// Whom https trusts.
+    pub tls: Option<TlsDoc>,
+    /// Statuses that pass: `200-399`, `200,204,301-308`.
+    #[serde(default, deserialize_with = "text")]
+    pub status: Option<String>,
     /// Time between checks.
     #[serde(default, deserialize_with = "text_or_number")]
     pub interval: Option<Period>,
@@ -103,6 +122,18 @@ pub struct HealthDoc {
     /// Limit from start to first pass.
     #[serde(default, deserialize_with = "text_or_number")]
     pub start_within: Option<Period>,
+}
+
+/// `health.tls:`.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TlsDoc {
+    /// PEM file on the worker.
+    pub ca_file: Option<String>,
+    /// Name asked for, and in the certificate.
+    pub server_name: Option<String>,
+    /// Takes any certificate.
+    pub insecure_skip_verify: Option<bool>,
 }
 
 /// `metrics:`.
@@ -226,6 +257,52 @@ pub fn read_selector(text: &str) -> Result<BTreeMap<String, String>, ModelError>
         .collect()
 }
 
+impl HealthDoc {
+    fn tls(&self) -> Result<Option<CheckTls>, ModelError> {
+        let err = |f: &str, p: String| Err(ModelError::field(f, p));
+        let https = match self.scheme.as_deref() {
+            None | Some("http") => false,
+            Some("https") => true,
+            Some(x) => return err("health.scheme", format!("{x:?} is not http or https")),
+        };
+        let Some(tls) = self.tls.clone().or_else(|| https.then(TlsDoc::default)) else { return Ok(None) };
+        if !https {
+            return err("health.tls", "is for https only: set health.scheme: https, or leave tls out".into());
+        }
+        let trust = match (tls.ca_file, tls.insecure_skip_verify.unwrap_or(false)) {
+            (Some(path), false) => Trust::CaFile(path),
+            (None, true) => Trust::Anyone,
+            (Some(_), true) => {
+                return err("health.tls", "has a ca_file and insecure_skip_verify: choose one of them".into());
+            }
+            (None, false) => {
+                return err(
+                    "health.tls",
+                    "https needs ca_file, a PEM file on the worker with the certificate that is trusted, or \
+                     insecure_skip_verify: true, which takes any certificate"
+                        .into(),
+                );
+            }
+        };
+        Ok(Some(CheckTls { trust, server_name: tls.server_name }))
+    }
+
+    fn into_check(self) -> Result<HealthCheck, ModelError> {
+        Ok(HealthCheck {
+            tls: self.tls()?,
+            http: self.http,
+            port: self.port,
+            host: self.host,
+            status: self.status.as_deref().map(str::parse).transpose()?.unwrap_or_default(),
+            interval: self.interval.unwrap_or(Period::seconds(2)),
+            timeout: self.timeout.unwrap_or(Period::seconds(1)),
+            healthy_after: self.healthy_after.unwrap_or(2),
+            unhealthy_after: self.unhealthy_after.unwrap_or(3),
+            start_within: self.start_within.unwrap_or(Period::seconds(60)),
+        })
+    }
+}
+
 impl RolloutDoc {
     /// Lays this document's values over `base`. Ranges are checked by [`RolloutParams::check`].
     pub fn over(&self, base: RolloutParams) -> Result<RolloutParams, ModelError> {
@@ -300,7 +377,6 @@ impl SpecDoc {
             ports.insert(name, value);
         }
         let signal = self.run.stop.signal.unwrap_or_else(|| "TERM".into()).to_ascii_uppercase();
-        let h = self.health;
         let mut labels = self.labels;
         DnsPolicy {
             when_empty: self.dns.when_empty.as_deref().map(str::parse).transpose()?.unwrap_or_default(),
@@ -326,15 +402,7 @@ impl SpecDoc {
                 workers: read_selector(self.placement.workers.as_deref().unwrap_or_default())?,
                 per_worker: self.placement.per_worker.unwrap_or(1),
             },
-            health: HealthCheck {
-                http: h.http,
-                port: h.port,
-                interval: h.interval.unwrap_or(Period::seconds(2)),
-                timeout: h.timeout.unwrap_or(Period::seconds(1)),
-                healthy_after: h.healthy_after.unwrap_or(2),
-                unhealthy_after: h.unhealthy_after.unwrap_or(3),
-                start_within: h.start_within.unwrap_or(Period::seconds(60)),
-            },
+            health: self.health.into_check()?,
             metrics: self.metrics.map(|m| MetricsSource {
                 path: m.path.unwrap_or_else(|| "/metrics".into()),
                 requests: m.requests,

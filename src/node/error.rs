@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, path::PathBuf};
 
-use crate::{act, dns::TlsError, raft::ConsensusError, storage::StorageError};
+use crate::{dns::TlsError, raft::ConsensusError, storage::StorageError};
 
 /// An error of the daemon.
 #[derive(Debug, thiserror::Error)]
@@ -48,9 +48,6 @@ pub enum NodeError {
     /// DNS over TLS has no certificate that it could show.
     #[error(transparent)]
     Tls(#[from] TlsError),
-    /// Hooks cannot be called.
-    #[error(transparent)]
-    Courier(#[from] act::CourierError),
     /// The client certificate or the like is not usable.
     #[error("{0}")]
     Other(String),

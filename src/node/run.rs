@@ -126,7 +126,7 @@ impl Node {
                 tracing::info!("this node belongs to no cluster yet: `slipway cluster init` or `slipway cluster join`")
             }
         }
-        let courier = Courier::new(clock)?;
+        let courier = Courier::new(clock);
         Ok(Self { parts, shared, backend, listeners, dns_tls, courier, stop })
     }
 

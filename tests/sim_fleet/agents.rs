@@ -174,7 +174,7 @@ impl Agent {
             };
             let pairs = self.counts.iter().map(|(p, n)| since(p, n)).collect();
             let counts = fleet.seen.counts.entry((shop, *id)).or_default();
-            counts.insert(name.clone(), StepCounts { pairs, as_of: now });
+            counts.insert(name.clone(), StepCounts { pairs, as_of: now, ..StepCounts::default() });
         }
         self.said = Some((facts, fleet.real));
     }
