@@ -14,11 +14,8 @@ fn script(name: &str) -> PathBuf {
 
 /// Whether libclang is found under another root, and what is said.
 fn libclang(root: &Path) -> (bool, String) {
-    let out = Command::new(script("probe.sh"))
-        .env_remove("LIBCLANG_PATH")
-        .env("SLIPWAY_PROBE_ROOT", root)
-        .output()
-        .unwrap();
+    let out =
+        Command::new(script("probe.sh")).env_remove("LIBCLANG_PATH").env("SLIPWAY_PROBE_ROOT", root).output().unwrap();
     (out.status.success(), String::from_utf8_lossy(&out.stdout).trim().to_owned())
 }
 
@@ -66,7 +63,8 @@ fn a_compiler_that_cannot_compile_is_told_apart() {
     fs::write(&cxx, "#!/bin/sh\necho \"fatal error: cstdint: No such file or directory\" >&2; exit 1\n").unwrap();
     fs::set_permissions(&cxx, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
     let path = std::env::var("PATH").unwrap();
-    let out = Command::new(script("probe.sh")).env("PATH", format!("{}:{path}", dir.path().display())).output().unwrap();
+    let out =
+        Command::new(script("probe.sh")).env("PATH", format!("{}:{path}", dir.path().display())).output().unwrap();
     let said = String::from_utf8_lossy(&out.stdout);
     assert!(out.status.code() == Some(3) && said.contains("c++ does not compile: fatal error: cstdint"), "{said}");
 }

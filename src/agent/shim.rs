@@ -28,6 +28,7 @@ use super::{
     files,
     layout::{InstanceDir, RunDir},
 };
+use crate::console;
 
 /// A log file is moved aside at this size; one older part is kept.
 const LOG_CAP: u64 = 10 << 20;
@@ -100,11 +101,11 @@ pub fn shim_main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         args.remove(0);
     }
     let [dir, run] = args.as_slice() else {
-        eprintln!("slipwayd shim is started by the agent alone: shim DIRECTORY RUN");
+        console::note("slipwayd shim is started by the agent alone: shim DIRECTORY RUN");
         return ExitCode::from(2);
     };
     let Some(run) = run.to_str().and_then(|r| r.parse::<u32>().ok()) else {
-        eprintln!("slipwayd shim: {} is not a run's number", run.display());
+        console::note(&format!("slipwayd shim: {} is not a run's number", run.display()));
         return ExitCode::from(2);
     };
     let dir = InstanceDir::at(Path::new(dir));
@@ -114,7 +115,7 @@ pub fn shim_main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     match supervise(&dir, run) {
         Ok(code) => code,
         Err(e) => {
-            eprintln!("slipwayd shim: {}: {e}", dir.path().display());
+            console::note(&format!("slipwayd shim: {}: {e}", dir.path().display()));
             ExitCode::from(BROKEN)
         }
     }
@@ -193,7 +194,7 @@ fn execute(run: &RunDir) -> ExitCode {
         Err::<(), _>(io::Error::new(e.kind(), format!("cannot execute {}: {e}", launch.program.display())))
     })();
     if let Err(e) = failed {
-        eprintln!("slipway: {e}");
+        console::note(&format!("slipway: {e}"));
         let _ = files::replace(&run.error(), e.to_string().as_bytes(), 0o600);
     }
     ExitCode::from(NOT_EXECUTED)
@@ -204,7 +205,7 @@ fn keep_logs_small(dir: &InstanceDir) {
         std::thread::sleep(LOG_LOOK);
         for stream in ["out", "err"] {
             if let Err(e) = rotate(&dir.log(stream), LOG_CAP) {
-                eprintln!("slipwayd shim: log {stream}: {e}");
+                console::note(&format!("slipwayd shim: log {stream}: {e}"));
             }
         }
     }

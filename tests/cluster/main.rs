@@ -27,6 +27,7 @@ mod leader;
 mod limits;
 mod members;
 mod mistakes;
+mod pipes;
 mod refusals;
 mod replicas;
 mod strategies;
