@@ -53,8 +53,11 @@ pub fn put(text: &str) -> Result<(), Unwritten> {
     out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(Unwritten::from)
 }
 
-/// Says a line on standard error, if anybody can hear it.
+/// Says a line on standard error, if anybody can hear it. A daemon says it in its log's queue, as it must not wait for whoever reads.
 pub fn note(text: &str) {
+    if let Some((log, true)) = LOG.get() {
+        return log.say(format!("{text}\n").as_bytes());
+    }
     // In one piece, so that lines of several processes do not mix; and an error is nobody's failure.
     let _ = io::stderr().lock().write_all(format!("{text}\n").as_bytes());
 }
@@ -81,16 +84,16 @@ pub struct Log {
     lost: Arc<AtomicU64>,
 }
 
-static LOG: OnceLock<Log> = OnceLock::new();
+static LOG: OnceLock<(Log, bool)> = OnceLock::new();
 
-/// The process's log, on standard error; `json`: its own words are JSON too.
-pub fn log(json: bool) -> Log {
-    LOG.get_or_init(|| Log::to(io::stderr(), json, WAITING)).clone()
+/// The process's log, on standard error; `json`: its own words are JSON too. A `daemon` says its notes there.
+pub fn log(json: bool, daemon: bool) -> Log {
+    LOG.get_or_init(|| (Log::to(io::stderr(), json, WAITING), daemon)).0.clone()
 }
 
 /// Waits a moment until the last lines of the log are written. Call it before the process ends.
 pub fn flush() {
-    if let Some(log) = LOG.get() {
+    if let Some((log, _)) = LOG.get() {
         log.flush();
     }
 }

@@ -15,6 +15,8 @@ pub struct LastPlan {
     pub now: Millis,
     /// Reasons by deployment.
     pub waits: BTreeMap<DeploymentId, Vec<Wait>>,
+    /// Why nothing is planned for any of them.
+    pub stopped: Option<String>,
 }
 
 /// Where the leader's loop puts it and others read it.

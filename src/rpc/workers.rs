@@ -281,6 +281,5 @@ impl Shared {
                 },
             }
         }
-        self.sessions.end(name, held.id);
     }
 }

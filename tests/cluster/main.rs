@@ -32,4 +32,5 @@ mod refusals;
 mod replicas;
 mod strategies;
 mod switches;
+mod tasks;
 mod upgrade;

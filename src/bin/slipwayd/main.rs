@@ -156,6 +156,9 @@ struct NodeFlags {
     /// Claims to support feature levels up to here only, for tests of upgrades.
     #[arg(long, hide = true)]
     max_feature_level: Option<u32>,
+    /// Makes a part panic, `plan:SERVICE` or `task:NAME`, for tests of supervision.
+    #[arg(long, hide = true)]
+    fault: Option<String>,
 }
 
 #[derive(Args)]
@@ -235,6 +238,7 @@ impl NodeFlags {
         };
         self.dns.lay(&mut flags);
         let mut resolved = NodeConfig::read(self.config.as_deref(), flags)?;
+        resolved.config.fault = self.fault;
         if self.min_feature_level > 1 || self.max_feature_level.is_some() {
             let max = self.max_feature_level.unwrap_or(slipway::state::codec::LEVEL.into());
             resolved.config.levels = Some((self.min_feature_level, max.max(self.min_feature_level)));
@@ -283,7 +287,7 @@ fn log_to_stderr(filter: Option<String>, format: Option<LogFormat>) -> Result<()
     };
     // Colours are for people: a log file gets plain text.
     let colours = console::err_is_terminal();
-    let writer = console::log(matches!(format, LogFormat::Json));
+    let writer = console::log(matches!(format, LogFormat::Json), true);
     // A line that cannot be written is no failure of whoever logs: the subscriber's own complaint about it would be a panic.
     let log = tracing_subscriber::fmt().with_env_filter(filter).log_internal_errors(false).with_writer(writer);
     match format {
@@ -322,8 +326,6 @@ fn run() -> ExitCode {
     match dispatch(cli.command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure::Usage(e)) => {
-            // After the log's last lines, which are often the reason.
-            console::flush();
             console::note(&format!("slipwayd: {}", told(&e)));
             ExitCode::from(2)
         }
