@@ -19,6 +19,8 @@ pub mod client;
 pub mod clock;
 /// The only reader of configuration files and environment.
 pub mod config;
+/// The only writer of standard output and standard error, and where the log goes.
+pub mod console;
 /// Names, answers, listeners.
 pub mod dns;
 /// The judgement: `plan()`, `facts()`, strategies, analysis.

@@ -501,9 +501,8 @@ impl Instance {
 
     /// How it ended, with the last line it wrote to its error log: mostly the reason.
     fn last_words(&self, how: &str) -> String {
-        let text = fs::read(self.dir.log("err")).unwrap_or_default();
-        let tail = text.get(text.len().saturating_sub(2000)..).unwrap_or_default();
-        let tail = String::from_utf8_lossy(tail);
+        let tail = super::logs::last_bytes(&self.dir.log("err"), 2000);
+        let tail = String::from_utf8_lossy(&tail);
         let line = tail.lines().rev().map(str::trim).find(|l| !l.is_empty()).unwrap_or_default();
         let line: String = line.chars().take(200).collect();
         if line.is_empty() || line.contains(how) { how.to_string() } else { format!("{how}; its last words: {line}") }

@@ -45,6 +45,16 @@ pub enum NodeError {
         /// Why.
         reason: String,
     },
+    /// A background task cannot be kept running.
+    #[error(
+        "the task {what:?} of this node {why} again and again, and was started again in vain: start the node again"
+    )]
+    Task {
+        /// Which.
+        what: &'static str,
+        /// How it ended last.
+        why: String,
+    },
     /// DNS over TLS has no certificate that it could show.
     #[error(transparent)]
     Tls(#[from] TlsError),

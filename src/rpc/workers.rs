@@ -285,6 +285,5 @@ impl Shared {
                 },
             }
         }
-        self.sessions.end(name, held.id);
     }
 }

@@ -12,6 +12,7 @@ pub const TABLE: [(&str, &[&str]); 22] = [
     ("state", &["model", "traffic", "flags", "alerts"]),
     ("engine", &["model", "state", "traffic", "flags", "alerts"]),
     ("clock", &["model"]),
+    ("console", &[]),
     ("config", &["model"]),
     ("wire", &["model", "state"]),
     ("storage", &["model", "wire", "clock"]),
@@ -24,8 +25,8 @@ pub const TABLE: [(&str, &[&str]); 22] = [
     ("http", &["model", "state", "traffic", "flags", "wire", "raft", "storage", "clock"]),
     ("rpc", &["model", "state", "engine", "traffic", "flags", "wire", "raft", "storage", "clock"]),
     ("client", &["model", "wire", "clock"]),
-    ("agent", &["model", "wire", "clock", "config", "client", "ask"]),
-    ("cli", &["model", "state", "engine", "traffic", "wire", "client", "config", "clock"]),
+    ("agent", &["model", "wire", "clock", "console", "config", "client", "ask"]),
+    ("cli", &["model", "state", "engine", "traffic", "wire", "client", "config", "clock", "console"]),
     (
         "node",
         &[
