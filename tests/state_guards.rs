@@ -7,6 +7,8 @@
 mod walk;
 #[path = "state_guards/requests.rs"]
 mod requests;
+#[path = "state_guards/ways_back.rs"]
+mod ways_back;
 
 use std::collections::BTreeMap;
 
@@ -47,6 +49,13 @@ impl Story {
     fn ok(&mut self, body: Command) {
         let name = body.name();
         self.try_(body).unwrap_or_else(|e| panic!("{name}: {e}"));
+    }
+
+    /// Time goes by, and nothing happens.
+    fn pass(&mut self, by: slipway::model::Period) {
+        let (at, mut c) = self.0.stamp(Command::Tick, 0);
+        c.at = self.s().now.plus(by);
+        apply(&mut self.0.state, at, &c).unwrap();
     }
 
     fn no(&mut self, body: Command) -> String {

@@ -275,7 +275,8 @@ pub fn end(rollout: &v1::Rollout, deployment: Option<&v1::Deployment>, wants_rol
     match rollout.status.as_str() {
         "completed" => {
             let serving = stable.map_or(rollout.desired, |t| t.serving);
-            End { code: error::DONE, text: format!("completed: {to} on {serving} of {}", rollout.desired) }
+            let without = without(rollout);
+            End { code: error::DONE, text: format!("completed: {to} on {serving} of {}{without}", rollout.desired) }
         }
         "rolled_back" => {
             let code = if wants_rollback { error::DONE } else { error::ROLLED_BACK };
@@ -284,10 +285,15 @@ pub fn end(rollout: &v1::Rollout, deployment: Option<&v1::Deployment>, wants_rol
             } else {
                 format!("rolled back to {from}")
             };
-            End { code, text: format!("{back}{because}") }
+            End { code, text: format!("{back}{}{because}", without(rollout)) }
         }
         status => End { code: error::FAILED, text: format!("{status}{because}") },
     }
+}
+
+/// Who was not there, as a rollout that ends without them must say so.
+fn without(rollout: &v1::Rollout) -> String {
+    if rollout.without.is_empty() { String::new() } else { format!(", without {} (lost)", rollout.without.join(", ")) }
 }
 
 #[cfg(test)]

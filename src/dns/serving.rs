@@ -3,19 +3,15 @@
 
 use crate::{
     model::Millis,
-    state::{State, Worker},
+    state::{State, Worker, leave_at},
 };
 
 /// The next point of cluster time at which a lost worker's instances leave, without any row changing.
 pub(super) fn next_change(state: &State) -> Option<Millis> {
-    let settings = &state.cluster.as_ref()?.settings;
-    let out = state.workers.lost().filter_map(|w| Some(w.lost_at?.plus(settings.dns_out_after)));
-    out.filter(|out| *out > state.now).min()
+    state.workers.lost().flat_map(|w| leave_at(state, w)).filter(|out| *out > state.now).min()
 }
 
 /// Lost workers whose instances left between two States by time.
 pub(super) fn counted_out_since<'a>(old: &'a State, new: &'a State) -> impl Iterator<Item = &'a Worker> {
-    let after = new.cluster.as_ref().map(|c| c.settings.dns_out_after);
-    let out = move |w: &Worker| Some(w.lost_at?.plus(after?));
-    new.workers.lost().filter(move |w| out(w).is_some_and(|out| old.now < out && out <= new.now))
+    new.workers.lost().filter(move |w| leave_at(new, w).any(|out| old.now < out && out <= new.now))
 }

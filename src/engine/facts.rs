@@ -7,8 +7,7 @@
 use super::drain::serves_dns;
 use crate::model::{DeploymentId, Digest, Health, Life, Millis, Period};
 use crate::state::{
-    Command, Instance, InstanceFact, Observations, Presence, Reached, ReachedFact, Seen, State, Worker, WorkerFacts,
-    codec,
+    Command, Instance, InstanceFact, Observations, Presence, ReachedFact, Seen, State, Worker, WorkerFacts, codec,
 };
 
 /// Workers in one command at most.
@@ -193,18 +192,13 @@ fn failure_bound(state: &State, deployment: &DeploymentId) -> u32 {
     spec.map_or(u32::MAX, |s| s.rollout.max_health_failures)
 }
 
-/// Whether the agent has carried out the newest assignment, so that what it does not name is not there.
+/// Whether the agent has taken up the newest assignment, so that what it does not name is not there.
 fn settled(state: &State, worker: &Worker, report: &WorkerFacts, deployment: &DeploymentId) -> bool {
     let told = report.reached.iter().find(|f| &f.deployment == deployment);
     match state.assignments.get(&(worker.name.clone(), deployment.clone())) {
         None => told.is_none(),
-        Some(a) => told.is_some_and(|f| {
-            f.generation == a.generation
-                && match f.reached {
-                    Reached::Active | Reached::Committed => true,
-                    Reached::Accepted | Reached::Staged | Reached::Failed(_) => false,
-                }
-        }),
+        // It has journalled the assignment without the instance, and what still runs it names, whatever else it waits for.
+        Some(a) => told.is_some_and(|f| f.generation == a.generation),
     }
 }
 

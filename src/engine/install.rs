@@ -91,6 +91,11 @@ impl Install<'_> {
         let late = view.now >= batch.deadline;
         let done = |i: &Instance| view.passes(i) || (self.tolerant() && i.life == Life::Failed);
         if making_room.is_empty() && !added.is_empty() && added.iter().all(|i| done(i)) {
+            if view.passing(self.pair) == 0 && view.deployment.tracks.stable.is_none() {
+                // Nothing serves, so there is nothing that could go on beside what failed.
+                let detail = format!("all {} failed", self.tolerated);
+                return self.turn.fail(Reason::NobodyLeft { detail }, Verdict::Worse);
+            }
             return Some(self.pass(batch));
         }
         if late {

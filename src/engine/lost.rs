@@ -7,12 +7,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::view::Notes;
 use crate::model::{DeploymentId, Millis, WorkerName};
-use crate::state::{Command, Presence, State, Worker, counts_out_at};
+use crate::state::{Command, State, Worker, counts_out_at};
 
 /// What counts out next of each deployment, and when. Costs nothing while no worker is lost.
 pub(super) fn upcoming(state: &State) -> BTreeMap<DeploymentId, (Millis, WorkerName)> {
     let mut all: BTreeMap<DeploymentId, (Millis, WorkerName)> = BTreeMap::new();
-    for worker in state.workers.values().filter(|w| w.presence == Presence::Lost) {
+    for worker in state.workers.lost() {
         for id in concerned(state, worker) {
             let Some(at) = counts_out_at(state, id, worker) else { continue };
             let next = (at, worker.name.clone());

@@ -4,11 +4,11 @@
 //! Invariant: one command a deployment and pass, in the order of ids; the next pass sees it applied. Not here: facts about workers
 //! and nodes, which are committed beside (`facts`).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::view::{Notes, View};
 use super::{collect, drain, executor, fence, keeper, lost, returned};
-use crate::model::{DeploymentId, Millis, Wait};
+use crate::model::{DeploymentId, Millis, Wait, WorkerName};
 use crate::state::{Command, Observations, State};
 
 /// What to propose now, when to look again at the latest, and why each deployment waits.
@@ -60,5 +60,29 @@ pub fn plan(state: &State, seen: &Observations, now: Millis) -> Plan {
     }
     returned::next(state, seen, now, &mut plan);
     plan.commands.extend(collect::next(state));
+    plan.commands = disjoint(std::mem::take(&mut plan.commands));
     plan
+}
+
+/// Leaves out what an earlier command of the same plan may take away: words of servers that another one carries, and places on a worker.
+/// The next pass, which comes with the first of them applied, decides anew.
+fn disjoint(commands: Vec<Command>) -> Vec<Command> {
+    let mut words = commands.iter().any(|c| matches!(c, Command::DrainSettled { .. }));
+    let mut taken: BTreeSet<WorkerName> = BTreeSet::new();
+    let mut all = Vec::new();
+    for command in commands {
+        let mut places: Vec<WorkerName> = Vec::new();
+        if let Command::BatchStarted { add, in_place: false, .. } = &command {
+            places.extend(add.iter().map(|(w, _)| w.clone()));
+        }
+        if let Command::TrackAdjusted { add, .. } = &command {
+            places.extend(add.iter().map(|(_, w, _)| w.clone()));
+        }
+        let again = matches!(command, Command::ViewsServed { .. }) && std::mem::replace(&mut words, true);
+        if !again && !places.iter().any(|w| taken.contains(w)) {
+            taken.extend(places);
+            all.push(command);
+        }
+    }
+    all
 }

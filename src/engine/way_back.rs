@@ -12,9 +12,11 @@ use crate::model::{BatchMode, Period, RolloutParams, Spec, Step, StepKind};
 use crate::state::{Rollout, RolloutStatus, StartRollout, State, passing};
 
 /// What a batch waits for beside the spec's times: a process, reports, an entry or two.
-const OVERHEAD: Period = Period::seconds(3);
-/// Caches of a weighted answer, with the drain's margin.
-const CACHES: Period = Period::seconds(6);
+const OVERHEAD: Period = Period::seconds(1);
+/// TTL of weighted answers where a spec sets none.
+const TTL: Period = Period::seconds(5);
+/// What a drain adds to it.
+const MARGIN: Period = Period::seconds(1);
 
 /// How a rollout can be gone back from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -117,7 +119,9 @@ fn in_batches(instances: u32, mode: BatchMode, p: &RolloutParams, spec: &Spec) -
     let start = spec.health.interval.0.saturating_mul(u64::from(spec.health.healthy_after)).saturating_add(OVERHEAD.0);
     let drain = match mode {
         BatchMode::Beside => 0,
-        BatchMode::Replace | BatchMode::InPlace => spec.drain.0.max(CACHES).0,
+        BatchMode::Replace | BatchMode::InPlace => {
+            spec.drain.0.0.max(spec.ttl.unwrap_or(TTL).0.saturating_add(MARGIN.0))
+        }
     };
     let about = Period(u64::from(batches).saturating_mul(start.saturating_add(drain)));
     WayBack::InBatches { instances, batches, about }

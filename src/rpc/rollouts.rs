@@ -5,7 +5,7 @@ use tonic::{Code, Request, Response, Status, async_trait};
 use super::{Shared, catalog::known, error, page::page};
 use crate::{
     engine::{planned_way_back, preview, way_back, ways_out},
-    model::{DeploymentId, RolloutId, RolloutParams, StepKind, Strategy},
+    model::{DeploymentId, OnNoData, RolloutId, RolloutParams, StepKind, Strategy},
     state::{Command, Rollout, RolloutStatus, StartRollout, State},
     wire::{
         convert::pair,
@@ -59,6 +59,16 @@ fn notes(state: &State, start: &StartRollout) -> Vec<String> {
         said.push(format!(
             "a batch is {batch}, less than the parallelism of {}: max_surge {} + max_unavailable {} bound it",
             p.parallelism, p.max_surge, p.max_unavailable
+        ));
+    }
+    let spec = state.deployments.get(&start.deployment).and_then(|d| state.spec(&start.deployment, d.spec));
+    let environment = state.environments.get(&start.deployment.environment);
+    if let (Some(e), None, true) = (environment, p.on_no_data, spec.is_some_and(|s| s.metrics.is_some()))
+        && e.on_no_data == OnNoData::Pass
+    {
+        said.push(format!(
+            "without enough requests it is promoted unjudged, as on_no_data is pass in {}: set rollout.on_no_data to hold or fail",
+            e.name
         ));
     }
     said

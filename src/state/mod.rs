@@ -17,6 +17,7 @@ mod command;
 mod command_name;
 mod context;
 mod cookies;
+mod deployment;
 pub mod digest;
 mod drain;
 mod event;
@@ -56,6 +57,7 @@ pub use alloc::{free_addresses, free_when};
 pub use apply::{Applied, apply, apply_blank};
 pub use command::{Command, Fence, InstanceFact, LogId, NewNode, ReachedFact, Stamped, StartRollout, WorkerFacts};
 pub use cookies::{CookieSecrets, Secret, cookie_due};
+pub use deployment::{AsIs, Deployment, Route, RouteMode, RouteWeights, Track, TrackName, Tracks};
 pub use digest::{StateDigest, digest};
 pub use event::{EVENT_RING, Event, EventBody, EventKey};
 pub use fences::{
@@ -75,11 +77,11 @@ pub use rollout::{
     Verdict,
 };
 pub use rows::{
-    AsIs, Assignment, AssignmentContent, Blob, Cluster, Delivery, DeliveryKey, Deployment, DrainState, Entry,
-    Environment, FencePoint, Instance, Limits, Meta, NodeRole, NodeRow, Permit, PoolSlot, Presence, Reached, Release,
-    ReleaseStatus, Request, Route, RouteMode, RouteWeights, Service, Settings, Track, TrackName, Tracks, Worker,
+    Assignment, AssignmentContent, Blob, Cluster, Delivery, DeliveryKey, DrainState, Entry, Environment, FencePoint,
+    Instance, Limits, Meta, NodeRole, NodeRow, Permit, PoolSlot, Presence, Reached, Release, ReleaseStatus, Request,
+    Service, Settings, Worker,
 };
-pub use serving::{passing, serving, serving_among, there, wanted};
+pub use serving::{leave_at, passing, serving, serving_among, there, wanted};
 pub use slots::{KeySlots, slots_of};
 pub use start::chosen;
 pub use switches::{due as leases_due, obstacle as switch_obstacle};

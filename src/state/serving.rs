@@ -1,19 +1,37 @@
 //! Which instances count: what DNS may name, and how much capacity a pair has. DNS, guards and the planner share these.
 
-use super::{Instance, Presence, Settings, State};
-use crate::model::{DeploymentId, Millis, Pair};
+use super::{Instance, Presence, Settings, State, Worker};
+use crate::model::{DeploymentId, Millis, Pair, Period};
 
 /// Whether the instance's worker has been silent for so long that it leaves DNS.
-fn silent(state: &State, i: &Instance, out_after: crate::model::Period, now: Millis) -> bool {
+fn silent(state: &State, i: &Instance, out_after: Period, now: Millis) -> bool {
     match state.workers.get(&i.worker) {
         Some(w) => w.presence == Presence::Lost && w.lost_at.is_some_and(|t| now >= t.plus(out_after)),
         None => true,
     }
 }
 
+/// Whether the instance's worker is lost for good. Not to be named runs nothing twice, so a singleton's is meant too.
+fn dead(state: &State, i: &Instance, now: Millis) -> bool {
+    let lost_at = || state.workers.get(&i.worker).filter(|w| w.presence == Presence::Lost)?.lost_at;
+    i.counted_out.is_some() || lost_at().is_some_and(|at| for_good(state, i).is_some_and(|after| now >= at.plus(after)))
+}
+
+fn for_good(state: &State, i: &Instance) -> Option<Period> {
+    state.spec(&i.deployment, i.pair.spec).map(|s| s.lost_for_good)
+}
+
+/// When a lost worker's instances leave DNS by time alone: as silent ones, and as dead ones.
+pub fn leave_at<'a>(state: &'a State, worker: &'a Worker) -> impl Iterator<Item = Millis> + 'a {
+    let out_after = state.cluster.as_ref().map(|c| c.settings.dns_out_after);
+    let dead = state.instances.on(&worker.name).filter(|i| i.serves()).filter_map(|i| for_good(state, i));
+    let at = worker.lost_at.filter(|_| worker.presence == Presence::Lost);
+    out_after.into_iter().chain(dead).filter_map(move |after| Some(at?.plus(after)))
+}
+
 /// What DNS may name, in id order: running, passing, and on a worker that is not silent for too long. When fewer than half would remain
 /// without the lost workers' instances, all stay (the panic threshold: then our own view is the likelier fault). Instances that were
-/// counted out, as their worker is lost for good, take no part in that, unless nothing else is left: then the last ones go on being named.
+/// counted out, or would be if they were no singletons, take no part in that, unless nothing else is left: then the last ones go on being named.
 pub fn serving<'a>(state: &'a State, deployment: &DeploymentId, now: Millis) -> Vec<&'a Instance> {
     serving_among(state, state.instances_of(deployment), now)
 }
@@ -26,8 +44,8 @@ pub fn serving_among<'a>(
 ) -> Vec<&'a Instance> {
     let out_after =
         state.cluster.as_ref().map_or_else(|| Settings::default().dns_out_after, |c| c.settings.dns_out_after);
-    let (able, dead): (Vec<&Instance>, Vec<&Instance>) =
-        instances.filter(|i| i.serves()).partition(|i| i.counted_out.is_none());
+    let (dead, able): (Vec<&Instance>, Vec<&Instance>) =
+        instances.filter(|i| i.serves()).partition(|i| dead(state, i, now));
     if able.is_empty() {
         return dead;
     }

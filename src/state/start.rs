@@ -187,11 +187,19 @@ fn room(s: &State, d: &Deployment, spec: &Spec, to: &Pair, strategy: Strategy, a
             }
             Ok(())
         }
-        AddressMode::Pool => pool_room(s, d, spec, to, strategy, &workers),
+        AddressMode::Pool => pool_room(s, d, spec, to, strategy, asked, &workers),
     }
 }
 
-fn pool_room(s: &State, d: &Deployment, spec: &Spec, to: &Pair, strategy: Strategy, workers: &[&Worker]) -> Done {
+fn pool_room(
+    s: &State,
+    d: &Deployment,
+    spec: &Spec,
+    to: &Pair,
+    strategy: Strategy,
+    asked: &StartRollout,
+    workers: &[&Worker],
+) -> Done {
     let stable = d.tracks.stable.as_ref().map(|t| &t.pair);
     let shared = d.route.as_ref().map(|r| r.weights).unwrap_or_default();
     let serves = |pair: &Pair| {
@@ -216,7 +224,9 @@ fn pool_room(s: &State, d: &Deployment, spec: &Spec, to: &Pair, strategy: Strate
         let free = free.count();
         let room = (w.capacity as usize).saturating_sub(live.len().saturating_sub(leaving));
         let need = (spec.placement.per_worker as usize).saturating_sub(there);
-        any |= free > 0 && room > 0;
+        // In place it takes no place that is not taken already.
+        let old = live.iter().any(|i| i.deployment == d.id && i.life.is_wanted() && &i.pair != to);
+        any |= free > 0 && room > 0 || strategy == Strategy::Rolling && asked.params.max_unavailable > 0 && old;
         match strategy {
             // In batches: one place somewhere is enough to begin with.
             Strategy::Rolling => {}
@@ -244,5 +254,10 @@ fn pool_room(s: &State, d: &Deployment, spec: &Spec, to: &Pair, strategy: Strate
     if there {
         return Ok(());
     }
-    Err(Rejection::Precondition("no worker has a free address: add addresses to a pool".into()))
+    let fix = if strategy == Strategy::Rolling {
+        "no worker has a free address or room: add addresses to a pool, or replace in place with max_surge 0 and max_unavailable 1"
+    } else {
+        "no worker has a free address or room: add addresses to a pool"
+    };
+    Err(Rejection::Precondition(fix.into()))
 }

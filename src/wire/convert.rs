@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use super::v1;
 use crate::{
-    model::{DeploymentId, Pair},
+    model::{DeploymentId, OnNoData, Pair},
     state::{
         Deployment, Environment, FencePoint, Instance, Meta, NodeRole, NodeRow, PoolSlot, Presence, Release,
         ReleaseStatus, Route, RouteMode, Service, State, TrackName, Worker, serving,
@@ -80,6 +80,12 @@ pub fn environment(e: &Environment) -> v1::Environment {
         name: e.name.to_string(),
         default_strategy: e.default_strategy.to_string(),
         order: e.order,
+        on_no_data: match e.on_no_data {
+            OnNoData::Hold => "hold",
+            OnNoData::Pass => "pass",
+            OnNoData::Fail => "fail",
+        }
+        .into(),
     }
 }
 
@@ -137,10 +143,14 @@ pub fn deployment(state: &State, d: &Deployment) -> v1::Deployment {
         pair: Some(pair(&t.pair)),
         want: t.want,
         serving: count(able.iter().filter(|i| i.pair == t.pair).count()),
-        live: count(state.instances_of(&d.id).filter(|i| i.pair == t.pair && i.life.is_live()).count()),
+        live: count(
+            state.instances_of(&d.id).filter(|i| i.pair == t.pair && i.life.is_live() && !on_lost(state, i)).count(),
+        ),
         weight_bp: d.route.as_ref().map_or(0, |r| r.weights.get(name).0),
         retire_at_ms: t.retire_at.map_or(0, |at| at.0),
     });
+    let of_lost = state.instances_of(&d.id).filter(|i| i.life.is_live() && on_lost(state, i));
+    let lost: std::collections::BTreeSet<String> = of_lost.map(|i| i.worker.to_string()).collect();
     v1::Deployment {
         meta: Some(meta(&d.meta)),
         id: d.id.to_string(),
@@ -151,7 +161,14 @@ pub fn deployment(state: &State, d: &Deployment) -> v1::Deployment {
         live: d.live.map(|r| r.to_string()).unwrap_or_default(),
         last: d.last.map(|r| r.to_string()).unwrap_or_default(),
         name: dns_name(state, &d.id),
+        as_is: d.as_is.as_ref().map(|a| a.rollout.to_string()).unwrap_or_default(),
+        lost: lost.into_iter().collect(),
     }
+}
+
+/// Whether an instance's worker is lost, so that what is known of it is old.
+fn on_lost(state: &State, i: &Instance) -> bool {
+    state.workers.get(&i.worker).is_none_or(|w| w.presence == Presence::Lost)
 }
 
 /// A worker.
@@ -205,6 +222,8 @@ pub fn instance(state: &State, i: &Instance, serves: bool) -> v1::Instance {
         restarts: i.restarts,
         exit: i.exit.clone().unwrap_or_default(),
         serves,
+        worker_lost: on_lost(state, i),
+        counted_out: i.counted_out.is_some(),
     }
 }
 

@@ -32,3 +32,4 @@ mod replicas;
 mod strategies;
 mod switches;
 mod upgrade;
+mod ways_back;

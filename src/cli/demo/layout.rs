@@ -15,8 +15,8 @@ use rustix::fs::{FlockOperation, flock};
 pub const NODES: u8 = 3;
 /// Workers of the demo.
 pub const WORKERS: u8 = 4;
-/// Addresses in a worker's pool: stable, candidate and previous of two instances each, and two to spare.
-const POOL: u8 = 8;
+/// Addresses in a worker's pool: two instances of the old version and two of the new, which is what the strategies need and no more.
+const POOL: u8 = 4;
 /// Blocks tried: 127.77.0.0/24 to 127.77.63.0/24.
 const BLOCKS: u8 = 64;
 

@@ -80,7 +80,7 @@ async fn play(ui: Ui, clock: Clock) -> io::Result<bool> {
         report.complaints.push(format!("processes did not stop when asked: {}", stubborn.join("; ")));
     }
     report.ok = report.complaints.is_empty() && report.failed_requests == 0;
-    ui.heading("7. What was seen");
+    ui.heading("8. What was seen");
     ui.say(&report.table());
     for complaint in &report.complaints {
         ui.say(&format!("!! {complaint}"));
@@ -114,7 +114,8 @@ async fn scenes(play: &mut Play<'_>, clock: &Clock) -> io::Result<()> {
     play.cluster.sleep(3_000).await;
     play.canary().await?;
     play.blue_green().await?;
-    play.failing().await
+    play.failing().await?;
+    play.past_half().await
 }
 
 /// Brings the cluster and its service up and leaves them running.

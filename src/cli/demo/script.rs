@@ -1,4 +1,4 @@
-//! The play: seven acts on a running cluster. Each records its row and its complaints; none reads State.
+//! The play: eight acts on a running cluster. Each records its row and its complaints; none reads State.
 
 use std::io;
 
@@ -216,6 +216,30 @@ impl Play<'_> {
         if row.own_errors == 0 {
             self.complain("4.0.0 had no errors of its own: nothing was shown".into());
         }
+        self.report.phases.push(row);
+        Ok(())
+    }
+
+    /// Act 7: the way back of what was replaced in place, after more than half of it.
+    pub async fn past_half(&mut self) -> io::Result<()> {
+        self.cluster
+            .ui
+            .heading("7. Rolling to 2.0.0 in place, three at a time; rolled back when six of eight are replaced");
+        let from = self.cluster.now();
+        let start = ["rollout", "start", "production/shop", "--to", "2.0.0", "--strategy", "rolling"];
+        let in_place = ["--max-surge", "0", "--max-unavailable", "3", "--parallelism", "3"];
+        self.slipway(&[&start[..], &in_place[..]].concat(), 0).await?;
+        let past = self.cluster.wait_weight("2.0.0", 7_500, from, 60).await?;
+        let back = self.cluster.spawn_slipway(&["rollout", "rollback", "production/shop", "--watch"]);
+        let traffic = self.cluster.wait_weight("3.0.0", 10_000, past, 90).await?.saturating_sub(past);
+        let out = back.await.map_err(io::Error::other)??;
+        if out.code != 0 {
+            self.complain(format!("the rollback ended with {} instead of 0", out.code));
+        }
+        self.served_by("3.0.0").await;
+        let mut row = self.row("rolling 2.0.0, back past half", from, self.cluster.now());
+        row.traffic_back_ms = Some(traffic);
+        row.capacity_back_ms = self.capacity_back("3.0.0", past);
         self.report.phases.push(row);
         Ok(())
     }

@@ -7,7 +7,9 @@ use crate::model::{BatchMode, Period, Routing, StepKind};
 pub(super) fn compile(site: &Site<'_>) -> Result<Compiled, String> {
     let p = &site.subject.params;
     let mut steps = site.opening();
-    let mode = if site.host() || p.max_surge == 0 { BatchMode::InPlace } else { BatchMode::Replace };
+    // Where a new one finds no place first, one that may be missing gives up its own.
+    let full = p.max_unavailable > 0 && site.subject.from.is_some() && site.needs_room_beside(1).is_err();
+    let mode = if site.host() || p.max_surge == 0 || full { BatchMode::InPlace } else { BatchMode::Replace };
     match mode {
         BatchMode::InPlace => {
             site.needs_unavailable()?;

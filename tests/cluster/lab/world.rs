@@ -106,12 +106,17 @@ impl Lab {
     }
 
     pub fn agent_config(&self, n: u8) -> String {
+        self.agent_config_with(n, POOL)
+    }
+
+    /// With so many addresses in its pool.
+    pub fn agent_config_with(&self, n: u8, pool: u8) -> String {
         let nodes: Vec<String> = (1..=self.nodes.len()).map(|n| self.client(u8::try_from(n).unwrap())).collect();
         format!(
             "name = 'w{n}'\ndata_dir = '{}'\nnodes = {nodes:?}\npool = ['{}-{}']\n",
             self.dir().join(format!("w{n}/data")).display(),
             self.block.worker(n, 1),
-            self.block.worker(n, POOL),
+            self.block.worker(n, pool),
         )
     }
 
