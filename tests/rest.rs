@@ -11,6 +11,8 @@ mod catalogue;
 mod dice;
 #[path = "rest/draw.rs"]
 mod draw;
+#[path = "rest/judged.rs"]
+mod judged;
 #[path = "rest/law.rs"]
 mod law;
 #[path = "rest/lead.rs"]

@@ -4,7 +4,7 @@
 //! the first pass an exit is a failure at once, after it a restart with growing pauses. Not here: which instances there are and
 //! what a failure means for the others (`reconcile`).
 
-use std::{collections::VecDeque, fs, net::SocketAddr, path::PathBuf, pin::Pin, sync::Arc, time::Duration};
+use std::{collections::VecDeque, net::SocketAddr, path::PathBuf, pin::Pin, sync::Arc, time::Duration};
 
 use tokio::sync::{mpsc, watch};
 

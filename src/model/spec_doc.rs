@@ -6,8 +6,9 @@ use std::{collections::BTreeMap, str::FromStr};
 use serde::{Deserialize, Deserializer, de};
 
 use super::{
-    AddressMode, BasisPoints, Ceiling, CheckTls, DeploymentId, DnsPolicy, Drain, FailureAction, HealthCheck, MetricsSource,
-    ModelError, Name, OnNoData, Period, Placement, Protocol, RolloutParams, RunSpec, Spec, StopSpec, Strategy, Trust,
+    AddressMode, BasisPoints, Ceiling, CheckTls, DeploymentId, DnsPolicy, Drain, FailureAction, HealthCheck,
+    MetricsSource, ModelError, Name, OnNoData, Period, Placement, Protocol, RolloutParams, RunSpec, Spec, StopSpec,
+    Strategy, Trust,
 };
 
 /// A value written as text or as a bare number.

@@ -50,6 +50,9 @@ impl Tale {
             self.line(|| {
                 format!("== {}: desired {}, route {:?}", d.id, d.desired, d.route.as_ref().map(|r| r.weights))
             });
+            if let Some(x) = &d.as_is {
+                self.line(|| format!("   as it is since {}, given up {}", x.rollout, x.given_up));
+            }
             for (name, t) in d.tracks.iter() {
                 self.line(|| format!("   {name:?} {}, wants {}, goes at {:?}", t.pair, t.want, t.retire_at));
             }

@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use slipway::model::{DeploymentId, Life, Millis, Pair, Period, RolloutId, Strategy};
 use slipway::state::{Command, Deployment, Presence, RolloutKind, RolloutPhase, State, TrackName, invariants};
 
+use super::judged;
 use super::world::{Look, World};
 
 /// Within which a way back has all of the traffic, where everything it needs runs.
@@ -27,6 +28,8 @@ pub struct Watch {
     backs: Vec<Back>,
     /// Rollouts that an operator holds.
     pub held: BTreeSet<RolloutId>,
+    /// Rollouts of which an operator has promoted a step.
+    pub promoted: BTreeSet<RolloutId>,
 }
 
 impl Watch {
@@ -35,7 +38,8 @@ impl Watch {
     }
 }
 
-type Broken = (&'static str, String);
+/// The kind of a finding, and its text.
+pub type Broken = (&'static str, String);
 
 /// After an entry.
 pub fn entry(w: &mut World, before: &State, body: &Command, ok: bool) -> Result<(), Broken> {
@@ -54,6 +58,7 @@ pub fn entry(w: &mut World, before: &State, body: &Command, ok: bool) -> Result<
     operators(w, before, body);
     lost(w, before, body)?;
     as_is(w, before, body)?;
+    judged::entry(w, before, body)?;
     for d in w.state.deployments.values() {
         rolling(before, &w.state, d, body)?;
     }
@@ -78,8 +83,13 @@ fn operators(w: &mut World, before: &State, body: &Command) {
             w.watch.held.insert(*rollout);
             (*rollout, false)
         }
-        Command::Resume { rollout } | Command::Promote { rollout, .. } => {
+        Command::Resume { rollout } => {
             w.watch.held.remove(rollout);
+            (*rollout, false)
+        }
+        Command::Promote { rollout, .. } => {
+            w.watch.held.remove(rollout);
+            w.watch.promoted.insert(*rollout);
             (*rollout, false)
         }
         Command::Abort { rollout, as_is } => (*rollout, !as_is),
@@ -120,6 +130,14 @@ pub fn share(d: &Deployment, pair: &Pair) -> u32 {
     d.tracks.iter().filter(|(_, t)| &t.pair == pair).map(|(name, _)| route.weights.get(name).0).sum()
 }
 
+/// Which pairs have which weight.
+fn shares(d: &Deployment) -> Vec<(Pair, u32)> {
+    let mut all: Vec<_> = d.tracks.iter().map(|(_, t)| (t.pair.clone(), share(d, &t.pair))).collect();
+    all.retain(|(_, n)| *n > 0);
+    all.sort();
+    all
+}
+
 /// Nothing is counted out that may still run behind a cut, and nothing before its time.
 fn lost(w: &World, before: &State, body: &Command) -> Result<(), Broken> {
     let Command::CountedOut { deployment, worker } = body else { return Ok(()) };
@@ -139,6 +157,12 @@ fn lost(w: &World, before: &State, body: &Command) -> Result<(), Broken> {
 
 /// A way back that is ended where it stands keeps weights and instances; the keeper adds none of what was given up.
 fn as_is(w: &mut World, before: &State, body: &Command) -> Result<(), Broken> {
+    for d in before.deployments.values().filter(|d| d.as_is.is_some()) {
+        let new = &w.state.deployments[&d.id];
+        if new.as_is.is_some() && new.live.is_none() && shares(d) != shares(new) {
+            return Err(("as is moves traffic", format!("{:?} -> {:?}", d.route, new.route)));
+        }
+    }
     match body {
         Command::Abort { rollout, as_is: true } => {
             let Some(id) = before.rollouts.get(rollout).map(|r| r.deployment.clone()) else { return Ok(()) };
@@ -146,15 +170,11 @@ fn as_is(w: &mut World, before: &State, body: &Command) -> Result<(), Broken> {
             if new.as_is.is_none() {
                 return Ok(());
             }
-            let weights = |d: &Deployment| {
-                let mut all: Vec<_> = d.tracks.iter().map(|(_, t)| (t.pair.clone(), share(d, &t.pair))).collect();
-                all.sort();
-                all
-            };
-            if weights(old) != weights(new) {
-                return Err(("as is moved traffic", format!("{:?} -> {:?}", old.route, new.route)));
+            if shares(old) != shares(new) {
+                return Err(("as is moves traffic", format!("{:?} -> {:?}", old.route, new.route)));
             }
-            for i in before.instances_of(&id).filter(|i| i.life.is_wanted()) {
+            // What waits for a place that it now does not get was never told to anybody.
+            for i in before.instances_of(&id).filter(|i| i.life == Life::Running) {
                 if !w.state.instances.get(&i.id).is_some_and(|n| n.life.is_wanted()) {
                     return Err(("as is stopped an instance", format!("{} {}", i.id, i.pair)));
                 }
@@ -202,7 +222,13 @@ fn rolling(before: &State, after: &State, d: &Deployment, body: &Command) -> Res
         let old = i.replaces.and_then(|o| s.instances.get(&o));
         i.life == Life::Starting && old.is_some_and(|o| o.life.is_live())
     };
-    let live = |s: &State| s.instances_of(&d.id).filter(|i| i.life.is_live() && ready(s, i) && !waits(s, i)).count();
+    // What it goes without is nobody's surge, nor what an earlier rollout left beside both of its versions.
+    let mine = |i: &slipway::state::Instance| r.order.contains(&i.worker);
+    let counted = |s: &State, i: &slipway::state::Instance| i.life.is_live() && ready(s, i) && !waits(s, i) && mine(i);
+    let live = |s: &State| s.instances_of(&d.id).filter(|i| counted(s, i)).count();
+    if after.instances_of(&d.id).any(|i| i.life.is_live() && i.pair != r.to && Some(&i.pair) != r.from.as_ref()) {
+        return Ok(());
+    }
     let roof = (r.desired + r.params.max_surge) as usize;
     // Machines that come back bring theirs along: that is nobody's batch.
     let (was, is) = (live(before), live(after));

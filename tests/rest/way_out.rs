@@ -85,6 +85,11 @@ fn ways(w: &World, laid: &Laid) -> (Vec<Out>, bool) {
 /// Ends the wait as a person would; what could not be ended is a finding.
 pub fn take(w: &mut World, story: &Story, laid: &Laid, why: &str) {
     let (ways, each) = ways(w, laid);
+    // What a person is told can be done about it, by the law's own word.
+    if slipway::engine::ways_out(&w.state, &laid.id).is_empty() && w.agents.values().any(|a| a.alive) {
+        w.found("a wait offers no verb", format!("{} ({why})", laid.id));
+        return;
+    }
     let mut done: Option<(Out, World)> = None;
     let (mut tried, mut failed_by) = (Vec::new(), None);
     for out in ways {

@@ -1,0 +1,96 @@
+//! What must have been seen before a version is promoted, and what is kept after: nothing is promoted that nobody judged or that fails its
+//! ceiling; a window of stability ends every installation; the old set is kept for its grace where it ran beside.
+//!
+//! What a release does is the story's word; only what was asked of the rollout is read from State.
+
+use slipway::model::{AddressMode, BatchMode, OnNoData, Period, StepKind, Strategy};
+use slipway::state::{Command, Rollout, RolloutKind, RolloutStatus, State, StepStatus};
+
+use super::story::Ill;
+use super::watch::{Broken, runs_whole};
+use super::world::World;
+
+/// After an entry that was taken.
+pub fn entry(w: &World, before: &State, body: &Command) -> Result<(), Broken> {
+    match body {
+        Command::PromotionBegan { rollout, .. } => {
+            let r = &before.rollouts[rollout];
+            let forward = r.kind == RolloutKind::Forward && r.from.is_some();
+            if !forward || w.watch.promoted.contains(rollout) {
+                return Ok(());
+            }
+            watched(r)?;
+            counted(w, r)
+        }
+        Command::RolloutFinished { rollout, status: RolloutStatus::Completed, .. } => {
+            kept(w, before, &before.rollouts[rollout])
+        }
+        Command::TrackAdjusted { deployment, drain, .. } => {
+            let d = &before.deployments[deployment];
+            let Some(previous) = &d.tracks.previous else { return Ok(()) };
+            let kept = previous.retire_at.is_some_and(|at| at > w.state.now);
+            let whole = d.tracks.stable.as_ref().is_some_and(|t| runs_whole(before, deployment, &t.pair));
+            let early = drain.iter().find(|id| before.instances[*id].pair == previous.pair);
+            match early.filter(|_| kept && whole) {
+                Some(id) => Err(("the old set goes before its grace", format!("{id} {}", previous.pair))),
+                None => Ok(()),
+            }
+        }
+        _ => Ok(()),
+    }
+}
+
+/// A bake, whole, after the last installation.
+fn watched(r: &Rollout) -> Result<(), Broken> {
+    let last = r.steps.iter().rposition(|s| matches!(s.step.kind, StepKind::Install { .. })).unwrap_or(0);
+    let whole = r.steps.iter().skip(last).any(|s| match (&s.step.kind, s.status) {
+        (StepKind::Bake { hold, .. }, StepStatus::Passed) => {
+            let held = s.ended_at.unwrap_or_default().since(s.started_at.unwrap_or_default());
+            held >= *hold && (r.strategy == Strategy::BlueGreen || *hold >= r.params.bake)
+        }
+        _ => false,
+    });
+    if whole {
+        return Ok(());
+    }
+    Err(("promoted without a window of stability", format!("{} to {}", r.id, r.to.version)))
+}
+
+/// With metrics: enough requests and few enough errors, unless a policy passes over their absence.
+fn counted(w: &World, r: &Rollout) -> Result<(), Broken> {
+    let Some(laid) = w.shape.deployments.iter().find(|l| l.id == r.deployment) else { return Ok(()) };
+    let Some(limit) = r.params.max_error_rate.filter(|_| laid.metrics) else { return Ok(()) };
+    if r.params.no_data() == OnNoData::Pass {
+        return Ok(());
+    }
+    if laid.rate == 0 {
+        return Err(("promoted what nobody judged", format!("{} to {}: no requests", r.id, r.to.version)));
+    }
+    match w.catalogue.of(&r.to.version).ill {
+        Ill::Errors(bp) if bp > u64::from(limit.0) => {
+            Err(("promoted what fails", format!("{} to {}: {bp} basis points of errors", r.id, r.to.version)))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Beside, the old set is whole and kept when its rollout completes.
+fn kept(w: &World, before: &State, r: &Rollout) -> Result<(), Broken> {
+    let Some(from) = r.from.as_ref().filter(|_| r.kind == RolloutKind::Forward) else { return Ok(()) };
+    let beside = r.steps.iter().all(|s| match s.step.kind {
+        StepKind::Install { mode, .. } => mode == BatchMode::Beside,
+        _ => true,
+    });
+    let pool = before.spec(&r.deployment, r.to.spec).is_some_and(|s| s.address == AddressMode::Pool);
+    if r.params.grace == Period(0) || !beside || !pool || r.strategy == Strategy::Rolling {
+        return Ok(());
+    }
+    let d = &w.state.deployments[&r.deployment];
+    let there = before.instances_of(&r.deployment).any(|i| &i.pair == from && i.life.is_live());
+    let track = d.tracks.previous.as_ref().filter(|t| &t.pair == from);
+    let long = track.and_then(|t| t.retire_at).is_some_and(|at| at >= before.now.plus(r.params.grace));
+    if long || !there {
+        return Ok(());
+    }
+    Err(("the old set is not kept for its grace", format!("{} of {}: {:?}", from.version, r.id, d.tracks.previous)))
+}
