@@ -37,6 +37,7 @@ pub struct Check {
     runtime: Arc<dyn Runtime>,
     process: Identity,
     said: AtomicBool,
+    strange: AtomicBool,
 }
 
 impl Check {
@@ -58,6 +59,7 @@ impl Check {
             runtime,
             process,
             said: AtomicBool::new(false),
+            strange: AtomicBool::new(false),
         }
     }
 
@@ -75,13 +77,21 @@ impl Check {
         if passes { Ok(()) } else { Err(format!("{} answered {said}", self.path)) }
     }
 
+    /// Whether the newest look found somebody else: finding out who costs a look at every process, so there is no hurry to look again.
+    pub fn is_strange(&self) -> bool {
+        self.strange.load(Ordering::Relaxed)
+    }
+
     async fn own(&self) -> Result<(), String> {
         let (runtime, process, at) = (Arc::clone(&self.runtime), self.process.clone(), self.at);
         let look = tokio::task::spawn_blocking(move || runtime.answers(&process, at)).await;
-        match look.unwrap_or_else(|e| Answers::Unknown(e.to_string())) {
+        let answers = look.unwrap_or_else(|e| Answers::Unknown(e.to_string()));
+        self.strange.store(matches!(answers, Answers::Other(_)), Ordering::Relaxed);
+        match answers {
             Answers::Own => Ok(()),
             Answers::Other(holder) => Err(format!("{at} is answered by {holder}, which is not this instance's")),
             Answers::Nobody => Err(format!("{at} answers, but nothing on this machine listens there")),
+            Answers::Gone => Err("its process has ended".into()),
             Answers::Unknown(why) => {
                 if !self.said.swap(true, Ordering::Relaxed) {
                     tracing::warn!(instance = %self.instance, "cannot see whose socket {at} is, so any answer counts: {why}");

@@ -55,7 +55,7 @@ impl Fleet {
             store: store.clone(),
             board: board.clone(),
             program,
-            runtime: Arc::new(Processes),
+            runtime: Arc::new(Processes::default()),
             clock: Clock::real(),
             tasks: BTreeMap::new(),
             fail,

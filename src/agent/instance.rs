@@ -290,21 +290,23 @@ impl Instance {
         let run = self.dir.run(self.run);
         let mut waited = Duration::ZERO;
         loop {
-            let Some(taken) = self.port_taken().await else { return Ok(None) };
-            let failed = |e| format!("{taken}; {}: {e}", run.path().display());
-            files::ensure_dir(run.path()).map_err(failed)?;
+            let Some(port) = self.port_taken().await else { return Ok(None) };
+            files::ensure_dir(run.path()).map_err(|e| format!("{}: {e}", run.path().display()))?;
             match process::find(&self.dir, self.run).await {
                 Ok(Found::Nothing) => {}
                 Ok(found @ (Found::Running(_) | Found::Ended(_))) => return Ok(Some(found)),
                 // Whoever has the port says more than a lock that is held.
-                Err(_) => return Err(taken),
+                Err(stuck) => return Err(self.in_use(port).await.unwrap_or_else(|| stuck.to_string())),
             }
             if self.orders.borrow().stop {
                 return Ok(Some(Found::Nothing));
             }
             if waited >= PORTS_WITHIN {
+                // Who it is, unless he has just gone.
+                let Some(taken) = self.in_use(port).await else { continue };
                 // A shim that comes late finds the run ended, and leaves.
-                files::replace(&run.exit(), taken.as_bytes(), 0o600).map_err(failed)?;
+                let ended = files::replace(&run.exit(), taken.as_bytes(), 0o600);
+                ended.map_err(|e| format!("{taken}; {}: {e}", run.path().display()))?;
                 return Err(taken);
             }
             tokio::time::sleep(PORTS_LOOK).await;
@@ -312,21 +314,35 @@ impl Instance {
         }
     }
 
-    /// The first port that somebody has already, in words.
-    async fn port_taken(&self) -> Option<String> {
+    /// The first port that somebody has already.
+    async fn port_taken(&self) -> Option<(&String, SocketAddr, Protocol)> {
         for (name, port) in &self.entry.ports {
             let protocol = self.spec.ports.get(name).map_or(Protocol::Tcp, |(_, protocol)| *protocol);
-            let (runtime, at) = (Arc::clone(&self.shared.runtime), SocketAddr::new(self.entry.address, *port));
-            let look = tokio::task::spawn_blocking(move || runtime.holder(at, protocol)).await;
-            match look.unwrap_or_else(|e| Err(std::io::Error::other(e))) {
-                Ok(Some(holder)) => return Some(in_use(at, protocol, &holder, &address_variable(name))),
-                Ok(None) => {}
+            let at = SocketAddr::new(self.entry.address, *port);
+            match self.look(move |runtime| runtime.is_free(at, protocol)).await {
+                Ok(true) => {}
+                Ok(false) => return Some((name, at, protocol)),
                 Err(e) => {
                     tracing::warn!(instance = %self.entry.id, "cannot see whether {at} is free, so it is taken as free: {e}");
                 }
             }
         }
         None
+    }
+
+    /// Who has a port, in words.
+    async fn in_use(&self, (name, at, protocol): (&String, SocketAddr, Protocol)) -> Option<String> {
+        let holder = self.look(move |runtime| runtime.holder(at, protocol)).await.ok()??;
+        Some(in_use(at, protocol, &holder, &address_variable(name)))
+    }
+
+    async fn look<T: Send + 'static>(
+        &self,
+        look: impl FnOnce(&dyn Runtime) -> std::io::Result<T> + Send + 'static,
+    ) -> std::io::Result<T> {
+        let runtime = Arc::clone(&self.shared.runtime);
+        let looked = tokio::task::spawn_blocking(move || look(runtime.as_ref())).await;
+        looked.unwrap_or_else(|e| Err(std::io::Error::other(e)))
     }
 
     /// Directories of runs that are long over.
@@ -431,7 +447,7 @@ impl Instance {
                     let eager = health == Health::Unknown && (found_again || !ok);
                     answers = answers.wrapping_add(1);
                     let owner = health != Health::Passing || answers.is_multiple_of(OWNER_EVERY);
-                    answer = ask(if eager { EAGER.min(interval) } else { interval }, owner);
+                    answer = ask(if eager && !asks.is_strange() { EAGER.min(interval) } else { interval }, owner);
                 }
                 _ = scrape.tick() => {
                     let every = if orders.borrow().marked { 1 } else { SCRAPE_IDLE.as_secs() / SCRAPE_MARKED.as_secs() };

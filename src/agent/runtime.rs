@@ -4,9 +4,11 @@
 //! cannot be found out is said as unknown, never guessed. Not here: starting and stopping (`process`), what follows (`instance`, `check`).
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     fmt, io,
     net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    sync::{Mutex, PoisonError},
 };
 
 use super::{
@@ -55,32 +57,73 @@ pub enum Answers {
     Other(Holder),
     /// Nothing listens there, as far as this machine knows.
     Nobody,
+    /// The instance's process has ended meanwhile.
+    Gone,
     /// It cannot be found out; why.
     Unknown(String),
 }
 
 /// What runs instances, as far as sockets are concerned. Both ask the kernel and may block for milliseconds.
 pub trait Runtime: fmt::Debug + Send + Sync {
-    /// Who has an address and port, if anybody.
+    /// Whether somebody has an address and port: a quick look.
+    fn is_free(&self, at: SocketAddr, protocol: Protocol) -> io::Result<bool>;
+    /// Who has an address and port, if anybody: looks at every process.
     fn holder(&self, at: SocketAddr, protocol: Protocol) -> io::Result<Option<Holder>>;
     /// Whose socket answers at a TCP address: that of the instance whose first process is `of`?
     fn answers(&self, of: &Identity, at: SocketAddr) -> Answers;
 }
 
 /// Instances are processes of this machine, each under its shim in a session of its own.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Processes;
+#[derive(Debug, Default)]
+pub struct Processes {
+    // Where an instance's socket was seen, so that the next look is one link and not all open files.
+    seen: Mutex<BTreeMap<(Identity, u64), PathBuf>>,
+}
 
-impl Runtime for Processes {
-    fn holder(&self, at: SocketAddr, protocol: Protocol) -> io::Result<Option<Holder>> {
-        let found = sockets::at(at, protocol)?;
-        let Some(first) = found.first() else { return Ok(None) };
+/// Places that are remembered; more are looked for again.
+const MAX_SEEN: usize = 4096;
+
+impl Processes {
+    fn taking(at: SocketAddr, protocol: Protocol) -> io::Result<Option<Socket>> {
+        let Some(first) = sockets::at(at, protocol)?.first().copied() else { return Ok(None) };
         // A socket on the address itself or on 0.0.0.0 is in the way for sure.
         let unsure = first.on.is_unspecified() && first.on.is_ipv6() != at.is_ipv6();
-        if unsure && !sockets::is_taken(at, protocol) {
-            return Ok(None);
+        Ok(Some(first).filter(|_| !unsure || sockets::is_taken(at, protocol)))
+    }
+
+    fn was_own(&self, of: &Identity, socket: &Socket) -> bool {
+        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.get(&(of.clone(), socket.inode)).is_some_and(|path| sockets::is_still_at(path, socket.inode))
+    }
+
+    /// Whether one of these processes has the socket; the first that cannot be looked at is an error, if none has it.
+    fn is_own(&self, of: &Identity, pids: &BTreeSet<i32>, socket: &Socket) -> io::Result<bool> {
+        let mut hidden = None;
+        for pid in pids {
+            match sockets::held(*pid, socket.inode) {
+                Ok(Some(path)) => {
+                    let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+                    if seen.len() >= MAX_SEEN {
+                        seen.clear();
+                    }
+                    seen.insert((of.clone(), socket.inode), path);
+                    return Ok(true);
+                }
+                Ok(None) => {}
+                Err(e) => hidden = Some(e),
+            }
         }
-        Ok(Some(holder(first)))
+        hidden.map_or(Ok(false), Err)
+    }
+}
+
+impl Runtime for Processes {
+    fn is_free(&self, at: SocketAddr, protocol: Protocol) -> io::Result<bool> {
+        Ok(Self::taking(at, protocol)?.is_none())
+    }
+
+    fn holder(&self, at: SocketAddr, protocol: Protocol) -> io::Result<Option<Holder>> {
+        Ok(Self::taking(at, protocol)?.map(|s| holder(&s)))
     }
 
     fn answers(&self, of: &Identity, at: SocketAddr) -> Answers {
@@ -92,27 +135,27 @@ impl Runtime for Processes {
             return Answers::Nobody;
         }
         if start_time(of.pid).ok() != Some(of.start) {
-            // Its pid may be another's by now; its end is noticed elsewhere.
-            return Answers::Unknown("its process has just ended".into());
+            // Its pid may be another's by now.
+            return Answers::Gone;
         }
-        // Mostly it is the first process itself, and nothing else need be looked at.
-        if found.iter().all(|s| sockets::holds(of.pid, s.inode).unwrap_or(false)) {
+        if found.iter().all(|s| self.was_own(of, s)) {
             return Answers::Own;
         }
-        let everyone = match sockets::everyone() {
-            Ok(everyone) => everyone,
+        // Mostly it is the first process itself, and no other need be looked at.
+        let first = BTreeSet::from([of.pid]);
+        if found.iter().all(|s| self.is_own(of, &first, s).unwrap_or(false)) {
+            return Answers::Own;
+        }
+        let own = match sockets::everyone() {
+            Ok(everyone) => own(of.pid, &everyone),
             Err(e) => return Answers::Unknown(format!("/proc cannot be read: {e}")),
         };
-        let own = own(of.pid, &everyone);
         for socket in &found {
-            let looks = || own.iter().map(|pid| sockets::holds(*pid, socket.inode));
-            if looks().any(|held| held.unwrap_or(false)) {
-                continue;
+            match self.is_own(of, &own, socket) {
+                Ok(true) => {}
+                Ok(false) => return Answers::Other(holder(socket)),
+                Err(e) => return Answers::Unknown(format!("the open files of its processes cannot be read: {e}")),
             }
-            return match looks().find_map(Result::err) {
-                Some(e) => Answers::Unknown(format!("the open files of its processes cannot be read: {e}")),
-                None => Answers::Other(holder(socket)),
-            };
         }
         Answers::Own
     }
@@ -138,7 +181,8 @@ fn own(first: i32, everyone: &[Kin]) -> BTreeSet<i32> {
 
 fn holder(socket: &Socket) -> Holder {
     let everyone = sockets::everyone().unwrap_or_default();
-    let mut pids = everyone.iter().map(|k| k.pid).filter(|pid| sockets::holds(*pid, socket.inode).unwrap_or(false));
+    let has = |pid: &i32| sockets::held(*pid, socket.inode).is_ok_and(|path| path.is_some());
+    let mut pids = everyone.iter().map(|k| k.pid).filter(has);
     let seen = |pid| Seen { pid, command: sockets::command(pid), instance: sockets::instance(pid) };
     Holder { on: socket.on, process: pids.next().map(seen) }
 }
@@ -176,22 +220,25 @@ mod tests {
 
     #[test]
     fn what_answers_belongs_to_the_instance_or_is_named() {
+        let processes = Processes::default();
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let at = listener.local_addr().unwrap();
-        assert_eq!(Processes.answers(&identity(me()), at), Answers::Own);
+        for _ in 0..2 {
+            assert_eq!(processes.answers(&identity(me()), at), Answers::Own, "also by what is remembered");
+        }
         // Another process, in a group of its own, is not the one that listens.
         let mut other = std::process::Command::new("sleep").arg("60").spawn().unwrap();
         let pid = i32::try_from(other.id()).unwrap();
-        let Answers::Other(holder) = Processes.answers(&identity(pid), at) else { panic!("not told apart") };
+        let Answers::Other(holder) = processes.answers(&identity(pid), at) else { panic!("not told apart") };
         assert_eq!(holder.process.as_ref().map(|p| p.pid), Some(me()));
-        assert_eq!(Processes.holder(at, Protocol::Tcp).unwrap(), Some(holder));
+        assert_eq!(processes.holder(at, Protocol::Tcp).unwrap(), Some(holder));
         let recycled = Identity { start: 1, ..identity(pid) };
-        assert!(matches!(Processes.answers(&recycled, at), Answers::Unknown(_)));
+        assert_eq!(processes.answers(&recycled, at), Answers::Gone);
         other.kill().unwrap();
         other.wait().unwrap();
         drop(listener);
-        assert_eq!(Processes.answers(&identity(me()), at), Answers::Nobody);
-        assert_eq!(Processes.holder(at, Protocol::Tcp).unwrap(), None);
+        assert_eq!(processes.answers(&identity(me()), at), Answers::Nobody);
+        assert_eq!(processes.holder(at, Protocol::Tcp).unwrap(), None);
     }
 
     #[test]

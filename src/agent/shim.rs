@@ -64,7 +64,7 @@ pub struct Launch {
 }
 
 /// Which process an instance's run is: a pid alone is not enough, pids are used again.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Identity {
     /// The machine's boot.
     pub boot: String,

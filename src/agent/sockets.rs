@@ -7,6 +7,7 @@ use std::{
     fs,
     io::{self, BufRead, BufReader},
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    path::{Path, PathBuf},
 };
 
 use crate::model::Protocol;
@@ -111,26 +112,39 @@ pub fn is_taken(at: SocketAddr, protocol: Protocol) -> bool {
     bound.is_err_and(|e| e.kind() == io::ErrorKind::AddrInUse)
 }
 
-/// Whether a process holds a socket.
-pub fn holds(pid: i32, inode: u64) -> io::Result<bool> {
-    let wanted = format!("socket:[{inode}]");
+/// Where a process holds a socket: `/proc/PID/fd/N`.
+pub fn held(pid: i32, inode: u64) -> io::Result<Option<PathBuf>> {
     let gone = |e: &io::Error| {
         e.kind() == io::ErrorKind::NotFound || e.raw_os_error() == Some(rustix::io::Errno::SRCH.raw_os_error())
     };
     let entries = match fs::read_dir(format!("/proc/{pid}/fd")) {
         Ok(entries) => entries,
-        Err(e) if gone(&e) => return Ok(false),
+        Err(e) if gone(&e) => return Ok(None),
         Err(e) => return Err(e),
     };
     for fd in entries {
-        match fd.and_then(|fd| fs::read_link(fd.path())) {
-            Ok(target) if target.as_os_str() == wanted.as_str() => return Ok(true),
+        let path = match fd {
+            Ok(fd) => fd.path(),
+            Err(e) if gone(&e) => continue,
+            Err(e) => return Err(e),
+        };
+        match fs::read_link(&path) {
+            Ok(target) if target.as_os_str() == name(inode).as_str() => return Ok(Some(path)),
             Ok(_) => {}
             Err(e) if gone(&e) => {}
             Err(e) => return Err(e),
         }
     }
-    Ok(false)
+    Ok(None)
+}
+
+/// Whether a socket is still held where it was.
+pub fn is_still_at(path: &Path, inode: u64) -> bool {
+    fs::read_link(path).is_ok_and(|target| target.as_os_str() == name(inode).as_str())
+}
+
+fn name(inode: u64) -> String {
+    format!("socket:[{inode}]")
 }
 
 /// A process as it stands in its family.
@@ -225,16 +239,22 @@ mod tests {
             let place = SocketAddr::new(ask.parse().unwrap(), listener.local_addr().unwrap().port());
             let found = at(place, Protocol::Tcp).unwrap();
             assert_eq!(found.len(), 1, "{bind}");
-            assert!(holds(me, found[0].inode).unwrap() && is_taken(place, Protocol::Tcp), "{bind}");
-            assert!(!holds(me, u64::MAX).unwrap());
+            assert!(
+                held(me, found[0].inode).unwrap().is_some_and(|p| is_still_at(&p, found[0].inode))
+                    && is_taken(place, Protocol::Tcp),
+                "{bind}"
+            );
+            assert!(held(me, u64::MAX).unwrap().is_none());
             drop(listener);
             assert!(at(place, Protocol::Tcp).unwrap().is_empty(), "{bind}");
         }
         let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
         let place = socket.local_addr().unwrap();
         assert!(at(place, Protocol::Tcp).unwrap().is_empty());
-        assert!(holds(me, at(place, Protocol::Udp).unwrap()[0].inode).unwrap() && is_taken(place, Protocol::Udp));
-        assert!(!holds(i32::MAX, 1).unwrap(), "a process that is gone holds nothing");
+        assert!(
+            held(me, at(place, Protocol::Udp).unwrap()[0].inode).unwrap().is_some() && is_taken(place, Protocol::Udp)
+        );
+        assert!(held(i32::MAX, 1).unwrap().is_none(), "a process that is gone holds nothing");
         assert_eq!(kin(me).unwrap().parent, i32::try_from(std::os::unix::process::parent_id()).unwrap());
         assert!(everyone().unwrap().iter().any(|k| k.pid == me));
     }

@@ -26,6 +26,7 @@ pub struct HealthCheck {
     /// Asked over TLS; `None`: in the clear.
     pub tls: Option<CheckTls>,
     /// Statuses that pass.
+    #[serde(default)]
     pub status: StatusRule,
     /// Time between checks.
     pub interval: Period,

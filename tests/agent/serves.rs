@@ -78,11 +78,10 @@ async fn answer(mut stream: impl AsyncRead + AsyncWrite + Unpin, what: &str) {
         if what == "endless" && !metrics { String::new() } else { format!("content-length: {}\r\n", body.len()) };
     let head = format!("HTTP/1.1 {status}\r\n{length}connection: close\r\n\r\n{body}");
     let _ = stream.write_all(head.as_bytes()).await;
-    while what == "endless" && !metrics {
-        if stream.write_all(&[b'x'; 1024]).await.is_err() {
-            return;
+    if what == "endless" && !metrics {
+        while stream.write_all(&[b'x'; 1024]).await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
         }
-        tokio::time::sleep(Duration::from_millis(1)).await;
     }
     let _ = stream.shutdown().await;
 }
