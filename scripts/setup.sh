@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what a fresh Debian with Rust lacks; does nothing, and fast, when everything is there.
-#   setup.sh build    what a build needs: libclang (bindgen) and a C++ compiler for RocksDB
+#   setup.sh build    what a build needs: libclang (bindgen) and a C++ compiler for RocksDB; dig, if it can be had
 #   setup.sh test     and what tests use: ip, dig; nft, libfaketime and ext4's tools if they can be had (else parts are skipped, and said)
 #   setup.sh check    and cargo-deny, rustfmt, clippy
 #   setup.sh bench-raft   what a build needs, and etcd to be measured beside; without root it says so and goes on without etcd
@@ -18,30 +18,38 @@ esac
 
 have() { command -v "$1" >/dev/null 2>&1; }
 
-have_libclang() {
-    [ -n "${LIBCLANG_PATH:-}" ] && return 0
-    compgen -G '/usr/lib/llvm-*/lib/libclang*.so*' >/dev/null ||
-        compgen -G '/usr/lib/*/libclang*.so*' >/dev/null ||
-        compgen -G '/usr/lib64/libclang*.so*' >/dev/null
-}
+# What the build uses, tried: a file's name says little (`libclang-cpp.so.14` is no libclang, and one without its headers is of no use).
+here=$(cd "$(dirname "$0")" && pwd)
+probe() { "$here/probe.sh" 2>&1; }
 
 # Packages without which the target cannot work, and those that only make it better.
 need=() want=()
-have_libclang || need+=(libclang-dev)
-have c++ || need+=(g++)
+status=0
+said=$(probe) || status=$?
+if [ "$status" -ne 0 ]; then
+    if [ "$status" -ne 3 ] && [ -n "${LIBCLANG_PATH:-}" ]; then
+        echo "setup: LIBCLANG_PATH is $LIBCLANG_PATH, but: $said. Unset it, or let it name the directory of a libclang.so" >&2
+        exit 1
+    fi
+    # Without a compiler libclang cannot be tried.
+    [ "$status" -ne 3 ] || need+=(g++)
+    need+=(libclang-dev)
+fi
 have make || need+=(make)
 [ -d /usr/lib/ccache ] || want+=(ccache)
+# README's first walk asks a node with it.
+have dig || want+=(bind9-dnsutils)
 if [ "$what" = test ] || [ "$what" = check ]; then
     have ip || need+=(iproute2)
-    have dig || need+=(dnsutils)
+    have dig || need+=(bind9-dnsutils)
 fi
 if [ "$what" = dns-clients ]; then
     have ip || need+=(iproute2)
-    have dig || need+=(dnsutils)
+    have dig || need+=(bind9-dnsutils)
     have kdig || need+=(knot-dnsutils)
     have drill || need+=(ldnsutils)
     have musl-gcc || need+=(musl-tools)
-    have javac || need+=(openjdk-17-jdk-headless)
+    have javac || need+=(default-jdk-headless)
     have go || need+=(golang-go)
     [ -x /usr/sbin/haproxy ] || need+=(haproxy)
     # Its package would start a proxy that nobody asked for.
@@ -64,10 +72,15 @@ if [ ${#need[@]} -gt 0 ]; then
     export DEBIAN_FRONTEND=noninteractive
     apt-get update -q
     apt-get install -y -q --no-install-recommends "${packages[@]}"
+    said=$(probe) || {
+        echo "setup: RocksDB cannot be built here: $said" >&2
+        exit 1
+    }
 fi
 
-# What only makes tests say more: tried with root, and no failure when it cannot be had.
+# What only makes tests, or a walk, say more: tried with root, and no failure when it cannot be had.
 more=()
+have dig || more+=(bind9-dnsutils)
 if [ "$what" = test ] || [ "$what" = check ]; then
     have nft || more+=(nftables)
     have mkfs.ext4 || more+=(e2fsprogs)
@@ -78,6 +91,8 @@ if [ ${#more[@]} -gt 0 ] && have apt-get && [ "$(id -u)" -eq 0 ]; then
     add() { timeout 120 apt-get install -y -q --no-install-recommends "${more[@]}" >/dev/null 2>&1; }
     add || { timeout 60 apt-get update -q >/dev/null 2>&1 && add; } ||
         echo "setup: without ${more[*]}: what needs them is reported as skipped"
+elif ! have dig; then
+    echo "setup: dig is not there; README's first walk calls it: sudo apt-get install -y --no-install-recommends bind9-dnsutils"
 fi
 
 # The other side of a comparison. The packages start servers of their own, which nobody asked for.

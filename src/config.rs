@@ -125,6 +125,8 @@ settings::settings! {
     } hidden {
         /// Feature levels to claim instead of the program's own, lowest and highest: for tests of upgrades, by a hidden flag only.
         levels: Option<(u32, u32)>;
+        /// A part that is to panic, `plan:SERVICE` or `task:NAME`: for tests of supervision, by a hidden flag only.
+        fault: Option<String>;
     }
 }
 

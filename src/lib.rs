@@ -9,6 +9,8 @@
 pub mod act;
 /// The worker agent: session, releases on disk, processes, probes.
 pub mod agent;
+/// One HTTP request to an instance: checks, scrapes, smoke tests.
+pub mod ask;
 /// Verbs, tables, live view, JSON; over `client` only.
 pub mod cli;
 /// Finds a node, retries with request ids, watches.
@@ -17,6 +19,8 @@ pub mod client;
 pub mod clock;
 /// The only reader of configuration files and environment.
 pub mod config;
+/// The only writer of standard output and standard error, and where the log goes.
+pub mod console;
 /// Names, answers, listeners.
 pub mod dns;
 /// The judgement: `plan()`, `facts()`, strategies, analysis.

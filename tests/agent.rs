@@ -3,8 +3,20 @@
 
 #![allow(clippy::unwrap_used)]
 
+#[path = "agent/addresses.rs"]
+mod addresses;
+#[path = "agent/checks.rs"]
+mod checks;
+#[path = "agent/counts.rs"]
+mod counts;
 #[path = "agent/node.rs"]
 mod node;
+#[path = "agent/ports.rs"]
+mod ports;
+#[path = "agent/serves.rs"]
+mod serves;
+#[path = "support/skip.rs"]
+mod support;
 #[path = "agent/worker.rs"]
 mod worker;
 

@@ -157,6 +157,7 @@ fn full() -> HttpSources {
         lead: Arc::new(move || LeadFigures {
             refused: one(),
             deliveries: one(),
+            restarts: one(),
             delivery: Some(Histogram::new([1.0])),
             ..LeadFigures::default()
         }),

@@ -121,6 +121,7 @@ fn worker(name: &str, key: u32, pool: &[&str]) -> Command {
         build: "1".into(),
         host: "10.0.9.9".into(),
         pool: pool.iter().map(|a| (*a).to_string()).collect(),
+        absent: Vec::new(),
     }
 }
 
@@ -223,8 +224,44 @@ fn a_worker_name_has_one_key_and_a_pool_one_owner() {
         build: "1".into(),
         host: "10.0.0.1".into(),
         pool: (1..=6).map(|a| format!("127.1.1.{a}")).collect(),
+        absent: Vec::new(),
     });
     assert_eq!(t.s().workers, before, "the same again commits no change");
+}
+
+#[test]
+fn addresses_that_a_machine_lacks_are_not_in_its_pool_and_leave_with_their_last_user() {
+    let mut t = Story::new();
+    t.completes("1.0.0", Strategy::Direct);
+    let one = WorkerName::new("w1").unwrap();
+    let used = |s: &State| {
+        s.workers[&one].pool.iter().find(|(_, slot)| matches!(slot, PoolSlot::Used(_))).map(|(a, _)| a.clone())
+    };
+    let gone = used(t.s()).expect("an instance on w1");
+    // Its machine loses that address and another one that is free.
+    let register = |absent: &[&str]| Command::WorkerRegistered {
+        name: one.clone(),
+        key: format!("{:064x}", 1),
+        labels: BTreeMap::new(),
+        capacity: 20,
+        build: "1".into(),
+        host: "10.0.0.1".into(),
+        pool: (1..=6).map(|a| format!("127.1.1.{a}")).filter(|a| !absent.contains(&a.as_str())).collect(),
+        absent: absent.iter().map(|a| (*a).to_string()).collect(),
+    };
+    t.ok(register(&[&gone, "127.1.1.6"]));
+    let row = &t.s().workers[&one];
+    assert_eq!(row.absent, [gone.as_str(), "127.1.1.6"]);
+    assert!(row.pool.contains_key(&gone), "an address in use stays");
+    assert!(!row.pool.contains_key("127.1.1.6"));
+    assert!(t.no(register(&["here"])).contains("\"here\" is not an IP address"));
+    // The next version is placed on what is there; the address goes with its instance.
+    t.completes("2.0.0", Strategy::Rolling);
+    t.until("the old instance is gone", |s| !s.workers[&one].pool.contains_key(&gone));
+    assert_eq!(t.s().workers[&one].pool.len(), 4);
+    t.ok(register(&[]));
+    let row = &t.s().workers[&one];
+    assert!(row.absent.is_empty() && row.pool.len() == 6, "back again");
 }
 
 #[test]

@@ -332,6 +332,23 @@ fn canary_leader_changes() -> Fleet {
     f
 }
 
+/// With `on_no_data: pass`, too: errors that nobody can read are not a lack of requests.
+#[test]
+fn a_candidate_whose_errors_are_unknown_is_not_promoted() {
+    let mut f = Fleet::with_stable(&Shape::default());
+    f.behaviour.insert("2.0.0".into(), Behaviour { errors: 10_000, blind: true, ..Behaviour::default() });
+    let p = slipway::model::RolloutParams { on_no_data: OnNoData::Pass, ..params(Strategy::Canary) };
+    let id = f.start("2.0.0", p);
+    let bakes = |f: &Fleet, status: StepStatus| {
+        let all = &f.state.rollouts[&id].steps;
+        all.iter().filter(|s| s.step.kind.name() == "bake" && s.status == status).count()
+    };
+    f.until(60, "a bake", |f| bakes(f, StepStatus::Running) == 1);
+    f.run(120);
+    assert_ne!(f.state.rollouts[&id].status, RolloutStatus::Completed);
+    assert_eq!(bakes(&f, StepStatus::Passed), 0, "nothing was judged");
+}
+
 fn canary_no_data() -> Fleet {
     let mut f = Fleet::with_stable(&Shape::default());
     f.rate = 0;

@@ -163,6 +163,7 @@ fn worker_row(n: u32) -> Worker {
         build: "bench".into(),
         host: "127.0.0.1".into(),
         pool: Arc::default(),
+        absent: Vec::new(),
         presence: Presence::Ready,
         lost_at: None,
         set_generation: 1,

@@ -142,6 +142,7 @@ impl World {
                 build: "0.1.0".into(),
                 host: format!("10.200.{}.{}", s / 250, s % 250),
                 pool: pool.collect(),
+                absent: Vec::new(),
             });
         }
     }

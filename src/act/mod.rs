@@ -8,7 +8,9 @@
 use std::time::Duration;
 
 use crate::{
+    ask::Way,
     clock::Clock,
+    model::HealthCheck,
     state::{Delivery, DeliveryKey},
 };
 
@@ -32,29 +34,24 @@ pub struct Outcome {
 /// Delivers.
 #[derive(Debug, Clone)]
 pub struct Courier {
-    http: reqwest::Client,
     clock: Clock,
 }
 
-/// The HTTP client could not be made.
-#[derive(Debug, thiserror::Error)]
-#[error("no HTTP client for hooks: {0}")]
-pub struct CourierError(String);
-
 impl Courier {
     /// A courier; calls do not go through proxies and do not follow redirections.
-    pub fn new(clock: Clock) -> Result<Self, CourierError> {
-        let http = reqwest::Client::builder()
-            .no_proxy()
-            .redirect(reqwest::redirect::Policy::none())
-            .timeout(ATTEMPT)
-            .build()
-            .map_err(|e| CourierError(e.to_string()))?;
-        Ok(Self { http, clock })
+    pub fn new(clock: Clock) -> Self {
+        Self { clock }
     }
 
-    /// Asks every target until it is well or `limit` is over.
-    pub async fn deliver(&self, key: DeliveryKey, delivery: &Delivery, limit: Duration) -> Outcome {
+    /// Asks every target, over what its health check goes over too, until it is well or `limit` is over.
+    pub async fn deliver(
+        &self,
+        key: DeliveryKey,
+        delivery: &Delivery,
+        check: Option<&HealthCheck>,
+        limit: Duration,
+    ) -> Outcome {
+        let way = check.map_or_else(Way::plain, Way::of);
         let started = self.clock.mono();
         let mut pause = FIRST_PAUSE;
         let mut left: Vec<&String> = delivery.targets.iter().collect();
@@ -62,7 +59,7 @@ impl Courier {
             let mut problem = None;
             let mut still = Vec::new();
             for target in left {
-                match self.ask(key, target, &delivery.path).await {
+                match ask(&way, key, target, &delivery.path).await {
                     Ok(()) => {}
                     Err(why) => {
                         problem.get_or_insert_with(|| format!("{target}: {why}"));
@@ -82,19 +79,20 @@ impl Courier {
             pause = pause.saturating_mul(2).min(LONGEST_PAUSE);
         }
     }
+}
 
-    async fn ask(&self, key: DeliveryKey, target: &str, path: &str) -> Result<(), String> {
-        let request = self
-            .http
-            .get(format!("http://{target}{path}"))
-            .header(KEY_HEADER, format!("{}-{}", key.index, key.ordinal));
-        match request.send().await {
-            Ok(answer) if answer.status().is_success() => Ok(()),
-            Ok(answer) => Err(format!("HTTP {}", answer.status())),
-            Err(e) if e.is_timeout() => Err(format!("no answer within {ATTEMPT:?}")),
-            Err(e) if e.is_connect() => Err("no connection".into()),
-            Err(e) => Err(e.to_string()),
+async fn ask(way: &Way, key: DeliveryKey, target: &str, path: &str) -> Result<(), String> {
+    let at = target.parse().map_err(|_| format!("{target:?} is not an address with a port"))?;
+    let key = format!("{}-{}", key.index, key.ordinal);
+    let headers = [(KEY_HEADER, key.as_str())];
+    match tokio::time::timeout(ATTEMPT, way.get(at, path, &headers)).await {
+        Ok(Ok(answer)) => {
+            let (well, said) = (answer.is_success(), answer.said());
+            answer.dismiss();
+            if well { Ok(()) } else { Err(format!("{path} answered {said}")) }
         }
+        Ok(Err(e)) => Err(format!("{path} {e}")),
+        Err(_) => Err(format!("{path} did not answer within {ATTEMPT:?}")),
     }
 }
 
@@ -147,19 +145,42 @@ mod tests {
     #[tokio::test]
     async fn a_target_is_asked_until_it_is_well() {
         let (addr, asked) = target(1).await;
-        let courier = Courier::new(Clock::real()).unwrap();
+        let courier = Courier::new(Clock::real());
         let key = DeliveryKey { index: 270, ordinal: 0 };
-        let outcome = courier.deliver(key, &delivery(vec![addr]), Duration::from_secs(10)).await;
+        let outcome = courier.deliver(key, &delivery(vec![addr]), None, Duration::from_secs(10)).await;
         assert!(outcome.ok, "{}", outcome.detail);
         assert_eq!(asked.load(Ordering::SeqCst), 2);
     }
 
     #[tokio::test]
+    async fn a_target_behind_a_name_is_asked_by_that_name() {
+        let app = axum::Router::new().route(
+            "/smoke",
+            axum::routing::get(|headers: axum::http::HeaderMap| async move {
+                let ours = headers.get("host").is_some_and(|h| h == "shop.example");
+                if ours { axum::http::StatusCode::OK } else { axum::http::StatusCode::BAD_REQUEST }
+            }),
+        );
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap().to_string();
+        tokio::spawn(async move { axum::serve(listener, app).await });
+        let text = "{service: shop, environment: qa, run: {command: [x]}, ports: {http: 80}, \
+                    health: {http: /, host: shop.example}}";
+        let spec = crate::model::read_spec(text, crate::model::SpecFormat::Yaml).unwrap();
+        let (courier, key) = (Courier::new(Clock::real()), DeliveryKey { index: 270, ordinal: 0 });
+        let soon = Duration::from_millis(1);
+        let outcome = courier.deliver(key, &delivery(vec![addr.clone()]), Some(&spec.health), soon).await;
+        assert!(outcome.ok, "{}", outcome.detail);
+        let outcome = courier.deliver(key, &delivery(vec![addr]), None, soon).await;
+        assert!(outcome.detail.contains("400 Bad Request"), "{}", outcome.detail);
+    }
+
+    #[tokio::test]
     async fn a_target_that_stays_ill_is_named() {
         let (addr, _) = target(u32::MAX).await;
-        let courier = Courier::new(Clock::real()).unwrap();
+        let courier = Courier::new(Clock::real());
         let key = DeliveryKey { index: 270, ordinal: 0 };
-        let outcome = courier.deliver(key, &delivery(vec![addr.clone()]), Duration::from_millis(1)).await;
+        let outcome = courier.deliver(key, &delivery(vec![addr.clone()]), None, Duration::from_millis(1)).await;
         assert!(!outcome.ok && outcome.detail.contains(&addr) && outcome.detail.contains("500"), "{}", outcome.detail);
     }
 }

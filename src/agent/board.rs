@@ -47,7 +47,7 @@ impl Board {
     pub fn hang(&self, id: &DeploymentId, view: View) {
         let mut views = self.views.lock().unwrap_or_else(PoisonError::into_inner);
         let quiet = |v: &View| View { counts: None, ..v.clone() };
-        let step = |v: &View| v.counts.as_ref().map(|c| (c.step_id, c.pairs.len()));
+        let step = |v: &View| v.counts.as_ref().map(|c| (c.step_id, c.pairs.len(), c.uncounted.clone()));
         let same = views.get(id).is_some_and(|old| quiet(old) == quiet(&view) && step(old) == step(&view));
         views.insert(id.clone(), view);
         drop(views);

@@ -2,7 +2,7 @@
 //!
 //! Not here: what each does (`reconcile`), who desires it (`session`).
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
 use tokio::sync::{mpsc, oneshot};
 
@@ -15,8 +15,8 @@ use super::{
     instance::Shared,
     layout::Layout,
     ledger::Book,
-    probe,
     reconcile::{Deployment, Told, on_disk},
+    runtime::{Processes, Runtime},
 };
 use crate::{clock::Clock, model::DeploymentId};
 
@@ -30,7 +30,7 @@ pub struct Fleet {
     store: Store,
     board: Board,
     program: PathBuf,
-    http: reqwest::Client,
+    runtime: Arc<dyn Runtime>,
     clock: Clock,
     tasks: BTreeMap<DeploymentId, mpsc::Sender<Told>>,
     fail: mpsc::UnboundedSender<AgentError>,
@@ -55,7 +55,7 @@ impl Fleet {
             store: store.clone(),
             board: board.clone(),
             program,
-            http: probe::client().map_err(|e| AgentError::Http(e.to_string()))?,
+            runtime: Arc::new(Processes::default()),
             clock: Clock::real(),
             tasks: BTreeMap::new(),
             fail,
@@ -82,7 +82,7 @@ impl Fleet {
             book: Book::open(&dir.journal())?,
             dir,
             program: self.program.clone(),
-            http: self.http.clone(),
+            runtime: Arc::clone(&self.runtime),
             clock: self.clock.clone(),
         };
         let (tell, told) = mpsc::channel(16);

@@ -4,25 +4,27 @@
 //! the first pass an exit is a failure at once, after it a restart with growing pauses. Not here: which instances there are and
 //! what a failure means for the others (`reconcile`).
 
-use std::{collections::VecDeque, fs, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{collections::VecDeque, net::SocketAddr, path::PathBuf, pin::Pin, sync::Arc, time::Duration};
 
 use tokio::sync::{mpsc, watch};
 
 use super::{
     assignment::Entry,
+    check::{self, Check, OWNER_EVERY},
     files,
     journal::JournalError,
-    launch::launch,
+    launch::{address_variable, launch},
     layout::{DeploymentDir, InstanceDir},
     ledger::{Book, Known, Record},
     probe::{self, Hysteresis},
     process::{self, Found, Process, ProcessError, signal_named},
-    scrape::{self, Selector},
-    tally::Counts,
+    runtime::{Runtime, in_use},
+    scrape::{self, Reading},
 };
 use crate::{
+    ask::Way,
     clock::{Clock, Mono},
-    model::{DeploymentId, Health, Life, Spec},
+    model::{DeploymentId, Health, Life, Protocol, Selector, Spec},
 };
 
 /// Restarts within [`RESTART_WINDOW_MS`] after which an instance has failed.
@@ -32,10 +34,14 @@ const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const MAX_PAUSE: Duration = Duration::from_secs(30);
 /// Time between checks before the first pass, and after an agent found its instance again: nobody knows yet.
 const EAGER: Duration = Duration::from_millis(100);
-const SCRAPE_TIMEOUT: Duration = Duration::from_millis(500);
+/// Shorter than a new step waits for scrapes.
+const SCRAPE_TIMEOUT: Duration = Duration::from_secs(1);
 /// Time between scrapes while a step is counted, and otherwise.
 const SCRAPE_MARKED: Duration = Duration::from_secs(1);
 const SCRAPE_IDLE: Duration = Duration::from_secs(10);
+/// How long a port may still be in use before a start fails, and the time between looks: a predecessor's socket may just be closing.
+const PORTS_WITHIN: Duration = Duration::from_secs(2);
+const PORTS_LOOK: Duration = Duration::from_millis(50);
 
 /// What reports say of an instance.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,14 +67,17 @@ pub enum News {
     Scraped {
         /// In which run.
         run: u32,
-        /// What they show.
-        shown: Option<Counts>,
+        /// What they show; `None` when the spec has no metrics.
+        shown: Option<Shown>,
     },
     /// It is over; the journal says so.
     Ended,
     /// The journal cannot be written: nothing may be done any more.
     Journal(String),
 }
+
+/// What a scrape found, or why it found nothing.
+pub type Shown = Result<Reading, String>;
 
 /// What the instances of a deployment share.
 #[derive(Debug)]
@@ -83,8 +92,8 @@ pub struct Shared {
     pub book: Book,
     /// `slipwayd` itself, for shims.
     pub program: PathBuf,
-    /// For checks and scrapes.
-    pub http: reqwest::Client,
+    /// What runs instances, for whose sockets are whose.
+    pub runtime: Arc<dyn Runtime>,
     /// For the window of restarts.
     pub clock: Clock,
 }
@@ -110,7 +119,8 @@ pub struct Instance {
     orders: watch::Receiver<Orders>,
     news: mpsc::UnboundedSender<(crate::model::InstanceId, News)>,
     status: Status,
-    selectors: Option<(Selector, Selector)>,
+    way: Way,
+    selectors: Option<Arc<Result<(Selector, Selector), String>>>,
     run: u32,
     passed: bool,
     stopping: bool,
@@ -135,12 +145,8 @@ impl Instance {
         orders: watch::Receiver<Orders>,
         news: mpsc::UnboundedSender<(crate::model::InstanceId, News)>,
     ) -> Self {
-        let parse = |m: &crate::model::MetricsSource| {
-            Ok::<_, String>((Selector::parse(&m.requests)?, Selector::parse(&m.errors)?))
-        };
-        let selectors = spec.metrics.as_ref().and_then(|m| {
-            parse(m).inspect_err(|e| tracing::warn!(instance = %entry.id, "metrics of the spec: {e}; not counted")).ok()
-        });
+        // `apply` refuses what cannot be read here.
+        let selectors = spec.metrics.as_ref().map(|m| Arc::new(m.selectors().map_err(|e| e.to_string())));
         let status = Status {
             life: Life::Starting,
             health: Health::Unknown,
@@ -156,6 +162,7 @@ impl Instance {
             dir,
             shared,
             entry,
+            way: Way::of(&spec.health),
             spec,
             release,
             orders,
@@ -270,8 +277,72 @@ impl Instance {
     async fn spawn(&mut self) -> Result<Found, String> {
         let launch = launch(&self.shared.worker, &self.shared.deployment, &self.entry, &self.spec, &self.release)?;
         self.tidy_runs();
+        if let Some(found) = self.ports_free().await? {
+            return Ok(found);
+        }
         let started = process::start(&self.shared.program, &self.dir, self.run, &launch).await;
         started.map_err(|e: ProcessError| e.to_string())
+    }
+
+    /// Waits until nobody listens where it is to listen, for a little. What is found instead of a free port is this very run: a shim that
+    /// an agent started just before it was killed.
+    async fn ports_free(&self) -> Result<Option<Found>, String> {
+        let run = self.dir.run(self.run);
+        let mut waited = Duration::ZERO;
+        loop {
+            let Some(port) = self.port_taken().await else { return Ok(None) };
+            files::ensure_dir(run.path()).map_err(|e| format!("{}: {e}", run.path().display()))?;
+            match process::find(&self.dir, self.run).await {
+                Ok(Found::Nothing) => {}
+                Ok(found @ (Found::Running(_) | Found::Ended(_))) => return Ok(Some(found)),
+                // Whoever has the port says more than a lock that is held.
+                Err(stuck) => return Err(self.in_use(port).await.unwrap_or_else(|| stuck.to_string())),
+            }
+            if self.orders.borrow().stop {
+                return Ok(Some(Found::Nothing));
+            }
+            if waited >= PORTS_WITHIN {
+                // Who it is, unless he has just gone.
+                let Some(taken) = self.in_use(port).await else { continue };
+                // A shim that comes late finds the run ended, and leaves.
+                let ended = files::replace(&run.exit(), taken.as_bytes(), 0o600);
+                ended.map_err(|e| format!("{taken}; {}: {e}", run.path().display()))?;
+                return Err(taken);
+            }
+            tokio::time::sleep(PORTS_LOOK).await;
+            waited += PORTS_LOOK;
+        }
+    }
+
+    /// The first port that somebody has already.
+    async fn port_taken(&self) -> Option<(&String, SocketAddr, Protocol)> {
+        for (name, port) in &self.entry.ports {
+            let protocol = self.spec.ports.get(name).map_or(Protocol::Tcp, |(_, protocol)| *protocol);
+            let at = SocketAddr::new(self.entry.address, *port);
+            match self.look(move |runtime| runtime.is_free(at, protocol)).await {
+                Ok(true) => {}
+                Ok(false) => return Some((name, at, protocol)),
+                Err(e) => {
+                    tracing::warn!(instance = %self.entry.id, "cannot see whether {at} is free, so it is taken as free: {e}");
+                }
+            }
+        }
+        None
+    }
+
+    /// Who has a port, in words.
+    async fn in_use(&self, (name, at, protocol): (&String, SocketAddr, Protocol)) -> Option<String> {
+        let holder = self.look(move |runtime| runtime.holder(at, protocol)).await.ok()??;
+        Some(in_use(at, protocol, &holder, &address_variable(name)))
+    }
+
+    async fn look<T: Send + 'static>(
+        &self,
+        look: impl FnOnce(&dyn Runtime) -> std::io::Result<T> + Send + 'static,
+    ) -> std::io::Result<T> {
+        let runtime = Arc::clone(&self.shared.runtime);
+        let looked = tokio::task::spawn_blocking(move || look(runtime.as_ref())).await;
+        looked.unwrap_or_else(|e| Err(std::io::Error::other(e)))
     }
 
     /// Directories of runs that are long over.
@@ -300,11 +371,12 @@ impl Instance {
     async fn watch(&mut self, process: &Process) -> Result<Over, JournalError> {
         let check = self.spec.health.clone();
         let millis = Duration::from_millis;
-        let (interval, timeout) = (millis(check.interval.0), millis(check.timeout.0));
+        let interval = millis(check.interval.0);
         let Some(target) = self.target() else {
             return Ok(Over::NeverPassed("it has no port that could be checked".into()));
         };
-        let client = self.shared.http.clone();
+        let identity = process.identity.clone();
+        let asks = Arc::new(Check::new(self.entry.id, &check, target, Arc::clone(&self.shared.runtime), identity));
         let mut hysteresis = Hysteresis::new(&check);
         // Known to pass before: it is asked eagerly until that is known again.
         let found_again = self.passed;
@@ -312,18 +384,19 @@ impl Instance {
         let mut last = "no check yet".to_owned();
         let late = tokio::time::sleep(millis(check.start_within.0));
         let mut late = std::pin::pin!(late);
-        let ask = |pause: Duration| {
-            let (client, path) = (client.clone(), check.http.clone());
+        let ask = |pause: Duration, owner: bool| {
+            let asks = Arc::clone(&asks);
             Box::pin(async move {
                 tokio::time::sleep(pause).await;
-                probe::get(&client, target, &path, timeout).await
+                asks.ask(owner).await
             })
         };
-        let mut answer = ask(Duration::ZERO);
+        let (mut answer, mut answers) = (ask(Duration::ZERO, true), 0_u32);
         let mut orders = self.orders.clone();
         let mut scrape = tokio::time::interval(SCRAPE_MARKED);
         scrape.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let (mut poke, mut ticks) = (orders.borrow().poke, 0_u64);
+        let mut scraping: Option<Scraping> = None;
         if self.stopping {
             return Ok(Over::Stop);
         }
@@ -336,7 +409,7 @@ impl Instance {
                 _ = orders.changed() => {
                     if orders.borrow().poke != poke {
                         poke = orders.borrow().poke;
-                        self.scrape(target).await;
+                        scraping = self.scrape(target);
                     }
                 }
                 () = &mut late, if !passed_now => {
@@ -348,10 +421,14 @@ impl Instance {
                         last = why;
                     }
                     // Failures while it starts are no news: only `start_within` bounds them.
+                    let before = hysteresis.health();
                     if ok || passed_now || found_again {
                         hysteresis.take(ok);
                     }
                     let health = hysteresis.health();
+                    if health == Health::Failing && before != health {
+                        tracing::warn!(instance = %self.entry.id, "fails its health check: {last}");
+                    }
                     if health == Health::Passing && !passed_now {
                         passed_now = true;
                         if !self.passed {
@@ -368,34 +445,48 @@ impl Instance {
                         s.failures = hysteresis.failures();
                     });
                     let eager = health == Health::Unknown && (found_again || !ok);
-                    answer = ask(if eager { EAGER.min(interval) } else { interval });
+                    answers = answers.wrapping_add(1);
+                    let owner = health != Health::Passing || answers.is_multiple_of(OWNER_EVERY);
+                    answer = ask(if eager && !asks.is_strange() { EAGER.min(interval) } else { interval }, owner);
                 }
                 _ = scrape.tick() => {
                     let every = if orders.borrow().marked { 1 } else { SCRAPE_IDLE.as_secs() / SCRAPE_MARKED.as_secs() };
-                    if ticks.is_multiple_of(every) {
-                        self.scrape(target).await;
+                    if ticks.is_multiple_of(every) && scraping.is_none() {
+                        scraping = self.scrape(target);
                     }
                     ticks += 1;
+                }
+                shown = next(&mut scraping) => {
+                    scraping = None;
+                    self.scraped(shown);
                 }
             }
         }
     }
 
-    async fn scrape(&self, target: SocketAddr) {
-        let (Some((requests, errors)), Some(metrics)) = (&self.selectors, &self.spec.metrics) else {
+    /// Begins to read its counters; what is not to be read is told at once.
+    fn scrape(&self, target: SocketAddr) -> Option<Scraping> {
+        let (Some(selectors), Some(metrics)) = (&self.selectors, &self.spec.metrics) else {
             self.tell(News::Scraped { run: self.run, shown: None });
-            return;
+            return None;
         };
-        let page = probe::get(&self.shared.http, target, &metrics.path, SCRAPE_TIMEOUT).await;
-        let shown = page.ok().and_then(|p| scrape::read(&String::from_utf8_lossy(&p), requests, errors));
-        self.tell(News::Scraped { run: self.run, shown });
+        let (way, selectors, path) = (self.way.clone(), Arc::clone(selectors), metrics.path.clone());
+        Some(Box::pin(async move {
+            let (requests, errors) = selectors.as_ref().as_ref().map_err(String::clone)?;
+            let page = check::page(&way, target, &path, SCRAPE_TIMEOUT).await?;
+            Ok(scrape::read(&String::from_utf8_lossy(&page), requests, errors))
+        }))
+    }
+
+    fn scraped(&self, shown: Shown) {
+        self.tell(News::Scraped { run: self.run, shown: Some(shown) });
     }
 
     async fn stop(&mut self, process: &Process) -> Result<(), JournalError> {
         self.journal(Record::Stopping { id: self.entry.id }).await?;
         self.stopping = true;
-        if let Some(target) = self.target() {
-            self.scrape(target).await;
+        if let Some(scraping) = self.target().and_then(|target| self.scrape(target)) {
+            self.scraped(scraping.await);
         }
         self.terminate(process).await;
         let exit = self.ending().await;
@@ -426,11 +517,20 @@ impl Instance {
 
     /// How it ended, with the last line it wrote to its error log: mostly the reason.
     fn last_words(&self, how: &str) -> String {
-        let text = fs::read(self.dir.log("err")).unwrap_or_default();
-        let tail = text.get(text.len().saturating_sub(2000)..).unwrap_or_default();
-        let tail = String::from_utf8_lossy(tail);
+        let tail = super::logs::last_bytes(&self.dir.log("err"), 2000);
+        let tail = String::from_utf8_lossy(&tail);
         let line = tail.lines().rev().map(str::trim).find(|l| !l.is_empty()).unwrap_or_default();
         let line: String = line.chars().take(200).collect();
         if line.is_empty() || line.contains(how) { how.to_string() } else { format!("{how}; its last words: {line}") }
+    }
+}
+
+/// A scrape under way.
+type Scraping = Pin<Box<dyn Future<Output = Shown> + Send>>;
+
+async fn next(scraping: &mut Option<Scraping>) -> Shown {
+    match scraping {
+        Some(scraping) => scraping.as_mut().await,
+        None => std::future::pending().await,
     }
 }

@@ -26,8 +26,7 @@ pub fn launch(
     }
     env.extend(spec.run.env.clone());
     for (name, port) in &entry.ports {
-        let name = format!("SLIPWAY_ADDR_{}", name.to_ascii_uppercase().replace('-', "_"));
-        env.insert(name, SocketAddr::new(entry.address, *port).to_string());
+        env.insert(address_variable(name), SocketAddr::new(entry.address, *port).to_string());
     }
     for (name, value) in [
         ("SLIPWAY_VERSION", entry.pair.version.to_string()),
@@ -50,6 +49,11 @@ pub fn launch(
     }
     let user = spec.run.user.as_deref().map(user).transpose()?.flatten();
     Ok(Launch { program: path, args, env, cwd: release.into(), user })
+}
+
+/// The variable that holds the address and number of a port.
+pub fn address_variable(port: &str) -> String {
+    format!("SLIPWAY_ADDR_{}", port.to_ascii_uppercase().replace('-', "_"))
 }
 
 /// Replaces `${NAME}`; a name that is not set is an error, as an empty address would be worse.

@@ -6,8 +6,10 @@
 //! `session` talks, `fleet` passes on, `reconcile` keeps one deployment as assigned, `instance` leads one instance through its life,
 //! `process` and `shim` start and find processes, `ledger` over `journal` remembers, `board` collects what is reported.
 
+mod addresses;
 pub mod assignment;
 mod board;
+mod check;
 mod fetch;
 mod files;
 mod fleet;
@@ -22,9 +24,11 @@ mod nodes;
 mod probe;
 pub mod process;
 mod reconcile;
+mod runtime;
 mod scrape;
 mod session;
 pub mod shim;
+mod sockets;
 pub mod tally;
 pub mod unpack;
 
@@ -79,9 +83,6 @@ pub enum AgentError {
     /// A journal cannot be used.
     #[error(transparent)]
     Journal(#[from] journal::JournalError),
-    /// The client for checks could not be made.
-    #[error("cannot make an HTTP client: {0}")]
-    Http(String),
     /// A node refuses this worker for good.
     #[error("{node} refuses worker {name}: {reason}")]
     Refused {
@@ -151,7 +152,9 @@ pub async fn run_until(
     let fleet = Fleet::open(machine.name.as_str(), &layout, &store, &board, program)?;
     let seen = machine::Seen::load(&layout)?;
     tracing::info!(name = %machine.name, epoch = machine.epoch, "agent starts");
-    let session = Session { machine, config, layout, nodes, board, store, fleet, seen, seq: 0, wanted: None };
+    let pool = config.pool_addresses()?;
+    let session =
+        Session { machine, config, pool, layout, nodes, board, store, fleet, seen, seq: 0, wanted: None, lacks: None };
     tokio::select! {
         failed = session.serve() => Err(failed),
         () = stop => {

@@ -4,6 +4,8 @@
 //! What an assignment's entries do not name is stopped; what they name and did not change goes on untouched. A failed probation
 //! puts the instance back that was replaced, with no node's help. Not here: one instance's life (`instance`).
 
+mod counting;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::Path,
@@ -15,7 +17,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    assignment::{Entry, Offer, Permit, wire_pair},
+    assignment::{Entry, Offer, Permit},
     board::{Board, View},
     fetch::{FetchError, Store},
     files,
@@ -34,8 +36,6 @@ use crate::{
 const TOTALS_EVERY: Duration = Duration::from_secs(10);
 /// How long a deployment that is no longer assigned still reports its instances as gone.
 const FAREWELL: Duration = Duration::from_secs(60);
-/// Longest time a new step waits for the scrapes that give its bases.
-const MARK_WITHIN: Duration = Duration::from_millis(1200);
 
 /// What a deployment is told.
 #[derive(Debug)]
@@ -76,6 +76,8 @@ pub struct Deployment {
     fetching: Option<(BTreeSet<Digest>, CancellationToken)>,
     fetched: (mpsc::UnboundedSender<Fetched>, mpsc::UnboundedReceiver<Fetched>),
     conflict: Option<(u64, String)>,
+    // What was last said in the log of an instance's counters.
+    uncounted: BTreeMap<InstanceId, String>,
     stop_all: Option<tokio::sync::oneshot::Sender<()>>,
 }
 
@@ -101,6 +103,7 @@ impl Deployment {
             fetching: None,
             fetched: mpsc::unbounded_channel(),
             conflict: None,
+            uncounted: BTreeMap::new(),
             stop_all: None,
         }
     }
@@ -176,50 +179,6 @@ impl Deployment {
         self.shared.book.write(Record::Removed).await
     }
 
-    /// A new step: every running instance is scraped first, as its totals are the step's bases.
-    async fn mark(&mut self, step: Option<u64>) -> Result<(), JournalError> {
-        let running = self.tally.mark.as_ref().map(|m| m.step);
-        let coming = self.new_mark.as_ref().map(|m| m.step);
-        if coming.or(running) == step {
-            return Ok(());
-        }
-        self.new_mark = None;
-        let Some(step) = step else {
-            self.tally.end();
-            self.save().await?;
-            self.shared.book.write(Record::Marked { mark: None }).await?;
-            self.order(|o| o.marked = false);
-            return Ok(());
-        };
-        let waiting = self.live.iter().filter(|(_, l)| l.status.life == Life::Running).map(|(id, _)| *id).collect();
-        self.new_mark = Some(NewMark { step, waiting, timer: Box::pin(tokio::time::sleep(MARK_WITHIN)) });
-        self.order(|o| {
-            o.marked = true;
-            o.poke = o.poke.wrapping_add(1);
-        });
-        Ok(())
-    }
-
-    async fn begin_mark(&mut self) -> Result<(), JournalError> {
-        let Some(NewMark { step, .. }) = self.new_mark.take() else { return Ok(()) };
-        // Whether a pair was heard just now counts for the new step too.
-        self.save().await?;
-        let heard = std::mem::take(&mut self.tally.heard);
-        self.tally.begin(step);
-        self.tally.heard = heard;
-        self.shared.book.write(Record::Marked { mark: self.tally.mark.clone() }).await
-    }
-
-    async fn save(&mut self) -> Result<(), JournalError> {
-        if self.tally.totals == self.saved.totals && self.tally.raws == self.saved.raws {
-            return Ok(());
-        }
-        let (totals, raws) = (self.tally.totals.clone(), self.tally.raws.clone());
-        self.shared.book.write(Record::Totals { totals, raws }).await?;
-        self.saved = self.tally.clone();
-        Ok(())
-    }
-
     fn order(&self, change: impl Fn(&mut Orders)) {
         self.live.values().for_each(|l| l.orders.send_modify(&change));
     }
@@ -236,7 +195,7 @@ impl Deployment {
                     && let Some(shown) = shown
                 {
                     let pair = live.entry.pair.clone();
-                    self.tally.sample(id, run, &pair, shown);
+                    self.scraped(id, run, &pair, shown);
                 }
                 let ready = self.new_mark.as_mut().is_some_and(|m| {
                     m.waiting.remove(&id);
@@ -250,6 +209,7 @@ impl Deployment {
                 self.live.remove(&id);
                 self.save().await?;
                 self.tally.forget(id);
+                self.uncounted.remove(&id);
                 if let Some(m) = &mut self.new_mark {
                     m.waiting.remove(&id);
                 }
@@ -495,22 +455,12 @@ impl Deployment {
             View {
                 instances: instances.into_values().collect(),
                 reached: self.reached(ledger),
-                counts: self.counts(),
+                counts: self.counts(ledger),
                 needs: ledger.needs(),
                 settled: self.live.iter().all(|(id, l)| known(l) || !passed(id)),
             }
         });
         self.board.hang(&self.shared.deployment, view);
-    }
-
-    fn counts(&self) -> Option<v1::StepCounts> {
-        let (step_id, pairs) = self.tally.counts()?;
-        let pairs = pairs.into_iter().map(|(pair, c)| v1::PairCounts {
-            pair: Some(wire_pair(&pair)),
-            requests: c.requests,
-            errors: c.errors,
-        });
-        Some(v1::StepCounts { deployment: self.shared.deployment.to_string(), step_id, pairs: pairs.collect() })
     }
 
     fn link(&self, ledger: &Ledger) {

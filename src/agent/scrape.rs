@@ -1,141 +1,23 @@
-//! Reading counters from a metrics page in the Prometheus text format, chosen by name and label matchers.
+//! Reading counters from a metrics page in the Prometheus text format, by the selectors of the spec.
 //!
-//! A selector is `name` or `name{label="value", ...}` with the operators `=`, `!=`, `=~` and `!~`; regular expressions match whole
-//! values. All series that match are added up. Not here: what the counters mean over time (`tally`).
+//! All series that a selector chooses are added up. Invariant: what is not there is not zero, unless the page itself makes it zero: a metric
+//! that it names, with the labels that the selector asks for, counts nothing in series that have not appeared yet. Not here: selectors
+//! (`model`), what the counters mean over time (`tally`).
 
-use std::{collections::BTreeMap, fmt};
-
-use regex_automata::{
-    Anchored, Input,
-    dfa::{Automaton, dense},
-    util::syntax,
-};
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::tally::Counts;
+use crate::model::{Selector, selector::quoted};
 
-/// Memory that one regular expression may take.
-const MAX_REGEX: usize = 1 << 20;
-
-/// Chooses series.
-pub struct Selector {
-    name: String,
-    matchers: Vec<(String, Matcher)>,
-}
-
-enum Matcher {
-    Is(String),
-    IsNot(String),
-    Like(Box<dense::DFA<Vec<u32>>>),
-    Unlike(Box<dense::DFA<Vec<u32>>>),
-}
-
-impl fmt::Debug for Selector {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}{{{} matchers}}", self.name, self.matchers.len())
-    }
-}
-
-fn whole(pattern: &str) -> Result<Box<dense::DFA<Vec<u32>>>, String> {
-    dense::Builder::new()
-        .syntax(syntax::Config::new().unicode(false).utf8(false))
-        .configure(
-            dense::Config::new()
-                .start_kind(regex_automata::dfa::StartKind::Anchored)
-                .dfa_size_limit(Some(MAX_REGEX))
-                .determinize_size_limit(Some(MAX_REGEX)),
-        )
-        .build(&format!("(?:{pattern})\\z"))
-        .map(Box::new)
-        .map_err(|e| format!("regular expression {pattern:?}: {e}"))
-}
-
-fn matches(dfa: &dense::DFA<Vec<u32>>, value: &str) -> bool {
-    dfa.try_search_fwd(&Input::new(value).anchored(Anchored::Yes)).is_ok_and(|m| m.is_some())
-}
-
-fn is_name(text: &str) -> bool {
-    let mut chars = text.chars();
-    chars.next().is_some_and(|c| c.is_ascii_alphabetic() || c == '_' || c == ':')
-        && chars.all(|c| c.is_ascii_alphanumeric() || c == '_' || c == ':')
-}
-
-impl Selector {
-    /// Reads a selector; the error says what is wrong.
-    pub fn parse(text: &str) -> Result<Self, String> {
-        let text = text.trim();
-        let (name, rest) = match text.split_once('{') {
-            None => (text, ""),
-            Some((name, rest)) => {
-                (name.trim(), rest.trim_end().strip_suffix('}').ok_or_else(|| format!("{text:?} lacks its '}}'"))?)
-            }
-        };
-        if !is_name(name) {
-            return Err(format!("{name:?} is not the name of a metric"));
-        }
-        let mut matchers = Vec::new();
-        let mut rest = rest.trim_start();
-        while !rest.is_empty() {
-            let end = rest.find(['=', '!']).ok_or_else(|| format!("{rest:?}: write label=\"value\""))?;
-            let (label, after) = rest.split_at(end);
-            let label = label.trim();
-            let ops = ["=~", "!~", "!=", "="];
-            let op = ops
-                .into_iter()
-                .find(|op| after.starts_with(op))
-                .ok_or_else(|| format!("{after:?}: use =, !=, =~ or !~"))?;
-            let after = after.get(op.len()..).unwrap_or_default().trim_start();
-            let (value, tail) = quoted(after).ok_or_else(|| format!("{after:?}: write the value in double quotes"))?;
-            let matcher = match op {
-                "=~" => Matcher::Like(whole(&value)?),
-                "!~" => Matcher::Unlike(whole(&value)?),
-                "!=" => Matcher::IsNot(value),
-                _ => Matcher::Is(value),
-            };
-            if !is_name(label) {
-                return Err(format!("{label:?} is not the name of a label"));
-            }
-            matchers.push((label.to_owned(), matcher));
-            let tail = tail.trim_start();
-            rest = match tail.strip_prefix(',') {
-                Some(tail) => tail.trim_start(),
-                None if tail.is_empty() => tail,
-                None => return Err(format!("{tail:?}: write a comma between labels")),
-            };
-        }
-        Ok(Self { name: name.into(), matchers })
-    }
-
-    fn selects(&self, name: &str, labels: &BTreeMap<String, String>) -> bool {
-        // A label that is absent is an empty one, as Prometheus has it.
-        let value = |label: &str| labels.get(label).map_or("", String::as_str);
-        name == self.name
-            && self.matchers.iter().all(|(label, matcher)| match matcher {
-                Matcher::Is(wanted) => value(label) == wanted,
-                Matcher::IsNot(other) => value(label) != other,
-                Matcher::Like(dfa) => matches(dfa, value(label)),
-                Matcher::Unlike(dfa) => !matches(dfa, value(label)),
-            })
-    }
-}
-
-/// A quoted string at the front, unescaped, and what follows it.
-fn quoted(text: &str) -> Option<(String, &str)> {
-    let body = text.strip_prefix('"')?;
-    let mut out = String::new();
-    let mut chars = body.char_indices();
-    while let Some((at, c)) = chars.next() {
-        match c {
-            '"' => return Some((out, body.get(at + 1..)?)),
-            '\\' => match chars.next()?.1 {
-                'n' => out.push('\n'),
-                c @ ('"' | '\\') => out.push(c),
-                // Anything else is left as it is: backslashes belong to regular expressions.
-                c => out.extend(['\\', c]),
-            },
-            c => out.push(c),
-        }
-    }
-    None
+/// What a page says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reading {
+    /// Both counters.
+    Counts(Counts),
+    /// It counts no requests: none were made yet, or the selector is wrong.
+    NoRequests(String),
+    /// Requests are counted, but how many of them failed is not known.
+    ErrorsUnknown(String),
 }
 
 /// One line's name, labels and value; `None` for comments and what cannot be read.
@@ -163,24 +45,90 @@ fn series(line: &str) -> Option<(&str, BTreeMap<String, String>, f64)> {
     Some((name, labels, value))
 }
 
-/// The two counters of a page. A page without a single series of requests has no counts: nothing is not zero. Errors without
-/// requests' series are zero when requests are there: a counter of a code appears with its first use.
-pub fn read(page: &str, requests: &Selector, errors: &Selector) -> Option<Counts> {
-    let (mut found, mut sums) = (false, (0.0_f64, 0.0_f64));
-    for (name, labels, value) in page.lines().filter_map(series) {
-        if !value.is_finite() || value < 0.0 {
-            continue;
+/// The name of the metric that a line declares: a page may name a counter that has no series yet.
+fn declared(line: &str) -> Option<&str> {
+    let rest = line.trim().strip_prefix('#')?.trim_start().strip_prefix("TYPE")?;
+    rest.split_ascii_whitespace().next()
+}
+
+/// What a page shows of one selector's metric.
+struct Found<'a> {
+    selector: &'a Selector,
+    chosen: bool,
+    sum: f64,
+    /// Whether the metric is on the page at all, and with which labels.
+    named: bool,
+    series: bool,
+    labels: BTreeSet<String>,
+}
+
+impl<'a> Found<'a> {
+    fn new(selector: &'a Selector) -> Self {
+        Self { selector, chosen: false, sum: 0.0, named: false, series: false, labels: BTreeSet::new() }
+    }
+
+    fn declare(&mut self, name: &str) {
+        // In OpenMetrics a counter is declared without its ending.
+        let ours = self.selector.name();
+        self.named |= name == ours || ours.strip_suffix("_total") == Some(name);
+    }
+
+    fn take(&mut self, name: &str, labels: &BTreeMap<String, String>, value: f64) {
+        if name != self.selector.name() {
+            return;
         }
-        if requests.selects(name, &labels) {
-            found = true;
-            sums.0 += value;
-        }
-        if errors.selects(name, &labels) {
-            sums.1 += value;
+        self.named = true;
+        self.series = true;
+        self.labels.extend(labels.keys().cloned());
+        if value.is_finite() && value >= 0.0 && self.selector.selects(name, labels) {
+            self.chosen = true;
+            self.sum += value;
         }
     }
-    let whole = |v: f64| v.min(9e15).round() as u64;
-    found.then(|| Counts { requests: whole(sums.0), errors: whole(sums.1) })
+
+    /// The sum; where nothing is chosen, zero if the page makes it so, else what is missing.
+    fn count(&self) -> Result<u64, String> {
+        if self.chosen {
+            return Ok(self.sum.min(9e15).round() as u64);
+        }
+        let name = self.selector.name();
+        if !self.named {
+            return Err(format!("the page has no metric {name}"));
+        }
+        // A declared metric without series has counted nothing yet.
+        if let Some(label) = self.selector.needs().find(|l| self.series && !self.labels.contains(*l)) {
+            return Err(format!("no series of {name} has a label {label:?}"));
+        }
+        Ok(0)
+    }
+}
+
+/// The two counters of a page. Requests that no series counts are not known, unless the page declares their metric; errors are zero only
+/// where the page makes them so (a counter of a code mostly appears with its first use), else not known.
+pub fn read(page: &str, requests: &Selector, errors: &Selector) -> Reading {
+    let (mut asked, mut failed) = (Found::new(requests), Found::new(errors));
+    for line in page.lines() {
+        if let Some(name) = declared(line) {
+            asked.declare(name);
+            failed.declare(name);
+        }
+        if let Some((name, labels, value)) = series(line) {
+            asked.take(name, &labels, value);
+            failed.take(name, &labels, value);
+        }
+    }
+    let requests = match asked.count() {
+        // Series without a number of requests among them: not a zero that anybody counted.
+        Ok(0) if !asked.chosen && asked.series => {
+            return Reading::NoRequests(format!("metrics.requests: no series of {} is chosen", requests.name()));
+        }
+        Ok(n) => n,
+        Err(why) => return Reading::NoRequests(format!("metrics.requests: {why}")),
+    };
+    match failed.count() {
+        Ok(errors) => Reading::Counts(Counts { requests, errors }),
+        Err(why) => Reading::ErrorsUnknown(format!("metrics.errors: {why}")),
+    }
 }
 
 #[cfg(test)]
@@ -197,7 +145,10 @@ mod tests {
 
     fn count(selector: &str) -> Option<u64> {
         let s = Selector::parse(selector).unwrap();
-        read(PAGE, &s, &s).map(|c| c.requests)
+        match read(PAGE, &s, &s) {
+            Reading::Counts(c) => Some(c.requests),
+            Reading::NoRequests(_) | Reading::ErrorsUnknown(_) => None,
+        }
     }
 
     #[test]
@@ -214,20 +165,47 @@ mod tests {
         assert_eq!(count("nan"), None);
     }
 
-    #[test]
-    fn errors_that_never_happened_are_zero_but_no_requests_are_unknown() {
-        let s = |t| Selector::parse(t).unwrap();
-        let (requests, errors) = (s("http_requests_total"), s(r#"http_requests_total{code="599"}"#));
-        assert_eq!(read(PAGE, &requests, &errors), Some(Counts { requests: 145, errors: 0 }));
-        assert_eq!(read("up 1\n", &requests, &errors), None);
+    fn both(page: &str, requests: &str, errors: &str) -> Reading {
+        read(page, &Selector::parse(requests).unwrap(), &Selector::parse(errors).unwrap())
     }
 
     #[test]
-    fn bad_selectors_are_refused() {
-        for bad in
-            ["", "9x", "a{", r#"a{b}"#, r#"a{b=c}"#, r#"a{b=~"("}"#, r#"a{b="c" d="e"}"#, r#"a{b=~"(x{1000}){1000}"}"#]
-        {
-            assert!(Selector::parse(bad).is_err(), "{bad}");
-        }
+    fn errors_that_never_happened_are_zero_but_no_requests_are_unknown() {
+        let all = "http_requests_total";
+        let never = both(PAGE, all, r#"http_requests_total{code="599"}"#);
+        assert_eq!(never, Reading::Counts(Counts { requests: 145, errors: 0 }));
+        assert!(matches!(both("up 1\n", all, all), Reading::NoRequests(_)));
+        let none = both(PAGE, r#"http_requests_total{code="299"}"#, all);
+        assert!(matches!(none, Reading::NoRequests(_)), "{none:?}");
+    }
+
+    #[test]
+    fn errors_that_match_no_series_are_unknown_not_zero() {
+        let unknown = |errors: &str| match both(PAGE, "http_requests_total", errors) {
+            Reading::ErrorsUnknown(why) => why,
+            other => panic!("{errors}: {other:?}"),
+        };
+        let why = unknown(r#"http_requests_total{status="500"}"#);
+        assert!(why.contains("metrics.errors") && why.contains(r#"a label "status""#), "{why}");
+        assert!(unknown(r#"http_requests_total{code=~"5..", status=~"5.."}"#).contains("status"));
+        assert!(unknown("http_errors_total").contains("no metric http_errors_total"));
+        // An absent label is an empty one, so a negative matcher is true of it.
+        let all = both(PAGE, "http_requests_total", r#"http_requests_total{status!="200"}"#);
+        assert_eq!(all, Reading::Counts(Counts { requests: 145, errors: 145 }));
+    }
+
+    #[test]
+    fn a_metric_that_is_declared_and_has_no_series_yet_has_counted_nothing() {
+        let page = "# TYPE http_requests_total counter\n# TYPE http_errors counter\n";
+        let zero = Reading::Counts(Counts { requests: 0, errors: 0 });
+        assert_eq!(both(page, "http_requests_total", r#"http_requests_total{code=~"5.."}"#), zero);
+        let page = format!("{page}http_requests_total{{code=\"200\"}} 7\n");
+        let seven = Reading::Counts(Counts { requests: 7, errors: 0 });
+        assert_eq!(
+            both(&page, "http_requests_total", r#"http_errors_total{kind="db"}"#),
+            seven,
+            "as OpenMetrics has it"
+        );
+        assert!(matches!(both(&page, "http_requests_total", "errors_total"), Reading::ErrorsUnknown(_)));
     }
 }

@@ -5,6 +5,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
     time::Duration,
 };
 
@@ -13,7 +14,8 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Streaming, transport::Channel};
 
 use super::{
-    AgentError,
+    AgentError, addresses,
+    addresses::Addresses,
     assignment::Offer,
     board::Board,
     fetch::Store,
@@ -38,6 +40,8 @@ const PROTOCOL: u32 = 1;
 const GREETING: Duration = Duration::from_secs(5);
 /// Time between reports when nothing changes.
 const REPORT_EVERY: Duration = Duration::from_secs(2);
+/// Time between looks at which addresses the machine has.
+const LOOK_EVERY: Duration = Duration::from_secs(10);
 /// Changes within this time go into one report.
 const DEBOUNCE: Duration = Duration::from_millis(5);
 /// After a start, longest wait until the instances that were found again have a health that is known: reporting "unknown" would
@@ -54,6 +58,8 @@ pub struct Session {
     pub machine: Machine,
     /// What it offers.
     pub config: AgentConfig,
+    /// Its pool, written out.
+    pub pool: Vec<IpAddr>,
     /// Where things lie.
     pub layout: Layout,
     /// Whom to talk to.
@@ -70,12 +76,16 @@ pub struct Session {
     pub seq: u64,
     /// Packages that the newest desired state names; `None` before the first one.
     pub wanted: Option<BTreeSet<Digest>>,
+    /// What was last said of addresses that are missing.
+    pub lacks: Option<String>,
 }
 
 /// Why a session ended.
 enum End {
     /// Another node, or the same one later, may do.
     Retry(String),
+    /// What was said in the greeting is no longer so: it is said again, at once.
+    Again,
     /// Nothing will.
     Fatal(AgentError),
 }
@@ -106,6 +116,7 @@ impl Session {
             };
             let why = match end {
                 End::Fatal(e) => return e,
+                End::Again => continue,
                 End::Retry(why) => why,
             };
             failures = if std::mem::take(&mut greeted) { 0 } else { failures.saturating_add(1) };
@@ -128,7 +139,8 @@ impl Session {
     ) -> Result<std::convert::Infallible, End> {
         let (send, receive) = mpsc::channel(8);
         let mut client = WorkersClient::new(channel.clone()).max_decoding_message_size(MAX_MESSAGE);
-        self.say(&send, from_agent::Body::Hello(self.hello()?)).await?;
+        let addresses = self.look();
+        self.say(&send, from_agent::Body::Hello(self.hello(&addresses))).await?;
         let open = tokio::time::timeout(GREETING, client.session(ReceiverStream::new(receive))).await;
         let open = open.map_err(|_| retry(format!("{address} does not answer")))?;
         let mut stream = open.map_err(|s| retry(format!("{address}: {}", s.message())))?.into_inner();
@@ -156,12 +168,13 @@ impl Session {
         }
         *greeted = true;
         tracing::info!(node = welcome.node_id, %address, name = %self.machine.name, "session open");
-        self.converse(address, channel, stream, send).await
+        self.converse(address, &addresses, channel, stream, send).await
     }
 
     async fn converse(
         &mut self,
         address: &str,
+        addresses: &Addresses,
         channel: Channel,
         mut stream: Streaming<ToAgent>,
         send: mpsc::Sender<FromAgent>,
@@ -172,6 +185,8 @@ impl Session {
         let mut settle = std::pin::pin!(settle);
         let mut regular = tokio::time::interval(REPORT_EVERY);
         regular.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut look = tokio::time::interval(LOOK_EVERY);
+        look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut may_report = self.seq > 0;
         loop {
             let due = tokio::select! {
@@ -197,6 +212,13 @@ impl Session {
                     self.collect();
                     true
                 }
+                _ = look.tick() => {
+                    if self.look() != *addresses {
+                        tracing::info!("the addresses of this machine changed; telling the cluster");
+                        return Err(End::Again);
+                    }
+                    false
+                }
             };
             if due && may_report {
                 changed.mark_unchanged();
@@ -212,9 +234,22 @@ impl Session {
         send.send(FromAgent { body: Some(body) }).await.map_err(|_| retry("the node closed the session"))
     }
 
-    fn hello(&self) -> Result<Hello, AgentError> {
-        let pool = self.config.pool_addresses()?;
-        Ok(Hello {
+    /// Which addresses the machine has now. What is missing is said once.
+    fn look(&mut self) -> Addresses {
+        let found = addresses::look(&self.pool, self.config.host);
+        let lacks = found.lacks(self.config.host);
+        match (&lacks, &self.lacks) {
+            (now, before) if now == before => {}
+            (Some(what), _) => tracing::warn!("{what}; it is offered once it is there"),
+            (None, _) => tracing::info!("all addresses of the configuration are on this machine now"),
+        }
+        self.lacks = lacks;
+        found
+    }
+
+    fn hello(&self, addresses: &Addresses) -> Hello {
+        let texts = |all: &[IpAddr]| all.iter().map(ToString::to_string).collect();
+        Hello {
             protocol: PROTOCOL,
             name: self.machine.name.to_string(),
             public_key: self.machine.public_key(),
@@ -222,12 +257,13 @@ impl Session {
             epoch: self.machine.epoch,
             labels: self.config.labels.clone(),
             capacity: self.config.capacity,
-            pool: pool.iter().map(ToString::to_string).collect(),
+            pool: texts(&addresses.pool),
+            absent: texts(&addresses.absent),
             host: self.config.host.to_string(),
             build: env!("CARGO_PKG_VERSION").into(),
             seen_incarnation: self.seen.incarnation,
             seen_index: self.seen.index,
-        })
+        }
     }
 
     fn refused(&self, address: &str, reason: String, permanent: bool) -> End {

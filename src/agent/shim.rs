@@ -3,7 +3,7 @@
 //! `slipwayd shim DIR RUN` takes the instance's lock without waiting and leaves when it is taken or the run has an identity. It
 //! starts `slipwayd shim --exec DIR RUN`, which waits for a byte; meanwhile the identity (boot id, pid, start time) is written and
 //! fsynced. Then the waiting process executes the program in its own place: same pid, same start time, lock inherited. The shim
-//! stays, in a session of its own, keeps the log files small and records how the program ended.
+//! stays, in a session of its own, keeps the log files small (a hole takes the place of the oldest lines) and records how the program ended.
 //!
 //! Invariants: no program runs without a durable identity; the lock is held while the shim or the program lives. If the shim dies
 //! before it has written the identity, the waiting process reads an end of file and leaves. No async here: no runtime, no `unsafe`.
@@ -28,11 +28,19 @@ use super::{
     files,
     layout::{InstanceDir, RunDir},
 };
+use crate::console;
 
-/// A log file is moved aside at this size; one older part is kept.
+/// A log file that takes more than this loses its oldest lines. It takes that and what is written between two looks: programs hold the
+/// file, so less cannot be promised.
 const LOG_CAP: u64 = 10 << 20;
 /// Time between looks at the log files.
-const LOG_LOOK: Duration = Duration::from_secs(2);
+const LOG_LOOK: Duration = Duration::from_secs(1);
+/// Holes are made of whole blocks.
+const LOG_BLOCK: u64 = 4096;
+/// A file whose hole has become this long begins anew: no file system takes files of any length.
+const LOG_LENGTH: u64 = 1 << 40;
+/// What a file that cannot have a hole keeps.
+const LOG_KEPT: u64 = 1 << 20;
 /// Exit status: another shim holds the lock, or the run has begun already.
 const TAKEN: u8 = 75;
 /// Exit status: the shim itself could not work.
@@ -56,7 +64,7 @@ pub struct Launch {
 }
 
 /// Which process an instance's run is: a pid alone is not enough, pids are used again.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Identity {
     /// The machine's boot.
     pub boot: String,
@@ -100,11 +108,11 @@ pub fn shim_main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         args.remove(0);
     }
     let [dir, run] = args.as_slice() else {
-        eprintln!("slipwayd shim is started by the agent alone: shim DIRECTORY RUN");
+        console::note("slipwayd shim is started by the agent alone: shim DIRECTORY RUN");
         return ExitCode::from(2);
     };
     let Some(run) = run.to_str().and_then(|r| r.parse::<u32>().ok()) else {
-        eprintln!("slipwayd shim: {} is not a run's number", run.display());
+        console::note(&format!("slipwayd shim: {} is not a run's number", run.display()));
         return ExitCode::from(2);
     };
     let dir = InstanceDir::at(Path::new(dir));
@@ -114,7 +122,7 @@ pub fn shim_main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     match supervise(&dir, run) {
         Ok(code) => code,
         Err(e) => {
-            eprintln!("slipwayd shim: {}: {e}", dir.path().display());
+            console::note(&format!("slipwayd shim: {}: {e}", dir.path().display()));
             ExitCode::from(BROKEN)
         }
     }
@@ -158,7 +166,11 @@ fn supervise(dir: &InstanceDir, number: u32) -> io::Result<ExitCode> {
     // Dropping the pipe without a byte, on an error above too, makes the child leave.
     child.stdin.take().ok_or(io::ErrorKind::BrokenPipe)?.write_all(b"g")?;
     let logs = dir.clone();
-    std::thread::spawn(move || keep_logs_small(&logs));
+    // Without the thread the program runs all the same.
+    let keeper = std::thread::Builder::new().name("logs".into()).spawn(move || keep_logs_small(&logs));
+    if let Err(e) = keeper {
+        console::note(&format!("slipwayd shim: logs are not kept small: {e}"));
+    }
     if let Some(pid) = rustix::process::Pid::from_raw(pid) {
         use rustix::process::{Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
         while let Err(rustix::io::Errno::INTR) = waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT)
@@ -193,38 +205,72 @@ fn execute(run: &RunDir) -> ExitCode {
         Err::<(), _>(io::Error::new(e.kind(), format!("cannot execute {}: {e}", launch.program.display())))
     })();
     if let Err(e) = failed {
-        eprintln!("slipway: {e}");
+        console::note(&format!("slipway: {e}"));
         let _ = files::replace(&run.error(), e.to_string().as_bytes(), 0o600);
     }
     ExitCode::from(NOT_EXECUTED)
 }
 
+/// Never ends, whatever the disk says.
 fn keep_logs_small(dir: &InstanceDir) {
+    let mut said = String::new();
+    let mut cut = [0; 2];
+    for stream in ["out", "err"] {
+        // What an older version moved aside.
+        let _ = files::remove_if_there(&dir.path().join(format!("{stream}.log.1")));
+    }
     loop {
         std::thread::sleep(LOG_LOOK);
-        for stream in ["out", "err"] {
-            if let Err(e) = rotate(&dir.log(stream), LOG_CAP) {
-                eprintln!("slipwayd shim: log {stream}: {e}");
+        for (stream, cut) in ["out", "err"].into_iter().zip(&mut cut) {
+            match keep_small(&dir.log(stream), LOG_CAP, *cut) {
+                Ok(at) => *cut = at,
+                Err(e) => {
+                    let text = format!("slipwayd shim: log {stream}: {e}");
+                    if text != said {
+                        console::note(&text);
+                        said = text;
+                    }
+                }
             }
         }
     }
 }
 
-/// Copies a log that is too large aside and empties it. The program goes on writing to the same file, which it appends to; what
-/// it writes between the copy and the cut is lost.
-fn rotate(log: &Path, cap: u64) -> io::Result<()> {
+/// Cuts the front off a log that takes more than `cap`, where it was last cut off at `before`: a hole takes its place, so nothing is copied
+/// and it works on a full disk. The program goes on appending to the same file. Gives where the log begins now.
+fn keep_small(log: &Path, cap: u64, before: u64) -> io::Result<u64> {
     let size = match fs::metadata(log) {
         Ok(meta) => meta.len(),
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(0),
         Err(e) => return Err(e),
     };
-    if size <= cap {
-        return Ok(());
+    // Somebody else may have emptied it.
+    let before = if size < before { 0 } else { before };
+    if size - before <= cap {
+        return Ok(before);
     }
-    let mut old = log.as_os_str().to_owned();
-    old.push(".1");
-    fs::copy(log, PathBuf::from(old))?;
-    fs::OpenOptions::new().write(true).open(log)?.set_len(0)
+    let file = fs::OpenOptions::new().read(true).write(true).open(log)?;
+    let upto = (size - cap / 4 * 3) / LOG_BLOCK * LOG_BLOCK;
+    if size < LOG_LENGTH {
+        use rustix::fs::{FallocateFlags, fallocate};
+        if fallocate(&file, FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE, 0, upto).is_ok() {
+            return Ok(upto);
+        }
+    }
+    begin_anew(file, size, LOG_KEPT.min(cap / 2))?;
+    Ok(0)
+}
+
+/// Empties a log and writes its newest lines again: for file systems without holes. What is written meanwhile may be lost.
+fn begin_anew(mut file: fs::File, size: u64, keep: u64) -> io::Result<()> {
+    use io::{Seek, SeekFrom};
+    file.seek(SeekFrom::Start(size.saturating_sub(keep)))?;
+    let mut bytes = Vec::new();
+    (&file).take(keep).read_to_end(&mut bytes)?;
+    file.set_len(0)?;
+    let whole = bytes.iter().position(|b| *b == b'\n').map_or(0, |n| n + 1);
+    rustix::fs::fcntl_setfl(&file, rustix::fs::OFlags::APPEND)?;
+    file.write_all(bytes.get(whole..).unwrap_or_default())
 }
 
 #[cfg(test)]
@@ -240,19 +286,46 @@ mod tests {
         assert_eq!(boot_id().unwrap().len(), 36);
     }
 
+    fn taken(log: &Path) -> u64 {
+        std::os::unix::fs::MetadataExt::blocks(&fs::metadata(log).unwrap()) * 512
+    }
+
     #[test]
-    fn logs_are_cut_and_one_part_is_kept() {
+    fn a_log_takes_its_cap_and_the_newest_lines_survive() {
+        let dir = tempfile::tempdir().unwrap();
+        let log = dir.path().join("out.log");
+        assert_eq!(keep_small(&dir.path().join("none"), 10, 0).unwrap(), 0);
+        let cap = 64 << 10;
+        let mut writer = fs::OpenOptions::new().create(true).append(true).open(&log).unwrap();
+        let (mut cut, mut n) = (0, 0);
+        for _ in 0..200 {
+            for _ in 0..100 {
+                n += 1;
+                writeln!(writer, "line {n:040}").unwrap();
+            }
+            cut = keep_small(&log, cap, cut).unwrap();
+            assert!(taken(&log) <= cap + LOG_BLOCK, "{}", taken(&log));
+        }
+        assert!(cut > 0 && fs::metadata(&log).unwrap().len() == 46 * n);
+        let bytes = fs::read(&log).unwrap();
+        let text = String::from_utf8(bytes[usize::try_from(cut).unwrap()..].to_vec()).unwrap();
+        assert!(text.len() >= 48 << 10 && text.ends_with(&format!("line {n:040}\n")));
+        // A shim that begins knows nothing of what was cut off before.
+        assert!(keep_small(&log, cap, 0).unwrap() >= cut);
+        // Somebody empties it.
+        writer.set_len(0).unwrap();
+        assert_eq!(keep_small(&log, cap, cut).unwrap(), 0);
+    }
+
+    #[test]
+    fn without_holes_the_newest_lines_are_written_again() {
         let dir = tempfile::tempdir().unwrap();
         let log = dir.path().join("out.log");
         let mut writer = fs::OpenOptions::new().create(true).append(true).open(&log).unwrap();
-        rotate(&dir.path().join("none"), 10).unwrap();
-        writer.write_all(b"0123456789abcdef").unwrap();
-        rotate(&log, 100).unwrap();
-        assert_eq!(fs::metadata(&log).unwrap().len(), 16);
-        rotate(&log, 10).unwrap();
-        writer.write_all(b"next").unwrap();
-        assert_eq!(fs::read(&log).unwrap(), b"next");
-        assert_eq!(fs::read(dir.path().join("out.log.1")).unwrap(), b"0123456789abcdef");
+        writer.write_all(b"0123\n4567\n89ab\n").unwrap();
+        begin_anew(fs::OpenOptions::new().read(true).write(true).open(&log).unwrap(), 15, 8).unwrap();
+        writer.write_all(b"next\n").unwrap();
+        assert_eq!(fs::read(&log).unwrap(), b"89ab\nnext\n");
     }
 
     #[test]

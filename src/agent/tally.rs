@@ -74,11 +74,32 @@ pub struct Tally {
     /// Pairs scraped since the mark: those that are known, even when they counted nothing.
     #[serde(skip)]
     pub heard: BTreeSet<Pair>,
+    /// How the newest looks at each instance's page went, since the agent began.
+    #[serde(skip)]
+    pub looks: BTreeMap<InstanceId, Look>,
 }
+
+/// How looking at an instance's page went.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Look {
+    /// It was read.
+    Fine,
+    /// So many times in a row it was of no use; why, the last time.
+    Vain {
+        /// Times.
+        times: u32,
+        /// Why.
+        why: String,
+    },
+}
+
+/// Looks in vain after which what was read before no longer speaks for an instance: a page may fail once.
+const PATIENCE: u32 = 3;
 
 impl Tally {
     /// Takes what an instance shows now; whether a total changed.
     pub fn sample(&mut self, id: InstanceId, run: u32, pair: &Pair, shown: Counts) -> bool {
+        self.looks.insert(id, Look::Fine);
         let last = self.raws.get(&id).filter(|r| r.run == run).map_or(Counts::default(), |r| r.shown);
         let grown =
             Counts { requests: growth(last.requests, shown.requests), errors: growth(last.errors, shown.errors) };
@@ -105,6 +126,32 @@ impl Tally {
     /// Forgets an instance that is gone; what it counted stays in the totals.
     pub fn forget(&mut self, id: InstanceId) {
         self.raws.remove(&id);
+        self.looks.remove(&id);
+    }
+
+    /// A page was read and counts no requests: nothing to add, and nothing that is hidden.
+    pub fn empty(&mut self, id: InstanceId) {
+        self.looks.insert(id, Look::Fine);
+    }
+
+    /// A page could not be read, or does not tell its errors.
+    pub fn in_vain(&mut self, id: InstanceId, why: String) {
+        let before = match self.looks.get(&id) {
+            Some(Look::Vain { times, .. }) => *times,
+            Some(Look::Fine) | None => 0,
+        };
+        self.looks.insert(id, Look::Vain { times: before.saturating_add(1), why });
+    }
+
+    /// Why the counts of a running instance are not known, if they are not: unknown is never zero.
+    pub fn unknown(&self, id: InstanceId, pair: &Pair) -> Option<String> {
+        match self.looks.get(&id) {
+            None => Some(format!("{id}: its metrics page was not read yet")),
+            Some(Look::Vain { times, why }) if *times >= PATIENCE || !self.heard.contains(pair) => {
+                Some(format!("{id}: {why}"))
+            }
+            Some(Look::Fine | Look::Vain { .. }) => None,
+        }
     }
 
     /// The running step's counts by pair, as far as they are known.
@@ -154,6 +201,25 @@ mod tests {
         assert_eq!(tally.counts(), Some((8, vec![(one, shown(0, 0))])));
         tally.end();
         assert_eq!(tally.counts(), None);
+    }
+
+    #[test]
+    fn counts_that_cannot_be_read_are_unknown_and_one_slip_is_not() {
+        let (mut tally, one) = (Tally::default(), pair("1.0.0"));
+        tally.begin(7);
+        assert!(tally.unknown(id(0), &one).unwrap().contains("not read yet"));
+        tally.in_vain(id(0), "no label".into());
+        assert!(tally.unknown(id(0), &one).unwrap().contains("no label"), "nothing else is known of this step");
+        tally.sample(id(0), 1, &one, shown(10, 0));
+        assert_eq!(tally.unknown(id(0), &one), None);
+        for slips in 1..=3 {
+            tally.in_vain(id(0), "did not answer".into());
+            assert_eq!(tally.unknown(id(0), &one).is_some(), slips == 3, "{slips} slips");
+        }
+        tally.empty(id(0));
+        assert_eq!(tally.unknown(id(0), &one), None, "no requests yet is no secret");
+        tally.forget(id(0));
+        assert!(tally.looks.is_empty());
     }
 
     #[test]

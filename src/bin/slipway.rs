@@ -2,16 +2,24 @@
 
 use std::process::ExitCode;
 
-use anyhow::Context;
+use slipway::console;
 
-fn main() -> anyhow::Result<ExitCode> {
+fn main() -> ExitCode {
     tracing_subscriber::fmt()
         .with_env_filter(tracing_subscriber::EnvFilter::from_env("SLIPWAY_LOG"))
-        .with_writer(std::io::stderr)
+        .log_internal_errors(false)
+        .with_writer(console::log(false, false))
         .init();
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start threads")?;
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(e) => {
+            console::note(&format!("error: cannot start threads: {e}"));
+            return ExitCode::FAILURE;
+        }
+    };
     let code = runtime.block_on(slipway::cli::run(std::env::args_os(), slipway::clock::Clock::real()));
     // A thread that still reads a file or a terminal must not hold the exit up.
     runtime.shutdown_background();
-    Ok(ExitCode::from(code))
+    console::flush();
+    ExitCode::from(code)
 }

@@ -2,7 +2,7 @@
 
 use thiserror::Error;
 
-use crate::{client::ClientError, config::ConfigError, model::ModelError};
+use crate::{client::ClientError, config::ConfigError, console::Unwritten, model::ModelError};
 
 /// Everything was done.
 pub const DONE: u8 = 0;
@@ -48,10 +48,15 @@ pub enum CliError {
     },
     /// Standard output is gone or full.
     #[error("cannot write the result: {0}")]
-    Output(std::io::Error),
+    Output(#[from] Unwritten),
 }
 
 impl CliError {
+    /// Whether it is only that nobody reads standard output any more.
+    pub fn reader_left(&self) -> bool {
+        matches!(self, Self::Output(Unwritten::ReaderLeft))
+    }
+
     /// What a script sees.
     pub fn exit_code(&self) -> u8 {
         match self {
@@ -63,7 +68,9 @@ impl CliError {
             },
             Self::Value(_) | Self::Config(_) | Self::Usage(_) => USAGE,
             Self::TimedOut(_) => TIMED_OUT,
-            Self::Failed(_) | Self::File { .. } | Self::Output(_) => FAILED,
+            // Whoever read has seen enough. Who watched something for its end has not: `live` says so itself.
+            Self::Output(Unwritten::ReaderLeft) => DONE,
+            Self::Failed(_) | Self::File { .. } | Self::Output(Unwritten::Failed(_)) => FAILED,
         }
     }
 }

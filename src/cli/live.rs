@@ -139,14 +139,20 @@ pub async fn follow(session: &Session, follow: Follow) -> Result<End, CliError> 
         }
         said_paused = rollout.status == "paused";
     }
-    rest(&view, &mut events, &rollout).await?;
-    say_evidence(&view, &rollout, &mut said_evidence)?;
+    // It has ended: that nobody reads the last lines changes nothing about how.
+    heard(rest(&view, &mut events, &rollout).await)?;
+    heard(say_evidence(&view, &rollout, &mut said_evidence))?;
     let deployment = session.deployment(&rollout.deployment).await.ok();
     finish(&view);
     if view.bar.is_some() {
-        session.out.line(&render::rollout(&rollout, 0))?;
+        heard(session.out.line(&render::rollout(&rollout, 0)))?;
     }
     Ok(end(&rollout, deployment.as_ref(), follow.wants_rollback))
+}
+
+/// A line that nobody read, as the reader has left, counts as said.
+pub fn heard(said: Result<(), CliError>) -> Result<(), CliError> {
+    said.or_else(|e| if e.reader_left() { Ok(()) } else { Err(e) })
 }
 
 /// Prints what was seen by each step that ended since the last look: counts with the verdict, and which node served a switch when.

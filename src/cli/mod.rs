@@ -24,6 +24,7 @@ use crate::{
     client::{Client, Limits},
     clock::Clock,
     config::UserConfig,
+    console::{self, Unwritten},
     model::{DeploymentId, ModelError, Name, RolloutId},
     wire::v1,
 };
@@ -40,8 +41,7 @@ pub async fn run(arguments: impl IntoIterator<Item = OsString>, clock: Clock) ->
     let command = match Command::try_parse_from(arguments) {
         Ok(command) => command,
         Err(e) => {
-            let _ = e.print();
-            return if e.use_stderr() { error::USAGE } else { error::DONE };
+            return said_by_clap(&e);
         }
     };
     let interrupted = async {
@@ -56,9 +56,24 @@ pub async fn run(arguments: impl IntoIterator<Item = OsString>, clock: Clock) ->
         () = interrupted, if !own_end => return 130,
     };
     result.unwrap_or_else(|e| {
-        eprintln!("error: {e}");
+        if !e.reader_left() {
+            console::note(&format!("error: {e}"));
+        }
         e.exit_code()
     })
+}
+
+/// Help and the version are results; what is wrong with a command line is not.
+fn said_by_clap(e: &clap::Error) -> u8 {
+    if e.use_stderr() {
+        // In clap's colours, if there is somebody to see them.
+        let _ = e.print();
+        return error::USAGE;
+    }
+    match e.print().map_err(Unwritten::from) {
+        Ok(()) | Err(Unwritten::ReaderLeft) => error::DONE,
+        Err(Unwritten::Failed(_)) => error::FAILED,
+    }
 }
 
 async fn dispatch(command: Command, clock: Clock) -> Result<u8, CliError> {

@@ -1,17 +1,15 @@
 //! Prints a reply as a table for people, or whole as JSON or YAML for scripts.
 
-use std::{
-    io::{IsTerminal, Write},
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
 };
 
 use comfy_table::{ContentArrangement, Table, presets};
 use serde::Serialize;
 
 use super::{CliError, args::Format};
+use crate::console::{self, Unwritten};
 
 /// Where and how results go.
 #[derive(Debug, Clone)]
@@ -56,9 +54,9 @@ impl Output {
         matches!(self.format, Format::Table | Format::Wide)
     }
 
-    /// Whether a live view makes sense.
+    /// Whether a live view makes sense: it is drawn on standard error, and its result goes to standard output.
     pub fn live(&self) -> bool {
-        self.for_people() && std::io::stdout().is_terminal()
+        self.for_people() && console::out_is_terminal() && console::err_is_terminal()
     }
 
     /// Prints `value` as it is for scripts, or `text` of it for people.
@@ -67,7 +65,8 @@ impl Output {
             Format::Table | Format::Wide => self.line(&text(value)),
             Format::Json => self.line(&self.stamped(value)?),
             Format::Yaml => {
-                let text = serde_saphyr::to_string(value).map_err(|e| CliError::Output(std::io::Error::other(e)))?;
+                let text = serde_saphyr::to_string(value)
+                    .map_err(|e| CliError::from(Unwritten::Failed(std::io::Error::other(e))))?;
                 self.line(text.trim_end())
             }
         }
@@ -87,19 +86,13 @@ impl Output {
 
     /// Prints a line.
     pub fn line(&self, text: &str) -> Result<(), CliError> {
-        let mut out = std::io::stdout().lock();
-        let written = writeln!(out, "{text}").and_then(|()| out.flush());
-        match written {
-            // The reader has seen enough, as `head` does.
-            Err(e) if e.kind() == std::io::ErrorKind::BrokenPipe => std::process::exit(0),
-            other => other.map_err(CliError::Output),
-        }
+        Ok(console::line(text)?)
     }
 }
 
 fn json<T: Serialize>(value: &T, pretty: bool) -> Result<String, CliError> {
     let text = if pretty { serde_json::to_string_pretty(value) } else { serde_json::to_string(value) };
-    text.map_err(|e| CliError::Output(e.into()))
+    text.map_err(|e| CliError::from(Unwritten::Failed(e.into())))
 }
 
 /// Columns with two spaces between them and nothing else. An empty table says so in `empty`.

@@ -3,7 +3,7 @@
 use clap::Args;
 
 use crate::{
-    model::{BasisPoints, Period, Strategy},
+    model::{BasisPoints, Ceiling, Period, Strategy},
     wire::v1,
 };
 
@@ -19,9 +19,9 @@ pub struct ParamArgs {
     /// How long each canary step is watched, such as 5m
     #[arg(long, visible_alias = "stability-window", value_name = "DURATION")]
     pub bake: Option<Period>,
-    /// Highest error rate of the new version
-    #[arg(long, value_name = "PERCENT")]
-    pub max_error_rate: Option<BasisPoints>,
+    /// Highest error rate of the new version, or off
+    #[arg(long, value_name = "PERCENT|off")]
+    pub max_error_rate: Option<Ceiling>,
     /// Requests before the error rate is judged
     #[arg(long, value_name = "N")]
     pub min_requests: Option<u64>,
@@ -46,6 +46,9 @@ pub struct ParamArgs {
     /// Failed health checks in a row that count as a failure
     #[arg(long, value_name = "N")]
     pub max_health_failures: Option<u32>,
+    /// Longest time until a batch passes its checks, the drains before it not counted
+    #[arg(long, value_name = "DURATION")]
+    pub health_timeout: Option<Period>,
     /// Blue-green: time between all healthy and the smoke test
     #[arg(long, value_name = "DURATION")]
     pub warm_up: Option<Period>,
@@ -71,7 +74,8 @@ impl ParamArgs {
             strategy: self.strategy.map(|s| s.to_string()),
             steps_bp: self.steps.iter().map(|s| s.0).collect(),
             bake_ms: ms(self.bake),
-            max_error_rate_bp: self.max_error_rate.map(|r| r.0),
+            max_error_rate_bp: self.max_error_rate.and_then(|c| c.0).map(|r| r.0),
+            max_error_rate_off: self.max_error_rate.is_some_and(|c| c.0.is_none()),
             min_requests: self.min_requests,
             on_no_data: self.on_no_data.clone(),
             parallelism: self.parallelism,
@@ -80,6 +84,7 @@ impl ParamArgs {
             max_unavailable: self.max_unavailable,
             failure_action: self.failure_action.clone(),
             max_health_failures: self.max_health_failures,
+            health_timeout_ms: ms(self.health_timeout),
             warm_up_ms: ms(self.warm_up),
             smoke: self.smoke.clone(),
             monitor_ms: ms(self.monitor),

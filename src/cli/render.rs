@@ -143,7 +143,27 @@ pub fn workers(items: &[v1::Worker], wide: bool) -> String {
     if wide {
         header.extend(["HOST", "BUILD", "LABELS"]);
     }
-    table(&header, items.iter().map(row).collect(), "no worker yet: start `slipwayd agent` on a machine")
+    let mut text =
+        table(&header, items.iter().map(row).collect(), "no worker yet: start `slipwayd agent` on a machine");
+    for w in items.iter().filter(|w| !w.absent.is_empty()) {
+        text.push_str(&format!("\n{}: {}", w.name, absent(w)));
+    }
+    text
+}
+
+/// Which of a worker's configured addresses its machine does not have.
+fn absent(w: &v1::Worker) -> String {
+    let pool: Vec<&str> = w.absent.iter().map(String::as_str).filter(|a| *a != w.host).collect();
+    let mut parts = Vec::new();
+    if !pool.is_empty() {
+        let are = if pool.len() == 1 { "is" } else { "are" };
+        let all = w.pool_size as usize + pool.len();
+        parts.push(format!("pool {} of {all}: {} {are} not on this machine", w.pool_size, pool.join(", ")));
+    }
+    if pool.len() < w.absent.len() {
+        parts.push(format!("host {} is not on this machine: services in address mode host cannot listen", w.host));
+    }
+    parts.join("; ")
 }
 
 fn labels(meta: Option<&v1::Meta>) -> String {

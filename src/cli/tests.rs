@@ -39,6 +39,13 @@ fn a_rollout_start_takes_the_spec_s_names() {
         panic!("not a start")
     };
     assert!(!replace);
+    let off = "slipway rollout start shop --to 1.1.0 --max-error-rate off --health-timeout 20s --replace";
+    let Noun::Rollout(RolloutVerb::Start { start: other, replace, .. }) = parse(off).unwrap().noun else {
+        panic!("not a start")
+    };
+    let p = other.params.to_wire();
+    assert!(replace && p.max_error_rate_off && p.max_error_rate_bp.is_none());
+    assert_eq!(p.health_timeout_ms, Some(20_000));
     let p = start.params.to_wire();
     assert_eq!(p.strategy.as_deref(), Some("blue-green"));
     assert_eq!((p.bake_ms, p.max_error_rate_bp), (Some(600_000), Some(50)));

@@ -117,16 +117,16 @@ macro_rules! settings {
                 $(#[doc = $doc:literal])+
                 $key:ident: $ty:ty, $flag:literal, $how:ident $(($default:expr))?;
             )+
-        } $(hidden {
+        } $(hidden {$(
             $(#[doc = $hidden_doc:literal])+
             $hidden:ident: $hidden_ty:ty;
-        })?
+        )+})?
     ) => {
         $(#[doc = $about])+
         #[derive(Debug, Clone, PartialEq, Eq)]
         pub struct $name {
             $($(#[doc = $doc])+ pub $key: $ty,)+
-            $($(#[doc = $hidden_doc])+ pub $hidden: $hidden_ty,)?
+            $($($(#[doc = $hidden_doc])+ pub $hidden: $hidden_ty,)+)?
         }
 
         #[doc = concat!("One source's part of a [`", stringify!($name), "`].")]
@@ -181,7 +181,7 @@ macro_rules! settings {
                     };
                     shown.push(Shown { key: stringify!($key), value: $key.show(), source });
                 )+
-                Ok($crate::config::settings::Resolved { config: Self { $($key,)+ $($hidden: Default::default(),)? }, shown })
+                Ok($crate::config::settings::Resolved { config: Self { $($key,)+ $($($hidden: Default::default(),)+)? }, shown })
             }
 
             /// Every setting, for the reference page.

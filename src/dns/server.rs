@@ -8,14 +8,17 @@
 //! here: what the bytes mean.
 
 use std::{
+    any::Any,
     collections::{BTreeMap, HashMap},
     io::{self, ErrorKind},
     net::{IpAddr, SocketAddr},
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     thread,
     time::Duration,
 };
 
+use futures_util::FutureExt as _;
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, BufReader},
     net::{TcpListener, TcpStream, UdpSocket},
@@ -77,6 +80,21 @@ pub struct DnsServer {
     responder: Arc<Responder>,
     stop: CancellationToken,
     tasks: TaskTracker,
+    broken: Option<String>,
+}
+
+/// A panic while serving: said, and then it goes on.
+fn fell(task: &str, panic: &(dyn Any + Send)) {
+    let text = panic.downcast_ref::<&str>().copied().or(panic.downcast_ref::<String>().map(String::as_str));
+    tracing::error!(task, "panicked ({}); it goes on", text.unwrap_or("without words"));
+}
+
+/// A task that is started again after a panic.
+async fn kept<F: Future<Output = ()>>(task: &'static str, make: impl Fn() -> F) {
+    while let Err(panic) = AssertUnwindSafe(make()).catch_unwind().await {
+        fell(task, panic.as_ref());
+        sleep(ERROR_PAUSE).await;
+    }
 }
 
 impl DnsServer {
@@ -94,6 +112,7 @@ impl DnsServer {
         limits: &DnsLimits,
     ) -> Self {
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
+        let mut broken = None;
         for socket in udp {
             match blocking(socket) {
                 Ok(socket) => {
@@ -101,22 +120,30 @@ impl DnsServer {
                         let (socket, responder, stop) = (Arc::clone(&socket), Arc::clone(&responder), stop.clone());
                         let ended = tasks.token();
                         let serve = move || {
-                            datagrams(&socket, &responder, &stop);
+                            // Whatever a datagram does to it, the thread goes on with the next one.
+                            while let Err(panic) =
+                                catch_unwind(AssertUnwindSafe(|| datagrams(&socket, &responder, &stop)))
+                            {
+                                fell(&format!("dns-udp-{n}"), panic.as_ref());
+                                thread::sleep(ERROR_PAUSE);
+                            }
                             // Whoever waits for the end may bind the port again.
                             drop(socket);
                             drop(ended);
                         };
                         if let Err(error) = thread::Builder::new().name(format!("dns-udp-{n}")).spawn(serve) {
-                            tracing::error!(%error, "no thread for DNS");
+                            broken = Some(format!("no thread for it: {error}"));
                         }
                     }
                 }
-                Err(error) => tracing::error!(%error, "DNS socket"),
+                Err(error) => broken = Some(format!("its socket: {error}")),
             }
         }
         let clients = Arc::new(Clients::default());
         if let Some((_, identity)) = &tls {
-            tasks.spawn(stop.clone().run_until_cancelled_owned(Arc::clone(identity).follow()));
+            let identity = Arc::clone(identity);
+            let follow = kept("dns-certificate", move || Arc::clone(&identity).follow());
+            tasks.spawn(stop.clone().run_until_cancelled_owned(follow));
         }
         let plain = tcp.into_iter().map(|listener| (listener, None));
         for (listener, identity) in plain.chain(tls.map(|(listener, identity)| (listener, Some(identity)))) {
@@ -128,10 +155,20 @@ impl DnsServer {
                 stop: stop.clone(),
                 tasks: tasks.clone(),
             };
-            tasks.spawn(stop.clone().run_until_cancelled_owned(async move { all.accept(&listener).await }));
+            let (all, listener) = (Arc::new(all), Arc::new(listener));
+            let accept = kept("dns-tcp", move || {
+                let (all, listener) = (Arc::clone(&all), Arc::clone(&listener));
+                async move { all.accept(&listener).await }
+            });
+            tasks.spawn(stop.clone().run_until_cancelled_owned(accept));
         }
         tasks.close();
-        Self { responder, stop, tasks }
+        Self { responder, stop, tasks, broken }
+    }
+
+    /// Why it does not answer on all of its sockets, if so.
+    pub fn broken(&self) -> Option<&str> {
+        self.broken.as_deref()
     }
 
     /// What answers.

@@ -101,19 +101,27 @@ impl Back<'_> {
         let (view, r) = (self.turn.view, self.turn.r);
         let on = |w: &WorkerName| count(view.live().filter(|i| &i.worker == w));
         let named = |i: &Instance| batch.replaced.contains(&i.id);
-        let mut old = room::old_ones(view, self.pair, |i| (!named(i), std::cmp::Reverse(on(&i.worker))));
+        let most = room::per_worker(view, self.pair);
+        // Where the pair is complete its rivals only take room that is needed elsewhere.
+        let rival = |i: &Instance| {
+            let mine = view.wanted(self.pair).filter(|x| x.worker == i.worker && view.passes(x));
+            count(mine) >= most
+        };
+        let key = |i: &Instance| (!rival(i), !named(i), std::cmp::Reverse(on(&i.worker)));
+        let mut old = room::old_ones(view, self.pair, key);
         old.retain(|i| view.worker_ready(&i.worker));
         let keep = match self.mode {
             // The old ones stay beside until all of the others are there, but for those whose place is needed.
             BatchMode::Beside => return Vec::new(),
             BatchMode::Replace | BatchMode::InPlace => room::on_ready(view, r, self.pair),
         };
+        let floor = keep.saturating_sub(r.params.max_unavailable.max(1));
         let mut passing = view.passing(self.pair) + count(old.iter().filter(|i| view.passes(i)));
         let mut go = Vec::new();
         for i in old {
             if view.passes(i) {
-                if passing <= keep {
-                    break;
+                if passing <= if rival(i) { floor } else { keep } {
+                    continue;
                 }
                 passing -= 1;
             }
@@ -169,7 +177,8 @@ impl Back<'_> {
         let order = self.not_resting(notes);
         let limit = missing.min(self.size);
         let room = Room::of(view, r, self.pair, self.mode);
-        let (add, short) = spread(view, self.pair, &order, limit.min(room.free()));
+        let (add, short) = spread(view, self.pair, &room.open(&order), limit);
+        let add = room.within(add);
         let batch = |add, replace, in_place| Command::BatchStarted {
             rollout: r.id,
             seen: r.meta.revision,

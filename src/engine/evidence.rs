@@ -32,8 +32,8 @@ pub(super) fn of(view: &View<'_>, r: &Rollout, row: &StepRow, verdict: Verdict, 
             evidence.counts.insert(worker.clone(), pairs);
         } else {
             let to = pairs.iter().filter(|c| c.pair == r.to);
-            let (requests, errors) = to.fold((0, 0), |(q, e), c| (q + c.requests, e + c.errors));
-            rest = (rest.0 + 1, rest.1.saturating_add(requests), rest.2.saturating_add(errors));
+            let (requests, errors) = to.fold((rest.1, rest.2), add);
+            rest = (rest.0 + 1, requests, errors);
         }
     }
     if rest.0 > 0 {
@@ -41,6 +41,11 @@ pub(super) fn of(view: &View<'_>, r: &Rollout, row: &StepRow, verdict: Verdict, 
         evidence.note = if evidence.note.is_empty() { more } else { format!("{}; {more}", evidence.note) };
     }
     evidence
+}
+
+/// A worker may say any number.
+fn add((requests, errors): (u64, u64), c: &PairCounts) -> (u64, u64) {
+    (requests.saturating_add(c.requests), errors.saturating_add(c.errors))
 }
 
 fn of_rollout(r: &Rollout, pair: &Pair) -> bool {

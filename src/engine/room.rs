@@ -38,16 +38,37 @@ impl<'a> Room<'a> {
         Self { view, r, pair, mode }
     }
 
-    /// How many processes may be added. Those on workers that came back or joined in its midst are on nobody's bill.
+    /// Going forward: how many processes may be added. Those on workers that came back or joined in its midst are on nobody's bill.
     pub fn free(&self) -> u32 {
         let live = self.view.live().filter(|i| self.view.worker_ready(&i.worker) && self.r.order.contains(&i.worker));
-        let desired = if self.r.is_way_back() { on_ready(self.view, self.r, self.pair) } else { self.r.desired };
         let roof = match self.mode {
             BatchMode::Beside => return u32::MAX,
-            BatchMode::Replace => desired.saturating_add(self.r.params.max_surge),
-            BatchMode::InPlace => desired,
+            BatchMode::Replace => self.r.desired.saturating_add(self.r.params.max_surge),
+            BatchMode::InPlace => self.r.desired,
         };
         roof.saturating_sub(count(live))
+    }
+
+    /// On a way back: how many processes one worker may get. By worker and not in sum, as a sum that surplus on one worker fills would
+    /// keep an empty one from ever being filled.
+    fn free_on(&self, worker: &WorkerName) -> u32 {
+        let most = per_worker(self.view, self.pair);
+        let roof = match self.mode {
+            BatchMode::Beside => return u32::MAX,
+            BatchMode::Replace => most.saturating_add(self.r.params.max_surge),
+            BatchMode::InPlace => most,
+        };
+        roof.saturating_sub(count(self.view.live().filter(|i| &i.worker == worker)))
+    }
+
+    /// Those of the order that may get a process on a way back.
+    pub fn open(&self, order: &[WorkerName]) -> Vec<WorkerName> {
+        order.iter().filter(|w| self.free_on(w) > 0).cloned().collect()
+    }
+
+    /// What is to be added, as far as each worker may get it.
+    pub fn within(&self, add: Vec<(WorkerName, u32)>) -> Vec<(WorkerName, u32)> {
+        add.into_iter().map(|(w, n)| (self.free_on(&w).min(n), w)).map(|(n, w)| (w, n)).collect()
     }
 
     /// Passing instances that must be left.

@@ -117,6 +117,12 @@ pub struct LeadFigures {
     pub proposed: u64,
     /// Refusals by reason.
     pub refused: BTreeMap<String, u64>,
+    /// Panics of the leader's loop.
+    pub panics: u64,
+    /// Whether a part of it rests because of panics, here or elsewhere.
+    pub stopped: bool,
+    /// Background tasks that panicked or ended and were started again.
+    pub restarts: BTreeMap<String, u64>,
 }
 
 /// Reads the sources at each scrape.
@@ -271,6 +277,16 @@ impl Collector for Gauges {
         counter(e, "slipway_lead_passes", "Passes of the planner in this process", lead.passes)?;
         counter(e, "slipway_lead_proposed", "Engine commands this process proposed", lead.proposed)?;
         counters(e, "slipway_lead_refused", "Engine commands refused, by reason", "reason", &lead.refused)?;
+        counter(
+            e,
+            "slipway_lead_panics",
+            "Panics of the leader's loop in this process; each costs it the leadership",
+            lead.panics,
+        )?;
+        let help = "1 while planning is stopped after three panics of leaders' loops within ten minutes";
+        gauge(e, "slipway_lead_stopped", help, u64::from(lead.stopped))?;
+        let help = "Background tasks of this process that panicked or ended, and were started again";
+        counters(e, "slipway_task_restarts", help, "task", &lead.restarts)?;
         counters(e, "slipway_outbox_deliveries", "Deliveries this process ended", "outcome", &lead.deliveries)?;
         if let Some(times) = &lead.delivery {
             histogram(e, "slipway_outbox_delivery_seconds", "From the start of a delivery to its end", times)?;

@@ -1,19 +1,24 @@
 //! One term at a time.
 
 use std::{
+    any::Any,
     collections::BTreeSet,
+    panic::AssertUnwindSafe,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
 
-use futures_util::future::join_all;
+use futures_util::{
+    FutureExt,
+    future::{BoxFuture, join_all},
+};
 use prometheus_client::metrics::histogram::Histogram;
 use tokio::{sync::mpsc, task::JoinSet};
 
-use super::{LastPlan, PlanBoard, published::aged, rests::Rests};
+use super::{LastPlan, Panic, Panics, Part, PlanBoard, published::aged, rests::Rests};
 use crate::{
     act::{Courier, Outcome},
     clock::{Clock, Mono},
@@ -35,6 +40,8 @@ const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 /// Between two passes: under load a State is published every millisecond, and each pass looks at all of it.
 const REST: Duration = Duration::from_millis(5);
+/// After a panic, if no other node leads by then.
+const AFTER_FALL: Duration = Duration::from_secs(1);
 
 /// What the loop has counted since the process started.
 #[derive(Debug, Default)]
@@ -57,6 +64,8 @@ pub struct LeadCounts {
     pub undelivered: AtomicU64,
     /// How long deliveries took.
     pub deliveries: DeliveryTimes,
+    /// Panics of the loop.
+    pub panics: AtomicU64,
 }
 
 /// Seconds from the start of a delivery to its end.
@@ -73,6 +82,9 @@ fn add(n: &AtomicU64) {
     n.fetch_add(1, Ordering::Relaxed);
 }
 
+/// What is done once the loop has panicked and that was noted: the others are told, and another node leads.
+pub type Fallen = Arc<dyn Fn() -> BoxFuture<'static, ()> + Send + Sync>;
+
 /// The loop's parts; `run` goes through all terms that this node leads.
 #[derive(Clone)]
 pub struct Lead {
@@ -84,6 +96,11 @@ pub struct Lead {
     counts: Arc<LeadCounts>,
     probe_every: Duration,
     leases: Option<Leases>,
+    panics: Arc<Panics>,
+    fallen: Option<Fallen>,
+    /// What is being done, for the case that it panics.
+    part: Arc<Mutex<Part>>,
+    fault: Option<String>,
 }
 
 /// What is left of servers' leases, by the term that asks.
@@ -129,7 +146,34 @@ impl Lead {
         counts: Arc<LeadCounts>,
     ) -> Self {
         let clock = consensus.clock().clone();
-        Self { consensus, clock, collector, courier, board, counts, probe_every: Duration::ZERO, leases: None }
+        Self {
+            consensus,
+            clock,
+            collector,
+            courier,
+            board,
+            counts,
+            probe_every: Duration::ZERO,
+            leases: None,
+            panics: Arc::default(),
+            fallen: None,
+            part: Arc::default(),
+            fault: None,
+        }
+    }
+
+    /// Keeps what is known of panics there, and does that after one of its own.
+    #[must_use]
+    pub fn falling(mut self, panics: Arc<Panics>, fallen: Fallen) -> Self {
+        (self.panics, self.fallen) = (panics, Some(fallen));
+        self
+    }
+
+    /// Panics whenever it would plan for a live rollout of this service, for tests.
+    #[must_use]
+    pub fn with_fault(mut self, service: Option<String>) -> Self {
+        self.fault = service;
+        self
     }
 
     /// Also asks all nodes for digests of their State this often; never with zero.
@@ -152,9 +196,34 @@ impl Lead {
         loop {
             let Ok(seen) = leadership.wait_for(|l| l.is_me && l.ready).await.map(|l| l.term) else { return };
             tracing::info!(term = seen, "leading");
-            self.term(seen).await;
+            // Nothing of the term outlives a panic: all it had is dropped with it, and State is another module's.
+            let term = AssertUnwindSafe(self.term(seen)).catch_unwind().await;
+            if let Err(panic) = term {
+                let words = words(panic.as_ref());
+                self.fell(seen, words).await;
+            }
             tracing::info!(term = seen, "no longer leading");
         }
+    }
+
+    fn enter(&self, part: Part) {
+        *self.part.lock().unwrap_or_else(PoisonError::into_inner) = part;
+    }
+
+    /// Notes a panic and lets another node lead. If none can, this one tries again.
+    async fn fell(&self, term: u64, reason: String) {
+        let (now, part) = (self.clock.mono(), *self.part.lock().unwrap_or_else(PoisonError::into_inner));
+        add(&self.counts.panics);
+        tracing::error!(term, %part, reason, "the leader's loop panicked; another node is to lead");
+        let node = self.consensus.node_id();
+        self.panics.learn(Panic { node, id: rand::random(), at: now, part, reason }, now);
+        if let Some((stopped, _)) = self.panics.stopped(part, now) {
+            tracing::error!("{stopped}");
+        }
+        if let Some(fallen) = &self.fallen {
+            fallen().await;
+        }
+        tokio::time::sleep(AFTER_FALL).await;
     }
 
     fn leads(&self, term: u64) -> bool {
@@ -210,6 +279,10 @@ impl Lead {
     }
 
     async fn pass(&self, t: &mut Term) -> Option<Next> {
+        self.enter(Part::Rest);
+        if let Some((why, left)) = self.panics.stopped(Part::Rest, self.clock.mono()) {
+            return Some(self.rests(t, why, left));
+        }
         let now = self.consensus.cluster_now()?;
         let mut state = self.consensus.view();
         let Some(cluster) = &state.cluster else { return Some(Next { wait: TICK_BUSY, failed: false }) };
@@ -233,7 +306,10 @@ impl Lead {
             return Some(Next { wait: wait.min(TICK_BUSY), failed: false });
         }
 
-        let differences = facts(&state, &seen, now);
+        self.enter(Part::Facts);
+        let resting = self.panics.stopped(Part::Facts, self.clock.mono());
+        let differences = if resting.is_some() { Vec::new() } else { facts(&state, &seen, now) };
+        self.enter(Part::Rest);
         if !differences.is_empty() {
             let rest = t.last_facts.map_or(0, |at| millis(FACTS_EVERY).saturating_sub(self.clock.mono().since(at)));
             if rest == 0 {
@@ -255,15 +331,23 @@ impl Lead {
         let mut seen = self.collector.observations(t.term, t.since, now, silent_after);
         // After State was read: a lease that was granted for less than that State holds is in the book by now.
         seen.leases = self.leases.as_ref().and_then(|left| left(t.term));
+        if let Some((why, left)) = resting.or_else(|| self.panics.stopped(Part::Plan, self.clock.mono())) {
+            let next = self.rests(t, why, left);
+            self.tick(t, TICK_IDLE).await;
+            return Some(Next { wait: wait.min(next.wait), failed });
+        }
         add(&self.counts.passes);
+        self.enter(Part::Plan);
+        self.trip(&state);
         let planned = plan(&state, &seen, now);
+        self.enter(Part::Rest);
         let busy = planned.wake_at.is_some() || pending(&state, &seen);
         if let Some(at) = planned.wake_at {
             // A millisecond later than due, so that the pass finds it due.
             wait = wait.min(Duration::from_millis(at.since(now).0.saturating_add(1)));
         }
         let waits = aged(&self.board.last(), t.term, now, planned.waits);
-        self.board.publish(LastPlan { term: t.term, now, waits });
+        self.board.publish(LastPlan { term: t.term, now, waits, stopped: None });
         let (due, next) = t.rests.due(&state, planned.commands, &self.clock);
         wait = next.map_or(wait, |rest| wait.min(rest));
         let (owners, commands): (Vec<_>, Vec<_>) = due.into_iter().unzip();
@@ -274,14 +358,36 @@ impl Lead {
         self.deliver(t, &state, now);
 
         let every = if busy { TICK_BUSY } else { TICK_IDLE };
-        let since_tick = Duration::from_millis(self.clock.mono().since(t.last_tick));
-        if since_tick >= every {
-            t.last_tick = self.clock.mono();
-            self.propose(vec![Command::Tick]).await;
-        } else {
-            wait = wait.min(every.saturating_sub(since_tick));
-        }
+        wait = wait.min(self.tick(t, every).await);
         Some(Next { wait, failed })
+    }
+
+    /// Lets cluster time go on when that is due; gives the time until it is.
+    async fn tick(&self, t: &mut Term, every: Duration) -> Duration {
+        let since = Duration::from_millis(self.clock.mono().since(t.last_tick));
+        if since < every {
+            return every.saturating_sub(since);
+        }
+        t.last_tick = self.clock.mono();
+        self.propose(vec![Command::Tick]).await;
+        every
+    }
+
+    /// Nothing is planned: says why, and looks again when it may be tried, or a second from now.
+    fn rests(&self, t: &Term, why: String, left: u64) -> Next {
+        let now = self.consensus.cluster_now().unwrap_or_default();
+        self.board.publish(LastPlan { term: t.term, now, stopped: Some(why), ..LastPlan::default() });
+        Next { wait: Duration::from_millis(left.saturating_add(1)).min(TICK_BUSY), failed: false }
+    }
+
+    /// The panic that a test asked for.
+    fn trip(&self, state: &State) {
+        let Some(service) = &self.fault else { return };
+        let asked = |id: &crate::model::DeploymentId| id.service.as_str() == service;
+        if state.deployments.iter().any(|(id, d)| d.live.is_some() && asked(id)) {
+            // Asked for by a hidden flag alone.
+            panic!("a fault was asked for: {service} is rolled out");
+        }
     }
 
     /// Proposes and waits for all; whether every one took effect.
@@ -348,10 +454,13 @@ impl Lead {
             }
             let limit = Duration::from_millis(delivery.expires.since(now).0);
             let (courier, settle, key, delivery) = (self.courier.clone(), t.settle.clone(), *key, delivery.clone());
+            let spec =
+                state.rollouts.get(&delivery.rollout).and_then(|r| state.spec(&r.deployment, r.to.spec)).cloned();
             let (counts, clock) = (self.counts.clone(), self.clock.clone());
             t.couriers.spawn(async move {
                 let began = clock.micros();
-                let outcome = courier.deliver(key, &delivery, limit).await;
+                let check = spec.as_ref().map(|s| &s.health);
+                let outcome = courier.deliver(key, &delivery, check, limit).await;
                 counts.deliveries.0.observe(clock.micros().saturating_sub(began) as f64 / 1e6);
                 add(if outcome.ok { &counts.delivered } else { &counts.undelivered });
                 // The receiver goes with the term; the next leader delivers again.
@@ -365,6 +474,12 @@ impl Lead {
         self.propose(vec![Command::DeliverySettled { key, attempt, ok, detail }]).await;
         t.delivering.remove(&key);
     }
+}
+
+/// What a panic said.
+fn words(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().copied().or(panic.downcast_ref::<String>().map(String::as_str));
+    text.unwrap_or("a panic without words").to_string()
 }
 
 fn millis(d: Duration) -> u64 {

@@ -1,13 +1,15 @@
 //! The leader's loop: observe, decide, propose, act; starts and stops with the term.
 //!
 //! Invariants: it proposes only while this node leads the term it began with; a pass proposes and waits for its own proposals before
-//! the next one plans; everything it remembers may be lost with the term, as State and the workers' whole reports hold the rest.
+//! the next one plans; a panic in it costs the leadership and nothing else (`panics`); everything it remembers may be lost with the term, as State and the workers' whole reports hold the rest.
 //!
 //! Deliberately not here: membership (`node`), what to propose (`engine`).
 
 mod loop_;
+mod panics;
 mod published;
 mod rests;
 
-pub use loop_::{DeliveryTimes, Lead, LeadCounts};
+pub use loop_::{DeliveryTimes, Fallen, Lead, LeadCounts};
+pub use panics::{Panic, Panics, Part};
 pub use published::{LastPlan, PlanBoard};

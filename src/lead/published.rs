@@ -15,6 +15,8 @@ pub struct LastPlan {
     pub now: Millis,
     /// Reasons by deployment, each with the cluster time since when this leader has had to give one of its kind.
     pub waits: BTreeMap<DeploymentId, Vec<(Wait, Millis)>>,
+    /// Why nothing is planned for any of them.
+    pub stopped: Option<String>,
 }
 
 /// The new reasons, those that go on from the last pass with the time since which they do.

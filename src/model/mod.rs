@@ -6,9 +6,11 @@
 mod dns_policy;
 mod error;
 pub mod health;
+pub mod health_check;
 pub mod ids;
 mod prefix;
 pub mod release;
+pub mod selector;
 pub mod spec;
 pub mod spec_doc;
 mod spec_read;
@@ -21,16 +23,18 @@ pub mod weight;
 pub use dns_policy::{DnsPolicy, OWN_LABELS, OnPanic, WhenEmpty};
 pub use error::ModelError;
 pub use health::{Health, Life};
+pub use health_check::{CheckTls, HealthCheck, StatusRule, Trust};
 pub use ids::{
     ClusterId, DeploymentId, Digest, InstanceId, Name, NodeId, Principal, RequestId, RolloutId, StepId, WorkerName,
 };
 pub use prefix::Prefix;
 pub use release::{BuildInfo, Pair, Version};
-pub use spec::{AddressMode, Drain, HealthCheck, MetricsSource, Placement, Protocol, RunSpec, Spec, StopSpec};
+pub use selector::Selector;
+pub use spec::{AddressMode, Drain, MetricsSource, Placement, Protocol, RunSpec, Spec, StopSpec};
 pub use spec_doc::SpecDoc;
 pub use spec_read::{SpecFormat, read_spec, with_nearest};
 pub use step::{BatchMode, Routing, Step, StepKind};
 pub use strategy::{FailureAction, OnNoData, RolloutParams, Strategy};
 pub use time::{Millis, Period};
 pub use wait::Wait;
-pub use weight::{BasisPoints, WHOLE};
+pub use weight::{BasisPoints, Ceiling, WHOLE};

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt};
 
 use serde::{Deserialize, Serialize};
 
-use super::{DeploymentId, DnsPolicy, ModelError, Period, RolloutParams};
+use super::{DeploymentId, DnsPolicy, HealthCheck, ModelError, Period, RolloutParams, Selector};
 
 /// What an instance executes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -66,25 +66,6 @@ pub struct Placement {
     pub per_worker: u32,
 }
 
-/// The HTTP health check, with hysteresis.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct HealthCheck {
-    /// Path asked with GET; 2xx and 3xx pass.
-    pub http: String,
-    /// Port's name; `None`: the first port.
-    pub port: Option<String>,
-    /// Time between checks.
-    pub interval: Period,
-    /// Longest time a check may take.
-    pub timeout: Period,
-    /// Passes in a row that make it passing.
-    pub healthy_after: u32,
-    /// Failures in a row that make it failing.
-    pub unhealthy_after: u32,
-    /// Longest time from start to the first pass.
-    pub start_within: Period,
-}
-
 /// Where request and error counters are scraped, in the Prometheus text format.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MetricsSource {
@@ -94,6 +75,22 @@ pub struct MetricsSource {
     pub requests: String,
     /// Series that counts errors, such as `http_requests_total{code=~"5.."}`.
     pub errors: String,
+}
+
+impl MetricsSource {
+    /// The two selectors, requests first; the error names the field.
+    pub fn selectors(&self) -> Result<(Selector, Selector), ModelError> {
+        let read = |field: &str, text: &str| Selector::parse(text).map_err(|e| ModelError::field(field, e));
+        Ok((read("metrics.requests", &self.requests)?, read("metrics.errors", &self.errors)?))
+    }
+
+    fn check(&self) -> Result<(), ModelError> {
+        if !self.path.starts_with('/') || self.path.len() > 256 {
+            let problem = format!("{:?} is not a path starting with / of at most 256 characters", self.path);
+            return Err(ModelError::field("metrics.path", problem));
+        }
+        self.selectors().map(|_| ())
+    }
 }
 
 /// How long a drained instance keeps running at least.
@@ -199,29 +196,9 @@ impl Spec {
                     .into(),
             );
         }
-        let h = &self.health;
-        if !h.http.starts_with('/') || h.http.len() > 256 {
-            return err("health.http", format!("{:?} is not a path starting with / of at most 256 characters", h.http));
-        }
-        if let Some(p) = h.port.as_ref().filter(|p| !self.ports.contains_key(*p)) {
-            return err("health.port", format!("{p:?} is not one of the ports"));
-        }
-        if h.interval < Period(100) || h.interval > Period::minutes(10) {
-            return err("health.interval", "must be from 100ms to 10m".into());
-        }
-        if h.timeout < Period(10) || h.timeout > Period::minutes(1) {
-            return err("health.timeout", "must be from 10ms to 1m".into());
-        }
-        if !(1..=100).contains(&h.healthy_after) || !(1..=100).contains(&h.unhealthy_after) {
-            return err("health.healthy_after", "healthy_after and unhealthy_after must be from 1 to 100".into());
-        }
-        if h.start_within < Period(100) || h.start_within > Period::minutes(60) {
-            return err("health.start_within", "must be from 100ms to 1h".into());
-        }
-        if let Some(m) = &self.metrics
-            && (!m.path.starts_with('/') || m.requests.is_empty() || m.errors.is_empty())
-        {
-            return err("metrics", "needs path (starting with /), requests and errors".into());
+        self.health.check(&self.ports)?;
+        if let Some(m) = &self.metrics {
+            m.check()?;
         }
         if self.drain.0 > Period::minutes(60) {
             return err("drain", "must be at most 1h".into());

@@ -6,8 +6,9 @@ use std::{collections::BTreeMap, str::FromStr};
 use serde::{Deserialize, Deserializer, de};
 
 use super::{
-    AddressMode, BasisPoints, DeploymentId, DnsPolicy, Drain, FailureAction, HealthCheck, MetricsSource, ModelError,
-    Name, OnNoData, Period, Placement, Protocol, RolloutParams, RunSpec, Spec, StopSpec, Strategy,
+    AddressMode, BasisPoints, Ceiling, CheckTls, DeploymentId, DnsPolicy, Drain, FailureAction, HealthCheck,
+    MetricsSource, ModelError, Name, OnNoData, Period, Placement, Protocol, RolloutParams, RunSpec, Spec, StopSpec,
+    Strategy, Trust,
 };
 
 /// A value written as text or as a bare number.
@@ -19,6 +20,16 @@ fn text_or_number<'de, D: Deserializer<'de>, T: FromStr<Err = ModelError>>(d: D)
         Some(other) => return Err(de::Error::custom(format!("{other} is neither text nor a number"))),
     };
     text.parse().map(Some).map_err(de::Error::custom)
+}
+
+/// Text that may look like a number.
+fn text<'de, D: Deserializer<'de>>(d: D) -> Result<Option<String>, D::Error> {
+    match Option::<serde_json::Value>::deserialize(d)? {
+        None | Some(serde_json::Value::Null) => Ok(None),
+        Some(serde_json::Value::String(s)) => Ok(Some(s)),
+        Some(serde_json::Value::Number(n)) => Ok(Some(n.to_string())),
+        Some(other) => Err(de::Error::custom(format!("{other} is neither text nor a number"))),
+    }
 }
 
 fn weights<'de, D: Deserializer<'de>>(d: D) -> Result<Option<Vec<BasisPoints>>, D::Error> {
@@ -90,6 +101,15 @@ pub struct HealthDoc {
     pub http: String,
     /// Port's name.
     pub port: Option<String>,
+    /// Host header.
+    pub host: Option<String>,
+    /// `http` or `https`.
+    pub scheme: Option<String>,
+    /// Whom https trusts.
+    pub tls: Option<TlsDoc>,
+    /// Statuses that pass: `200-399`, `200,204,301-308`.
+    #[serde(default, deserialize_with = "text")]
+    pub status: Option<String>,
     /// Time between checks.
     #[serde(default, deserialize_with = "text_or_number")]
     pub interval: Option<Period>,
@@ -103,6 +123,18 @@ pub struct HealthDoc {
     /// Limit from start to first pass.
     #[serde(default, deserialize_with = "text_or_number")]
     pub start_within: Option<Period>,
+}
+
+/// `health.tls:`.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TlsDoc {
+    /// PEM file on the worker.
+    pub ca_file: Option<String>,
+    /// Name asked for, and in the certificate.
+    pub server_name: Option<String>,
+    /// Takes any certificate.
+    pub insecure_skip_verify: Option<bool>,
 }
 
 /// `metrics:`.
@@ -147,7 +179,7 @@ pub struct RolloutDoc {
     #[serde(default, deserialize_with = "text_or_number")]
     pub bake: Option<Period>,
     #[serde(default, deserialize_with = "text_or_number")]
-    pub max_error_rate: Option<BasisPoints>,
+    pub max_error_rate: Option<Ceiling>,
     pub min_requests: Option<u64>,
     pub on_no_data: Option<String>,
     pub parallelism: Option<u32>,
@@ -157,6 +189,8 @@ pub struct RolloutDoc {
     pub max_unavailable: Option<u32>,
     pub failure_action: Option<String>,
     pub max_health_failures: Option<u32>,
+    #[serde(default, deserialize_with = "text_or_number")]
+    pub health_timeout: Option<Period>,
     #[serde(default, deserialize_with = "text_or_number")]
     pub warm_up: Option<Period>,
     pub smoke: Option<String>,
@@ -224,6 +258,52 @@ pub fn read_selector(text: &str) -> Result<BTreeMap<String, String>, ModelError>
         .collect()
 }
 
+impl HealthDoc {
+    fn tls(&self) -> Result<Option<CheckTls>, ModelError> {
+        let err = |f: &str, p: String| Err(ModelError::field(f, p));
+        let https = match self.scheme.as_deref() {
+            None | Some("http") => false,
+            Some("https") => true,
+            Some(x) => return err("health.scheme", format!("{x:?} is not http or https")),
+        };
+        let Some(tls) = self.tls.clone().or_else(|| https.then(TlsDoc::default)) else { return Ok(None) };
+        if !https {
+            return err("health.tls", "is for https only: set health.scheme: https, or leave tls out".into());
+        }
+        let trust = match (tls.ca_file, tls.insecure_skip_verify.unwrap_or(false)) {
+            (Some(path), false) => Trust::CaFile(path),
+            (None, true) => Trust::Anyone,
+            (Some(_), true) => {
+                return err("health.tls", "has a ca_file and insecure_skip_verify: choose one of them".into());
+            }
+            (None, false) => {
+                return err(
+                    "health.tls",
+                    "https needs ca_file, a PEM file on the worker with the certificate that is trusted, or \
+                     insecure_skip_verify: true, which takes any certificate"
+                        .into(),
+                );
+            }
+        };
+        Ok(Some(CheckTls { trust, server_name: tls.server_name }))
+    }
+
+    fn into_check(self) -> Result<HealthCheck, ModelError> {
+        Ok(HealthCheck {
+            tls: self.tls()?,
+            http: self.http,
+            port: self.port,
+            host: self.host,
+            status: self.status.as_deref().map(str::parse).transpose()?.unwrap_or_default(),
+            interval: self.interval.unwrap_or(Period::seconds(2)),
+            timeout: self.timeout.unwrap_or(Period::seconds(1)),
+            healthy_after: self.healthy_after.unwrap_or(2),
+            unhealthy_after: self.unhealthy_after.unwrap_or(3),
+            start_within: self.start_within.unwrap_or(Period::seconds(60)),
+        })
+    }
+}
+
 impl RolloutDoc {
     /// Lays this document's values over `base`. Ranges are checked by [`RolloutParams::check`].
     pub fn over(&self, base: RolloutParams) -> Result<RolloutParams, ModelError> {
@@ -251,7 +331,7 @@ impl RolloutDoc {
             strategy: strategy.or(base.strategy),
             steps: self.steps.clone().unwrap_or(base.steps),
             bake: self.bake.unwrap_or(base.bake),
-            max_error_rate: self.max_error_rate.or(base.max_error_rate),
+            max_error_rate: self.max_error_rate.map_or(base.max_error_rate, |c| c.0),
             min_requests: self.min_requests.unwrap_or(base.min_requests),
             on_no_data,
             parallelism: self.parallelism.unwrap_or(base.parallelism),
@@ -260,6 +340,7 @@ impl RolloutDoc {
             max_unavailable: self.max_unavailable.unwrap_or(base.max_unavailable),
             failure_action,
             max_health_failures: self.max_health_failures.unwrap_or(base.max_health_failures),
+            health_timeout: self.health_timeout.or(base.health_timeout),
             warm_up: self.warm_up.unwrap_or(base.warm_up),
             smoke: self.smoke.clone().or(base.smoke),
             monitor: self.monitor.unwrap_or(base.monitor),
@@ -297,7 +378,6 @@ impl SpecDoc {
             ports.insert(name, value);
         }
         let signal = self.run.stop.signal.unwrap_or_else(|| "TERM".into()).to_ascii_uppercase();
-        let h = self.health;
         let mut labels = self.labels;
         DnsPolicy {
             when_empty: self.dns.when_empty.as_deref().map(str::parse).transpose()?.unwrap_or_default(),
@@ -323,15 +403,7 @@ impl SpecDoc {
                 workers: read_selector(self.placement.workers.as_deref().unwrap_or_default())?,
                 per_worker: self.placement.per_worker.unwrap_or(1),
             },
-            health: HealthCheck {
-                http: h.http,
-                port: h.port,
-                interval: h.interval.unwrap_or(Period::seconds(2)),
-                timeout: h.timeout.unwrap_or(Period::seconds(1)),
-                healthy_after: h.healthy_after.unwrap_or(2),
-                unhealthy_after: h.unhealthy_after.unwrap_or(3),
-                start_within: h.start_within.unwrap_or(Period::seconds(60)),
-            },
+            health: self.health.into_check()?,
             metrics: self.metrics.map(|m| MetricsSource {
                 path: m.path.unwrap_or_else(|| "/metrics".into()),
                 requests: m.requests,

@@ -66,7 +66,7 @@ pub fn with_nearest(message: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{BasisPoints, Period, Strategy};
+    use crate::model::{BasisPoints, CheckTls, Period, StatusRule, Strategy, Trust};
 
     const SHOP: &str = r#"
 service: shop
@@ -105,6 +105,56 @@ rollout: {strategy: canary, steps: [10, "25%", 100], bake: PT10M, max_error_rate
         let e = read_spec(&SHOP.replace("service: shop", "service: canary"), SpecFormat::Yaml).unwrap_err().to_string();
         assert!(e.contains("reserved"), "{e}");
         assert!(read_spec(&"x".repeat(MAX_DOCUMENT + 1), SpecFormat::Yaml).is_err());
+    }
+
+    fn refused(from: &str, to: &str) -> String {
+        let text = SHOP.replace(from, to);
+        assert_ne!(text, SHOP);
+        read_spec(&text, SpecFormat::Yaml).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn what_only_the_agent_reads_is_refused_here_by_its_field() {
+        let metrics = |requests: &str, errors: &str| {
+            refused("rollout:", &format!("metrics: {{requests: '{requests}', errors: '{errors}'}}\nrollout:"))
+        };
+        let e = metrics("http_requests_total{code=~5..}", "a");
+        assert!(e.starts_with("metrics.requests: ") && e.contains(r#"code=~"5..""#), "{e}");
+        let e = metrics("a", "sum(rate(http_requests_total[1m]))");
+        assert!(e.starts_with("metrics.errors: ") && e.contains("expression"), "{e}");
+        assert!(metrics("", "a").starts_with("metrics.requests: "));
+    }
+
+    #[test]
+    fn a_check_over_tls_says_whom_it_trusts_and_contradictions_are_refused() {
+        let health = |more: &str| refused("interval: 2s}", &format!("interval: 2s, {more}}}"));
+        assert!(health("scheme: https").contains("ca_file"), "there are no roots of the platform");
+        assert!(health("scheme: https, tls: {server_name: a.b}").contains("insecure_skip_verify: true"));
+        assert!(health("tls: {ca_file: /ca.pem}").contains("health.scheme: https"));
+        assert!(health("scheme: http, tls: {insecure_skip_verify: true}").starts_with("health.tls: "));
+        assert!(health("scheme: https, tls: {ca_file: /a, insecure_skip_verify: true}").contains("choose one"));
+        assert!(health("scheme: https, tls: {ca_file: ca.pem}").starts_with("health.tls.ca_file: "));
+        assert!(
+            health("scheme: https, tls: {ca_file: /a, server_name: 'a.b:443'}").starts_with("health.tls.server_name: ")
+        );
+        assert!(health("scheme: ftp").starts_with("health.scheme: "));
+        assert!(health("host: 'http://a.b/'").starts_with("health.host: "));
+        assert!(health("status: 2xx").starts_with("health.status: "));
+        assert!(health("tls: {ca: /a}").contains("unknown field `ca`"));
+    }
+
+    #[test]
+    fn a_check_over_tls_is_read_as_it_was_written() {
+        let more =
+            "interval: 2s, host: 'a.b:8443', status: 204, scheme: https, tls: {ca_file: /a.pem, server_name: '::1'}}";
+        let health = read_spec(&SHOP.replace("interval: 2s}", more), SpecFormat::Yaml).unwrap().health;
+        assert_eq!(
+            health.tls,
+            Some(CheckTls { trust: Trust::CaFile("/a.pem".into()), server_name: Some("::1".into()) })
+        );
+        assert!(health.status.takes(204) && !health.status.takes(200));
+        let plain = read_spec(SHOP, SpecFormat::Yaml).unwrap().health;
+        assert_eq!((plain.tls, plain.host, plain.status), (None, None, StatusRule::default()));
     }
 
     #[test]

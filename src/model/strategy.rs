@@ -108,6 +108,9 @@ pub struct RolloutParams {
     pub failure_action: FailureAction,
     /// Consecutive failed health checks of a candidate that count as a failure.
     pub max_health_failures: u32,
+    /// Longest time of one batch from its start until its instances pass, drains in place not counted. `None`: the spec's
+    /// `health.start_within` with a little time for reports. The worker itself gives up after `health.start_within`.
+    pub health_timeout: Option<Period>,
     /// Blue-green: time between all healthy and the smoke test.
     pub warm_up: Period,
     /// Blue-green: path of the smoke test; `None` leaves it out.
@@ -135,6 +138,7 @@ impl Default for RolloutParams {
             max_unavailable: 0,
             failure_action: FailureAction::Rollback,
             max_health_failures: 3,
+            health_timeout: None,
             warm_up: Period::seconds(10),
             smoke: None,
             monitor: Period::minutes(5),
@@ -185,6 +189,9 @@ impl RolloutParams {
         if self.max_health_failures == 0 {
             return err("max_health_failures", "must be 1 or more".into());
         }
+        if self.health_timeout == Some(Period(0)) {
+            return err("health_timeout", "must be longer than 0".into());
+        }
         if self.deadline == Period(0) {
             return err("deadline", "must be longer than 0".into());
         }
@@ -195,6 +202,7 @@ impl RolloutParams {
             ("monitor", self.monitor),
             ("grace", self.grace),
             ("deadline", self.deadline),
+            ("health_timeout", self.health_timeout.unwrap_or_default()),
         ] {
             if p > Period::minutes(60 * 24 * 30) {
                 return err(name, "must be at most 30 days".into());

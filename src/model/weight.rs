@@ -65,6 +65,22 @@ impl FromStr for BasisPoints {
     }
 }
 
+/// A ceiling of a share as a person writes it: a percentage, or `off`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ceiling(pub Option<BasisPoints>);
+
+impl FromStr for Ceiling {
+    type Err = ModelError;
+
+    fn from_str(s: &str) -> Result<Self, ModelError> {
+        if s.trim() == "off" {
+            return Ok(Self(None));
+        }
+        let expected = "a percentage from 0 to 100 (such as 10, 10% or 0.5%), or off";
+        s.parse().map(|bp| Self(Some(bp))).map_err(|_| ModelError::BadValue { value: s.into(), expected })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use tokio::time::timeout;
 use tonic::{Code, Status};
 
-use super::{lease, start::Parts};
+use super::{fall, lease, start::Parts};
 use crate::{
     model::{ClusterId, DeploymentId, Millis, NodeId, Principal, WorkerName},
     observe::ObserveError,
@@ -188,10 +188,9 @@ impl Backend for NodeBackend {
 
     fn relayed(&self, from: NodeId, item: &v1::RelayItem) -> Result<(), Status> {
         let leadership = self.0.slot.get().map(|c| c.leader().borrow().clone()).unwrap_or_default();
-        // This node may hear of its own victory later than others do; of an older term it must not take anything.
-        if leadership.term > item.term
-            || (leadership.term == item.term && leadership.leader.is_some() && !leadership.is_me)
-        {
+        // Of an older term it must not take anything, and a term that its own Raft does not know yet would make it deaf for the real ones:
+        // whoever heard of this node's victory before it did tries again.
+        if leadership.term != item.term || (leadership.leader.is_some() && !leadership.is_me) {
             return Err(Status::failed_precondition(format!("this node does not lead term {}", item.term)));
         }
         let taken = match &item.body {
@@ -203,6 +202,10 @@ impl Backend for NodeBackend {
             ObserveError::Term { .. } => Status::new(Code::FailedPrecondition, e.to_string()),
             ObserveError::Malformed(_) => Status::invalid_argument(e.to_string()),
         })
+    }
+
+    fn panicked(&self, panics: &[v1::PlannerPanic]) {
+        fall::told(&self.0, panics);
     }
 
     async fn renew(&self, from: NodeId, request: v1::RenewRequest) -> Result<v1::RenewReply, Status> {
@@ -218,6 +221,9 @@ impl Backend for NodeBackend {
         let last = self.0.board.last();
         // The pass may be seconds old: nothing changed since, but the time left did.
         let now = self.0.slot.get().and_then(|c| c.cluster_now()).unwrap_or_default().max(last.now);
+        if let Some(why) = &last.stopped {
+            return (vec![why.clone()], now, last.term);
+        }
         let waits =
             last.waits.get(deployment).map(|all| all.iter().map(|(w, since)| w.told_since(now, *since)).collect());
         (waits.unwrap_or_default(), now, last.term)
@@ -244,7 +250,8 @@ impl Backend for NodeBackend {
     }
 
     fn warnings(&self) -> Vec<String> {
-        self.0.config.exposed().iter().map(open).collect()
+        let open = self.0.config.exposed().iter().map(open).collect::<Vec<_>>();
+        open.into_iter().chain(self.0.panics.any_stopped(self.0.clock.mono())).collect()
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, path::PathBuf};
 
-use crate::{act, dns::TlsError, raft::ConsensusError, storage::StorageError};
+use crate::{dns::TlsError, raft::ConsensusError, storage::StorageError};
 
 /// An error of the daemon.
 #[derive(Debug, thiserror::Error)]
@@ -45,12 +45,19 @@ pub enum NodeError {
         /// Why.
         reason: String,
     },
+    /// A background task cannot be kept running.
+    #[error(
+        "the task {what:?} of this node {why} again and again, and was started again in vain: start the node again"
+    )]
+    Task {
+        /// Which.
+        what: &'static str,
+        /// How it ended last.
+        why: String,
+    },
     /// DNS over TLS has no certificate that it could show.
     #[error(transparent)]
     Tls(#[from] TlsError),
-    /// Hooks cannot be called.
-    #[error(transparent)]
-    Courier(#[from] act::CourierError),
     /// The client certificate or the like is not usable.
     #[error("{0}")]
     Other(String),

@@ -134,6 +134,9 @@ fn lead(parts: &Parts) -> LeadFigures {
     let read = |n: &std::sync::atomic::AtomicU64| n.load(Ordering::Relaxed);
     LeadFigures {
         passes: read(&counts.passes),
+        panics: read(&counts.panics),
+        stopped: parts.panics.any_stopped(parts.clock.mono()).is_some(),
+        restarts: parts.tasks.restarts(),
         deliveries: [
             ("delivered".to_string(), read(&counts.delivered)),
             ("failed".to_string(), read(&counts.undelivered)),

@@ -7,6 +7,7 @@
 
 mod backend;
 mod error;
+mod fall;
 mod figures;
 mod follow;
 mod gate;
@@ -23,6 +24,7 @@ mod replicas;
 mod run;
 mod space;
 mod start;
+mod tasks;
 mod trace;
 
 pub use error::NodeError;

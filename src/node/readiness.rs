@@ -87,6 +87,14 @@ impl Parts {
                 return Err("the cluster does not know yet which feature levels this program supports".into());
             }
         }
+        let now = self.clock.mono();
+        if let Some(problem) = self.tasks.problem(now) {
+            return Err(problem);
+        }
+        // Every node knows it; the leader is the one that does not do its work.
+        if let Some(why) = self.panics.any_stopped(now).filter(|_| consensus.leader().borrow().is_me) {
+            return Err(why);
+        }
         if let Some(problem) = self.confirmed.problem(self.clock.mono()) {
             return Err(problem);
         }

@@ -17,7 +17,7 @@ use tonic::transport::Error as TransportError;
 use super::{
     NodeError,
     backend::{NodeBackend, open},
-    figures, follow,
+    fall, figures, follow,
     gate::{Gate, Limits, Speaks},
     lease::{self, Leases},
     life,
@@ -26,6 +26,7 @@ use super::{
     readiness::{self, Confirmed},
     relay, repair, replicas, space,
     start::Parts,
+    tasks::Tasks,
 };
 use crate::{
     act::Courier,
@@ -33,7 +34,7 @@ use crate::{
     config::{ConfigError, NodeConfig},
     dns::{Cookies, DnsLimits, DnsServer, DnsSettings, Rates, Responder, ReverseZones, TlsIdentity, ViewStore},
     http,
-    lead::{Lead, LeadCounts, PlanBoard},
+    lead::{Lead, LeadCounts, Panics, PlanBoard},
     observe::Collector,
     raft::Consensus,
     rpc::{self, Backend, Counts, Sessions, Shared},
@@ -43,6 +44,8 @@ use crate::{
 
 const HAND_OVER: Duration = Duration::from_secs(2);
 const CLOSE: Duration = Duration::from_secs(3);
+/// A task that ends may only have seen before this node did that consensus has.
+const REASON: Duration = Duration::from_secs(1);
 
 /// How a node ended that did not fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -106,6 +109,8 @@ impl Node {
             dns_since: OnceLock::new(),
             leases: Leases::default(),
             confirmed: Confirmed::default(),
+            tasks: Arc::default(),
+            panics: Arc::new(Panics::default()),
         });
         let backend: Arc<dyn Backend> = Arc::new(NodeBackend(parts.clone()));
         let stop = CancellationToken::new();
@@ -126,7 +131,7 @@ impl Node {
                 tracing::info!("this node belongs to no cluster yet: `slipway cluster init` or `slipway cluster join`")
             }
         }
-        let courier = Courier::new(clock)?;
+        let courier = Courier::new(clock);
         Ok(Self { parts, shared, backend, listeners, dns_tls, courier, stop })
     }
 
@@ -162,6 +167,10 @@ impl Node {
             &DnsLimits::default(),
         );
 
+        if let Some(reason) = dns.broken() {
+            return Err(NodeError::Ended { what: "DNS", reason: reason.into() });
+        }
+
         let health = tonic_health::server::HealthReporter::new();
         let mut servers: JoinSet<Result<(), NodeError>> = JoinSet::new();
         let ended_with = |what| move |e: TransportError| NodeError::Ended { what, reason: e.to_string() };
@@ -186,7 +195,7 @@ impl Node {
             served.map_err(|e| NodeError::Ended { what: "HTTP", reason: e.to_string() })
         });
 
-        let mut tasks = JoinSet::new();
+        let mut tasks = Tasks::new(parts.tasks.clone(), parts.clock.clone(), parts.config.fault.as_deref());
         let failed = {
             let (parts, shared) = (parts.clone(), shared.clone());
             let mut installed = parts.installed.subscribe();
@@ -197,13 +206,20 @@ impl Node {
                 }
                 let Some(consensus) = parts.slot.get().cloned() else { std::future::pending().await };
                 work(&mut tasks, &parts, &shared, &backend, &consensus, courier);
-                let mut failure = consensus.failure();
-                let failed = async { failure.wait_for(Option::is_some).await.ok().and_then(|r| r.clone()) };
-                let reason = tokio::select! {
-                    reason = failed => Ok(reason.unwrap_or_else(|| "consensus ended".into())),
-                    reason = life::unfit(parts.clone(), consensus.clone()) => Err(NodeError::Other(reason)),
+                let failed = || async {
+                    let mut failure = consensus.failure();
+                    let reason = failure.wait_for(Option::is_some).await.ok().and_then(|r| r.clone());
+                    reason.unwrap_or_else(|| "consensus ended".into())
                 };
-                tasks.abort_all();
+                let reason = tokio::select! {
+                    reason = failed() => Ok(reason),
+                    reason = life::unfit(parts.clone(), consensus.clone()) => Err(NodeError::Other(reason)),
+                    (what, why) = tasks.dead() => match timeout(REASON, failed()).await {
+                        Ok(reason) => Ok(reason),
+                        Err(_) => Err(NodeError::Task { what, why }),
+                    },
+                };
+                drop(tasks);
                 let reason = reason?;
                 if !crate::storage::space::is_full(&reason) {
                     return Err(NodeError::Failed(reason));
@@ -247,33 +263,48 @@ fn dns_tls(config: &NodeConfig) -> Result<Option<Arc<TlsIdentity>>, NodeError> {
     Ok(Some(Arc::new(TlsIdentity::load(cert, key)?)))
 }
 
-/// Everything that runs once there is a cluster.
+/// Everything that runs once there is a cluster. Each follows State, so that it may be started again at any time.
 fn work(
-    tasks: &mut JoinSet<()>,
+    tasks: &mut Tasks,
     parts: &Arc<Parts>,
     shared: &Shared,
     backend: &Arc<dyn Backend>,
     consensus: &Consensus,
     courier: Courier,
 ) {
-    tasks.spawn(follow::dns(parts.clone(), consensus.clone()));
-    tasks.spawn(follow::ready(parts.clone(), consensus.clone()));
-    tasks.spawn(readiness::follow(parts.clone(), consensus.clone()));
-    tasks.spawn(log_events::run(consensus.clone()));
-    tasks.spawn(replicas::report(consensus.clone()));
-    tasks.spawn(replicas::quarantine(parts.clone(), consensus.clone()));
-    tasks.spawn(space::guard(parts.clone(), consensus.clone()));
-    tasks.spawn(membership::run(consensus.clone()));
-    tasks.spawn(life::follow(parts.clone(), consensus.clone(), shared.clone()));
-    tasks.spawn(relay::run(parts.clone(), consensus.clone(), shared.sessions.clone(), backend.clone()));
-    tasks.spawn(repair::run(shared.clone(), consensus.clone()));
+    /// The future that `$make` gives of clones of all of these.
+    macro_rules! with {
+        ($($name:ident),+; $make:expr) => {{
+            $(let $name = $name.clone();)+
+            move || {
+                $(let $name = $name.clone();)+
+                $make
+            }
+        }};
+    }
+    tasks.keep("dns views", with!(parts, consensus; follow::dns(parts, consensus)));
+    tasks.once("dns readiness", with!(parts, consensus; follow::ready(parts, consensus)));
+    tasks.keep("confirmed reads", with!(parts, consensus; readiness::follow(parts, consensus)));
+    tasks.keep("event log", with!(consensus; log_events::run(consensus)));
+    tasks.keep("digest reports", with!(consensus; replicas::report(consensus)));
+    tasks.keep("quarantine", with!(parts, consensus; replicas::quarantine(parts, consensus)));
+    tasks.keep("disk space", with!(parts, consensus; space::guard(parts, consensus)));
+    tasks.keep("membership", with!(consensus; membership::run(consensus)));
+    tasks.keep("own row", with!(parts, consensus, shared; life::follow(parts, consensus, shared)));
+    let sessions = &shared.sessions;
+    tasks.keep("relay", with!(parts, consensus, sessions, backend; relay::run(parts, consensus, sessions, backend)));
+    tasks.keep("package repair", with!(shared, consensus; repair::run(shared, consensus)));
     let lead =
         Lead::new(consensus.clone(), parts.collector.clone(), courier, parts.board.clone(), parts.lead_counts.clone());
     let every = std::time::Duration::from_millis(parts.config.digest_every_ms);
     let (book, own) = (parts.clone(), consensus.clone());
     let leases = Arc::new(move |term| lease::left(&book, &own, term));
-    tasks.spawn(lead.probing_every(every).waiting_for(leases).run());
-    tasks.spawn(lease::follow(parts.clone(), consensus.clone()));
+    let lead = lead.probing_every(every).waiting_for(leases);
+    let lead = lead.falling(parts.panics.clone(), fall::after(parts, consensus));
+    let fault = parts.config.fault.as_deref().and_then(|f| f.strip_prefix("plan:")).map(str::to_owned);
+    let lead = &lead.with_fault(fault);
+    tasks.keep("leader's loop", with!(lead; lead.run()));
+    tasks.keep("serving lease", with!(parts, consensus; lease::follow(parts, consensus)));
 }
 
 /// A leader that stops in good order, or cannot go on leading, lets another lead.

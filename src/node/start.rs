@@ -4,12 +4,12 @@ use std::sync::{Arc, OnceLock};
 
 use tokio::sync::{Mutex, watch};
 
-use super::{NodeError, lease::Leases, readiness::Confirmed};
+use super::{NodeError, lease::Leases, readiness::Confirmed, tasks::Watched};
 use crate::{
     clock::{Clock, Mono},
     config::{NodeConfig, RaftProfile},
     dns::{Responder, ViewStore},
-    lead::{LeadCounts, PlanBoard},
+    lead::{LeadCounts, Panics, PlanBoard},
     observe::Collector,
     raft::{Consensus, ConsensusConfig, Timing},
     state::NewNode,
@@ -40,6 +40,10 @@ pub(super) struct Parts {
     pub(super) leases: Leases,
     /// The newest read that a majority confirmed.
     pub(super) confirmed: Confirmed,
+    /// What became of the background tasks.
+    pub(super) tasks: Arc<Watched>,
+    /// Panics of leaders' loops, as far as this node knows.
+    pub(super) panics: Arc<Panics>,
 }
 
 impl Parts {

@@ -10,9 +10,9 @@ use tokio::sync::watch;
 use crate::{
     clock::{Clock, Mono},
     model::{DeploymentId, Millis, ModelError, NodeId, Period, StepId, WorkerName},
-    state::{NodeSeen, Observations, PairCounts, Seen, StepCounts, WorkerFacts},
+    state::{NodeSeen, Observations, Seen, StepCounts, WorkerFacts},
     wire::{
-        convert_worker::{read_counts, read_report},
+        convert_worker::{Counted, read_counts, read_report},
         v1,
     },
 };
@@ -39,7 +39,7 @@ struct WorkerRecord {
     heard: Mono,
     gone: bool,
     facts: Option<WorkerFacts>,
-    counts: Vec<(DeploymentId, StepId, Vec<PairCounts>)>,
+    counts: Vec<(DeploymentId, StepId, Counted)>,
     counted: Mono,
 }
 
@@ -190,8 +190,9 @@ impl Collector {
                 Some(facts) => Seen::Known { at, value: facts.clone() },
             };
             seen.workers.insert(name.clone(), word);
-            for (deployment, step, pairs) in &w.counts {
-                let counts = StepCounts { pairs: pairs.clone(), as_of: cluster(w.counted) };
+            for (deployment, step, counted) in &w.counts {
+                let Counted { pairs, unknown } = counted.clone();
+                let counts = StepCounts { pairs, unknown, as_of: cluster(w.counted) };
                 seen.counts.entry((deployment.clone(), *step)).or_default().insert(name.clone(), counts);
             }
         }
@@ -220,9 +221,9 @@ impl Collector {
             *known = (*known).max(*step);
         }
         let mut out: BTreeMap<DeploymentId, BTreeMap<String, u64>> = BTreeMap::new();
-        for (deployment, _, pairs) in all().filter(|(d, step, _)| newest.get(d) == Some(step)) {
+        for (deployment, _, counted) in all().filter(|(d, step, _)| newest.get(d) == Some(step)) {
             let versions = out.entry(deployment.clone()).or_default();
-            for c in pairs {
+            for c in &counted.pairs {
                 let n = versions.entry(c.pair.version.to_string()).or_default();
                 *n = n.saturating_add(c.requests);
             }
@@ -270,7 +271,8 @@ mod tests {
             let mut seen = report(worker, 1, 1);
             let pairs = all.iter().map(|(v, n)| v1::PairCounts { pair: pair(v), requests: *n, errors: 0 }).collect();
             let deployment = "production/shop".to_string();
-            seen.report.as_mut().unwrap().counts = vec![v1::StepCounts { deployment, step_id, pairs }];
+            seen.report.as_mut().unwrap().counts =
+                vec![v1::StepCounts { deployment, step_id, pairs, uncounted: vec![] }];
             seen
         };
         c.worker(1, 1, &counted("w1", 9, &[("1.0.0", 70), ("2.0.0", 20)])).unwrap();
@@ -279,6 +281,26 @@ mod tests {
         let all = c.requests();
         let shop = all.values().next().unwrap();
         assert_eq!(shop.iter().map(|(v, n)| (v.as_str(), *n)).collect::<Vec<_>>(), [("1.0.0", 75), ("2.0.0", 20)]);
+    }
+
+    #[test]
+    fn what_a_worker_could_not_count_arrives_as_unknown_with_its_reason() {
+        let c = Collector::new(Clock::manual(0));
+        c.begin_term(1);
+        let pair = v1::Pair { version: "2.0.0".into(), digest: "a".repeat(64), spec: 1 };
+        let mut seen = report("w1", 1, 1);
+        seen.report.as_mut().unwrap().counts = vec![v1::StepCounts {
+            deployment: "production/shop".into(),
+            step_id: 9,
+            pairs: vec![v1::PairCounts { pair: Some(pair.clone()), requests: 40, errors: 0 }],
+            uncounted: vec![v1::Uncounted { pair: Some(pair), why: "no series has a label".into() }],
+        }];
+        c.worker(1, 1, &seen).unwrap();
+        let all = c.observations(1, Millis(0), Millis(50_000), Period::seconds(10)).counts;
+        let counts = all.values().flat_map(BTreeMap::values).next().unwrap();
+        let pair = &counts.pairs[0].pair;
+        assert!(!counts.knows(pair));
+        assert_eq!(counts.unknown[pair], "no series has a label");
     }
 
     #[test]

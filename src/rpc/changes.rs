@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use crate::model::{BasisPoints, Period, Spec};
 
-const DURATIONS: [&str; 13] = [
+const DURATIONS: [&str; 15] = [
     "interval",
     "timeout",
     "start_within",
@@ -18,6 +18,8 @@ const DURATIONS: [&str; 13] = [
     "ttl",
     "pin_ttl",
     "hold",
+    "lost_for_good",
+    "health_timeout",
 ];
 const SHARES: [&str; 2] = ["steps", "max_error_rate"];
 

@@ -1,6 +1,7 @@
 //! Instances' logs: from the agent to whoever asked, over at most two hops between nodes.
 //!
-//! Invariants: nobody waits for an agent that does not answer for longer than [`FIRST`]; a reader that leaves ends the chain.
+//! Invariants: nobody waits for an agent that does not answer for longer than [`FIRST`], and an answer that ends for that reason says so; a
+//! reader that leaves ends the chain.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -28,7 +29,15 @@ impl Shared {
     pub(super) async fn take_logs(&self, mut stream: Streaming<v1::LogChunk>) -> Result<(), Status> {
         let mut seen = BTreeSet::new();
         let mut result = Ok(());
-        while let Some(chunk) = stream.message().await? {
+        loop {
+            let chunk = match stream.message().await {
+                Ok(Some(chunk)) => chunk,
+                Ok(None) => break,
+                Err(status) => {
+                    result = Err(status);
+                    break;
+                }
+            };
             let request = chunk.request;
             seen.insert(request);
             let Some(reader) = self.sessions.reader(request) else {
@@ -102,7 +111,7 @@ impl Shared {
     /// Logs of one instance, from wherever its worker's session is.
     pub(super) async fn tail(&self, worker: &WorkerName, ask: v1::TailLogs) -> Result<Chunks, Status> {
         if let Some(chunks) = self.sessions.tail(worker, ask.clone()) {
-            return Ok(self.bounded(chunks, ask.follow));
+            return Ok(self.bounded(chunks, worker.clone(), ask));
         }
         let consensus = self.consensus()?;
         let leadership = consensus.leader().borrow().clone();
@@ -140,7 +149,8 @@ impl Shared {
     }
 
     /// Ends when the agent stays silent although nothing is followed, or never begins.
-    fn bounded(&self, mut chunks: mpsc::Receiver<v1::LogChunk>, follow: bool) -> Chunks {
+    fn bounded(&self, mut chunks: mpsc::Receiver<v1::LogChunk>, worker: WorkerName, ask: v1::TailLogs) -> Chunks {
+        let follow = ask.follow;
         let (send, receive) = mpsc::channel(BUFFER);
         let copy = async move {
             let mut begun = false;
@@ -158,7 +168,15 @@ impl Shared {
                             begun = true;
                             continue;
                         }
-                        Err(_) => return,
+                        Err(_) => {
+                            let what = if begun { "these may not be all lines" } else { "no logs" };
+                            let line = format!("({what}: worker {worker} said nothing for {} s)", FIRST.as_secs());
+                            let (instance, worker) = (ask.instance, worker.to_string());
+                            let last = v1::LogChunk { request: 0, instance, worker, stream: "err".into(), line };
+                            // A reader that has gone needs no reason.
+                            let _ = send.send(Ok(last)).await;
+                            return;
+                        }
                     }
                 };
                 let Some(chunk) = came else { return };

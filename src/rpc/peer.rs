@@ -114,6 +114,13 @@ impl v1::peer_server::Peer for Shared {
         Ok(Response::new(ReceiverStream::new(receive)))
     }
 
+    async fn panicked(&self, request: Request<v1::PanickedRequest>) -> Result<Response<v1::PanickedReply>, Status> {
+        let told = request.into_inner();
+        self.peer(told.header.as_ref())?;
+        self.backend.panicked(&told.panics);
+        Ok(Response::new(v1::PanickedReply {}))
+    }
+
     async fn present(&self, request: Request<v1::PresentRequest>) -> Result<Response<v1::PresentReply>, Status> {
         self.peer(request.into_inner().header.as_ref())?;
         Ok(Response::new(v1::PresentReply {}))

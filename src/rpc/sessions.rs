@@ -53,10 +53,18 @@ pub struct Sessions {
     readers: Mutex<BTreeMap<u64, mpsc::Sender<v1::LogChunk>>>,
 }
 
-/// One session's end for its own task.
+/// One session's end for its own task: the session ends with it, however the task does.
 pub(super) struct Held {
     pub(super) id: u64,
     pub(super) told: mpsc::Receiver<v1::TailLogs>,
+    worker: WorkerName,
+    all: Arc<Sessions>,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.all.end(&self.worker, self.id);
+    }
 }
 
 impl Sessions {
@@ -101,13 +109,13 @@ impl Sessions {
     }
 
     /// Begins a session; an older one of the same worker ends.
-    pub(super) fn begin(&self, worker: &WorkerName) -> Held {
+    pub(super) fn begin(self: &Arc<Self>, worker: &WorkerName) -> Held {
         let id = self.next.fetch_add(1, Ordering::Relaxed);
         let (tell, told) = mpsc::channel(TELL_BUFFER);
         let session = Session { id, report: None, heard: self.clock.mono(), tell };
         self.lock().insert(worker.clone(), session);
         self.bump();
-        Held { id, told }
+        Held { id, told, worker: worker.clone(), all: self.clone() }
     }
 
     /// Takes a report; `false` when the session is no longer the worker's.
@@ -122,7 +130,7 @@ impl Sessions {
     }
 
     /// Ends it, unless a newer one has taken its place.
-    pub(super) fn end(&self, worker: &WorkerName, id: u64) {
+    fn end(&self, worker: &WorkerName, id: u64) {
         let mut open = self.lock();
         if open.get(worker).is_some_and(|s| s.id == id) {
             open.remove(worker);
@@ -165,16 +173,16 @@ mod tests {
 
     #[test]
     fn a_newer_session_takes_the_older_ones_place() {
-        let all = Sessions::new(Clock::manual(0));
+        let all = Arc::new(Sessions::new(Clock::manual(0)));
         let name = WorkerName::new("w1").unwrap();
         let first = all.begin(&name);
         let second = all.begin(&name);
         assert!(!all.report(&name, first.id, v1::Report::default()));
         assert!(all.report(&name, second.id, v1::Report::default()));
-        all.end(&name, first.id);
+        drop(first);
         assert_eq!(all.all().len(), 1);
         assert!(all.tail(&name, v1::TailLogs::default()).is_some());
-        all.end(&name, second.id);
+        drop(second);
         assert!(all.tail(&name, v1::TailLogs::default()).is_none());
     }
 }

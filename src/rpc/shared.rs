@@ -33,6 +33,8 @@ pub trait Backend: Send + Sync + 'static {
     async fn join(&self, request: v1::JoinRequest) -> Result<v1::JoinReply, Status>;
     /// Takes a relayed word; refused when this node does not lead in its term.
     fn relayed(&self, from: NodeId, item: &v1::RelayItem) -> Result<(), Status>;
+    /// Takes in what another node knows of panics of leaders' loops.
+    fn panicked(&self, panics: &[v1::PlannerPanic]);
     /// Grants a serving lease; refused when this node does not lead.
     async fn renew(&self, from: NodeId, request: v1::RenewRequest) -> Result<v1::RenewReply, Status>;
     /// The node that holds a worker's session, as the leader knows.

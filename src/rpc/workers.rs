@@ -114,7 +114,9 @@ fn check(hello: v1::Hello) -> Result<Greeting, Refusal> {
     let name = WorkerName::new(&hello.name).map_err(|e| never(e.to_string()))?;
     let key = read_hex32(&hello.public_key).and_then(|b| VerifyingKey::from_bytes(&b).ok());
     let key = key.ok_or_else(|| never("the public key is not an ed25519 key (64 hexadecimal digits)"))?;
-    if hello.pool.len() > MAX_POOL || hello.pool.iter().any(|a| a.parse::<IpAddr>().is_err()) {
+    // The machine's own address may be absent too.
+    let too_many = hello.pool.len() > MAX_POOL || hello.absent.len() > MAX_POOL + 1;
+    if too_many || hello.pool.iter().chain(&hello.absent).any(|a| a.parse::<IpAddr>().is_err()) {
         return Err(never(format!("the pool is not a list of at most {MAX_POOL} IP addresses")));
     }
     if hello.host.parse::<IpAddr>().is_err() {
@@ -146,6 +148,7 @@ fn registered(row: &Worker, hello: &v1::Hello) -> bool {
         && row.capacity == hello.capacity
         && row.build == hello.build
         && row.host == hello.host
+        && row.absent == hello.absent
         && row.pool.keys().collect::<BTreeSet<_>>() == pool
 }
 
@@ -227,6 +230,7 @@ impl Shared {
             build: hello.build.clone(),
             host: hello.host.clone(),
             pool: hello.pool.clone(),
+            absent: hello.absent.clone(),
         };
         self.node_change(command).await?;
         Ok(())
@@ -281,6 +285,5 @@ impl Shared {
                 },
             }
         }
-        self.sessions.end(name, held.id);
     }
 }

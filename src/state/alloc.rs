@@ -104,6 +104,10 @@ pub(super) fn free(cx: &mut Cx<'_>, i: &Instance) {
         None => cx.at.index,
     };
     fill(&mut w, i.id, &PoolSlot::Free { since, last: Some(i.deployment.clone()) });
+    // One that the machine no longer has stayed for its user alone.
+    if w.absent.contains(&i.address) {
+        Arc::make_mut(&mut w.pool).remove(&i.address);
+    }
     cx.put_worker(w);
 }
 

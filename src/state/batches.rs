@@ -126,7 +126,8 @@ pub(super) fn started(cx: &mut Cx<'_>, id: RolloutId, seen: u64, b: &NewBatch<'_
     }
     let added = make(cx, &r, &pair, &spec, b, replaced)?;
     let drains = if b.in_place { spec.drain.0.0.saturating_add(60_000) } else { 0 };
-    let limit = spec.health.start_within.0.saturating_add(drains).saturating_add(SLACK.0);
+    let health = r.params.health_timeout.map_or(spec.health.start_within.0.saturating_add(SLACK.0), |t| t.0);
+    let limit = health.saturating_add(drains);
     if let Some(row) = r.steps.get_mut(b.step as usize) {
         row.batch = Some(Batch {
             n: b.batch,

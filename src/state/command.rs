@@ -210,8 +210,10 @@ pub enum Command {
         build: String,
         /// Machine's own address.
         host: String,
-        /// Pool addresses.
+        /// Pool addresses that its machine has.
         pool: Vec<String>,
+        /// Addresses of its configuration that its machine does not have.
+        absent: Vec<String>,
     },
     /// Starts a rollout.
     StartRollout(StartRollout),

@@ -25,6 +25,7 @@ pub(super) struct Form<'a> {
     pub build: &'a str,
     pub host: &'a str,
     pub pool: &'a [String],
+    pub absent: &'a [String],
 }
 
 fn check(name: &WorkerName, f: &Form<'_>) -> Done {
@@ -45,7 +46,11 @@ fn check(name: &WorkerName, f: &Form<'_>) -> Done {
     if f.pool.len() > MAX_POOL {
         return bad(format!("a pool of {} addresses is over the limit of {MAX_POOL}", f.pool.len()));
     }
-    for a in f.pool.iter().map(String::as_str).chain([f.host]) {
+    // The machine's own address may be absent too.
+    if f.absent.len() > MAX_POOL + 1 {
+        return bad(format!("{} absent addresses are over the limit of {}", f.absent.len(), MAX_POOL + 1));
+    }
+    for a in f.pool.iter().chain(f.absent).map(String::as_str).chain([f.host]) {
         if a.parse::<IpAddr>().is_err() {
             return bad(format!("{a:?} is not an IP address"));
         }
@@ -89,6 +94,7 @@ pub(super) fn registered(cx: &mut Cx<'_>, name: &WorkerName, form: &Form<'_>) ->
         build: String::new(),
         host: String::new(),
         pool: Arc::default(),
+        absent: Vec::new(),
         presence: Presence::Ready,
         lost_at: None,
         set_generation: 0,
@@ -100,6 +106,7 @@ pub(super) fn registered(cx: &mut Cx<'_>, name: &WorkerName, form: &Form<'_>) ->
     row.capacity = form.capacity;
     row.build = form.build.into();
     row.host = form.host.into();
+    row.absent = form.absent.to_vec();
     // An address in use stays until its instance is gone, whatever the worker says now.
     let pool = Arc::make_mut(&mut row.pool);
     pool.retain(|a, slot| form.pool.contains(a) || matches!(slot, PoolSlot::Used(_)));
@@ -107,8 +114,15 @@ pub(super) fn registered(cx: &mut Cx<'_>, name: &WorkerName, form: &Form<'_>) ->
         pool.entry(a.clone()).or_insert(PoolSlot::Free { since: 0, last: None });
     }
     if is_new || row != before {
-        let what = if is_new { "registered" } else { "changed" };
-        cx.emit(EventBody::WorkerChanged { worker: name.clone(), what: what.into() });
+        let mut what = if is_new { "registered" } else { "changed" }.to_owned();
+        if row.absent != before.absent
+            && let Some(first) = row.absent.first()
+        {
+            let more = row.absent.len() - 1;
+            let more = if more == 0 { String::new() } else { format!(" and {more} more") };
+            what = format!("{what}; its machine lacks {first}{more}");
+        }
+        cx.emit(EventBody::WorkerChanged { worker: name.clone(), what });
         cx.put_worker(row);
     }
     Ok(())

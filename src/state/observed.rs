@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use super::{PairCounts, WorkerFacts};
 use crate::{
-    model::{DeploymentId, Millis, NodeId, StepId, WorkerName},
+    model::{DeploymentId, Millis, NodeId, Pair, StepId, WorkerName},
     traffic::lease::Left,
 };
 
@@ -57,8 +57,17 @@ pub struct NodeSeen {
 pub struct StepCounts {
     /// Totals by pair since the step's mark, also of instances that are gone.
     pub pairs: Vec<PairCounts>,
+    /// Pairs whose totals are not known, or not the whole, and why: never read as zero.
+    pub unknown: BTreeMap<Pair, String>,
     /// Cluster time of the report that carried them.
     pub as_of: Millis,
+}
+
+impl StepCounts {
+    /// Whether the totals of a pair are all that this worker saw of it.
+    pub fn knows(&self, pair: &Pair) -> bool {
+        !self.unknown.contains_key(pair)
+    }
 }
 
 /// Everything the leader has heard in its term.

@@ -152,7 +152,8 @@ impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::ErrorRate { errors, requests, limit } => {
-                let tenths = if *requests == 0 { 0 } else { errors * 1000 / requests };
+                // A worker may say any number.
+                let tenths = (u128::from(*errors) * 1000).checked_div(u128::from(*requests)).unwrap_or(0);
                 write!(
                     f,
                     "error rate {}.{} % > {} ({errors} of {requests} requests since the step began)",
@@ -360,5 +361,25 @@ impl Rollout {
     pub fn running(&self) -> Option<(u32, &StepRow)> {
         let row = self.steps.get(self.cursor as usize)?;
         (row.status == StepStatus::Running).then_some((self.cursor, row))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::{Just, Strategy, any, prop_assert, prop_oneof, proptest};
+
+    use super::Reason;
+
+    fn extreme() -> impl Strategy<Value = u64> {
+        prop_oneof![Just(0), Just(1), Just(u64::MAX), Just(u64::MAX / 1000 + 1), any::<u64>()]
+    }
+
+    proptest! {
+        #[test]
+        fn any_counts_of_a_worker_can_be_told(errors in extreme(), requests in extreme(), limit in any::<u32>()) {
+            let told = Reason::ErrorRate { errors, requests, limit }.to_string();
+            let counted = format!("({errors} of {requests} requests");
+            prop_assert!(told.contains(&counted), "{}", told);
+        }
     }
 }

@@ -332,6 +332,8 @@ pub struct Worker {
     pub host: String,
     /// Addresses of mode `pool`, with their use, in allocation order by (since, address).
     pub pool: Arc<BTreeMap<String, PoolSlot>>,
+    /// Addresses of its configuration that its machine does not have: not offered, so not in the pool unless one is still in use.
+    pub absent: Vec<String>,
     /// Heard of or lost.
     pub presence: Presence,
     /// Cluster time of its last report when it was declared lost.

@@ -1,5 +1,7 @@
 //! What a worker is told (`Desired`, whole, from one State) and what it reports (`Report`, checked before anyone believes it).
 
+use std::collections::BTreeMap;
+
 use super::{
     convert::{pair, ports},
     v1,
@@ -166,14 +168,29 @@ pub fn read_report(worker: &WorkerName, r: &v1::Report) -> Result<WorkerFacts, M
     })
 }
 
+/// What a report counts for one step.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Counted {
+    /// Whole-step totals.
+    pub pairs: Vec<PairCounts>,
+    /// Pairs whose totals are not known, or not the whole; why.
+    pub unknown: BTreeMap<Pair, String>,
+}
+
 /// A report's whole-step totals.
-pub fn read_counts(r: &v1::Report) -> Result<Vec<(DeploymentId, StepId, Vec<PairCounts>)>, ModelError> {
+pub fn read_counts(r: &v1::Report) -> Result<Vec<(DeploymentId, StepId, Counted)>, ModelError> {
+    let named = |pair: &Option<v1::Pair>| {
+        read_pair(pair.as_ref().ok_or_else(|| ModelError::field("counts", "a pair is missing"))?)
+    };
     let one = |c: &v1::StepCounts| {
-        let pairs = c.pairs.iter().map(|p| {
-            let named = p.pair.as_ref().ok_or_else(|| ModelError::field("counts", "a pair is missing"))?;
-            Ok(PairCounts { pair: read_pair(named)?, requests: p.requests, errors: p.errors })
-        });
-        Ok((c.deployment.parse()?, StepId(c.step_id), pairs.collect::<Result<_, ModelError>>()?))
+        let pairs =
+            c.pairs.iter().map(|p| Ok(PairCounts { pair: named(&p.pair)?, requests: p.requests, errors: p.errors }));
+        let unknown = c.uncounted.iter().map(|u| Ok((named(&u.pair)?, cut(&u.why))));
+        let counted = Counted {
+            pairs: pairs.collect::<Result<_, ModelError>>()?,
+            unknown: unknown.collect::<Result<_, ModelError>>()?,
+        };
+        Ok((c.deployment.parse()?, StepId(c.step_id), counted))
     };
     r.counts.iter().map(one).collect()
 }

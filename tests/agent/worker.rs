@@ -73,6 +73,15 @@ impl Package {
         Self::new(version, &[("bin/shop", &program), ("shop.toml", settings.as_bytes())])
     }
 
+    /// The shop as `bin/real` beside a script that starts it.
+    pub fn shop_under(version: &str, text: &str) -> Self {
+        let script = format!("#!/bin/sh\n{text}\n");
+        let settings = format!("version = \"{version}\"\n");
+        let program = fs::read(shop()).unwrap();
+        let files = [("bin/shop", script.as_bytes()), ("bin/real", &program), ("shop.toml", settings.as_bytes())];
+        Self::new(version, &files)
+    }
+
     pub fn script(version: &str, text: &str) -> Self {
         Self::new(version, &[("bin/shop", format!("#!/bin/sh\n{text}\n").as_bytes())])
     }
@@ -144,12 +153,17 @@ pub struct Worker {
 
 impl Worker {
     pub async fn start() -> Self {
+        Self::start_with("").await
+    }
+
+    /// With more lines in its configuration.
+    pub async fn start_with(more: &str) -> Self {
         let node = Node::start().await;
         let dir = tempfile::tempdir().unwrap();
         let n = WORKERS.fetch_add(1, Ordering::Relaxed);
         let name = format!("w{n}-{}", std::process::id());
         let config = format!(
-            "name = \"{name}\"\ndata_dir = \"{}\"\nnodes = [\"{}\"]\n",
+            "name = \"{name}\"\ndata_dir = \"{}\"\nnodes = [\"{}\"]\n{more}",
             dir.path().join("data").display(),
             node.address
         );

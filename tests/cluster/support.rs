@@ -62,9 +62,15 @@ impl Process {
         Self::spawn(command, log)
     }
 
-    pub fn spawn(mut command: Command, log: &Path) -> Self {
+    pub fn spawn(command: Command, log: &Path) -> Self {
+        Self::spawn_with(command, log, |_| {})
+    }
+
+    /// The same, with another standard error than the log, say.
+    pub fn spawn_with(mut command: Command, log: &Path, change: impl FnOnce(&mut Command)) -> Self {
         let out = File::options().create(true).append(true).open(log).unwrap();
         command.stdin(Stdio::null()).stdout(out.try_clone().unwrap()).stderr(out).process_group(0);
+        change(&mut command);
         // SAFETY: between fork and exec only one system call is made, which allocates nothing.
         unsafe {
             command.pre_exec(|| {

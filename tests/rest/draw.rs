@@ -97,7 +97,8 @@ fn release(dice: &mut Dice, n: u32, ill: u64, workers: u32) -> Release {
 }
 
 pub fn params(dice: &mut Dice, host: bool) -> RolloutParams {
-    let strategy = *dice.one(&[Strategy::Direct, Strategy::Rolling, Strategy::Rolling, Strategy::Canary, Strategy::BlueGreen]);
+    let strategy =
+        *dice.one(&[Strategy::Direct, Strategy::Rolling, Strategy::Rolling, Strategy::Canary, Strategy::BlueGreen]);
     let max_surge = if host { dice.within(0, 1) as u32 } else { dice.within(0, 2) as u32 };
     let least = u32::from(max_surge == 0 || host);
     let steps: &[&[u32]] = &[&[10, 25, 50, 100], &[50, 100], &[100], &[1, 100], &[30, 60]];
@@ -124,6 +125,7 @@ pub fn params(dice: &mut Dice, host: bool) -> RolloutParams {
             FailureAction::Continue,
         ]),
         max_health_failures: dice.within(1, 3) as u32,
+        health_timeout: None,
     }
 }
 

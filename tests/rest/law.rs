@@ -75,7 +75,8 @@ fn whole(w: &World, laid: &Laid, d: &Deployment, pair: &Pair) -> Result<(), Unre
         if s.workers.get(*name).is_none_or(|w| w.presence == Presence::Lost) {
             return because(format!("{name} lives and counts as lost"));
         }
-        let here: Vec<_> = s.instances_of(&laid.id).filter(|i| &i.pair == pair && &i.worker == *name && i.life.is_live()).collect();
+        let here: Vec<_> =
+            s.instances_of(&laid.id).filter(|i| &i.pair == pair && &i.worker == *name && i.life.is_live()).collect();
         let passing = here.iter().filter(|i| i.serves()).count();
         if passing != laid.per_worker as usize || here.len() != passing {
             return because(format!("{name} runs {} of {}, {passing} pass", here.len(), laid.per_worker));
@@ -116,7 +117,9 @@ fn packaged(w: &World, version: &Version) -> bool {
     match w.catalogue.releases[n].package {
         Package::Here => true,
         Package::Late(at) => at <= w.real,
-        Package::Never | Package::Refused => w.agents.values().filter(|a| a.alive).all(|a| a.staged.contains(&digest(n))),
+        Package::Never | Package::Refused => {
+            w.agents.values().filter(|a| a.alive).all(|a| a.staged.contains(&digest(n)))
+        }
     }
 }
 

@@ -69,7 +69,10 @@ impl World {
         if planned.commands.is_empty() {
             if self.wake.is_some_and(|at| at <= now) {
                 let waits = format!("{:?}", self.waits);
-                self.found("woken in the past", format!("at {now} it wants to be woken at {:?}; waits {waits}", self.wake));
+                self.found(
+                    "woken in the past",
+                    format!("at {now} it wants to be woken at {:?}; waits {waits}", self.wake),
+                );
             }
             return false;
         }
@@ -210,7 +213,8 @@ impl World {
             if self.real < due {
                 continue;
             }
-            let ok = self.state.rollouts.get(&d.rollout).is_none_or(|r| self.catalogue.of(&r.to.version).ill != Ill::Smoke);
+            let ok =
+                self.state.rollouts.get(&d.rollout).is_none_or(|r| self.catalogue.of(&r.to.version).ill != Ill::Smoke);
             let detail = if ok { "200 from all" } else { "500 from 1 of all" };
             self.deliveries.remove(&key);
             let body = Command::DeliverySettled { key, attempt: d.attempt, ok, detail: detail.into() };

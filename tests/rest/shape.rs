@@ -70,7 +70,8 @@ impl Shape {
             rate: if dice.percent(15) { 0 } else { *dice.one(&[20, 100, 400]) },
         };
         let deployments = ids.iter().enumerate().map(|x| laid(x, dice)).collect();
-        let lag = |dice: &mut Dice| if dice.percent(60) { (0, 0) } else { (dice.within(1, 40), dice.within(100, 4000)) };
+        let lag =
+            |dice: &mut Dice| if dice.percent(60) { (0, 0) } else { (dice.within(1, 40), dice.within(100, 4000)) };
         Self {
             level: if dice.percent(70) { 2 } else { 1 },
             workers: dice.within(1, 6) as u32,

@@ -55,24 +55,46 @@ impl Release {
 /// One act. Deployments, releases and workers are numbers of the shape's and the story's lists.
 #[derive(Clone, Debug)]
 pub enum Act {
-    Start { d: usize, release: usize, params: Box<RolloutParams>, replace: bool },
+    Start {
+        d: usize,
+        release: usize,
+        params: Box<RolloutParams>,
+        replace: bool,
+    },
     Pause(usize),
     Resume(usize),
-    Abort { d: usize, as_is: bool },
-    Promote { d: usize, full: bool },
+    Abort {
+        d: usize,
+        as_is: bool,
+    },
+    Promote {
+        d: usize,
+        full: bool,
+    },
     Rollback(usize),
     /// A machine burns.
     Lose(u32),
     /// It burns, and another one comes under another name.
     Replace(u32),
     /// It is cut off for so long; its processes go on, or all start anew.
-    Away { worker: u32, ms: u64, reboots: bool },
+    Away {
+        worker: u32,
+        ms: u64,
+        reboots: bool,
+    },
     /// The nth instance that runs dies.
     Kill(u64),
     /// A DNS server falls silent for so long, or for ever; when it is back it may have been started anew.
-    Mute { node: u64, ms: Option<u64>, restarts: bool },
+    Mute {
+        node: u64,
+        ms: Option<u64>,
+        restarts: bool,
+    },
     /// The leader dies after so many more entries; so many milliseconds without one.
-    LeaderDies { after: u64, outage: u64 },
+    LeaderDies {
+        after: u64,
+        outage: u64,
+    },
     /// Of the next plan only so many commands arrive.
     LoseProposals(u64),
     /// A release's program and package are made good.

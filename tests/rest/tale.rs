@@ -47,7 +47,9 @@ impl Tale {
     /// What every deployment looks like at the end.
     pub fn end(&self, state: &State) {
         for d in state.deployments.values() {
-            self.line(|| format!("== {}: desired {}, route {:?}", d.id, d.desired, d.route.as_ref().map(|r| r.weights)));
+            self.line(|| {
+                format!("== {}: desired {}, route {:?}", d.id, d.desired, d.route.as_ref().map(|r| r.weights))
+            });
             if let Some(x) = &d.as_is {
                 self.line(|| format!("   as it is since {}, given up {}", x.rollout, x.given_up));
             }
@@ -55,7 +57,12 @@ impl Tale {
                 self.line(|| format!("   {name:?} {}, wants {}, goes at {:?}", t.pair, t.want, t.retire_at));
             }
             if let Some(r) = state.live_rollout(&d.id) {
-                self.line(|| format!("   {} {}, desired {}, order {:?}, without {:?}", r.id, r.status, r.desired, r.order, r.without));
+                self.line(|| {
+                    format!(
+                        "   {} {}, desired {}, order {:?}, without {:?}",
+                        r.id, r.status, r.desired, r.order, r.without
+                    )
+                });
             }
             for i in state.instances_of(&d.id).filter(|i| i.life.is_live()) {
                 let out = i.counted_out.map_or_else(String::new, |at| format!(", counted out at {at}"));

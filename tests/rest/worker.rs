@@ -152,11 +152,12 @@ impl Agent {
             return None;
         }
         let back = (self.away_until > real).then_some(self.away_until);
-        let fetched = self.fetching.iter().filter(|_| back.is_none()).filter_map(|(d, asked)| match catalogue.fetch(d) {
-            Fetch::At(at) => Some(at.max(asked + FETCH)),
-            Fetch::Refused => Some(asked + FETCH),
-            Fetch::Never => None,
-        });
+        let fetched =
+            self.fetching.iter().filter(|_| back.is_none()).filter_map(|(d, asked)| match catalogue.fetch(d) {
+                Fetch::At(at) => Some(at.max(asked + FETCH)),
+                Fetch::Refused => Some(asked + FETCH),
+                Fetch::Never => None,
+            });
         let lives = self.processes.values().filter_map(|p| p.next_change(catalogue.behaviour(&p.pair, name), real));
         back.into_iter().chain(fetched).chain(lives).filter(|at| *at > real).min()
     }

@@ -252,7 +252,8 @@ impl World {
         self.leaderless = None;
         self.last_tick = self.real;
         self.deliveries.clear();
-        self.seen = Observations { leader_since: self.state.now, leases: self.seen.leases.clone(), ..Default::default() };
+        self.seen =
+            Observations { leader_since: self.state.now, leases: self.seen.leases.clone(), ..Default::default() };
         for a in self.agents.values_mut() {
             a.said = None;
             if a.alive {

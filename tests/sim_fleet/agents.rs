@@ -30,6 +30,8 @@ pub struct Behaviour {
     pub errors: u64,
     /// Whether its smoke test passes.
     pub smoke: bool,
+    /// Whether its workers can not read how many of its requests failed.
+    pub blind: bool,
 }
 
 impl Default for Behaviour {
@@ -40,6 +42,7 @@ impl Default for Behaviour {
             fails_after: None,
             only_on: BTreeSet::new(),
             errors: 0,
+            blind: false,
             smoke: true,
         }
     }
@@ -172,9 +175,12 @@ impl Agent {
                     errors: of.1 / 1000 - errors / 1000,
                 }
             };
-            let pairs = self.counts.iter().map(|(p, n)| since(p, n)).collect();
+            let blind = |p: &&Pair| fleet.behaviour.get(&p.version.to_string()).is_some_and(|b| b.blind);
+            let unknown = self.counts.keys().filter(blind).map(|p| (p.clone(), "no such series".to_string())).collect();
+            let seen = self.counts.iter().filter(|(p, _)| !blind(p));
+            let pairs = seen.map(|(p, n)| since(p, n)).collect();
             let counts = fleet.seen.counts.entry((shop, *id)).or_default();
-            counts.insert(name.clone(), StepCounts { pairs, as_of: now });
+            counts.insert(name.clone(), StepCounts { pairs, unknown, as_of: now });
         }
         self.said = Some((facts, fleet.real));
     }

@@ -162,6 +162,7 @@ impl Fleet {
             build: "0.1.0".into(),
             host: format!("10.0.0.{n}"),
             pool: (1..=6).map(|a| format!("10.1.{n}.{a}")).collect(),
+            absent: Vec::new(),
         });
         name
     }

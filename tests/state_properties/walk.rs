@@ -121,6 +121,7 @@ pub fn prelude() -> Vec<Command> {
             build: "1".into(),
             host: format!("10.0.0.{n}"),
             pool: (1..=6).map(|a| format!("127.1.{n}.{a}")).collect(),
+            absent: Vec::new(),
         });
     }
     all.push(Command::SpecApplied { spec: spec(1000), expected: None });
@@ -166,7 +167,11 @@ fn heard(s: &State, errors: u64) -> Observations {
         && let Some(id) = r.running().and_then(|(_, row)| row.step_id)
     {
         let pairs = vec![PairCounts { pair: r.to.clone(), requests: 100, errors }];
-        let counts = s.workers.keys().map(|w| (w.clone(), StepCounts { pairs: pairs.clone(), as_of: at })).collect();
+        let counts = s
+            .workers
+            .keys()
+            .map(|w| (w.clone(), StepCounts { pairs: pairs.clone(), as_of: at, ..StepCounts::default() }))
+            .collect();
         seen.counts.insert((shop(), id), counts);
     }
     seen

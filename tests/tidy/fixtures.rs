@@ -180,6 +180,33 @@ fn the_environment_has_one_reader() {
 }
 
 #[test]
+fn standard_streams_have_one_writer() {
+    for body in [
+        "fn f() { eprintln!(\"x\"); }",
+        "fn f() { std::println!(\"x\"); }",
+        "fn f() { print!(\"x\"); }",
+        "fn f() { let _ = eprint ! (\"x\"); }",
+        "fn f() { writeln!(std::io::stderr(), \"x\"); }",
+        "use std::io::{self, stdout};\nfn f() { stdout().lock(); }",
+        "use std::io;\nfn f() { g(io::stderr) }",
+        "fn f() { tokio::io::stdout(); }",
+        "use std::io::*;\nfn f() { stderr(); }",
+        "use std::io as i;\nfn f() { i::stderr(); }",
+    ] {
+        for name in ["src/cli/x.rs", "src/agent/x.rs", "src/bin/slipwayd.rs", "src/node/x.rs"] {
+            red("console", name, body, "only writer");
+        }
+    }
+    green("src/console.rs", "fn f() { std::io::stderr(); }");
+    green(
+        "src/cli/x.rs",
+        "use std::io::{self, Write};\n// eprintln! in words\nfn f(print: &P) -> bool { print.line() }",
+    );
+    green("src/cli/x.rs", "#[cfg(test)] mod tests { fn f() { println!(\"x\"); std::io::stdout(); } }");
+    green("src/agent/x.rs", "fn f(c: &Child) { c.stderr.take(); Command::new(p).stdout(log); }");
+}
+
+#[test]
 fn test_files_named_by_a_parent_are_test_code() {
     let body = "fn f() { Instant::now(); }";
     for (parent, child) in [

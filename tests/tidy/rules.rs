@@ -46,6 +46,7 @@ pub fn check(source: &Source) -> Vec<Violation> {
         floats(source, r);
         time(source, r);
         environment(source, r);
+        console(source, r);
         if source.name == "src/lib.rs" {
             map_only(source, r);
         }
@@ -329,6 +330,29 @@ fn environment(s: &Source, r: &mut Report) {
         }
         if p.ends(&["std", "env"]) && (p.glob || p.alias.is_some()) {
             r.add("environment", p.line, format!("`{}`: a renamed std::env hides who reads the environment", p.show()));
+        }
+    }
+}
+
+/// Macros that panic when nobody reads, or the disk is full.
+const PRINTS: [&str; 4] = ["print", "println", "eprint", "eprintln"];
+
+fn console(s: &Source, r: &mut Report) {
+    const ONLY: &str = "src/console.rs is the only writer of standard output and standard error";
+    if s.top() == Some("console") {
+        return;
+    }
+    let t = &s.tokens;
+    for i in (0..t.len()).filter(|i| !s.test[*i]) {
+        if PRINTS.iter().any(|p| t[i].is(p)) && t.get(i + 1).is_some_and(|x| x.is("!")) {
+            r.add("console", t[i].line, format!("`{}!` panics when nobody reads it: {ONLY}", t[i].text));
+        }
+    }
+    for p in s.paths.iter().filter(|p| !p.test) {
+        let stream = ["stdout", "stderr"].iter().any(|f| ["io", "stdio"].iter().any(|m| p.ends(&[m, f])));
+        let hidden = p.ends(&["std", "io"]) && (p.glob || p.alias.is_some());
+        if stream || hidden {
+            r.add("console", p.line, format!("`{}`: {ONLY}", p.show()));
         }
     }
 }

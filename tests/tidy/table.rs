@@ -4,7 +4,7 @@
 //! Invariant: the table has no cycle, so the layers are layers.
 
 /// Module, what it may import (itself, std and crates are always allowed).
-pub const TABLE: [(&str, &[&str]); 21] = [
+pub const TABLE: [(&str, &[&str]); 22] = [
     ("model", &[]),
     ("traffic", &["model"]),
     ("flags", &["model"]),
@@ -12,19 +12,21 @@ pub const TABLE: [(&str, &[&str]); 21] = [
     ("state", &["model", "traffic", "flags", "alerts"]),
     ("engine", &["model", "state", "traffic", "flags", "alerts"]),
     ("clock", &["model"]),
+    ("console", &[]),
     ("config", &["model"]),
     ("wire", &["model", "state"]),
     ("storage", &["model", "wire", "clock"]),
     ("raft", &["model", "state", "wire", "storage", "clock"]),
     ("observe", &["model", "state", "wire", "clock", "config"]),
-    ("act", &["model", "state", "wire", "clock"]),
+    ("ask", &["model"]),
+    ("act", &["model", "state", "wire", "clock", "ask"]),
     ("lead", &["model", "state", "engine", "traffic", "raft", "observe", "act", "clock"]),
     ("dns", &["model", "state", "traffic", "flags", "wire", "raft", "storage", "clock"]),
     ("http", &["model", "state", "traffic", "flags", "wire", "raft", "storage", "clock"]),
     ("rpc", &["model", "state", "engine", "traffic", "flags", "wire", "raft", "storage", "clock"]),
     ("client", &["model", "wire", "clock"]),
-    ("agent", &["model", "wire", "clock", "config", "client"]),
-    ("cli", &["model", "state", "engine", "traffic", "wire", "client", "config", "clock"]),
+    ("agent", &["model", "wire", "clock", "console", "config", "client", "ask"]),
+    ("cli", &["model", "state", "engine", "traffic", "wire", "client", "config", "clock", "console"]),
     (
         "node",
         &[

@@ -18,6 +18,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use slipway::{
     agent,
     config::{self, AgentConfig, AgentLayer, NodeConfig, NodeLayer, RaftProfile, Resolved},
+    console::{self, Unwritten},
     dns::TlsIdentity,
     node::{End, Node, offline},
 };
@@ -155,6 +156,9 @@ struct NodeFlags {
     /// Claims to support feature levels up to here only, for tests of upgrades.
     #[arg(long, hide = true)]
     max_feature_level: Option<u32>,
+    /// Makes a part panic, `plan:SERVICE` or `task:NAME`, for tests of supervision.
+    #[arg(long, hide = true)]
+    fault: Option<String>,
 }
 
 #[derive(Args)]
@@ -234,6 +238,7 @@ impl NodeFlags {
         };
         self.dns.lay(&mut flags);
         let mut resolved = NodeConfig::read(self.config.as_deref(), flags)?;
+        resolved.config.fault = self.fault;
         if self.min_feature_level > 1 || self.max_feature_level.is_some() {
             let max = self.max_feature_level.unwrap_or(slipway::state::codec::LEVEL.into());
             resolved.config.levels = Some((self.min_feature_level, max.max(self.min_feature_level)));
@@ -281,32 +286,53 @@ fn log_to_stderr(filter: Option<String>, format: Option<LogFormat>) -> Result<()
         (None, Some(other)) => return Err(format!("SLIPWAY_LOG_FORMAT {other:?}: use `text` or `json`")),
     };
     // Colours are for people: a log file gets plain text.
-    let colours = std::io::IsTerminal::is_terminal(&std::io::stderr());
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let colours = console::err_is_terminal();
+    let writer = console::log(matches!(format, LogFormat::Json), true);
+    // A line that cannot be written is no failure of whoever logs: the subscriber's own complaint about it would be a panic.
+    let log = tracing_subscriber::fmt().with_env_filter(filter).log_internal_errors(false).with_writer(writer);
     match format {
         LogFormat::Text => log.with_ansi(colours).with_target(false).init(),
         LogFormat::Json => log.json().flatten_event(true).with_current_span(false).with_span_list(false).init(),
     }
+    console::log_panics();
     Ok(())
 }
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let code = run();
+    console::flush();
+    code
+}
+
+fn run() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(e) => {
+            let printed = e.print();
+            return match printed.map_err(Unwritten::from) {
+                _ if e.use_stderr() => ExitCode::from(2),
+                Ok(()) | Err(Unwritten::ReaderLeft) => ExitCode::SUCCESS,
+                Err(Unwritten::Failed(_)) => ExitCode::FAILURE,
+            };
+        }
+    };
     if let Command::Shim { args } = cli.command {
         return slipway::agent::shim_main(args);
     }
     if let Err(problem) = log_to_stderr(cli.log, cli.log_format) {
-        eprintln!("slipwayd: {problem}");
+        console::note(&format!("slipwayd: {problem}"));
         return ExitCode::from(2);
     }
     match dispatch(cli.command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure::Usage(e)) => {
-            eprintln!("slipwayd: {}", told(&e));
+            console::note(&format!("slipwayd: {}", told(&e)));
             ExitCode::from(2)
         }
         Err(Failure::Run(e)) => {
-            eprintln!("slipwayd: {}", told(&e));
+            // After the log's last lines, which are often the reason.
+            console::flush();
+            console::note(&format!("slipwayd: {}", told(&e)));
             ExitCode::FAILURE
         }
     }
@@ -366,8 +392,8 @@ fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Backup(flags) => say(offline::backup(&flags.data_dir, &flags.file, flags.without_packages)),
         Command::Check { path } => say(offline::check(&path)),
         Command::Config(verb) => {
-            println!("{}", settings(verb).map_err(Failure::Usage)?);
-            Ok(())
+            let text = settings(verb).map_err(Failure::Usage)?;
+            written(&text)
         }
         // Handled before the runtime is made: the shim must stay small.
         Command::Shim { args } => {
@@ -378,8 +404,16 @@ fn dispatch(command: Command) -> Result<(), Failure> {
 }
 
 fn say(done: Result<String, slipway::node::NodeError>) -> Result<(), Failure> {
-    println!("{}", done.map_err(|e| Failure::Run(e.into()))?);
-    Ok(())
+    let text = done.map_err(|e| Failure::Run(e.into()))?;
+    written(&text)
+}
+
+/// A result on standard output; whoever has left has seen enough.
+fn written(text: &str) -> Result<(), Failure> {
+    match console::line(text) {
+        Ok(()) | Err(Unwritten::ReaderLeft) => Ok(()),
+        Err(e @ Unwritten::Failed(_)) => Err(Failure::Run(anyhow::anyhow!("cannot write the result: {e}"))),
+    }
 }
 
 /// Cancelled at SIGTERM or SIGINT.
@@ -411,6 +445,7 @@ async fn run_node(config: NodeConfig) -> anyhow::Result<()> {
 fn again() -> anyhow::Result<std::io::Error> {
     use std::os::unix::process::CommandExt as _;
     tracing::info!("starting anew");
+    console::flush();
     Ok(std::process::Command::new(program()?).args(std::env::args_os().skip(1)).exec())
 }
 
@@ -490,19 +525,21 @@ async fn stop_instances(dir: &Path) -> anyhow::Result<()> {
     if !dir.is_dir() {
         return Ok(());
     }
-    eprintln!("slipwayd dev: stopping instances");
+    console::note("slipwayd dev: stopping instances");
     Ok(agent::drain(dir, program()?).await?)
 }
 
 fn say_next(client: SocketAddr, dns: SocketAddr) {
     let (ip, port) = (dns.ip(), dns.port());
     let place = if client.port() == 7652 { String::new() } else { format!("  export SLIPWAY_NODES={client}\n") };
-    println!(
+    let text = format!(
         "slipway dev runs: one node, one worker with 16 addresses. In another terminal:\n\n{place}  \
          slipway apply -f shop.yaml\n  slipway release push shop 1.0.0 ./build\n  \
          slipway rollout start production/shop --to 1.0.0 --watch\n  \
          dig @{ip} -p {port} shop.production.svc.slipway.internal\n\nCtrl-C stops everything, instances too."
     );
+    // Not the purpose of this process: it runs on when nobody reads it.
+    let _ = console::line(&text);
 }
 
 #[cfg(test)]

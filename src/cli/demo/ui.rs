@@ -1,6 +1,6 @@
 //! What the demo prints: a status line that is redrawn on a terminal, plain lines elsewhere.
 
-use std::io::{IsTerminal, Write, stdout};
+use crate::console;
 
 /// The demo's voice.
 pub struct Ui {
@@ -10,16 +10,14 @@ pub struct Ui {
 impl Ui {
     /// Looks at standard output.
     pub fn new() -> Self {
-        Self { terminal: stdout().is_terminal() }
+        Self { terminal: console::out_is_terminal() }
     }
 
     /// A line that stays.
     pub fn say(&self, line: &str) {
-        let mut out = stdout().lock();
         let clear = if self.terminal { "\r\x1b[2K" } else { "" };
         // A reader that went away is no reason to leave processes behind: output errors are ignored.
-        let _ = writeln!(out, "{clear}{line}");
-        let _ = out.flush();
+        let _ = console::line(&format!("{clear}{line}"));
     }
 
     /// The heading of a phase.
@@ -31,10 +29,8 @@ impl Ui {
     /// The line that is redrawn; plain output shows it only when `plain` is set.
     pub fn status(&self, line: &str, plain: bool) {
         if self.terminal {
-            let mut out = stdout().lock();
             let short: String = line.chars().take(118).collect();
-            let _ = write!(out, "\r\x1b[2K{short}");
-            let _ = out.flush();
+            let _ = console::put(&format!("\r\x1b[2K{short}"));
         } else if plain {
             self.say(line);
         }

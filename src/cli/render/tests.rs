@@ -94,6 +94,12 @@ NAME        STATUS  INSTANCES  ADDRESSES FREE
 w1          ready   2/100      6/8
 worker-two  ready   2/100      6/8";
     assert_eq!(workers(&[worker("w1"), worker("worker-two")], false), want);
+    let absent = |all: &[&str]| all.iter().map(|a| (*a).to_string()).collect();
+    let lacks = v1::Worker { pool_size: 2, absent: absent(&["10.9.9.1", "10.9.9.2"]), ..worker("w1") };
+    let shown = workers(&[lacks, worker("w2")], false);
+    assert!(shown.ends_with("\nw1: pool 2 of 4: 10.9.9.1, 10.9.9.2 are not on this machine"), "{shown}");
+    let lacks = v1::Worker { host: "10.9.9.3".into(), absent: absent(&["10.9.9.3"]), ..worker("w1") };
+    assert!(workers(&[lacks], false).contains("\nw1: host 10.9.9.3 is not on this machine"));
     assert!(workers(&[], false).contains("slipwayd agent"));
     assert!(deployments(&[], false).contains("slipway apply"));
 }

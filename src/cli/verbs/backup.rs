@@ -16,6 +16,7 @@ use sha2::{Digest as _, Sha256};
 use crate::{
     cli::{CliError, Session, error::DONE},
     client::Client,
+    console,
     model::ids::hex,
     wire::v1,
 };
@@ -103,7 +104,7 @@ pub async fn backup(s: &Session, file: &Path, without_packages: bool) -> Result<
     let parent = file.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     File::open(parent).and_then(|d| d.sync_all()).map_err(|e| broken(file, e))?;
     if !done.warning.is_empty() {
-        eprintln!("warning: this may not be the newest state: {}", done.warning);
+        console::note(&format!("warning: this may not be the newest state: {}", done.warning));
     }
     s.out.show(&done, |d| {
         let left = if d.left_out > 0 { format!(", {} packages LEFT OUT", d.left_out) } else { String::new() };

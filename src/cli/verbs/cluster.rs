@@ -9,6 +9,7 @@ use crate::{
         render,
     },
     client::Client,
+    console,
     wire::v1,
 };
 
@@ -28,7 +29,7 @@ pub async fn run(s: &Session, verb: ClusterVerb) -> Result<u8, CliError> {
         }
         ClusterVerb::Join { seed } => {
             let watch = Client::new(std::slice::from_ref(&seed), s.limits, s.client.clock().clone())?;
-            eprintln!("{} joins the cluster of {seed}", s.client.node());
+            console::note(&format!("{} joins the cluster of {seed}", s.client.node()));
             let reply = node::shown(&watch, s.client.join(v1::JoinRequest { seed })).await?;
             s.out.show(&reply, |r| format!("{} joined as node {} ({})", r.name, r.node_id, r.role))?;
         }
@@ -51,7 +52,7 @@ pub async fn run(s: &Session, verb: ClusterVerb) -> Result<u8, CliError> {
             };
             let whom = nodes.iter().find(|n| n.id == to).map_or("another voter", |n| n.name.as_str());
             let leader = nodes.iter().find(|n| n.leader).map_or("the leader", |n| n.name.as_str());
-            eprintln!("{leader} hands leadership to {whom}");
+            console::note(&format!("{leader} hands leadership to {whom}"));
             let reply = node::shown(&s.client, s.client.transfer_leader(v1::TransferLeaderRequest { to })).await?;
             let name = nodes.iter().find(|n| n.id == reply.leader_id).map(|n| n.name.clone());
             let name = name.unwrap_or_else(|| format!("node {}", reply.leader_id));
@@ -87,7 +88,7 @@ pub async fn run(s: &Session, verb: ClusterVerb) -> Result<u8, CliError> {
         }
         ClusterVerb::Upgrade(UpgradeVerb::Finalize) => {
             let from = s.client.status().await?.level;
-            eprintln!("raising the feature level from {from}");
+            console::note(&format!("raising the feature level from {from}"));
             let request = v1::FinalizeRequest { from, ..v1::FinalizeRequest::default() };
             let reply = s.client.finalize(request).await?;
             s.out.show(&reply, |r| format!("feature level raised from {} to {}", r.from, r.level))?;

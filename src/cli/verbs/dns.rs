@@ -19,6 +19,7 @@ use crate::{
         probe, render,
     },
     client::{Client, Limits},
+    console,
     wire::v1,
 };
 
@@ -57,7 +58,7 @@ pub(super) async fn everywhere(s: &Session, deployment: String) -> Result<v1::Ge
         let seen =
             async { Client::new(&[node.client_addr], limits, s.client.clock().clone())?.route(request.clone()).await };
         let Ok(Ok(seen)) = timeout(PATIENCE, seen).await else {
-            eprintln!("{} cannot be reached: its answers are not counted", node.name);
+            console::note(&format!("{} cannot be reached: its answers are not counted", node.name));
             continue;
         };
         if seen.generation != reply.generation {

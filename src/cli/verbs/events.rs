@@ -3,6 +3,7 @@
 use crate::{
     cli::{CliError, Session, args::EventVerb, error::DONE, render},
     client::{Seen, Watch},
+    console,
 };
 
 pub async fn run(s: &Session, verb: EventVerb) -> Result<u8, CliError> {
@@ -19,7 +20,7 @@ pub async fn run(s: &Session, verb: EventVerb) -> Result<u8, CliError> {
     while let Some(seen) = watch.next().await? {
         match seen {
             Seen::Event(event) => s.out.item(&event, render::event)?,
-            Seen::Moved { from, to } => eprintln!("{from} gone, following {to}"),
+            Seen::Moved { from, to } => console::note(&format!("{from} gone, following {to}")),
         }
     }
     Ok(DONE)

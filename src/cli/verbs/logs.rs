@@ -3,6 +3,7 @@
 use crate::{
     cli::{CliError, Session, args::LogsArgs, error::DONE},
     client::{Client, ClientError},
+    console,
     wire::v1,
 };
 
@@ -33,7 +34,9 @@ pub async fn run(s: &Session, args: LogsArgs) -> Result<u8, CliError> {
         match lost {
             None => return Ok(DONE),
             Some(_) => {
-                eprintln!("the node is gone, following another one; the last {OVERLAP} lines may come again");
+                console::note(&format!(
+                    "the node is gone, following another one; the last {OVERLAP} lines may come again"
+                ));
                 request.lines = OVERLAP;
             }
         }

@@ -7,6 +7,7 @@ use super::cluster::node_id;
 use crate::{
     cli::{CliError, Session, args::NodeVerb, error::DONE, render},
     client::{Client, Limits},
+    console,
     wire::v1,
 };
 
@@ -39,10 +40,10 @@ pub async fn run(s: &Session, verb: NodeVerb) -> Result<u8, CliError> {
                     "{with} is the address of the node to be replaced: start the new one elsewhere, or let the old one leave first"
                 )));
             }
-            eprintln!("1/2 {with} joins");
+            console::note(&format!("1/2 {with} joins"));
             let new = Client::new(&[with], Limits::default(), s.client.clock().clone())?;
             let joined = shown(&s.client, new.join(v1::JoinRequest { seed })).await?;
-            eprintln!("2/2 node {dead} leaves");
+            console::note(&format!("2/2 node {dead} leaves"));
             let removed = shown(&s.client, leave(s, dead)).await?;
             s.out.show(&Replaced { removed, joined }, |r| {
                 format!(
@@ -68,7 +69,7 @@ pub(super) async fn shown<T>(watch: &Client, work: impl Future<Output = T>) -> T
                 let before = known.as_ref().and_then(|k| k.get(&n.id));
                 if before != now.get(&n.id) {
                     let before = before.map_or("new", String::as_str);
-                    eprintln!("    {} (node {}): {before} -> {}", n.name, n.id, role(n));
+                    console::note(&format!("    {} (node {}): {before} -> {}", n.name, n.id, role(n)));
                 }
             }
             known = Some(now);

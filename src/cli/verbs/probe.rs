@@ -12,6 +12,7 @@ use crate::{
         error::{DONE, FAILED},
         probe::{self, Bucket, FailedRequest, Probe, ProbeConfig, ProbeHandle, Summary, VersionsByAddress},
     },
+    console,
     wire::v1,
 };
 
@@ -46,7 +47,7 @@ pub async fn run(s: &Session, args: ProbeArgs) -> Result<u8, CliError> {
     let servers: Vec<String> = config.servers.iter().map(ToString::to_string).collect();
     let head = format!("{name}:{}{}, {} clients, DNS {}", config.port, config.path, config.clients, servers.join(" "));
     let handle = Probe::start(config, s.client.clock().clone()).map_err(|e| CliError::Usage(e.to_string()))?;
-    eprintln!("{head}");
+    console::note(&head);
     tokio::select! {
         () = handle.finished() => {}
         result = print(s, &handle, people) => result?,
@@ -67,11 +68,14 @@ pub async fn run(s: &Session, args: ProbeArgs) -> Result<u8, CliError> {
         seconds: whole.then(|| handle.buckets(0)),
     };
     if let Some(path) = &args.report {
-        let text = serde_json::to_string_pretty(&result(true)).map_err(|e| CliError::Output(e.into()))?;
+        let text = serde_json::to_string_pretty(&result(true))
+            .map_err(|e| CliError::Output(std::io::Error::from(e).into()))?;
         std::fs::write(path, text + "\n").map_err(|source| unwritable(path, &source))?;
     }
     if args.json {
-        s.out.line(&serde_json::to_string(&result(false)).map_err(|e| CliError::Output(e.into()))?)?;
+        s.out.line(
+            &serde_json::to_string(&result(false)).map_err(|e| CliError::Output(std::io::Error::from(e).into()))?,
+        )?;
     } else {
         s.out.show(&result(false), |_| format!("\n{}", probe::table(&seen, &handle.failures())))?;
     }
@@ -168,7 +172,7 @@ async fn print(s: &Session, handle: &ProbeHandle, people: bool) -> Result<(), Cl
                 bar.set_message(format!("{line}\n\n{all}"));
             }
             None if people => s.out.line(&line)?,
-            None => eprintln!("{line}"),
+            None => console::note(&line),
         }
     }
 }

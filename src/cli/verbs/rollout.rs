@@ -4,11 +4,12 @@ use crate::{
     cli::{
         CliError, Session, Target,
         args::{RolloutVerb, WatchArgs},
-        error::DONE,
+        error::{DONE, TIMED_OUT},
         live::{self, Follow},
         params::ParamArgs,
         render,
     },
+    console,
     model::{Period, Version},
     wire::v1,
 };
@@ -86,7 +87,7 @@ pub async fn start(
 async fn begin(s: &Session, request: v1::StartRequest, watch: WatchArgs) -> Result<u8, CliError> {
     let reply = s.client.start_rollout(request).await?;
     for note in &reply.notes {
-        eprintln!("note: {note}");
+        console::note(&format!("note: {note}"));
     }
     let id = &reply.rollout;
     if !watch.watch {
@@ -94,7 +95,8 @@ async fn begin(s: &Session, request: v1::StartRequest, watch: WatchArgs) -> Resu
         return Ok(DONE);
     }
     if s.out.for_people() {
-        s.out.line(&format!("{id} started"))?;
+        // Whoever has gone already is noticed at the first event, with the exit code of a watch.
+        live::heard(s.out.line(&format!("{id} started")))?;
     }
     let from_index = reply.receipt.as_ref().map_or(0, |r| r.index);
     follow(s, Follow { rollout: id.clone(), from_index, within: watch.within, wants_rollback: false }).await
@@ -103,12 +105,16 @@ async fn begin(s: &Session, request: v1::StartRequest, watch: WatchArgs) -> Resu
 /// Follows to the end, then prints it: a line for people, the rollout itself for scripts.
 async fn follow(s: &Session, what: Follow) -> Result<u8, CliError> {
     let id = what.rollout.clone();
-    let end = live::follow(s, what).await?;
+    let end = match live::follow(s, what).await {
+        // It was to see the end, and did not.
+        Err(e) if e.reader_left() => return Ok(TIMED_OUT),
+        other => other?,
+    };
     if s.out.for_people() {
-        s.out.line(&end.text)?;
+        live::heard(s.out.line(&end.text))?;
     } else {
-        s.out.show(&s.rollout(&id).await?, |_| String::new())?;
-        eprintln!("{}", end.text);
+        live::heard(s.out.show(&s.rollout(&id).await?, |_| String::new()))?;
+        console::note(&end.text);
     }
     Ok(end.code)
 }

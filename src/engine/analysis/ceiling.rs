@@ -37,7 +37,7 @@ pub(in crate::engine) fn judge(view: &View<'_>, r: &Rollout, pair: &Pair, step: 
         .iter()
         .filter(|i| &i.pair == pair && i.life == Life::Running && view.worker_ready(&i.worker))
         .map(|i| &i.worker)
-        .filter(|w| known.is_none_or(|k| !k.contains_key(*w)))
+        .filter(|w| known.is_none_or(|k| !k.get(*w).is_some_and(|c| c.knows(pair))))
         .cloned()
         .collect();
     missing.sort();

@@ -21,7 +21,7 @@ pub use disk::Disk;
 pub use dns::ask;
 pub use load::Load;
 pub use net::Net;
-pub use procs::Proc;
+pub use procs::{Proc, kill_all, naming as procs_naming, signal};
 pub use shop::{Release, package, spec};
 pub use skew::Skew;
 pub use skip_file::skip;

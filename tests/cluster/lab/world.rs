@@ -296,6 +296,19 @@ impl Lab {
         });
     }
 
+    /// A page of a node's HTTP listener: status and body.
+    pub fn page(&self, n: u8, path: &str) -> Result<(u16, String), String> {
+        use std::io::{Read as _, Write as _};
+        let at = self.block.at(n, 7653);
+        let mut stream = std::net::TcpStream::connect(at).map_err(|e| e.to_string())?;
+        let ask = format!("GET {path} HTTP/1.1\r\nhost: {at}\r\nconnection: close\r\n\r\n");
+        stream.write_all(ask.as_bytes()).map_err(|e| e.to_string())?;
+        let mut text = String::new();
+        stream.read_to_string(&mut text).map_err(|e| e.to_string())?;
+        let status = text.split(' ').nth(1).and_then(|s| s.parse().ok()).ok_or("no status")?;
+        Ok((status, text.split_once("\r\n\r\n").map(|(_, body)| body.to_string()).unwrap_or_default()))
+    }
+
     /// What one node's DNS says of a name.
     pub fn dns(&self, n: u8, name: &str) -> Result<Answer, String> {
         super::ask(self.block.at(n, 8653), name)

@@ -1,0 +1,272 @@
+//! What a runtime says of sockets: whether an address is free for an instance, and whether an instance itself answers there.
+//!
+//! Invariants: health is an instance's, not an address's: an answer counts only when the socket is held by one of its own processes; what
+//! cannot be found out is said as unknown, never guessed. Not here: starting and stopping (`process`), what follows (`instance`, `check`).
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt, io,
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    sync::{Mutex, PoisonError},
+};
+
+use super::{
+    shim::{Identity, start_time},
+    sockets::{self, Kin, Socket},
+};
+use crate::model::Protocol;
+
+/// Who has a socket.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Holder {
+    /// Where the socket is bound.
+    pub on: IpAddr,
+    /// Its process; `None` when this agent may not see it.
+    pub process: Option<Seen>,
+}
+
+/// A process, for people.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Seen {
+    /// Its pid.
+    pub pid: i32,
+    /// Its name.
+    pub command: String,
+    /// The instance and deployment it says that it belongs to.
+    pub instance: Option<(String, String)>,
+}
+
+impl fmt::Display for Holder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some(process) = &self.process else { return f.write_str("a process that this agent may not see") };
+        write!(f, "pid {} ({})", process.pid, process.command)?;
+        match &process.instance {
+            Some((id, deployment)) => write!(f, " of instance {id} of {deployment}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Whose socket answers at an address.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answers {
+    /// The instance's.
+    Own,
+    /// Somebody else's.
+    Other(Holder),
+    /// Nothing listens there, as far as this machine knows.
+    Nobody,
+    /// The instance's process has ended meanwhile.
+    Gone,
+    /// It cannot be found out; why.
+    Unknown(String),
+}
+
+/// What runs instances, as far as sockets are concerned. Both ask the kernel and may block for milliseconds.
+pub trait Runtime: fmt::Debug + Send + Sync {
+    /// Whether somebody has an address and port: a quick look.
+    fn is_free(&self, at: SocketAddr, protocol: Protocol) -> io::Result<bool>;
+    /// Who has an address and port, if anybody: looks at every process.
+    fn holder(&self, at: SocketAddr, protocol: Protocol) -> io::Result<Option<Holder>>;
+    /// Whose socket answers at a TCP address: that of the instance whose first process is `of`?
+    fn answers(&self, of: &Identity, at: SocketAddr) -> Answers;
+}
+
+/// Instances are processes of this machine, each under its shim in a session of its own.
+#[derive(Debug, Default)]
+pub struct Processes {
+    // Where an instance's socket was seen, so that the next look is one link and not all open files.
+    seen: Mutex<BTreeMap<(Identity, u64), PathBuf>>,
+}
+
+/// Places that are remembered; more are looked for again.
+const MAX_SEEN: usize = 4096;
+
+impl Processes {
+    fn taking(at: SocketAddr, protocol: Protocol) -> io::Result<Option<Socket>> {
+        let Some(first) = sockets::at(at, protocol)?.first().copied() else { return Ok(None) };
+        // A socket on the address itself or on 0.0.0.0 is in the way for sure.
+        let unsure = first.on.is_unspecified() && first.on.is_ipv6() != at.is_ipv6();
+        Ok(Some(first).filter(|_| !unsure || sockets::is_taken(at, protocol)))
+    }
+
+    fn was_own(&self, of: &Identity, socket: &Socket) -> bool {
+        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.get(&(of.clone(), socket.inode)).is_some_and(|path| sockets::is_still_at(path, socket.inode))
+    }
+
+    /// Whether one of these processes has the socket; the first that cannot be looked at is an error, if none has it.
+    fn is_own(&self, of: &Identity, pids: &BTreeSet<i32>, socket: &Socket) -> io::Result<bool> {
+        let mut hidden = None;
+        for pid in pids {
+            match sockets::held(*pid, socket.inode) {
+                Ok(Some(path)) => {
+                    let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+                    if seen.len() >= MAX_SEEN {
+                        seen.clear();
+                    }
+                    seen.insert((of.clone(), socket.inode), path);
+                    return Ok(true);
+                }
+                Ok(None) => {}
+                Err(e) => hidden = Some(e),
+            }
+        }
+        hidden.map_or(Ok(false), Err)
+    }
+}
+
+impl Runtime for Processes {
+    fn is_free(&self, at: SocketAddr, protocol: Protocol) -> io::Result<bool> {
+        Ok(Self::taking(at, protocol)?.is_none())
+    }
+
+    fn holder(&self, at: SocketAddr, protocol: Protocol) -> io::Result<Option<Holder>> {
+        Ok(Self::taking(at, protocol)?.map(|s| holder(&s)))
+    }
+
+    fn answers(&self, of: &Identity, at: SocketAddr) -> Answers {
+        let found = match sockets::at(at, Protocol::Tcp) {
+            Ok(found) => found,
+            Err(e) => return Answers::Unknown(format!("the kernel's table of sockets cannot be read: {e}")),
+        };
+        if found.is_empty() {
+            return Answers::Nobody;
+        }
+        if start_time(of.pid).ok() != Some(of.start) {
+            // Its pid may be another's by now.
+            return Answers::Gone;
+        }
+        if found.iter().all(|s| self.was_own(of, s)) {
+            return Answers::Own;
+        }
+        // Mostly it is the first process itself, and no other need be looked at.
+        let first = BTreeSet::from([of.pid]);
+        if found.iter().all(|s| self.is_own(of, &first, s).unwrap_or(false)) {
+            return Answers::Own;
+        }
+        let own = match sockets::everyone() {
+            Ok(everyone) => own(of.pid, &everyone),
+            Err(e) => return Answers::Unknown(format!("/proc cannot be read: {e}")),
+        };
+        for socket in &found {
+            match self.is_own(of, &own, socket) {
+                Ok(true) => {}
+                Ok(false) => return Answers::Other(holder(socket)),
+                Err(e) => return Answers::Unknown(format!("the open files of its processes cannot be read: {e}")),
+            }
+        }
+        Answers::Own
+    }
+}
+
+/// The processes of an instance: its first one's group and session (its shim is the leader of that), and what descends from it.
+fn own(first: i32, everyone: &[Kin]) -> BTreeSet<i32> {
+    let session = everyone.iter().find(|k| k.pid == first).map(|k| k.session);
+    let agent = i32::try_from(std::process::id()).ok().and_then(sockets::kin).map(|k| k.session);
+    // A session that the agent is in itself says nothing.
+    let session = session.filter(|s| Some(*s) != agent);
+    let near = |k: &&Kin| k.pid == first || k.group == first || Some(k.session) == session;
+    let mut own: BTreeSet<i32> = everyone.iter().filter(near).map(|k| k.pid).collect();
+    loop {
+        let children: Vec<i32> =
+            everyone.iter().filter(|k| own.contains(&k.parent) && !own.contains(&k.pid)).map(|k| k.pid).collect();
+        if children.is_empty() {
+            return own;
+        }
+        own.extend(children);
+    }
+}
+
+fn holder(socket: &Socket) -> Holder {
+    let everyone = sockets::everyone().unwrap_or_default();
+    let has = |pid: &i32| sockets::held(*pid, socket.inode).is_ok_and(|path| path.is_some());
+    let mut pids = everyone.iter().map(|k| k.pid).filter(has);
+    let seen = |pid| Seen { pid, command: sockets::command(pid), instance: sockets::instance(pid) };
+    Holder { on: socket.on, process: pids.next().map(seen) }
+}
+
+/// What is said of a port that is not free, with what can be done about it. `variable` holds the address that the instance should use.
+pub fn in_use(at: SocketAddr, protocol: Protocol, holder: &Holder, variable: &str) -> String {
+    let kind = match protocol {
+        Protocol::Tcp => "port",
+        Protocol::Udp => "UDP port",
+    };
+    let ours = holder.process.as_ref().is_some_and(|p| p.instance.is_some());
+    let any = if holder.on.is_ipv6() { "[::]" } else { "0.0.0.0" };
+    let fix = match (holder.on.is_unspecified(), ours) {
+        (true, true) => format!("listen on ${{{variable}}} instead of {any}, or replace in place"),
+        (true, false) => {
+            format!("it listens on {any}: let it listen on one address, or stop it, or choose another port")
+        }
+        (false, _) => "stop it, or choose another port".to_owned(),
+    };
+    format!("{kind} {at} is in use by {holder}: {fix}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::agent::shim::boot_id;
+
+    fn identity(pid: i32) -> Identity {
+        Identity { boot: boot_id().unwrap(), pid, start: start_time(pid).unwrap() }
+    }
+
+    fn me() -> i32 {
+        i32::try_from(std::process::id()).unwrap()
+    }
+
+    #[test]
+    fn what_answers_belongs_to_the_instance_or_is_named() {
+        let processes = Processes::default();
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let at = listener.local_addr().unwrap();
+        for _ in 0..2 {
+            assert_eq!(processes.answers(&identity(me()), at), Answers::Own, "also by what is remembered");
+        }
+        // Another process, in a group of its own, is not the one that listens.
+        let mut other = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        let pid = i32::try_from(other.id()).unwrap();
+        let Answers::Other(holder) = processes.answers(&identity(pid), at) else { panic!("not told apart") };
+        assert_eq!(holder.process.as_ref().map(|p| p.pid), Some(me()));
+        assert_eq!(processes.holder(at, Protocol::Tcp).unwrap(), Some(holder));
+        let recycled = Identity { start: 1, ..identity(pid) };
+        assert_eq!(processes.answers(&recycled, at), Answers::Gone);
+        other.kill().unwrap();
+        other.wait().unwrap();
+        drop(listener);
+        assert_eq!(processes.answers(&identity(me()), at), Answers::Nobody);
+        assert_eq!(processes.holder(at, Protocol::Tcp).unwrap(), None);
+    }
+
+    #[test]
+    fn an_instance_is_its_group_its_session_and_its_descendants() {
+        let kin = |pid, parent, group, session| Kin { pid, parent, group, session };
+        let all = [
+            kin(10, 1, 10, 10),  // the shim
+            kin(11, 10, 11, 10), // the first process
+            kin(12, 11, 11, 10), // of its group
+            kin(13, 1, 13, 10),  // of the session, with a lost parent
+            kin(14, 12, 14, 14), // a descendant in a session of its own
+            kin(20, 1, 20, 20),
+        ];
+        assert_eq!(own(11, &all).into_iter().collect::<Vec<_>>(), [10, 11, 12, 13, 14]);
+    }
+
+    #[test]
+    fn a_port_in_use_is_said_with_what_to_do() {
+        let at = "127.0.0.5:8080".parse().unwrap();
+        let shop = Seen { pid: 123, command: "shop".into(), instance: Some(("59-0".into(), "production/shop".into())) };
+        let said = |on: &str, process: Option<Seen>| {
+            in_use(at, Protocol::Tcp, &Holder { on: on.parse().unwrap(), process }, "SLIPWAY_ADDR_HTTP")
+        };
+        let all = said("0.0.0.0", Some(shop.clone()));
+        assert!(all.starts_with("port 127.0.0.5:8080 is in use by pid 123 (shop)"), "{all}");
+        assert!(all.contains("instance 59-0") && all.contains("${SLIPWAY_ADDR_HTTP} instead of 0.0.0.0"), "{all}");
+        assert!(said("::", Some(shop.clone())).contains("instead of [::]"));
+        assert!(said("127.0.0.5", Some(Seen { instance: None, ..shop })).ends_with("stop it, or choose another port"));
+        assert!(said("127.0.0.5", None).contains("may not see"));
+    }
+}

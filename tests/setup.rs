@@ -1,0 +1,96 @@
+//! What `make` looks at before it builds: scripts/probe.sh must try what the build uses, as a file's name proves nothing.
+//!
+//! Not here: installing (`make fresh` does that, on a bare Debian).
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+fn script(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts").join(name)
+}
+
+/// Whether libclang is found under another root, and what is said.
+fn libclang(root: &Path) -> (bool, String) {
+    let out =
+        Command::new(script("probe.sh")).env_remove("LIBCLANG_PATH").env("SLIPWAY_PROBE_ROOT", root).output().unwrap();
+    (out.status.success(), String::from_utf8_lossy(&out.stdout).trim().to_owned())
+}
+
+/// A shared library that is certainly there, loads, and is no libclang.
+fn a_library() -> PathBuf {
+    let maps = fs::read_to_string("/proc/self/maps").unwrap();
+    let libc = maps.split_whitespace().find(|f| f.contains("/libc.so") || f.contains("/libc-")).unwrap();
+    PathBuf::from(libc)
+}
+
+#[test]
+fn a_file_with_a_like_name_is_no_libclang() {
+    let root = tempfile::tempdir().unwrap();
+    let lib = root.path().join("usr/lib/x86_64-linux-gnu");
+    fs::create_dir_all(&lib).unwrap();
+    let (found, said) = libclang(root.path());
+    assert!(!found && said == "there is no libclang", "{said}");
+    // What a fresh Debian 12 with Rust has, from the package of a debugger or of Mesa.
+    fs::copy(a_library(), lib.join("libclang-cpp.so.14")).unwrap();
+    let (found, said) = libclang(root.path());
+    assert!(!found && said == "there is no libclang", "{said}");
+    fs::write(lib.join("libclang.so"), "INPUT(-lclang)").unwrap();
+    let (found, said) = libclang(root.path());
+    assert!(!found && said == "there is no libclang", "{said}");
+    fs::copy(a_library(), lib.join("libclang-14.so.1")).unwrap();
+    let (found, said) = libclang(root.path());
+    assert!(!found && said.ends_with("it has no clang_createIndex"), "{said}");
+}
+
+#[test]
+fn a_libclang_that_does_not_load_is_none() {
+    let root = tempfile::tempdir().unwrap();
+    let lib = root.path().join("usr/lib/llvm-14/lib");
+    fs::create_dir_all(&lib).unwrap();
+    let whole = fs::read(a_library()).unwrap();
+    fs::write(lib.join("libclang.so.1"), &whole[..64]).unwrap();
+    let (found, said) = libclang(root.path());
+    assert!(!found && said.contains("it does not load"), "{said}");
+}
+
+#[test]
+fn a_compiler_that_cannot_compile_is_told_apart() {
+    let dir = tempfile::tempdir().unwrap();
+    let cxx = dir.path().join("c++");
+    fs::write(&cxx, "#!/bin/sh\necho \"fatal error: cstdint: No such file or directory\" >&2; exit 1\n").unwrap();
+    fs::set_permissions(&cxx, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let path = std::env::var("PATH").unwrap();
+    let out =
+        Command::new(script("probe.sh")).env("PATH", format!("{}:{path}", dir.path().display())).output().unwrap();
+    let said = String::from_utf8_lossy(&out.stdout);
+    assert!(out.status.code() == Some(3) && said.contains("c++ does not compile: fatal error: cstdint"), "{said}");
+}
+
+#[test]
+fn a_setup_with_a_path_to_nothing_says_so_and_installs_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = dir.path().join("called");
+    let apt = dir.path().join("apt-get");
+    fs::write(&apt, format!("#!/bin/sh\necho \"$@\" >> {}\n", log.display())).unwrap();
+    fs::set_permissions(&apt, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let path = std::env::var("PATH").unwrap();
+    let out = Command::new(script("setup.sh"))
+        .arg("build")
+        .env("PATH", format!("{}:{path}", dir.path().display()))
+        .env("LIBCLANG_PATH", dir.path())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&out.stderr);
+    assert_eq!(out.status.code(), Some(1), "{said}");
+    assert!(said.contains("LIBCLANG_PATH is") && said.contains("there is no libclang"), "{said}");
+    assert!(!log.exists(), "{}", fs::read_to_string(&log).unwrap());
+}
+
+#[test]
+fn what_built_this_test_passes() {
+    let out = Command::new(script("probe.sh")).output().unwrap();
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stdout));
+}
