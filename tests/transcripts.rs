@@ -337,7 +337,7 @@ fn canary_leader_changes() -> Fleet {
 fn a_candidate_whose_errors_are_unknown_is_not_promoted() {
     let mut f = Fleet::with_stable(&Shape::default());
     f.behaviour.insert("2.0.0".into(), Behaviour { errors: 10_000, blind: true, ..Behaviour::default() });
-    let p = slipway::model::RolloutParams { on_no_data: OnNoData::Pass, ..params(Strategy::Canary) };
+    let p = slipway::model::RolloutParams { on_no_data: Some(OnNoData::Pass), ..params(Strategy::Canary) };
     let id = f.start("2.0.0", p);
     let bakes = |f: &Fleet, status: StepStatus| {
         let all = &f.state.rollouts[&id].steps;

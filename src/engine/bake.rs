@@ -68,6 +68,15 @@ pub(super) fn next(turn: &Turn<'_>, judged: bool, notes: &mut Notes) -> Option<C
         Finding::Unjudged => return Some(turn.end(Verdict::Unjudged, say(why_by_health(turn, judged)))),
         Finding::NotWorse => return Some(turn.end(Verdict::NotWorse, say(String::new()))),
         Finding::Worse { .. } => return None,
+        Finding::Missing(workers) if !uncounted(turn, pair, &workers).is_empty() => {
+            // Requests came and nobody knows how they went: that is no absence of data, and no policy promotes it.
+            let all = uncounted(turn, pair, &workers);
+            if r.params.no_data() == OnNoData::Fail {
+                return turn.fail(Reason::NoData, Verdict::Undecided);
+            }
+            all.into_iter().for_each(|wait| notes.wait(wait));
+            return None;
+        }
         Finding::Missing(workers) => {
             let text = format!("no counts from {}", names(&workers));
             (Wait::Missing { workers }, text)
@@ -84,6 +93,13 @@ pub(super) fn next(turn: &Turn<'_>, judged: bool, notes: &mut Notes) -> Option<C
         OnNoData::Pass => Some(turn.end(Verdict::Undecided, say(format!("passed on {seen}, as on_no_data says pass")))),
         OnNoData::Fail => turn.fail(Reason::NoData, Verdict::Undecided),
     }
+}
+
+/// Why workers cannot count the pair's requests or errors.
+fn uncounted(turn: &Turn<'_>, pair: &Pair, workers: &[WorkerName]) -> Vec<Wait> {
+    let known = turn.row.step_id.and_then(|id| turn.view.seen.counts.get(&(turn.view.id().clone(), id)));
+    let why = |w: &WorkerName| known?.get(w)?.unknown.get(pair).cloned();
+    workers.iter().filter_map(|w| Some(Wait::Uncounted { worker: w.clone(), why: why(w)? })).collect()
 }
 
 /// What a bake says that judged nothing but health.

@@ -30,6 +30,8 @@ pub enum Wait {
     Data { pair: Pair, have: u64, need: u64 },
     /// Workers whose counts are not known to this leader.
     Missing { workers: Vec<WorkerName> },
+    /// Counts that a worker cannot make, whatever time it takes: a selector matches nothing, or the page cannot be read.
+    Uncounted { worker: WorkerName, why: String },
     /// A hook's answer.
     Hook { attempt: u32, until: Millis },
     /// Healthy capacity to route to, or to return to.
@@ -85,6 +87,7 @@ impl Wait {
             | Self::Views { .. }
             | Self::Data { .. }
             | Self::Missing { .. }
+            | Self::Uncounted { .. }
             | Self::Capacity { .. }
             | Self::Addresses { .. }
             | Self::Stopping { .. }
@@ -115,6 +118,7 @@ impl fmt::Display for Wait {
             Self::Bake { until } => write!(f, "baking until {until}"),
             Self::Data { pair, have, need } => write!(f, "{have} of {need} requests seen by {}", pair.version),
             Self::Missing { workers } => write!(f, "no counts from {}", join(workers)),
+            Self::Uncounted { worker, why } => write!(f, "{worker} cannot count: {why}"),
             Self::Hook { attempt, until } => write!(f, "hook, attempt {attempt}, until {until}"),
             Self::Capacity { have, need } => write!(f, "{have} of {need} instances of capacity"),
             Self::Addresses { worker } => write!(f, "no free address on {worker}"),

@@ -151,7 +151,7 @@ impl World {
             }
             for (d, step, pairs) in agent.counted(&self.state, name) {
                 let counts = self.seen.counts.entry((d, step)).or_default();
-                counts.insert(name.clone(), StepCounts { pairs, as_of: now });
+                counts.insert(name.clone(), StepCounts { pairs, as_of: now, unknown: Default::default() });
             }
         }
         let ttls = self.state.deployments.values();
