@@ -10,6 +10,9 @@ use super::story::Ill;
 use super::watch::{Broken, runs_whole};
 use super::world::World;
 
+/// Between the entry that sets its time and the rollout's end.
+const SLACK: Period = Period::seconds(30);
+
 /// After an entry that was taken.
 pub fn entry(w: &World, before: &State, body: &Command) -> Result<(), Broken> {
     match body {
@@ -88,7 +91,7 @@ fn kept(w: &World, before: &State, r: &Rollout) -> Result<(), Broken> {
     let d = &w.state.deployments[&r.deployment];
     let there = before.instances_of(&r.deployment).any(|i| &i.pair == from && i.life.is_live());
     let track = d.tracks.previous.as_ref().filter(|t| &t.pair == from);
-    let long = track.and_then(|t| t.retire_at).is_some_and(|at| at >= before.now.plus(r.params.grace));
+    let long = track.and_then(|t| t.retire_at).is_some_and(|at| at.plus(SLACK) >= before.now.plus(r.params.grace));
     if long || !there {
         return Ok(());
     }

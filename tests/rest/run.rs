@@ -13,7 +13,6 @@ use super::{draw, play};
 
 /// What a seed came to.
 pub struct Outcome {
-    pub seed: u64,
     pub finding: Option<Finding>,
     pub tally: Tally,
     pub micros: u64,
@@ -108,7 +107,7 @@ pub fn seed(seed: u64, look: Look) -> Outcome {
         let text = text.or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string)).unwrap_or_default();
         (Some(Finding { kind: "a panic", text }), Tally::default())
     });
-    Outcome { seed, finding, tally, micros: began.elapsed().as_micros() as u64 }
+    Outcome { finding, tally, micros: began.elapsed().as_micros() as u64 }
 }
 
 /// The whole story of a seed with its transcript, for a person.

@@ -23,8 +23,6 @@ use super::worker::Agent;
 pub enum Look {
     /// Every entry, by all invariants.
     All,
-    /// Invariants of one entry in so many.
-    Sampled(u64),
     /// Only what the story itself is about.
     Story,
 }
