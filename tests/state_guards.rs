@@ -7,6 +7,8 @@
 mod walk;
 #[path = "state_guards/requests.rs"]
 mod requests;
+#[path = "state_guards/addresses.rs"]
+mod addresses;
 #[path = "state_guards/ways_back.rs"]
 mod ways_back;
 
@@ -18,7 +20,7 @@ use slipway::model::{
 };
 use slipway::state::{
     Applied, Command, Fence, NewNode, NodeRole, PoolSlot, Rejection, RolloutStatus, RouteWeights, StartRollout, State,
-    StepStatus, TrackName, apply, free_addresses, invariants, passing, serving, switching,
+    StepStatus, TrackName, apply, invariants, passing, serving, switching,
 };
 use walk::{Walk, good_round, prelude, shop};
 
@@ -562,33 +564,6 @@ fn a_lost_workers_instances_leave_dns_unless_most_are_lost() {
     assert_eq!(named(&t, 20_000), 8, "fewer than half would remain: all stay");
     t.ok(Command::WorkerReturned { worker: WorkerName::new("w1").unwrap() });
     assert_eq!(named(&t, 20_000), 4);
-}
-
-#[test]
-fn an_address_goes_to_another_deployment_only_when_every_server_has_let_go_of_it() {
-    let mut t = Story::new();
-    t.completes("1.0.0", Strategy::Direct);
-    t.completes("2.0.0", Strategy::Rolling);
-    let other = "production/cart".parse().unwrap();
-    let w = |s: &State| s.workers.values().next().unwrap().clone();
-    let row = w(t.s());
-    let freed: Vec<u64> = row
-        .pool
-        .values()
-        .filter_map(|slot| match slot {
-            PoolSlot::Free { since, .. } if *since > 0 => Some(*since),
-            PoolSlot::Free { .. } | PoolSlot::Used(_) => None,
-        })
-        .collect();
-    assert_eq!(freed.len(), 2);
-    let mut late = t.s().clone();
-    let mut node = late.nodes[&3].clone();
-    node.served = freed[0] - 1;
-    late.nodes.insert(3, node);
-    assert_eq!(free_addresses(&late, &row, &shop()).len(), 4);
-    assert_eq!(free_addresses(&late, &row, &other).len(), 2, "node 3 may still name them");
-    assert_eq!(free_addresses(t.s(), &row, &other).len(), 4);
-    assert_eq!(free_addresses(t.s(), &row, &shop()).first().map(String::as_str), Some("127.1.1.5"), "the queue's head");
 }
 
 #[test]

@@ -15,7 +15,7 @@ use super::room::{self, Room};
 use super::view::{Notes, count};
 use super::weigh;
 use crate::model::{BatchMode, InstanceId, Life, Pair, Routing, StepKind, Wait, WorkerName};
-use crate::state::{Batch, Command, Instance, RouteWeights, Verdict, counts_out_at};
+use crate::state::{Batch, Command, Instance, RouteWeights, Verdict, chosen, counts_out_at};
 
 /// An installation's parameters.
 struct Back<'a> {
@@ -141,6 +141,9 @@ impl Back<'_> {
         }
         let passing = view.passing(self.pair);
         if passing < self.need {
+            if let Some(more) = self.extend() {
+                return Some(more);
+            }
             self.lost(notes);
             notes.wait(Wait::Healthy { have: passing, need: self.need });
             return None;
@@ -157,6 +160,19 @@ impl Back<'_> {
         let note =
             if r.without.is_empty() { String::new() } else { format!("without {}", super::view::names(&r.without)) };
         Some(self.turn.end(Verdict::Unjudged, note))
+    }
+
+    /// Where a worker of the order is lost, those that came since take part.
+    fn extend(&self) -> Option<Command> {
+        let (view, r) = (self.turn.view, self.turn.r);
+        if r.order.iter().all(|w| view.worker_ready(w)) {
+            return None;
+        }
+        let came = chosen(view.state, view.spec(self.pair)?).map(|w| w.name.clone());
+        let workers: Vec<WorkerName> = came.filter(|w| !r.order.contains(w)).collect();
+        let more = room::per_worker(view, self.pair).saturating_mul(count(workers.iter()));
+        let fits = r.desired.saturating_add(more) <= view.settings.limits.instances_per_deployment;
+        (fits && !workers.is_empty()).then(|| Command::OrderExtended { rollout: r.id, seen: r.meta.revision, workers })
     }
 
     /// Notes the workers of the order that are lost, and when they are counted out.

@@ -15,7 +15,7 @@ use super::weigh;
 use crate::model::{
     BasisPoints, BatchMode, FailureAction, InstanceId, Life, Millis, Pair, Routing, StepKind, WHOLE, Wait, WorkerName,
 };
-use crate::state::{Batch, Command, Instance, Reason, Rollout, Verdict};
+use crate::state::{Batch, Command, Instance, Reason, Rollout, RouteWeights, Verdict};
 
 /// New instances of a rollout that failed and are counted as done: none on a way back.
 fn failed(view: &View<'_>, r: &Rollout) -> u32 {
@@ -147,6 +147,12 @@ impl Install<'_> {
             drain::explain(view, &leaving, notes);
             return self.turn.overdue(notes);
         }
+        // What ran already needed no batch, and has no traffic yet.
+        let weights = self.by_capacity(&[]);
+        if self.routing == Routing::ByCapacity && weights.candidate > weigh::present(view).candidate {
+            let (rollout, seen) = (self.turn.r.id, self.turn.r.meta.revision);
+            return Some(Command::RouteSet { rollout, seen, step: self.turn.step, weights });
+        }
         let verdict = match finding {
             Finding::NotWorse => Verdict::NotWorse,
             Finding::Unjudged => Verdict::Unjudged,
@@ -181,11 +187,14 @@ impl Install<'_> {
             }
             BatchMode::InPlace => match in_place() {
                 // Nothing to take the place of: a first rollout, workers that are new, or places that something left by itself.
-                (_, replace) if replace.is_empty() => (self.place_in(&self.gaps(), limit, notes), Vec::new(), false),
+                (_, replace) if replace.is_empty() => {
+                    (room.within(self.place_in(&room.open(&r.order), limit, notes)), Vec::new(), false)
+                }
                 (add, replace) => (add, replace, true),
             },
         };
         if add.is_empty() {
+            notes.wait(Wait::Capacity { have: view.passing(self.pair), need: self.need });
             return drain::views(view, self.pair, &r.order);
         }
         let n = last.or(self.turn.row.batch.as_ref()).map_or(1, |b| b.n.saturating_add(1));
@@ -198,14 +207,6 @@ impl Install<'_> {
             replace,
             in_place: takes_over,
         })
-    }
-
-    /// Workers that have fewer instances than they may, old and new.
-    fn gaps(&self) -> Vec<WorkerName> {
-        let view = self.turn.view;
-        let most = room::per_worker(view, self.pair);
-        let on = |w: &WorkerName| count(view.instances.iter().filter(|i| i.life.is_wanted() && &i.worker == w));
-        self.turn.r.order.iter().filter(|w| on(w) < most).cloned().collect()
     }
 
     fn place(&self, n: u32, notes: &mut Notes) -> Vec<(WorkerName, u32)> {
@@ -242,32 +243,12 @@ impl Install<'_> {
 
     /// The batch is through: probation over, old ones go, weights follow.
     fn pass(&self, batch: &Batch) -> Command {
-        let (view, r) = (self.turn.view, self.turn.r);
+        let r = self.turn.r;
         let drain = match self.mode {
             BatchMode::Beside | BatchMode::InPlace => Vec::new(),
             BatchMode::Replace => self.to_drain(batch),
         };
-        let weights = (self.routing == Routing::ByCapacity).then(|| {
-            let had = weigh::present(view);
-            let serves = |i: &&&Instance| {
-                let track = view.deployment.tracks.iter().find(|(_, t)| t.pair == i.pair);
-                let counts = r.from.as_ref() == Some(&i.pair) || track.is_some_and(|(name, _)| had.get(name).0 > 0);
-                &i.pair != self.pair && counts && i.life.is_wanted() && view.passes(i) && !drain.contains(&i.id)
-            };
-            let (new, old) = (view.passing(self.pair), count(view.instances.iter().filter(serves)));
-            let all = match self.mode {
-                // Beside, the old ones stay at their full number until the new ones are there.
-                BatchMode::Beside => r.desired.max(1),
-                BatchMode::Replace | BatchMode::InPlace => new.saturating_add(old),
-            };
-            let candidate = match (new, old) {
-                // Nothing serves that the traffic could move to.
-                (0, 0) => had.candidate,
-                (_, 0) => WHOLE,
-                (_, _) => BasisPoints::ratio(u64::from(new), u64::from(all)),
-            };
-            weigh::with_candidate(view, candidate)
-        });
+        let weights = (self.routing == Routing::ByCapacity).then(|| self.by_capacity(&drain));
         Command::BatchPassed {
             rollout: r.id,
             seen: r.meta.revision,
@@ -276,6 +257,28 @@ impl Install<'_> {
             drain,
             weights,
         }
+    }
+
+    /// Weights by what passes, without those that drain.
+    fn by_capacity(&self, drain: &[InstanceId]) -> RouteWeights {
+        let (view, r) = (self.turn.view, self.turn.r);
+        let serves = |i: &&&Instance| {
+            let tracked = view.deployment.tracks.iter().any(|(_, t)| t.pair == i.pair);
+            &i.pair != self.pair && tracked && i.life.is_wanted() && view.passes(i) && !drain.contains(&i.id)
+        };
+        let (new, old) = (view.passing(self.pair), count(view.instances.iter().filter(serves)));
+        let all = match self.mode {
+            // Beside, the old ones stay at their full number until the new ones are there.
+            BatchMode::Beside => r.desired.max(1),
+            BatchMode::Replace | BatchMode::InPlace => new.saturating_add(old),
+        };
+        let candidate = match (new, old) {
+            // Nothing serves that the traffic could move to.
+            (0, 0) => weigh::present(view).candidate,
+            (_, 0) => WHOLE,
+            (_, _) => BasisPoints::ratio(u64::from(new), u64::from(all)),
+        };
+        weigh::with_candidate(view, candidate)
     }
 
     /// As many old ones as leave at least desired - max_unavailable passing, and enough for what is still to come.

@@ -69,7 +69,12 @@ pub(super) fn next(view: &View<'_>, notes: &mut Notes) -> Option<Command> {
             Some(at) if at > view.now => {
                 notes.wake_at(at);
                 let short = track.want.saturating_sub(count(view.wanted(&track.pair)));
-                if name == TrackName::Previous && !shared && short > 0 && wanted.short.is_empty() {
+                if name == TrackName::Previous
+                    && !shared
+                    && short > 0
+                    && wanted.short.is_empty()
+                    && wanted.add.is_empty()
+                {
                     wanted.hold(view, name, &track.pair, &workers, short, &mut Notes::default());
                 }
             }

@@ -49,8 +49,8 @@ impl<'a> Room<'a> {
         roof.saturating_sub(count(live))
     }
 
-    /// On a way back: how many processes one worker may get. By worker and not in sum, as a sum that surplus on one worker fills would
-    /// keep an empty one from ever being filled.
+    /// How many processes one worker may get, on a way back and in place. By worker and not in sum, as a sum that surplus on one worker
+    /// fills would keep an empty one from ever being filled.
     fn free_on(&self, worker: &WorkerName) -> u32 {
         let most = per_worker(self.view, self.pair);
         let roof = match self.mode {
@@ -61,7 +61,7 @@ impl<'a> Room<'a> {
         roof.saturating_sub(count(self.view.live().filter(|i| &i.worker == worker)))
     }
 
-    /// Those of the order that may get a process on a way back.
+    /// Those of the order that may get a process.
     pub fn open(&self, order: &[WorkerName]) -> Vec<WorkerName> {
         order.iter().filter(|w| self.free_on(w) > 0).cloned().collect()
     }

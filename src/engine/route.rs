@@ -26,7 +26,8 @@ pub(super) fn set(turn: &Turn<'_>, weight: BasisPoints, notes: &mut Notes) -> Op
     }
     let pair = target(r)?;
     let set = || {
-        let weights = weigh::with_candidate(view, weight);
+        // What had more already, as an abort left it, is not made to give it back.
+        let weights = weigh::with_candidate(view, weight.max(weigh::present(view).candidate));
         Some(Command::RouteSet { rollout: r.id, seen: r.meta.revision, step: turn.step, weights })
     };
     if !turn.forward() {

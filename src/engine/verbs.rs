@@ -3,7 +3,7 @@
 //! Invariant: nothing is offered that would be refused, and nothing that would end the wait is left out; verbs that only hold
 //! (`pause`) are no way out. Not here: the reasons for waiting (`plan`).
 
-use crate::model::{DeploymentId, Principal, Version};
+use crate::model::{DeploymentId, Principal, RolloutParams, Strategy, Version};
 use crate::state::{Command, LogId, Stamped, StartRollout, State, apply};
 
 /// Releases that are tried for `start`, newest first.
@@ -29,16 +29,26 @@ pub fn ways_out(state: &State, id: &DeploymentId) -> Vec<String> {
     } else if let Some(rollout) = d.last {
         offer(Command::Rollback { rollout }, format!("slipway rollout rollback {rollout}"));
     }
-    if startable(state, id, d.live.is_some()) {
-        let replace = if d.live.is_some() { " --replace" } else { "" };
-        all.push(format!("slipway rollout start {id} --to VERSION{replace}"));
+    let replace = if d.live.is_some() { " --replace" } else { "" };
+    if let Some(flags) = startable(state, id, d.live.is_some()) {
+        all.push(format!("slipway rollout start {id} --to VERSION{flags}{replace}"));
     }
     all
 }
 
-/// Whether some release could be started now.
-fn startable(state: &State, id: &DeploymentId, replace: bool) -> bool {
-    let Some(spec) = state.deployments.get(id).and_then(|d| state.spec(id, d.spec)) else { return false };
+/// With which flags some release could be started now; `None`: none could.
+fn startable(state: &State, id: &DeploymentId, replace: bool) -> Option<&'static str> {
+    let spec = state.deployments.get(id).and_then(|d| state.spec(id, d.spec))?;
+    // What needs the least room, where the spec's own strategy has none.
+    let in_place =
+        RolloutParams { strategy: Some(Strategy::Rolling), max_surge: 0, max_unavailable: 1, ..spec.rollout.clone() };
+    let flags = " --strategy rolling --max-surge 0 --max-unavailable 1";
+    [(spec.rollout.clone(), ""), (in_place, flags)]
+        .into_iter()
+        .find_map(|(params, flags)| startable_with(state, id, replace, &params).then_some(flags))
+}
+
+fn startable_with(state: &State, id: &DeploymentId, replace: bool, params: &RolloutParams) -> bool {
     let mine = state.releases.iter().filter(|((service, _), _)| service == &id.service);
     let mut versions: Vec<(u64, &Version)> = mine.map(|((_, v), r)| (r.meta.created_index, v)).collect();
     versions.sort();
@@ -46,7 +56,7 @@ fn startable(state: &State, id: &DeploymentId, replace: bool) -> bool {
         let start = StartRollout {
             deployment: id.clone(),
             version: version.clone(),
-            params: spec.rollout.clone(),
+            params: params.clone(),
             restart: false,
             replace,
             expected: None,

@@ -73,6 +73,7 @@ fn owner(state: &State, command: &Command) -> Owner {
         | Command::RolloutPaused { rollout, .. }
         | Command::PromotionBegan { rollout, .. }
         | Command::RolloutFinished { rollout, .. }
+        | Command::OrderExtended { rollout, .. }
         | Command::TrafficBackSettled { rollout, .. }
         | Command::Pause { rollout }
         | Command::Resume { rollout }

@@ -103,9 +103,12 @@ pub(super) fn free(cx: &mut Cx<'_>, i: &Instance) {
         Some(DrainState { index, .. }) => *index,
         None => cx.at.index,
     };
-    fill(&mut w, i.id, &PoolSlot::Free { since, last: Some(i.deployment.clone()) });
+    // Whom it was to replace may still be stopping there: then the address is that one's again.
+    let before = i.replaces.filter(|old| cx.s.instances.get(old).is_some_and(|o| o.life.is_live()));
+    let free = PoolSlot::Free { since, last: Some(i.deployment.clone()) };
+    fill(&mut w, i.id, &before.map_or(free, PoolSlot::Used));
     // One that the machine no longer has stayed for its user alone.
-    if w.absent.contains(&i.address) {
+    if before.is_none() && w.absent.contains(&i.address) {
         Arc::make_mut(&mut w.pool).remove(&i.address);
     }
     cx.put_worker(w);

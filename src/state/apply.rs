@@ -128,6 +128,7 @@ fn dispatch(cx: &mut Cx<'_>, command: &Command) -> Result<(), Rejection> {
         }
         Command::ViewsServed { served } => drain::views_served(cx, served),
         Command::CountedOut { deployment, worker } => lost::counted_out(cx, deployment, worker),
+        Command::OrderExtended { rollout, seen, workers } => lost::extended(cx, *rollout, *seen, workers),
         Command::StopPermitted { deployment, instances } => drain::stop_permitted(cx, deployment, instances),
         Command::RollbackBegan { rollout, seen, reason, evidence } => {
             rollback::began(cx, *rollout, *seen, reason, evidence.as_ref())

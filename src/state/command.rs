@@ -379,6 +379,15 @@ pub enum Command {
         /// Which worker.
         worker: WorkerName,
     },
+    /// A way back that lacks workers takes up those that came since its steps were compiled.
+    OrderExtended {
+        /// Which rollout.
+        rollout: RolloutId,
+        /// Its revision seen.
+        seen: u64,
+        /// Ready workers that the placement chooses and that its order has not.
+        workers: Vec<WorkerName>,
+    },
     /// Drained instances may be stopped.
     StopPermitted {
         /// Which deployment.

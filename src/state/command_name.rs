@@ -36,6 +36,7 @@ impl Command {
             Self::DrainSettled { .. } => "DrainSettled",
             Self::ViewsServed { .. } => "ViewsServed",
             Self::CountedOut { .. } => "CountedOut",
+            Self::OrderExtended { .. } => "OrderExtended",
             Self::StopPermitted { .. } => "StopPermitted",
             Self::StepEnded { .. } => "StepEnded",
             Self::RollbackBegan { .. } => "RollbackBegan",

@@ -3,7 +3,7 @@
 
 use super::{
     Assignment, Deployment, EventBody, Instance, LogId, Meta, NodeRow, Rejection, Rollout, RolloutStatus, Settings,
-    Stamped, State, Worker, lifecycle, slots,
+    Stamped, State, Worker, catalog, lifecycle, slots,
 };
 use crate::model::{DeploymentId, InstanceId, Life, Millis, NodeId, Principal, RolloutId, WorkerName};
 
@@ -119,10 +119,19 @@ impl<'a> Cx<'a> {
     }
 
     pub fn put_deployment(&mut self, mut row: Deployment) {
-        if self.s.deployments.get(&row.id) != Some(&row) {
-            self.touch(&mut row.meta);
-            slots::follow(&mut self.s, &row);
-            self.s.deployments.insert(row.id.clone(), row);
+        let old = self.s.deployments.get(&row.id);
+        if old == Some(&row) {
+            return;
+        }
+        let versions = |d: &Deployment| d.tracks.iter().map(|(n, t)| (n, t.pair.version.clone())).collect::<Vec<_>>();
+        let (was, is) = (old.map(versions).unwrap_or_default(), versions(&row));
+        self.touch(&mut row.meta);
+        slots::follow(&mut self.s, &row);
+        let service = row.id.service.clone();
+        self.s.deployments.insert(row.id.clone(), row);
+        if was != is {
+            // A release's status says where it runs.
+            catalog::settle_versions(self, &service, was.into_iter().chain(is).map(|(_, v)| v));
         }
     }
 

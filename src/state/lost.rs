@@ -5,11 +5,11 @@
 //! that returns counts again. Not here: noticing that a worker is silent (`fleet`), what DNS makes of it (`serving`).
 
 use super::{
-    EventBody, Instance, Presence, RolloutPhase, State, Worker,
+    EventBody, Instance, Presence, RolloutPhase, RolloutStatus, State, Worker, chosen,
     context::{Cx, Done, guard},
     steps,
 };
-use crate::model::{DeploymentId, Millis, Pair, Spec, WorkerName};
+use crate::model::{DeploymentId, Millis, Pair, RolloutId, Spec, WorkerName};
 
 /// Cluster time from which a worker counts as lost for good under a spec; `None`: it is heard of, or never.
 pub fn lost_for_good_at(worker: &Worker, spec: &Spec) -> Option<Millis> {
@@ -71,6 +71,37 @@ pub(super) fn counted_out(cx: &mut Cx<'_>, deployment: &DeploymentId, worker: &W
         return guard(format!("nothing of {deployment} on {worker} is to be counted out yet"));
     }
     cx.emit(EventBody::CountedOut { deployment: deployment.clone(), worker: worker.clone(), instances });
+    Ok(())
+}
+
+/// `OrderExtended`.
+pub(super) fn extended(cx: &mut Cx<'_>, id: RolloutId, seen: u64, workers: &[WorkerName]) -> Done {
+    let mut r = cx.rollout_seen(id, seen)?;
+    let goes = r.status == RolloutStatus::Active || r.status == RolloutStatus::RollingBack;
+    if !goes || !r.is_way_back() {
+        return guard(format!("{id} is {} and no way back that goes on", r.status));
+    }
+    let Some(spec) = steps::target(&r).and_then(|pair| cx.s.spec(&r.deployment, pair.spec)).cloned() else {
+        return guard("there is nothing to go back to");
+    };
+    for worker in workers {
+        if r.order.contains(worker) || !chosen(&cx.s, &spec).any(|w| &w.name == worker) {
+            return guard(format!("{worker} is in the order, not ready, or not chosen"));
+        }
+        r.order.push(worker.clone());
+        r.without.retain(|w| w != worker);
+        r.desired = r.desired.saturating_add(spec.placement.per_worker);
+    }
+    let limit = cx.settings().limits.instances_per_deployment;
+    if workers.is_empty() || r.desired > limit {
+        return guard(format!("{} workers, {} instances of {limit} at most", workers.len(), r.desired));
+    }
+    if r.phase == RolloutPhase::Forward {
+        let mut d = cx.deployment(&r.deployment)?;
+        d.desired = r.desired;
+        cx.put_deployment(d);
+    }
+    cx.put_rollout(r);
     Ok(())
 }
 

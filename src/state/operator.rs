@@ -220,10 +220,16 @@ fn to_skip(r: &Rollout) -> Vec<u32> {
 pub(super) fn rollback(cx: &mut Cx<'_>, id: RolloutId) -> Done {
     let mut r = cx.rollout(id)?;
     match r.status {
+        RolloutStatus::Pending
+        | RolloutStatus::Active
+        | RolloutStatus::Paused
+        | RolloutStatus::Promoting
+        | RolloutStatus::Completed
+            if r.is_way_back() =>
+        {
+            Err(not_forward_again(&r))
+        }
         RolloutStatus::Active | RolloutStatus::Paused | RolloutStatus::Promoting => {
-            if r.is_way_back() {
-                return Err(not_forward_again(&r));
-            }
             if r.from.is_none() {
                 return Err(Rejection::Precondition(format!(
                     "{id} is the first rollout of {}: there is nothing to return to; `slipway rollout abort` stops it",
@@ -234,7 +240,6 @@ pub(super) fn rollback(cx: &mut Cx<'_>, id: RolloutId) -> Done {
             let reason = Reason::Operator { principal: cx.principal.to_string() };
             rollback::turn_back(cx, r, reason)
         }
-        RolloutStatus::Completed if r.is_way_back() => Err(not_forward_again(&r)),
         RolloutStatus::Completed => give_back(cx, &r),
         RolloutStatus::Pending
         | RolloutStatus::RollingBack

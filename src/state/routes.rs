@@ -155,9 +155,10 @@ pub(super) fn route_set(
     let had = d.route.as_ref().map(|x| x.weights).unwrap_or_default();
     let (weight, by_capacity) = match row.step.kind {
         StepKind::Route { weight } => (weight, false),
-        // On a way back the traffic follows the instances as they pass, and does not wait for a batch.
-        StepKind::Install { routing: Routing::ByCapacity, .. } if r.is_way_back() => {
-            (if undo { had.candidate } else { WHOLE }, true)
+        // On a way back the traffic follows the instances as they pass, and does not wait for a batch; going forward what ran already
+        // needs none.
+        StepKind::Install { routing: Routing::ByCapacity, share, .. } => {
+            (if undo { had.candidate } else { share }, true)
         }
         StepKind::Install { .. }
         | StepKind::Stage
@@ -167,6 +168,8 @@ pub(super) fn route_set(
         | StepKind::Promote
         | StepKind::Retire { .. } => return guard("the running step sets no route"),
     };
+    // What had more already, as an abort left it, is not made to give it back.
+    let weight = weight.max(had.candidate);
     if weights.candidate > weight {
         return guard(format!("{} is above the step's {weight}", weights.candidate));
     }

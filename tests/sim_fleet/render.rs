@@ -84,6 +84,7 @@ pub fn command(
         }
         Command::ViewsServed { served } => format!("{} servers", served.len()),
         Command::CountedOut { worker, .. } => worker.to_string(),
+        Command::OrderExtended { rollout, workers, .. } => format!("{rollout} takes up {workers:?}"),
         Command::StopPermitted { instances, .. } => names(instances),
         Command::StepEnded { rollout, step, evidence, .. } => {
             let all = evidence.counts.values().flatten();

@@ -1,0 +1,45 @@
+//! Stories of ways back that do not go smoothly.
+
+use slipway::model::Strategy;
+use slipway::state::{Command, RolloutStatus};
+
+use super::{at_once, stopping};
+use crate::sim_fleet::{Behaviour, Fleet, Shape, params};
+
+/// A way back goes on trying by itself, the traffic following what passes; and a person may end it where it stands.
+pub fn undo_fails() -> Fleet {
+    let mut f = Fleet::with_stable(&Shape { workers: 2, ..Shape::default() });
+    let id = f.start("2.0.0", at_once(Strategy::Direct));
+    f.until(90, "the old ones retire", |f| f.at(id, "retire", "retire"));
+    f.until(20, "the old ones stop", stopping);
+    f.note("1.0.0 does not start any more on w2");
+    let broken = Behaviour { exits_after: Some(500), only_on: ["w2".into()].into(), ..Behaviour::default() };
+    f.behaviour.insert("1.0.0".into(), broken.clone());
+    f.operator(Command::Rollback { rollout: id }).expect("rolled back");
+    f.run(30);
+    assert_eq!(f.status(id), RolloutStatus::RollingBack, "it neither pauses nor turns");
+    let share = |f: &Fleet| f.state.deployments[&f.shop()].route.as_ref().map_or(0, |r| r.weights.stable.0);
+    assert_eq!(share(&f), 5000, "half of it passes and has half of the traffic");
+    f.note("it does again");
+    f.behaviour.remove("1.0.0");
+    f.until_status(120, id, RolloutStatus::RolledBack);
+    f.note("again, and this time a person ends it where it stands");
+    let id = f.start("2.0.0", at_once(Strategy::Direct));
+    f.until(90, "the old ones retire", |f| f.at(id, "retire", "retire"));
+    f.until(20, "the old ones stop", stopping);
+    f.behaviour.insert("1.0.0".into(), broken);
+    f.operator(Command::Rollback { rollout: id }).expect("rolled back");
+    f.run(30);
+    assert!(f.operator(Command::Abort { rollout: id, as_is: false }).is_err(), "traffic never goes to what was left");
+    f.operator(Command::Abort { rollout: id, as_is: true }).expect("ended as it is");
+    f.run(30);
+    assert_eq!(f.status(id), RolloutStatus::Aborted);
+    f.note("the next rollout replaces both");
+    let id = f.start("3.0.0", params(Strategy::Rolling));
+    f.until_status(300, id, RolloutStatus::Completed);
+    f.run(20);
+    let d = &f.state.deployments[&f.shop()];
+    assert!(d.as_is.is_none() && d.tracks.candidate.is_none() && d.tracks.previous.is_none());
+    assert!(f.state.instances.values().all(|i| !i.life.is_live() || i.pair == d.tracks.stable.as_ref().unwrap().pair));
+    f
+}
