@@ -225,8 +225,11 @@ fn pool_room(
         let room = (w.capacity as usize).saturating_sub(live.len().saturating_sub(leaving));
         let need = (spec.placement.per_worker as usize).saturating_sub(there);
         // In place it takes no place that is not taken already.
-        let old = live.iter().any(|i| i.deployment == d.id && i.life.is_wanted() && &i.pair != to);
-        any |= free > 0 && room > 0 || strategy == Strategy::Rolling && asked.params.max_unavailable > 0 && old;
+        let old = live.iter().any(|i| {
+            let may_go = asked.params.max_unavailable > 0 || !i.serves();
+            i.deployment == d.id && i.life.is_wanted() && &i.pair != to && may_go
+        });
+        any |= free > 0 && room > 0 || strategy == Strategy::Rolling && old;
         match strategy {
             // In batches: one place somewhere is enough to begin with.
             Strategy::Rolling => {}
