@@ -73,7 +73,7 @@ fn release(dice: &mut Dice, n: u32, ill: u64, workers: u32) -> Release {
     if !dice.percent(ill) {
         return r;
     }
-    match dice.weighted(&[5, 4, 4, 4, 2, 2, 2, 2]) {
+    match dice.weighted(&[5, 4, 4, 4, 2, 2, 2, 2, 2]) {
         0 => r.ill = Ill::Exits(dice.within(300, 1500)),
         1 => r.ill = Ill::Hangs,
         2 => r.ill = Ill::Fades(dice.within(3, 90) * 1000),
@@ -81,11 +81,12 @@ fn release(dice: &mut Dice, n: u32, ill: u64, workers: u32) -> Release {
         4 => r.ill = Ill::Smoke,
         5 => r.package = Package::Late(dice.within(5, 240) * 1000),
         6 => r.package = Package::Never,
+        7 => r.ill = Ill::Uncounted,
         _ => r.package = Package::Refused,
     }
     let program = match r.ill {
         Ill::Exits(_) | Ill::Hangs | Ill::Fades(_) => true,
-        Ill::Nothing | Ill::Errors(_) | Ill::Smoke => false,
+        Ill::Nothing | Ill::Errors(_) | Ill::Smoke | Ill::Uncounted => false,
     };
     if program && dice.percent(35) {
         r.only_on = Some(dice.within(1, u64::from(workers)) as u32);

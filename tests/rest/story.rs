@@ -21,6 +21,8 @@ pub enum Ill {
     Errors(u64),
     /// Its smoke test fails.
     Smoke,
+    /// It shows requests and no errors that could be counted.
+    Uncounted,
 }
 
 /// Whether its package can be had.
