@@ -37,6 +37,11 @@ pub fn story(seed: u64) -> Story {
         for _ in 0..dice.weighted(&[5, 14, 22, 22, 18, 12, 7]) {
             let act = if dice.percent(55) { fault(&mut dice, &shape, release) } else { verb(&mut dice, d) };
             let at = moment(&mut dice, &act);
+            if matches!(act, Act::Abort { as_is: true, .. }) && dice.percent(60) {
+                // It ends ways back: one is begun first.
+                let back = Act::Rollback(d);
+                acts.push((moment(&mut dice, &back), back));
+            }
             acts.push((at, act));
         }
     }
@@ -165,7 +170,7 @@ fn verb(dice: &mut Dice, d: usize) -> Act {
 
 fn fault(dice: &mut Dice, shape: &Shape, release: usize) -> Act {
     let worker = dice.within(1, u64::from(shape.workers)) as u32;
-    match dice.weighted(&[4, 3, 6, 2, 4, 3, 1, 4, 2, 2, 1]) {
+    match dice.weighted(&[4, 3, 6, 2, 4, 3, 1, 4, 2, 2, 1, 1]) {
         0 => Act::Lose(worker),
         1 => Act::Replace(worker),
         2 => Act::Away { worker, ms: away(dice, shape), reboots: false },
@@ -176,6 +181,7 @@ fn fault(dice: &mut Dice, shape: &Shape, release: usize) -> Act {
         7 => Act::LeaderDies { after: dice.within(0, 12), outage: dice.within(100, 4000) },
         8 => Act::LoseProposals(dice.within(0, 1)),
         9 => Act::Mend(release),
+        10 => Act::Respec(dice.within(0, shape.deployments.len() as u64 - 1) as usize),
         _ => Act::PackageGone(if dice.percent(70) { 0 } else { release }),
     }
 }

@@ -94,11 +94,13 @@ impl World {
 
     /// What is under way and does not move says for what it waits.
     fn says_why(&mut self) {
-        let silent = |d: &&slipway::state::Deployment| {
-            d.live.is_some() && self.waits.get(&d.id).is_none_or(Vec::is_empty)
-        };
+        let silent =
+            |d: &&slipway::state::Deployment| d.live.is_some() && self.waits.get(&d.id).is_none_or(Vec::is_empty);
         let Some(d) = self.state.deployments.values().find(silent) else { return };
-        let r = self.state.live_rollout(&d.id).map(|r| (r.id, r.status, r.cursor, r.running().map(|(_, s)| s.step.kind.clone())));
+        let r = self
+            .state
+            .live_rollout(&d.id)
+            .map(|r| (r.id, r.status, r.cursor, r.running().map(|(_, s)| s.step.kind.clone())));
         let text = format!("{}: {r:?}", d.id);
         self.found("it stands and does not say why", text);
     }
@@ -160,8 +162,7 @@ impl World {
             }
         }
         let ttls = self.state.deployments.values();
-        let ttls: BTreeMap<_, _> =
-            ttls.filter_map(|d| Some((d.id.clone(), d.route.as_ref()?.ttl.0))).collect();
+        let ttls: BTreeMap<_, _> = ttls.filter_map(|d| Some((d.id.clone(), d.route.as_ref()?.ttl.0))).collect();
         let (index, began) = (self.index, self.now().0);
         for (id, server) in &mut self.servers {
             if !server.heard(real) {
