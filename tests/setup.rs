@@ -2,6 +2,8 @@
 //!
 //! Not here: installing (`make fresh` does that, on a bare Debian).
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::{
     fs,
     path::{Path, PathBuf},

@@ -1,15 +1,16 @@
 //! Packages on disk: fetched by digest from any node, resumed by offset, verified as they stream, unpacked, and dropped when nothing
 //! needs them.
 //!
-//! Invariants: a directory below `releases/` is whole and verified; at most one fetch of a digest runs. Not here: which packages are
-//! wanted (`reconcile`), what an archive may hold (`unpack`).
+//! Invariants: a directory below `releases/` is whole and verified; at most one fetch of a digest runs. Only what a package holds refuses
+//! it: a disk that is full or fails is tried again. Every file below `blobs/` belongs to a fetch that runs or will go on, or `collect` removes
+//! it. Not here: which packages are wanted (`reconcile`), what an archive may hold (`unpack`).
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     io::Read,
     path::{Path, PathBuf},
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -62,6 +63,10 @@ struct Inner {
     layout: Layout,
     nodes: Nodes,
     busy: Mutex<BTreeMap<Digest, Arc<tokio::sync::Mutex<()>>>>,
+    /// Releases that are being removed: no longer there for anybody.
+    going: Mutex<BTreeSet<Digest>>,
+    /// Why a package that is wanted is not here yet.
+    trouble: Mutex<BTreeMap<Digest, String>>,
     attempts: AtomicU64,
 }
 
@@ -72,16 +77,37 @@ fn later(e: impl std::fmt::Display) -> FetchError {
 impl Store {
     /// Opens it: what a crash left half unpacked is dropped.
     pub fn open(layout: &Layout, nodes: Nodes) -> std::io::Result<Self> {
-        files::remove_tree(&layout.staging())?;
+        files::empty_dir(&layout.staging())?;
         for dir in [layout.blobs(), layout.releases(), layout.staging()] {
             files::ensure_dir(&dir)?;
         }
-        Ok(Self(Arc::new(Inner { layout: layout.clone(), nodes, busy: Mutex::default(), attempts: AtomicU64::new(0) })))
+        Ok(Self(Arc::new(Inner {
+            layout: layout.clone(),
+            nodes,
+            busy: Mutex::default(),
+            going: Mutex::default(),
+            trouble: Mutex::default(),
+            attempts: AtomicU64::new(0),
+        })))
     }
 
     /// Whether a package is in place.
     pub fn has(&self, digest: &Digest) -> bool {
-        self.0.layout.release(digest).is_dir()
+        // In this order: what is marked after this look was looked at by `collect` after its owner had said that it is needed.
+        self.0.layout.release(digest).is_dir() && !self.going().contains(digest)
+    }
+
+    fn going(&self) -> MutexGuard<'_, BTreeSet<Digest>> {
+        self.0.going.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn trouble(&self) -> MutexGuard<'_, BTreeMap<Digest, String>> {
+        self.0.trouble.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Why a package that is wanted is not in place yet, when something is in its way.
+    pub fn in_the_way(&self, digest: &Digest) -> Option<String> {
+        self.trouble().get(digest).cloned()
     }
 
     /// All packages in place, ascending.
@@ -99,6 +125,12 @@ impl Store {
             Arc::clone(busy.entry(hold.digest.clone()).or_default())
         };
         let _alone = lock.lock().await;
+        let done = self.bring(hold, cancel).await;
+        self.trouble().remove(&hold.digest);
+        done
+    }
+
+    async fn bring(&self, hold: &Hold, cancel: &CancellationToken) -> Result<(), FetchError> {
         let mut pause = Duration::from_millis(100);
         loop {
             if self.has(&hold.digest) {
@@ -108,10 +140,20 @@ impl Store {
                 tried = self.fetch(hold) => tried,
                 () = cancel.cancelled() => return Err(FetchError::Cancelled),
             };
-            match tried {
-                Ok(archive) => return self.place(&hold.digest, archive).await,
+            let placed = match tried {
+                Ok(archive) => self.place(&hold.digest, archive).await,
+                Err(e) => Err(e),
+            };
+            match placed {
+                Ok(()) => return Ok(()),
                 Err(FetchError::Later(why)) => {
-                    tracing::info!(digest = hold.digest.short(), "package not fetched yet: {why}");
+                    let before = self.trouble().insert(hold.digest.clone(), why.clone());
+                    if before.as_ref() != Some(&why) {
+                        tracing::warn!(
+                            digest = hold.digest.short(),
+                            "package not in place yet, it is tried again: {why}"
+                        );
+                    }
                 }
                 Err(e @ (FetchError::Refused(_) | FetchError::Cancelled)) => return Err(e),
             }
@@ -161,7 +203,12 @@ impl Store {
             return Err(later(format!("{address} ended after {have} of {size} bytes")));
         }
         file.sync_all().await.map_err(later)?;
-        let found = hex(&hash.finalize());
+        drop(file);
+        let came = hex(&hash.finalize());
+        // What is on disk counts: a write of a try that was given up may have landed after this one had measured the file.
+        let (on_disk, _) = hash_of(part.clone()).await.map_err(later)?;
+        let on_disk = hex(&on_disk.finalize());
+        let found = if came == digest.as_str() { on_disk } else { came };
         if found != digest.as_str() {
             files::remove_if_there(&part).map_err(later)?;
             return Err(later(format!("what {address} sent has digest {found}, not {digest}; it is fetched anew")));
@@ -178,23 +225,58 @@ impl Store {
         let done = tokio::task::spawn_blocking(move || unpack(&blob, &staging, &target, Limits::default())).await;
         match done.map_err(later)? {
             Ok(()) => {}
-            Err(UnpackError::Refused(why)) => return Err(FetchError::Refused(format!("package refused: {why}"))),
-            Err(e @ UnpackError::Disk { .. }) => return Err(FetchError::Refused(e.to_string())),
+            Err(UnpackError::Refused(why)) => {
+                // It is of no use to anybody.
+                files::remove_if_there(&archive).map_err(later)?;
+                return Err(FetchError::Refused(format!("package refused: {why}")));
+            }
+            Err(e @ UnpackError::Disk { .. }) => return Err(later(e)),
         }
         // The unpacked tree is what is used from here on.
         files::remove_if_there(&archive).map_err(later)
     }
 
-    /// Drops every package that is not in `keep`; one that goes is moved aside first, so that a crash leaves no half of it.
-    pub fn collect(&self, keep: &BTreeSet<Digest>) -> std::io::Result<()> {
-        for digest in self.staged().into_iter().filter(|d| !keep.contains(d)) {
-            tracing::info!(digest = digest.short(), "release is no longer needed; removing it");
-            let attempt = self.0.attempts.fetch_add(1, Ordering::Relaxed);
-            let aside = self.0.layout.staging().join(format!("gone-{digest}-{attempt}"));
-            std::fs::rename(self.0.layout.release(&digest), &aside)?;
-            files::remove_tree(&aside)?;
+    /// Whether there is anything to remove.
+    pub fn has_other_than(&self, keep: &BTreeSet<Digest>) -> bool {
+        self.staged().iter().any(|d| !keep.contains(d)) || self.files().iter().any(|(d, _)| !keep.contains(d))
+    }
+
+    /// Archives and parts of archives, by package.
+    fn files(&self) -> Vec<(Digest, PathBuf)> {
+        let entries = std::fs::read_dir(self.0.layout.blobs()).into_iter().flatten().flatten();
+        let of = |name: &str| Digest::new(name.strip_suffix(".part").unwrap_or(name)).ok();
+        entries.filter_map(|e| Some((of(e.file_name().to_str()?)?, e.path()))).collect()
+    }
+
+    /// Drops every package that is not `needed`, and what refused and cancelled fetches left; one that goes is moved aside first, so that a
+    /// crash leaves no half of it. Nobody has it any more from before `needed` is asked, so none that is started meanwhile loses it.
+    pub fn collect(&self, needed: impl Fn(&Digest) -> bool) -> std::io::Result<()> {
+        for digest in self.staged() {
+            self.going().insert(digest.clone());
+            let removed = if needed(&digest) { Ok(()) } else { self.remove(&digest) };
+            self.going().remove(&digest);
+            removed?;
+        }
+        for (digest, path) in self.files() {
+            let lock = self.0.busy.lock().unwrap_or_else(PoisonError::into_inner).get(&digest).cloned();
+            let fetching = lock.as_ref().is_some_and(|l| l.try_lock().is_err());
+            if !fetching && !needed(&digest) {
+                tracing::info!(
+                    digest = digest.short(),
+                    "what was fetched of a package is no longer needed; removing it"
+                );
+                files::remove_if_there(&path)?;
+            }
         }
         Ok(())
+    }
+
+    fn remove(&self, digest: &Digest) -> std::io::Result<()> {
+        tracing::info!(digest = digest.short(), "release is no longer needed; removing it");
+        let attempt = self.0.attempts.fetch_add(1, Ordering::Relaxed);
+        let aside = self.0.layout.staging().join(format!("gone-{digest}-{attempt}"));
+        std::fs::rename(self.0.layout.release(digest), &aside)?;
+        files::remove_tree(&aside)
     }
 }
 
@@ -218,4 +300,95 @@ async fn hash_of(path: PathBuf) -> std::io::Result<(Sha256, u64)> {
         }
     });
     read.await.map_err(std::io::Error::other)?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn store(dir: &Path) -> Store {
+        Store::open(&Layout::new(dir), Nodes::new(&[], false).unwrap()).unwrap()
+    }
+
+    fn digest(n: char) -> Digest {
+        Digest::new(&n.to_string().repeat(64)).unwrap()
+    }
+
+    fn package(store: &Store, archive: &[u8]) -> (Digest, PathBuf) {
+        let digest = Digest::new(&hex(&Sha256::digest(archive))).unwrap();
+        let path = store.0.layout.blobs().join(digest.as_str());
+        std::fs::write(&path, archive).unwrap();
+        (digest, path)
+    }
+
+    fn tar() -> Vec<u8> {
+        let mut tar = tar::Builder::new(Vec::new());
+        let mut header = tar::Header::new_gnu();
+        header.set_size(2);
+        header.set_mode(0o644);
+        header.set_cksum();
+        tar.append_data(&mut header, "file", &b"ok"[..]).unwrap();
+        tar.into_inner().unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_disk_error_while_unpacking_is_tried_again_and_a_bad_package_is_refused_and_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = store(dir.path());
+        let (good, _) = package(&store, &tar());
+        // A disk that takes nothing: a file stands where directories are to be made.
+        std::fs::remove_dir(store.0.layout.staging()).unwrap();
+        std::fs::write(store.0.layout.staging(), b"").unwrap();
+        let hold = Hold { digest: good.clone(), size: 0 };
+        let cancel = CancellationToken::new();
+        let task = tokio::spawn({
+            let store = store.clone();
+            async move { store.ensure(&hold, &cancel).await }
+        });
+        while store.in_the_way(&good).is_none() {
+            tokio::task::yield_now().await;
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        assert!(store.in_the_way(&good).unwrap().contains("staging"), "{:?}", store.in_the_way(&good));
+        std::fs::remove_file(store.0.layout.staging()).unwrap();
+        task.await.unwrap().unwrap();
+        assert!(store.has(&good) && store.in_the_way(&good).is_none());
+
+        let (bad, path) = package(&store, b"this is no archive, and never will be one");
+        let refused = store.ensure(&Hold { digest: bad, size: 0 }, &CancellationToken::new()).await;
+        assert!(matches!(refused, Err(FetchError::Refused(_))), "{refused:?}");
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn what_fetches_left_is_removed_and_what_is_needed_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = store(dir.path());
+        let blobs = store.0.layout.blobs();
+        for name in [format!("{}.part", digest('a')), digest('b').to_string(), format!("{}.part", digest('c'))] {
+            std::fs::write(blobs.join(name), b"x").unwrap();
+        }
+        std::fs::create_dir(store.0.layout.release(&digest('d'))).unwrap();
+        std::fs::create_dir(store.0.layout.release(&digest('e'))).unwrap();
+        let keep = BTreeSet::from([digest('c'), digest('e')]);
+        assert!(store.has_other_than(&keep));
+        store.collect(|d| keep.contains(d)).unwrap();
+        assert!(!store.has_other_than(&keep));
+        assert_eq!(store.staged(), [digest('e')]);
+        assert_eq!(store.files().len(), 1);
+    }
+
+    #[test]
+    fn a_release_that_is_wanted_again_while_it_is_looked_at_stays_and_is_nobodys_meanwhile() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = store(dir.path());
+        std::fs::create_dir(store.0.layout.release(&digest('a'))).unwrap();
+        store
+            .collect(|d| {
+                assert!(!store.has(d), "whoever asks now must not start from it");
+                true
+            })
+            .unwrap();
+        assert!(store.has(&digest('a')));
+    }
 }

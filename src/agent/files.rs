@@ -46,6 +46,14 @@ pub fn replace(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     sync_dir(dir)
 }
 
+/// Writes a file in its place, which takes no room when it is as long as before and within one sector: for a disk that is full.
+pub fn overwrite(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    use std::os::unix::fs::FileExt as _;
+    let file = fs::OpenOptions::new().write(true).open(path)?;
+    file.write_all_at(bytes, 0)?;
+    file.sync_all()
+}
+
 /// Points a symbolic link at `target`, atomically; `None` removes it.
 pub fn relink(link: &Path, target: Option<&Path>) -> io::Result<()> {
     let dir = link.parent().ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?;
@@ -77,6 +85,19 @@ pub fn read_if_there(path: &Path) -> io::Result<Option<Vec<u8>>> {
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(e) => Err(e),
     }
+}
+
+/// Removes what a directory holds and leaves itself, so that a full disk need not take it again.
+pub fn empty_dir(dir: &Path) -> io::Result<()> {
+    let entries = match fs::read_dir(dir) {
+        Ok(entries) => entries,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(e) => return Err(e),
+    };
+    for entry in entries {
+        remove_tree(&entry?.path())?;
+    }
+    Ok(())
 }
 
 /// Removes a tree that may hold read-only directories; that it is not there is fine.

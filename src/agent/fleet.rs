@@ -2,8 +2,9 @@
 //!
 //! Not here: what each does (`reconcile`), who desires it (`session`).
 
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
+use std::{collections::BTreeMap, panic::AssertUnwindSafe, path::PathBuf, sync::Arc};
 
+use futures_util::FutureExt as _;
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
@@ -87,11 +88,15 @@ impl Fleet {
         };
         let (tell, told) = mpsc::channel(16);
         let task = Deployment::new(shared, self.layout.clone(), self.store.clone(), self.board.clone(), told);
-        let fail = self.fail.clone();
+        let (fail, what) = (self.fail.clone(), format!("deployment {id}"));
         tokio::spawn(async move {
-            if let Err(e) = task.run().await {
-                let _ = fail.send(e.into());
-            }
+            let ended = AssertUnwindSafe(task.run()).catch_unwind().await;
+            let error = match ended {
+                Ok(Ok(())) => return,
+                Ok(Err(e)) => e,
+                Err(panic) => AgentError::Task { what, why: super::words(panic.as_ref()) },
+            };
+            let _ = fail.send(error);
         });
         self.tasks.insert(id.clone(), tell);
         Ok(())

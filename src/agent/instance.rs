@@ -74,6 +74,8 @@ pub enum News {
     Ended,
     /// The journal cannot be written: nothing may be done any more.
     Journal(String),
+    /// Its task panicked, and why.
+    Died(String),
 }
 
 /// What a scrape found, or why it found nothing.

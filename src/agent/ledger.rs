@@ -22,6 +22,8 @@ use crate::model::{Digest, InstanceId, Pair, Spec};
 
 /// Ended instances kept so that reports go on naming them.
 const ENDED_KEPT: usize = 64;
+/// Between two looks whether a full disk has room again.
+const ROOM_LOOK: std::time::Duration = std::time::Duration::from_secs(1);
 
 /// One record.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -319,8 +321,36 @@ impl Book {
         Ok(Self(Arc::new(Mutex::new((journal, ledger)))))
     }
 
-    /// Writes a record, fsyncs it and applies it. The caller acts after that.
+    /// Writes a record, fsyncs it and applies it. The caller acts after that. While the disk has no room for it the caller waits: what runs
+    /// goes on, and nothing is done that is not written.
     pub async fn write(&self, record: Record) -> Result<(), JournalError> {
+        let mut said = false;
+        loop {
+            match self.try_write(record.clone()).await {
+                Err(e @ JournalError::Full { .. }) => {
+                    if !std::mem::replace(&mut said, true) {
+                        tracing::error!("{e}");
+                    }
+                    tokio::time::sleep(ROOM_LOOK).await;
+                }
+                other => return other,
+            }
+        }
+    }
+
+    /// Writes a record that may as well be left out, unless room is scarce.
+    pub async fn write_if_room(&self, record: Record) -> Result<bool, JournalError> {
+        if self.0.lock().unwrap_or_else(PoisonError::into_inner).0.is_low() {
+            return Ok(false);
+        }
+        match self.try_write(record).await {
+            Ok(()) => Ok(true),
+            Err(JournalError::Full { .. }) => Ok(false),
+            Err(e) => Err(e),
+        }
+    }
+
+    async fn try_write(&self, record: Record) -> Result<(), JournalError> {
         let book = Arc::clone(&self.0);
         let done = tokio::task::spawn_blocking(move || {
             let mut book = book.lock().unwrap_or_else(PoisonError::into_inner);
@@ -328,7 +358,11 @@ impl Book {
             journal.append(&record)?;
             ledger.apply(record);
             if journal.wants_compaction() {
-                journal.compact(&[Record::Whole(Box::new(ledger.clone()))])?;
+                // The record is written; that the file is long is no reason to end.
+                match journal.compact(&[Record::Whole(Box::new(ledger.clone()))]) {
+                    Ok(()) => {}
+                    Err(e) => tracing::warn!("not made shorter: {e}"),
+                }
             }
             Ok(())
         });

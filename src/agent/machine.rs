@@ -94,7 +94,13 @@ impl Machine {
             None => 0,
         };
         let epoch = before.saturating_add(1);
-        files::replace(&path, epoch.to_string().as_bytes(), 0o600).map_err(disk(&path))?;
+        // As long as the one before, so that a full disk takes it where that stood.
+        let text = format!("{epoch:020}");
+        files::replace(&path, text.as_bytes(), 0o600)
+            .or_else(|e| {
+                if e.kind() == io::ErrorKind::StorageFull { files::overwrite(&path, text.as_bytes()) } else { Err(e) }
+            })
+            .map_err(disk(&path))?;
         let boot = super::shim::boot_id().map_err(disk(Path::new("/proc/sys/kernel/random/boot_id")))?;
         Ok(Self { name, epoch, boot, key, _lock: lock })
     }

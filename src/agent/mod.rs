@@ -20,6 +20,7 @@ pub mod layout;
 pub mod ledger;
 mod logs;
 mod machine;
+mod lingering;
 mod nodes;
 mod probe;
 pub mod process;
@@ -79,6 +80,14 @@ pub enum AgentError {
     HostName {
         /// What it is.
         name: String,
+    },
+    /// A task cannot be kept running.
+    #[error("the task of {what} panicked ({why}); its instances run on: start the agent again")]
+    Task {
+        /// Whose.
+        what: String,
+        /// What it said.
+        why: String,
     },
     /// A journal cannot be used.
     #[error(transparent)]
@@ -176,4 +185,10 @@ pub async fn drain(data_dir: &Path, program: PathBuf) -> Result<(), AgentError> 
     let store =
         Store::open(&layout, nodes).map_err(|source| AgentError::Disk { path: layout.root().into(), source })?;
     Fleet::open("draining", &layout, &store, &Board::default(), program)?.stop_all().await
+}
+
+/// What a panic said.
+fn words(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().copied().or(panic.downcast_ref::<String>().map(String::as_str));
+    text.unwrap_or("a panic without words").to_string()
 }

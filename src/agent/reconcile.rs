@@ -7,35 +7,47 @@
 mod counting;
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    panic::AssertUnwindSafe,
     path::Path,
     sync::Arc,
     time::Duration,
 };
 
+use futures_util::FutureExt as _;
+
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    AgentError,
     assignment::{Entry, Offer, Permit},
-    board::{Board, View},
+    board::Board,
     fetch::{FetchError, Store},
     files,
     instance::{Instance, News, Orders, Shared, Status},
     journal::JournalError,
     layout::Layout,
     ledger::{Known, Ledger, Record, Verdict},
+    lingering,
     tally::Tally,
 };
 use crate::{
+    clock::Mono,
     model::{DeploymentId, Digest, Health, InstanceId, Life, Pair},
-    wire::v1,
 };
+
+mod shown;
 
 /// Time between journalled totals.
 const TOTALS_EVERY: Duration = Duration::from_secs(10);
 /// How long a deployment that is no longer assigned still reports its instances as gone.
 const FAREWELL: Duration = Duration::from_secs(60);
+/// Panics of instances' tasks within [`PANIC_WINDOW_MS`] that the deployment goes on after.
+const MAX_PANICS: usize = 3;
+const PANIC_WINDOW_MS: u64 = 600_000;
+/// Before the task of an instance is started again.
+const PANIC_PAUSE: Duration = Duration::from_secs(1);
 
 /// What a deployment is told.
 #[derive(Debug)]
@@ -79,6 +91,9 @@ pub struct Deployment {
     // What was last said in the log of an instance's counters.
     uncounted: BTreeMap<InstanceId, String>,
     stop_all: Option<tokio::sync::oneshot::Sender<()>>,
+    panics: VecDeque<Mono>,
+    /// Directories of gone instances may be there.
+    untidy: bool,
 }
 
 type Fetched = (u64, Result<Digest, String>);
@@ -105,17 +120,20 @@ impl Deployment {
             conflict: None,
             uncounted: BTreeMap::new(),
             stop_all: None,
+            panics: VecDeque::new(),
+            untidy: true,
         }
     }
 
     /// Runs until it is no longer assigned and everything is gone, or the agent ends.
-    pub async fn run(mut self) -> Result<(), JournalError> {
+    pub async fn run(mut self) -> Result<(), AgentError> {
         let mut save = tokio::time::interval(TOTALS_EVERY);
         save.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut farewell: Option<std::pin::Pin<Box<tokio::time::Sleep>>> = None;
         loop {
             self.step().await?;
             self.hang();
+            self.tidy();
             if self.live.is_empty()
                 && let Some(done) = self.stop_all.take()
             {
@@ -137,7 +155,7 @@ impl Deployment {
                 Some((generation, done)) = self.fetched.1.recv() => self.staged(generation, done).await?,
                 () = until(self.new_mark.as_mut().map(|m| &mut m.timer)) => self.begin_mark().await?,
                 _ = save.tick() => self.save().await?,
-                () = until(farewell.as_mut()) => return self.forget(),
+                () = until(farewell.as_mut()) => return Ok(self.forget()?),
             }
         }
     }
@@ -152,6 +170,8 @@ impl Deployment {
             Verdict::Accept => {
                 self.shared.book.write(Record::from(&offer)).await?;
                 self.conflict = None;
+                // What it needs is on the board before anything is started from it (`Store::collect`).
+                self.hang();
                 if let Some((_, cancel)) = self.fetching.take() {
                     cancel.cancel();
                 }
@@ -183,7 +203,7 @@ impl Deployment {
         self.live.values().for_each(|l| l.orders.send_modify(&change));
     }
 
-    async fn hear(&mut self, id: InstanceId, news: News) -> Result<(), JournalError> {
+    async fn hear(&mut self, id: InstanceId, news: News) -> Result<(), AgentError> {
         match news {
             News::Status(status) => {
                 if let Some(live) = self.live.get_mut(&id) {
@@ -207,6 +227,7 @@ impl Deployment {
             }
             News::Ended => {
                 self.live.remove(&id);
+                self.untidy = true;
                 self.save().await?;
                 self.tally.forget(id);
                 self.uncounted.remove(&id);
@@ -216,7 +237,23 @@ impl Deployment {
             }
             News::Journal(e) => {
                 let path = self.shared.dir.journal();
-                return Err(JournalError::Io { path, source: std::io::Error::other(e) });
+                return Err(JournalError::Io { path, source: std::io::Error::other(e) }.into());
+            }
+            News::Died(why) => {
+                let now = self.shared.clock.mono();
+                self.panics.push_back(now);
+                while self.panics.front().is_some_and(|at| now.since(*at) > PANIC_WINDOW_MS) {
+                    self.panics.pop_front();
+                }
+                tracing::error!(instance = %id, "its task panicked ({why}); it is started again");
+                if self.panics.len() > MAX_PANICS {
+                    return Err(AgentError::Task { what: format!("instance {id}"), why });
+                }
+                // The journal knows how far it was: `step` takes it up again.
+                self.live.remove(&id);
+                if let Some(m) = &mut self.new_mark {
+                    m.waiting.remove(&id);
+                }
             }
         }
         Ok(())
@@ -344,8 +381,35 @@ impl Deployment {
             restarts: known.map_or(0, |k| k.restarts),
             exit: known.map_or(String::new(), |k| k.exit.clone()),
         };
-        self.live.insert(entry.id, Live { orders, status, entry });
-        tokio::spawn(instance.supervise());
+        let (id, tell) = (entry.id, self.tell.clone());
+        self.live.insert(id, Live { orders, status, entry });
+        tokio::spawn(async move {
+            if let Err(panic) = AssertUnwindSafe(instance.supervise()).catch_unwind().await {
+                tokio::time::sleep(PANIC_PAUSE).await;
+                // Nobody listens only when the agent ends.
+                let _ = tell.send((id, News::Died(super::words(panic.as_ref()))));
+            }
+        });
+    }
+
+    /// Removes what instances that are gone left, but for the newest.
+    fn tidy(&mut self) {
+        if !std::mem::take(&mut self.untidy) {
+            return;
+        }
+        let mut keep: BTreeSet<InstanceId> = self.live.keys().copied().collect();
+        self.read(|ledger| {
+            keep.extend(self.wanted(ledger));
+            keep.extend(ledger.instances.iter().filter(|(_, k)| k.ended.is_none()).map(|(id, _)| *id));
+            // What may be put back when its successor fails.
+            keep.extend(ledger.entries().iter().filter_map(|e| e.replaces));
+        });
+        let instances = self.shared.dir.instances();
+        tokio::task::spawn_blocking(move || {
+            if let Err(e) = lingering::remove_old(&instances, &keep) {
+                tracing::warn!(at = %instances.display(), "directories of gone instances stay: {e}");
+            }
+        });
     }
 
     fn fetch(&mut self, ledger: &Ledger) {
@@ -369,10 +433,11 @@ impl Deployment {
         let (store, tell, generation) = (self.store.clone(), self.fetched.0.clone(), assigned.generation);
         tokio::spawn(async move {
             for hold in wanted {
-                let done = match store.ensure(&hold, &cancel).await {
-                    Ok(()) => Ok(hold.digest),
-                    Err(FetchError::Cancelled) => return,
-                    Err(e @ (FetchError::Refused(_) | FetchError::Later(_))) => Err(e.to_string()),
+                let done = match AssertUnwindSafe(store.ensure(&hold, &cancel)).catch_unwind().await {
+                    Ok(Ok(())) => Ok(hold.digest),
+                    Ok(Err(FetchError::Cancelled)) => return,
+                    Ok(Err(e @ (FetchError::Refused(_) | FetchError::Later(_)))) => Err(e.to_string()),
+                    Err(panic) => Err(format!("fetching {} panicked: {}", hold.digest.short(), super::words(&*panic))),
                 };
                 let failed = done.is_err();
                 let _ = tell.send((generation, done));
@@ -401,66 +466,6 @@ impl Deployment {
         let runs = |e: &Entry| self.live.get(&e.id).is_some_and(|l| l.status.life == Life::Running);
         let strangers = self.live.keys().any(|id| !ledger.entries().iter().any(|e| e.id == *id));
         self.is_staged(ledger) && !strangers && ledger.entries().iter().all(runs)
-    }
-
-    fn reached(&self, ledger: &Ledger) -> Option<v1::ReachedReport> {
-        let assigned = ledger.assigned.as_ref().filter(|_| !ledger.removed)?;
-        let generation = assigned.generation;
-        let say = |state: &str, detail: &str| {
-            Some(v1::ReachedReport {
-                deployment: self.shared.deployment.to_string(),
-                generation,
-                state: state.into(),
-                detail: detail.chars().take(1000).collect(),
-            })
-        };
-        if let Some((_, why)) = self.conflict.as_ref().filter(|(g, _)| *g == generation) {
-            return say("failed", why);
-        }
-        if ledger.committed == generation {
-            return say("committed", "");
-        }
-        if let Some((_, why)) = ledger.stage_failed.as_ref().filter(|(g, _)| *g == generation) {
-            return say("failed", why);
-        }
-        let failed = |e: &Entry| ledger.instances.get(&e.id).filter(|k| k.ended == Some(true)).map(|k| (e.id, &k.exit));
-        if let Some((id, why)) = ledger.entries().iter().find_map(failed) {
-            return say("failed", &format!("{id}: {why}"));
-        }
-        if assigned.permit >= Permit::Activate && self.is_active(ledger) {
-            return say("active", "");
-        }
-        say(if self.is_staged(ledger) { "staged" } else { "accepted" }, "")
-    }
-
-    fn hang(&self) {
-        let view = self.read(|ledger| {
-            let mut instances = BTreeMap::new();
-            for (id, known) in ledger.instances.iter().filter(|(_, k)| k.ended.is_some()) {
-                let life = if known.ended == Some(true) { Life::Failed } else { Life::Gone };
-                let status = Status {
-                    life,
-                    health: Health::Unknown,
-                    failures: 0,
-                    restarts: known.restarts,
-                    exit: known.exit.clone(),
-                };
-                instances.insert(*id, instance_report(*id, &status));
-            }
-            // An instance whose end is journalled but not yet heard is not shown as running once more.
-            let here = self.live.iter().filter(|(id, _)| ledger.instances.get(id).is_none_or(|k| k.ended.is_none()));
-            instances.extend(here.map(|(id, live)| (*id, instance_report(*id, &live.status))));
-            let known = |l: &Live| l.status.health != Health::Unknown || l.orders.borrow().stop;
-            let passed = |id: &InstanceId| ledger.instances.get(id).is_some_and(|k| k.passed && k.ended.is_none());
-            View {
-                instances: instances.into_values().collect(),
-                reached: self.reached(ledger),
-                counts: self.counts(ledger),
-                needs: ledger.needs(),
-                settled: self.live.iter().all(|(id, l)| known(l) || !passed(id)),
-            }
-        });
-        self.board.hang(&self.shared.deployment, view);
     }
 
     fn link(&self, ledger: &Ledger) {
@@ -492,17 +497,6 @@ async fn until(timer: Option<&mut std::pin::Pin<Box<tokio::time::Sleep>>>) {
     match timer {
         Some(timer) => timer.as_mut().await,
         None => std::future::pending().await,
-    }
-}
-
-fn instance_report(id: InstanceId, s: &Status) -> v1::InstanceReport {
-    v1::InstanceReport {
-        id: id.to_string(),
-        life: s.life.to_string(),
-        health: s.health.to_string(),
-        failures: s.failures,
-        restarts: s.restarts,
-        exit: s.exit.chars().take(500).collect(),
     }
 }
 

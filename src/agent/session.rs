@@ -324,7 +324,10 @@ impl Session {
         self.fleet.obey(offers).await?;
         if theirs > ours {
             (self.seen.incarnation, self.seen.index) = theirs;
-            self.seen.save(&self.layout)?;
+            // An agent whose disk is full goes on: what it accepted stands in the journals, which refuse what is older.
+            if let Err(e) = self.seen.save(&self.layout) {
+                tracing::warn!("cannot be kept yet, and is with the next change: {e}");
+            }
         }
         self.wanted = Some(wanted);
         Ok(())
@@ -335,12 +338,16 @@ impl Session {
         let Some(wanted) = &self.wanted else { return };
         let Some(mut keep) = self.board.needs(&self.fleet.deployments()) else { return };
         keep.extend(wanted.iter().cloned());
-        if self.store.staged().iter().all(|d| keep.contains(d)) {
+        if !self.store.has_other_than(&keep) {
             return;
         }
-        let (store, board) = (self.store.clone(), self.board.clone());
+        let (store, board, deployments) = (self.store.clone(), self.board.clone(), self.fleet.deployments());
+        let wanted = wanted.clone();
         tokio::task::spawn_blocking(move || {
-            if let Err(e) = store.collect(&keep) {
+            // As it is at that moment, and not as it was above.
+            let needed =
+                |d: &Digest| wanted.contains(d) || board.needs(&deployments).is_none_or(|needs| needs.contains(d));
+            if let Err(e) = store.collect(needed) {
                 tracing::warn!("cannot remove a release that is no longer needed: {e}");
             }
             board.touch();

@@ -6,11 +6,13 @@
 //! durable and read-only. Not here: fetching and the digest (`fetch`).
 
 use std::{
+    cell::Cell,
     collections::BTreeMap,
     fs,
     io::{self, Read},
     os::unix::fs::{OpenOptionsExt, PermissionsExt},
     path::{Component, Path, PathBuf},
+    rc::Rc,
 };
 
 use tar::{Archive, EntryType};
@@ -68,7 +70,12 @@ fn refused<T>(why: impl Into<String>) -> Result<T, UnpackError> {
 struct Capped<R> {
     inner: R,
     left: u64,
+    /// The same for what is read between two entries: the library holds long names and their like in memory.
+    between: Rc<Cell<u64>>,
 }
+
+/// Most that stands between two entries' contents.
+const BETWEEN: u64 = 1 << 20;
 
 impl<R: Read> Read for Capped<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
@@ -76,6 +83,12 @@ impl<R: Read> Read for Capped<R> {
         match self.left.checked_sub(n as u64) {
             Some(left) => self.left = left,
             None => return Err(io::Error::new(io::ErrorKind::FileTooLarge, "it is larger than allowed when unpacked")),
+        }
+        match self.between.get().checked_sub(n as u64) {
+            Some(left) => self.between.set(left),
+            None => {
+                return Err(io::Error::new(io::ErrorKind::FileTooLarge, "an entry's headers are longer than 1 MiB"));
+            }
         }
         Ok(n)
     }
@@ -106,6 +119,14 @@ pub fn unpack(archive: &Path, staging: &Path, target: &Path, limits: Limits) -> 
     files::sync_dir(parent).map_err(disk(parent))
 }
 
+/// What cannot be read: the disk's fault, or the archive's.
+fn unreadable(source: io::Error, path: &Path) -> UnpackError {
+    if source.raw_os_error().is_some() {
+        return UnpackError::Disk { path: path.into(), source };
+    }
+    UnpackError::Refused(format!("the archive is damaged or not a tar: {source}"))
+}
+
 fn reader(archive: &Path) -> io::Result<Box<dyn Read>> {
     let mut file = fs::File::open(archive)?;
     let mut head = Vec::new();
@@ -119,13 +140,18 @@ fn reader(archive: &Path) -> io::Result<Box<dyn Read>> {
 }
 
 fn fill(archive: &Path, root: &Path, limits: Limits) -> Result<(), UnpackError> {
-    let broken = |e: io::Error| UnpackError::Refused(format!("the archive is damaged or not a tar: {e}"));
+    let broken = |e: io::Error| unreadable(e, archive);
     let source = reader(archive).map_err(broken)?;
-    let mut tar = Archive::new(Capped { inner: source, left: limits.bytes });
+    let between = Rc::new(Cell::new(BETWEEN));
+    let mut tar = Archive::new(Capped { inner: source, left: limits.bytes, between: between.clone() });
     let mut tree: BTreeMap<PathBuf, Kind> = BTreeMap::new();
     let mut count = 0;
-    for entry in tar.entries().map_err(broken)? {
+    let mut entries = tar.entries().map_err(broken)?;
+    loop {
+        between.set(BETWEEN);
+        let Some(entry) = entries.next() else { break };
         let mut entry = entry.map_err(broken)?;
+        between.set(u64::MAX);
         count += 1;
         if count > limits.entries {
             return refused(format!("it has more than {} entries", limits.entries));
@@ -204,7 +230,7 @@ fn copy(entry: &mut impl Read, file: &mut fs::File, path: &Path) -> Result<(), U
             Ok(0) => return Ok(()),
             Ok(n) => n,
             Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
-            Err(e) => return refused(format!("the archive is damaged or not a tar: {e}")),
+            Err(e) => return Err(unreadable(e, path)),
         };
         let bytes = buffer.get(..n).unwrap_or_default();
         io::Write::write_all(file, bytes).map_err(|source| UnpackError::Disk { path: path.into(), source })?;

@@ -35,3 +35,4 @@ mod switches;
 mod tasks;
 mod upgrade;
 mod ways_back;
+mod worker_disk;

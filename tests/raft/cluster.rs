@@ -21,9 +21,9 @@ use slipway::{
     state::Command,
     storage::{DataDir, Identity},
     wire::v1::{
-        AdmitReply, AdmitRequest, HaveBlobReply, HaveBlobRequest, LogChunk, PeerTailRequest, PresentReply,
-        PresentRequest, ProposeReply, ProposeRequest, RaftMessage, ReadIndexReply, ReadIndexRequest, RelayAck,
-        RelayItem, RenewReply, RenewRequest, WaitsReply, WaitsRequest,
+        AdmitReply, AdmitRequest, HaveBlobReply, HaveBlobRequest, LogChunk, PanickedReply, PanickedRequest,
+        PeerTailRequest, PresentReply, PresentRequest, ProposeReply, ProposeRequest, RaftMessage, ReadIndexReply,
+        ReadIndexRequest, RelayAck, RelayItem, RenewReply, RenewRequest, WaitsReply, WaitsRequest,
         peer_server::{Peer, PeerServer},
     },
 };
@@ -85,6 +85,10 @@ impl Peer for Service {
     }
     async fn read_index(&self, r: Request<ReadIndexRequest>) -> Answer<ReadIndexReply> {
         Ok(Response::new(self.consensus.handle_read_index(r.into_inner()).await?))
+    }
+    async fn panicked(&self, r: Request<PanickedRequest>) -> Answer<PanickedReply> {
+        self.consensus.check_peer(r.into_inner().header.as_ref())?;
+        Ok(Response::new(PanickedReply {}))
     }
     async fn present(&self, r: Request<PresentRequest>) -> Answer<PresentReply> {
         self.consensus.check_peer(r.into_inner().header.as_ref())?;

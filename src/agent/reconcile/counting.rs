@@ -61,8 +61,9 @@ impl Deployment {
             return Ok(());
         }
         let (totals, raws) = (self.tally.totals.clone(), self.tally.raws.clone());
-        self.shared.book.write(Record::Totals { totals, raws }).await?;
-        self.saved = self.tally.clone();
+        if self.shared.book.write_if_room(Record::Totals { totals, raws }).await? {
+            self.saved = self.tally.clone();
+        }
         Ok(())
     }
 

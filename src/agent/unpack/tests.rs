@@ -132,3 +132,15 @@ fn caps_hold() {
     let limits = Limits { bytes: 64 << 10, ..Limits::default() };
     assert!(Case::new().run(&bomb, limits).unwrap_err().to_string().contains("larger than allowed"));
 }
+
+#[test]
+fn headers_that_would_fill_memory_are_refused() {
+    for kind in [EntryType::GNULongName, EntryType::GNULongLink, EntryType::XHeader, EntryType::XGlobalHeader] {
+        let long = entry("long", kind, 0o644, "", &vec![b'a'; 8 << 20]);
+        let refused = Case::new().run(&archive(&[long, file("x")]), Limits::default());
+        assert!(matches!(&refused, Err(UnpackError::Refused(_))), "{kind:?}: {refused:?}");
+    }
+    // A long file is none of that.
+    let long = entry("long", EntryType::Regular, 0o644, "", &vec![b'a'; 8 << 20]);
+    Case::new().run(&archive(&[long, file("x")]), Limits::default()).unwrap();
+}
