@@ -61,7 +61,7 @@ impl Catalogue {
             Ill::Exits(at) => b.exits = Some(at),
             Ill::Hangs => b.hangs = true,
             Ill::Fades(at) => b.fades = Some(at),
-            Ill::Nothing | Ill::Errors(_) | Ill::Smoke => {}
+            Ill::Nothing | Ill::Errors(_) | Ill::Smoke | Ill::Uncounted => {}
         }
         b
     }
@@ -70,7 +70,7 @@ impl Catalogue {
     pub fn errors(&self, version: &Version) -> u64 {
         match self.of(version).ill {
             Ill::Errors(bp) => bp,
-            Ill::Nothing | Ill::Exits(_) | Ill::Hangs | Ill::Fades(_) | Ill::Smoke => 0,
+            Ill::Nothing | Ill::Exits(_) | Ill::Hangs | Ill::Fades(_) | Ill::Smoke | Ill::Uncounted => 0,
         }
     }
 

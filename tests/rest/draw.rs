@@ -37,6 +37,11 @@ pub fn story(seed: u64) -> Story {
         for _ in 0..dice.weighted(&[5, 14, 22, 22, 18, 12, 7]) {
             let act = if dice.percent(55) { fault(&mut dice, &shape, release) } else { verb(&mut dice, d) };
             let at = moment(&mut dice, &act);
+            if matches!(act, Act::Abort { as_is: true, .. }) && dice.percent(60) {
+                // It ends ways back: one is begun first.
+                let back = Act::Rollback(d);
+                acts.push((moment(&mut dice, &back), back));
+            }
             acts.push((at, act));
         }
     }
@@ -73,7 +78,7 @@ fn release(dice: &mut Dice, n: u32, ill: u64, workers: u32) -> Release {
     if !dice.percent(ill) {
         return r;
     }
-    match dice.weighted(&[5, 4, 4, 4, 2, 2, 2, 2]) {
+    match dice.weighted(&[5, 4, 4, 4, 2, 2, 2, 2, 2]) {
         0 => r.ill = Ill::Exits(dice.within(300, 1500)),
         1 => r.ill = Ill::Hangs,
         2 => r.ill = Ill::Fades(dice.within(3, 90) * 1000),
@@ -81,11 +86,12 @@ fn release(dice: &mut Dice, n: u32, ill: u64, workers: u32) -> Release {
         4 => r.ill = Ill::Smoke,
         5 => r.package = Package::Late(dice.within(5, 240) * 1000),
         6 => r.package = Package::Never,
+        7 => r.ill = Ill::Uncounted,
         _ => r.package = Package::Refused,
     }
     let program = match r.ill {
         Ill::Exits(_) | Ill::Hangs | Ill::Fades(_) => true,
-        Ill::Nothing | Ill::Errors(_) | Ill::Smoke => false,
+        Ill::Nothing | Ill::Errors(_) | Ill::Smoke | Ill::Uncounted => false,
     };
     if program && dice.percent(35) {
         r.only_on = Some(dice.within(1, u64::from(workers)) as u32);
@@ -164,7 +170,7 @@ fn verb(dice: &mut Dice, d: usize) -> Act {
 
 fn fault(dice: &mut Dice, shape: &Shape, release: usize) -> Act {
     let worker = dice.within(1, u64::from(shape.workers)) as u32;
-    match dice.weighted(&[4, 3, 6, 2, 4, 3, 1, 4, 2, 2, 1]) {
+    match dice.weighted(&[4, 3, 6, 2, 4, 3, 1, 4, 2, 2, 1, 1]) {
         0 => Act::Lose(worker),
         1 => Act::Replace(worker),
         2 => Act::Away { worker, ms: away(dice, shape), reboots: false },
@@ -175,6 +181,7 @@ fn fault(dice: &mut Dice, shape: &Shape, release: usize) -> Act {
         7 => Act::LeaderDies { after: dice.within(0, 12), outage: dice.within(100, 4000) },
         8 => Act::LoseProposals(dice.within(0, 1)),
         9 => Act::Mend(release),
+        10 => Act::Respec(dice.within(0, shape.deployments.len() as u64 - 1) as usize),
         _ => Act::PackageGone(if dice.percent(70) { 0 } else { release }),
     }
 }

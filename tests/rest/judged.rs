@@ -63,6 +63,9 @@ fn watched(r: &Rollout) -> Result<(), Broken> {
 fn counted(w: &World, r: &Rollout) -> Result<(), Broken> {
     let Some(laid) = w.shape.deployments.iter().find(|l| l.id == r.deployment) else { return Ok(()) };
     let Some(limit) = r.params.max_error_rate.filter(|_| laid.metrics) else { return Ok(()) };
+    if w.catalogue.of(&r.to.version).ill == Ill::Uncounted && laid.rate > 0 {
+        return Err(("promoted what nobody judged", format!("{} to {}: no errors counted", r.id, r.to.version)));
+    }
     if r.params.no_data() == OnNoData::Pass {
         return Ok(());
     }

@@ -105,7 +105,7 @@ fn runs_well(w: &World, version: &Version) -> bool {
     let r = w.catalogue.of(version);
     let bad = match r.ill {
         Ill::Exits(_) | Ill::Hangs | Ill::Fades(_) => true,
-        Ill::Nothing | Ill::Errors(_) | Ill::Smoke => false,
+        Ill::Nothing | Ill::Errors(_) | Ill::Smoke | Ill::Uncounted => false,
     };
     let shows = |n: u32| r.only_on.is_none_or(|on| on == n);
     !bad || !w.agents.iter().any(|(name, a)| a.alive && shows(number(name)))
@@ -189,6 +189,10 @@ fn forward(w: &World, laid: &Laid, r: &Rollout) -> Option<&'static str> {
         return Some("on_no_data is hold and there is no traffic");
     }
     let from = r.from.as_ref()?;
+    let judged = laid.metrics && r.params.max_error_rate.is_some();
+    if judged && w.catalogue.of(&r.to.version).ill == Ill::Uncounted {
+        return Some("its errors cannot be counted");
+    }
     (!packaged(w, &from.version)).then_some("the package to go back to is gone")
 }
 

@@ -2,8 +2,10 @@
 //!
 //! Invariant: what `plan` proposes on a State is never refused on that State, as nothing comes between; a refusal is a finding.
 
+use std::collections::BTreeMap;
+
 use slipway::engine::{facts, plan};
-use slipway::model::Millis;
+use slipway::model::{Millis, Pair};
 use slipway::state::{Command, NodeSeen, Presence, Seen, StepCounts};
 
 use super::story::Ill;
@@ -151,14 +153,16 @@ impl World {
                     agent.said = Some(facts);
                 }
             }
+            let mute: Vec<Pair> = agent.processes.values().map(|p| p.pair.clone()).collect();
+            let mute = mute.into_iter().filter(|p| self.catalogue.of(&p.version).ill == Ill::Uncounted);
+            let unknown: BTreeMap<Pair, String> = mute.map(|p| (p, "no series matches".into())).collect();
             for (d, step, pairs) in agent.counted(&self.state, name) {
                 let counts = self.seen.counts.entry((d, step)).or_default();
-                counts.insert(name.clone(), StepCounts { pairs, as_of: now, unknown: Default::default() });
+                counts.insert(name.clone(), StepCounts { pairs, as_of: now, unknown: unknown.clone() });
             }
         }
         let ttls = self.state.deployments.values();
-        let ttls: std::collections::BTreeMap<_, _> =
-            ttls.filter_map(|d| Some((d.id.clone(), d.route.as_ref()?.ttl.0))).collect();
+        let ttls: BTreeMap<_, _> = ttls.filter_map(|d| Some((d.id.clone(), d.route.as_ref()?.ttl.0))).collect();
         let (index, began) = (self.index, self.now().0);
         for (id, server) in &mut self.servers {
             if !server.heard(real) {

@@ -215,6 +215,12 @@ fn perform(w: &mut World, story: &Story, act: &Act) {
             w.catalogue.mend(*n);
             None
         }
+        Act::Respec(d) => {
+            let mut laid = story.shape.deployments[*d].clone();
+            laid.drain += 1 + w.real % 3;
+            w.verb(Command::SpecApplied { spec: laid.spec(), expected: None });
+            None
+        }
         Act::PackageGone(n) => {
             w.catalogue.releases[*n].package = super::story::Package::Never;
             None

@@ -21,6 +21,8 @@ pub enum Ill {
     Errors(u64),
     /// Its smoke test fails.
     Smoke,
+    /// It shows requests and no errors that could be counted.
+    Uncounted,
 }
 
 /// Whether its package can be had.
@@ -99,6 +101,8 @@ pub enum Act {
     LoseProposals(u64),
     /// A release's program and package are made good.
     Mend(usize),
+    /// The deployment's spec changes: what starts from now on is another pair.
+    Respec(usize),
     /// A release's package is gone from every node: only who has it unpacked can run it.
     PackageGone(usize),
 }
@@ -162,6 +166,7 @@ impl Act {
             Self::LoseProposals(_) => "proposals lost",
             Self::Mend(_) => "release mended",
             Self::PackageGone(_) => "package gone",
+            Self::Respec(_) => "another spec",
         }
     }
 }
@@ -215,7 +220,8 @@ impl Story {
                 | Act::Kill(_)
                 | Act::Mute { .. }
                 | Act::LeaderDies { .. }
-                | Act::LoseProposals(_) => format!("{} {act:?}", act.kind()),
+                | Act::LoseProposals(_)
+                | Act::Respec(_) => format!("{} {act:?}", act.kind()),
             };
             lines.push(format!("  {when}: {what}"));
         }
