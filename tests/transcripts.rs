@@ -13,7 +13,7 @@ use level_2::{level_2_canary, level_2_switches};
 use sim_fleet::{Behaviour, Fleet, Shape, Walked, params};
 use slipway::model::{FailureAction, OnNoData, Period, RolloutId, Strategy};
 use slipway::state::{Command, Rejection, RolloutStatus, StepStatus, lifecycle};
-use ways_back::undo_fails;
+use ways_back::{rolling_in_place_pool, undo_fails};
 
 type Scenario = fn() -> Fleet;
 
@@ -42,6 +42,7 @@ const ALL: &[(&str, Scenario)] = &[
     ("blue_green_smoke_fails", blue_green_smoke_fails),
     ("worker_lost", worker_lost),
     ("undo_fails", undo_fails),
+    ("rolling_in_place_pool", rolling_in_place_pool),
     ("keeper", keeper),
     ("level_2_switches", level_2_switches),
     ("level_2_canary", level_2_canary),
@@ -104,6 +105,7 @@ golden_tests!(
     blue_green_smoke_fails,
     worker_lost,
     undo_fails,
+    rolling_in_place_pool,
     keeper,
     level_2_switches,
     level_2_canary,

@@ -316,11 +316,11 @@ fn make(
 
 /// A place taken over must be of the mode that the new spec wants.
 fn check_mode(i: &Instance, spec: &Spec, cx: &Cx<'_>) -> Done {
-    let host = cx.s.workers.get(&i.worker).is_some_and(|w| w.host == i.address);
-    let fits = match spec.address {
-        AddressMode::Host => host,
-        AddressMode::Pool => !host,
-    };
+    // A machine's own address may be one of its pool.
+    let fits = cx.s.workers.get(&i.worker).is_some_and(|w| match spec.address {
+        AddressMode::Host => w.host == i.address,
+        AddressMode::Pool => w.pool.contains_key(&i.address),
+    });
     if fits { Ok(()) } else { guard(format!("{} is not an address of mode {}", i.address, spec.address)) }
 }
 

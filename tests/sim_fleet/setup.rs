@@ -160,7 +160,8 @@ impl Fleet {
             labels: BTreeMap::new(),
             capacity,
             build: "0.1.0".into(),
-            host: format!("10.0.0.{n}"),
+            // Its own address is one of its pool, as where a machine has just one range.
+            host: format!("10.1.{n}.1"),
             pool: (1..=6).map(|a| format!("10.1.{n}.{a}")).collect(),
             absent: Vec::new(),
         });

@@ -1,10 +1,22 @@
 //! Stories of ways back that do not go smoothly.
 
-use slipway::model::Strategy;
+use slipway::model::{RolloutParams, Strategy};
 use slipway::state::{Command, RolloutStatus};
 
 use super::{at_once, stopping};
 use crate::sim_fleet::{Behaviour, Fleet, Shape, params};
+
+/// In place and three at a time: past half it goes back as it came, three at a time.
+pub fn rolling_in_place_pool() -> Fleet {
+    let mut f = Fleet::with_stable(&Shape::default());
+    let p = RolloutParams { parallelism: 3, max_surge: 0, max_unavailable: 3, ..params(Strategy::Rolling) };
+    let id = f.start("2.0.0", p);
+    let share = |f: &Fleet| f.state.deployments[&f.shop()].route.as_ref().map_or(0, |r| r.weights.candidate.0);
+    f.until(120, "six of eight are replaced", |f| share(f) >= 7500);
+    f.operator(Command::Rollback { rollout: id }).expect("rolled back");
+    f.until_status(120, id, RolloutStatus::RolledBack);
+    f
+}
 
 /// A way back goes on trying by itself, the traffic following what passes; and a person may end it where it stands.
 pub fn undo_fails() -> Fleet {

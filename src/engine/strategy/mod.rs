@@ -153,10 +153,7 @@ impl Site<'_> {
 
     /// Steps that come first: what an earlier rollout left behind and neither side of this one needs.
     pub fn opening(&self) -> Vec<Step> {
-        let candidate = self.deployment.tracks.candidate.as_ref().map(|t| &t.pair);
-        let serves =
-            |p: &Pair| self.deployment.stays(RolloutPhase::Forward, p) && (candidate != Some(p) || self.shares());
-        let mine = |p: &Pair| p == &self.subject.to || self.subject.from.as_ref() == Some(p) || serves(p);
+        let mine = |p: &Pair| self.is_mine(p);
         let left = self.deployment.tracks.iter().any(|(_, t)| !mine(&t.pair)) || self.live().any(|i| !mine(&i.pair));
         let mut steps = Vec::new();
         if left {
@@ -164,6 +161,13 @@ impl Site<'_> {
         }
         steps.push(step("stage", StepKind::Stage));
         steps
+    }
+
+    /// Whether instances of a pair take part in the rollout, or serve beside it; what is left over goes before it begins.
+    fn is_mine(&self, pair: &Pair) -> bool {
+        let candidate = self.deployment.tracks.candidate.as_ref().map(|t| &t.pair);
+        let serves = self.deployment.stays(RolloutPhase::Forward, pair) && (candidate != Some(pair) || self.shares());
+        pair == &self.subject.to || self.subject.from.as_ref() == Some(pair) || serves
     }
 
     /// Whether a candidate that an earlier rollout left has traffic.
@@ -230,6 +234,9 @@ impl Site<'_> {
             let has = count(self.live().filter(|i| &i.pair == pair && &i.worker == name));
             let need = extra.saturating_sub(has);
             let (free, what) = free_places(self.state, &self.subject.deployment, self.spec, worker);
+            // The first step makes room of what an earlier rollout left.
+            let left = count(self.live().filter(|i| &i.worker == name && !self.is_mine(&i.pair)));
+            let free = free.saturating_add(left);
             if free < need {
                 return Err(format!(
                     "worker {name} has room for {free} more instances of {}, {need} are needed: it lacks {what}; add \
