@@ -345,7 +345,7 @@ pub(super) fn passed(cx: &mut Cx<'_>, id: RolloutId, seen: u64, b: &DoneBatch<'_
         let i = cx.instance_of(&r.deployment, *added)?;
         let passes = i.serves() && serving::ready(&cx.s, &i);
         let given_up = back && (late || !i.life.is_wanted() || !serving::ready(&cx.s, &i));
-        if !passes && !given_up && !(go_on && i.life == Life::Failed) {
+        if !(passes || given_up || go_on && i.life == Life::Failed) {
             return guard(format!("{added} is {} and {}", i.life, i.health));
         }
         workers.push(i.worker);

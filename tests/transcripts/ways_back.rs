@@ -52,6 +52,11 @@ pub fn undo_fails() -> Fleet {
     f.run(20);
     let d = &f.state.deployments[&f.shop()];
     assert!(d.as_is.is_none() && d.tracks.candidate.is_none() && d.tracks.previous.is_none());
-    assert!(f.state.instances.values().all(|i| !i.life.is_live() || i.pair == d.tracks.stable.as_ref().unwrap().pair));
+    assert!(
+        f.state
+            .instances
+            .values()
+            .all(|i| !i.life.is_live() || i.pair == d.tracks.stable.as_ref().expect("a stable track").pair)
+    );
     f
 }
