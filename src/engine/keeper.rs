@@ -146,7 +146,7 @@ impl Wanted {
                 continue;
             }
             let Some(row) = view.state.workers.get(worker) else { continue };
-            let (free, _) = free_places(view.state, view.id(), spec, row);
+            let (free, _) = free_places(view.state, view.id(), spec, row, 0);
             let n = missing.min(free);
             limit = limit.saturating_sub(n);
             if n > 0 {

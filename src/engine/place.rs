@@ -8,21 +8,22 @@ use super::view::{View, count};
 use crate::model::{AddressMode, DeploymentId, Life, Pair, Spec, WorkerName};
 use crate::state::{Instance, Presence, State, Worker, free_addresses};
 
-/// How many more instances of a deployment a worker can take now, and what is short first.
+/// How many more instances of a deployment a worker can take once `leaving` of its instances are gone, and what is short first.
 pub(super) fn free_places(
     state: &State,
     deployment: &DeploymentId,
     spec: &Spec,
     worker: &Worker,
+    leaving: u32,
 ) -> (u32, &'static str) {
     let on = || state.instances.on(&worker.name).filter(|i| i.life.is_live());
-    let capacity = worker.capacity.saturating_sub(count(on()));
+    let capacity = worker.capacity.saturating_sub(count(on()).saturating_sub(leaving));
     let addresses = match spec.address {
         AddressMode::Host => {
             let port_taken = |i: &Instance| i.ports.values().any(|p| spec.ports.values().any(|(q, _)| p == q));
             u32::from(!on().any(|i| i.address == worker.host && port_taken(i)))
         }
-        AddressMode::Pool => count(free_addresses(state, worker, deployment).iter()),
+        AddressMode::Pool => count(free_addresses(state, worker, deployment).iter()).saturating_add(leaving),
     };
     if addresses <= capacity { (addresses, "addresses") } else { (capacity, "capacity") }
 }
@@ -44,7 +45,7 @@ pub(super) fn spread(
         view.instances.iter().filter(|i| i.life == Life::Failed && &i.pair == pair).map(|i| &i.worker).collect();
     for name in order {
         let Some(worker) = view.state.workers.get(name).filter(|w| w.presence == Presence::Ready) else { continue };
-        let (free, _) = free_places(view.state, view.id(), spec, worker);
+        let (free, _) = free_places(view.state, view.id(), spec, worker, 0);
         places.push((name, load.get(name).copied().unwrap_or(0), free));
     }
     let limit = spec.placement.per_worker;

@@ -104,13 +104,6 @@ impl Peer for Service {
     async fn have_blob(&self, _: Request<HaveBlobRequest>) -> Answer<HaveBlobReply> {
         elsewhere()
     }
-    async fn panicked(
-        &self,
-        _: Request<slipway::wire::v1::PanickedRequest>,
-    ) -> Result<Response<slipway::wire::v1::PanickedReply>, Status> {
-        Err(Status::unimplemented("not here"))
-    }
-
     async fn waits(&self, _: Request<WaitsRequest>) -> Answer<WaitsReply> {
         elsewhere()
     }

@@ -233,10 +233,9 @@ impl Site<'_> {
             let Some(worker) = self.state.workers.get(name) else { continue };
             let has = count(self.live().filter(|i| &i.pair == pair && &i.worker == name));
             let need = extra.saturating_sub(has);
-            let (free, what) = free_places(self.state, &self.subject.deployment, self.spec, worker);
             // The first step makes room of what an earlier rollout left.
             let left = count(self.live().filter(|i| &i.worker == name && !self.is_mine(&i.pair)));
-            let free = free.saturating_add(left);
+            let (free, what) = free_places(self.state, &self.subject.deployment, self.spec, worker, left);
             if free < need {
                 return Err(format!(
                     "worker {name} has room for {free} more instances of {}, {need} are needed: it lacks {what}; add \
