@@ -47,6 +47,7 @@ pub const ALL: &[&str] = &[
     "act worker replaced",
     "act worker away",
     "act worker reboots",
+    "act all workers away",
     "act instance killed",
     "act server silent",
     "act server silent for ever",

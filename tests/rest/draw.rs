@@ -23,7 +23,8 @@ pub fn story(seed: u64) -> Story {
         acts.push((When::After(dice.within(0, 500)), start(&mut dice, d, 0, false, &shape)));
     }
     let first = if dice.percent(85) { When::Idle(120_000) } else { When::After(dice.within(500, 20_000)) };
-    let rounds = 1 + dice.weighted(&[40, 35, 25]);
+    // Every fifth story is a long one.
+    let rounds = if seed.is_multiple_of(5) { dice.within(4, 7) as usize } else { 1 + dice.weighted(&[40, 35, 25]) };
     for round in 0..rounds {
         let d = dice.within(0, shape.deployments.len() as u64 - 1) as usize;
         let release = dice.weighted(&[1, 4, 3, 2]);
@@ -170,7 +171,7 @@ fn verb(dice: &mut Dice, d: usize) -> Act {
 
 fn fault(dice: &mut Dice, shape: &Shape, release: usize) -> Act {
     let worker = dice.within(1, u64::from(shape.workers)) as u32;
-    match dice.weighted(&[4, 3, 6, 2, 4, 3, 1, 4, 2, 2, 1, 1]) {
+    match dice.weighted(&[4, 3, 6, 2, 4, 3, 1, 4, 2, 2, 1, 1, 1]) {
         0 => Act::Lose(worker),
         1 => Act::Replace(worker),
         2 => Act::Away { worker, ms: away(dice, shape), reboots: false },
@@ -181,6 +182,7 @@ fn fault(dice: &mut Dice, shape: &Shape, release: usize) -> Act {
         7 => Act::LeaderDies { after: dice.within(0, 12), outage: dice.within(100, 4000) },
         8 => Act::LoseProposals(dice.within(0, 1)),
         9 => Act::Mend(release),
+        12 => Act::AllAway { ms: away(dice, shape), reboots: dice.percent(50) },
         10 => Act::Respec(dice.within(0, shape.deployments.len() as u64 - 1) as usize),
         _ => Act::PackageGone(if dice.percent(70) { 0 } else { release }),
     }

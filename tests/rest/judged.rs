@@ -73,7 +73,7 @@ fn counted(w: &World, r: &Rollout) -> Result<(), Broken> {
         return Err(("promoted what nobody judged", format!("{} to {}: no requests", r.id, r.to.version)));
     }
     match w.catalogue.of(&r.to.version).ill {
-        Ill::Errors(bp) if bp > u64::from(limit.0) => {
+        Ill::Errors(bp) if bp > u64::from(limit.0) * 2 => {
             Err(("promoted what fails", format!("{} to {}: {bp} basis points of errors", r.id, r.to.version)))
         }
         _ => Ok(()),

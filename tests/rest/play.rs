@@ -186,12 +186,12 @@ fn perform(w: &mut World, story: &Story, act: &Act) {
         }
         Act::Away { worker, ms, reboots } => {
             let until = w.real + ms;
-            if let Some(a) = agent(w, *worker) {
-                a.away_until = a.away_until.max(until);
-                if *reboots {
-                    a.reboot(until);
-                }
-            }
+            agent(w, *worker).into_iter().for_each(|a| a.leave(until, *reboots));
+            None
+        }
+        Act::AllAway { ms, reboots } => {
+            let until = w.real + ms;
+            w.agents.values_mut().filter(|a| a.alive).for_each(|a| a.leave(until, *reboots));
             None
         }
         Act::Kill(nth) => {

@@ -84,6 +84,11 @@ pub enum Act {
         ms: u64,
         reboots: bool,
     },
+    /// All machines at once: the network, or the power.
+    AllAway {
+        ms: u64,
+        reboots: bool,
+    },
     /// The nth instance that runs dies.
     Kill(u64),
     /// A DNS server falls silent for so long, or for ever; when it is back it may have been started anew.
@@ -159,6 +164,7 @@ impl Act {
             Self::Replace(_) => "worker replaced",
             Self::Away { reboots: false, .. } => "worker away",
             Self::Away { reboots: true, .. } => "worker reboots",
+            Self::AllAway { .. } => "all workers away",
             Self::Kill(_) => "instance killed",
             Self::Mute { ms: Some(_), .. } => "server silent",
             Self::Mute { ms: None, .. } => "server silent for ever",
@@ -217,6 +223,7 @@ impl Story {
                 | Act::Lose(_)
                 | Act::Replace(_)
                 | Act::Away { .. }
+                | Act::AllAway { .. }
                 | Act::Kill(_)
                 | Act::Mute { .. }
                 | Act::LeaderDies { .. }

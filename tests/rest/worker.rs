@@ -47,8 +47,16 @@ impl Agent {
         self.alive && real >= self.away_until
     }
 
+    /// It is cut off until then, or its machine is started anew by then.
+    pub fn leave(&mut self, until: u64, reboots: bool) {
+        self.away_until = self.away_until.max(until);
+        if reboots {
+            self.reboot(until);
+        }
+    }
+
     /// All processes end with the machine; an agent that comes back starts those that had passed.
-    pub fn reboot(&mut self, real: u64) {
+    fn reboot(&mut self, real: u64) {
         self.epoch += 1;
         self.seq = 0;
         self.said = None;
