@@ -208,6 +208,11 @@ fn host_mode_says_what_it_cannot_do() {
     let live: Vec<_> = t.s().instances.values().filter(|i| i.life.is_live()).collect();
     assert_eq!(live.len(), 4);
     assert!(live.iter().all(|i| i.pair.version.to_string() == "2.0.0" && i.address.starts_with("10.0.0.")));
+    // And what runs in one mode stays in it: no later rollout could take its places over.
+    let mut spec = t.s().specs.values().next_back().unwrap().as_ref().clone();
+    spec.address = AddressMode::Pool;
+    let e = t.no(Command::SpecApplied { spec, expected: Some(2) });
+    assert!(e.contains("runs with address: host") && e.contains("another name"), "{e}");
 }
 
 #[test]

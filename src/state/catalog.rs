@@ -76,6 +76,7 @@ pub(super) fn spec_applied(cx: &mut Cx<'_>, spec: &Spec, expected: Option<u64>) 
     if known.is_some() && cx.s.spec(id, newest).is_some_and(|s| s.as_ref() == spec) {
         return Ok(());
     }
+    check_mode_stays(&cx.s, spec)?;
     make_service(cx, &id.service)?;
     let revision = newest.saturating_add(1);
     let mut row = match known {
@@ -104,6 +105,20 @@ pub(super) fn spec_applied(cx: &mut Cx<'_>, spec: &Spec, expected: Option<u64>) 
     cx.s.specs.insert((id.clone(), revision), Arc::new(spec.clone()));
     cx.emit(EventBody::SpecChanged { deployment: id.clone(), revision });
     Ok(())
+}
+
+/// What runs at addresses of one mode cannot be replaced in place by what has those of the other: a rollout between them would stand.
+fn check_mode_stays(s: &State, spec: &Spec) -> Done {
+    let modes = s.instances_of(&spec.deployment).filter(|i| i.life.is_live());
+    let mut others = modes.filter_map(|i| s.spec(&i.deployment, i.pair.spec)).map(|was| was.address);
+    match others.find(|was| *was != spec.address) {
+        Some(was) => Err(Rejection::Precondition(format!(
+            "{} runs with address: {was}, and what runs cannot change to address: {}: apply it as a deployment of another \
+             name and move over to that",
+            spec.deployment, spec.address
+        ))),
+        None => Ok(()),
+    }
 }
 
 /// `BlobHeld`.
