@@ -41,6 +41,8 @@ pub mod raft;
 pub mod rpc;
 /// The law: State, Command, Event, Rejection, `apply`; lifecycle tables; invariants; codec; digest.
 pub mod state;
+/// What a panic said, and how often something happened lately.
+pub mod supervise;
 /// RocksDB log, snapshot files, blob store; knows no Raft rules.
 pub mod storage;
 /// Who gets which version: decks, bucket tables, routes.

@@ -19,7 +19,7 @@ use super::{
     reconcile::{Deployment, Told, on_disk},
     runtime::{Processes, Runtime},
 };
-use crate::{clock::Clock, model::DeploymentId};
+use crate::{clock::Clock, model::DeploymentId, supervise};
 
 /// Deployments on one worker at most.
 const MAX_DEPLOYMENTS: usize = 1000;
@@ -94,7 +94,7 @@ impl Fleet {
             let error = match ended {
                 Ok(Ok(())) => return,
                 Ok(Err(e)) => e,
-                Err(panic) => AgentError::Task { what, why: super::words(panic.as_ref()) },
+                Err(panic) => AgentError::Task { what, why: supervise::words(panic.as_ref()).into() },
             };
             let _ = fail.send(error);
         });

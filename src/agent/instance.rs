@@ -4,7 +4,9 @@
 //! the first pass an exit is a failure at once, after it a restart with growing pauses. Not here: which instances there are and
 //! what a failure means for the others (`reconcile`).
 
-use std::{collections::VecDeque, net::SocketAddr, path::PathBuf, pin::Pin, sync::Arc, time::Duration};
+mod ports;
+
+use std::{net::SocketAddr, path::PathBuf, pin::Pin, sync::Arc, time::Duration};
 
 use tokio::sync::{mpsc, watch};
 
@@ -13,18 +15,19 @@ use super::{
     check::{self, Check, OWNER_EVERY},
     files,
     journal::JournalError,
-    launch::{address_variable, launch},
+    launch::launch,
     layout::{DeploymentDir, InstanceDir},
     ledger::{Book, Known, Record},
     probe::{self, Hysteresis},
     process::{self, Found, Process, ProcessError, signal_named},
-    runtime::{Runtime, in_use},
+    runtime::Runtime,
     scrape::{self, Reading},
 };
 use crate::{
     ask::Way,
-    clock::{Clock, Mono},
-    model::{DeploymentId, Health, Life, Protocol, Selector, Spec},
+    clock::Clock,
+    model::{DeploymentId, Health, Life, Selector, Spec},
+    supervise::Lately,
 };
 
 /// Restarts within [`RESTART_WINDOW_MS`] after which an instance has failed.
@@ -39,9 +42,6 @@ const SCRAPE_TIMEOUT: Duration = Duration::from_secs(1);
 /// Time between scrapes while a step is counted, and otherwise.
 const SCRAPE_MARKED: Duration = Duration::from_secs(1);
 const SCRAPE_IDLE: Duration = Duration::from_secs(10);
-/// How long a port may still be in use before a start fails, and the time between looks: a predecessor's socket may just be closing.
-const PORTS_WITHIN: Duration = Duration::from_secs(2);
-const PORTS_LOOK: Duration = Duration::from_millis(50);
 
 /// What reports say of an instance.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -126,7 +126,7 @@ pub struct Instance {
     run: u32,
     passed: bool,
     stopping: bool,
-    restarts: VecDeque<Mono>,
+    restarts: Lately,
 }
 
 /// Why a run is over.
@@ -171,7 +171,7 @@ impl Instance {
             news,
             status,
             selectors,
-            restarts: VecDeque::new(),
+            restarts: Lately::within(RESTART_WINDOW_MS),
         }
     }
 
@@ -247,7 +247,7 @@ impl Instance {
                 s.health = Health::Failing;
                 s.exit = how;
             });
-            let doublings = u32::try_from(self.restarts.len().saturating_sub(1)).unwrap_or(0).min(10);
+            let doublings = u32::try_from(self.restarts.times().saturating_sub(1)).unwrap_or(0).min(10);
             let pause = (FIRST_PAUSE * 2_u32.pow(doublings)).min(MAX_PAUSE);
             let _ = tokio::time::timeout(pause, self.orders.wait_for(|o| o.stop)).await;
             if self.orders.borrow().stop {
@@ -286,67 +286,6 @@ impl Instance {
         started.map_err(|e: ProcessError| e.to_string())
     }
 
-    /// Waits until nobody listens where it is to listen, for a little. What is found instead of a free port is this very run: a shim that
-    /// an agent started just before it was killed.
-    async fn ports_free(&self) -> Result<Option<Found>, String> {
-        let run = self.dir.run(self.run);
-        let mut waited = Duration::ZERO;
-        loop {
-            let Some(port) = self.port_taken().await else { return Ok(None) };
-            files::ensure_dir(run.path()).map_err(|e| format!("{}: {e}", run.path().display()))?;
-            match process::find(&self.dir, self.run).await {
-                Ok(Found::Nothing) => {}
-                Ok(found @ (Found::Running(_) | Found::Ended(_))) => return Ok(Some(found)),
-                // Whoever has the port says more than a lock that is held.
-                Err(stuck) => return Err(self.in_use(port).await.unwrap_or_else(|| stuck.to_string())),
-            }
-            if self.orders.borrow().stop {
-                return Ok(Some(Found::Nothing));
-            }
-            if waited >= PORTS_WITHIN {
-                // Who it is, unless he has just gone.
-                let Some(taken) = self.in_use(port).await else { continue };
-                // A shim that comes late finds the run ended, and leaves.
-                let ended = files::replace(&run.exit(), taken.as_bytes(), 0o600);
-                ended.map_err(|e| format!("{taken}; {}: {e}", run.path().display()))?;
-                return Err(taken);
-            }
-            tokio::time::sleep(PORTS_LOOK).await;
-            waited += PORTS_LOOK;
-        }
-    }
-
-    /// The first port that somebody has already.
-    async fn port_taken(&self) -> Option<(&String, SocketAddr, Protocol)> {
-        for (name, port) in &self.entry.ports {
-            let protocol = self.spec.ports.get(name).map_or(Protocol::Tcp, |(_, protocol)| *protocol);
-            let at = SocketAddr::new(self.entry.address, *port);
-            match self.look(move |runtime| runtime.is_free(at, protocol)).await {
-                Ok(true) => {}
-                Ok(false) => return Some((name, at, protocol)),
-                Err(e) => {
-                    tracing::warn!(instance = %self.entry.id, "cannot see whether {at} is free, so it is taken as free: {e}");
-                }
-            }
-        }
-        None
-    }
-
-    /// Who has a port, in words.
-    async fn in_use(&self, (name, at, protocol): (&String, SocketAddr, Protocol)) -> Option<String> {
-        let holder = self.look(move |runtime| runtime.holder(at, protocol)).await.ok()??;
-        Some(in_use(at, protocol, &holder, &address_variable(name)))
-    }
-
-    async fn look<T: Send + 'static>(
-        &self,
-        look: impl FnOnce(&dyn Runtime) -> std::io::Result<T> + Send + 'static,
-    ) -> std::io::Result<T> {
-        let runtime = Arc::clone(&self.shared.runtime);
-        let looked = tokio::task::spawn_blocking(move || look(runtime.as_ref())).await;
-        looked.unwrap_or_else(|e| Err(std::io::Error::other(e)))
-    }
-
     /// Directories of runs that are long over.
     fn tidy_runs(&self) {
         for old in 1..self.run.saturating_sub(2) {
@@ -357,12 +296,7 @@ impl Instance {
     }
 
     fn may_restart(&mut self) -> bool {
-        let now = self.shared.clock.mono();
-        while self.restarts.front().is_some_and(|t| now.since(*t) > RESTART_WINDOW_MS) {
-            self.restarts.pop_front();
-        }
-        self.restarts.push_back(now);
-        self.restarts.len() <= MAX_RESTARTS
+        self.restarts.note(self.shared.clock.mono()) <= MAX_RESTARTS
     }
 
     fn target(&self) -> Option<SocketAddr> {

@@ -32,6 +32,7 @@ use super::{
     stats::add,
     tls::TlsIdentity,
 };
+use crate::supervise;
 
 /// Queries of one connection that are taken in at once, in octets.
 const TCP_READ: usize = 4096;
@@ -85,8 +86,7 @@ pub struct DnsServer {
 
 /// A panic while serving: said, and then it goes on.
 fn fell(task: &str, panic: &(dyn Any + Send)) {
-    let text = panic.downcast_ref::<&str>().copied().or(panic.downcast_ref::<String>().map(String::as_str));
-    tracing::error!(task, "panicked ({}); it goes on", text.unwrap_or("without words"));
+    tracing::error!(task, "panicked ({}); it goes on", supervise::words(panic));
 }
 
 /// A task that is started again after a panic.

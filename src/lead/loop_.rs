@@ -1,7 +1,6 @@
 //! One term at a time.
 
 use std::{
-    any::Any,
     collections::BTreeSet,
     panic::AssertUnwindSafe,
     sync::{
@@ -27,6 +26,7 @@ use crate::{
     observe::Collector,
     raft::{Consensus, ProposeError},
     state::{Command, DeliveryKey, Observations, Presence, Rejection, Secret, State, cookie_due},
+    supervise,
     traffic::lease::Left,
 };
 
@@ -199,8 +199,7 @@ impl Lead {
             // Nothing of the term outlives a panic: all it had is dropped with it, and State is another module's.
             let term = AssertUnwindSafe(self.term(seen)).catch_unwind().await;
             if let Err(panic) = term {
-                let words = words(panic.as_ref());
-                self.fell(seen, words).await;
+                self.fell(seen, supervise::words(panic.as_ref()).into()).await;
             }
             tracing::info!(term = seen, "no longer leading");
         }
@@ -474,12 +473,6 @@ impl Lead {
         self.propose(vec![Command::DeliverySettled { key, attempt, ok, detail }]).await;
         t.delivering.remove(&key);
     }
-}
-
-/// What a panic said.
-fn words(panic: &(dyn Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().copied().or(panic.downcast_ref::<String>().map(String::as_str));
-    text.unwrap_or("a panic without words").to_string()
 }
 
 fn millis(d: Duration) -> u64 {

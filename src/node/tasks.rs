@@ -5,8 +5,7 @@
 //! the tasks do, and the leader's loop, which catches its own panics (`lead`): those cost the leadership.
 
 use std::{
-    any::Any,
-    collections::{BTreeMap, VecDeque},
+    collections::BTreeMap,
     panic::AssertUnwindSafe,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -15,7 +14,10 @@ use std::{
 use futures_util::FutureExt;
 use tokio::task::JoinSet;
 
-use crate::clock::{Clock, Mono};
+use crate::{
+    clock::{Clock, Mono},
+    supervise::{self, Lately},
+};
 
 /// Deaths within [`WINDOW_MS`] that a task is started again after.
 const MOST: usize = 3;
@@ -25,11 +27,17 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// After a start, the time until the task counts as well.
 const PROVEN_MS: u64 = 5_000;
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Deaths {
     total: u64,
-    lately: VecDeque<Mono>,
+    lately: Lately,
     last: String,
+}
+
+impl Default for Deaths {
+    fn default() -> Self {
+        Self { total: 0, lately: Lately::within(WINDOW_MS), last: String::new() }
+    }
 }
 
 /// What has become of the tasks.
@@ -47,17 +55,13 @@ impl Watched {
         let deaths = all.entry(name).or_default();
         deaths.total += 1;
         deaths.last = why.into();
-        deaths.lately.push_back(now);
-        while deaths.lately.front().is_some_and(|at| now.since(*at) > WINDOW_MS) {
-            deaths.lately.pop_front();
-        }
-        deaths.lately.len() <= MOST
+        deaths.lately.note(now) <= MOST
     }
 
     /// Which task does not run, or has run again for a moment only.
     pub(super) fn problem(&self, now: Mono) -> Option<String> {
         let all = self.lock();
-        let down = all.iter().find(|(_, d)| d.lately.back().is_some_and(|at| now.since(*at) < PROVEN_MS));
+        let down = all.iter().find(|(_, d)| d.lately.last().is_some_and(|at| now.since(at) < PROVEN_MS));
         down.map(|(name, d)| format!("the task {name:?} of this node {} and is started again", d.last))
     }
 
@@ -65,12 +69,6 @@ impl Watched {
     pub(super) fn restarts(&self) -> BTreeMap<String, u64> {
         self.lock().iter().map(|(name, d)| ((*name).to_string(), d.total)).collect()
     }
-}
-
-/// The words of a panic.
-pub(super) fn words(panic: &(dyn Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().copied().or(panic.downcast_ref::<String>().map(String::as_str));
-    format!("panicked ({})", text.unwrap_or("without words"))
 }
 
 /// A task that cannot be kept running, and why.
@@ -126,7 +124,7 @@ impl Tasks {
                 let why = match AssertUnwindSafe(task).catch_unwind().await {
                     Ok(()) if may_end => return std::future::pending().await,
                     Ok(()) => "ended by itself".to_string(),
-                    Err(panic) => words(panic.as_ref()),
+                    Err(panic) => format!("panicked ({})", supervise::words(panic.as_ref())),
                 };
                 let again = watched.died(name, &why, clock.mono());
                 if !again {

@@ -4,7 +4,7 @@
 //! Invariant: the table has no cycle, so the layers are layers.
 
 /// Module, what it may import (itself, std and crates are always allowed).
-pub const TABLE: [(&str, &[&str]); 23] = [
+pub const TABLE: [(&str, &[&str]); 24] = [
     ("model", &[]),
     ("traffic", &["model"]),
     ("flags", &["model"]),
@@ -13,6 +13,7 @@ pub const TABLE: [(&str, &[&str]); 23] = [
     ("engine", &["model", "state", "traffic", "flags", "alerts"]),
     ("clock", &["model"]),
     ("console", &[]),
+    ("supervise", &["clock"]),
     ("config", &["model"]),
     ("wire", &["model", "state"]),
     ("storage", &["model", "wire", "clock"]),
@@ -20,18 +21,34 @@ pub const TABLE: [(&str, &[&str]); 23] = [
     ("observe", &["model", "state", "wire", "clock", "config"]),
     ("ask", &["model"]),
     ("act", &["model", "state", "wire", "clock", "ask"]),
-    ("lead", &["model", "state", "engine", "traffic", "raft", "observe", "act", "clock"]),
-    ("dns", &["model", "state", "traffic", "flags", "wire", "raft", "storage", "clock"]),
+    ("lead", &["model", "state", "engine", "traffic", "raft", "observe", "act", "clock", "supervise"]),
+    ("dns", &["model", "state", "traffic", "flags", "wire", "raft", "storage", "clock", "supervise"]),
     ("http", &["model", "state", "traffic", "flags", "wire", "raft", "storage", "clock"]),
     ("rpc", &["model", "state", "engine", "traffic", "flags", "wire", "raft", "storage", "clock"]),
     ("client", &["model", "wire", "clock"]),
-    ("agent", &["model", "wire", "clock", "console", "config", "client", "ask"]),
+    ("agent", &["model", "wire", "clock", "console", "supervise", "config", "client", "ask"]),
     ("cli", &["model", "state", "engine", "traffic", "wire", "client", "config", "clock", "console"]),
     (
         "node",
         &[
-            "model", "state", "engine", "traffic", "flags", "alerts", "clock", "config", "wire", "storage", "raft",
-            "observe", "act", "lead", "dns", "http", "rpc",
+            "model",
+            "state",
+            "engine",
+            "traffic",
+            "flags",
+            "alerts",
+            "clock",
+            "config",
+            "wire",
+            "storage",
+            "raft",
+            "observe",
+            "act",
+            "lead",
+            "dns",
+            "http",
+            "rpc",
+            "supervise",
         ],
     ),
 ];
