@@ -10,6 +10,8 @@ use std::{
 
 use rustix::io::Errno;
 
+use crate::model::lacking;
+
 /// The configured addresses as they are now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Addresses {
@@ -53,22 +55,10 @@ fn is_here(address: IpAddr) -> bool {
 impl Addresses {
     /// What is missing, for people; `None` when everything is there.
     pub fn lacks(&self, host: IpAddr) -> Option<String> {
-        let pool = self.configured - self.pool.len();
-        let mut parts = Vec::new();
-        if pool > 0 {
-            let names: Vec<String> = self.absent.iter().take(pool).map(ToString::to_string).collect();
-            let are = if pool == 1 { "is" } else { "are" };
-            parts.push(format!(
-                "pool {} of {}: {} {are} not on this machine",
-                self.pool.len(),
-                self.configured,
-                names.join(", ")
-            ));
-        }
-        if self.absent.contains(&host) {
-            parts.push(format!("host {host} is not on this machine: services in address mode host cannot listen"));
-        }
-        (!parts.is_empty()).then(|| parts.join("; "))
+        let missing = self.configured - self.pool.len();
+        let missing: Vec<String> = self.absent.iter().take(missing).map(ToString::to_string).collect();
+        let host = self.absent.contains(&host).then(|| host.to_string());
+        lacking(self.pool.len(), &missing, host.as_deref())
     }
 }
 

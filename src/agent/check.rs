@@ -72,7 +72,7 @@ impl Check {
     async fn answer(&self) -> Result<(), String> {
         let asked = tokio::time::timeout(self.timeout, self.way.get(self.at, &self.path, &[])).await;
         let answer = within(asked, self.timeout, &self.path)?;
-        let (passes, said) = (self.status.takes(answer.status), answer.said());
+        let (passes, said) = (self.status.takes(answer.status()), answer.said());
         answer.dismiss();
         if passes { Ok(()) } else { Err(format!("{} answered {said}", self.path)) }
     }

@@ -41,9 +41,11 @@ pub enum Record {
         digest: Digest,
     },
     /// A package cannot be had.
-    StageFailed {
+    Refused {
         /// In which generation.
         generation: u64,
+        /// Which.
+        digest: Digest,
         /// Why.
         reason: String,
     },
@@ -148,12 +150,20 @@ pub struct Ledger {
     pub instances: BTreeMap<InstanceId, Known>,
     /// Highest generation whose probation is over.
     pub committed: u64,
-    /// Why a generation's packages cannot be had.
-    pub stage_failed: Option<(u64, String)>,
+    /// Packages of a generation that cannot be had, with the reason of each.
+    pub refused: (u64, BTreeMap<Digest, String>),
     /// Counts.
     pub tally: Tally,
     /// Whether it is no longer assigned.
     pub removed: bool,
+}
+
+impl Ledger {
+    /// Packages that the present generation cannot have.
+    pub fn refused(&self) -> Option<&BTreeMap<Digest, String>> {
+        let generation = self.assigned.as_ref()?.generation;
+        (self.refused.0 == generation && !self.refused.1.is_empty()).then_some(&self.refused.1)
+    }
 }
 
 /// What to do about an offer.
@@ -215,7 +225,15 @@ impl Ledger {
                 self.prune();
             }
             Record::Staged { .. } => {}
-            Record::StageFailed { generation, reason } => self.stage_failed = Some((generation, reason)),
+            Record::Refused { generation, digest, reason } => {
+                if self.refused.0 < generation {
+                    self.refused = (generation, BTreeMap::new());
+                }
+                // A late word about an earlier generation says nothing about this one.
+                if self.refused.0 == generation {
+                    self.refused.1.insert(digest, reason);
+                }
+            }
             Record::Starting { entry, run } => {
                 let known = self.instances.entry(entry.id).or_insert_with(|| Known::new(entry));
                 known.run = run;
@@ -462,8 +480,8 @@ mod tests {
         let mut tally = Tally::default();
         tally.sample(entry(0).id, 2, &entry(0).pair, Counts { requests: 9, errors: 1 });
         for _ in 0..40 {
-            let reason = "x".repeat(10_000);
-            book.write(Record::StageFailed { generation: 3, reason }).await.unwrap();
+            let (digest, reason) = (entry(0).pair.digest, "x".repeat(10_000));
+            book.write(Record::Refused { generation: 3, digest, reason }).await.unwrap();
         }
         book.write(Record::Totals { totals: tally.totals, raws: tally.raws }).await.unwrap();
         assert!(std::fs::metadata(&path).unwrap().len() < 256 << 10, "it was compacted");

@@ -7,7 +7,7 @@
 use std::{
     fs::File,
     io::{self, Read, Seek, SeekFrom},
-    path::{Path, PathBuf},
+    path::Path,
     time::Duration,
 };
 
@@ -224,7 +224,7 @@ fn piece_from(path: &Path, at: u64, to: u64) -> io::Result<Piece> {
 }
 
 /// The end of a log, so many bytes at most; empty when it cannot be read.
-pub fn last_bytes(path: &PathBuf, most: u64) -> Vec<u8> {
+pub fn last_bytes(path: &Path, most: u64) -> Vec<u8> {
     let read = || {
         let mut file = File::open(path)?;
         let end = file.metadata()?.len();

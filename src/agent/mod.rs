@@ -186,9 +186,3 @@ pub async fn drain(data_dir: &Path, program: PathBuf) -> Result<(), AgentError> 
         Store::open(&layout, nodes).map_err(|source| AgentError::Disk { path: layout.root().into(), source })?;
     Fleet::open("draining", &layout, &store, &Board::default(), program)?.stop_all().await
 }
-
-/// What a panic said.
-fn words(panic: &(dyn std::any::Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().copied().or(panic.downcast_ref::<String>().map(String::as_str));
-    text.unwrap_or("a panic without words").to_string()
-}

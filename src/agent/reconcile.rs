@@ -7,9 +7,8 @@
 mod counting;
 
 use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
+    collections::{BTreeMap, BTreeSet},
     panic::AssertUnwindSafe,
-    path::Path,
     sync::Arc,
     time::Duration,
 };
@@ -17,13 +16,12 @@ use std::{
 use futures_util::FutureExt as _;
 
 use tokio::sync::{mpsc, watch};
-use tokio_util::sync::CancellationToken;
 
 use super::{
     AgentError,
     assignment::{Entry, Offer, Permit},
     board::Board,
-    fetch::{FetchError, Store},
+    fetch::Store,
     files,
     instance::{Instance, News, Orders, Shared, Status},
     journal::JournalError,
@@ -33,11 +31,14 @@ use super::{
     tally::Tally,
 };
 use crate::{
-    clock::Mono,
-    model::{DeploymentId, Digest, Health, InstanceId, Life, Pair},
+    model::{DeploymentId, Health, InstanceId, Life},
+    supervise::{self, Lately},
 };
 
+mod packages;
 mod shown;
+
+use packages::Fetching;
 
 /// Time between journalled totals.
 const TOTALS_EVERY: Duration = Duration::from_secs(10);
@@ -85,18 +86,15 @@ pub struct Deployment {
     tally: Tally,
     saved: Tally,
     new_mark: Option<NewMark>,
-    fetching: Option<(BTreeSet<Digest>, CancellationToken)>,
-    fetched: (mpsc::UnboundedSender<Fetched>, mpsc::UnboundedReceiver<Fetched>),
+    fetching: Fetching,
     conflict: Option<(u64, String)>,
     // What was last said in the log of an instance's counters.
     uncounted: BTreeMap<InstanceId, String>,
     stop_all: Option<tokio::sync::oneshot::Sender<()>>,
-    panics: VecDeque<Mono>,
+    panics: Lately,
     /// Directories of gone instances may be there.
     untidy: bool,
 }
-
-type Fetched = (u64, Result<Digest, String>);
 
 impl Deployment {
     /// Prepares the task; the journal is open already.
@@ -115,12 +113,11 @@ impl Deployment {
             saved: tally.clone(),
             tally,
             new_mark: None,
-            fetching: None,
-            fetched: mpsc::unbounded_channel(),
+            fetching: Fetching::default(),
             conflict: None,
             uncounted: BTreeMap::new(),
             stop_all: None,
-            panics: VecDeque::new(),
+            panics: Lately::within(PANIC_WINDOW_MS),
             untidy: true,
         }
     }
@@ -152,7 +149,7 @@ impl Deployment {
                     Some(Told::StopAll(done)) => self.stop_all = Some(done),
                 },
                 Some((id, news)) = self.news.recv() => self.hear(id, news).await?,
-                Some((generation, done)) = self.fetched.1.recv() => self.staged(generation, done).await?,
+                Some(done) = self.fetching.done() => self.fetched(done).await?,
                 () = until(self.new_mark.as_mut().map(|m| &mut m.timer)) => self.begin_mark().await?,
                 _ = save.tick() => self.save().await?,
                 () = until(farewell.as_mut()) => return Ok(self.forget()?),
@@ -172,9 +169,7 @@ impl Deployment {
                 self.conflict = None;
                 // What it needs is on the board before anything is started from it (`Store::collect`).
                 self.hang();
-                if let Some((_, cancel)) = self.fetching.take() {
-                    cancel.cancel();
-                }
+                self.fetching.cancel();
             }
             Verdict::Same => self.conflict = None,
             Verdict::Older => {
@@ -240,13 +235,8 @@ impl Deployment {
                 return Err(JournalError::Io { path, source: std::io::Error::other(e) }.into());
             }
             News::Died(why) => {
-                let now = self.shared.clock.mono();
-                self.panics.push_back(now);
-                while self.panics.front().is_some_and(|at| now.since(*at) > PANIC_WINDOW_MS) {
-                    self.panics.pop_front();
-                }
                 tracing::error!(instance = %id, "its task panicked ({why}); it is started again");
-                if self.panics.len() > MAX_PANICS {
+                if self.panics.note(self.shared.clock.mono()) > MAX_PANICS {
                     return Err(AgentError::Task { what: format!("instance {id}"), why });
                 }
                 // The journal knows how far it was: `step` takes it up again.
@@ -257,25 +247,6 @@ impl Deployment {
             }
         }
         Ok(())
-    }
-
-    async fn staged(&mut self, generation: u64, done: Result<Digest, String>) -> Result<(), JournalError> {
-        match done {
-            Ok(digest) => {
-                if let Some((wanted, _)) = &mut self.fetching {
-                    wanted.remove(&digest);
-                    if wanted.is_empty() {
-                        self.fetching = None;
-                    }
-                }
-                self.shared.book.write(Record::Staged { digest }).await
-            }
-            Err(reason) => {
-                tracing::error!(deployment = %self.shared.deployment, generation, "{reason}");
-                self.fetching = None;
-                self.shared.book.write(Record::StageFailed { generation, reason }).await
-            }
-        }
     }
 
     /// Everything that can be done now.
@@ -387,7 +358,7 @@ impl Deployment {
             if let Err(panic) = AssertUnwindSafe(instance.supervise()).catch_unwind().await {
                 tokio::time::sleep(PANIC_PAUSE).await;
                 // Nobody listens only when the agent ends.
-                let _ = tell.send((id, News::Died(super::words(panic.as_ref()))));
+                let _ = tell.send((id, News::Died(supervise::words(panic.as_ref()).into())));
             }
         });
     }
@@ -412,42 +383,6 @@ impl Deployment {
         });
     }
 
-    fn fetch(&mut self, ledger: &Ledger) {
-        let Some(assigned) = ledger.assigned.as_ref().filter(|_| !ledger.removed) else { return };
-        let failed = ledger.stage_failed.as_ref().is_some_and(|(g, _)| *g == assigned.generation);
-        if self.fetching.is_some() || failed {
-            return;
-        }
-        let mut wanted = assigned.hold.clone();
-        for entry in &assigned.entries {
-            if !wanted.iter().any(|h| h.digest == entry.pair.digest) {
-                wanted.push(super::assignment::Hold { digest: entry.pair.digest.clone(), size: 0 });
-            }
-        }
-        wanted.retain(|h| !self.store.has(&h.digest));
-        if wanted.is_empty() {
-            return;
-        }
-        let cancel = CancellationToken::new();
-        self.fetching = Some((wanted.iter().map(|h| h.digest.clone()).collect(), cancel.clone()));
-        let (store, tell, generation) = (self.store.clone(), self.fetched.0.clone(), assigned.generation);
-        tokio::spawn(async move {
-            for hold in wanted {
-                let done = match AssertUnwindSafe(store.ensure(&hold, &cancel)).catch_unwind().await {
-                    Ok(Ok(())) => Ok(hold.digest),
-                    Ok(Err(FetchError::Cancelled)) => return,
-                    Ok(Err(e @ (FetchError::Refused(_) | FetchError::Later(_)))) => Err(e.to_string()),
-                    Err(panic) => Err(format!("fetching {} panicked: {}", hold.digest.short(), super::words(&*panic))),
-                };
-                let failed = done.is_err();
-                let _ = tell.send((generation, done));
-                if failed {
-                    return;
-                }
-            }
-        });
-    }
-
     /// Probation is over when the cluster says so and everything runs.
     async fn commit(&mut self, ledger: &Ledger) -> Result<(), JournalError> {
         let Some(assigned) = ledger.assigned.as_ref().filter(|_| !ledger.removed) else { return Ok(()) };
@@ -457,32 +392,11 @@ impl Deployment {
         Ok(())
     }
 
-    fn is_staged(&self, ledger: &Ledger) -> bool {
-        ledger.assigned.iter().flat_map(|a| &a.hold).all(|h| self.store.has(&h.digest))
-    }
-
     /// Whether exactly the entries run.
     fn is_active(&self, ledger: &Ledger) -> bool {
         let runs = |e: &Entry| self.live.get(&e.id).is_some_and(|l| l.status.life == Life::Running);
         let strangers = self.live.keys().any(|id| !ledger.entries().iter().any(|e| e.id == *id));
         self.is_staged(ledger) && !strangers && ledger.entries().iter().all(runs)
-    }
-
-    fn link(&self, ledger: &Ledger) {
-        let target = |pair: Option<&Pair>| {
-            let pair = pair.filter(|p| self.store.has(&p.digest))?;
-            Some(Path::new("../../releases").join(pair.digest.as_str()))
-        };
-        let assigned = ledger.assigned.as_ref();
-        let pairs = [
-            (self.shared.dir.current(), assigned.and_then(|a| a.current.as_ref())),
-            (self.shared.dir.previous(), assigned.and_then(|a| a.previous.as_ref())),
-        ];
-        for (link, pair) in pairs {
-            if let Err(e) = files::relink(&link, target(pair).as_deref()) {
-                tracing::warn!(link = %link.display(), "cannot set the link: {e}");
-            }
-        }
     }
 
     /// Everything is gone and told: the directory too.

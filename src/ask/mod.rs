@@ -12,7 +12,7 @@ mod tls;
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use http_body_util::{BodyExt, Empty};
-use hyper::{Request, Response, StatusCode, body::Incoming, client::conn::http1, header};
+use hyper::{Request, Response, body::Incoming, client::conn::http1, header};
 use hyper_util::rt::TokioIo;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -87,8 +87,6 @@ pub struct Way {
 /// An answer whose head is complete.
 #[derive(Debug)]
 pub struct Answer {
-    /// Its status.
-    pub status: u16,
     response: Response<Incoming>,
     // Moves the bytes; ends with the answer.
     driver: JoinSet<()>,
@@ -145,6 +143,11 @@ impl Way {
 }
 
 impl Answer {
+    /// Its status.
+    pub fn status(&self) -> u16 {
+        self.response.status().as_u16()
+    }
+
     /// The status with its name, such as `400 Bad Request`.
     pub fn said(&self) -> String {
         let status = self.response.status();
@@ -160,13 +163,13 @@ impl Answer {
 
     /// Whether it is a 2xx or 3xx.
     pub fn is_page(&self) -> bool {
-        let status: StatusCode = self.response.status();
+        let status = self.response.status();
         status.is_success() || status.is_redirection()
     }
 
     /// The whole body, which must be short.
     pub async fn page(self) -> Result<Vec<u8>, AskError> {
-        let Self { response, driver, .. } = self;
+        let Self { response, driver } = self;
         let body = read(response, MAX_PAGE).await;
         drop(driver);
         body
@@ -174,7 +177,7 @@ impl Answer {
 
     /// Lets the body go. What has been sent already is read in the background, and no more than a little.
     pub fn dismiss(self) {
-        let Self { response, driver, .. } = self;
+        let Self { response, driver } = self;
         tokio::spawn(async move {
             let (most, within) = COURTESY;
             // However it ends: nobody wants it.
@@ -208,7 +211,7 @@ where
         let _ = connection.await;
     });
     let response = sender.send_request(request).await?;
-    Ok(Answer { status: response.status().as_u16(), response, driver })
+    Ok(Answer { response, driver })
 }
 
 /// What came back to a request in the clear.

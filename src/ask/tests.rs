@@ -42,7 +42,7 @@ async fn serve(answer: &'static [u8], then: &'static [u8]) -> SocketAddr {
 async fn ask(way: &Way, at: SocketAddr) -> Result<u16, String> {
     let answer =
         tokio::time::timeout(Duration::from_secs(10), way.get(at, "/x", &[])).await.expect("an answer in time");
-    answer.map(|a| a.status).map_err(|e| e.to_string())
+    answer.map(|a| a.status()).map_err(|e| e.to_string())
 }
 
 struct Pem {

@@ -115,12 +115,6 @@ fn provider() -> Arc<CryptoProvider> {
     Arc::new(ring::default_provider())
 }
 
-fn builder(
-    provider: Arc<CryptoProvider>,
-) -> Result<rustls::ConfigBuilder<ClientConfig, rustls::WantsVerifier>, String> {
-    ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().map_err(|e| e.to_string())
-}
-
 fn signed_by(pem: &[u8]) -> Result<Arc<ClientConfig>, String> {
     let (mut roots, mut own) = (RootCertStore::empty(), Vec::new());
     for certificate in CertificateDer::pem_slice_iter(pem) {
@@ -132,8 +126,19 @@ fn signed_by(pem: &[u8]) -> Result<Arc<ClientConfig>, String> {
         return Err("holds no certificate (-----BEGIN CERTIFICATE-----)".into());
     }
     let signed = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider()).build();
-    let verifier = Arc::new(Trusted { signed: signed.map_err(|e| e.to_string())?, own });
-    let builder = builder(provider())?.dangerous().with_custom_certificate_verifier(verifier);
+    let signed = signed.map_err(|e| e.to_string())?;
+    config_with(Some(Trusted { signed, own }))
+}
+
+fn anyone(_: &[u8]) -> Result<Arc<ClientConfig>, AskError> {
+    config_with(None).map_err(AskError::Handshake)
+}
+
+fn config_with(trusted: Option<Trusted>) -> Result<Arc<ClientConfig>, String> {
+    let provider = provider();
+    let builder = ClientConfig::builder_with_provider(Arc::clone(&provider)).with_safe_default_protocol_versions();
+    let verifier = Arc::new(Verifier { provider, trusted });
+    let builder = builder.map_err(|e| e.to_string())?.dangerous().with_custom_certificate_verifier(verifier);
     Ok(Arc::new(builder.with_no_client_auth()))
 }
 
@@ -145,7 +150,14 @@ struct Trusted {
     own: Vec<CertificateDer<'static>>,
 }
 
-impl ServerCertVerifier for Trusted {
+/// Takes certificates as trusted, or any if nothing says which; that the server has its key is checked in both cases.
+#[derive(Debug)]
+struct Verifier {
+    provider: Arc<CryptoProvider>,
+    trusted: Option<Trusted>,
+}
+
+impl ServerCertVerifier for Verifier {
     fn verify_server_cert(
         &self,
         end_entity: &CertificateDer<'_>,
@@ -154,64 +166,17 @@ impl ServerCertVerifier for Trusted {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        match self.signed.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now) {
+        let Some(Trusted { signed, own }) = &self.trusted else { return Ok(ServerCertVerified::assertion()) };
+        match signed.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now) {
             // "A CA's certificate is used as a server's" comes after the check of its time and before that of its name.
             Err(rustls::Error::InvalidCertificate(CertificateError::Other(_)))
-                if self.own.iter().any(|c| c.as_ref() == end_entity.as_ref()) =>
+                if own.iter().any(|c| c.as_ref() == end_entity.as_ref()) =>
             {
                 verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
                 Ok(ServerCertVerified::assertion())
             }
             judged => judged,
         }
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.signed.verify_tls12_signature(message, cert, dss)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.signed.verify_tls13_signature(message, cert, dss)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.signed.supported_verify_schemes()
-    }
-}
-
-fn anyone(_: &[u8]) -> Result<Arc<ClientConfig>, AskError> {
-    let provider = provider();
-    let builder = builder(Arc::clone(&provider)).map_err(AskError::Handshake)?;
-    let verifier = Arc::new(Anyone { provider });
-    Ok(Arc::new(builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth()))
-}
-
-/// Takes any certificate; that the server has its key is checked all the same.
-#[derive(Debug)]
-struct Anyone {
-    provider: Arc<CryptoProvider>,
-}
-
-impl ServerCertVerifier for Anyone {
-    fn verify_server_cert(
-        &self,
-        _end_entity: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
-        _now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
     }
 
     fn verify_tls12_signature(

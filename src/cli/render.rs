@@ -7,7 +7,7 @@ pub use rollout::{explain, plan, rollout, ways_out};
 
 use super::output::table;
 use crate::{
-    model::{BasisPoints, Millis},
+    model::{BasisPoints, Millis, lacking},
     wire::v1,
 };
 
@@ -145,25 +145,17 @@ pub fn workers(items: &[v1::Worker], wide: bool) -> String {
     }
     let mut text =
         table(&header, items.iter().map(row).collect(), "no worker yet: start `slipwayd agent` on a machine");
-    for w in items.iter().filter(|w| !w.absent.is_empty()) {
-        text.push_str(&format!("\n{}: {}", w.name, absent(w)));
+    for (w, absent) in items.iter().filter_map(|w| Some((w, absent(w)?))) {
+        text.push_str(&format!("\n{}: {absent}", w.name));
     }
     text
 }
 
 /// Which of a worker's configured addresses its machine does not have.
-fn absent(w: &v1::Worker) -> String {
-    let pool: Vec<&str> = w.absent.iter().map(String::as_str).filter(|a| *a != w.host).collect();
-    let mut parts = Vec::new();
-    if !pool.is_empty() {
-        let are = if pool.len() == 1 { "is" } else { "are" };
-        let all = w.pool_size as usize + pool.len();
-        parts.push(format!("pool {} of {all}: {} {are} not on this machine", w.pool_size, pool.join(", ")));
-    }
-    if pool.len() < w.absent.len() {
-        parts.push(format!("host {} is not on this machine: services in address mode host cannot listen", w.host));
-    }
-    parts.join("; ")
+fn absent(w: &v1::Worker) -> Option<String> {
+    let pool: Vec<String> = w.absent.iter().filter(|a| **a != w.host).cloned().collect();
+    let host = (pool.len() < w.absent.len()).then_some(w.host.as_str());
+    lacking(w.pool_size as usize, &pool, host)
 }
 
 fn labels(meta: Option<&v1::Meta>) -> String {

@@ -7,15 +7,17 @@
 
 use std::collections::BTreeSet;
 
+use super::batch::Running;
 use super::drain;
 use super::executor::Turn;
 use super::keeper::back_off;
+use super::lost;
 use super::place::spread;
 use super::room::{self, Room};
 use super::view::{Notes, count};
 use super::weigh;
-use crate::model::{BatchMode, InstanceId, Life, Pair, Routing, StepKind, Wait, WorkerName};
-use crate::state::{Batch, Command, Instance, RouteWeights, Verdict, chosen, counts_out_at};
+use crate::model::{BatchMode, InstanceId, Pair, Routing, StepKind, Wait, WorkerName};
+use crate::state::{Batch, Command, Instance, RouteWeights, Verdict, chosen};
 
 /// An installation's parameters.
 struct Back<'a> {
@@ -44,8 +46,7 @@ impl Back<'_> {
             return Some(done);
         }
         if let Some(weights) = self.follow() {
-            let (rollout, seen) = (self.turn.r.id, self.turn.r.meta.revision);
-            return Some(Command::RouteSet { rollout, seen, step: self.turn.step, weights });
+            return Some(self.turn.route(weights));
         }
         if running.is_some() {
             return None;
@@ -64,35 +65,17 @@ impl Back<'_> {
     /// Ends the running batch once everyone in it passes, has ended, or has had its time.
     fn close(&self, batch: &Batch, notes: &mut Notes) -> Option<Command> {
         let view = self.turn.view;
-        let replaced: Vec<&Instance> = batch.replaced.iter().filter_map(|id| view.state.instances.get(id)).collect();
-        let leaving: Vec<&Instance> = replaced
-            .into_iter()
-            .filter(|i| batch.in_place && i.life == Life::Draining && view.worker_ready(&i.worker))
-            .collect();
-        let added: Vec<&Instance> = batch.added.iter().filter_map(|id| view.state.instances.get(id)).collect();
+        let running = Running::of(view, batch);
         let open = |i: &&&Instance| i.life.is_wanted() && !view.passes(i) && view.worker_ready(&i.worker);
-        let settled = leaving.is_empty() && !added.iter().any(|i| open(&i));
+        let settled = running.making_room.is_empty() && !running.added.iter().any(|i| open(&i));
         if settled || view.now >= batch.deadline {
             let weights = match self.routing {
                 Routing::Explicit => None,
                 Routing::ByCapacity => Some(self.follow().unwrap_or_else(|| weigh::present(view))),
             };
-            return Some(Command::BatchPassed {
-                rollout: self.turn.r.id,
-                seen: self.turn.r.meta.revision,
-                step: self.turn.step,
-                batch: batch.n,
-                drain: self.spare(batch),
-                weights,
-            });
+            return Some(self.turn.pass_batch(batch, self.spare(batch), weights));
         }
-        notes.wake_at(batch.deadline);
-        drain::explain(view, &leaving, notes);
-        let starting: Vec<InstanceId> = added.iter().filter(|i| i.life == Life::Starting).map(|i| i.id).collect();
-        if !starting.is_empty() {
-            notes.wait(Wait::Starting { instances: starting });
-        }
-        notes.wait(Wait::Healthy { have: count(added.iter().filter(|i| view.passes(i))), need: count(added.iter()) });
+        running.explain(notes);
         None
     }
 
@@ -148,11 +131,8 @@ impl Back<'_> {
             notes.wait(Wait::Healthy { have: passing, need: self.need });
             return None;
         }
-        let leaving: Vec<&Instance> = view
-            .live()
-            .filter(|i| &i.pair != self.pair && !i.life.is_wanted() && view.worker_ready(&i.worker))
-            .filter(|_| self.mode != BatchMode::Beside)
-            .collect();
+        let leaving: Vec<&Instance> =
+            view.leaving().filter(|i| &i.pair != self.pair && self.mode != BatchMode::Beside).collect();
         if !leaving.is_empty() {
             drain::explain(view, &leaving, notes);
             return None;
@@ -178,13 +158,10 @@ impl Back<'_> {
     /// Notes the workers of the order that are lost, and when they are counted out.
     fn lost(&self, notes: &mut Notes) {
         let (view, r) = (self.turn.view, self.turn.r);
-        let lost: Vec<WorkerName> = r.order.iter().filter(|w| !view.worker_ready(w)).cloned().collect();
-        if lost.is_empty() {
-            return;
+        let away: Vec<WorkerName> = r.order.iter().filter(|w| !view.worker_ready(w)).cloned().collect();
+        if !away.is_empty() {
+            notes.wait(lost::wait(view, away));
         }
-        let rows = lost.iter().filter_map(|w| view.state.workers.get(w));
-        let until = rows.filter_map(|w| counts_out_at(view.state, view.id(), w)).min();
-        notes.wait(Wait::Lost { workers: lost, until });
     }
 
     /// The next batch: into free places as far as the room it was made in goes, else in place of what may be missing.
@@ -195,24 +172,14 @@ impl Back<'_> {
         let room = Room::of(view, r, self.pair, self.mode);
         let (add, short) = spread(view, self.pair, &room.open(&order), limit);
         let add = room.within(add);
-        let batch = |add, replace, in_place| Command::BatchStarted {
-            rollout: r.id,
-            seen: r.meta.revision,
-            step: self.turn.step,
-            batch: self.turn.row.batch.as_ref().map_or(1, |b| b.n.saturating_add(1)),
-            add,
-            replace,
-            in_place,
-        };
         if !add.is_empty() {
-            return Some(batch(add, Vec::new(), false));
+            return Some(self.turn.start_batch(add, Vec::new(), false));
         }
         let (add, replace) = room.in_place(&order, limit);
         if !add.is_empty() {
-            return Some(batch(add, replace, true));
+            return Some(self.turn.start_batch(add, replace, true));
         }
-        let leaving: Vec<&Instance> =
-            view.live().filter(|i| !i.life.is_wanted() && view.worker_ready(&i.worker)).collect();
+        let leaving: Vec<&Instance> = view.leaving().collect();
         drain::explain(view, &leaving, notes);
         if leaving.is_empty() {
             if let Some(command) = drain::views(view, self.pair, &order) {

@@ -5,9 +5,15 @@
 use super::analysis::ceiling::{self, Finding};
 use super::analysis::health;
 use super::executor::Turn;
+use super::lost;
 use super::view::{Notes, names, target};
-use crate::model::{OnNoData, Pair, Wait, WorkerName};
-use crate::state::{Command, Reason, Verdict, counts_out_at};
+use crate::model::{OnNoData, Pair, Period, Wait, WorkerName};
+use crate::state::{Command, Reason, Verdict};
+
+/// How old a worker's word may be that a bake ends on: two reports.
+const FRESH: Period = Period::seconds(4);
+/// Until it is looked at again.
+const LOOK_AGAIN: Period = Period::seconds(1);
 
 pub(super) fn next(turn: &Turn<'_>, judged: bool, notes: &mut Notes) -> Option<Command> {
     let (view, r) = (turn.view, turn.r);
@@ -28,19 +34,18 @@ pub(super) fn next(turn: &Turn<'_>, judged: bool, notes: &mut Notes) -> Option<C
     if view.observing(view.wanted(pair).map(|i| &i.worker), notes) {
         return None;
     }
-    let unheard = workers_of(turn, pair, |w| view.worker_ready(w) && !view.heard(w));
+    let unheard = workers_of(turn, pair, |w| view.worker_ready(w) && !view.heard_since(w, view.now.minus(FRESH)));
     if !unheard.is_empty() {
         // Their instances' health is old news: they are heard of soon, or lost.
-        notes.wait(Wait::Missing { workers: unheard });
+        notes.wake_at(view.now.plus(LOOK_AGAIN));
+        notes.wait(Wait::Unheard { workers: unheard });
         return None;
     }
-    let lost = workers_of(turn, pair, |w| !view.worker_ready(w));
-    if !lost.is_empty() {
+    let away = workers_of(turn, pair, |w| !view.worker_ready(w));
+    if !away.is_empty() {
         match r.params.no_data() {
             OnNoData::Hold => {
-                let rows = lost.iter().filter_map(|w| view.state.workers.get(w));
-                let until = rows.filter_map(|w| counts_out_at(view.state, view.id(), w)).min();
-                notes.wait(Wait::Lost { workers: lost, until });
+                notes.wait(lost::wait(view, away));
                 return None;
             }
             OnNoData::Pass => {}
@@ -56,10 +61,10 @@ pub(super) fn next(turn: &Turn<'_>, judged: bool, notes: &mut Notes) -> Option<C
         notes.wait(Wait::Healthy { have, need });
         return None;
     }
-    let left = if lost.is_empty() && r.without.is_empty() {
+    let left = if away.is_empty() && r.without.is_empty() {
         String::new()
     } else {
-        let all: Vec<WorkerName> = lost.into_iter().chain(r.without.iter().cloned()).collect();
+        let all: Vec<WorkerName> = away.into_iter().chain(r.without.iter().cloned()).collect();
         format!("judged without {}", names(&all))
     };
     let say =
@@ -68,16 +73,16 @@ pub(super) fn next(turn: &Turn<'_>, judged: bool, notes: &mut Notes) -> Option<C
         Finding::Unjudged => return Some(turn.end(Verdict::Unjudged, say(why_by_health(turn, judged)))),
         Finding::NotWorse => return Some(turn.end(Verdict::NotWorse, say(String::new()))),
         Finding::Worse { .. } => return None,
-        Finding::Missing(workers) if !uncounted(turn, pair, &workers).is_empty() => {
-            // Requests came and nobody knows how they went: that is no absence of data, and no policy promotes it.
-            let all = uncounted(turn, pair, &workers);
-            if r.params.no_data() == OnNoData::Fail {
-                return turn.fail(Reason::NoData, Verdict::Undecided);
-            }
-            all.into_iter().for_each(|wait| notes.wait(wait));
-            return None;
-        }
         Finding::Missing(workers) => {
+            let uncounted = uncounted(turn, pair, &workers);
+            if !uncounted.is_empty() {
+                // Requests came and nobody knows how they went: that is no absence of data, and no policy promotes it.
+                if r.params.no_data() == OnNoData::Fail {
+                    return turn.fail(Reason::NoData, Verdict::Undecided);
+                }
+                uncounted.into_iter().for_each(|wait| notes.wait(wait));
+                return None;
+            }
             let text = format!("no counts from {}", names(&workers));
             (Wait::Missing { workers }, text)
         }

@@ -4,12 +4,14 @@
 //! failure follows the policy; a way back neither turns nor pauses by itself, it tries until it is there or a person ends it.
 
 use super::analysis::health;
+use super::place::Freed;
 use super::strategy::{self, Subject};
 use super::view::{Notes, View, target};
 use super::{back, bake, drain, evidence, hook, install, retire, route, stage};
-use crate::model::{FailureAction, Life, StepKind, WHOLE, Wait, WorkerName};
+use crate::model::{FailureAction, InstanceId, Life, StepKind, WHOLE, Wait, WorkerName};
 use crate::state::{
-    Batch, Command, Evidence, Reason, Rollout, RolloutPhase, RolloutStatus, StepRow, StepStatus, Verdict, chosen,
+    Batch, Command, Evidence, Reason, Rollout, RolloutPhase, RolloutStatus, RouteWeights, StepRow, StepStatus, Verdict,
+    chosen,
 };
 
 /// A running step, as the files of each kind get it.
@@ -37,9 +39,9 @@ pub(super) fn next(view: &View<'_>, r: &Rollout, notes: &mut Notes) -> Option<Co
 
 fn compile(view: &View<'_>, r: &Rollout, phase: RolloutPhase, notes: &mut Notes) -> Option<Command> {
     let subject = Subject::of(r);
+    let mut workers: Vec<WorkerName> = Vec::new();
     if phase == RolloutPhase::Forward {
-        let spec = view.spec(&r.to)?;
-        let workers: Vec<WorkerName> = chosen(view.state, spec).map(|w| w.name.clone()).collect();
+        workers.extend(chosen(view.state, view.spec(&r.to)?).map(|w| w.name.clone()));
         if view.observing(workers.iter(), notes) {
             return None;
         }
@@ -47,15 +49,20 @@ fn compile(view: &View<'_>, r: &Rollout, phase: RolloutPhase, notes: &mut Notes)
             notes.wait(Wait::Workers);
             return None;
         }
-        // What would be refused for want of addresses that are free already, as far as they were heard of.
-        if !r.is_way_back()
-            && strategy::compile(view.state, &subject, phase).is_err()
-            && let Some(command) = drain::views(view, &r.to, &workers)
-        {
+    }
+    let compiled = strategy::compile(view.state, &subject, phase, Freed::Now);
+    if !r.is_way_back() && compiled.is_err() {
+        // What is refused for want of addresses that are free already, as far as they were heard of.
+        if let Some(command) = drain::views(view, &r.to, &workers) {
             return Some(command);
         }
+        // Those that servers may still name are free soon.
+        if strategy::compile(view.state, &subject, phase, Freed::Soon).is_ok() {
+            workers.into_iter().for_each(|worker| notes.wait(Wait::Addresses { worker }));
+            return None;
+        }
     }
-    Some(match strategy::compile(view.state, &subject, phase) {
+    Some(match compiled {
         Ok(c) if phase == RolloutPhase::Undo && r.from.is_some() && c.order.is_empty() => {
             notes.wait(Wait::Workers);
             return None;
@@ -150,6 +157,24 @@ impl Turn<'_> {
     pub fn batch(&self) -> Option<&Batch> {
         let began = self.row.started_at.unwrap_or_default();
         self.row.batch.as_ref().filter(|b| b.started_at >= began)
+    }
+
+    /// New weights while the step runs.
+    pub fn route(&self, weights: RouteWeights) -> Command {
+        Command::RouteSet { rollout: self.r.id, seen: self.r.meta.revision, step: self.step, weights }
+    }
+
+    /// The next batch of the step.
+    pub fn start_batch(&self, add: Vec<(WorkerName, u32)>, replace: Vec<InstanceId>, in_place: bool) -> Command {
+        let (rollout, seen, step) = (self.r.id, self.r.meta.revision, self.step);
+        let batch = self.row.batch.as_ref().map_or(1, |b| b.n.saturating_add(1));
+        Command::BatchStarted { rollout, seen, step, batch, add, replace, in_place }
+    }
+
+    /// Ends a batch.
+    pub fn pass_batch(&self, batch: &Batch, drain: Vec<InstanceId>, weights: Option<RouteWeights>) -> Command {
+        let (rollout, seen, step) = (self.r.id, self.r.meta.revision, self.step);
+        Command::BatchPassed { rollout, seen, step, batch: batch.n, drain, weights }
     }
 
     /// Whether the way back is not sure: someone not heard of in a new term, or the old pair not unpacked where it runs.

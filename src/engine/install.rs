@@ -6,6 +6,7 @@
 
 use super::analysis::ceiling::{self, Finding};
 use super::analysis::health;
+use super::batch::Running;
 use super::drain;
 use super::executor::Turn;
 use super::place::spread;
@@ -75,22 +76,17 @@ impl Install<'_> {
 
     fn batch_runs(&self, batch: &Batch, notes: &mut Notes) -> Option<Command> {
         let view = self.turn.view;
-        let replaced: Vec<&Instance> = batch.replaced.iter().filter_map(|id| view.state.instances.get(id)).collect();
-        let making_room: Vec<&Instance> = replaced
-            .iter()
-            .copied()
-            .filter(|i| batch.in_place && i.life == Life::Draining && view.worker_ready(&i.worker))
-            .collect();
-        let added: Vec<&Instance> = batch.added.iter().filter_map(|id| view.state.instances.get(id)).collect();
+        let running = Running::of(view, batch);
+        let added = &running.added;
         let workers: Vec<&WorkerName> = added.iter().map(|i| &i.worker).collect();
         if !self.tolerant()
-            && let Some(reason) = health::refused(view, |w| workers.contains(&w))
+            && let Some(reason) = health::refused(view, self.pair, |w| workers.contains(&w))
         {
             return self.turn.fail(reason, Verdict::Worse);
         }
         let late = view.now >= batch.deadline;
         let done = |i: &Instance| view.passes(i) || (self.tolerant() && i.life == Life::Failed);
-        if making_room.is_empty() && !added.is_empty() && added.iter().all(|i| done(i)) {
+        if running.making_room.is_empty() && !added.is_empty() && added.iter().all(|i| done(i)) {
             if view.passing(self.pair) == 0 && view.deployment.tracks.stable.is_none() {
                 // Nothing serves, so there is nothing that could go on beside what failed.
                 let detail = format!("all {} failed", self.tolerated);
@@ -105,15 +101,7 @@ impl Install<'_> {
             });
             return self.turn.fail(reason, Verdict::Worse);
         }
-        notes.wake_at(batch.deadline);
-        drain::explain(view, &making_room, notes);
-        let starting: Vec<_> = added.iter().filter(|i| i.life == Life::Starting).map(|i| i.id).collect();
-        if !starting.is_empty() {
-            notes.wait(Wait::Starting { instances: starting });
-        }
-        let have = count(added.iter().filter(|i| view.passes(i)));
-        let replaces = count(replaced.iter().filter(|_| batch.in_place));
-        notes.wait(Wait::Healthy { have, need: count(added.iter()).max(replaces) });
+        running.explain(notes);
         self.turn.overdue(notes)
     }
 
@@ -125,9 +113,7 @@ impl Install<'_> {
             if let Some(at) = batch.map(|b| b.next_at).filter(|at| *at > view.now) {
                 return self.pause_between(at, notes);
             }
-            return self
-                .start_batch(batch, self.need - have - self.tolerated, notes)
-                .or_else(|| self.turn.overdue(notes));
+            return self.start_batch(self.need - have - self.tolerated, notes).or_else(|| self.turn.overdue(notes));
         }
         if have == 0 && self.tolerated > 0 {
             // Under `continue` those that failed count as done, but nothing is done by none.
@@ -138,11 +124,8 @@ impl Install<'_> {
             notes.wait(Wait::Healthy { have: passing, need: self.need.saturating_sub(self.tolerated).max(1) });
             return self.turn.overdue(notes);
         }
-        let leaving: Vec<&Instance> = view
-            .live()
-            .filter(|i| &i.pair != self.pair && !i.life.is_wanted() && view.worker_ready(&i.worker))
-            .filter(|_| self.mode != BatchMode::Beside)
-            .collect();
+        let leaving: Vec<&Instance> =
+            view.leaving().filter(|i| &i.pair != self.pair && self.mode != BatchMode::Beside).collect();
         if !leaving.is_empty() {
             drain::explain(view, &leaving, notes);
             return self.turn.overdue(notes);
@@ -150,8 +133,7 @@ impl Install<'_> {
         // What ran already needed no batch, and has no traffic yet.
         let weights = self.by_capacity(&[]);
         if self.routing == Routing::ByCapacity && weights.candidate > weigh::present(view).candidate {
-            let (rollout, seen) = (self.turn.r.id, self.turn.r.meta.revision);
-            return Some(Command::RouteSet { rollout, seen, step: self.turn.step, weights });
+            return Some(self.turn.route(weights));
         }
         let verdict = match finding {
             Finding::NotWorse => Verdict::NotWorse,
@@ -167,7 +149,7 @@ impl Install<'_> {
         None
     }
 
-    fn start_batch(&self, last: Option<&Batch>, missing: u32, notes: &mut Notes) -> Option<Command> {
+    fn start_batch(&self, missing: u32, notes: &mut Notes) -> Option<Command> {
         let (view, r) = (self.turn.view, self.turn.r);
         let room = Room::of(view, r, self.pair, self.mode);
         let limit = missing.min(self.size);
@@ -175,9 +157,8 @@ impl Install<'_> {
         let (add, replace, takes_over) = match self.mode {
             BatchMode::Beside => (self.place(limit, notes), Vec::new(), false),
             BatchMode::Replace => {
-                let (add, replace) = self.with_surge(limit.min(room.free()), notes);
-                let leaving = || view.live().any(|i| !i.life.is_wanted() && view.worker_ready(&i.worker));
-                if add.is_empty() && !leaving() {
+                let (add, replace) = self.with_surge(limit.min(room.surge()), notes);
+                if add.is_empty() && view.leaving().next().is_none() {
                     // The surge is filled by what a worker brought that came back, or its address is not free: places are taken over.
                     let (add, replace) = in_place();
                     (add, replace, true)
@@ -197,16 +178,7 @@ impl Install<'_> {
             notes.wait(Wait::Capacity { have: view.passing(self.pair), need: self.need });
             return drain::views(view, self.pair, &r.order);
         }
-        let n = last.or(self.turn.row.batch.as_ref()).map_or(1, |b| b.n.saturating_add(1));
-        Some(Command::BatchStarted {
-            rollout: r.id,
-            seen: r.meta.revision,
-            step: self.turn.step,
-            batch: n,
-            add,
-            replace,
-            in_place: takes_over,
-        })
+        Some(self.turn.start_batch(add, replace, takes_over))
     }
 
     fn place(&self, n: u32, notes: &mut Notes) -> Vec<(WorkerName, u32)> {
@@ -229,9 +201,7 @@ impl Install<'_> {
     fn with_surge(&self, n: u32, notes: &mut Notes) -> (Vec<(WorkerName, u32)>, Vec<InstanceId>) {
         let view = self.turn.view;
         if n == 0 {
-            let leaving: Vec<&Instance> =
-                view.live().filter(|i| view.worker_ready(&i.worker) && !i.life.is_wanted()).collect();
-            drain::explain(view, &leaving, notes);
+            drain::explain(view, &view.leaving().collect::<Vec<_>>(), notes);
             return (Vec::new(), Vec::new());
         }
         let add = self.place(n, notes);
@@ -243,20 +213,12 @@ impl Install<'_> {
 
     /// The batch is through: probation over, old ones go, weights follow.
     fn pass(&self, batch: &Batch) -> Command {
-        let r = self.turn.r;
         let drain = match self.mode {
             BatchMode::Beside | BatchMode::InPlace => Vec::new(),
             BatchMode::Replace => self.to_drain(batch),
         };
         let weights = (self.routing == Routing::ByCapacity).then(|| self.by_capacity(&drain));
-        Command::BatchPassed {
-            rollout: r.id,
-            seen: r.meta.revision,
-            step: self.turn.step,
-            batch: batch.n,
-            drain,
-            weights,
-        }
+        self.turn.pass_batch(batch, drain, weights)
     }
 
     /// Weights by what passes, without those that drain.
@@ -278,7 +240,7 @@ impl Install<'_> {
             (_, 0) => WHOLE,
             (_, _) => BasisPoints::ratio(u64::from(new), u64::from(all)),
         };
-        weigh::with_candidate(view, candidate)
+        weigh::by_capacity(view, r, candidate, drain)
     }
 
     /// As many old ones as leave at least desired - max_unavailable passing, and enough for what is still to come.

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use super::analysis::health::describe;
 use super::drain;
-use super::place::free_places;
+use super::place::{Freed, free_places};
 use super::view::{Notes, View, count};
 use crate::model::{BasisPoints, InstanceId, Life, Millis, Pair, Period, WHOLE, Wait, WorkerName};
 use crate::state::{AsIs, Command, Instance, TrackName, chosen};
@@ -146,7 +146,7 @@ impl Wanted {
                 continue;
             }
             let Some(row) = view.state.workers.get(worker) else { continue };
-            let (free, _) = free_places(view.state, view.id(), spec, row, 0);
+            let (free, _) = free_places(view.state, view.id(), spec, row, 0, Freed::Now);
             let n = missing.min(free);
             limit = limit.saturating_sub(n);
             if n > 0 {
@@ -182,7 +182,10 @@ impl Wanted {
             let track = view.deployment.tracks.iter().find(|(_, t)| t.pair == i.pair);
             track.map_or(BasisPoints(0), |(name, _)| weights.get(name))
         };
-        let passing = count(view.instances.iter().filter(|i| i.life.is_wanted() && view.passes(i)));
+        // What has no traffic serves nobody.
+        let useful = |i: &Instance| &i.pair == stable || share(i).0 > 0;
+        let serves = |i: &&&Instance| i.life.is_wanted() && view.passes(i) && useful(i) && !self.drain.contains(&i.id);
+        let passing = count(view.instances.iter().filter(serves));
         let mut slack = passing.saturating_sub(view.deployment.floor(view.state, desired));
         for (worker, missing) in self.short.clone() {
             // Whoever leaves already makes way.

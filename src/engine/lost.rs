@@ -5,8 +5,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::view::Notes;
-use crate::model::{DeploymentId, Millis, WorkerName};
+use super::view::{Notes, View};
+use crate::model::{DeploymentId, Millis, Wait, WorkerName};
 use crate::state::{Command, State, Worker, counts_out_at};
 
 /// What counts out next of each deployment, and when. Costs nothing while no worker is lost.
@@ -20,6 +20,13 @@ pub(super) fn upcoming(state: &State) -> BTreeMap<DeploymentId, (Millis, WorkerN
         }
     }
     all
+}
+
+/// That a deployment waits for lost workers, until the first of them counts out.
+pub(super) fn wait(view: &View<'_>, workers: Vec<WorkerName>) -> Wait {
+    let rows = workers.iter().filter_map(|w| view.state.workers.get(w));
+    let until = rows.filter_map(|w| counts_out_at(view.state, view.id(), w)).min();
+    Wait::Lost { workers, until }
 }
 
 /// Deployments with instances on a worker, or a live rollout that counts on it.

@@ -7,6 +7,7 @@
 mod analysis;
 mod back;
 mod bake;
+mod batch;
 mod collect;
 mod drain;
 mod evidence;

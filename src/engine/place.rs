@@ -6,7 +6,16 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::view::{View, count};
 use crate::model::{AddressMode, DeploymentId, Life, Pair, Spec, WorkerName};
-use crate::state::{Instance, Presence, State, Worker, free_addresses};
+use crate::state::{Instance, Presence, State, Worker, free_when};
+
+/// Which free addresses count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Freed {
+    /// Those that may be taken now.
+    Now,
+    /// Also those of which a DNS server may still hand out the name of who left; they are free in bounded time.
+    Soon,
+}
 
 /// How many more instances of a deployment a worker can take once `leaving` of its instances are gone, and what is short first.
 pub(super) fn free_places(
@@ -15,6 +24,7 @@ pub(super) fn free_places(
     spec: &Spec,
     worker: &Worker,
     leaving: u32,
+    freed: Freed,
 ) -> (u32, &'static str) {
     let on = || state.instances.on(&worker.name).filter(|i| i.life.is_live());
     let capacity = worker.capacity.saturating_sub(count(on()).saturating_sub(leaving));
@@ -23,7 +33,13 @@ pub(super) fn free_places(
             let port_taken = |i: &Instance| i.ports.values().any(|p| spec.ports.values().any(|(q, _)| p == q));
             u32::from(!on().any(|i| i.address == worker.host && port_taken(i)))
         }
-        AddressMode::Pool => count(free_addresses(state, worker, deployment).iter()).saturating_add(leaving),
+        AddressMode::Pool => {
+            let served = |_| match freed {
+                Freed::Now => 0,
+                Freed::Soon => u64::MAX,
+            };
+            count(free_when(state, worker, deployment, served).iter()).saturating_add(leaving)
+        }
     };
     if addresses <= capacity { (addresses, "addresses") } else { (capacity, "capacity") }
 }
@@ -45,7 +61,7 @@ pub(super) fn spread(
         view.instances.iter().filter(|i| i.life == Life::Failed && &i.pair == pair).map(|i| &i.worker).collect();
     for name in order {
         let Some(worker) = view.state.workers.get(name).filter(|w| w.presence == Presence::Ready) else { continue };
-        let (free, _) = free_places(view.state, view.id(), spec, worker, 0);
+        let (free, _) = free_places(view.state, view.id(), spec, worker, 0, Freed::Now);
         places.push((name, load.get(name).copied().unwrap_or(0), free));
     }
     let limit = spec.placement.per_worker;

@@ -72,7 +72,8 @@ fn disjoint(commands: Vec<Command>) -> Vec<Command> {
     let mut all = Vec::new();
     for command in commands {
         let mut places: Vec<WorkerName> = Vec::new();
-        if let Command::BatchStarted { add, in_place: false, .. } = &command {
+        // In place too: until the old one is gone both count against the worker's capacity.
+        if let Command::BatchStarted { add, .. } = &command {
             places.extend(add.iter().map(|(w, _)| w.clone()));
         }
         if let Command::TrackAdjusted { add, .. } = &command {

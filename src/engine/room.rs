@@ -38,15 +38,11 @@ impl<'a> Room<'a> {
         Self { view, r, pair, mode }
     }
 
-    /// Going forward: how many processes may be added. Those on workers that came back or joined in its midst are on nobody's bill.
-    pub fn free(&self) -> u32 {
+    /// Going forward with surge: how many processes may be added. Those on workers that came back or joined in its midst are on nobody's
+    /// bill.
+    pub fn surge(&self) -> u32 {
         let live = self.view.live().filter(|i| self.view.worker_ready(&i.worker) && self.r.order.contains(&i.worker));
-        let roof = match self.mode {
-            BatchMode::Beside => return u32::MAX,
-            BatchMode::Replace => self.r.desired.saturating_add(self.r.params.max_surge),
-            BatchMode::InPlace => self.r.desired,
-        };
-        roof.saturating_sub(count(live))
+        self.r.desired.saturating_add(self.r.params.max_surge).saturating_sub(count(live))
     }
 
     /// How many processes one worker may get, on a way back and in place. By worker and not in sum, as a sum that surplus on one worker
@@ -68,7 +64,11 @@ impl<'a> Room<'a> {
 
     /// What is to be added, as far as each worker may get it.
     pub fn within(&self, add: Vec<(WorkerName, u32)>) -> Vec<(WorkerName, u32)> {
-        add.into_iter().map(|(w, n)| (self.free_on(&w).min(n), w)).map(|(n, w)| (w, n)).collect()
+        let most = |(w, n): (WorkerName, u32)| {
+            let n = self.free_on(&w).min(n);
+            (w, n)
+        };
+        add.into_iter().map(most).collect()
     }
 
     /// Passing instances that must be left.

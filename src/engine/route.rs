@@ -28,7 +28,7 @@ pub(super) fn set(turn: &Turn<'_>, weight: BasisPoints, notes: &mut Notes) -> Op
     let set = || {
         // What had more already, as an abort left it, is not made to give it back.
         let weights = weigh::with_candidate(view, weight.max(weigh::present(view).candidate));
-        Some(Command::RouteSet { rollout: r.id, seen: r.meta.revision, step: turn.step, weights })
+        Some(turn.route(weights))
     };
     if !turn.forward() {
         return set();

@@ -15,8 +15,8 @@ pub(super) fn next(turn: &Turn<'_>, notes: &mut Notes) -> Option<Command> {
     if missing.is_empty() {
         return Some(turn.end(Verdict::Unjudged, String::new()));
     }
-    if let Some(turned) =
-        health::refused(turn.view, |w| missing.contains(w)).and_then(|reason| turn.fail(reason, Verdict::Unjudged))
+    if let Some(turned) = health::refused(turn.view, pair, |w| missing.contains(w))
+        .and_then(|reason| turn.fail(reason, Verdict::Unjudged))
     {
         return Some(turned);
     }

@@ -3,8 +3,8 @@
 //! Invariant: nothing is offered that would be refused, and nothing that would end the wait is left out; verbs that only hold
 //! (`pause`) are no way out. Not here: the reasons for waiting (`plan`).
 
-use crate::model::{DeploymentId, Principal, RolloutParams, Strategy, Version};
-use crate::state::{Command, LogId, Stamped, StartRollout, State, apply};
+use crate::model::{DeploymentId, RolloutParams, Strategy, Version};
+use crate::state::{Command, StartRollout, State, rehearse, undoable};
 
 /// Releases that are tried for `start`, newest first.
 const TRIED: usize = 8;
@@ -26,7 +26,7 @@ pub fn ways_out(state: &State, id: &DeploymentId) -> Vec<String> {
         offer(Command::Rollback { rollout }, verb("rollback {}"));
         offer(Command::Abort { rollout, as_is: false }, verb("abort {}"));
         offer(Command::Abort { rollout, as_is: true }, verb("abort {} --as-is"));
-    } else if let Some(rollout) = d.last {
+    } else if let Some(rollout) = undoable(state, d).map(|r| r.id) {
         offer(Command::Rollback { rollout }, format!("slipway rollout rollback {rollout}"));
     }
     let replace = if d.live.is_some() { " --replace" } else { "" };
@@ -67,15 +67,5 @@ fn startable_with(state: &State, id: &DeploymentId, replace: bool, params: &Roll
 
 /// Whether the law takes a command now.
 fn takes(state: &State, body: Command) -> bool {
-    let mut copy = state.clone();
-    let at = LogId { term: state.applied.term, index: state.applied.index.saturating_add(1) };
-    let stamped = Stamped {
-        at: state.now,
-        wall: state.wall,
-        term: at.term,
-        principal: Principal::local_operator(),
-        request: None,
-        body,
-    };
-    apply(&mut copy, at, &stamped).is_ok()
+    rehearse(state, body).is_ok()
 }

@@ -86,14 +86,22 @@ impl<'a> View<'a> {
         self.instances.iter().copied().filter(|i| i.life.is_live())
     }
 
+    /// Those that make room, as far as their workers are heard of.
+    pub fn leaving(&self) -> impl Iterator<Item = &'a Instance> + '_ {
+        self.live().filter(|i| !i.life.is_wanted() && self.worker_ready(&i.worker))
+    }
+
     /// The end of the grace of a new term.
     pub fn grace_end(&self) -> Millis {
         self.seen.leader_since.plus(self.settings.term_grace)
     }
 
-    /// Whether anything was heard from the worker in this term.
-    pub fn heard(&self, worker: &WorkerName) -> bool {
-        self.seen.workers.get(worker).is_some_and(|s| s.known().is_some())
+    /// Whether the worker was heard from in this term, then or later.
+    pub fn heard_since(&self, worker: &WorkerName, then: Millis) -> bool {
+        match self.seen.workers.get(worker) {
+            Some(Seen::Known { at, .. }) => *at >= then,
+            Some(Seen::Unknown | Seen::Silent { .. }) | None => false,
+        }
     }
 
     /// Of these workers, those that a new leader has not heard yet and still waits for.

@@ -5,18 +5,15 @@
 
 use std::fmt;
 
+use super::drain::DEFAULT_TTL;
 use super::preview::planned;
 use super::strategy::Subject;
 use super::view::target;
-use crate::model::{BatchMode, Period, RolloutParams, Spec, Step, StepKind};
-use crate::state::{Rollout, RolloutStatus, StartRollout, State, passing};
+use crate::model::{BatchMode, Period, RolloutParams, Spec, StepKind};
+use crate::state::{DRAIN_MARGIN, Rollout, StartRollout, State, passing, undoable};
 
 /// What a batch waits for beside the spec's times: a process, reports, an entry or two.
 const OVERHEAD: Period = Period::seconds(1);
-/// TTL of weighted answers where a spec sets none.
-const TTL: Period = Period::seconds(5);
-/// What a drain adds to it.
-const MARGIN: Period = Period::seconds(1);
 
 /// How a rollout can be gone back from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,7 +58,7 @@ pub fn planned_way_back(state: &State, start: &StartRollout) -> Option<WayBack> 
     let from = subject.from.as_ref()?;
     let spec = state.spec(&subject.deployment, from.spec)?;
     let desired = state.deployments.get(&subject.deployment)?.desired;
-    let mode = mode_of(steps.iter())?;
+    let mode = steps.iter().find_map(|s| s.kind.mode())?;
     let grace = steps.iter().find_map(|s| match s.kind {
         StepKind::Retire { delay } if delay.0 > 0 => Some(delay),
         StepKind::Retire { .. }
@@ -82,7 +79,7 @@ pub fn planned_way_back(state: &State, start: &StartRollout) -> Option<WayBack> 
 /// Of a live rollout, or of the newest one that completed.
 pub fn way_back(state: &State, r: &Rollout) -> Option<WayBack> {
     let d = state.deployments.get(&r.deployment)?;
-    let newest = d.live == Some(r.id) || d.last == Some(r.id) && r.status == RolloutStatus::Completed;
+    let newest = d.live == Some(r.id) || d.live.is_none() && undoable(state, d).is_some_and(|u| u.id == r.id);
     let from = r.from.as_ref().filter(|_| newest && !(r.is_way_back() && r.status.is_terminal()))?;
     let pair = if r.is_way_back() { target(r)? } else { from };
     let spec = state.spec(&r.deployment, pair.spec)?;
@@ -91,36 +88,17 @@ pub fn way_back(state: &State, r: &Rollout) -> Option<WayBack> {
     if here >= desired {
         return Some(WayBack::AtOnce { kept: None });
     }
-    let rows = r.steps.iter().chain(&r.forward_steps).map(|s| &s.step);
-    let mode = mode_of(rows).unwrap_or(BatchMode::Beside);
+    let mode = Subject::of(r).mode.unwrap_or(BatchMode::Beside);
     Some(in_batches(desired - here, mode, &r.params, spec))
 }
 
-fn mode_of<'a>(mut steps: impl Iterator<Item = &'a Step>) -> Option<BatchMode> {
-    steps.find_map(|s| match s.kind {
-        StepKind::Install { mode, .. } => Some(mode),
-        StepKind::Stage
-        | StepKind::Route { .. }
-        | StepKind::Switch
-        | StepKind::Bake { .. }
-        | StepKind::Smoke { .. }
-        | StepKind::Promote
-        | StepKind::Retire { .. } => None,
-    })
-}
-
 fn in_batches(instances: u32, mode: BatchMode, p: &RolloutParams, spec: &Spec) -> WayBack {
-    let size = match mode {
-        BatchMode::Beside => instances.max(1),
-        BatchMode::Replace => p.parallelism.min(p.max_surge.saturating_add(p.max_unavailable)).max(1),
-        BatchMode::InPlace => p.parallelism.min(p.max_unavailable.max(1)).max(1),
-    };
-    let batches = instances.div_ceil(size);
+    let batches = instances.div_ceil(p.batch(mode, instances));
     let start = spec.health.interval.0.saturating_mul(u64::from(spec.health.healthy_after)).saturating_add(OVERHEAD.0);
     let drain = match mode {
         BatchMode::Beside => 0,
         BatchMode::Replace | BatchMode::InPlace => {
-            spec.drain.0.0.max(spec.ttl.unwrap_or(TTL).0.saturating_add(MARGIN.0))
+            spec.drain.0.0.max(spec.ttl.unwrap_or(DEFAULT_TTL).0.saturating_add(DRAIN_MARGIN.0))
         }
     };
     let about = Period(u64::from(batches).saturating_mul(start.saturating_add(drain)));

@@ -1,11 +1,15 @@
 //! Weights by capacity: each version's share of what passes.
 //!
-//! Invariants: what is not the candidate's is shared by the others as before; on a way back only the version gone back to gets more.
-//! Not here: whether the law takes them (`state::routes`).
+//! Invariants: where the others' shares fall they keep their parts; where they rise, they rise as far as what passes of each carries, and
+//! what nobody carries stays with the candidate; on a way back only the version gone back to gets more. Not here: whether the law takes
+//! them (`state::routes`).
 
 use super::view::{View, count};
-use crate::model::{BasisPoints, Pair, WHOLE};
-use crate::state::{Rollout, RolloutPhase, RouteMode, RouteWeights};
+use crate::model::{BasisPoints, InstanceId, Pair, WHOLE};
+use crate::state::{Rollout, RolloutPhase, RouteMode, RouteWeights, TrackName};
+
+/// Shares are rounded down; the law allows for what that leaves over.
+const ROUNDING: u32 = 2;
 
 /// The weights as they stand.
 pub(super) fn present(view: &View<'_>) -> RouteWeights {
@@ -22,6 +26,42 @@ pub(super) fn with_candidate(view: &View<'_>, candidate: BasisPoints) -> RouteWe
         None => rest,
     };
     RouteWeights { stable: BasisPoints(stable), candidate, previous: BasisPoints(rest - stable) }
+}
+
+/// The candidate's share by what passes of each version without `leaving`.
+pub(super) fn by_capacity(
+    view: &View<'_>,
+    r: &Rollout,
+    candidate: BasisPoints,
+    leaving: &[InstanceId],
+) -> RouteWeights {
+    let had = present(view);
+    let rest = WHOLE.0.saturating_sub(candidate.0);
+    let extra = rest.saturating_sub(had.stable.0.saturating_add(had.previous.0));
+    if extra == 0 {
+        return with_candidate(view, candidate);
+    }
+    let passing = |name| {
+        let pair = view.deployment.tracks.get(name).map(|t| &t.pair);
+        let mine = |i: &&&crate::state::Instance| Some(&i.pair) == pair && view.passes(i) && !leaving.contains(&i.id);
+        count(view.instances.iter().filter(mine))
+    };
+    let (stable, previous) = (passing(TrackName::Stable), passing(TrackName::Previous));
+    let all = passing(TrackName::Candidate).saturating_add(stable).saturating_add(previous);
+    // How much more a version may get.
+    let room = |passes: u32, had: BasisPoints| {
+        let of = |all: u32| BasisPoints::ratio(u64::from(passes), u64::from(all.max(1))).0;
+        let carries = if passes == 0 { 0 } else { (of(all).saturating_add(ROUNDING)).max(of(r.desired)) };
+        carries.saturating_sub(had.0)
+    };
+    let (of_stable, of_previous) = (room(stable, had.stable), room(previous, had.previous));
+    let both = of_stable.saturating_add(of_previous);
+    let given = u64::from(extra.min(both));
+    let part = given.saturating_mul(u64::from(of_stable)).checked_div(u64::from(both)).unwrap_or(0);
+    let more = |had: BasisPoints, n: u64| BasisPoints(had.0.saturating_add(u32::try_from(n).unwrap_or(0)));
+    let (stable, previous) = (more(had.stable, part), more(had.previous, given.saturating_sub(part)));
+    let candidate = WHOLE.0.saturating_sub(stable.0).saturating_sub(previous.0);
+    RouteWeights { stable, candidate: BasisPoints(candidate), previous }
 }
 
 /// Weights with which the traffic follows the version gone back to; `None`: it has what it carries.
@@ -45,7 +85,9 @@ pub(super) fn back(view: &View<'_>, r: &Rollout, pair: &Pair) -> Option<RouteWei
     match r.phase {
         RolloutPhase::Undo => {
             let candidate = BasisPoints(WHOLE.0.saturating_sub(share.0));
-            (candidate < had).then(|| with_candidate(view, candidate))
+            let previous = route.weights.previous;
+            let stable = BasisPoints(WHOLE.0.saturating_sub(candidate.0).saturating_sub(previous.0));
+            (candidate < had).then_some(RouteWeights { stable, candidate, previous })
         }
         RolloutPhase::Forward => (!r.switched && share > had).then(|| with_candidate(view, share)),
     }

@@ -3,7 +3,12 @@
 //! Invariants: a check over TLS says whom it trusts (there are no roots of the platform), so "https without a CA" has no form here; a rule
 //! of statuses is a rising list of ranges without overlap. Not here: asking (`crate::ask`), hysteresis (the agent).
 
-use std::{collections::BTreeMap, fmt, net::IpAddr, str::FromStr};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    net::{IpAddr, Ipv6Addr},
+    str::FromStr,
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -11,6 +16,8 @@ use super::{ModelError, Period, Protocol};
 
 /// Longest text of a name or path.
 const MAX_TEXT: usize = 256;
+/// What to write for statuses.
+const WRITE: &str = "write statuses and ranges of them, such as 200-399 or 200,204,301-308";
 /// Most ranges of statuses.
 const MAX_RANGES: usize = 32;
 
@@ -75,9 +82,7 @@ impl StatusRule {
     }
 
     fn check(&self) -> Result<(), String> {
-        let say = |what: String| {
-            Err(format!("{what}: write statuses and ranges of them, such as 200-399 or 200,204,301-308"))
-        };
+        let say = |what: String| Err(format!("{what}: {WRITE}"));
         if self.0.is_empty() || self.0.len() > MAX_RANGES {
             return say(format!("needs 1 to {MAX_RANGES} statuses or ranges"));
         }
@@ -115,11 +120,8 @@ impl FromStr for StatusRule {
         let number = |s: &str| {
             let digits = s.trim();
             let is_status = digits.len() == 3 && digits.bytes().all(|b| b.is_ascii_digit());
-            digits.parse::<u16>().ok().filter(|_| is_status).ok_or_else(|| {
-                bad(format!(
-                    "{digits:?} is not a status: write statuses and ranges of them, such as 200-399 or 200,204,301-308"
-                ))
-            })
+            let number = digits.parse::<u16>().ok().filter(|_| is_status);
+            number.ok_or_else(|| bad(format!("{digits:?} is not a status: {WRITE}")))
         };
         let one = |item: &str| {
             let (low, high) = item.split_once('-').unwrap_or((item, item));
@@ -131,10 +133,35 @@ impl FromStr for StatusRule {
     }
 }
 
+/// Refuses what is no path of a request; the error names the field.
+pub(super) fn check_path(field: &str, path: &str) -> Result<(), ModelError> {
+    if path.starts_with('/') && path.len() <= MAX_TEXT {
+        return Ok(());
+    }
+    Err(ModelError::field(field, format!("{path:?} is not a path starting with / of at most {MAX_TEXT} characters")))
+}
+
 /// Whether a text can stand in a header or a certificate as a host, with a port or without.
 fn is_host(text: &str) -> bool {
-    let named = |c: u8| c.is_ascii_alphanumeric() || b"-._:[]".contains(&c);
-    (1..=MAX_TEXT).contains(&text.len()) && text.bytes().all(named)
+    let is_port = |p: &str| p.bytes().all(|b| b.is_ascii_digit()) && p.parse::<u16>().is_ok_and(|p| p > 0);
+    let label = |l: &str| {
+        let named = |c: u8| c.is_ascii_alphanumeric() || c == b'-' || c == b'_';
+        (1..=63).contains(&l.len()) && l.bytes().all(named) && !l.starts_with('-') && !l.ends_with('-')
+    };
+    let is_name = |n: &str| n.strip_suffix('.').unwrap_or(n).split('.').all(label);
+    if text.len() > MAX_TEXT {
+        return false;
+    }
+    if let Some(rest) = text.strip_prefix('[') {
+        let Some((inner, behind)) = rest.split_once(']') else { return false };
+        return inner.parse::<Ipv6Addr>().is_ok()
+            && (behind.is_empty() || behind.strip_prefix(':').is_some_and(is_port));
+    }
+    match text.split_once(':') {
+        _ if text.parse::<IpAddr>().is_ok() => true,
+        Some((name, port)) => is_name(name) && is_port(port),
+        None => is_name(text),
+    }
 }
 
 /// A host without the port behind it and without the brackets of IPv6.
@@ -152,12 +179,7 @@ impl HealthCheck {
     /// Checks every range; the error names the field.
     pub fn check(&self, ports: &BTreeMap<String, (u16, Protocol)>) -> Result<(), ModelError> {
         let err = |f: &str, p: String| Err(ModelError::field(f, p));
-        if !self.http.starts_with('/') || self.http.len() > MAX_TEXT {
-            return err(
-                "health.http",
-                format!("{:?} is not a path starting with / of at most 256 characters", self.http),
-            );
-        }
+        check_path("health.http", &self.http)?;
         if let Some(p) = self.port.as_ref().filter(|p| !ports.contains_key(*p)) {
             return err("health.port", format!("{p:?} is not one of the ports"));
         }
@@ -238,6 +260,18 @@ mod tests {
             let said = bad.parse::<StatusRule>().unwrap_err().to_string();
             assert!(said.starts_with("health.status: ") && said.contains("200,204,301-308"), "{bad:?}: {said}");
         }
+    }
+
+    #[test]
+    fn a_host_is_a_name_or_an_address_with_a_port_that_can_be() {
+        for good in ["shop", "shop.example.", "a_b.example:8080", "10.0.0.1:80", "::1", "[::1]", "[::1]:65535"] {
+            assert!(is_host(good), "{good}");
+        }
+        for bad in ["", ":", ":80", "[::1", "[]", "[::1]80", "a:0", "a:65536", "a:+1", "a..b", "-a", "a b", "[shop]:80"]
+        {
+            assert!(!is_host(bad), "{bad}");
+        }
+        assert!(!is_host(&"a".repeat(64)) && !is_host(&"a.".repeat(200)));
     }
 
     #[test]

@@ -8,6 +8,7 @@ mod error;
 pub mod health;
 pub mod health_check;
 pub mod ids;
+mod lacking;
 mod prefix;
 pub mod release;
 pub mod selector;
@@ -27,6 +28,7 @@ pub use health_check::{CheckTls, HealthCheck, StatusRule, Trust};
 pub use ids::{
     ClusterId, DeploymentId, Digest, InstanceId, Name, NodeId, Principal, RequestId, RolloutId, StepId, WorkerName,
 };
+pub use lacking::lacking;
 pub use prefix::Prefix;
 pub use release::{BuildInfo, Pair, Version};
 pub use selector::Selector;

@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, fmt};
 
 use serde::{Deserialize, Serialize};
 
+use super::health_check::check_path;
 use super::{DeploymentId, DnsPolicy, HealthCheck, ModelError, Period, RolloutParams, Selector};
 
 /// What an instance executes.
@@ -85,10 +86,7 @@ impl MetricsSource {
     }
 
     fn check(&self) -> Result<(), ModelError> {
-        if !self.path.starts_with('/') || self.path.len() > 256 {
-            let problem = format!("{:?} is not a path starting with / of at most 256 characters", self.path);
-            return Err(ModelError::field("metrics.path", problem));
-        }
+        check_path("metrics.path", &self.path)?;
         self.selectors().map(|_| ())
     }
 }

@@ -308,13 +308,8 @@ impl RolloutDoc {
     /// Lays this document's values over `base`. Ranges are checked by [`RolloutParams::check`].
     pub fn over(&self, base: RolloutParams) -> Result<RolloutParams, ModelError> {
         let strategy = self.strategy.as_deref().map(Strategy::from_str).transpose()?;
-        let on_no_data = match self.on_no_data.as_deref() {
-            None => base.on_no_data,
-            Some("hold") => Some(OnNoData::Hold),
-            Some("pass") => Some(OnNoData::Pass),
-            Some("fail") => Some(OnNoData::Fail),
-            Some(x) => return Err(ModelError::field("rollout.on_no_data", format!("{x:?} is not hold, pass or fail"))),
-        };
+        let on_no_data = self.on_no_data.as_deref().map(OnNoData::from_str).transpose();
+        let on_no_data = on_no_data.map_err(|e| ModelError::field("rollout.on_no_data", e))?.or(base.on_no_data);
         let failure_action = match self.failure_action.as_deref() {
             None => base.failure_action,
             Some("pause") => FailureAction::Pause,

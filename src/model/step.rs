@@ -72,6 +72,22 @@ pub enum StepKind {
     },
 }
 
+impl StepKind {
+    /// How an installation makes room; `None`: it is another kind of step.
+    pub fn mode(&self) -> Option<BatchMode> {
+        match self {
+            Self::Install { mode, .. } => Some(*mode),
+            Self::Stage
+            | Self::Route { .. }
+            | Self::Switch
+            | Self::Bake { .. }
+            | Self::Smoke { .. }
+            | Self::Promote
+            | Self::Retire { .. } => None,
+        }
+    }
+}
+
 /// A compiled step: what, and under which heading a person sees it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Step {

@@ -4,7 +4,7 @@ use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
-use super::{BasisPoints, ModelError, Period, WHOLE};
+use super::{BasisPoints, BatchMode, ModelError, Period, WHOLE};
 
 /// How a rollout moves to its new pair.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -80,6 +80,25 @@ pub enum OnNoData {
     Fail,
 }
 
+impl fmt::Display for OnNoData {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Hold => "hold",
+            Self::Pass => "pass",
+            Self::Fail => "fail",
+        })
+    }
+}
+
+impl FromStr for OnNoData {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let all = [Self::Hold, Self::Pass, Self::Fail];
+        all.into_iter().find(|x| x.to_string() == text).ok_or_else(|| format!("{text:?} is not hold, pass or fail"))
+    }
+}
+
 /// Everything that shapes one rollout, complete: defaults are filled in when the rollout starts.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RolloutParams {
@@ -152,6 +171,16 @@ impl RolloutParams {
     /// What the absence of data does; to hold where neither the rollout nor its environment said anything.
     pub fn no_data(&self) -> OnNoData {
         self.on_no_data.unwrap_or(OnNoData::Hold)
+    }
+
+    /// Instances of one batch where room is made in this way; beside all of `desired` at once.
+    pub fn batch(&self, mode: BatchMode, desired: u32) -> u32 {
+        let most = match mode {
+            BatchMode::Beside => desired,
+            BatchMode::Replace => self.parallelism.min(self.max_surge.saturating_add(self.max_unavailable)),
+            BatchMode::InPlace => self.parallelism.min(self.max_unavailable.max(1)),
+        };
+        most.max(1)
     }
 
     /// Checks ranges and sums. `field` is put in front of field names, such as `rollout`.

@@ -21,6 +21,11 @@ impl Millis {
         Self(self.0.saturating_add(p.0))
     }
 
+    /// This point earlier by a period; zero is the earliest.
+    pub fn minus(self, p: Period) -> Self {
+        Self(self.0.saturating_sub(p.0))
+    }
+
     /// Time from `earlier` to this point; zero when `earlier` is later.
     pub fn since(self, earlier: Self) -> Period {
         Period(self.0.saturating_sub(earlier.0))

@@ -30,6 +30,8 @@ pub enum Wait {
     Data { pair: Pair, have: u64, need: u64 },
     /// Workers whose counts are not known to this leader.
     Missing { workers: Vec<WorkerName> },
+    /// Workers whose last report is too old to end a bake on.
+    Unheard { workers: Vec<WorkerName> },
     /// Counts that a worker cannot make, whatever time it takes: a selector matches nothing, or the page cannot be read.
     Uncounted { worker: WorkerName, why: String },
     /// A hook's answer.
@@ -87,6 +89,7 @@ impl Wait {
             | Self::Views { .. }
             | Self::Data { .. }
             | Self::Missing { .. }
+            | Self::Unheard { .. }
             | Self::Uncounted { .. }
             | Self::Capacity { .. }
             | Self::Addresses { .. }
@@ -101,6 +104,10 @@ impl Wait {
 
 fn join<T: fmt::Display>(items: &[T]) -> String {
     items.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
+fn is(workers: &[WorkerName]) -> &'static str {
+    if workers.len() == 1 { "is" } else { "are" }
 }
 
 impl fmt::Display for Wait {
@@ -124,11 +131,13 @@ impl fmt::Display for Wait {
             Self::Addresses { worker } => write!(f, "no free address on {worker}"),
             Self::Stopping { instances } => write!(f, "stopping {}", join(instances)),
             Self::Lost { workers, until: Some(until) } => {
-                write!(f, "waiting for {}, which is lost, until {until}; then it is counted out", join(workers))
+                write!(f, "{}, which {1} lost, {1} not counted out until {until}", join(workers), is(workers))
             }
             Self::Lost { workers, until: None } => {
-                write!(f, "{} is lost, and a singleton may still run there: it is never counted out", join(workers))
+                let (all, is) = (join(workers), is(workers));
+                write!(f, "{all}, which {is} lost, {is} never counted out, as a singleton may still run there")
             }
+            Self::Unheard { workers } => write!(f, "no report from {} for some seconds", join(workers)),
             Self::Again { worker, until, said } => {
                 write!(f, "no new try on {worker} until {until}: the last one {said}")
             }

@@ -11,8 +11,8 @@ use super::{
     page::page,
 };
 use crate::{
-    model::{BuildInfo, DeploymentId, Digest, Name, Principal, Spec, SpecFormat, Version, read_spec},
-    state::{Command, LogId, NodeRole, Stamped, State, apply, serving},
+    model::{BuildInfo, DeploymentId, Digest, Name, Spec, SpecFormat, Version, read_spec},
+    state::{Command, NodeRole, State, rehearse, serving},
     wire::{
         convert::{self, count},
         v1,
@@ -41,22 +41,6 @@ fn check_text(what: &str, text: &str) -> Result<(), Status> {
         return Err(error::bad(format!("{what} is longer than {MAX_TEXT} bytes")));
     }
     Ok(())
-}
-
-/// What an `Apply` would do, by the same `apply` on a copy.
-fn rehearse(state: &State, spec: &Spec, expected: Option<u64>) -> Result<State, Status> {
-    let mut copy = state.clone();
-    let at = LogId { term: state.applied.term, index: state.applied.index.saturating_add(1) };
-    let stamped = Stamped {
-        at: state.now,
-        wall: state.wall,
-        term: at.term,
-        principal: Principal::local_operator(),
-        request: None,
-        body: Command::SpecApplied { spec: spec.clone(), expected },
-    };
-    apply(&mut copy, at, &stamped).map_err(|r| refusal(&r))?;
-    Ok(copy)
 }
 
 /// Things that are allowed and probably not meant.
@@ -90,7 +74,8 @@ impl v1::catalog_server::Catalog for Shared {
         let expected = (ask.expected > 0).then_some(ask.expected);
         let id = spec.deployment.clone();
         if ask.dry_run {
-            let after = rehearse(&read.state, &spec, expected)?;
+            let applied = Command::SpecApplied { spec, expected };
+            let after = rehearse(&read.state, applied).map_err(|r| refusal(&r))?;
             reply.spec = after.deployments.get(&id).map_or(0, |d| d.spec);
             reply.receipt = Some(v1::Receipt { index: 0, now_ms: read.state.now.0, repeated: false });
             return Ok(read.answer(reply));

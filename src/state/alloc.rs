@@ -6,7 +6,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use super::{DrainState, Instance, NodeRole, PoolSlot, Rejection, State, Worker, context::Cx, context::guard};
+use super::{DrainState, Instance, NodeRole, PoolSlot, Rejection, State, Worker, context::Cx, context::guard, drain};
 use crate::model::{AddressMode, DeploymentId, InstanceId, Life, NodeId, Period, Spec, WorkerName};
 
 /// The lowest index that a DNS server which holds addresses back has served, by what `heard` knows of it beside the row.
@@ -104,7 +104,7 @@ pub(super) fn free(cx: &mut Cx<'_>, i: &Instance) {
         None => cx.at.index,
     };
     // Whom it was to replace may still be stopping there: then the address is that one's again.
-    let before = i.replaces.filter(|old| cx.s.instances.get(old).is_some_and(|o| o.life.is_live()));
+    let before = drain::before(&cx.s, i).map(|old| old.id);
     let free = PoolSlot::Free { since, last: Some(i.deployment.clone()) };
     fill(&mut w, i.id, &before.map_or(free, PoolSlot::Used));
     // One that the machine no longer has stayed for its user alone.

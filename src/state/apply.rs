@@ -5,9 +5,10 @@
 
 use super::{
     Command, Event, EventKey, LogId, Rejection, Stamped, State, as_is, batches, catalog, cluster, collect, context::Cx,
-    cookies, drain, event::EVENT_RING, fleet, keeper, lost, nodes, operator, outbox, replicas, requests, returns,
-    rollback, routes, start, steps, switches,
+    cookies, drain, event::EVENT_RING, fleet, keeper, leases, lost, nodes, operator, outbox, replicas, requests,
+    returns, rollback, routes, start, steps, switches,
 };
+use crate::model::Principal;
 
 /// What a command that was not refused did.
 #[derive(Debug, Clone, PartialEq)]
@@ -78,6 +79,22 @@ fn record(state: &mut State, at: LogId, bodies: Vec<super::EventBody>) -> Vec<Ev
         state.events.remove(&oldest);
     }
     events
+}
+
+/// A copy of State to which a command is applied next, as a local operator's: for previews and rehearsals. Nothing is agreed on by it.
+pub fn rehearse(state: &State, body: Command) -> Result<State, Rejection> {
+    let mut copy = state.clone();
+    let at = LogId { term: state.applied.term, index: state.applied.index.saturating_add(1) };
+    let stamped = Stamped {
+        at: state.now,
+        wall: state.wall,
+        term: at.term,
+        principal: Principal::local_operator(),
+        request: None,
+        body,
+    };
+    apply(&mut copy, at, &stamped)?;
+    Ok(copy)
 }
 
 fn dispatch(cx: &mut Cx<'_>, command: &Command) -> Result<(), Rejection> {
@@ -151,8 +168,8 @@ fn dispatch(cx: &mut Cx<'_>, command: &Command) -> Result<(), Rejection> {
         Command::NodeAnnounced { node, version, min, max } => nodes::announced(cx, *node, version, *min, *max),
         Command::NodeDrained { node, on } => nodes::drained(cx, *node, *on),
         Command::LevelRaised { to, seen } => nodes::level_raised(cx, *to, *seen),
-        Command::LeaseSet { mode, terms } => switches::lease_set(cx, *mode, *terms),
-        Command::ExpirySet { deployment, on_expiry } => switches::expiry_set(cx, deployment, *on_expiry),
+        Command::LeaseSet { mode, terms } => leases::set(cx, *mode, *terms),
+        Command::ExpirySet { deployment, on_expiry } => leases::expiry_set(cx, deployment, *on_expiry),
         Command::SwitchAsked(ask) => switches::asked(cx, ask),
         Command::ArmsConfirmed { served } => switches::confirmed(cx, served),
         Command::SwitchMoved { switch, seen, served } => switches::moved(cx, *switch, *seen, served),

@@ -96,5 +96,7 @@ fn keep(cx: &mut Cx<'_>, d: &mut Deployment, r: &Rollout, given_up: Pair) {
         };
         routes::write(cx, d, weights, BasisPoints(0), (mode, ttl), moved);
     }
-    d.as_is = Some(AsIs { rollout: r.id, given_up });
+    // Where one version serves and it is not the one that was given up, there is nothing to hold.
+    let holds = share.0 > 0 || d.tracks.stable.as_ref().is_some_and(|t| t.pair == given_up);
+    d.as_is = holds.then_some(AsIs { rollout: r.id, given_up });
 }

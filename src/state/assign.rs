@@ -4,7 +4,7 @@
 //! new step changes no generation. `hold` keeps what a rollback would need: the pairs of all tracks, of the live rollout and of the
 //! newest completed one.
 
-use super::{Assignment, AssignmentContent, Entry, Instance, Permit, RolloutStatus, State, codec, context::Cx};
+use super::{Assignment, AssignmentContent, Entry, Instance, Permit, State, codec, context::Cx, give_back};
 use crate::model::{DeploymentId, Digest, InstanceId, StepId, WorkerName};
 
 /// What an edit does to the permit.
@@ -21,8 +21,7 @@ pub(super) fn needed(s: &State, deployment: &DeploymentId) -> Vec<Digest> {
     let Some(d) = s.deployments.get(deployment) else { return Vec::new() };
     let mut hold: Vec<Digest> = d.tracks.iter().map(|(_, t)| t.pair.digest.clone()).collect();
     let live = d.live.and_then(|id| s.rollouts.get(&id));
-    let last = d.last.and_then(|id| s.rollouts.get(&id)).filter(|r| r.status == RolloutStatus::Completed);
-    for r in live.into_iter().chain(last) {
+    for r in live.into_iter().chain(give_back::undoable(s, d)) {
         hold.extend(r.from.iter().map(|p| p.digest.clone()));
         // The new release is fetched when its first step says so, not the moment the rollout is accepted.
         if d.tracks.iter().any(|(_, t)| t.pair == r.to) {

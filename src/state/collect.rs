@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use super::{
     FencePoint, RolloutKind,
     context::{Cx, Done, guard},
+    give_back,
 };
 use crate::model::{DeploymentId, InstanceId, RolloutId};
 
@@ -23,12 +24,13 @@ pub(super) fn collected(cx: &mut Cx<'_>, at: FencePoint) -> Done {
 /// One deployment; also run at the end of each of its rollouts, so that nothing grows without bound.
 pub(super) fn deployment(cx: &mut Cx<'_>, id: &DeploymentId) {
     let Some(d) = cx.s.deployments.get(id).cloned() else { return };
-    rollouts(cx, id, d.last);
+    let undoable = give_back::undoable(&cx.s, &d).map(|r| r.id);
+    rollouts(cx, id, [d.last, undoable]);
     instances(cx, id, d.live.or(d.last));
     specs(cx, id);
 }
 
-fn rollouts(cx: &mut Cx<'_>, id: &DeploymentId, last: Option<RolloutId>) {
+fn rollouts(cx: &mut Cx<'_>, id: &DeploymentId, stay: [Option<RolloutId>; 2]) {
     let keep = cx.settings().limits.history_per_deployment as usize;
     let ended: Vec<RolloutId> = cx.s.rollouts.of(id).filter(|r| r.status.is_terminal()).map(|r| r.id).collect();
     let named: BTreeSet<RolloutId> =
@@ -41,7 +43,7 @@ fn rollouts(cx: &mut Cx<'_>, id: &DeploymentId, last: Option<RolloutId>) {
             })
             .collect();
     for old in ended.iter().take(ended.len().saturating_sub(keep)) {
-        if Some(*old) != last && !named.contains(old) {
+        if !stay.contains(&Some(*old)) && !named.contains(old) {
             cx.s.rollouts.remove(old);
             cx.s.backs.remove(old);
         }

@@ -1,60 +1,19 @@
 //! Commands: everything that can be agreed on. Operator and node commands carry a request id; engine commands carry the revision
 //! they saw and come from the leader alone.
 
-use std::{collections::BTreeMap, fmt};
+use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
 use super::{
-    DeliveryKey, DigestReport, Evidence, FencePoint, LeaseMode, NodeRole, OnExpiry, Reached, Reason, RolloutPhase,
-    RolloutStatus, RouteWeights, Secret, SwitchAsk, SwitchEnd,
+    DeliveryKey, DigestReport, Evidence, FencePoint, LeaseMode, NodeRole, OnExpiry, Reason, RolloutPhase,
+    RolloutStatus, RouteWeights, Secret, SwitchAsk, SwitchEnd, WorkerFacts,
 };
 use crate::model::{
-    BuildInfo, ClusterId, DeploymentId, Digest, Health, InstanceId, Life, Millis, Name, NodeId, Principal, RequestId,
-    RolloutId, RolloutParams, Spec, Step, Version, WorkerName,
+    BuildInfo, ClusterId, DeploymentId, Digest, InstanceId, Millis, Name, NodeId, RolloutId, RolloutParams, Spec, Step,
+    Version, WorkerName,
 };
 use crate::traffic::lease::Terms;
-
-/// Position and term of a log entry.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct LogId {
-    /// Raft term of the leader that made the entry.
-    pub term: u64,
-    /// Position in the log.
-    pub index: u64,
-}
-
-/// Client's part of a command that may be retried.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Fence {
-    /// The request's own id.
-    pub id: RequestId,
-    /// Cluster time after which it must not take effect.
-    pub not_after: Millis,
-}
-
-/// A command with the leader's stamp ("time is an argument").
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Stamped {
-    /// Cluster time: the term's anchor plus what has elapsed since.
-    pub at: Millis,
-    /// Wall-clock milliseconds since the Unix epoch; display only.
-    pub wall: u64,
-    /// The stamping leader's term: refused when it is not its entry's.
-    pub term: u64,
-    /// Who asked.
-    pub principal: Principal,
-    /// For retries; `None` in engine commands.
-    pub request: Option<Fence>,
-    /// What to do.
-    pub body: Command,
-}
-
-impl fmt::Display for Stamped {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} at {} by {}", self.body.name(), self.at, self.principal)
-    }
-}
 
 /// A node that joins.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -86,51 +45,6 @@ pub struct StartRollout {
     pub replace: bool,
     /// Deployment revision the caller saw, if it asks for that.
     pub expected: Option<u64>,
-}
-
-/// What a worker's agent says of one instance.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct InstanceFact {
-    /// Which one.
-    pub id: InstanceId,
-    /// `Starting`, `Running`, `Gone` or `Failed`; the others are State's own and are never reported.
-    pub life: Life,
-    /// After the agent's hysteresis.
-    pub health: Health,
-    /// Failed checks in a row.
-    pub failures: u32,
-    /// Restarts so far.
-    pub restarts: u32,
-    /// How it ended, if it did.
-    pub exit: Option<String>,
-}
-
-/// How far a worker's agent got with one deployment.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ReachedFact {
-    /// Which deployment.
-    pub deployment: DeploymentId,
-    /// Which generation.
-    pub generation: u64,
-    /// How far.
-    pub reached: Reached,
-}
-
-/// Committed part of one worker's report.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct WorkerFacts {
-    /// Which worker.
-    pub worker: WorkerName,
-    /// Agent's epoch: one more at each of its starts.
-    pub epoch: u64,
-    /// Report's number within the epoch.
-    pub seq: u64,
-    /// Only what differs from State.
-    pub instances: Vec<InstanceFact>,
-    /// Only what differs from State.
-    pub reached: Vec<ReachedFact>,
-    /// Digests unpacked on the worker, ascending, when they differ from State.
-    pub staged: Option<Vec<Digest>>,
 }
 
 /// Everything that can be agreed on. Guards and effects stand in this module's command files.

@@ -8,7 +8,7 @@ use super::{
 use crate::model::{DeploymentId, Health, InstanceId, Life, Millis, NodeId, Pair, Period};
 
 /// Added to the TTL: resolvers round.
-const MARGIN: Period = Period::seconds(1);
+pub const MARGIN: Period = Period::seconds(1);
 /// Longest TTL that is believed.
 const MAX_TTL: Period = Period::minutes(60);
 
@@ -130,9 +130,16 @@ fn raise_served(cx: &mut Cx<'_>, served: &[(NodeId, u64)]) -> bool {
     changed
 }
 
-/// Whether a draining instance may be stopped now.
-pub(super) fn clear(i: &Instance, now: Millis) -> bool {
-    i.life == Life::Draining && i.drain.and_then(|d| d.clear_at).is_some_and(|t| now >= t)
+/// Whether a draining instance may be stopped now: every cache has let go of it, and it does not itself wait for one that still stops at
+/// its address. Who takes its place would not know of that one.
+pub fn may_stop(s: &State, i: &Instance, now: Millis) -> bool {
+    let clear = i.drain.and_then(|d| d.clear_at).is_some_and(|t| now >= t);
+    i.life == Life::Draining && clear && before(s, i).is_none()
+}
+
+/// Whom an instance takes the place of, while that one may still run.
+pub fn before<'a>(s: &'a State, i: &Instance) -> Option<&'a Instance> {
+    s.instances.get(&i.replaces?).filter(|old| old.life.is_live())
 }
 
 /// `StopPermitted`: entries leave the assignments; who waits for a replaced one's place takes it in the same generation.
@@ -143,7 +150,7 @@ pub(super) fn stop_permitted(cx: &mut Cx<'_>, deployment: &DeploymentId, ids: &[
     let mut stopping = Vec::new();
     for id in ids {
         let i = cx.instance_of(deployment, *id)?;
-        if !clear(&i, cx.now()) {
+        if !may_stop(&cx.s, &i, cx.now()) {
             return guard(format!("{id} is {} and may not be stopped yet", i.life));
         }
         stopping.push(i);

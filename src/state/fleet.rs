@@ -3,10 +3,9 @@
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
 use super::{
-    EventBody, Instance, PoolSlot, Presence, Rejection, Worker, WorkerFacts, alloc, assign,
-    command::InstanceFact,
+    EventBody, Instance, InstanceFact, PoolSlot, Presence, Rejection, Worker, WorkerFacts, alloc, assign,
     context::{Cx, Done, guard},
-    lost,
+    drain, lost,
 };
 use crate::model::{Health, Life, Millis, WorkerName};
 
@@ -196,9 +195,12 @@ pub(super) fn facts(cx: &mut Cx<'_>, workers: &[WorkerFacts]) -> Done {
 }
 
 fn clip(r: &super::Reached) -> super::Reached {
-    use super::Reached::{Accepted, Active, Committed, Failed, Staged};
+    use super::Reached::{Accepted, Active, Committed, Failed, Refused, Staged};
     match r {
         Failed(text) => Failed(cut(text)),
+        Refused { packages, detail } => {
+            Refused { packages: packages.iter().take(MAX_STAGED).cloned().collect(), detail: cut(detail) }
+        }
         Accepted | Staged | Active | Committed => r.clone(),
     }
 }
@@ -264,7 +266,12 @@ fn orphans(cx: &mut Cx<'_>, old: &Instance) {
         cx.s.instances_of(&old.deployment)
             .find(|i| i.replaces == Some(old.id) && i.life == Life::Starting && !assign::has_entry(&cx.s, i))
             .cloned();
-    let Some(next) = waiting else { return };
+    let Some(mut next) = waiting else { return };
+    if let Some(before) = drain::before(&cx.s, old) {
+        // The one that ended waited itself: so does who takes its place.
+        next.replaces = Some(before.id);
+        cx.put_instance(next.clone());
+    }
     if let Some(mut w) = cx.s.workers.get(&next.worker).cloned() {
         if let Some(slot) = Arc::make_mut(&mut w.pool).get_mut(&next.address) {
             *slot = PoolSlot::Used(next.id);

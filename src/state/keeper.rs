@@ -98,7 +98,9 @@ fn check_yield(cx: &Cx<'_>, d: &Deployment, c: &Change<'_>) -> Done {
     if !leaving.iter().any(|i| shares(i) && serves(i)) {
         return Ok(());
     }
-    let left = cx.s.instances_of(&d.id).filter(|i| serves(i) && !c.drain.contains(&i.id)).count();
+    let is_stable = |i: &super::Instance| d.tracks.stable.as_ref().is_some_and(|t| t.pair == i.pair);
+    let stays = |i: &&super::Instance| serves(i) && (is_stable(i) || shares(i)) && !c.drain.contains(&i.id);
+    let left = cx.s.instances_of(&d.id).filter(stays).count();
     let floor = d.floor(&cx.s, c.desired) as usize;
     if left < floor {
         return guard(format!("{left} healthy instances would be left and at least {floor} must be"));

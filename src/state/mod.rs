@@ -23,17 +23,21 @@ mod drain;
 mod event;
 mod fences;
 mod fleet;
+mod give_back;
 mod indexed;
 pub mod invariants;
 mod keeper;
 mod nodes;
 pub mod lifecycle;
+mod leases;
 mod lost;
 mod observed;
+mod opening;
 mod operator;
 mod outbox;
 mod rejection;
 mod replicas;
+mod report;
 mod requests;
 mod restore;
 mod returns;
@@ -45,6 +49,7 @@ mod serving;
 mod shares;
 mod slots;
 pub mod snapshot;
+mod stamp;
 mod start;
 mod steps;
 mod switches;
@@ -54,22 +59,26 @@ use imbl::OrdMap;
 use std::sync::Arc;
 
 pub use alloc::{free_addresses, free_when};
-pub use apply::{Applied, apply, apply_blank};
-pub use command::{Command, Fence, InstanceFact, LogId, NewNode, ReachedFact, Stamped, StartRollout, WorkerFacts};
+pub use apply::{Applied, apply, apply_blank, rehearse};
+pub use command::{Command, NewNode, StartRollout};
 pub use cookies::{CookieSecrets, Secret, cookie_due};
 pub use deployment::{AsIs, Deployment, Route, RouteMode, RouteWeights, Track, TrackName, Tracks};
 pub use digest::{StateDigest, digest};
+pub use drain::{MARGIN as DRAIN_MARGIN, before, may_stop};
 pub use event::{EVENT_RING, Event, EventBody, EventKey};
 pub use fences::{
     Arm, ArmOwner, Fences, LeaseMode, OnExpiry, ServerEnd, Switch, SwitchAsk, SwitchEnd, SwitchTarget, SwitchTo,
     Unfenced, WaitLevel, bound, fence_set,
 };
+pub use give_back::undoable;
 pub use indexed::{Assignments, Instances, Rollouts, Workers};
 pub use lost::{counts_out_at, lost_for_good_at};
 pub use nodes::{switching, too_new};
 pub use observed::{NodeSeen, Observations, Seen, StepCounts};
+pub use opening::tracks_at_start;
 pub use rejection::Rejection;
 pub use replicas::{DigestReport, Divergence, Replicas};
+pub use report::{InstanceFact, ReachedFact, WorkerFacts};
 pub use restore::{Restoration, restored};
 pub use returns::TrafficBack;
 pub use rollout::{
@@ -83,6 +92,7 @@ pub use rows::{
 };
 pub use serving::{leave_at, passing, serving, serving_among, there, wanted};
 pub use slots::{KeySlots, slots_of};
+pub use stamp::{Fence, LogId, Stamped};
 pub use start::chosen;
 pub use switches::{due as leases_due, obstacle as switch_obstacle};
 pub use table::Table;

@@ -1,10 +1,9 @@
 //! An operator's verbs on a rollout. Guarded by its id and life cycle alone, so that nobody's abort at night is refused as stale.
 
 use super::{
-    Reason, Rejection, ReleaseStatus, Rollout, RolloutKind, RolloutStatus, StepRow, StepStatus, Track, as_is, assign,
-    catalog,
+    Reason, Rejection, Rollout, RolloutStatus, StepRow, StepStatus, as_is, assign, catalog,
     context::{Cx, Done},
-    outbox, returns, rollback, routes, serving, start, steps, switches,
+    give_back, outbox, rollback, routes, serving, steps,
 };
 use crate::model::{Millis, Period, RolloutId, StepKind};
 
@@ -227,7 +226,7 @@ pub(super) fn rollback(cx: &mut Cx<'_>, id: RolloutId) -> Done {
         | RolloutStatus::Completed
             if r.is_way_back() =>
         {
-            Err(not_forward_again(&r))
+            Err(give_back::not_forward_again(&r))
         }
         RolloutStatus::Active | RolloutStatus::Paused | RolloutStatus::Promoting => {
             if r.from.is_none() {
@@ -240,84 +239,8 @@ pub(super) fn rollback(cx: &mut Cx<'_>, id: RolloutId) -> Done {
             let reason = Reason::Operator { principal: cx.principal.to_string() };
             rollback::turn_back(cx, r, reason)
         }
-        RolloutStatus::Completed => give_back(cx, &r),
-        RolloutStatus::Pending
-        | RolloutStatus::RollingBack
-        | RolloutStatus::RolledBack
-        | RolloutStatus::Failed
-        | RolloutStatus::Aborted => Err(lifecycle(&r, "rolled back")),
+        RolloutStatus::Completed => give_back::begin(cx, &r),
+        RolloutStatus::RolledBack | RolloutStatus::Failed | RolloutStatus::Aborted => Err(give_back::over(cx, &r)),
+        RolloutStatus::Pending | RolloutStatus::RollingBack => Err(lifecycle(&r, "rolled back")),
     }
-}
-
-/// A rollback asked for again: going forward is another wish and has another verb.
-fn not_forward_again(r: &Rollout) -> Rejection {
-    let back = if r.status.is_terminal() {
-        format!("{} is back on {} already, by {}", r.deployment, r.to.version, r.id)
-    } else {
-        format!("{} is on its way back to {} already, by {}", r.deployment, r.to.version, r.id)
-    };
-    let forward = r.from.as_ref().map_or_else(String::new, |from| {
-        format!(": `slipway rollout start {} --to {}` goes forward again", r.deployment, from.version)
-    });
-    Rejection::Precondition(format!("{back}{forward}"))
-}
-
-/// Starts a return. When everything it returns to runs and passes, this entry moves the traffic.
-fn give_back(cx: &mut Cx<'_>, done: &Rollout) -> Done {
-    let mut d = cx.deployment(&done.deployment)?;
-    if let Some(rollout) = d.live {
-        return Err(Rejection::Busy { rollout });
-    }
-    switches::not_switching(cx, &d.id)?;
-    if let Some(by) = done.undone_by
-        && cx.s.rollouts.get(&by).is_some_and(|r| r.status == RolloutStatus::Completed)
-    {
-        return Err(Rejection::Precondition(format!("{} is undone already, by {by}", done.id)));
-    }
-    if d.last != Some(done.id) {
-        let newest = d.last.map_or_else(String::new, |l| format!(": the newest is {l}"));
-        return Err(Rejection::Precondition(format!("{} is not the newest rollout of {}{newest}", done.id, d.id)));
-    }
-    let Some(to) = done.from.clone() else {
-        return Err(Rejection::Precondition(format!(
-            "{} was the first rollout of {}: there is nothing to return to",
-            done.id, d.id
-        )));
-    };
-    if d.tracks.stable.as_ref().is_some_and(|t| t.pair == to) {
-        return Err(Rejection::Precondition(format!("{} is back on {} already", d.id, to.version)));
-    }
-    let known = cx.s.releases.get(&(d.id.service.clone(), to.version.clone()));
-    if known.is_none_or(|r| r.digest != to.digest || r.status == ReleaseStatus::Retired)
-        || cx.s.spec(&d.id, to.spec).is_none()
-    {
-        return Err(Rejection::Precondition(format!("{} {to} is not kept any more: start a rollout", d.id.service)));
-    }
-    let kind = RolloutKind::Return { undoes: done.id };
-    let from = d.tracks.stable.as_ref().map(|t| t.pair.clone());
-    let mut r = start::new_rollout(cx, &d, kind, from, to, done.params.clone(), done.strategy);
-    let id = r.id;
-    r.desired = d.desired;
-    r.reason = Some(Reason::Operator { principal: cx.principal.to_string() });
-    d.live = Some(id);
-    start::announce(cx, &r);
-    if d.desired > 0 && serving::passing(&cx.s, &d.id, &r.to) >= d.desired {
-        if d.tracks.previous.as_ref().is_none_or(|t| t.pair != r.to) {
-            d.tracks.previous = Some(Track { pair: r.to.clone(), want: d.desired, retire_at: None });
-        }
-        routes::advance(cx, &mut d, &r);
-        r.switched = true;
-        r.traffic_back_at = Some(cx.now());
-        if let Some(from) = &r.from {
-            returns::began(cx, &d, id, &from.version);
-        }
-    }
-    cx.put_deployment(d);
-    catalog::settle(cx, &r);
-    let mut undone = done.clone();
-    undone.undone_by = Some(id);
-    cx.put_rollout(undone);
-    cx.put_rollout(r.clone());
-    assign::refresh(cx, &r.deployment);
-    Ok(())
 }

@@ -368,8 +368,15 @@ pub enum Reached {
     Active,
     /// Probation is over.
     Committed,
-    /// It could not; why.
+    /// An instance could not run; why.
     Failed(String),
+    /// Packages of `hold` cannot be had.
+    Refused {
+        /// Which.
+        packages: Vec<Digest>,
+        /// Why not the first of them.
+        detail: String,
+    },
 }
 
 /// One instance entry of an assignment.

@@ -1,16 +1,16 @@
 //! Steps: compiled, started, ended. The condition of each kind's end is recomputed from committed rows.
 
 use super::{
-    Batch, EventBody, Evidence, Permit, Rejection, Rollout, RolloutPhase, RolloutStatus, RouteWeights, State, StepRow,
-    StepStatus, Track, Verdict, assign,
+    Batch, EventBody, Evidence, Permit, Rejection, Rollout, RolloutPhase, RolloutStatus, State, StepRow, StepStatus,
+    Verdict, assign,
     assign::Allow,
     batches, catalog, codec,
     context::{Cx, Done, guard},
-    drain, lifecycle, outbox, routes, serving, switches,
+    drain, lifecycle, opening, outbox, routes, serving, switches,
 };
 use crate::model::{
-    BasisPoints, BatchMode, FailureAction, InstanceId, Life, Millis, OnNoData, Pair, Period, RolloutId, Routing, Step,
-    StepId, StepKind, WHOLE, WorkerName,
+    BatchMode, FailureAction, InstanceId, Life, Millis, OnNoData, Pair, Period, RolloutId, Routing, Step, StepId,
+    StepKind, WHOLE, WorkerName,
 };
 
 /// Most steps of one phase.
@@ -136,7 +136,7 @@ pub(super) fn compiled(
                 return guard("nothing to do: no instance is desired");
             }
             cx.move_rollout(&mut r, RolloutStatus::Active, "started")?;
-            forward_tracks(cx, &r, desired)?;
+            opening::tracks(cx, &r, desired)?;
             catalog::settle(cx, &r);
         }
         RolloutPhase::Undo => {
@@ -184,61 +184,6 @@ fn fresh(step: Step) -> StepRow {
         route_index: None,
         evidence: None,
         ended_at: None,
-    }
-}
-
-/// The candidate track appears (a previous one with the same pair becomes it); mode and TTL follow the strategy. What an aborted rollout
-/// left with a share of the traffic keeps it as the previous track; without one it loses its track here, and its instances are what
-/// the leading `Retire` drains.
-fn forward_tracks(cx: &mut Cx<'_>, r: &Rollout, desired: u32) -> Done {
-    let mut d = cx.deployment(&r.deployment)?;
-    d.desired = desired;
-    if let Some(stable) = d.tracks.stable.as_mut().filter(|_| r.switched) {
-        stable.want = desired;
-    }
-    let mut weights = d.route.as_ref().map(|x| x.weights).unwrap_or_default();
-    if !r.switched {
-        let same = |t: &mut Track| t.pair == r.to;
-        let kept = if let Some(previous) = d.tracks.previous.take_if(same) {
-            weights.candidate = BasisPoints(weights.candidate.0.saturating_add(weights.previous.0));
-            weights.previous = BasisPoints(0);
-            Some(previous)
-        } else {
-            d.tracks.candidate.take_if(same)
-        };
-        if let Some(left) = d.tracks.candidate.take().filter(|_| weights.candidate.0 > 0 && kept.is_none()) {
-            (weights.previous, weights.candidate) = (weights.candidate, BasisPoints(0));
-            d.tracks.previous = Some(left);
-        }
-        let mut track = kept.unwrap_or(Track { pair: r.to.clone(), want: 0, retire_at: None });
-        track.retire_at = None;
-        track.want = serving::wanted(&cx.s, &r.deployment, &r.to);
-        d.tracks.candidate = Some(track);
-    }
-    if let Some(route) = &d.route {
-        let form = match r.kind {
-            super::RolloutKind::Forward => routes::shape(cx, &d, &r.to, r.strategy),
-            super::RolloutKind::Return { .. } => (route.mode, route.ttl),
-        };
-        if form.0 == super::RouteMode::Switch {
-            weights = one_active(weights);
-        }
-        routes::write(cx, &mut d, weights, weights.candidate, form, false);
-    }
-    cx.put_deployment(d);
-    Ok(())
-}
-
-/// In a deployment that switches one version is active: the one with the largest share.
-fn one_active(w: RouteWeights) -> RouteWeights {
-    let none = RouteWeights { stable: BasisPoints(0), candidate: BasisPoints(0), previous: BasisPoints(0) };
-    let most = w.stable.max(w.candidate).max(w.previous);
-    if w.stable == most {
-        RouteWeights { stable: WHOLE, ..none }
-    } else if w.previous == most {
-        RouteWeights { previous: WHOLE, ..none }
-    } else {
-        RouteWeights { candidate: WHOLE, ..none }
     }
 }
 

@@ -1,4 +1,4 @@
-//! The commands of the fenced switch: settings, arms, and switches of several deployments.
+//! The commands of the fenced switch: arms, and switches of several deployments.
 //!
 //! Invariants: one entry moves all deployments of a switch or none; a switch that says "fenced" names for every server of the fence
 //! set its word or the end of its lease; nothing else moves a deployment's traffic while a switch is under way.
@@ -6,16 +6,13 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use super::{
-    Arm, ArmOwner, Deployment, EventBody, Fences, LeaseMode, OnExpiry, Rejection, RolloutStatus, State, Switch,
-    SwitchAsk, SwitchEnd, SwitchTarget, SwitchTo, Track, TrackName, WaitLevel, assign, catalog,
+    Arm, ArmOwner, Deployment, EventBody, Fences, LeaseMode, Rejection, RolloutStatus, State, Switch, SwitchAsk,
+    SwitchEnd, SwitchTarget, SwitchTo, Track, TrackName, WaitLevel, assign, catalog,
     context::{Cx, Done, guard},
     fences::{KEPT, bound, fence_set},
     routes, serving,
 };
-use crate::{
-    model::{BasisPoints, DeploymentId, Millis, NodeId, Pair, Period, StepKind, WHOLE},
-    traffic::lease::Terms,
-};
+use crate::model::{BasisPoints, DeploymentId, Millis, NodeId, Pair, Period, StepKind, WHOLE};
 
 /// Deployments of one switch at most.
 const MAX_DEPLOYMENTS: usize = 64;
@@ -23,64 +20,14 @@ const MAX_DEPLOYMENTS: usize = 64;
 const MAX_OPEN: usize = 16;
 /// Longest wait for confirmations.
 const MAX_WITHIN: Period = Period::minutes(10);
-/// Longest time of stale answers.
-const MAX_STALE: Period = Period::minutes(60 * 24 * 7);
 /// Longest note of an end.
 const MAX_NOTE: usize = 2048;
 
 /// Changes the row, with its revision.
-fn edit<T>(cx: &mut Cx<'_>, with: impl FnOnce(&mut Fences) -> T) -> T {
+pub(super) fn edit<T>(cx: &mut Cx<'_>, with: impl FnOnce(&mut Fences) -> T) -> T {
     let f = Arc::make_mut(&mut cx.s.fences);
     f.revision = f.revision.saturating_add(1);
     with(f)
-}
-
-/// `LeaseSet`.
-pub(super) fn lease_set(cx: &mut Cx<'_>, mode: Option<LeaseMode>, terms: Option<Terms>) -> Done {
-    if let Some(t) = &terms {
-        t.check().map_err(Rejection::Invalid)?;
-    }
-    if cx.s.fences.open().next().is_some() {
-        return Err(Rejection::Conflict { what: "a switch is under way: try again when it is over".into() });
-    }
-    let arm = Arm { index: cx.at.index, since: cx.now(), owner: ArmOwner::Cluster, confirmed: BTreeSet::new() };
-    edit(cx, |f| {
-        if let Some(new) = terms.filter(|t| *t != f.terms) {
-            f.floor = Some((f.waited(), None));
-            f.terms = new;
-        }
-        if let Some(mode) = mode.filter(|m| *m != f.mode) {
-            f.mode = mode;
-            f.always = match mode {
-                LeaseMode::Always => Some(arm),
-                LeaseMode::Armed => None,
-            };
-        }
-    });
-    Ok(())
-}
-
-/// `ExpirySet`.
-pub(super) fn expiry_set(cx: &mut Cx<'_>, id: &DeploymentId, to: Option<OnExpiry>) -> Done {
-    cx.deployment(id)?;
-    if to.is_some_and(|p| p.stale() > MAX_STALE) {
-        return Err(Rejection::Invalid(format!("stale answers for more than {MAX_STALE} make no sense")));
-    }
-    not_switching(cx, id)?;
-    let (index, since) = (cx.at.index, cx.now());
-    edit(cx, |f| {
-        match to {
-            Some(policy) => drop(f.on_expiry.insert(id.clone(), policy)),
-            None => drop(f.on_expiry.remove(id)),
-        }
-        // A server that has not served this entry may go on with stale answers for as long as the policy before allowed. So the mode
-        // `always` is confirmed anew, and only who knows this policy can be waited out by it.
-        if let Some(arm) = &mut f.always {
-            (arm.index, arm.since) = (index, since);
-            arm.confirmed.clear();
-        }
-    });
-    Ok(())
 }
 
 /// Refuses what would change the traffic of a deployment that is being switched.

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use super::v1;
 use crate::{
-    model::{DeploymentId, OnNoData, Pair},
+    model::{DeploymentId, Pair},
     state::{
         Deployment, Environment, FencePoint, Instance, Meta, NodeRole, NodeRow, PoolSlot, Presence, Release,
         ReleaseStatus, Route, RouteMode, Service, State, TrackName, Worker, serving,
@@ -80,12 +80,7 @@ pub fn environment(e: &Environment) -> v1::Environment {
         name: e.name.to_string(),
         default_strategy: e.default_strategy.to_string(),
         order: e.order,
-        on_no_data: match e.on_no_data {
-            OnNoData::Hold => "hold",
-            OnNoData::Pass => "pass",
-            OnNoData::Fail => "fail",
-        }
-        .into(),
+        on_no_data: e.on_no_data.to_string(),
     }
 }
 

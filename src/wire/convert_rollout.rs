@@ -173,13 +173,8 @@ const MAX_STEPS: usize = 1000;
 /// Lays a request's fields over the defaults.
 pub fn params_over(p: &v1::Params, base: RolloutParams) -> Result<RolloutParams, ModelError> {
     let period = |v: Option<u64>, d: Period| v.map_or(d, Period);
-    let on_no_data = match p.on_no_data.as_deref() {
-        None => base.on_no_data,
-        Some("hold") => Some(OnNoData::Hold),
-        Some("pass") => Some(OnNoData::Pass),
-        Some("fail") => Some(OnNoData::Fail),
-        Some(x) => return Err(ModelError::field("on_no_data", format!("{x:?} is not hold, pass or fail"))),
-    };
+    let on_no_data = p.on_no_data.as_deref().map(OnNoData::from_str).transpose();
+    let on_no_data = on_no_data.map_err(|e| ModelError::field("on_no_data", e))?.or(base.on_no_data);
     let failure_action = match p.failure_action.as_deref() {
         None => base.failure_action,
         Some("pause") => FailureAction::Pause,

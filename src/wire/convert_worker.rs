@@ -128,7 +128,14 @@ fn reached(r: &v1::ReachedReport) -> Result<ReachedFact, ModelError> {
         "active" => Reached::Active,
         "committed" => Reached::Committed,
         "failed" => Reached::Failed(cut(&r.detail)),
-        other => return Err(bad(other, "a state that an agent reaches (accepted, staged, active, committed, failed)")),
+        "refused" => {
+            let packages = r.packages.iter().take(MAX_ITEMS).map(|d| Digest::new(d)).collect::<Result<_, _>>()?;
+            Reached::Refused { packages, detail: cut(&r.detail) }
+        }
+        other => {
+            let states = "a state that an agent reaches (accepted, staged, active, committed, failed, refused)";
+            return Err(bad(other, states));
+        }
     };
     Ok(ReachedFact { deployment: r.deployment.parse()?, generation: r.generation, reached })
 }

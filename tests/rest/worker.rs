@@ -28,8 +28,8 @@ pub struct Agent {
     pub seq: u64,
     pub staged: BTreeSet<Digest>,
     fetching: BTreeMap<Digest, u64>,
-    /// Generation in which a package could not be unpacked.
-    refused: BTreeMap<DeploymentId, u64>,
+    /// Packages that could not be unpacked, and in which generation.
+    refused: BTreeMap<DeploymentId, (u64, BTreeSet<Digest>)>,
     pub processes: BTreeMap<InstanceId, Process>,
     pub counts: BTreeMap<DeploymentId, Totals>,
     pub marks: BTreeMap<DeploymentId, (StepId, Totals)>,
@@ -137,7 +137,11 @@ impl Agent {
     }
 
     fn fetch(&mut self, deployment: &DeploymentId, generation: u64, d: &Digest, catalogue: &Catalogue, real: u64) {
-        if self.staged.contains(d) || self.refused.get(deployment) == Some(&generation) {
+        let refused = self.refused.entry(deployment.clone()).or_default();
+        if refused.0 != generation {
+            *refused = (generation, BTreeSet::new());
+        }
+        if self.staged.contains(d) || refused.1.contains(d) {
             return;
         }
         let asked = *self.fetching.entry(d.clone()).or_insert(real);
@@ -148,7 +152,7 @@ impl Agent {
             }
             Fetch::Refused if real >= asked + FETCH => {
                 self.fetching.remove(d);
-                self.refused.insert(deployment.clone(), generation);
+                refused.1.insert(d.clone());
             }
             Fetch::At(_) | Fetch::Refused | Fetch::Never => {}
         }
@@ -186,10 +190,13 @@ impl Agent {
             let of = || a.content.instances.iter().map(|e| self.processes.get(&e.id));
             let failed = of().flatten().find(|p| p.life == Life::Failed);
             let up = of().all(|p| p.is_some_and(|p| p.life == Life::Running && p.health == Health::Passing));
-            let refused = self.refused.get(d) == Some(&a.generation);
+            let refused = self.refused.get(d).filter(|(g, all)| *g == a.generation && !all.is_empty());
             let word = match (failed, unpacked, up, a.permit) {
-                _ if refused => Reached::Failed("the package cannot be unpacked".into()),
                 (Some(p), _, _, _) => Reached::Failed(p.exit.clone().unwrap_or_default()),
+                _ if refused.is_some() => Reached::Refused {
+                    packages: refused.into_iter().flat_map(|(_, all)| all.iter().cloned()).collect(),
+                    detail: "the package cannot be unpacked".into(),
+                },
                 (None, false, _, _) => Reached::Accepted,
                 (None, true, true, Permit::Commit) => Reached::Committed,
                 (None, true, true, Permit::Activate) => Reached::Active,

@@ -20,12 +20,15 @@ impl Deployment {
     fn reached(&self, ledger: &Ledger) -> Option<v1::ReachedReport> {
         let assigned = ledger.assigned.as_ref().filter(|_| !ledger.removed)?;
         let generation = assigned.generation;
+        let packages = ledger.refused().into_iter().flat_map(|all| all.keys()).map(ToString::to_string);
+        let packages: Vec<String> = packages.collect();
         let say = |state: &str, detail: &str| {
             Some(v1::ReachedReport {
                 deployment: self.shared.deployment.to_string(),
                 generation,
                 state: state.into(),
                 detail: detail.chars().take(1000).collect(),
+                packages: if state == "refused" { packages.clone() } else { Vec::new() },
             })
         };
         if let Some((_, why)) = self.conflict.as_ref().filter(|(g, _)| *g == generation) {
@@ -34,12 +37,12 @@ impl Deployment {
         if ledger.committed == generation {
             return say("committed", "");
         }
-        if let Some((_, why)) = ledger.stage_failed.as_ref().filter(|(g, _)| *g == generation) {
-            return say("failed", why);
-        }
         let failed = |e: &Entry| ledger.instances.get(&e.id).filter(|k| k.ended == Some(true)).map(|k| (e.id, &k.exit));
         if let Some((id, why)) = ledger.entries().iter().find_map(failed) {
             return say("failed", &format!("{id}: {why}"));
+        }
+        if let Some((_, why)) = ledger.refused().and_then(|all| all.iter().next()) {
+            return say("refused", why);
         }
         if assigned.permit >= Permit::Activate && self.is_active(ledger) {
             return say("active", "");

@@ -3,21 +3,17 @@
 //! Exit codes: 0 ended as asked, 1 failed, 2 usage or configuration.
 
 mod agent_flags;
+mod dev;
 mod dns_flags;
 
-use std::{
-    ffi::OsString,
-    net::SocketAddr,
-    path::{Path, PathBuf},
-    process::ExitCode,
-};
+use std::{ffi::OsString, net::SocketAddr, path::PathBuf, process::ExitCode};
 
 use agent_flags::{AgentFlags, AgentSettings, AgentVerb};
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use slipway::{
     agent,
-    config::{self, AgentConfig, AgentLayer, NodeConfig, NodeLayer, RaftProfile, Resolved},
+    config::{self, NodeConfig, NodeLayer, RaftProfile, Resolved},
     console::{self, Unwritten},
     dns::TlsIdentity,
     node::{End, Node, offline},
@@ -51,7 +47,7 @@ enum Command {
     /// Runs a worker's agent: releases on disk, instances as processes. Instances outlive it.
     Agent(AgentFlags),
     /// A whole cluster of one for a laptop: a node, an agent and DNS, with a directory of its own.
-    Dev(DevFlags),
+    Dev(dev::Flags),
     /// Makes a node's directory from a backup: node 1 of a new cluster, which goes on where the backup ends.
     Restore(RestoreFlags),
     /// Backs the directory of a stopped node up; `slipway cluster backup` asks a running one.
@@ -185,28 +181,6 @@ struct BackupFlags {
     /// Leave packages out.
     #[arg(long, visible_alias = "without-blobs")]
     without_packages: bool,
-}
-
-#[derive(Args)]
-struct DevFlags {
-    /// Everything is kept here.
-    #[arg(long, default_value = "./.slipway-dev")]
-    dir: PathBuf,
-    /// Where the CLI reaches it.
-    #[arg(long, default_value = "127.0.0.1:7652")]
-    client_listen: SocketAddr,
-    /// Where its DNS listens.
-    #[arg(long, default_value = "127.0.0.1:8653")]
-    dns_listen: SocketAddr,
-    /// Where `/readyz` and `/metrics` listen.
-    #[arg(long, default_value = "127.0.0.1:7653")]
-    http_listen: SocketAddr,
-    /// Where peers would reach it.
-    #[arg(long, default_value = "127.0.0.1:7651")]
-    peer_listen: SocketAddr,
-    /// Addresses for instances; may be repeated.
-    #[arg(long, default_value = "127.0.50.1-127.0.50.16")]
-    pool: Vec<String>,
 }
 
 /// A flag that was given as often as there are values; none when it was not given.
@@ -381,8 +355,8 @@ fn dispatch(command: Command) -> Result<(), Failure> {
             }
         }
         Command::Dev(flags) => {
-            let (node, worker) = dev_configs(&flags).map_err(Failure::Usage)?;
-            runtime.block_on(run_dev(node, worker)).map_err(Failure::Run)
+            let (node, worker) = flags.read().map_err(Failure::Usage)?;
+            runtime.block_on(dev::run(node, worker)).map_err(Failure::Run)
         }
         Command::Restore(flags) => {
             let config = flags.node.read().map_err(Failure::Usage)?.config;
@@ -452,94 +426,6 @@ fn again() -> anyhow::Result<std::io::Error> {
 /// This very program, which the agent starts as its shim.
 fn program() -> anyhow::Result<PathBuf> {
     std::env::current_exe().context("where this program is, is not known")
-}
-
-fn dev_configs(flags: &DevFlags) -> anyhow::Result<(NodeConfig, AgentConfig)> {
-    let node = NodeLayer {
-        name: Some("dev".into()),
-        data_dir: Some(flags.dir.join("node")),
-        client_listen: Some(flags.client_listen),
-        dns_listen: Some(flags.dns_listen),
-        http_listen: Some(flags.http_listen),
-        peer_listen: Some(flags.peer_listen),
-        ..NodeLayer::default()
-    };
-    let worker = AgentLayer {
-        name: Some(Some("dev".into())),
-        data_dir: Some(flags.dir.join("agent")),
-        nodes: Some(vec![flags.client_listen.to_string()]),
-        pool: Some(flags.pool.clone()),
-        ..AgentLayer::default()
-    };
-    Ok((NodeConfig::read(None, node)?.config, AgentConfig::read(None, worker)?.config))
-}
-
-async fn run_dev(config: NodeConfig, worker: AgentConfig) -> anyhow::Result<()> {
-    let asked = signals()?;
-    let (client, dns) = (config.client_listen, config.dns_listen);
-    let node = Node::start(config).await?;
-    let making = node.init_when_new("dev");
-    let stop_node = CancellationToken::new();
-    let mut running = tokio::spawn(node.run(stop_node.clone()));
-    let dir = worker.data_dir.clone();
-    let stop_agent = CancellationToken::new();
-    let work = async {
-        making.await?;
-        say_next(client, dns);
-        let (program, stop) = (program()?, stop_agent.clone());
-        // A runtime of its own: what supervises instances must be over before they are stopped.
-        let agent = tokio::task::spawn_blocking(move || {
-            let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-            let ended = runtime.block_on(agent::run_until(worker, program, stop.cancelled_owned()));
-            runtime.shutdown_timeout(std::time::Duration::from_secs(5));
-            anyhow::Ok(ended?)
-        });
-        agent.await.context("the agent's thread")?
-    };
-    tokio::pin!(work);
-    let ended = tokio::select! {
-        () = asked.cancelled() => {
-            stop_agent.cancel();
-            work.await
-        }
-        ended = &mut work => ended,
-        node = &mut running => {
-            stop_agent.cancel();
-            work.await?;
-            node.context("the node's task")?.context("the node ended").and_then(|end| match end {
-                End::Asked => Ok(()),
-                End::Reopen => anyhow::bail!("the disk was full; there is room again: start it again"),
-            })
-        }
-    };
-    let drained = stop_instances(&dir).await;
-    stop_node.cancel();
-    if !running.is_finished() {
-        running.await.context("the node's task")??;
-    }
-    ended.and(drained)
-}
-
-/// Instances outlive an agent; with `dev` they end with it.
-async fn stop_instances(dir: &Path) -> anyhow::Result<()> {
-    if !dir.is_dir() {
-        return Ok(());
-    }
-    console::note("slipwayd dev: stopping instances");
-    Ok(agent::drain(dir, program()?).await?)
-}
-
-fn say_next(client: SocketAddr, dns: SocketAddr) {
-    let (ip, port) = (dns.ip(), dns.port());
-    let place = if client.port() == 7652 { String::new() } else { format!("  export SLIPWAY_NODES={client}\n") };
-    let text = format!(
-        "slipway dev runs: one node, one worker with 16 addresses. In another terminal:\n\n{place}  \
-         slipway apply -f shop.yaml\n  slipway release push shop 1.0.0 ./build\n  \
-         slipway rollout start production/shop --to 1.0.0 --watch\n  \
-         dig @{ip} -p {port} shop.production.svc.slipway.internal\n\nCtrl-C stops everything, instances too."
-    );
-    // Not the purpose of this process: it runs on when nobody reads it.
-    let _ = console::line(&text);
 }
 
 #[cfg(test)]

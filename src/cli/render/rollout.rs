@@ -44,7 +44,12 @@ fn step(s: &v1::Step, now_ms: u64) -> Vec<String> {
     if s.attempt > 1 {
         notes.push(format!("attempt {}", s.attempt));
     }
-    let took = if s.ended_at_ms > s.started_at_ms { since(s.started_at_ms, s.ended_at_ms) } else { String::new() };
+    // What was passed over never began.
+    let took = if s.started_at_ms > 0 && s.ended_at_ms > s.started_at_ms {
+        since(s.started_at_ms, s.ended_at_ms)
+    } else {
+        String::new()
+    };
     let what = if s.detail.is_empty() { s.kind.clone() } else { s.detail.clone() };
     vec![mark(&s.status).into(), s.group.clone(), what, s.status.clone(), took, notes.join("; ")]
 }
@@ -140,11 +145,8 @@ pub fn plan(p: &v1::PlanReply) -> String {
 
 /// `rollout explain`.
 pub fn explain(e: &v1::ExplainReply) -> String {
-    let mut text = match e.rollout.as_str() {
-        "" if e.status.is_empty() => format!("{}: no live rollout", e.deployment),
-        "" => format!("{}: {}", e.deployment, e.status),
-        _ => format!("{}: {}", e.deployment, e.status),
-    };
+    let status = if e.rollout.is_empty() && e.status.is_empty() { "no live rollout" } else { &e.status };
+    let mut text = format!("{}: {status}", e.deployment);
     for wait in &e.waits {
         text += &format!("\nwaiting: {wait}");
     }

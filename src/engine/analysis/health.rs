@@ -39,8 +39,12 @@ pub(in crate::engine) fn describe(i: &Instance) -> String {
     }
 }
 
-/// A worker that could not do the present generation, among those that `of` takes.
-pub(in crate::engine) fn refused(view: &View<'_>, of: impl Fn(&crate::model::WorkerName) -> bool) -> Option<Reason> {
+/// A worker that could not do the present generation for `pair`, among those that `of` takes. A package that it only keeps is no reason.
+pub(in crate::engine) fn refused(
+    view: &View<'_>,
+    pair: &Pair,
+    of: impl Fn(&crate::model::WorkerName) -> bool,
+) -> Option<Reason> {
     let all = &view.state.assignments;
     all.workers_of(view.id()).filter(|w| of(w)).find_map(|w| {
         let a = all.get(&(w.clone(), view.id().clone()))?;
@@ -48,9 +52,19 @@ pub(in crate::engine) fn refused(view: &View<'_>, of: impl Fn(&crate::model::Wor
             Some((generation, Reached::Failed(detail))) if *generation == a.generation => {
                 Some(Reason::Worker { worker: w.clone(), detail: detail.clone() })
             }
+            Some((generation, Reached::Refused { packages, detail }))
+                if *generation == a.generation && packages.contains(&pair.digest) =>
+            {
+                Some(Reason::Worker { worker: w.clone(), detail: detail.clone() })
+            }
             Some((
                 _,
-                Reached::Accepted | Reached::Staged | Reached::Active | Reached::Committed | Reached::Failed(_),
+                Reached::Accepted
+                | Reached::Staged
+                | Reached::Active
+                | Reached::Committed
+                | Reached::Failed(_)
+                | Reached::Refused { .. },
             ))
             | None => None,
         }

@@ -2,7 +2,7 @@
 //! no room beside and takes whole workers in place.
 
 use super::{Compiled, Site, in_place, step};
-use crate::model::{Period, Routing, StepKind, WHOLE};
+use crate::model::{BatchMode, Period, Routing, StepKind, WHOLE};
 
 pub(super) fn compile(site: &Site<'_>) -> Result<Compiled, String> {
     let p = &site.subject.params;
@@ -18,7 +18,7 @@ pub(super) fn compile(site: &Site<'_>) -> Result<Compiled, String> {
     for weight in weights {
         let group = weight.to_string();
         steps.push(if host {
-            in_place(&group, weight, Routing::Explicit, p.parallelism.min(p.max_unavailable.max(1)), p.delay)
+            in_place(&group, weight, Routing::Explicit, p.batch(BatchMode::InPlace, site.desired()), p.delay)
         } else {
             site.beside(&group, weight, Routing::Explicit)
         });

@@ -11,13 +11,13 @@ mod return_;
 mod rolling;
 mod undo;
 
-use super::place::free_places;
+use super::place::{Freed, free_places};
 use super::view::count;
 use crate::model::{
     AddressMode, BasisPoints, BatchMode, DeploymentId, Pair, Period, RolloutParams, Routing, Spec, Step, StepKind,
     Strategy, WHOLE, WorkerName,
 };
-use crate::state::{Deployment, Instance, Rollout, RolloutKind, RolloutPhase, State, chosen};
+use crate::state::{Deployment, Instance, Rollout, RolloutKind, RolloutPhase, State, Track, chosen, tracks_at_start};
 
 /// What is compiled: a rollout, or one that is only being previewed.
 #[derive(Debug, Clone)]
@@ -45,16 +45,7 @@ impl Subject {
             to: r.to.clone(),
             strategy: r.strategy,
             params: r.params.clone(),
-            mode: r.steps.iter().chain(&r.forward_steps).find_map(|s| match s.step.kind {
-                StepKind::Install { mode, .. } => Some(mode),
-                StepKind::Stage
-                | StepKind::Route { .. }
-                | StepKind::Switch
-                | StepKind::Bake { .. }
-                | StepKind::Smoke { .. }
-                | StepKind::Promote
-                | StepKind::Retire { .. } => None,
-            }),
+            mode: r.steps.iter().chain(&r.forward_steps).find_map(|s| s.step.kind.mode()),
         }
     }
 }
@@ -78,10 +69,12 @@ pub(super) struct Site<'a> {
     pub spec: &'a Spec,
     /// Ready workers that the spec's placement chooses, by name.
     pub workers: Vec<WorkerName>,
+    /// Which free addresses count as room.
+    freed: Freed,
 }
 
 /// Compiles one phase of a rollout.
-pub(super) fn compile(state: &State, subject: &Subject, phase: RolloutPhase) -> Result<Compiled, String> {
+pub(super) fn compile(state: &State, subject: &Subject, phase: RolloutPhase, freed: Freed) -> Result<Compiled, String> {
     let deployment = state.deployments.get(&subject.deployment).ok_or_else(|| {
         format!("deployment {} does not exist: `slipway apply -f` its spec first", subject.deployment)
     })?;
@@ -93,7 +86,7 @@ pub(super) fn compile(state: &State, subject: &Subject, phase: RolloutPhase) -> 
         .spec(&subject.deployment, pair.spec)
         .ok_or_else(|| format!("spec {} of {} is no longer kept: apply it again", pair.spec, subject.deployment))?;
     let workers: Vec<WorkerName> = chosen(state, spec).map(|w| w.name.clone()).collect();
-    let site = Site { state, subject, deployment, spec, workers };
+    let site = Site { state, subject, deployment, spec, workers, freed };
     match phase {
         RolloutPhase::Undo => Ok(undo::compile(&site)),
         RolloutPhase::Forward => forward(&site),
@@ -165,18 +158,18 @@ impl Site<'_> {
 
     /// Whether instances of a pair take part in the rollout, or serve beside it; what is left over goes before it begins.
     fn is_mine(&self, pair: &Pair) -> bool {
-        let candidate = self.deployment.tracks.candidate.as_ref().map(|t| &t.pair);
-        let serves = self.deployment.stays(RolloutPhase::Forward, pair) && (candidate != Some(pair) || self.shares());
-        pair == &self.subject.to || self.subject.from.as_ref() == Some(pair) || serves
-    }
-
-    /// Whether a candidate that an earlier rollout left has traffic.
-    fn shares(&self) -> bool {
-        self.deployment.route.as_ref().is_some_and(|r| r.weights.candidate.0 > 0)
+        let (tracks, weights) = tracks_at_start(self.state, self.deployment, &self.subject.to);
+        let as_is = self.deployment.as_is.is_some();
+        let serves = |t: &Track| weights.previous.0 > 0 || as_is && t.retire_at.is_none();
+        let is = |t: &Option<Track>| t.as_ref().is_some_and(|t| &t.pair == pair);
+        pair == &self.subject.to
+            || self.subject.from.as_ref() == Some(pair)
+            || is(&tracks.stable)
+            || is(&tracks.previous) && tracks.previous.as_ref().is_some_and(serves)
     }
 
     /// How a way back makes room: as its rollout did, but beside only where there is room for all that is missing.
-    pub fn mode_back(&self, pair: &Pair) -> BatchMode {
+    fn mode_back(&self, pair: &Pair) -> BatchMode {
         let p = &self.subject.params;
         let rolling = if p.max_surge == 0 { BatchMode::InPlace } else { BatchMode::Replace };
         match self.subject.mode {
@@ -188,14 +181,11 @@ impl Site<'_> {
         }
     }
 
-    /// Instances of one batch of a way back: as many as its rollout's, and beside all at once.
-    pub fn batch_back(&self, mode: BatchMode, desired: u32) -> u32 {
-        let p = &self.subject.params;
-        match mode {
-            BatchMode::Beside => desired.max(1),
-            BatchMode::Replace => p.parallelism.min(p.max_surge.saturating_add(p.max_unavailable)).max(1),
-            BatchMode::InPlace => p.parallelism.min(p.max_unavailable.max(1)),
-        }
+    /// The one installation of a way back: in batches as large as its rollout's, the traffic following.
+    pub fn install_back(&self, group: &str, pair: &Pair, desired: u32) -> (Step, BatchMode) {
+        let mode = self.mode_back(pair);
+        let (batch, delay) = (self.subject.params.batch(mode, desired), Period(0));
+        (step(group, StepKind::Install { share: ALL, mode, routing: Routing::ByCapacity, batch, delay }), mode)
     }
 
     /// Whether the ceiling can be judged where traffic is expected.
@@ -235,7 +225,7 @@ impl Site<'_> {
             let need = extra.saturating_sub(has);
             // The first step makes room of what an earlier rollout left.
             let left = count(self.live().filter(|i| &i.worker == name && !self.is_mine(&i.pair)));
-            let (free, what) = free_places(self.state, &self.subject.deployment, self.spec, worker, left);
+            let (free, what) = free_places(self.state, &self.subject.deployment, self.spec, worker, left, self.freed);
             if free < need {
                 return Err(format!(
                     "worker {name} has room for {free} more instances of {}, {need} are needed: it lacks {what}; add \

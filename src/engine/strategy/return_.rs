@@ -2,17 +2,16 @@
 //! still ran; else the pair is installed again and the traffic follows its instances. It runs no canary, and refuses nothing: what has
 //! no room beside takes places over.
 
-use super::{ALL, Compiled, Site, step};
-use crate::model::{BatchMode, Period, Routing, StepKind};
+use super::{Compiled, Site};
+use crate::model::{BatchMode, Period, StepKind};
 
 pub(super) fn compile(site: &Site<'_>) -> Compiled {
     let mut steps = site.opening();
     // Workers fetch what they are told to run, and most still have it: waiting for all of them would only delay the first.
     steps.retain(|s| s.kind != StepKind::Stage);
     let desired = site.desired();
-    let mode = site.mode_back(&site.subject.to);
-    let (batch, delay) = (site.batch_back(mode, desired), Period(0));
-    steps.push(step("install", StepKind::Install { share: ALL, mode, routing: Routing::ByCapacity, batch, delay }));
+    let (install, mode) = site.install_back("install", &site.subject.to, desired);
+    steps.push(install);
     let grace = match mode {
         BatchMode::Beside => site.subject.params.grace,
         BatchMode::Replace | BatchMode::InPlace => Period(0),

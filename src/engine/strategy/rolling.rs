@@ -13,14 +13,14 @@ pub(super) fn compile(site: &Site<'_>) -> Result<Compiled, String> {
     match mode {
         BatchMode::InPlace => {
             site.needs_unavailable()?;
-            let batch = p.parallelism.min(p.max_unavailable);
+            let batch = p.batch(mode, site.desired());
             steps.push(in_place("install", ALL, Routing::ByCapacity, batch, p.delay));
         }
         BatchMode::Replace | BatchMode::Beside => {
             // Where an old one does not serve, its place is taken over, which costs nothing.
             let broken = site.live().any(|i| i.pair != site.subject.to && i.life.is_wanted() && !i.serves());
             site.needs_room_beside(1).or_else(|e| if broken { Ok(()) } else { Err(e) })?;
-            let batch = p.parallelism.min(p.max_surge.saturating_add(p.max_unavailable)).max(1);
+            let batch = p.batch(mode, site.desired());
             let kind = StepKind::Install { share: ALL, mode, routing: Routing::ByCapacity, batch, delay: p.delay };
             steps.push(step("install", kind));
         }

@@ -5,17 +5,15 @@
 //! Its order is who is heard of now: a worker that was lost before holds nothing up, one that is lost meanwhile is waited for until it is
 //! counted out.
 
-use super::{ALL, Compiled, Site, step};
-use crate::model::{Period, Routing, StepKind};
+use super::{Compiled, Site, step};
+use crate::model::{Period, StepKind};
 
 pub(super) fn compile(site: &Site<'_>) -> Compiled {
     let mut steps = Vec::new();
     let mut desired = 0;
     if let Some(from) = &site.subject.from {
         desired = site.desired();
-        let mode = site.mode_back(from);
-        let (batch, delay) = (site.batch_back(mode, desired), Period(0));
-        steps.push(step("undo", StepKind::Install { share: ALL, mode, routing: Routing::ByCapacity, batch, delay }));
+        steps.push(site.install_back("undo", from, desired).0);
     }
     steps.push(step("undo", StepKind::Retire { delay: Period(0) }));
     Compiled { desired, order: site.workers.clone(), steps }

@@ -1,0 +1,15 @@
+//! What a machine lacks of the addresses that its agent was configured with, for people: the agent's log and `worker list` say the same.
+
+/// `here` addresses of the pool are on the machine, those of `missing` are not, nor is `host` if it is named; `None`: nothing is missing.
+pub fn lacking(here: usize, missing: &[String], host: Option<&str>) -> Option<String> {
+    let mut parts = Vec::new();
+    if !missing.is_empty() {
+        let are = if missing.len() == 1 { "is" } else { "are" };
+        let all = here + missing.len();
+        parts.push(format!("pool {here} of {all}: {} {are} not on this machine", missing.join(", ")));
+    }
+    if let Some(host) = host {
+        parts.push(format!("host {host} is not on this machine: services in address mode host cannot listen"));
+    }
+    (!parts.is_empty()).then(|| parts.join("; "))
+}

@@ -1,0 +1,107 @@
+//! Stories of nodes that join, leave, are drained and raise the feature level.
+//!
+//! Not here: Raft's own view of its members.
+
+use super::*;
+
+#[test]
+fn nodes_keep_their_ids() {
+    let mut t = Story::new();
+    let node = |n: u32| NewNode {
+        name: format!("n{n}"),
+        peer_addr: "127.0.0.9:1".into(),
+        client_addr: "127.0.0.9:2".into(),
+        dns_addr: "127.0.0.9:3".into(),
+        level: 1,
+    };
+    assert!(t.no(Command::NodeAdmitted(node(2))).contains("node name n2 is taken by node 2 (voter)"));
+    t.ok(Command::NodeAdmitted(node(7)));
+    t.ok(Command::NodeAdmitted(node(7)));
+    assert_eq!(t.s().nodes.keys().copied().collect::<Vec<_>>(), [1, 2, 3, 4]);
+    let jump = Command::NodeRoleSet { node: 4, role: NodeRole::Voter, seen: NodeRole::Joining };
+    assert!(t.no(jump).contains("cannot go from joining to voter"));
+    t.ok(Command::NodeRoleSet { node: 4, role: NodeRole::Removed, seen: NodeRole::Joining });
+    t.ok(Command::NodeAdmitted(node(7)));
+    assert!(t.s().nodes.contains_key(&5), "a removed id is never used again");
+    assert!(t.no(Command::NodeHeard { node: 1 }).contains("heard already"));
+}
+
+#[test]
+fn one_node_leaves_at_a_time_and_nobody_joins_meanwhile() {
+    let mut t = Story::new();
+    let set = |node, role, seen| Command::NodeRoleSet { node, role, seen };
+    let new = NewNode {
+        name: "n7".into(),
+        peer_addr: "127.0.0.9:1".into(),
+        client_addr: "127.0.0.9:2".into(),
+        dns_addr: "127.0.0.9:3".into(),
+        level: 1,
+    };
+    assert!(t.no(Command::NodeRoleSet { node: 9, role: NodeRole::Leaving, seen: NodeRole::Voter }).contains('9'));
+    t.ok(Command::NodeAdmitted(new.clone()));
+    let said = t.no(set(3, NodeRole::Leaving, NodeRole::Voter));
+    assert!(said.contains("another change of members is running: node n7 (4) is joining"), "{said}");
+    t.ok(set(4, NodeRole::Removed, NodeRole::Joining));
+    t.ok(set(3, NodeRole::Leaving, NodeRole::Voter));
+    assert!(t.no(set(2, NodeRole::Leaving, NodeRole::Voter)).contains("node n3 (3) is leaving"));
+    assert!(t.no(Command::NodeAdmitted(new)).contains("node n3 (3) is leaving: join again once it has left"));
+    t.ok(set(3, NodeRole::Removed, NodeRole::Leaving));
+    t.ok(set(2, NodeRole::Leaving, NodeRole::Voter));
+    t.ok(set(2, NodeRole::Removed, NodeRole::Leaving));
+    assert!(t.no(set(1, NodeRole::Leaving, NodeRole::Voter)).contains("the last voter"));
+    assert!(t.no(set(2, NodeRole::Voter, NodeRole::Removed)).contains("cannot go from removed to voter"));
+}
+
+#[test]
+fn members_stay_while_traffic_is_switched() {
+    let mut t = Story::new();
+    t.completes("1.0.0", Strategy::Direct);
+    t.start("2.0.0", Strategy::BlueGreen).unwrap();
+    let live = t.live().id;
+    t.until("a running switch", |s| switching(s).is_some());
+    let new = NewNode {
+        name: "n7".into(),
+        peer_addr: "127.0.0.9:1".into(),
+        client_addr: "127.0.0.9:2".into(),
+        dns_addr: "127.0.0.9:3".into(),
+        level: 1,
+    };
+    let leaves = Command::NodeRoleSet { node: 3, role: NodeRole::Leaving, seen: NodeRole::Voter };
+    let said = t.no(Command::NodeAdmitted(new.clone()));
+    assert!(said.contains(&format!("rollout {live} of production/shop is switching: no node can join")), "{said}");
+    let said = t.no(leaves.clone());
+    assert!(said.contains("is switching: no node can leave until that is over; try again"), "{said}");
+    t.until("the switch's end", |s| switching(s).is_none());
+    t.ok(leaves);
+    t.ok(Command::NodeRoleSet { node: 3, role: NodeRole::Removed, seen: NodeRole::Leaving });
+    t.ok(Command::NodeAdmitted(new));
+}
+
+#[test]
+fn the_level_rises_by_one_once_every_node_supports_it() {
+    let mut t = Story::new();
+    let says = |node, min, max| Command::NodeAnnounced { node, version: "0.2.0".into(), min, max };
+    assert!(t.no(Command::NodeDrained { node: 3, on: true }).contains("needs feature level 2, the cluster is at 1"));
+    t.ok(says(1, 1, 2));
+    t.ok(says(2, 1, 2));
+    let said = t.no(Command::LevelRaised { to: 2, seen: 1 });
+    assert!(said.contains("n3 (node 3, up to level 1)") && !said.contains("n1"), "{said}");
+    assert!(t.no(says(3, 2, 3)).contains("node n3 is too new: it supports feature levels 2 to 3, the cluster is at 1"));
+    t.ok(says(3, 1, 2));
+    t.ok(says(3, 1, 1));
+    assert!(t.no(Command::LevelRaised { to: 2, seen: 1 }).contains("n3"), "it was taken back");
+    t.ok(says(3, 1, 2));
+    assert!(t.no(Command::LevelRaised { to: 3, seen: 1 }).contains("rises by one"));
+    assert_eq!(t.s().nodes[&1].version, "", "a row of level 1 has no room for it");
+    t.ok(Command::LevelRaised { to: 2, seen: 1 });
+    assert!(t.no(Command::LevelRaised { to: 2, seen: 1 }).contains("the feature level is 2"));
+    let said = t.no(says(3, 1, 1));
+    assert!(said.contains("node n3 is too old: it supports feature levels 1 to 1, the cluster is at 2"), "{said}");
+    t.ok(says(1, 1, 2));
+    assert_eq!(t.s().nodes[&1].version, "0.2.0");
+    t.ok(Command::NodeDrained { node: 1, on: true });
+    t.ok(Command::NodeDrained { node: 2, on: true });
+    assert!(t.no(Command::NodeDrained { node: 3, on: true }).contains("is the last that may lead"));
+    t.ok(Command::NodeDrained { node: 1, on: false });
+    t.ok(Command::NodeDrained { node: 3, on: true });
+}
