@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use super::view::{Notes, View};
 use crate::model::{AddressMode, Life, NodeId, Pair, Period, Wait, WorkerName};
-use crate::state::{Command, Instance, NodeRole, Seen, Worker, before, free_addresses, free_when, may_stop};
+use crate::state::{Command, Instance, NodeRole, Seen, Worker, free_addresses, free_when};
 
 /// The TTL of weighted answers where a spec sets none.
 pub(super) const DEFAULT_TTL: Period = Period::seconds(5);
@@ -20,10 +20,8 @@ pub(super) fn next(view: &View<'_>, notes: &mut Notes) -> Option<Command> {
     for i in &draining {
         let Some(drain) = i.drain else { continue };
         match drain.clear_at {
-            Some(_) if may_stop(view.state, i, view.now) => clear.push(i.id),
-            Some(at) if at > view.now => notes.wake_at(at),
-            // It waits for one that still stops at its address.
-            Some(_) => {}
+            Some(at) if at <= view.now => clear.push(i.id),
+            Some(at) => notes.wake_at(at),
             None => {
                 unsettled.insert(drain.index, ());
             }
@@ -120,8 +118,7 @@ pub(super) fn explain(view: &View<'_>, leaving: &[&Instance], notes: &mut Notes)
     let mut index = None;
     for i in leaving {
         match (i.life, i.drain.and_then(|d| d.clear_at)) {
-            (Life::Draining, Some(at)) if at > view.now => until = until.max(Some(at)),
-            (Life::Draining, Some(_)) => stopping.push(before(view.state, i).map_or(i.id, |old| old.id)),
+            (Life::Draining, Some(at)) => until = until.max(Some(at)),
             (Life::Draining, None) => index = index.max(i.drain.map(|d| d.index)),
             (Life::Starting | Life::Running | Life::Stopping, _) => stopping.push(i.id),
             (Life::Gone | Life::Failed, _) => {}

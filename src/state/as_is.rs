@@ -9,9 +9,9 @@ use std::cmp::Reverse;
 use super::{
     AsIs, Deployment, Reason, Rejection, Rollout, RolloutPhase, RolloutStatus, RouteWeights, Track, assign, catalog,
     context::{Cx, Done},
-    drain, operator, rollback, routes, serving,
+    drain, opening, operator, rollback, routes, serving,
 };
-use crate::model::{BasisPoints, Pair, RolloutId};
+use crate::model::{BasisPoints, Pair, RolloutId, WHOLE};
 
 /// `Abort` with `as_is`.
 pub(super) fn abort(cx: &mut Cx<'_>, id: RolloutId) -> Done {
@@ -73,7 +73,7 @@ fn keep(cx: &mut Cx<'_>, d: &mut Deployment, r: &Rollout, given_up: Pair) {
     all.sort_by_key(|(w, _)| Reverse(*w));
     let was = d.tracks.stable.as_ref().map(|t| t.pair.clone());
     let mut all = all.into_iter();
-    let Some((_, mut first)) = all.next() else { return };
+    let Some((first_share, mut first)) = all.next() else { return };
     let second = all.next();
     first.retire_at = None;
     first.want = serving::wanted(&cx.s, &d.id, &first.pair);
@@ -88,12 +88,10 @@ fn keep(cx: &mut Cx<'_>, d: &mut Deployment, r: &Rollout, given_up: Pair) {
     let moved = was.as_ref() != Some(&first.pair);
     (d.tracks.stable, d.tracks.candidate, d.tracks.previous) = (Some(first), None, previous);
     if let Some((mode, ttl)) = d.route.as_ref().map(|x| (x.mode, x.ttl)) {
-        let whole = crate::model::WHOLE.0;
-        let weights = RouteWeights {
-            stable: BasisPoints(whole.saturating_sub(share.0)),
-            candidate: BasisPoints(0),
-            previous: share,
-        };
+        let mut weights = RouteWeights { stable: first_share, candidate: BasisPoints(0), previous: share };
+        // A third version is let go of.
+        let rest = WHOLE.0.saturating_sub(weights.sum());
+        opening::share_out(&cx.s, d, &d.tracks, &mut weights, BasisPoints(rest));
         routes::write(cx, d, weights, BasisPoints(0), (mode, ttl), moved);
     }
     // Where one version serves and it is not the one that was given up, there is nothing to hold.

@@ -130,15 +130,13 @@ fn raise_served(cx: &mut Cx<'_>, served: &[(NodeId, u64)]) -> bool {
     changed
 }
 
-/// Whether a draining instance may be stopped now: every cache has let go of it, and it does not itself wait for one that still stops at
-/// its address. Who takes its place would not know of that one.
-pub fn may_stop(s: &State, i: &Instance, now: Millis) -> bool {
-    let clear = i.drain.and_then(|d| d.clear_at).is_some_and(|t| now >= t);
-    i.life == Life::Draining && clear && before(s, i).is_none()
+/// Whether a draining instance may be stopped now.
+pub(super) fn clear(i: &Instance, now: Millis) -> bool {
+    i.life == Life::Draining && i.drain.and_then(|d| d.clear_at).is_some_and(|t| now >= t)
 }
 
 /// Whom an instance takes the place of, while that one may still run.
-pub fn before<'a>(s: &'a State, i: &Instance) -> Option<&'a Instance> {
+pub(super) fn before<'a>(s: &'a State, i: &Instance) -> Option<&'a Instance> {
     s.instances.get(&i.replaces?).filter(|old| old.life.is_live())
 }
 
@@ -150,7 +148,7 @@ pub(super) fn stop_permitted(cx: &mut Cx<'_>, deployment: &DeploymentId, ids: &[
     let mut stopping = Vec::new();
     for id in ids {
         let i = cx.instance_of(deployment, *id)?;
-        if !may_stop(&cx.s, &i, cx.now()) {
+        if !clear(&i, cx.now()) {
             return guard(format!("{id} is {} and may not be stopped yet", i.life));
         }
         stopping.push(i);

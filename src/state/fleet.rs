@@ -256,31 +256,41 @@ fn instance(cx: &mut Cx<'_>, mut i: Instance, fact: &InstanceFact) {
         if assign::has_entry(&cx.s, &i) {
             assign::remove(cx, &i.worker, &i.deployment, &[i.id]);
         }
-        orphans(cx, &i);
+        successors(cx, &i);
     }
 }
 
-/// Who waited for the place of an instance that ended without being stopped takes it now.
-fn orphans(cx: &mut Cx<'_>, old: &Instance) {
-    let waiting =
+/// Who takes the place of an instance that ended: one that still stops at their address is now whom they wait for, and who was not told
+/// yet, as it ended without being stopped, begins.
+fn successors(cx: &mut Cx<'_>, old: &Instance) {
+    let before = drain::before(&cx.s, old).map(|b| b.id);
+    let next: Vec<Instance> =
         cx.s.instances_of(&old.deployment)
-            .find(|i| i.replaces == Some(old.id) && i.life == Life::Starting && !assign::has_entry(&cx.s, i))
-            .cloned();
-    let Some(mut next) = waiting else { return };
-    if let Some(before) = drain::before(&cx.s, old) {
-        // The one that ended waited itself: so does who takes its place.
-        next.replaces = Some(before.id);
-        cx.put_instance(next.clone());
-    }
-    if let Some(mut w) = cx.s.workers.get(&next.worker).cloned() {
-        if let Some(slot) = Arc::make_mut(&mut w.pool).get_mut(&next.address) {
-            *slot = PoolSlot::Used(next.id);
+            .filter(|i| i.replaces == Some(old.id) && i.life.is_live())
+            .cloned()
+            .collect();
+    for mut i in next {
+        let told = assign::has_entry(&cx.s, &i);
+        if before.is_some() {
+            i.replaces = before;
+            cx.put_instance(i.clone());
         }
-        cx.put_worker(w);
+        let entry = assign::entry(&i);
+        if told && before.is_some() {
+            assign::edit(cx, &i.worker, &i.deployment, assign::Allow::Keep, false, |c| {
+                c.instances.iter_mut().filter(|e| e.id == entry.id).for_each(|e| *e = entry.clone());
+            });
+        } else if !told && i.life == Life::Starting {
+            if let Some(mut w) = cx.s.workers.get(&i.worker).cloned() {
+                if let Some(slot) = Arc::make_mut(&mut w.pool).get_mut(&i.address) {
+                    *slot = PoolSlot::Used(i.id);
+                }
+                cx.put_worker(w);
+            }
+            let allow = assign::Allow::Set(super::Permit::Activate);
+            assign::edit(cx, &i.worker, &i.deployment, allow, true, |c| c.instances.push(entry));
+        }
     }
-    let entry = assign::entry(&next);
-    let allow = assign::Allow::Set(super::Permit::Activate);
-    assign::edit(cx, &next.worker, &next.deployment, allow, true, |c| c.instances.push(entry));
 }
 
 #[cfg(test)]

@@ -64,7 +64,7 @@ pub use command::{Command, NewNode, StartRollout};
 pub use cookies::{CookieSecrets, Secret, cookie_due};
 pub use deployment::{AsIs, Deployment, Route, RouteMode, RouteWeights, Track, TrackName, Tracks};
 pub use digest::{StateDigest, digest};
-pub use drain::{MARGIN as DRAIN_MARGIN, before, may_stop};
+pub use drain::MARGIN as DRAIN_MARGIN;
 pub use event::{EVENT_RING, Event, EventBody, EventKey};
 pub use fences::{
     Arm, ArmOwner, Fences, LeaseMode, OnExpiry, ServerEnd, Switch, SwitchAsk, SwitchEnd, SwitchTarget, SwitchTo,

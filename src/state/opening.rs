@@ -40,7 +40,7 @@ pub fn tracks_at_start(s: &State, d: &Deployment, to: &Pair) -> (Tracks, RouteWe
 }
 
 /// Gives a share to stable and previous by what passes; where nothing does, to stable.
-fn share_out(s: &State, d: &Deployment, tracks: &Tracks, weights: &mut RouteWeights, share: BasisPoints) {
+pub(super) fn share_out(s: &State, d: &Deployment, tracks: &Tracks, weights: &mut RouteWeights, share: BasisPoints) {
     let passing = |t: &Option<Track>| t.as_ref().map_or(0, |t| serving::passing(s, &d.id, &t.pair));
     let (stable, previous) = (u64::from(passing(&tracks.stable)), u64::from(passing(&tracks.previous)));
     let of_previous = u64::from(share.0).saturating_mul(previous).checked_div(stable.saturating_add(previous));

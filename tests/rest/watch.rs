@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 
-use slipway::model::{DeploymentId, Life, Millis, Pair, Period, RolloutId, Strategy};
+use slipway::model::{DeploymentId, Life, Millis, Pair, Period, RolloutId, Strategy, WorkerName};
 use slipway::state::{Command, Deployment, Presence, RolloutKind, RolloutPhase, State, TrackName, invariants};
 
 use super::judged;
@@ -53,6 +53,7 @@ pub fn entry(w: &mut World, before: &State, body: &Command, ok: bool) -> Result<
     operators(w, before, body);
     lost(w, before, body)?;
     as_is(w, before, body)?;
+    fled(w, before, body)?;
     judged::entry(w, before, body)?;
     for d in w.state.deployments.values() {
         rolling(before, &w.state, d, body)?;
@@ -150,6 +151,32 @@ fn lost(w: &World, before: &State, body: &Command) -> Result<(), Broken> {
     Ok(())
 }
 
+/// No verb on a way back gives traffic to the version that it leaves.
+fn fled(w: &World, before: &State, body: &Command) -> Result<(), Broken> {
+    let rollout = match body {
+        Command::Abort { rollout, .. } | Command::Rollback { rollout } | Command::Promote { rollout, .. } => rollout,
+        _ => return Ok(()),
+    };
+    let Some(r) = before.rollouts.get(rollout).filter(|r| r.is_way_back() && !r.status.is_terminal()) else {
+        return Ok(());
+    };
+    let left = if r.phase == RolloutPhase::Undo { Some(&r.to) } else { r.from.as_ref() };
+    let Some(left) = left else { return Ok(()) };
+    let of = |s: &State| s.deployments.get(&r.deployment).map_or(0, |d| share(d, left));
+    // Of three versions that share, `--as-is` lets one go, whose share somebody must take.
+    let as_is = matches!(body, Command::Abort { as_is: true, .. });
+    if as_is && before.deployments.get(&r.deployment).is_some_and(|d| shares(d).len() > 2) {
+        return Ok(());
+    }
+    if of(&w.state) > of(before) {
+        return Err((
+            "traffic for what was left",
+            format!("{} had {}, has {}", left.version, of(before), of(&w.state)),
+        ));
+    }
+    Ok(())
+}
+
 /// A way back that is ended where it stands keeps weights and instances; the keeper adds none of what was given up.
 fn as_is(w: &mut World, before: &State, body: &Command) -> Result<(), Broken> {
     let by_plan = !matches!(body, Command::Abort { .. } | Command::StartRollout(_));
@@ -228,6 +255,18 @@ fn rolling(before: &State, after: &State, d: &Deployment, body: &Command) -> Res
     }
     if after.instances_of(&d.id).any(|i| i.life.is_live() && i.pair != r.to && Some(&i.pair) != r.from.as_ref()) {
         return Ok(());
+    }
+    if r.params.max_surge == 0 {
+        // In place: by worker, as surplus that an earlier rollout left on one keeps no other from being filled.
+        let per_worker = after.spec(&d.id, r.to.spec).map_or(1, |s| s.placement.per_worker as usize);
+        let on = |s: &State, w: &WorkerName| s.instances_of(&d.id).filter(|i| counted(s, i) && &i.worker == w).count();
+        let over = r.order.iter().find(|w| on(after, w) > per_worker.max(on(before, w)));
+        return match over.filter(|_| matches!(body, Command::BatchStarted { .. })) {
+            Some(w) => {
+                Err(("more than per_worker", format!("{} processes on {w}, {per_worker} at most", on(after, w))))
+            }
+            None => Ok(()),
+        };
     }
     let roof = (r.desired + r.params.max_surge) as usize;
     // Machines that come back bring theirs along: that is nobody's batch.
