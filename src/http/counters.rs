@@ -12,7 +12,7 @@ use prometheus_client::{
 
 use crate::{
     model::{RolloutId, Strategy},
-    state::{EventBody, EventKey, RolloutKind, RolloutStatus, State},
+    state::{EventBody, EventKey, Reason, RolloutKind, RolloutStatus, State},
 };
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -78,7 +78,7 @@ impl RolloutCounters {
             }
             drop(self.duration.get_or_create(&By { strategy }));
         }
-        for reason in ["health_check", "error_rate", "latency", "manual", "deadline"] {
+        for reason in Reason::ROLLBACKS {
             drop(self.rollbacks.get_or_create(&Why { reason: reason.into() }));
         }
     }

@@ -133,6 +133,9 @@ pub enum Reason {
 }
 
 impl Reason {
+    /// All values that [`Reason::label`] has.
+    pub const ROLLBACKS: [&'static str; 4] = ["health_check", "error_rate", "deadline", "manual"];
+
     /// The value of the `reason` label of `slipway_rollbacks_total`.
     pub fn label(&self) -> &'static str {
         match self {

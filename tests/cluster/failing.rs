@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::lab::{Lab, Load, Release, SHOP, list, spec, text};
+use crate::lab::{Lab, Load, Release, SHOP, SOON, eventually, list, spec, text};
 
 const ROLLOUT: &str = "strategy: canary, steps: [50, 100], bake: 2s, min_requests: 0, deadline: 20s";
 
@@ -44,8 +44,23 @@ fn a_release_that_exits_at_once_or_is_never_healthy() {
     // It is as good as new: the next one goes through.
     lab.push("5.0.0");
     lab.roll("5.0.0", &[]).ok();
+    counted(&lab, [("deadline", 0), ("error_rate", 0), ("health_check", 3), ("manual", 0)]);
     lab.runs(&[("5.0.0", 2)]);
     lab.finish();
+}
+
+/// Every node counts what was rolled back, by its reason, and has no series for a reason that cannot come.
+fn counted(lab: &Lab, reasons: [(&str, u32); 4]) {
+    let want: Vec<String> =
+        reasons.iter().map(|(reason, n)| format!("slipway_rollbacks_total{{reason=\"{reason}\"}} {n}")).collect();
+    for node in 1..=3 {
+        eventually("rollbacks are counted", SOON, || {
+            let page = lab.page(node, "/metrics").map_err(|e| format!("{e:?}"))?.1;
+            let mut all: Vec<&str> = page.lines().filter(|l| l.starts_with("slipway_rollbacks_total{")).collect();
+            all.sort_unstable();
+            if all == want { Ok(()) } else { Err(format!("{all:?}")) }
+        });
+    }
 }
 
 #[test]
@@ -54,5 +69,6 @@ fn a_release_with_errors_over_the_ceiling() {
     taken_back(&lab, &Release { version: "2.0.0", settings: "error_percent = 30" }, &[], "5 %");
     let rolling = ["--strategy", "rolling", "--parallelism", "1", "--delay", "3s"];
     taken_back(&lab, &Release { version: "3.0.0", settings: "error_percent = 30" }, &rolling, "5 %");
+    counted(&lab, [("deadline", 0), ("error_rate", 2), ("health_check", 0), ("manual", 0)]);
     lab.finish();
 }
