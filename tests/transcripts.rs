@@ -3,6 +3,8 @@
 
 #[path = "transcripts/level_2.rs"]
 mod level_2;
+#[path = "transcripts/settings.rs"]
+mod settings;
 mod sim_fleet;
 #[path = "transcripts/ways_back.rs"]
 mod ways_back;

@@ -3,7 +3,7 @@
 //! Invariant: nothing is offered that would be refused, and nothing that would end the wait is left out; verbs that only hold
 //! (`pause`) are no way out. Not here: the reasons for waiting (`plan`).
 
-use crate::model::{DeploymentId, RolloutParams, Strategy, Version};
+use crate::model::{AddressMode, DeploymentId, RolloutParams, Strategy, Version};
 use crate::state::{Command, StartRollout, State, rehearse, undoable};
 
 /// Releases that are tried for `start`, newest first.
@@ -42,7 +42,10 @@ fn startable(state: &State, id: &DeploymentId, replace: bool) -> Option<&'static
     // What needs the least room, where the spec's own strategy has none.
     let in_place =
         RolloutParams { strategy: Some(Strategy::Rolling), max_surge: 0, max_unavailable: 1, ..spec.rollout.clone() };
-    let flags = " --strategy rolling --max-surge 0 --max-unavailable 1";
+    let flags = match spec.address {
+        AddressMode::Pool => " --strategy rolling --max-surge 0 --max-unavailable 1",
+        AddressMode::Host => " --strategy rolling --max-unavailable 1",
+    };
     [(spec.rollout.clone(), ""), (in_place, flags)]
         .into_iter()
         .find_map(|(params, flags)| startable_with(state, id, replace, &params).then_some(flags))

@@ -25,6 +25,7 @@ mod rollouts;
 mod serve;
 mod sessions;
 mod shared;
+mod starting;
 mod traffic;
 mod workers;
 

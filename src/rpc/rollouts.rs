@@ -2,76 +2,26 @@
 
 use tonic::{Code, Request, Response, Status, async_trait};
 
-use super::{Shared, catalog::known, error, page::page};
+use super::{
+    Shared,
+    catalog::known,
+    error,
+    page::page,
+    starting::{notes, read_start, strategy, unused},
+};
 use crate::{
     engine::{planned_way_back, preview, way_back, ways_out},
-    model::{DeploymentId, OnNoData, RolloutId, RolloutParams, StepKind, Strategy},
-    state::{Command, Rollout, RolloutStatus, StartRollout, State},
+    model::{DeploymentId, RolloutId, StepKind},
+    state::{Command, Rollout, RolloutStatus, State},
     wire::{
         convert::pair,
-        convert_rollout::{self, params_over, planned_step},
+        convert_rollout::{self, planned_step},
         v1,
     },
 };
 
-fn deployment(text: &str) -> Result<DeploymentId, Status> {
+pub(super) fn deployment(text: &str) -> Result<DeploymentId, Status> {
     text.parse().map_err(|e| error::invalid(&e))
-}
-
-/// The request's fields over the spec's rollout defaults.
-fn read_start(state: &State, ask: &v1::StartRequest) -> Result<StartRollout, Status> {
-    let id = deployment(&ask.deployment)?;
-    let row = known(state, &id)?;
-    let defaults = state.spec(&id, row.spec).map_or_else(RolloutParams::default, |s| s.rollout.clone());
-    let none = v1::Params::default();
-    let params = params_over(ask.params.as_ref().unwrap_or(&none), defaults).map_err(|e| error::invalid(&e))?;
-    params.check("rollout").map_err(|e| error::invalid(&e))?;
-    let version = if ask.version.is_empty() && ask.restart {
-        row.tracks.stable.as_ref().map(|t| t.pair.version.clone()).ok_or_else(|| {
-            error::status(Code::FailedPrecondition, "precondition", format!("nothing runs as {id} yet: name a version"))
-        })?
-    } else {
-        ask.version.parse().map_err(|e| error::invalid(&e))?
-    };
-    let expected = (ask.expected > 0).then_some(ask.expected);
-    Ok(StartRollout { deployment: id, version, params, restart: ask.restart, replace: ask.replace, expected })
-}
-
-/// The strategy that a start would use.
-fn strategy(state: &State, start: &StartRollout) -> Strategy {
-    let first = state.deployments.get(&start.deployment).is_none_or(|d| d.tracks.stable.is_none());
-    if first {
-        return Strategy::Direct;
-    }
-    let environment = state.environments.get(&start.deployment.environment);
-    start.params.strategy.or(environment.map(|e| e.default_strategy)).unwrap_or(Strategy::Rolling)
-}
-
-/// What the caller should know although nothing is wrong.
-fn notes(state: &State, start: &StartRollout) -> Vec<String> {
-    let (p, mut said) = (&start.params, Vec::new());
-    let chosen = strategy(state, start);
-    if start.params.strategy.is_some_and(|asked| asked != chosen) {
-        said.push(format!("nothing is stable yet, so this first rollout is {chosen}"));
-    }
-    let batch = p.max_surge.saturating_add(p.max_unavailable).min(p.parallelism);
-    if chosen == Strategy::Rolling && batch < p.parallelism {
-        said.push(format!(
-            "a batch is {batch}, less than the parallelism of {}: max_surge {} + max_unavailable {} bound it",
-            p.parallelism, p.max_surge, p.max_unavailable
-        ));
-    }
-    let spec = state.deployments.get(&start.deployment).and_then(|d| state.spec(&start.deployment, d.spec));
-    let environment = state.environments.get(&start.deployment.environment);
-    if let (Some(e), None, true) = (environment, p.on_no_data, spec.is_some_and(|s| s.metrics.is_some()))
-        && e.on_no_data == OnNoData::Pass
-    {
-        said.push(format!(
-            "without enough requests it is promoted unjudged, as on_no_data is pass in {}: set rollout.on_no_data to hold or fail",
-            e.name
-        ));
-    }
-    said
 }
 
 /// The rollout that a verb names: itself, or a deployment's live one (with `or_last` also its last one).
@@ -161,6 +111,7 @@ impl v1::rollouts_server::Rollouts for Shared {
             steps: steps.iter().map(planned_step).collect(),
             notes: notes(&read.state, &start)
                 .into_iter()
+                .chain(unused(&read.state, &start, strategy(&read.state, &start)))
                 .chain(self.backend.coarse(&start.deployment, &weights))
                 .chain(planned_way_back(&read.state, &start).map(|w| format!("going back: {w}")))
                 .collect(),

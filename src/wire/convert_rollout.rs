@@ -8,8 +8,8 @@ use super::{
 };
 use crate::{
     model::{
-        BasisPoints, FailureAction, Millis, ModelError, OnNoData, Period, RolloutParams, Step, StepKind, Strategy,
-        Version,
+        BasisPoints, FailureAction, Millis, ModelError, OnNoData, Period, RolloutParams, Setting, Step, StepKind,
+        Strategy, Version,
     },
     state::{Evidence, Reason, Rollout, RolloutKind, RolloutPhase, State, StepRow, StepStatus, Verdict},
 };
@@ -169,6 +169,23 @@ pub fn decisions(r: &Rollout) -> Vec<String> {
 
 /// Bounds on what one request may list, before `RolloutParams::check`.
 const MAX_STEPS: usize = 1000;
+
+/// Settings that a request names and that not every strategy reads.
+pub fn given(p: &v1::Params) -> Vec<Setting> {
+    let is_given = |s: &Setting| match s {
+        Setting::Steps => !p.steps_bp.is_empty(),
+        Setting::Bake => p.bake_ms.is_some(),
+        Setting::Parallelism => p.parallelism.is_some(),
+        Setting::Delay => p.delay_ms.is_some(),
+        Setting::MaxSurge => p.max_surge.is_some(),
+        Setting::MaxUnavailable => p.max_unavailable.is_some(),
+        Setting::WarmUp => p.warm_up_ms.is_some(),
+        Setting::Smoke => p.smoke.is_some(),
+        Setting::Monitor => p.monitor_ms.is_some(),
+        Setting::Grace => p.grace_ms.is_some(),
+    };
+    Setting::ALL.into_iter().filter(is_given).collect()
+}
 
 /// Lays a request's fields over the defaults.
 pub fn params_over(p: &v1::Params, base: RolloutParams) -> Result<RolloutParams, ModelError> {
