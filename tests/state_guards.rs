@@ -126,6 +126,7 @@ fn worker(name: &str, key: u32, pool: &[&str]) -> Command {
         host: "10.0.9.9".into(),
         pool: pool.iter().map(|a| (*a).to_string()).collect(),
         absent: Vec::new(),
+        keeping: String::new(),
     }
 }
 
@@ -234,6 +235,7 @@ fn a_worker_name_has_one_key_and_a_pool_one_owner() {
         host: "10.0.0.1".into(),
         pool: (1..=6).map(|a| format!("127.1.1.{a}")).collect(),
         absent: Vec::new(),
+        keeping: String::new(),
     });
     assert_eq!(t.s().workers, before, "the same again commits no change");
 }
@@ -257,6 +259,7 @@ fn addresses_that_a_machine_lacks_are_not_in_its_pool_and_leave_with_their_last_
         host: "10.0.0.1".into(),
         pool: (1..=6).map(|a| format!("127.1.1.{a}")).filter(|a| !absent.contains(&a.as_str())).collect(),
         absent: absent.iter().map(|a| (*a).to_string()).collect(),
+        keeping: "cgroup".into(),
     };
     t.ok(register(&[&gone, "127.1.1.6"]));
     let row = &t.s().workers[&one];

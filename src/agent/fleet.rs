@@ -11,6 +11,7 @@ use super::{
     AgentError,
     assignment::Offer,
     board::Board,
+    cgroup::Keeping,
     fetch::Store,
     files,
     instance::Shared,
@@ -31,6 +32,7 @@ pub struct Fleet {
     store: Store,
     board: Board,
     program: PathBuf,
+    keeping: Keeping,
     runtime: Arc<dyn Runtime>,
     clock: Clock,
     tasks: BTreeMap<DeploymentId, mpsc::Sender<Told>>,
@@ -46,6 +48,7 @@ impl Fleet {
         store: &Store,
         board: &Board,
         program: PathBuf,
+        keeping: Keeping,
     ) -> Result<Self, AgentError> {
         let path = layout.deployments();
         files::ensure_dir(&path).map_err(|source| AgentError::Disk { path, source })?;
@@ -56,6 +59,7 @@ impl Fleet {
             store: store.clone(),
             board: board.clone(),
             program,
+            keeping,
             runtime: Arc::new(Processes::default()),
             clock: Clock::real(),
             tasks: BTreeMap::new(),
@@ -83,6 +87,7 @@ impl Fleet {
             book: Book::open(&dir.journal())?,
             dir,
             program: self.program.clone(),
+            keeping: self.keeping.clone(),
             runtime: Arc::clone(&self.runtime),
             clock: self.clock.clone(),
         };

@@ -32,7 +32,7 @@ pub use lacking::lacking;
 pub use prefix::Prefix;
 pub use release::{BuildInfo, Pair, Version};
 pub use selector::Selector;
-pub use spec::{AddressMode, Drain, MetricsSource, Placement, Protocol, RunSpec, Spec, StopSpec};
+pub use spec::{AddressMode, Drain, MetricsSource, Placement, Protocol, RunSpec, Spec, StopSpec, StopTo};
 pub use spec_doc::SpecDoc;
 pub use spec_read::{SpecFormat, read_spec, with_nearest};
 pub use step::{BatchMode, Routing, Step, StepKind};

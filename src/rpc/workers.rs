@@ -126,6 +126,9 @@ fn check(hello: v1::Hello) -> Result<Greeting, Refusal> {
     if hello.labels.len() > MAX_LABELS || hello.labels.iter().any(|(k, v)| long(k) || long(v)) || long(&hello.build) {
         return Err(never(format!("at most {MAX_LABELS} labels, of at most {MAX_TEXT} bytes each")));
     }
+    if long(&hello.keeping) {
+        return Err(never(format!("what is said of keeping processes together is longer than {MAX_TEXT} bytes")));
+    }
     Ok(Greeting { name, key, hello })
 }
 
@@ -149,6 +152,7 @@ fn registered(row: &Worker, hello: &v1::Hello) -> bool {
         && row.build == hello.build
         && row.host == hello.host
         && row.absent == hello.absent
+        && row.keeping == hello.keeping
         && row.pool.keys().collect::<BTreeSet<_>>() == pool
 }
 
@@ -231,6 +235,7 @@ impl Shared {
             host: hello.host.clone(),
             pool: hello.pool.clone(),
             absent: hello.absent.clone(),
+            keeping: hello.keeping.clone(),
         };
         self.node_change(command).await?;
         Ok(())

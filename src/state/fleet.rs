@@ -25,6 +25,7 @@ pub(super) struct Form<'a> {
     pub host: &'a str,
     pub pool: &'a [String],
     pub absent: &'a [String],
+    pub keeping: &'a str,
 }
 
 fn check(name: &WorkerName, f: &Form<'_>) -> Done {
@@ -41,6 +42,9 @@ fn check(name: &WorkerName, f: &Form<'_>) -> Done {
     }
     if f.build.len() > 128 {
         return bad("its version text is longer than 128 characters".into());
+    }
+    if f.keeping.len() > MAX_TEXT {
+        return bad(format!("what it says of keeping processes together is longer than {MAX_TEXT} bytes"));
     }
     if f.pool.len() > MAX_POOL {
         return bad(format!("a pool of {} addresses is over the limit of {MAX_POOL}", f.pool.len()));
@@ -94,6 +98,7 @@ pub(super) fn registered(cx: &mut Cx<'_>, name: &WorkerName, form: &Form<'_>) ->
         host: String::new(),
         pool: Arc::default(),
         absent: Vec::new(),
+        keeping: String::new(),
         presence: Presence::Ready,
         lost_at: None,
         set_generation: 0,
@@ -106,6 +111,7 @@ pub(super) fn registered(cx: &mut Cx<'_>, name: &WorkerName, form: &Form<'_>) ->
     row.build = form.build.into();
     row.host = form.host.into();
     row.absent = form.absent.to_vec();
+    row.keeping = form.keeping.into();
     // An address in use stays until its instance is gone, whatever the worker says now.
     let pool = Arc::make_mut(&mut row.pool);
     pool.retain(|a, slot| form.pool.contains(a) || matches!(slot, PoolSlot::Used(_)));

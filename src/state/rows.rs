@@ -334,6 +334,8 @@ pub struct Worker {
     pub pool: Arc<BTreeMap<String, PoolSlot>>,
     /// Addresses of its configuration that its machine does not have: not offered, so not in the pool unless one is still in use.
     pub absent: Vec<String>,
+    /// How the processes of an instance are kept together there, as its agent says.
+    pub keeping: String,
     /// Heard of or lost.
     pub presence: Presence,
     /// Cluster time of its last report when it was declared lost.
