@@ -76,10 +76,12 @@ impl Tree {
     fn among(&self, everyone: &[Kin], inside: &[i32], marked: impl Fn(&Kin) -> bool) -> Members {
         let first = is_there(&self.first, everyone);
         let shim = is_there(&self.shim, everyone);
-        // While the shim lives, all others descend from it: then nobody's environment need be read.
+        // While the shim lives, all others descend from it: then nobody's environment need be read. One that has ended and was not noticed
+        // yet has no children any more.
+        let inherits = shim && everyone.iter().any(|k| k.pid == self.shim.pid && !k.ended);
         let near = |k: &&Kin| {
             let of_first = first && (k.pid == self.first.pid || k.group == self.first.pid);
-            of_first || inside.contains(&k.pid) || (!shim && marked(k))
+            of_first || inside.contains(&k.pid) || (!inherits && marked(k))
         };
         let mut own: BTreeSet<i32> = everyone.iter().filter(near).map(|k| k.pid).collect();
         if shim {
@@ -195,6 +197,9 @@ mod tests {
         let stray = [kin(14, 1, 14, 14), kin(17, 14, 14, 14), kin(20, 1, 20, 20)];
         let members = tree().among(&stray, &[], |k| k.pid == 14);
         assert_eq!((pids(&members.sure), members.unsure.len()), (vec![14, 17], 0));
+        // Nor does it matter whether anybody has noticed the shim's end.
+        let unnoticed = [Kin { ended: true, ..kin(SHIM, 1, SHIM, SHIM) }, stray[0], stray[1]];
+        assert_eq!(pids(&tree().among(&unnoticed, &[], |k| k.pid == 14).sure), [14, 17]);
         // Of the session one is left with the mark: so the session is still the same.
         let both = [kin(13, 1, 13, SHIM), kin(18, 1, 18, SHIM)];
         let members = tree().among(&both, &[], |k| k.pid == 13);
