@@ -274,6 +274,17 @@ fn addresses_that_a_machine_lacks_are_not_in_its_pool_and_leave_with_their_last_
     t.ok(register(&[]));
     let row = &t.s().workers[&one];
     assert!(row.absent.is_empty() && row.pool.len() == 6, "back again");
+    // What its configuration no longer names is not lacking, and goes with its user as well: nobody else gets it.
+    let used = used(t.s()).expect("an instance on w1");
+    let Command::WorkerRegistered { name, key, labels, capacity, build, host, pool, .. } = register(&[&used]) else {
+        panic!("not a registration")
+    };
+    let (absent, keeping) = (Vec::new(), String::new());
+    t.ok(Command::WorkerRegistered { name, key, labels, capacity, build, host, pool, absent, keeping });
+    assert!(t.s().workers[&one].pool.contains_key(&used) && t.s().workers[&one].withdrawn.contains(&used));
+    t.completes("3.0.0", Strategy::Rolling);
+    t.until("the old instance is gone", |s| !s.workers[&one].pool.contains_key(&used));
+    assert!(t.s().workers[&one].withdrawn.is_empty() && t.s().workers[&one].pool.len() == 5);
 }
 
 #[test]

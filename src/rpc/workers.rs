@@ -153,7 +153,7 @@ fn registered(row: &Worker, hello: &v1::Hello) -> bool {
         && row.host == hello.host
         && row.absent == hello.absent
         && row.keeping == hello.keeping
-        && row.pool.keys().collect::<BTreeSet<_>>() == pool
+        && row.pool.keys().filter(|a| !row.withdrawn.contains(*a)).collect::<BTreeSet<_>>() == pool
 }
 
 impl Shared {

@@ -1,6 +1,10 @@
 //! Workers: registration, committed facts, lost and found.
 
-use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    sync::Arc,
+};
 
 use super::{
     EventBody, Instance, InstanceFact, PoolSlot, Presence, Rejection, Worker, WorkerFacts, alloc, assign,
@@ -98,6 +102,7 @@ pub(super) fn registered(cx: &mut Cx<'_>, name: &WorkerName, form: &Form<'_>) ->
         host: String::new(),
         pool: Arc::default(),
         absent: Vec::new(),
+        withdrawn: BTreeSet::new(),
         keeping: String::new(),
         presence: Presence::Ready,
         lost_at: None,
@@ -118,6 +123,7 @@ pub(super) fn registered(cx: &mut Cx<'_>, name: &WorkerName, form: &Form<'_>) ->
     for a in form.pool {
         pool.entry(a.clone()).or_insert(PoolSlot::Free { since: 0, last: None });
     }
+    row.withdrawn = row.pool.keys().filter(|a| !form.pool.contains(a)).cloned().collect();
     if is_new || row != before {
         let mut what = if is_new { "registered" } else { "changed" }.to_owned();
         if row.absent != before.absent
