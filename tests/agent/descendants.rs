@@ -148,6 +148,43 @@ async fn killed_shim_agent_or_both_none_is_doubled_and_none_left_behind() {
     }
 }
 
+/// The shims of a worker.
+fn shims(w: &Worker) -> Vec<u32> {
+    let data = w.data("").display().to_string();
+    let of_ours = |pid: &u32| {
+        let words = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let words: Vec<String> = words.split(|b| *b == 0).map(|w| String::from_utf8_lossy(w).into_owned()).collect();
+        words.get(1).is_some_and(|w| w == "shim") && words.get(2).is_some_and(|w| w.starts_with(&data))
+    };
+    let pids = fs::read_dir("/proc").unwrap().flatten().filter_map(|e| e.file_name().to_str()?.parse().ok());
+    pids.filter(of_ours).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_shim_killed_at_any_moment_of_a_start_leaves_one_instance_or_none() {
+    for n in 0..6 {
+        let mut w = Worker::start_with(BY_SUBREAPER).await;
+        let (package, port) = (Package::shop_under("1.0.0", &script()), free_port());
+        w.offer(&[&package]);
+        w.desire(vec![with(&stops("grace: 1s"), 1, &[&package], vec![package.entry(ID, port)])]);
+        let shim = until("its shim", || shims(&w).first().copied()).await;
+        // Not a wait for something: the moment of the kill is what varies.
+        tokio::time::sleep(std::time::Duration::from_millis(3 * n)).await;
+        let _ = Command::new("kill").args(["-9", &shim.to_string()]).status().unwrap();
+        // Before its identity was kept the run begins anew; between that and the first word it has failed; after that it runs on.
+        let end = || w.instance(ID).filter(|i| i.health == "passing" || i.life == "failed");
+        let end = until("its end or its health", end).await;
+        if end.life == "failed" {
+            assert!(end.exit.contains("its shim was killed") && w.pids(ID).is_empty(), "{}", end.exit);
+        } else {
+            until("all of it", || (w.pids(ID).len() == 5).then_some(())).await;
+            assert_eq!(w.pids(ID).into_iter().filter(|pid| name(*pid) == "real").count(), 1, "none doubled");
+        }
+        w.desire(vec![assignment(2, "activate", &[&package], vec![])]);
+        until("nothing is left", || (w.pids(ID).is_empty() && shims(&w).is_empty()).then_some(())).await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_instance_has_a_cgroup_of_its_own_and_nothing_of_it_stays() {
     let (mut w, package, _) = with_helpers("", &script()).await;
