@@ -147,6 +147,8 @@ settings::settings! {
         labels: BTreeMap<String, String>, "--label", or(BTreeMap::new());
         /// Instances at most.
         capacity: u32, "--capacity", or(100);
+        /// Whether each instance gets a cgroup of its own, where this agent may make them; else its shim is a subreaper.
+        cgroups: bool, "--cgroups", or(true);
         /// Whether it may talk to nodes on other than loopback addresses without TLS.
         insecure: bool, "--insecure", or(false);
     }

@@ -9,6 +9,8 @@ mod addresses;
 mod checks;
 #[path = "agent/counts.rs"]
 mod counts;
+#[path = "agent/descendants.rs"]
+mod descendants;
 #[path = "agent/node.rs"]
 mod node;
 #[path = "agent/ports.rs"]

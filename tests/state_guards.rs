@@ -126,6 +126,7 @@ fn worker(name: &str, key: u32, pool: &[&str]) -> Command {
         host: "10.0.9.9".into(),
         pool: pool.iter().map(|a| (*a).to_string()).collect(),
         absent: Vec::new(),
+        keeping: String::new(),
     }
 }
 
@@ -234,6 +235,7 @@ fn a_worker_name_has_one_key_and_a_pool_one_owner() {
         host: "10.0.0.1".into(),
         pool: (1..=6).map(|a| format!("127.1.1.{a}")).collect(),
         absent: Vec::new(),
+        keeping: String::new(),
     });
     assert_eq!(t.s().workers, before, "the same again commits no change");
 }
@@ -257,6 +259,7 @@ fn addresses_that_a_machine_lacks_are_not_in_its_pool_and_leave_with_their_last_
         host: "10.0.0.1".into(),
         pool: (1..=6).map(|a| format!("127.1.1.{a}")).filter(|a| !absent.contains(&a.as_str())).collect(),
         absent: absent.iter().map(|a| (*a).to_string()).collect(),
+        keeping: "cgroup".into(),
     };
     t.ok(register(&[&gone, "127.1.1.6"]));
     let row = &t.s().workers[&one];
@@ -271,6 +274,17 @@ fn addresses_that_a_machine_lacks_are_not_in_its_pool_and_leave_with_their_last_
     t.ok(register(&[]));
     let row = &t.s().workers[&one];
     assert!(row.absent.is_empty() && row.pool.len() == 6, "back again");
+    // What its configuration no longer names is not lacking, and goes with its user as well: nobody else gets it.
+    let used = used(t.s()).expect("an instance on w1");
+    let Command::WorkerRegistered { name, key, labels, capacity, build, host, pool, .. } = register(&[&used]) else {
+        panic!("not a registration")
+    };
+    let (absent, keeping) = (Vec::new(), String::new());
+    t.ok(Command::WorkerRegistered { name, key, labels, capacity, build, host, pool, absent, keeping });
+    assert!(t.s().workers[&one].pool.contains_key(&used) && t.s().workers[&one].withdrawn.contains(&used));
+    t.completes("3.0.0", Strategy::Rolling);
+    t.until("the old instance is gone", |s| !s.workers[&one].pool.contains_key(&used));
+    assert!(t.s().workers[&one].withdrawn.is_empty() && t.s().workers[&one].pool.len() == 5);
 }
 
 #[test]

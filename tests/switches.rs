@@ -9,8 +9,8 @@ use sim_fleet::{Fleet, Shape, params, version};
 use slipway::{
     model::{BasisPoints, Period, RolloutId, Strategy},
     state::{
-        Command, LeaseMode, OnExpiry, Rejection, RolloutStatus, ServerEnd, Switch, SwitchAsk, SwitchEnd, SwitchTo,
-        TrafficBack, Unfenced, WaitLevel, codec,
+        Command, LeaseMode, OnExpiry, Rejection, RolloutStatus, Seen, ServerEnd, Switch, SwitchAsk, SwitchEnd,
+        SwitchTo, TrafficBack, Unfenced, WaitLevel, codec,
     },
     traffic::lease::{Left, Terms},
 };
@@ -168,6 +168,26 @@ fn in_mode_always_a_silent_server_is_waited_out() {
     let back = f.operator(ask(&f, SwitchTo::Back(id), WaitLevel::Fenced, Unfenced::Proceed)).unwrap();
     let end = ends(&mut f, back);
     assert!(end.fenced_at.is_none() && end.note.contains("n3 may answer"), "{end:?}");
+}
+
+#[test]
+fn whom_only_its_word_binds_is_confirmed_before_it_is_waited_out() {
+    let mut f = both();
+    f.nodes.get_mut(&3).unwrap().alive = false;
+    f.seen.leases = Some(Left { presumed: Period(0), held: [(3, Period(3000))].into() });
+    let id = to_previous(&mut f, WaitLevel::Fenced, Unfenced::Proceed);
+    f.until(30, "the traffic moves", |f| row(f, id).moved.is_some());
+    assert!(row(&f, id).end.is_none());
+    // Now n3 says that it knows of the switch, and is cut off before it serves the move.
+    let arm = f.state.fences.arms[&f.shop()].clone();
+    assert!(!arm.confirmed.contains(&3));
+    let now = f.now();
+    let Some(Seen::Known { at, value }) = f.seen.nodes.get_mut(&3) else { panic!("n3 was never heard") };
+    (*at, value.served_index) = (now, arm.index);
+    f.seen.leases = Some(Left::default());
+    let end = ends(&mut f, id);
+    assert!(end.fenced_at.is_some(), "{end:?}");
+    assert!(end.servers.iter().any(|(n, _, how)| *n == 3 && *how == ServerEnd::Expired), "{end:?}");
 }
 
 #[test]

@@ -164,6 +164,8 @@ fn worker_row(n: u32) -> Worker {
         host: "127.0.0.1".into(),
         pool: Arc::default(),
         absent: Vec::new(),
+        withdrawn: std::collections::BTreeSet::new(),
+        keeping: String::new(),
         presence: Presence::Ready,
         lost_at: None,
         set_generation: 1,

@@ -143,6 +143,7 @@ impl World {
                 host: format!("10.200.{}.{}", s / 250, s % 250),
                 pool: pool.collect(),
                 absent: Vec::new(),
+                keeping: String::new(),
             });
         }
     }

@@ -15,7 +15,7 @@ use std::{
 
 use super::{
     runtime::{Answers, Runtime},
-    shim::Identity,
+    tree::Tree,
 };
 use crate::{
     ask::{AskError, Way},
@@ -35,7 +35,7 @@ pub struct Check {
     status: StatusRule,
     timeout: Duration,
     runtime: Arc<dyn Runtime>,
-    process: Identity,
+    process: Tree,
     said: AtomicBool,
     strange: AtomicBool,
 }
@@ -47,7 +47,7 @@ impl Check {
         check: &HealthCheck,
         at: SocketAddr,
         runtime: Arc<dyn Runtime>,
-        process: Identity,
+        process: Tree,
     ) -> Self {
         Self {
             instance,

@@ -11,6 +11,7 @@ use super::{
     AgentError,
     assignment::Offer,
     board::Board,
+    cgroup::Keeping,
     fetch::Store,
     files,
     instance::Shared,
@@ -31,11 +32,22 @@ pub struct Fleet {
     store: Store,
     board: Board,
     program: PathBuf,
+    keeping: Keeping,
     runtime: Arc<dyn Runtime>,
     clock: Clock,
     tasks: BTreeMap<DeploymentId, mpsc::Sender<Told>>,
-    fail: mpsc::UnboundedSender<AgentError>,
-    failures: mpsc::UnboundedReceiver<AgentError>,
+    /// What is desired: a deployment whose task has just ended may have been told into the void.
+    offers: BTreeMap<DeploymentId, Offer>,
+    tell: mpsc::UnboundedSender<End>,
+    ends: mpsc::UnboundedReceiver<End>,
+}
+
+/// How a deployment's task ended.
+enum End {
+    /// It was no longer assigned, and all of it is gone.
+    Left(DeploymentId),
+    /// It cannot go on.
+    Failed(AgentError),
 }
 
 impl Fleet {
@@ -46,21 +58,24 @@ impl Fleet {
         store: &Store,
         board: &Board,
         program: PathBuf,
+        keeping: Keeping,
     ) -> Result<Self, AgentError> {
         let path = layout.deployments();
         files::ensure_dir(&path).map_err(|source| AgentError::Disk { path, source })?;
-        let (fail, failures) = mpsc::unbounded_channel();
+        let (tell, ends) = mpsc::unbounded_channel();
         let mut fleet = Self {
             worker: worker.into(),
             layout: layout.clone(),
             store: store.clone(),
             board: board.clone(),
             program,
+            keeping,
             runtime: Arc::new(Processes::default()),
             clock: Clock::real(),
             tasks: BTreeMap::new(),
-            fail,
-            failures,
+            offers: BTreeMap::new(),
+            tell,
+            ends,
         };
         for id in on_disk(layout) {
             fleet.start(&id)?;
@@ -83,20 +98,25 @@ impl Fleet {
             book: Book::open(&dir.journal())?,
             dir,
             program: self.program.clone(),
+            keeping: self.keeping.clone(),
             runtime: Arc::clone(&self.runtime),
             clock: self.clock.clone(),
         };
         let (tell, told) = mpsc::channel(16);
         let task = Deployment::new(shared, self.layout.clone(), self.store.clone(), self.board.clone(), told);
-        let (fail, what) = (self.fail.clone(), format!("deployment {id}"));
+        let (ends, id_of) = (self.tell.clone(), id.clone());
         tokio::spawn(async move {
             let ended = AssertUnwindSafe(task.run()).catch_unwind().await;
-            let error = match ended {
-                Ok(Ok(())) => return,
-                Ok(Err(e)) => e,
-                Err(panic) => AgentError::Task { what, why: supervise::words(panic.as_ref()).into() },
+            let end = match ended {
+                Ok(Ok(())) => End::Left(id_of),
+                Ok(Err(e)) => End::Failed(e),
+                Err(panic) => {
+                    let what = format!("deployment {id_of}");
+                    End::Failed(AgentError::Task { what, why: supervise::words(panic.as_ref()).into() })
+                }
             };
-            let _ = fail.send(error);
+            // Nobody listens only when the agent ends.
+            let _ = ends.send(end);
         });
         self.tasks.insert(id.clone(), tell);
         Ok(())
@@ -114,24 +134,47 @@ impl Fleet {
             }
         }
         self.tasks.retain(|_, t| !t.is_closed());
+        self.offers.clone_from(&offers);
         for (id, offer) in offers {
             if self.tasks.get(&id).is_none_or(mpsc::Sender::is_closed) {
                 self.start(&id)?;
             }
             if let Some(task) = self.tasks.get(&id) {
-                // If it ends in this very moment, the next desired state starts it again.
+                // If it ends in this very moment, `again` starts it anew.
                 let _ = task.send(Told::Offer(Box::new(offer))).await;
             }
         }
         Ok(())
     }
 
-    /// Waits until a deployment cannot go on.
+    /// A task has ended: is its deployment desired again meanwhile? What was told while it was leaving nobody heard.
+    fn again(&mut self, id: &DeploymentId) -> Result<(), AgentError> {
+        if self.tasks.get(id).is_some_and(|t| !t.is_closed()) {
+            return Ok(());
+        }
+        self.tasks.remove(id);
+        let Some(offer) = self.offers.get(id).cloned() else { return Ok(()) };
+        self.start(id)?;
+        if let Some(task) = self.tasks.get(id) {
+            // A new one has room.
+            let _ = task.try_send(Told::Offer(Box::new(offer)));
+        }
+        Ok(())
+    }
+
+    /// Waits until a deployment cannot go on; begins anew those that left and are desired again.
     pub async fn failed(&mut self) -> AgentError {
-        match self.failures.recv().await {
-            Some(e) => e,
-            // `fail` is kept in self, so the channel never closes.
-            None => std::future::pending().await,
+        loop {
+            match self.ends.recv().await {
+                Some(End::Failed(e)) => return e,
+                Some(End::Left(id)) => {
+                    if let Err(e) = self.again(&id) {
+                        return e;
+                    }
+                }
+                // `tell` is kept in self, so the channel never closes.
+                None => std::future::pending().await,
+            }
         }
     }
 
@@ -151,5 +194,60 @@ impl Fleet {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::BTreeSet, time::Duration};
+
+    use super::*;
+    use crate::{
+        agent::{
+            assignment::{Assigned, Permit},
+            nodes::Nodes,
+        },
+        model::Digest,
+    };
+
+    #[tokio::test]
+    async fn what_was_told_while_a_deployment_was_leaving_is_not_lost() {
+        let dir = tempfile::tempdir().unwrap();
+        let layout = Layout::new(dir.path());
+        let store = Store::open(&layout, Nodes::new(&[], false).unwrap()).unwrap();
+        let board = Board::default();
+        let keeping = Keeping::Subreaper("a test".into());
+        let mut fleet = Fleet::open("w1", &layout, &store, &board, "/nowhere".into(), keeping).unwrap();
+        let id: DeploymentId = "production/shop".parse().unwrap();
+        // Its task has ended, and still took a message.
+        let (tell, told) = mpsc::channel(16);
+        fleet.tasks.insert(id.clone(), tell);
+        let assigned = Assigned {
+            generation: 1,
+            content_digest: 1,
+            permit: Permit::Stage,
+            hold: Vec::new(),
+            entries: Vec::new(),
+            current: None,
+            previous: None,
+        };
+        let offer = Offer { deployment: id.clone(), assigned, specs: BTreeMap::new(), mark: None };
+        fleet.obey(BTreeMap::from([(id.clone(), offer)])).await.unwrap();
+        drop(told);
+        fleet.tell.send(End::Left(id.clone())).unwrap();
+        let mut changed = board.watch();
+        let hung = async {
+            loop {
+                let needs: Option<BTreeSet<Digest>> = board.needs(std::slice::from_ref(&id));
+                if needs.is_some() && layout.deployment(&id).journal().exists() {
+                    return;
+                }
+                changed.changed().await.unwrap();
+            }
+        };
+        tokio::select! {
+            e = fleet.failed() => panic!("{e}"),
+            begun = tokio::time::timeout(Duration::from_secs(10), hung) => begun.unwrap(),
+        }
     }
 }

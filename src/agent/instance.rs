@@ -12,6 +12,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::{
     assignment::Entry,
+    cgroup::Keeping,
     check::{self, Check, OWNER_EVERY},
     files,
     journal::JournalError,
@@ -19,9 +20,10 @@ use super::{
     layout::{DeploymentDir, InstanceDir},
     ledger::{Book, Known, Record},
     probe::{self, Hysteresis},
-    process::{self, Found, Process, ProcessError, signal_named},
+    process::{self, Found, Process, ProcessError},
     runtime::Runtime,
     scrape::{self, Reading},
+    shim::Launch,
 };
 use crate::{
     ask::Way,
@@ -96,6 +98,8 @@ pub struct Shared {
     pub program: PathBuf,
     /// What runs instances, for whose sockets are whose.
     pub runtime: Arc<dyn Runtime>,
+    /// How the processes of an instance are kept together.
+    pub keeping: Keeping,
     /// For the window of restarts.
     pub clock: Clock,
 }
@@ -209,7 +213,7 @@ impl Instance {
             resume = false;
             let ended = match found {
                 Ok(Found::Running(process)) => {
-                    let identity = process.identity.clone();
+                    let identity = process.tree.first.clone();
                     self.journal(Record::Running { id: self.entry.id, identity }).await?;
                     self.show(|s| s.life = Life::Running);
                     match self.watch(&process).await? {
@@ -277,13 +281,22 @@ impl Instance {
     }
 
     async fn spawn(&mut self) -> Result<Found, String> {
-        let launch = launch(&self.shared.worker, &self.shared.deployment, &self.entry, &self.spec, &self.release)?;
+        let launch = self.launch().await?;
+        process::clear(&self.dir, self.run).await.map_err(|e| e.to_string())?;
         self.tidy_runs();
         if let Some(found) = self.ports_free().await? {
             return Ok(found);
         }
         let started = process::start(&self.shared.program, &self.dir, self.run, &launch).await;
         started.map_err(|e: ProcessError| e.to_string())
+    }
+
+    /// What to execute. Files and users are looked up, which may take its time.
+    async fn launch(&self) -> Result<Launch, String> {
+        let (shared, entry) = (Arc::clone(&self.shared), self.entry.clone());
+        let (spec, release) = (Arc::clone(&self.spec), self.release.clone());
+        let prepare = move || launch(&shared.worker, &shared.deployment, &entry, &spec, &release, &shared.keeping);
+        tokio::task::spawn_blocking(prepare).await.unwrap_or_else(|e| Err(e.to_string()))
     }
 
     /// Directories of runs that are long over.
@@ -311,8 +324,8 @@ impl Instance {
         let Some(target) = self.target() else {
             return Ok(Over::NeverPassed("it has no port that could be checked".into()));
         };
-        let identity = process.identity.clone();
-        let asks = Arc::new(Check::new(self.entry.id, &check, target, Arc::clone(&self.shared.runtime), identity));
+        let tree = process.tree.clone();
+        let asks = Arc::new(Check::new(self.entry.id, &check, target, Arc::clone(&self.shared.runtime), tree));
         let mut hysteresis = Hysteresis::new(&check);
         // Known to pass before: it is asked eagerly until that is known again.
         let found_again = self.passed;
@@ -430,9 +443,9 @@ impl Instance {
     }
 
     async fn terminate(&self, process: &Process) {
-        let stop = &self.spec.run.stop;
-        let signal = signal_named(&stop.signal).unwrap_or(rustix::process::Signal::TERM);
-        process.stop(signal, Duration::from_millis(stop.grace.0)).await;
+        if let Err(e) = process.stop(&self.dir, self.run, &self.spec.run.stop).await {
+            tracing::warn!(instance = %self.entry.id, "cannot see whether all of it has ended: {e}");
+        }
     }
 
     async fn ending(&self) -> String {

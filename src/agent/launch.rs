@@ -1,10 +1,16 @@
-//! From an entry and its spec to what the shim executes: environment, `${NAME}` in the command, user.
+//! From an entry and its spec to what the shim executes: environment, `${NAME}` in the command, user, cgroup.
 //!
-//! The environment is only what stands here: an instance inherits nothing of the agent's but PATH. Not here: executing it (`shim`).
+//! The environment is only what stands here: an instance inherits nothing of the agent's but PATH. Not here: executing it (`shim`), who a user is (`user`).
 
 use std::{collections::BTreeMap, net::SocketAddr, path::Path};
 
-use super::{assignment::Entry, shim::Launch};
+use super::{
+    assignment::Entry,
+    cgroup::Keeping,
+    shim::Launch,
+    tree,
+    user::{self, User},
+};
 use crate::model::{DeploymentId, Spec};
 
 /// Largest file of variables.
@@ -18,9 +24,12 @@ pub fn launch(
     entry: &Entry,
     spec: &Spec,
     release: &Path,
+    keeping: &Keeping,
 ) -> Result<Launch, String> {
     let mut env =
         BTreeMap::from([("PATH".to_owned(), crate::config::variable("PATH").unwrap_or_else(|| DEFAULT_PATH.into()))]);
+    let user = spec.run.user.as_deref().map(user::find).transpose()?;
+    env.extend(user.iter().flat_map(User::variables));
     if let Some(file) = &spec.run.env_file {
         env.extend(env_file(file)?);
     }
@@ -30,8 +39,8 @@ pub fn launch(
     }
     for (name, value) in [
         ("SLIPWAY_VERSION", entry.pair.version.to_string()),
-        ("SLIPWAY_INSTANCE", entry.id.to_string()),
-        ("SLIPWAY_DEPLOYMENT", deployment.to_string()),
+        (tree::INSTANCE, entry.id.to_string()),
+        (tree::DEPLOYMENT, deployment.to_string()),
         ("SLIPWAY_WORKER", worker.to_owned()),
     ] {
         env.insert(name.into(), value);
@@ -47,8 +56,9 @@ pub fn launch(
     if !path.exists() {
         return Err(format!("run.command: the release holds no {program:?}"));
     }
-    let user = spec.run.user.as_deref().map(user).transpose()?.flatten();
-    Ok(Launch { program: path, args, env, cwd: release.into(), user })
+    let user = user.map(User::credentials).transpose()?.flatten();
+    let cgroup = keeping.place(&format!("{}.{}.{}", deployment.environment, deployment.service, entry.id));
+    Ok(Launch { program: path, args, env, cwd: release.into(), user, cgroup })
 }
 
 /// The variable that holds the address and number of a port.
@@ -94,25 +104,6 @@ fn env_file(path: &str) -> Result<BTreeMap<String, String>, String> {
     Ok(env)
 }
 
-/// The user's ids; `None` when the agent is that user already.
-fn user(name: &str) -> Result<Option<(u32, u32)>, String> {
-    let passwd = std::fs::read_to_string("/etc/passwd").map_err(|e| format!("run.user: /etc/passwd: {e}"))?;
-    let ids = passwd.lines().find_map(|line| {
-        let fields: Vec<&str> = line.split(':').collect();
-        let (first, uid, gid) = (fields.first()?, fields.get(2)?, fields.get(3)?);
-        (*first == name || *uid == name).then_some((uid.parse().ok()?, gid.parse().ok()?))
-    });
-    let ids: (u32, u32) = ids.ok_or_else(|| format!("run.user: this worker has no user {name:?}: create it"))?;
-    let me = rustix::process::geteuid();
-    if me.as_raw() == ids.0 {
-        return Ok(None);
-    }
-    if !me.is_root() {
-        return Err(format!("run.user: {name:?} needs an agent that runs as root, or as that user"));
-    }
-    Ok(Some(ids))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -136,12 +127,5 @@ mod tests {
         std::fs::write(&path, "A=1\nwrong\n").unwrap();
         assert!(env_file(path.to_str().unwrap()).unwrap_err().contains("line 2"));
         assert!(env_file("/does/not/exist").unwrap_err().contains("/does/not/exist"));
-    }
-
-    #[test]
-    fn unknown_users_are_named() {
-        assert!(user("no-such-user-here").unwrap_err().contains("no-such-user-here"));
-        let me = rustix::process::geteuid().as_raw().to_string();
-        assert_eq!(user(&me), Ok(None));
     }
 }

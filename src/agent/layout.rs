@@ -134,7 +134,12 @@ impl InstanceDir {
         &self.path
     }
 
-    /// Locked while a shim or its child lives.
+    /// Its last part, which is the instance's id.
+    pub fn name(&self) -> String {
+        self.path.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned())
+    }
+
+    /// Locked while a shim lives.
     pub fn lock(&self) -> PathBuf {
         self.path.join("lock")
     }
@@ -167,7 +172,12 @@ impl RunDir {
         self.path.join("launch")
     }
 
-    /// Boot id, pid and start time of the process.
+    /// Until when it may take to stop.
+    pub fn stop(&self) -> PathBuf {
+        self.path.join("stop")
+    }
+
+    /// Who its processes are ([`super::tree::Tree`]).
     pub fn identity(&self) -> PathBuf {
         self.path.join("identity")
     }

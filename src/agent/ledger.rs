@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     assignment::{Assigned, Entry, Offer, Permit},
     journal::{Journal, JournalError},
-    shim::Identity,
+    kin::Identity,
     tally::{Counts, Mark, Raw, Tally},
 };
 use crate::model::{Digest, InstanceId, Pair, Spec};

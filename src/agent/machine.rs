@@ -101,7 +101,7 @@ impl Machine {
                 if e.kind() == io::ErrorKind::StorageFull { files::overwrite(&path, text.as_bytes()) } else { Err(e) }
             })
             .map_err(disk(&path))?;
-        let boot = super::shim::boot_id().map_err(disk(Path::new("/proc/sys/kernel/random/boot_id")))?;
+        let boot = super::kin::boot_id().map_err(disk(Path::new("/proc/sys/kernel/random/boot_id")))?;
         Ok(Self { name, epoch, boot, key, _lock: lock })
     }
 

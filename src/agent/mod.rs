@@ -9,12 +9,14 @@
 mod addresses;
 pub mod assignment;
 mod board;
+mod cgroup;
 mod check;
 mod fetch;
 mod files;
 mod fleet;
 mod instance;
 pub mod journal;
+pub mod kin;
 mod launch;
 pub mod layout;
 pub mod ledger;
@@ -31,7 +33,9 @@ mod session;
 pub mod shim;
 mod sockets;
 pub mod tally;
+mod tree;
 pub mod unpack;
+mod user;
 
 use std::{
     io,
@@ -42,7 +46,8 @@ pub use shim::shim_main;
 use thiserror::Error;
 
 use self::{
-    board::Board, fetch::Store, fleet::Fleet, layout::Layout, machine::Machine, nodes::Nodes, session::Session,
+    board::Board, cgroup::Keeping, fetch::Store, fleet::Fleet, layout::Layout, machine::Machine, nodes::Nodes,
+    session::Session,
 };
 use crate::config::{AgentConfig, ConfigError};
 
@@ -129,6 +134,19 @@ fn layout(data_dir: &Path) -> Result<Layout, AgentError> {
     Ok(Layout::new(&data_dir.canonicalize().map_err(disk)?))
 }
 
+/// How this agent can keep the processes of an instance together: tried out with a child.
+async fn keeping(config: &AgentConfig, machine: &Machine, program: &Path) -> Keeping {
+    if !config.cgroups {
+        return Keeping::Subreaper("cgroups = false".into());
+    }
+    let name = format!("slipway-{}", machine.public_key().chars().take(16).collect::<String>());
+    let mut idle = std::process::Command::new(program);
+    // The inner half of a shim, which waits for a word that never comes.
+    idle.args(["shim", "--exec", "/nowhere", "0"]);
+    let found = tokio::task::spawn_blocking(move || Keeping::find(&name, idle)).await;
+    found.unwrap_or_else(|e| Keeping::Subreaper(e.to_string()))
+}
+
 /// Runs an agent until SIGTERM or SIGINT; its instances go on. `program` is `slipwayd` itself, which is started as the shim.
 pub async fn run(config: AgentConfig, program: PathBuf) -> Result<(), AgentError> {
     let disk = |source| AgentError::Disk { path: "signals".into(), source };
@@ -158,12 +176,32 @@ pub async fn run_until(
     let store = Store::open(&layout, nodes.clone())
         .map_err(|source| AgentError::Disk { path: layout.root().into(), source })?;
     let board = Board::default();
-    let fleet = Fleet::open(machine.name.as_str(), &layout, &store, &board, program)?;
+    let keeping = keeping(&config, &machine, &program).await;
+    match &keeping {
+        Keeping::Cgroups(home) => tracing::info!("each instance has a cgroup of its own below {}", home.display()),
+        Keeping::Subreaper(why) => {
+            tracing::info!("instances have no cgroups, so shims inherit and end what is left: {why}")
+        }
+    }
+    let fleet = Fleet::open(machine.name.as_str(), &layout, &store, &board, program, keeping.clone())?;
     let seen = machine::Seen::load(&layout)?;
     tracing::info!(name = %machine.name, epoch = machine.epoch, "agent starts");
     let pool = config.pool_addresses()?;
-    let session =
-        Session { machine, config, pool, layout, nodes, board, store, fleet, seen, seq: 0, wanted: None, lacks: None };
+    let session = Session {
+        keeping,
+        machine,
+        config,
+        pool,
+        layout,
+        nodes,
+        board,
+        store,
+        fleet,
+        seen,
+        seq: 0,
+        wanted: None,
+        lacks: None,
+    };
     tokio::select! {
         failed = session.serve() => Err(failed),
         () = stop => {
@@ -184,5 +222,7 @@ pub async fn drain(data_dir: &Path, program: PathBuf) -> Result<(), AgentError> 
     let nodes = Nodes::new(&[], false).map_err(AgentError::Nodes)?;
     let store =
         Store::open(&layout, nodes).map_err(|source| AgentError::Disk { path: layout.root().into(), source })?;
-    Fleet::open("draining", &layout, &store, &Board::default(), program)?.stop_all().await
+    // It starts nothing.
+    let keeping = Keeping::Subreaper("the agent is draining".into());
+    Fleet::open("draining", &layout, &store, &Board::default(), program, keeping)?.stop_all().await
 }

@@ -1,7 +1,10 @@
-//! Processes as the agent sees them: starting one under its shim, finding one again, signalling it, waiting for its end.
+//! Processes as the agent sees them: starting one under its shim, finding one again, waiting for its end and for the end of its tree.
 //!
-//! Invariants: a process is touched only through a pidfd whose boot id and start time matched the run's identity; what cannot be
-//! told apart is waited for, never started twice. Not here: when to start or stop (`instance`), the shim's own side (`shim`).
+//! Invariants: a process is touched only through a pidfd whose boot id and start time matched the run's identity; a run begins only when
+//! nothing of the runs before it lives. The lock says whether a shim lives, the tree who else does. Not here: stopping (`stopping`), when
+//! to start or stop (`instance`), the shim's own side (`shim`).
+
+mod stopping;
 
 use std::{
     fs, io,
@@ -11,17 +14,22 @@ use std::{
     time::Duration,
 };
 
-use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open, pidfd_send_signal};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use thiserror::Error;
 use tokio::io::unix::AsyncFd;
 
 use super::{
     files,
+    kin::{boot_id, start_time},
     layout::{InstanceDir, RunDir},
-    shim::{Identity, Launch, boot_id, open_lock, start_time, try_lock},
+    shim::{Launch, open_lock, try_lock},
+    tree::{Members, Tree},
 };
+use crate::clock::Clock;
 
-/// How long a lock may be held without an identity, or a process be gone without an exit record.
+pub use stopping::{Stopping, signal_named};
+
+/// How long a lock may be held without an identity, a process be gone without an exit record, and what was killed still be there.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Time between looks at the run's files.
 const LOOK: Duration = Duration::from_millis(10);
@@ -40,10 +48,16 @@ pub enum ProcessError {
         source: io::Error,
     },
     /// Something holds the instance's lock and does not become a process.
-    #[error("{path} is locked by something that is not this run's process: stop what still uses it")]
-    Stuck {
+    #[error("{path} is locked by something that is not this run's shim: stop what still uses it")]
+    Locked {
         /// Which instance.
         path: PathBuf,
+    },
+    /// Something of an earlier run lives on.
+    #[error("of its run before there is still {who}, which cannot be killed: it starts again once that is gone")]
+    Left {
+        /// Who.
+        who: String,
     },
     /// The shim leaves again and again.
     #[error("the shim for {path} ends at once: {detail}")]
@@ -58,8 +72,8 @@ pub enum ProcessError {
 /// A process whose identity was checked.
 #[derive(Debug)]
 pub struct Process {
-    /// Who it is.
-    pub identity: Identity,
+    /// It, and everyone who belongs to it.
+    pub tree: Tree,
     pidfd: AsyncFd<OwnedFd>,
 }
 
@@ -84,7 +98,7 @@ fn locked(dir: &InstanceDir) -> Result<bool, ProcessError> {
     Ok(!try_lock(&lock).map_err(io_error("lock", &dir.lock()))?)
 }
 
-fn identity(run: &RunDir) -> Result<Option<Identity>, ProcessError> {
+fn tree(run: &RunDir) -> Result<Option<Tree>, ProcessError> {
     let bytes = files::read_if_there(&run.identity()).map_err(io_error("read", &run.identity()))?;
     Ok(bytes.and_then(|b| serde_json::from_slice(&b).ok()))
 }
@@ -95,7 +109,8 @@ fn exit(run: &RunDir) -> Result<Option<String>, ProcessError> {
 }
 
 /// Opens a process if it is still the one of that identity.
-fn open(identity: Identity) -> io::Result<Option<Process>> {
+fn open(tree: Tree) -> io::Result<Option<Process>> {
+    let identity = &tree.first;
     let Some(pid) = Pid::from_raw(identity.pid) else { return Ok(None) };
     let pidfd = match pidfd_open(pid, PidfdFlags::NONBLOCK) {
         Ok(fd) => fd,
@@ -108,7 +123,7 @@ fn open(identity: Identity) -> io::Result<Option<Process>> {
     }
     // SAFETY: the descriptor is owned by the `AsyncFd` from here on and never replaced, so it stays open until it is deregistered.
     let pidfd = unsafe { AsyncFd::register(pidfd) }?;
-    Ok(Some(Process { identity, pidfd }))
+    Ok(Some(Process { tree, pidfd }))
 }
 
 /// Finds out what became of a run (walk-through: an agent killed between spawn and report).
@@ -117,11 +132,11 @@ pub async fn find(dir: &InstanceDir, number: u32) -> Result<Found, ProcessError>
     let boot = boot_id().map_err(io_error("read the boot id for", dir.path()))?;
     let mut waited = Duration::ZERO;
     loop {
-        if let Some(identity) = identity(&run)? {
-            if identity.boot != boot {
+        if let Some(tree) = tree(&run)? {
+            if tree.first.boot != boot {
                 return Ok(Found::Ended(exit(&run)?.unwrap_or_else(|| "the machine restarted".into())));
             }
-            if let Some(process) = open(identity).map_err(io_error("open the process of", dir.path()))? {
+            if let Some(process) = open(tree).map_err(io_error("open the process of", dir.path()))? {
                 return Ok(Found::Running(process));
             }
             return Ok(Found::Ended(ending(dir, number).await?));
@@ -131,20 +146,21 @@ pub async fn find(dir: &InstanceDir, number: u32) -> Result<Found, ProcessError>
         }
         if !locked(dir)? {
             // A shim may have come and gone between the two looks.
-            if identity(&run)?.is_some() {
+            if tree(&run)?.is_some() {
                 continue;
             }
             return Ok(Found::Nothing);
         }
         if waited >= PATIENCE {
-            return Err(ProcessError::Stuck { path: dir.path().into() });
+            return Err(ProcessError::Locked { path: dir.path().into() });
         }
         tokio::time::sleep(LOOK).await;
         waited += LOOK;
     }
 }
 
-/// How a run ended, once its process is gone: the shim's record, or that there is none.
+/// How a run ended, once its process is gone: the shim's record, or that there is none. Then nothing of its tree lives, or its shim cannot
+/// kill what does.
 pub async fn ending(dir: &InstanceDir, number: u32) -> Result<String, ProcessError> {
     let run = dir.run(number);
     let mut waited = Duration::ZERO;
@@ -154,12 +170,91 @@ pub async fn ending(dir: &InstanceDir, number: u32) -> Result<String, ProcessErr
         if let Some(how) = exit(&run)? {
             return Ok(how);
         }
-        if !held || waited >= PATIENCE {
-            return Ok("ended; how is not known, as its shim was killed".into());
+        if !held {
+            let Some(tree) = tree(&run)? else { return Ok("ended; how is not known".into()) };
+            return Ok(match ended_by_force(dir, &tree).await? {
+                left if left.is_empty() => "ended; how is not known, as its shim was killed".into(),
+                left => format!(
+                    "ended; how is not known, as its shim was killed, and it left {left}, which cannot be killed"
+                ),
+            });
+        }
+        if waited >= PATIENCE && !stopping::goes_on(&run) {
+            let left = match tree(&run)? {
+                Some(tree) => members(dir, &tree).await?,
+                None => Members::default(),
+            };
+            if left.is_empty() {
+                return Ok("ended; how is not known, as its shim does not answer".into());
+            }
+            return Ok(format!("ended, but its shim still waits for {left}, which cannot be killed"));
         }
         tokio::time::sleep(LOOK).await;
         waited += LOOK;
     }
+}
+
+/// Everything of a tree that lives: a look at every process, so not on the runtime's threads.
+async fn members(dir: &InstanceDir, tree: &Tree) -> Result<Members, ProcessError> {
+    look(dir, tree, Tree::members).await
+}
+
+async fn look<T: Send + 'static>(
+    dir: &InstanceDir,
+    tree: &Tree,
+    look: impl FnOnce(&Tree) -> io::Result<T> + Send + 'static,
+) -> Result<T, ProcessError> {
+    let tree = tree.clone();
+    let looked = tokio::task::spawn_blocking(move || look(&tree)).await;
+    looked.unwrap_or_else(|e| Err(io::Error::other(e))).map_err(io_error("look for the processes of", dir.path()))
+}
+
+/// Kills all of a tree, until nothing is left of it or it is no use; gives what is left.
+async fn ended_by_force(dir: &InstanceDir, tree: &Tree) -> Result<Members, ProcessError> {
+    let mut waited = Duration::ZERO;
+    let mut pause = LOOK;
+    let mut gone = false;
+    loop {
+        let left = look(dir, tree, Tree::kill).await?;
+        // Seen twice: who is just becoming another program shows no mark for a moment.
+        if left.is_empty() && !std::mem::replace(&mut gone, true) {
+            tokio::time::sleep(LOOK).await;
+            continue;
+        }
+        if left.is_empty() {
+            look(dir, tree, |tree| {
+                tree.tidy();
+                Ok(())
+            })
+            .await?;
+            return Ok(left);
+        }
+        gone = false;
+        if waited >= PATIENCE {
+            return Ok(left);
+        }
+        tokio::time::sleep(pause).await;
+        waited += pause;
+        pause = (pause * 2).min(PATIENCE / 20);
+    }
+}
+
+/// Waits until nothing lives of the runs before this one, and kills what does: their shims may have been killed, and they hold the
+/// instance's ports.
+pub async fn clear(dir: &InstanceDir, number: u32) -> Result<(), ProcessError> {
+    for before in 1..number {
+        let run = dir.run(before);
+        let Some(tree) = tree(&run)? else { continue };
+        if exit(&run)?.is_some() {
+            // Written when nothing was left.
+            continue;
+        }
+        let left = ended_by_force(dir, &tree).await?;
+        if !left.is_empty() {
+            return Err(ProcessError::Left { who: left.to_string() });
+        }
+    }
+    Ok(())
 }
 
 /// Starts a run under a shim, or finds that it has been started. `program` is `slipwayd` itself.
@@ -188,7 +283,7 @@ pub async fn start(program: &Path, dir: &InstanceDir, number: u32, launch: &Laun
             .spawn()
             .map_err(io_error("start", program))?;
         loop {
-            if identity(&run)?.is_some() {
+            if tree(&run)?.is_some() {
                 return find(dir, number).await;
             }
             if let Some(left) = shim.try_wait().map_err(io_error("wait for", program))? {
@@ -207,7 +302,7 @@ impl Process {
     pub fn signal(&self, signal: Signal) {
         match pidfd_send_signal(self.pidfd.get_ref(), signal) {
             Ok(()) | Err(rustix::io::Errno::SRCH) => {}
-            Err(e) => tracing::warn!(pid = self.identity.pid, "cannot signal: {e}"),
+            Err(e) => tracing::warn!(pid = self.tree.first.pid, "cannot signal: {e}"),
         }
     }
 
@@ -215,53 +310,34 @@ impl Process {
     pub async fn ended(&self) {
         // A pidfd becomes readable when its process has ended, and stays so.
         if let Err(e) = self.pidfd.readable().await {
-            tracing::warn!(pid = self.identity.pid, "cannot wait for the process: {e}");
+            tracing::warn!(pid = self.tree.first.pid, "cannot wait for the process: {e}");
         }
     }
-
-    /// Signals, gives it time, and kills it and its group if it needed more.
-    pub async fn stop(&self, signal: Signal, grace: Duration) {
-        self.signal(signal);
-        if tokio::time::timeout(grace, self.ended()).await.is_ok() {
-            return;
-        }
-        tracing::info!(pid = self.identity.pid, "did not end within its grace; killing it");
-        if start_time(self.identity.pid).ok() == Some(self.identity.start)
-            && let Some(group) = Pid::from_raw(self.identity.pid)
-        {
-            let _ = kill_process_group(group, Signal::KILL);
-        }
-        self.signal(Signal::KILL);
-        self.ended().await;
-    }
-}
-
-/// A signal by its name in a spec.
-pub fn signal_named(name: &str) -> Option<Signal> {
-    Some(match name {
-        "TERM" => Signal::TERM,
-        "INT" => Signal::INT,
-        "QUIT" => Signal::QUIT,
-        "HUP" => Signal::HUP,
-        "USR1" => Signal::USR1,
-        "USR2" => Signal::USR2,
-        "KILL" => Signal::KILL,
-        _ => return None,
-    })
 }
 
 #[cfg(test)]
 mod tests {
+    use std::process::{Child, Command};
+
     use super::*;
+    use crate::{
+        agent::{kin::Identity, tree},
+        model::{Period, StopSpec, StopTo},
+    };
 
     fn instance(root: &Path) -> InstanceDir {
-        let dir = InstanceDir::at(root);
+        let dir = InstanceDir::at(&root.join("59-0"));
         files::ensure_dir(dir.run(1).path()).unwrap();
         dir
     }
 
-    fn write_identity(dir: &InstanceDir, identity: &Identity) {
-        fs::write(dir.run(1).identity(), serde_json::to_vec(identity).unwrap()).unwrap();
+    /// That of a process whose shim is gone.
+    fn tree_of(first: Identity) -> Tree {
+        Tree { instance: "59-0".into(), shim: Identity { pid: 0, start: 0, ..first.clone() }, first, cgroup: None }
+    }
+
+    fn write(dir: &InstanceDir, tree: &Tree) {
+        fs::write(dir.run(1).identity(), serde_json::to_vec(tree).unwrap()).unwrap();
     }
 
     #[tokio::test]
@@ -278,14 +354,13 @@ mod tests {
     async fn a_recycled_pid_and_another_boot_are_not_our_process() {
         let root = tempfile::tempdir().unwrap();
         let dir = instance(root.path());
-        let pid = i32::try_from(std::process::id()).unwrap();
-        let me = Identity { boot: boot_id().unwrap(), pid, start: start_time(pid).unwrap() };
-        write_identity(&dir, &me);
+        let me = Identity::own().unwrap();
+        write(&dir, &tree_of(me.clone()));
         let Found::Running(found) = find(&dir, 1).await.unwrap() else { panic!("not found") };
-        assert_eq!(found.identity, me);
-        write_identity(&dir, &Identity { start: me.start + 1, ..me.clone() });
+        assert_eq!(found.tree.first, me);
+        write(&dir, &tree_of(Identity { start: me.start + 1, ..me.clone() }));
         assert!(matches!(find(&dir, 1).await.unwrap(), Found::Ended(_)));
-        write_identity(&dir, &Identity { boot: "another".into(), ..me });
+        write(&dir, &tree_of(Identity { boot: "another".into(), ..me }));
         let Found::Ended(how) = find(&dir, 1).await.unwrap() else { panic!("not ended") };
         assert_eq!(how, "the machine restarted");
     }
@@ -294,6 +369,7 @@ mod tests {
     async fn a_process_is_stopped_by_its_signal_or_killed_after_its_grace() {
         for (ignores, expected) in [(false, 15), (true, 9)] {
             let root = tempfile::tempdir().unwrap();
+            let dir = instance(root.path());
             let ready = root.path().join("ready");
             let trap = if ignores { "trap '' TERM;" } else { "" };
             let script = format!("{trap} : > {}; while :; do sleep 0.05; done", ready.display());
@@ -303,11 +379,38 @@ mod tests {
             while !ready.exists() {
                 tokio::time::sleep(LOOK).await;
             }
-            let identity = Identity { boot: boot_id().unwrap(), pid, start: start_time(pid).unwrap() };
-            let process = open(identity).unwrap().unwrap();
-            process.stop(Signal::TERM, Duration::from_millis(300)).await;
+            let process = open(tree_of(Identity::of(pid).unwrap())).unwrap().unwrap();
+            let how = StopSpec { signal: "TERM".into(), to: StopTo::Group, grace: Period(300) };
+            process.stop(&dir, 1, &how).await.unwrap();
             let status = child.wait().await.unwrap();
             assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(expected));
         }
+    }
+
+    /// A process that bears the mark of a run, in a group of its own.
+    fn stray(tree: &Tree) -> Child {
+        use std::os::unix::process::CommandExt;
+        let mark = tree::mark(&tree.instance, tree.first.pid, tree.first.start);
+        Command::new("sleep").arg("60").env(tree::MARK, mark).process_group(0).spawn().unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_next_run_waits_for_strays_of_the_one_before_and_kills_them() {
+        let root = tempfile::tempdir().unwrap();
+        let dir = instance(root.path());
+        // Its first process has ended, and its shim was killed before it could write how.
+        let tree = tree_of(Identity { pid: i32::MAX, ..Identity::own().unwrap() });
+        write(&dir, &tree);
+        let (mut ours, mut other) = (stray(&tree), stray(&Tree { instance: "60-0".into(), ..tree.clone() }));
+        clear(&dir, 2).await.unwrap();
+        assert!(ours.wait().unwrap().code().is_none(), "killed");
+        assert!(other.try_wait().unwrap().is_none(), "another instance's");
+        other.kill().unwrap();
+        other.wait().unwrap();
+        // So does whoever asks how it ended.
+        let mut ours = stray(&tree);
+        let Found::Ended(how) = find(&dir, 1).await.unwrap() else { panic!("not ended") };
+        assert!(how.contains("its shim was killed"), "{how}");
+        assert!(ours.wait().unwrap().code().is_none(), "killed");
     }
 }

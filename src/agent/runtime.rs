@@ -12,8 +12,9 @@ use std::{
 };
 
 use super::{
-    shim::{Identity, start_time},
-    sockets::{self, Kin, Socket},
+    kin::{self, start_time},
+    sockets::{self, Socket},
+    tree::{self, Tree},
 };
 use crate::model::Protocol;
 
@@ -69,15 +70,15 @@ pub trait Runtime: fmt::Debug + Send + Sync {
     fn is_free(&self, at: SocketAddr, protocol: Protocol) -> io::Result<bool>;
     /// Who has an address and port, if anybody: looks at every process.
     fn holder(&self, at: SocketAddr, protocol: Protocol) -> io::Result<Option<Holder>>;
-    /// Whose socket answers at a TCP address: that of the instance whose first process is `of`?
-    fn answers(&self, of: &Identity, at: SocketAddr) -> Answers;
+    /// Whose socket answers at a TCP address: that of this tree?
+    fn answers(&self, of: &Tree, at: SocketAddr) -> Answers;
 }
 
-/// Instances are processes of this machine, each under its shim in a session of its own.
+/// Instances are processes of this machine, each a tree of its own.
 #[derive(Debug, Default)]
 pub struct Processes {
     // Where an instance's socket was seen, so that the next look is one link and not all open files.
-    seen: Mutex<BTreeMap<(Identity, u64), PathBuf>>,
+    seen: Mutex<BTreeMap<(Tree, u64), PathBuf>>,
 }
 
 /// Places that are remembered; more are looked for again.
@@ -91,13 +92,13 @@ impl Processes {
         Ok(Some(first).filter(|_| !unsure || sockets::is_taken(at, protocol)))
     }
 
-    fn was_own(&self, of: &Identity, socket: &Socket) -> bool {
+    fn was_own(&self, of: &Tree, socket: &Socket) -> bool {
         let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         seen.get(&(of.clone(), socket.inode)).is_some_and(|path| sockets::is_still_at(path, socket.inode))
     }
 
     /// Whether one of these processes has the socket; the first that cannot be looked at is an error, if none has it.
-    fn is_own(&self, of: &Identity, pids: &BTreeSet<i32>, socket: &Socket) -> io::Result<bool> {
+    fn is_own(&self, of: &Tree, pids: &BTreeSet<i32>, socket: &Socket) -> io::Result<bool> {
         let mut hidden = None;
         for pid in pids {
             match sockets::held(*pid, socket.inode) {
@@ -126,7 +127,7 @@ impl Runtime for Processes {
         Ok(Self::taking(at, protocol)?.map(|s| holder(&s)))
     }
 
-    fn answers(&self, of: &Identity, at: SocketAddr) -> Answers {
+    fn answers(&self, of: &Tree, at: SocketAddr) -> Answers {
         let found = match sockets::at(at, Protocol::Tcp) {
             Ok(found) => found,
             Err(e) => return Answers::Unknown(format!("the kernel's table of sockets cannot be read: {e}")),
@@ -134,7 +135,7 @@ impl Runtime for Processes {
         if found.is_empty() {
             return Answers::Nobody;
         }
-        if start_time(of.pid).ok() != Some(of.start) {
+        if start_time(of.first.pid).ok() != Some(of.first.start) {
             // Its pid may be another's by now.
             return Answers::Gone;
         }
@@ -142,12 +143,12 @@ impl Runtime for Processes {
             return Answers::Own;
         }
         // Mostly it is the first process itself, and no other need be looked at.
-        let first = BTreeSet::from([of.pid]);
+        let first = BTreeSet::from([of.first.pid]);
         if found.iter().all(|s| self.is_own(of, &first, s).unwrap_or(false)) {
             return Answers::Own;
         }
-        let own = match sockets::everyone() {
-            Ok(everyone) => own(of.pid, &everyone),
+        let own: BTreeSet<i32> = match of.members() {
+            Ok(members) => members.sure.iter().map(|k| k.pid).collect(),
             Err(e) => return Answers::Unknown(format!("/proc cannot be read: {e}")),
         };
         for socket in &found {
@@ -161,29 +162,12 @@ impl Runtime for Processes {
     }
 }
 
-/// The processes of an instance: its first one's group and session (its shim is the leader of that), and what descends from it.
-fn own(first: i32, everyone: &[Kin]) -> BTreeSet<i32> {
-    let session = everyone.iter().find(|k| k.pid == first).map(|k| k.session);
-    let agent = i32::try_from(std::process::id()).ok().and_then(sockets::kin).map(|k| k.session);
-    // A session that the agent is in itself says nothing.
-    let session = session.filter(|s| Some(*s) != agent);
-    let near = |k: &&Kin| k.pid == first || k.group == first || Some(k.session) == session;
-    let mut own: BTreeSet<i32> = everyone.iter().filter(near).map(|k| k.pid).collect();
-    loop {
-        let children: Vec<i32> =
-            everyone.iter().filter(|k| own.contains(&k.parent) && !own.contains(&k.pid)).map(|k| k.pid).collect();
-        if children.is_empty() {
-            return own;
-        }
-        own.extend(children);
-    }
-}
-
 fn holder(socket: &Socket) -> Holder {
-    let everyone = sockets::everyone().unwrap_or_default();
+    let everyone = kin::everyone().unwrap_or_default();
     let has = |pid: &i32| sockets::held(*pid, socket.inode).is_ok_and(|path| path.is_some());
     let mut pids = everyone.iter().map(|k| k.pid).filter(has);
-    let seen = |pid| Seen { pid, command: sockets::command(pid), instance: sockets::instance(pid) };
+    let instance = |pid| Some((kin::variable(pid, tree::INSTANCE)?, kin::variable(pid, tree::DEPLOYMENT)?));
+    let seen = |pid| Seen { pid, command: kin::command(pid), instance: instance(pid) };
     Holder { on: socket.on, process: pids.next().map(seen) }
 }
 
@@ -208,10 +192,12 @@ pub fn in_use(at: SocketAddr, protocol: Protocol, holder: &Holder, variable: &st
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::agent::shim::boot_id;
+    use crate::agent::kin::Identity;
 
-    fn identity(pid: i32) -> Identity {
-        Identity { boot: boot_id().unwrap(), pid, start: start_time(pid).unwrap() }
+    /// That of a process without a shim.
+    fn tree(pid: i32) -> Tree {
+        let first = Identity::of(pid).unwrap();
+        Tree { instance: "1-0".into(), shim: Identity { pid: 0, start: 0, ..first.clone() }, first, cgroup: None }
     }
 
     fn me() -> i32 {
@@ -224,35 +210,22 @@ mod tests {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let at = listener.local_addr().unwrap();
         for _ in 0..2 {
-            assert_eq!(processes.answers(&identity(me()), at), Answers::Own, "also by what is remembered");
+            assert_eq!(processes.answers(&tree(me()), at), Answers::Own, "also by what is remembered");
         }
         // Another process, in a group of its own, is not the one that listens.
         let mut other = std::process::Command::new("sleep").arg("60").spawn().unwrap();
         let pid = i32::try_from(other.id()).unwrap();
-        let Answers::Other(holder) = processes.answers(&identity(pid), at) else { panic!("not told apart") };
+        let Answers::Other(holder) = processes.answers(&tree(pid), at) else { panic!("not told apart") };
         assert_eq!(holder.process.as_ref().map(|p| p.pid), Some(me()));
         assert_eq!(processes.holder(at, Protocol::Tcp).unwrap(), Some(holder));
-        let recycled = Identity { start: 1, ..identity(pid) };
+        let mut recycled = tree(pid);
+        recycled.first.start = 1;
         assert_eq!(processes.answers(&recycled, at), Answers::Gone);
         other.kill().unwrap();
         other.wait().unwrap();
         drop(listener);
-        assert_eq!(processes.answers(&identity(me()), at), Answers::Nobody);
+        assert_eq!(processes.answers(&tree(me()), at), Answers::Nobody);
         assert_eq!(processes.holder(at, Protocol::Tcp).unwrap(), None);
-    }
-
-    #[test]
-    fn an_instance_is_its_group_its_session_and_its_descendants() {
-        let kin = |pid, parent, group, session| Kin { pid, parent, group, session };
-        let all = [
-            kin(10, 1, 10, 10),  // the shim
-            kin(11, 10, 11, 10), // the first process
-            kin(12, 11, 11, 10), // of its group
-            kin(13, 1, 13, 10),  // of the session, with a lost parent
-            kin(14, 12, 14, 14), // a descendant in a session of its own
-            kin(20, 1, 20, 20),
-        ];
-        assert_eq!(own(11, &all).into_iter().collect::<Vec<_>>(), [10, 11, 12, 13, 14]);
     }
 
     #[test]

@@ -18,6 +18,7 @@ use super::{
     addresses::Addresses,
     assignment::Offer,
     board::Board,
+    cgroup::Keeping,
     fetch::Store,
     fleet::Fleet,
     layout::Layout,
@@ -47,6 +48,8 @@ const DEBOUNCE: Duration = Duration::from_millis(5);
 /// After a start, longest wait until the instances that were found again have a health that is known: reporting "unknown" would
 /// take healthy instances out of DNS.
 const SETTLE: Duration = Duration::from_secs(3);
+/// Longest text of how processes are kept together.
+const MAX_KEEPING: usize = 200;
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const MAX_PAUSE: Duration = Duration::from_secs(3);
 /// Largest message a node may send.
@@ -56,6 +59,8 @@ const MAX_MESSAGE: usize = 16 << 20;
 pub struct Session {
     /// Who this is.
     pub machine: Machine,
+    /// How it keeps the processes of an instance together.
+    pub keeping: Keeping,
     /// What it offers.
     pub config: AgentConfig,
     /// Its pool, written out.
@@ -263,6 +268,7 @@ impl Session {
             build: env!("CARGO_PKG_VERSION").into(),
             seen_incarnation: self.seen.incarnation,
             seen_index: self.seen.index,
+            keeping: self.keeping.to_string().chars().filter(char::is_ascii).take(MAX_KEEPING).collect(),
         }
     }
 

@@ -147,49 +147,6 @@ fn name(inode: u64) -> String {
     format!("socket:[{inode}]")
 }
 
-/// A process as it stands in its family.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Kin {
-    /// Its pid.
-    pub pid: i32,
-    /// Its parent.
-    pub parent: i32,
-    /// Its process group.
-    pub group: i32,
-    /// Its session.
-    pub session: i32,
-}
-
-/// Reads one; `None` when it is gone.
-pub fn kin(pid: i32) -> Option<Kin> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name in parentheses may hold anything.
-    let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace().skip(1).map(|f| f.parse().ok());
-    Some(Kin { pid, parent: fields.next()??, group: fields.next()??, session: fields.next()?? })
-}
-
-/// All processes that can be seen.
-pub fn everyone() -> io::Result<Vec<Kin>> {
-    let pids = fs::read_dir("/proc")?.flatten().filter_map(|e| e.file_name().to_str()?.parse().ok());
-    Ok(pids.filter_map(kin).collect())
-}
-
-/// A process's name, for people.
-pub fn command(pid: i32) -> String {
-    let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-    name.trim().chars().filter(|c| !c.is_control()).collect()
-}
-
-/// The instance and deployment that a process runs for, by what the agent put into its environment.
-pub fn instance(pid: i32) -> Option<(String, String)> {
-    let environment = fs::read(format!("/proc/{pid}/environ")).ok()?;
-    let find = |name: &str| {
-        let values = environment.split(|b| *b == 0).filter_map(|v| v.strip_prefix(name.as_bytes()));
-        values.map(|v| String::from_utf8_lossy(v).into_owned()).next()
-    };
-    Some((find("SLIPWAY_INSTANCE=")?, find("SLIPWAY_DEPLOYMENT=")?))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -255,7 +212,5 @@ mod tests {
             held(me, at(place, Protocol::Udp).unwrap()[0].inode).unwrap().is_some() && is_taken(place, Protocol::Udp)
         );
         assert!(held(i32::MAX, 1).unwrap().is_none(), "a process that is gone holds nothing");
-        assert_eq!(kin(me).unwrap().parent, i32::try_from(std::os::unix::process::parent_id()).unwrap());
-        assert!(everyone().unwrap().iter().any(|k| k.pid == me));
     }
 }

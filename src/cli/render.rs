@@ -135,13 +135,14 @@ pub fn workers(items: &[v1::Worker], wide: bool) -> String {
             format!("{}/{}", w.pool_free, w.pool_size),
         ];
         if wide {
-            row.extend([or_dash(&w.host), or_dash(&w.build), labels(w.meta.as_ref())]);
+            let keeping = w.keeping.split(':').next().unwrap_or_default();
+            row.extend([or_dash(&w.host), or_dash(&w.build), or_dash(keeping), labels(w.meta.as_ref())]);
         }
         row
     };
     let mut header = vec!["NAME", "STATUS", "INSTANCES", "ADDRESSES FREE"];
     if wide {
-        header.extend(["HOST", "BUILD", "LABELS"]);
+        header.extend(["HOST", "BUILD", "KEPT BY", "LABELS"]);
     }
     let mut text =
         table(&header, items.iter().map(row).collect(), "no worker yet: start `slipwayd agent` on a machine");

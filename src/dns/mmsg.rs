@@ -1,6 +1,7 @@
 //! Many datagrams by one system call: `recvmmsg` and `sendmmsg` over a fixed set of buffers.
 //!
-//! A response is made where its query lies, so nothing is copied. The arrays that the kernel wants are made anew for each call:
+//! A response is made where its query lies, so nothing is copied, and on a socket that is bound to a wildcard it goes out from the address
+//! that was asked: a client takes no response from another one. The arrays that the kernel wants are made anew for each call:
 //! that costs a few nanoseconds a datagram, and no pointer outlives its call. Invariant: every pointer handed to the kernel is into
 //! memory that this call borrows. Not here: what the bytes mean. Also compiled into the load client of `make bench-dns`.
 
@@ -19,6 +20,46 @@ const STRIDE: usize = LONGEST + 64;
 /// Size of `sockaddr_in6`, the largest address of a UDP socket.
 const NAME: usize = 28;
 
+/// Room for one control message with an `in6_pktinfo`, the larger of the two that say which address was asked.
+const CONTROL: usize = HEADER + 24;
+/// Size of a control message's header; what it says follows.
+const HEADER: usize = size_of::<libc::cmsghdr>();
+
+/// A control message as the kernel writes it: a length, a level, a type, and what it says.
+#[derive(Clone, Copy)]
+#[repr(C, align(8))]
+struct Control([u8; CONTROL]);
+
+impl Control {
+    /// Makes of "this address was asked" the order to send from it; gives how many bytes of it are to be handed over.
+    fn turn_around(&mut self, length: usize) -> usize {
+        let number = |at: usize| i32::from_ne_bytes([self.0[at], self.0[at + 1], self.0[at + 2], self.0[at + 3]]);
+        let (level, kind) = (number(HEADER - 8), number(HEADER - 4));
+        match (level, kind) {
+            // Interface, address of this machine, address in the datagram.
+            (libc::IPPROTO_IP, libc::IP_PKTINFO) if length >= HEADER + 12 => {
+                // The way out need not be the way in.
+                self.0[HEADER..HEADER + 4].fill(0);
+                HEADER + 16
+            }
+            // Address, interface.
+            (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO) if length >= HEADER + 20 => {
+                let (first, second) = (self.0[HEADER], self.0[HEADER + 1]);
+                if first == 0xff {
+                    // Asked by multicast: nothing can be sent from that.
+                    return 0;
+                }
+                if !(first == 0xfe && second & 0xc0 == 0x80) {
+                    // But for addresses that mean something on one link alone.
+                    self.0[HEADER + 16..HEADER + 20].fill(0);
+                }
+                HEADER + 24
+            }
+            _ => 0,
+        }
+    }
+}
+
 /// A socket address as the kernel writes it.
 #[derive(Clone, Copy)]
 #[repr(C, align(8))]
@@ -33,7 +74,12 @@ pub struct Datagrams {
     received: [usize; BATCH],
     /// Bytes to send from each buffer; 0: nothing.
     outgoing: [usize; BATCH],
+    controls: [Control; BATCH],
+    /// Bytes of each received control message, then of each to be sent.
+    control_lengths: [usize; BATCH],
     connected: bool,
+    /// Whether datagrams come with the address that was asked.
+    wildcard: bool,
 }
 
 impl Datagrams {
@@ -45,8 +91,37 @@ impl Datagrams {
             name_lengths: [0; BATCH],
             received: [0; BATCH],
             outgoing: [0; BATCH],
+            controls: [Control([0; CONTROL]); BATCH],
+            control_lengths: [0; BATCH],
             connected,
+            wildcard: false,
         }
+    }
+
+    /// Buffers for a socket that answers everybody. If it is bound to a wildcard, it is told to say which address was asked.
+    pub fn answering(socket: &UdpSocket) -> io::Result<Self> {
+        let at = socket.local_addr()?.ip();
+        if at.is_unspecified() {
+            let (level, option) = match at {
+                IpAddr::V4(_) => (libc::IPPROTO_IP, libc::IP_PKTINFO),
+                IpAddr::V6(_) => (libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO),
+            };
+            let on: libc::c_int = 1;
+            // SAFETY: the descriptor is open while `socket` is borrowed, and the kernel reads one integer, which lives until then.
+            let set = unsafe {
+                libc::setsockopt(
+                    socket.as_raw_fd(),
+                    level,
+                    option,
+                    (&raw const on).cast(),
+                    size_of::<libc::c_int>() as libc::socklen_t,
+                )
+            };
+            if set != 0 {
+                return Err(io::Error::last_os_error());
+            }
+        }
+        Ok(Self { wildcard: at.is_unspecified(), ..Self::new(false) })
     }
 
     /// The buffer of a place.
@@ -74,12 +149,13 @@ impl Datagrams {
     pub fn receive(&mut self, socket: &UdpSocket, wait: bool) -> io::Result<usize> {
         let flags = if wait { libc::MSG_WAITFORONE } else { libc::MSG_DONTWAIT };
         self.name_lengths = [NAME as u32; BATCH];
+        self.control_lengths = [CONTROL; BATCH];
         let lengths = [LONGEST; BATCH];
         let places: [usize; BATCH] = std::array::from_fn(|i| i);
         let (mut parts, mut headers) = (empty_parts(), empty_headers());
         self.describe(&places, &lengths, &mut parts, &mut headers);
         // SAFETY: `headers` holds BATCH entries. Each points to a part in `parts`, which points to LONGEST bytes of `self.bytes`, and
-        // to an address of NAME bytes in `self.names`; all of them live, and are not otherwise touched, until the call returns.
+        // to an address of NAME bytes in `self.names` and CONTROL bytes in `self.controls`; all of them live, and are not otherwise touched, until the call returns.
         let n = unsafe {
             libc::recvmmsg(socket.as_raw_fd(), headers.as_mut_ptr(), BATCH as u32, flags as _, std::ptr::null_mut())
         };
@@ -88,6 +164,9 @@ impl Datagrams {
             self.received[i] = header.msg_len as usize;
             self.name_lengths[i] = header.msg_hdr.msg_namelen;
             self.outgoing[i] = 0;
+            if self.wildcard {
+                self.control_lengths[i] = self.controls[i].turn_around(header.msg_hdr.msg_controllen);
+            }
         }
         Ok(n)
     }
@@ -128,6 +207,7 @@ impl Datagrams {
         headers: &mut [libc::mmsghdr; BATCH],
     ) {
         let (bytes, names) = (self.bytes.as_mut_ptr(), self.names.as_mut_ptr());
+        let controls = self.controls.as_mut_ptr();
         for (i, &at) in places.iter().enumerate() {
             debug_assert!(at < BATCH && lengths[i] <= LONGEST);
             parts[i].iov_base = bytes.wrapping_add(at * STRIDE).cast();
@@ -136,6 +216,10 @@ impl Datagrams {
             if !self.connected {
                 header.msg_name = names.wrapping_add(at).cast();
                 header.msg_namelen = self.name_lengths[at];
+            }
+            if self.wildcard && self.control_lengths[at] > 0 {
+                header.msg_control = controls.wrapping_add(at).cast();
+                header.msg_controllen = self.control_lengths[at];
             }
             header.msg_iov = &raw mut parts[i];
             header.msg_iovlen = 1;
@@ -212,6 +296,30 @@ mod tests {
         // Where there is no IPv6, there is nothing to be tried.
         if UdpSocket::bind("[::1]:0").is_ok() {
             echo("[::1]:0", false);
+        }
+    }
+
+    #[test]
+    fn a_wildcard_answers_from_the_address_that_was_asked() {
+        for (bind, asked) in [("0.0.0.0:0", "127.0.0.2"), ("[::]:0", "127.0.0.3"), ("[::]:0", "::1")] {
+            // Where there is no IPv6, there is nothing to be tried.
+            let Ok(server) = UdpSocket::bind(bind) else { continue };
+            server.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+            let any = if asked.contains(':') { "[::1]:0" } else { "127.0.0.1:0" };
+            let client = UdpSocket::bind(any).unwrap();
+            // Connected: the kernel hands on what comes from this address alone.
+            client.connect((asked, server.local_addr().unwrap().port())).unwrap();
+            client.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+            let mut all = Datagrams::answering(&server).unwrap();
+            for n in 1..=3_u8 {
+                client.send(&[n]).unwrap();
+                assert_eq!(all.receive(&server, true).unwrap(), 1);
+                all.set_outgoing(0, 1);
+                assert_eq!(all.send(&server, 1).0, 0, "{bind} {asked}");
+                let mut buffer = [0; 2];
+                assert_eq!(client.recv(&mut buffer).unwrap(), 1, "{bind} {asked}");
+                assert_eq!(buffer[0], n);
+            }
         }
     }
 

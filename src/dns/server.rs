@@ -199,7 +199,12 @@ fn blocking(socket: UdpSocket) -> io::Result<Arc<std::net::UdpSocket>> {
 }
 
 fn datagrams(socket: &std::net::UdpSocket, responder: &Responder, stop: &CancellationToken) {
-    let mut all = Datagrams::new(false);
+    // Without it, clients of a wildcard may get answers from an address that they did not ask.
+    let answering = Datagrams::answering(socket);
+    let mut all = answering.unwrap_or_else(|error| {
+        tracing::warn!(%error, "DNS socket: responses may come from another address than was asked");
+        Datagrams::new(false)
+    });
     while !stop.is_cancelled() {
         match all.receive(socket, true) {
             Ok(n) => {

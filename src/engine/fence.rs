@@ -193,6 +193,12 @@ fn after(
         servers.push((node, name(state, node), how));
     }
     let fenced = behind.is_empty() && open.is_empty();
+    let words = words(state, seen);
+    let waited_out = servers.iter().any(|(_, _, how)| *how == ServerEnd::Expired);
+    if fenced && waited_out && news(state, &words) {
+        // Whom only its word binds is bound by law once that is committed; without it the end would be refused.
+        return Some(Command::ArmsConfirmed { served: words });
+    }
     if !fenced && now < until {
         let waits: Vec<NodeId> = behind.into_iter().chain(open).collect();
         notes.wait(Wait::Views { index, behind: waits });

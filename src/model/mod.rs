@@ -34,7 +34,7 @@ pub use prefix::Prefix;
 pub use release::{BuildInfo, Pair, Version};
 pub use selector::Selector;
 pub use setting::Setting;
-pub use spec::{AddressMode, Drain, MetricsSource, Placement, Protocol, RunSpec, Spec, StopSpec};
+pub use spec::{AddressMode, Drain, MetricsSource, Placement, Protocol, RunSpec, Spec, StopSpec, StopTo};
 pub use spec_doc::SpecDoc;
 pub use spec_read::{SpecFormat, read_spec, with_nearest};
 pub use step::{BatchMode, Routing, Step, StepKind};

@@ -1,6 +1,6 @@
 //! The spec: what a deployment runs beside its release. Complete and checked; the form a person writes is `spec_doc`.
 
-use std::{collections::BTreeMap, fmt};
+use std::{collections::BTreeMap, fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
@@ -27,8 +27,32 @@ pub struct RunSpec {
 pub struct StopSpec {
     /// `TERM`, `INT`, `QUIT`, `HUP`, `USR1`, `USR2` or `KILL`.
     pub signal: String,
-    /// Time between the signal and SIGKILL.
+    /// Who gets it first.
+    pub to: StopTo,
+    /// Time between the signal and SIGKILL, for the whole tree of processes.
     pub grace: Period,
+}
+
+/// Who gets the stop signal at once. What is left of the tree when the main process has ended gets it then.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum StopTo {
+    /// The main process: for one that stops its workers itself.
+    Main,
+    /// Its process group, as a terminal does: a shell that started the server ends without telling it.
+    #[default]
+    Group,
+}
+
+impl FromStr for StopTo {
+    type Err = ModelError;
+
+    fn from_str(text: &str) -> Result<Self, ModelError> {
+        match text {
+            "main" => Ok(Self::Main),
+            "group" => Ok(Self::Group),
+            _ => Err(ModelError::field("run.stop.to", format!("{text:?} is not main or group"))),
+        }
+    }
 }
 
 /// Where an instance listens.

@@ -63,6 +63,8 @@ pub struct RunDoc {
 pub struct StopDoc {
     /// Signal's name, with or without `SIG`.
     pub signal: Option<String>,
+    /// `group` or `main`.
+    pub to: Option<String>,
     /// Time until SIGKILL.
     #[serde(default, deserialize_with = "text_or_number")]
     pub grace: Option<Period>,
@@ -389,6 +391,7 @@ impl SpecDoc {
                 user: self.run.user,
                 stop: StopSpec {
                     signal: signal.trim_start_matches("SIG").to_string(),
+                    to: self.run.stop.to.as_deref().map(str::parse).transpose()?.unwrap_or_default(),
                     grace: self.run.stop.grace.unwrap_or(Period::seconds(20)),
                 },
             },

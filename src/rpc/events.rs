@@ -42,7 +42,7 @@ impl v1::events_server::Events for Shared {
         };
         let mut views = consensus.view_changes();
         views.borrow_and_update();
-        let mut state = consensus.view();
+        let state = consensus.view();
         let mut after = if ask.from_now {
             EventKey { index: state.applied.index, ordinal: u32::MAX }
         } else {
@@ -60,8 +60,19 @@ impl v1::events_server::Events for Shared {
         let follow = async move {
             let mut from = if first { Bound::Unbounded } else { Bound::Excluded(after) };
             loop {
-                let fresh: Vec<_> =
-                    state.events.range((from, Bound::Unbounded)).map(|(key, event)| (*key, event.clone())).collect();
+                // A watcher that does not read must hold no State: it is let go of before anything is sent.
+                let (fresh, lost) = {
+                    let state = consensus.view();
+                    let lost = lost(&state, after).filter(|_| !first || after.index > 0);
+                    let fresh = state.events.range((from, Bound::Unbounded)).take(BUFFER);
+                    (fresh.map(|(key, event)| (*key, event.clone())).collect::<Vec<_>>(), lost)
+                };
+                if let Some(oldest) = lost {
+                    // The watcher is slower than the ring.
+                    let _ = send.send(Err(out_of_range(oldest))).await;
+                    return;
+                }
+                let all = fresh.len() < BUFFER;
                 for (key, event) in fresh {
                     after = key;
                     from = Bound::Excluded(after);
@@ -72,18 +83,15 @@ impl v1::events_server::Events for Shared {
                         return;
                     }
                 }
+                if !all {
+                    continue;
+                }
                 if ask.no_follow {
                     return;
                 }
                 tokio::select! {
                     seen = views.changed() => if seen.is_err() { return },
                     () = send.closed() => return,
-                }
-                state = consensus.view();
-                if let Some(oldest) = lost(&state, after).filter(|_| !first || after.index > 0) {
-                    // The watcher is slower than the ring.
-                    let _ = send.send(Err(out_of_range(oldest))).await;
-                    return;
                 }
             }
         };

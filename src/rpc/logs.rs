@@ -3,7 +3,7 @@
 //! Invariants: nobody waits for an agent that does not answer for longer than [`FIRST`], and an answer that ends for that reason says so; a
 //! reader that leaves ends the chain.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::time::Duration;
 
 use tokio::{sync::mpsc, time::timeout};
 use tonic::{Code, Status, Streaming};
@@ -27,32 +27,13 @@ pub(super) type Chunks = mpsc::Receiver<Result<v1::LogChunk, Status>>;
 impl Shared {
     /// `Workers.PushLogs`: hands an agent's lines to their reader.
     pub(super) async fn take_logs(&self, mut stream: Streaming<v1::LogChunk>) -> Result<(), Status> {
-        let mut seen = BTreeSet::new();
-        let mut result = Ok(());
-        loop {
-            let chunk = match stream.message().await {
-                Ok(Some(chunk)) => chunk,
-                Ok(None) => break,
-                Err(status) => {
-                    result = Err(status);
-                    break;
-                }
-            };
-            let request = chunk.request;
-            seen.insert(request);
-            let Some(reader) = self.sessions.reader(request) else {
-                result = Err(error::status(Code::Cancelled, "no_reader", "nobody reads these logs any more"));
-                break;
-            };
-            if reader.send(chunk).await.is_err() {
-                result = Err(error::status(Code::Cancelled, "no_reader", "nobody reads these logs any more"));
-                break;
-            }
+        let nobody = || error::status(Code::Cancelled, "no_reader", "nobody reads these logs any more");
+        let mut answers = self.sessions.answers();
+        while let Some(chunk) = stream.message().await? {
+            let reader = answers.reader(chunk.request).ok_or_else(nobody)?;
+            reader.send(chunk).await.map_err(|_| nobody())?;
         }
-        for request in seen {
-            self.sessions.answered(request);
-        }
-        result
+        Ok(())
     }
 
     /// `Workers.Logs`: all named instances, merged as they come.

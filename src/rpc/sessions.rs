@@ -3,7 +3,7 @@
 //! Invariants: one session a worker, the newest; a report is state, so only the last is kept. Not here: the protocol (`workers`).
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -141,7 +141,8 @@ impl Sessions {
 
     /// Asks a worker's agent for logs; `None` when its session is not here.
     pub(super) fn tail(&self, worker: &WorkerName, mut ask: v1::TailLogs) -> Option<mpsc::Receiver<v1::LogChunk>> {
-        let request = self.next.fetch_add(1, Ordering::Relaxed);
+        // Nobody who was not told it can guess it, and so push lines to this reader.
+        let request = rand::random();
         ask.request = request;
         let (send, receive) = mpsc::channel(LOG_BUFFER);
         let mut readers = self.readers();
@@ -156,14 +157,29 @@ impl Sessions {
         None
     }
 
-    /// The reader of a request, while it listens.
-    pub(super) fn reader(&self, request: u64) -> Option<mpsc::Sender<v1::LogChunk>> {
-        self.readers().get(&request).filter(|r| !r.is_closed()).cloned()
+    /// Somebody begins to answer; what is answered ends with the result, however it ends.
+    pub(super) fn answers(self: &Arc<Self>) -> Answers {
+        Answers { requests: BTreeSet::new(), all: Arc::clone(self) }
     }
+}
 
-    /// The answer to a request is complete.
-    pub(super) fn answered(&self, request: u64) {
-        self.readers().remove(&request);
+/// The requests that one stream of lines answers. Its reader ends with it, also when the stream breaks and nobody is left to say so.
+pub(super) struct Answers {
+    requests: BTreeSet<u64>,
+    all: Arc<Sessions>,
+}
+
+impl Answers {
+    /// The reader of a request, while it listens.
+    pub(super) fn reader(&mut self, request: u64) -> Option<mpsc::Sender<v1::LogChunk>> {
+        self.requests.insert(request);
+        self.all.readers().get(&request).filter(|r| !r.is_closed()).cloned()
+    }
+}
+
+impl Drop for Answers {
+    fn drop(&mut self) {
+        self.all.readers().retain(|request, _| !self.requests.contains(request));
     }
 }
 
@@ -184,5 +200,23 @@ mod tests {
         assert!(all.tail(&name, v1::TailLogs::default()).is_some());
         drop(second);
         assert!(all.tail(&name, v1::TailLogs::default()).is_none());
+    }
+
+    #[tokio::test]
+    async fn a_stream_of_lines_that_breaks_ends_its_reader_and_no_number_can_be_guessed() {
+        let all = Arc::new(Sessions::new(Clock::manual(0)));
+        let name = WorkerName::new("w1").unwrap();
+        let mut held = all.begin(&name);
+        let mut reader = all.tail(&name, v1::TailLogs::default()).unwrap();
+        let mut other = all.tail(&name, v1::TailLogs::default()).unwrap();
+        let (first, second) = (held.told.recv().await.unwrap().request, held.told.recv().await.unwrap().request);
+        assert!(first.abs_diff(second) > 1000 && first > 1000, "{first} {second}");
+        let mut answers = all.answers();
+        answers.reader(first).unwrap().send(v1::LogChunk::default()).await.unwrap();
+        assert!(reader.recv().await.is_some());
+        // The connection is gone, and with it the task that read from it.
+        drop(answers);
+        assert!(reader.recv().await.is_none());
+        assert!(other.try_recv().is_err_and(|e| e == mpsc::error::TryRecvError::Empty), "the other one goes on");
     }
 }

@@ -25,6 +25,8 @@ const PROTOCOL: u32 = 1;
 const CONTEXT: &[u8] = b"slipway-worker-v1";
 const HANDSHAKE: Duration = Duration::from_secs(10);
 const SILENT: Duration = Duration::from_secs(30);
+/// Least time between two looks of a session at what its worker is to run.
+const LOOK: Duration = Duration::from_millis(10);
 const OUT_BUFFER: usize = 16;
 const MAX_POOL: usize = 4096;
 const MAX_LABELS: usize = 64;
@@ -126,6 +128,9 @@ fn check(hello: v1::Hello) -> Result<Greeting, Refusal> {
     if hello.labels.len() > MAX_LABELS || hello.labels.iter().any(|(k, v)| long(k) || long(v)) || long(&hello.build) {
         return Err(never(format!("at most {MAX_LABELS} labels, of at most {MAX_TEXT} bytes each")));
     }
+    if long(&hello.keeping) {
+        return Err(never(format!("what is said of keeping processes together is longer than {MAX_TEXT} bytes")));
+    }
     Ok(Greeting { name, key, hello })
 }
 
@@ -149,7 +154,8 @@ fn registered(row: &Worker, hello: &v1::Hello) -> bool {
         && row.build == hello.build
         && row.host == hello.host
         && row.absent == hello.absent
-        && row.pool.keys().collect::<BTreeSet<_>>() == pool
+        && row.keeping == hello.keeping
+        && row.pool.keys().filter(|a| !row.withdrawn.contains(*a)).collect::<BTreeSet<_>>() == pool
 }
 
 impl Shared {
@@ -231,6 +237,7 @@ impl Shared {
             host: hello.host.clone(),
             pool: hello.pool.clone(),
             absent: hello.absent.clone(),
+            keeping: hello.keeping.clone(),
         };
         self.node_change(command).await?;
         Ok(())
@@ -246,30 +253,43 @@ impl Shared {
         let mut held = self.sessions.begin(name);
         let mut views = consensus.view_changes();
         let mut sent = None;
+        // From its last word, and not from the last State: on a busy cluster there is always a newer one.
+        let silent = tokio::time::sleep(SILENT);
+        let mut silent = std::pin::pin!(silent);
+        // Not with every State: a thousand a second, for each of ten thousand workers, would be work for nothing.
+        let mut look = tokio::time::interval(LOOK);
+        look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut newer = true;
         loop {
-            views.borrow_and_update();
             // A State that differs from the majority's must not tell a worker what to run: it finds another node.
             if consensus.out_of_work().is_some() {
                 break;
             }
-            let state: std::sync::Arc<State> = consensus.view();
-            let key = desired_key(&state, name);
-            if key.is_some() && key != sent {
-                let Some(whole) = desired(&state, name) else { break };
-                if out.send(Ok(to_agent(to_agent::Body::Desired(whole)))).await.is_err() {
-                    break;
-                }
-                sent = key;
-            }
             tokio::select! {
-                changed = views.changed() => if changed.is_err() { break },
+                _ = look.tick(), if newer => {
+                    newer = false;
+                    views.borrow_and_update();
+                    let state: std::sync::Arc<State> = consensus.view();
+                    let key = desired_key(&state, name);
+                    if key.is_some() && key != sent {
+                        let Some(whole) = desired(&state, name) else { break };
+                        drop(state);
+                        if out.send(Ok(to_agent(to_agent::Body::Desired(whole)))).await.is_err() {
+                            break;
+                        }
+                        sent = key;
+                    }
+                }
+                changed = views.changed(), if !newer => if changed.is_err() { break } else { newer = true },
+                () = &mut silent => break,
                 told = held.told.recv() => match told {
                     Some(ask) => if out.send(Ok(to_agent(to_agent::Body::TailLogs(ask)))).await.is_err() { break },
                     // A newer session of this worker has taken over.
                     None => break,
                 },
-                heard = timeout(SILENT, stream.message()) => match heard {
-                    Ok(Ok(Some(v1::FromAgent { body: Some(from_agent::Body::Report(report)) }))) => {
+                heard = stream.message() => match heard {
+                    Ok(Some(v1::FromAgent { body: Some(from_agent::Body::Report(report)) })) => {
+                        silent.set(tokio::time::sleep(SILENT));
                         // What makes no sense must not reach the leader.
                         if let Err(e) = read_report(name, &report).and_then(|_| read_counts(&report)) {
                             tracing::warn!(worker = %name, error = %e, "report refused");
@@ -280,8 +300,8 @@ impl Shared {
                             break;
                         }
                     }
-                    Ok(Ok(Some(_))) => {}
-                    Ok(Ok(None) | Err(_)) | Err(_) => break,
+                    Ok(Some(_)) => silent.set(tokio::time::sleep(SILENT)),
+                    Ok(None) | Err(_) => break,
                 },
             }
         }

@@ -107,8 +107,8 @@ pub(super) fn free(cx: &mut Cx<'_>, i: &Instance) {
     let before = drain::before(&cx.s, i).map(|old| old.id);
     let free = PoolSlot::Free { since, last: Some(i.deployment.clone()) };
     fill(&mut w, i.id, &before.map_or(free, PoolSlot::Used));
-    // One that the machine no longer has stayed for its user alone.
-    if before.is_none() && w.absent.contains(&i.address) {
+    // One that its agent no longer offers, be it gone from the machine or from the configuration, stayed for its user alone.
+    if before.is_none() && w.withdrawn.remove(&i.address) {
         Arc::make_mut(&mut w.pool).remove(&i.address);
     }
     cx.put_worker(w);

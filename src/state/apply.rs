@@ -110,8 +110,8 @@ fn dispatch(cx: &mut Cx<'_>, command: &Command) -> Result<(), Rejection> {
         Command::ReleaseRegistered { service, version, digest, build, labels } => {
             catalog::release_registered(cx, service, version, digest, build, labels)
         }
-        Command::WorkerRegistered { name, key, labels, capacity, build, host, pool, absent } => {
-            let form = fleet::Form { key, labels, capacity: *capacity, build, host, pool, absent };
+        Command::WorkerRegistered { name, key, labels, capacity, build, host, pool, absent, keeping } => {
+            let form = fleet::Form { key, labels, capacity: *capacity, build, host, pool, absent, keeping };
             fleet::registered(cx, name, &form)
         }
         Command::StartRollout(start) => start::start(cx, start),

@@ -128,6 +128,8 @@ pub enum Command {
         pool: Vec<String>,
         /// Addresses of its configuration that its machine does not have.
         absent: Vec<String>,
+        /// How the processes of an instance are kept together there.
+        keeping: String,
     },
     /// Starts a rollout.
     StartRollout(StartRollout),

@@ -1,6 +1,10 @@
 //! Workers: registration, committed facts, lost and found.
 
-use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    sync::Arc,
+};
 
 use super::{
     EventBody, Instance, InstanceFact, PoolSlot, Presence, Rejection, Worker, WorkerFacts, alloc, assign,
@@ -25,6 +29,7 @@ pub(super) struct Form<'a> {
     pub host: &'a str,
     pub pool: &'a [String],
     pub absent: &'a [String],
+    pub keeping: &'a str,
 }
 
 fn check(name: &WorkerName, f: &Form<'_>) -> Done {
@@ -41,6 +46,9 @@ fn check(name: &WorkerName, f: &Form<'_>) -> Done {
     }
     if f.build.len() > 128 {
         return bad("its version text is longer than 128 characters".into());
+    }
+    if f.keeping.len() > MAX_TEXT {
+        return bad(format!("what it says of keeping processes together is longer than {MAX_TEXT} bytes"));
     }
     if f.pool.len() > MAX_POOL {
         return bad(format!("a pool of {} addresses is over the limit of {MAX_POOL}", f.pool.len()));
@@ -94,6 +102,8 @@ pub(super) fn registered(cx: &mut Cx<'_>, name: &WorkerName, form: &Form<'_>) ->
         host: String::new(),
         pool: Arc::default(),
         absent: Vec::new(),
+        withdrawn: BTreeSet::new(),
+        keeping: String::new(),
         presence: Presence::Ready,
         lost_at: None,
         set_generation: 0,
@@ -106,12 +116,14 @@ pub(super) fn registered(cx: &mut Cx<'_>, name: &WorkerName, form: &Form<'_>) ->
     row.build = form.build.into();
     row.host = form.host.into();
     row.absent = form.absent.to_vec();
+    row.keeping = form.keeping.into();
     // An address in use stays until its instance is gone, whatever the worker says now.
     let pool = Arc::make_mut(&mut row.pool);
     pool.retain(|a, slot| form.pool.contains(a) || matches!(slot, PoolSlot::Used(_)));
     for a in form.pool {
         pool.entry(a.clone()).or_insert(PoolSlot::Free { since: 0, last: None });
     }
+    row.withdrawn = row.pool.keys().filter(|a| !form.pool.contains(a)).cloned().collect();
     if is_new || row != before {
         let mut what = if is_new { "registered" } else { "changed" }.to_owned();
         if row.absent != before.absent

@@ -283,6 +283,8 @@ mod tests {
             host: String::new(),
             pool: Arc::new(pool.iter().map(|a| (format!("10.0.0.{a}"), free.clone())).collect()),
             absent: Vec::new(),
+            withdrawn: std::collections::BTreeSet::new(),
+            keeping: String::new(),
             presence: if lost { Presence::Lost } else { Presence::Ready },
             lost_at: None,
             set_generation: 0,

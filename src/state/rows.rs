@@ -1,6 +1,9 @@
 //! The tables' rows. Every noun carries [`Meta`]. Rollouts have a file of their own.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -334,6 +337,10 @@ pub struct Worker {
     pub pool: Arc<BTreeMap<String, PoolSlot>>,
     /// Addresses of its configuration that its machine does not have: not offered, so not in the pool unless one is still in use.
     pub absent: Vec<String>,
+    /// Addresses in `pool` that its agent no longer offers: each goes with the instance that uses it.
+    pub withdrawn: BTreeSet<String>,
+    /// How the processes of an instance are kept together there, as its agent says.
+    pub keeping: String,
     /// Heard of or lost.
     pub presence: Presence,
     /// Cluster time of its last report when it was declared lost.

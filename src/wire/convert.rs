@@ -188,6 +188,7 @@ pub fn worker(state: &State, w: &Worker) -> v1::Worker {
         instances: count(state.instances.on(&w.name).filter(|i| i.life.is_live()).count()),
         last_heard_ms: w.lost_at.map_or(0, |at| at.0),
         absent: w.absent.clone(),
+        keeping: w.keeping.clone(),
     }
 }
 

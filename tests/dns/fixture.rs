@@ -218,6 +218,8 @@ impl World {
             host: "127.0.0.1".into(),
             pool: Arc::default(),
             absent: Vec::new(),
+            withdrawn: std::collections::BTreeSet::new(),
+            keeping: String::new(),
             presence: if lost_at.is_some() { Presence::Lost } else { Presence::Ready },
             lost_at: lost_at.map(Millis),
             set_generation: 1,

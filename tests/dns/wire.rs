@@ -13,7 +13,7 @@ use slipway::{
 };
 use tokio::{io::AsyncReadExt, net::TcpStream, time::timeout};
 
-use crate::fixture::{SHOP, Serving, World, class, edns, query, tcp_ask};
+use crate::fixture::{SHOP, Serving, World, class, edns, query, settings, tcp_ask};
 
 #[tokio::test]
 async fn a_big_answer_is_cut_whole_over_udp_and_complete_over_tcp() {
@@ -176,6 +176,30 @@ async fn a_stopped_server_frees_its_port() {
     timeout(Duration::from_secs(5), serving.stop()).await.expect("stops though a connection is open");
     drop(held);
     tokio::net::UdpSocket::bind(address).await.unwrap();
+}
+
+#[tokio::test]
+async fn on_a_wildcard_the_address_that_was_asked_answers() {
+    for (bind, asked) in [("0.0.0.0:0", "127.0.0.2"), ("[::]:0", "::1"), ("[::]:0", "127.0.0.3")] {
+        // Where there is no IPv6, there is nothing to be tried.
+        let Ok(udp) = tokio::net::UdpSocket::bind(bind).await else { continue };
+        let port = udp.local_addr().unwrap().port();
+        let tcp = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let serving = Serving::with(udp, tcp, DnsLimits::default(), settings());
+        serving.publish(&World::shop(1, 0, (10_000, 0)));
+        serving.store.set_ready(true);
+        let any = if asked.contains(':') { "[::1]:0" } else { "127.0.0.1:0" };
+        let client = tokio::net::UdpSocket::bind(any).await.unwrap();
+        // Connected: the kernel hands on what comes from this address alone.
+        client.connect((asked, port)).await.unwrap();
+        let question = query(SHOP, RecordType::A);
+        client.send(&question.to_vec().unwrap()).await.unwrap();
+        let mut buffer = [0; 512];
+        let n = timeout(Duration::from_secs(5), client.recv(&mut buffer)).await.expect(asked).unwrap();
+        let answer = Message::from_vec(&buffer[..n]).unwrap();
+        assert!(answer.id == question.id && answer.answers.len() == 1, "{asked}: {answer}");
+        serving.stop().await;
+    }
 }
 
 fn responder() -> Responder {

@@ -85,6 +85,7 @@ pub fn add_worker(w: &mut World, name: &str, n: u32) {
         host: format!("10.0.0.{n}"),
         pool: (1..=pool).map(|a| format!("10.1.{n}.{a}")).collect(),
         absent: Vec::new(),
+        keeping: String::new(),
     };
     must(w, body);
     w.agents.insert(name, Agent::new());

@@ -164,6 +164,7 @@ impl Fleet {
             host: format!("10.1.{n}.1"),
             pool: (1..=6).map(|a| format!("10.1.{n}.{a}")).collect(),
             absent: Vec::new(),
+            keeping: String::new(),
         });
         name
     }

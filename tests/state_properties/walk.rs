@@ -122,6 +122,7 @@ pub fn prelude() -> Vec<Command> {
             host: format!("10.0.0.{n}"),
             pool: (1..=6).map(|a| format!("127.1.{n}.{a}")).collect(),
             absent: Vec::new(),
+            keeping: String::new(),
         });
     }
     all.push(Command::SpecApplied { spec: spec(1000), expected: None });

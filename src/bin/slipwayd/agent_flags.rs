@@ -39,6 +39,9 @@ pub struct AgentSettings {
     /// Instances at most.
     #[arg(long)]
     capacity: Option<u32>,
+    /// Whether each instance gets a cgroup of its own where that is possible; without it, yes.
+    #[arg(long, value_name = "true|false")]
+    cgroups: Option<bool>,
     /// Talk to nodes on other than loopback addresses without TLS.
     #[arg(long)]
     insecure: bool,
@@ -88,6 +91,7 @@ impl AgentSettings {
             host: self.host,
             labels: Some(labels?).filter(|l| !l.is_empty()),
             capacity: self.capacity,
+            cgroups: self.cgroups,
             insecure: self.insecure.then_some(true),
         };
         Ok(AgentConfig::read(self.place.config.as_deref(), flags)?)

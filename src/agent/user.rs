@@ -1,0 +1,78 @@
+//! The user of `run.user`, as this machine knows one: ids, groups, name and home. It is asked as `login` asks, so users of a directory
+//! service are found too. Not here: becoming one (`shim`).
+
+use nix::unistd::{Uid, User as Entry, getgrouplist};
+
+use super::shim::Credentials;
+
+/// A user of this machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct User {
+    name: String,
+    uid: u32,
+    gid: u32,
+    home: String,
+}
+
+/// Finds one by its name or number; the error says what to do.
+pub fn find(name: &str) -> Result<User, String> {
+    let failed = |e: nix::Error| format!("run.user: this worker cannot look {name:?} up: {e}");
+    let mut found = Entry::from_name(name).map_err(failed)?;
+    if found.is_none()
+        && let Ok(uid) = name.parse()
+    {
+        found = Entry::from_uid(Uid::from_raw(uid)).map_err(failed)?;
+    }
+    let entry = found.ok_or_else(|| format!("run.user: this worker has no user {name:?}: create it"))?;
+    Ok(User {
+        uid: entry.uid.as_raw(),
+        gid: entry.gid.as_raw(),
+        home: entry.dir.to_string_lossy().into_owned(),
+        name: entry.name,
+    })
+}
+
+impl User {
+    /// What a login would put into its environment.
+    pub fn variables(&self) -> [(String, String); 3] {
+        [("HOME", &self.home), ("USER", &self.name), ("LOGNAME", &self.name)].map(|(k, v)| (k.to_owned(), v.clone()))
+    }
+
+    /// Whom to become; `None` when the agent is that user already.
+    pub fn credentials(self) -> Result<Option<Credentials>, String> {
+        let me = rustix::process::geteuid();
+        if me.as_raw() == self.uid {
+            return Ok(None);
+        }
+        if !me.is_root() {
+            return Err(format!("run.user: {:?} needs an agent that runs as root, or as that user", self.name));
+        }
+        let name = std::ffi::CString::new(self.name.as_str()).map_err(|e| format!("run.user: {e}"))?;
+        let groups = getgrouplist(&name, nix::unistd::Gid::from_raw(self.gid));
+        let groups = groups.map_err(|e| format!("run.user: the groups of {:?} cannot be found: {e}", self.name))?;
+        let groups = groups.into_iter().map(nix::unistd::Gid::as_raw).collect();
+        Ok(Some(Credentials { uid: self.uid, gid: self.gid, groups }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unknown_users_are_named() {
+        assert!(find("no-such-user-here").unwrap_err().contains("no-such-user-here"));
+        assert!(find("4294967290").unwrap_err().contains("create it"));
+    }
+
+    #[test]
+    fn a_user_has_its_home_and_its_name_by_number_too() {
+        let root = find("root").unwrap();
+        assert_eq!(find("0").unwrap(), root);
+        let variables = root.variables().map(|(k, v)| format!("{k}={v}"));
+        assert_eq!(variables, ["HOME=/root", "USER=root", "LOGNAME=root"]);
+        if rustix::process::geteuid().is_root() {
+            assert_eq!(root.credentials(), Ok(None));
+        }
+    }
+}
