@@ -5,6 +5,8 @@
 
 #[path = "agent/addresses.rs"]
 mod addresses;
+#[path = "agent/archives.rs"]
+mod archives;
 #[path = "agent/checks.rs"]
 mod checks;
 #[path = "agent/counts.rs"]

@@ -30,7 +30,7 @@ pub use ids::{
 };
 pub use lacking::lacking;
 pub use prefix::Prefix;
-pub use release::{BuildInfo, Pair, Version};
+pub use release::{BuildInfo, MAX_PACKAGE, Pair, Version};
 pub use selector::Selector;
 pub use spec::{AddressMode, Drain, MetricsSource, Placement, Protocol, RunSpec, Spec, StopSpec};
 pub use spec_doc::SpecDoc;

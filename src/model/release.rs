@@ -6,6 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use super::{Digest, ModelError};
 
+/// Most bytes of a package, compressed as it is: what push offers, nodes keep and agents fetch.
+pub const MAX_PACKAGE: u64 = 1 << 30;
+
 /// A semantic version (semver.org 2.0.0) of at most 64 characters.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Version(semver::Version);
