@@ -11,6 +11,8 @@ mod archives;
 mod checks;
 #[path = "agent/counts.rs"]
 mod counts;
+#[path = "agent/environment.rs"]
+mod environment;
 #[path = "agent/node.rs"]
 mod node;
 #[path = "agent/ports.rs"]

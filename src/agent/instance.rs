@@ -277,7 +277,11 @@ impl Instance {
     }
 
     async fn spawn(&mut self) -> Result<Found, String> {
-        let launch = launch(&self.shared.worker, &self.shared.deployment, &self.entry, &self.spec, &self.release)?;
+        let (shared, entry) = (Arc::clone(&self.shared), self.entry.clone());
+        let (spec, release) = (Arc::clone(&self.spec), self.release.clone());
+        // It reads files, which may be on a disk that is slow.
+        let reads = move || launch(&shared.worker, &shared.deployment, &entry, &spec, &release);
+        let launch = tokio::task::spawn_blocking(reads).await.map_err(|e| e.to_string())??;
         self.tidy_runs();
         if let Some(found) = self.ports_free().await? {
             return Ok(found);

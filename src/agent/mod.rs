@@ -10,6 +10,7 @@ mod addresses;
 pub mod assignment;
 mod board;
 mod check;
+mod env_file;
 mod fetch;
 mod files;
 mod fleet;

@@ -245,6 +245,7 @@ pub fn signal_named(name: &str) -> Option<Signal> {
         "HUP" => Signal::HUP,
         "USR1" => Signal::USR1,
         "USR2" => Signal::USR2,
+        "WINCH" => Signal::WINCH,
         "KILL" => Signal::KILL,
         _ => return None,
     })
@@ -253,6 +254,13 @@ pub fn signal_named(name: &str) -> Option<Signal> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_signal_of_a_spec_is_known_here() {
+        for name in crate::model::spec::SIGNALS {
+            assert!(signal_named(name).is_some(), "{name}");
+        }
+    }
 
     fn instance(root: &Path) -> InstanceDir {
         let dir = InstanceDir::at(root);
