@@ -8,6 +8,7 @@ mod env_file;
 mod error;
 pub mod health;
 pub mod health_check;
+mod host_port;
 pub mod ids;
 mod lacking;
 mod prefix;
@@ -30,10 +31,11 @@ pub use env_file::read_env_file;
 pub use error::ModelError;
 pub use health::{Health, Life};
 pub use health_check::{CheckTls, HealthCheck, StatusRule, Trust};
+pub use host_port::{host_port, is_host};
 pub use ids::{
     ClusterId, DeploymentId, Digest, InstanceId, Name, NodeId, Principal, RequestId, RolloutId, StepId, WorkerName,
 };
-pub use lacking::lacking;
+pub use lacking::{MAX_POOL, lacking};
 pub use prefix::Prefix;
 pub use release::{BuildInfo, MAX_PACKAGE, Pair, Version};
 pub use selector::Selector;

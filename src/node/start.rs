@@ -91,6 +91,10 @@ pub(super) fn as_new_node(config: &NodeConfig) -> NewNode {
     let place = |listen: std::net::SocketAddr| match &config.advertise {
         Some(host) if host.contains(':') => format!("[{host}]:{}", listen.port()),
         Some(host) => format!("{host}:{}", listen.port()),
+        // DNS may listen everywhere; others reach it where clients reach this node, which is one address (`config`).
+        None if listen.ip().is_unspecified() => {
+            std::net::SocketAddr::new(config.client_listen.ip(), listen.port()).to_string()
+        }
         None => listen.to_string(),
     };
     NewNode {

@@ -12,7 +12,7 @@ use tonic::{Code, Request, Response, Status, Streaming, async_trait};
 
 use super::{Shared, error};
 use crate::{
-    model::WorkerName,
+    model::{MAX_POOL, WorkerName},
     raft::Consensus,
     state::{Command, NodeRole, State, Worker},
     wire::{
@@ -26,7 +26,6 @@ const CONTEXT: &[u8] = b"slipway-worker-v1";
 const HANDSHAKE: Duration = Duration::from_secs(10);
 const SILENT: Duration = Duration::from_secs(30);
 const OUT_BUFFER: usize = 16;
-const MAX_POOL: usize = 4096;
 const MAX_LABELS: usize = 64;
 const MAX_TEXT: usize = 256;
 
