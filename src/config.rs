@@ -155,7 +155,7 @@ settings::settings! {
 }
 
 /// Ranges that no public server answers reverse names for: loopback, RFC 1918 and unique local addresses.
-const PRIVATE: [&str; 5] = ["127.0.0.0/8", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7"];
+const PRIVATE: [&str; 6] = ["127.0.0.0/8", "::1/128", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7"];
 
 const LOOPBACK: [&str; 2] = ["127.0.0.0/8", "::1/128"];
 
