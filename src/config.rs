@@ -6,10 +6,12 @@
 mod kinds;
 mod reference;
 mod settings;
+mod sound;
 
 pub use kinds::Kind;
 pub use reference::reference;
 pub use settings::{Described, Resolved, Shown, Source};
+pub use sound::bare;
 
 use std::{
     collections::BTreeMap,
@@ -20,7 +22,7 @@ use std::{
 use serde::{Deserialize, de::DeserializeOwned};
 use thiserror::Error;
 
-use crate::model::{Prefix, WorkerName};
+use crate::model::{MAX_POOL, Prefix, WorkerName};
 
 /// What is wrong with a configuration.
 #[derive(Debug, Error)]
@@ -155,7 +157,7 @@ settings::settings! {
 }
 
 /// Ranges that no public server answers reverse names for: loopback, RFC 1918 and unique local addresses.
-const PRIVATE: [&str; 5] = ["127.0.0.0/8", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7"];
+const PRIVATE: [&str; 6] = ["127.0.0.0/8", "::1/128", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7"];
 
 const LOOPBACK: [&str; 2] = ["127.0.0.0/8", "::1/128"];
 
@@ -170,9 +172,6 @@ const fn local(port: u16) -> SocketAddr {
 
 /// Most connections that a listener may be set to serve.
 pub const MAX_CONNECTIONS: u32 = 100_000;
-
-/// Largest pool of one worker.
-pub const MAX_POOL: usize = 4096;
 
 impl NodeConfig {
     /// Reads and checks a file, and nothing else.
@@ -197,9 +196,6 @@ impl NodeConfig {
         if WorkerName::new(&self.name).is_err() {
             return Err(value("name", format!("{:?} is not a host name (a-z, 0-9, '-', '.')", self.name)));
         }
-        if self.snapshot_every == 0 {
-            return Err(value("snapshot_every", "must be 1 or more".into()));
-        }
         if !(1..=MAX_CONNECTIONS).contains(&self.max_connections) {
             return Err(value("max_connections", format!("must be 1 to {MAX_CONNECTIONS}")));
         }
@@ -223,7 +219,7 @@ impl NodeConfig {
                 ));
             }
         }
-        Ok(())
+        sound::node(self)
     }
 
     /// The secrets of DNS cookies.
@@ -291,13 +287,7 @@ impl AgentConfig {
         if let Some(name) = &self.name {
             WorkerName::new(name).map_err(|e| value("name", e.to_string()))?;
         }
-        if self.nodes.is_empty() {
-            return Err(value("nodes", "name at least one node's client address, such as 127.0.0.1:7652".into()));
-        }
-        if self.capacity == 0 {
-            return Err(value("capacity", "must be 1 or more".into()));
-        }
-        self.pool_addresses().map(|_| ())
+        sound::agent(self)
     }
 
     /// The pool with its ranges written out, in order, each address once.
@@ -309,22 +299,20 @@ impl AgentConfig {
             let parse =
                 |s: &str| s.trim().parse::<IpAddr>().map_err(|_| bad("is not an IP address or a range of them"));
             match (parse(first)?, parse(last)?) {
-                (IpAddr::V4(a), IpAddr::V4(b)) if a <= b && u32::from(b) - u32::from(a) < 4096 => {
+                (IpAddr::V4(a), IpAddr::V4(b)) if a <= b && ((u32::from(b) - u32::from(a)) as usize) < MAX_POOL => {
                     all.extend((u32::from(a)..=u32::from(b)).map(|n| IpAddr::from(n.to_be_bytes())));
                 }
-                (IpAddr::V6(a), IpAddr::V6(b)) if a <= b && u128::from(b) - u128::from(a) < 4096 => {
+                (IpAddr::V6(a), IpAddr::V6(b)) if a <= b && u128::from(b) - u128::from(a) < MAX_POOL as u128 => {
                     all.extend((u128::from(a)..=u128::from(b)).map(|n| IpAddr::from(n.to_be_bytes())));
                 }
                 (IpAddr::V4(_) | IpAddr::V6(_), IpAddr::V4(_) | IpAddr::V6(_)) => {
-                    return Err(bad("is not a rising range of at most 4096 addresses"));
+                    return Err(bad(&format!("is not a rising range of at most {MAX_POOL} addresses")));
                 }
             }
         }
         let mut seen = std::collections::BTreeSet::new();
         all.retain(|a| seen.insert(*a));
-        if all.len() > MAX_POOL {
-            return Err(value("pool", format!("has {} addresses; at most {MAX_POOL}", all.len())));
-        }
+        sound::pool(all.len())?;
         Ok(all)
     }
 }

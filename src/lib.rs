@@ -9,6 +9,8 @@
 pub mod act;
 /// The worker agent: session, releases on disk, processes, probes.
 pub mod agent;
+/// The one reader of packages, for who pushes and who unpacks them.
+pub mod archive;
 /// One HTTP request to an instance: checks, scrapes, smoke tests.
 pub mod ask;
 /// Verbs, tables, live view, JSON; over `client` only.

@@ -5,12 +5,16 @@
 
 #[path = "agent/addresses.rs"]
 mod addresses;
+#[path = "agent/archives.rs"]
+mod archives;
 #[path = "agent/checks.rs"]
 mod checks;
 #[path = "agent/counts.rs"]
 mod counts;
 #[path = "agent/descendants.rs"]
 mod descendants;
+#[path = "agent/environment.rs"]
+mod environment;
 #[path = "agent/node.rs"]
 mod node;
 #[path = "agent/ports.rs"]

@@ -3,7 +3,7 @@
 //!
 //! Invariants: a directory below `releases/` is whole and verified; at most one fetch of a digest runs. Only what a package holds refuses
 //! it: a disk that is full or fails is tried again. Every file below `blobs/` belongs to a fetch that runs or will go on, or `collect` removes
-//! it. Not here: which packages are wanted (`reconcile`), what an archive may hold (`unpack`).
+//! it. Not here: which packages are wanted (`reconcile`), what an archive may hold (`archive`).
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -26,15 +26,14 @@ use super::{
     files,
     layout::Layout,
     nodes::Nodes,
-    unpack::{Limits, UnpackError, unpack},
+    unpack::{UnpackError, unpack},
 };
 use crate::{
-    model::{Digest, ids::hex},
+    archive::Limits,
+    model::{Digest, MAX_PACKAGE, ids::hex},
     wire::v1::{FetchRequest, artifacts_client::ArtifactsClient},
 };
 
-/// Largest package.
-const MAX_PACKAGE: u64 = 4 << 30;
 /// Longest silence within a fetch.
 const STALL: Duration = Duration::from_secs(10);
 /// Longest time between two tries.

@@ -11,6 +11,7 @@ pub mod assignment;
 mod board;
 mod cgroup;
 mod check;
+mod env_file;
 mod fetch;
 mod files;
 mod fleet;

@@ -11,6 +11,8 @@ use std::{
 
 use tonic::transport::{Channel, Endpoint};
 
+use crate::{config::bare, model::host_port};
+
 /// Addresses at most.
 const MAX_NODES: usize = 64;
 
@@ -25,10 +27,6 @@ struct Inner {
     known: Mutex<(Vec<String>, usize)>,
 }
 
-fn bare(address: &str) -> &str {
-    address.strip_prefix("http://").unwrap_or(address).trim_end_matches('/')
-}
-
 /// Whether an address is loopback by how it is written; names are looked up when they are used.
 fn written_loopback(address: &str) -> Option<bool> {
     let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
@@ -40,9 +38,7 @@ impl Nodes {
     pub fn new(configured: &[String], insecure: bool) -> Result<Self, String> {
         let configured: Vec<String> = configured.iter().map(|a| bare(a).to_owned()).collect();
         for address in &configured {
-            if address.rsplit_once(':').is_none_or(|(_, port)| port.parse::<u16>().is_err()) {
-                return Err(format!("nodes: {address:?} is not HOST:PORT, such as 127.0.0.1:7652"));
-            }
+            host_port(address).map_err(|e| format!("nodes: {e}"))?;
             if written_loopback(address) == Some(false) && !insecure {
                 return Err(refusal(address));
             }

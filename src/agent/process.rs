@@ -325,6 +325,13 @@ mod tests {
         model::{Period, StopSpec, StopTo},
     };
 
+    #[test]
+    fn every_signal_of_a_spec_is_known_here() {
+        for name in crate::model::spec::SIGNALS {
+            assert!(signal_named(name).is_some(), "{name}");
+        }
+    }
+
     fn instance(root: &Path) -> InstanceDir {
         let dir = InstanceDir::at(&root.join("59-0"));
         files::ensure_dir(dir.run(1).path()).unwrap();

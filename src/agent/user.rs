@@ -4,6 +4,7 @@
 use nix::unistd::{Uid, User as Entry, getgrouplist};
 
 use super::shim::Credentials;
+use crate::model::OF_USER;
 
 /// A user of this machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,7 +36,8 @@ pub fn find(name: &str) -> Result<User, String> {
 impl User {
     /// What a login would put into its environment.
     pub fn variables(&self) -> [(String, String); 3] {
-        [("HOME", &self.home), ("USER", &self.name), ("LOGNAME", &self.name)].map(|(k, v)| (k.to_owned(), v.clone()))
+        let [home, user, login] = OF_USER.map(ToOwned::to_owned);
+        [(home, self.home.clone()), (user, self.name.clone()), (login, self.name.clone())]
     }
 
     /// Whom to become; `None` when the agent is that user already.

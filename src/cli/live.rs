@@ -103,7 +103,7 @@ pub async fn follow(session: &Session, follow: Follow) -> Result<End, CliError> 
     let mut every = tokio::time::interval(if view.bar.is_some() { LOOK.0 } else { LOOK.1 });
     every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut said_paused = false;
-    let mut said_evidence = BTreeSet::new();
+    let mut said_evidence: BTreeSet<u64> = BTreeSet::new();
     let mut said_waits = String::new();
     while !rollout.terminal {
         let over = follow.within.map(|p| p.0.saturating_sub(client.clock().mono().since(started)));
@@ -155,28 +155,32 @@ pub fn heard(said: Result<(), CliError>) -> Result<(), CliError> {
     said.or_else(|e| if e.reader_left() { Ok(()) } else { Err(e) })
 }
 
-/// Prints what was seen by each step that ended since the last look: counts with the verdict, and which node served a switch when.
-fn say_evidence(view: &View<'_>, rollout: &v1::Rollout, said: &mut BTreeSet<(String, usize)>) -> Result<(), CliError> {
-    let phases = [("forward", &rollout.forward_steps), (rollout.phase.as_str(), &rollout.steps)];
-    for (phase, steps) in phases {
-        for (n, step) in steps.iter().enumerate() {
-            let Some(evidence) = &step.evidence else { continue };
-            if !said.insert((phase.to_string(), n)) {
-                continue;
-            }
-            let judged = render::judged(step, &evidence.verdict);
-            let totals = evidence.totals.iter().filter(|_| judged);
-            let totals = totals.map(|t| format!("{}: {} errors of {} requests", t.version, t.errors, t.requests));
-            // A smoke test has an event of its own; a switch says which node served it when.
-            let note = Some(evidence.note.clone()).filter(|n| !n.is_empty() && step.kind != "smoke");
-            let verdict = Some(evidence.verdict.clone()).filter(|_| judged);
-            let seen: Vec<String> = totals.chain(note).chain(verdict).collect();
-            if !seen.is_empty() {
-                view.line(&format!("{:>9}  {}: {}", "", step.group, seen.join("; ")))?;
-            }
+/// Prints what was seen by each step that ended since the last look.
+fn say_evidence(view: &View<'_>, rollout: &v1::Rollout, said: &mut BTreeSet<u64>) -> Result<(), CliError> {
+    evidence(rollout, said).iter().try_for_each(|line| view.line(line))
+}
+
+/// Counts with the verdict, and which node served a switch when, of each step that `said` does not hold. A step is known by its id: when
+/// a way back begins the same rows stand among the current ones first, and among those of the way there later.
+fn evidence(rollout: &v1::Rollout, said: &mut BTreeSet<u64>) -> Vec<String> {
+    let mut lines = Vec::new();
+    for step in rollout.forward_steps.iter().chain(&rollout.steps) {
+        let Some(evidence) = &step.evidence else { continue };
+        if !said.insert(step.step_id) {
+            continue;
+        }
+        let judged = render::judged(step, &evidence.verdict);
+        let totals = evidence.totals.iter().filter(|_| judged);
+        let totals = totals.map(|t| format!("{}: {} errors of {} requests", t.version, t.errors, t.requests));
+        // A smoke test has an event of its own; a switch says which node served it when.
+        let note = Some(evidence.note.clone()).filter(|n| !n.is_empty() && step.kind != "smoke");
+        let verdict = Some(evidence.verdict.clone()).filter(|_| judged);
+        let seen: Vec<String> = totals.chain(note).chain(verdict).collect();
+        if !seen.is_empty() {
+            lines.push(format!("{:>9}  {}: {}", "", step.group, seen.join("; ")));
         }
     }
-    Ok(())
+    lines
 }
 
 /// Prints what a rollout waits for where nothing is redrawn, when that is another reason than at the last look. The numbers in it

@@ -8,7 +8,7 @@ mod demo;
 mod error;
 mod live;
 mod output;
-mod pack;
+pub mod pack;
 mod params;
 pub mod probe;
 mod render;

@@ -41,6 +41,11 @@ pub fn version(pair: Option<&v1::Pair>) -> &str {
     pair.map_or("-", |p| p.version.as_str())
 }
 
+/// A host before a port: an IPv6 address in brackets.
+fn bracketed(host: &str) -> String {
+    if host.contains(':') { format!("[{host}]") } else { host.into() }
+}
+
 fn or_dash(text: &str) -> String {
     if text.is_empty() { "-".into() } else { text.into() }
 }
@@ -50,6 +55,12 @@ pub fn cluster(s: &v1::StatusReply) -> String {
     let leader = s.nodes.iter().find(|n| n.id == s.leader_id && s.leader_id != 0);
     let leader = leader.map_or_else(|| "no leader".to_string(), |n| format!("led by {}", n.name));
     let me = s.nodes.iter().find(|n| n.id == s.node_id).map_or("-", |n| n.name.as_str());
+    if s.cluster_id.is_empty() {
+        let warnings: String = s.warnings.iter().map(|w| format!("\nwarning: {w}")).collect();
+        return format!(
+            "no cluster yet: `slipway cluster init` makes one here, `slipway cluster join MEMBER` takes this node into one{warnings}"
+        );
+    }
     let quorum = if s.quorum { "quorum" } else { "NO QUORUM: nothing can be changed until a majority is back" };
     let mut text = format!(
         "cluster {} ({}), zone {}: {leader}, term {}, {quorum}\nasked {me}, applied {}, feature level {}\n\n{}",
@@ -256,7 +267,7 @@ pub fn instances(items: &[v1::Instance], wide: bool) -> String {
             version(i.pair.as_ref()).to_string(),
             or_dash(&i.track),
             i.worker.clone(),
-            format!("{}:{}", i.address, ports.join(",")),
+            format!("{}:{}", bracketed(&i.address), ports.join(",")),
             if i.worker_lost { "lost".into() } else { i.life.clone() },
             match (i.worker_lost, i.counted_out) {
                 (false, _) => i.health.clone(),
@@ -421,11 +432,18 @@ pub fn history(items: &[v1::Rollout], wide: bool) -> String {
     table(&header, items.iter().map(row).collect(), "no rollout yet: `slipway rollout start DEPLOYMENT --to VERSION`")
 }
 
-/// A wall-clock moment in UTC.
+/// A wall-clock moment where the reader is (`TZ`, or the machine's zone), with the zone.
 pub fn wall(ms: u64) -> String {
+    wall_in(ms, &jiff::tz::TimeZone::system())
+}
+
+fn wall_in(ms: u64, zone: &jiff::tz::TimeZone) -> String {
     let stamp = i64::try_from(ms).ok().and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
     match stamp {
-        Some(t) if ms > 0 => t.strftime("%Y-%m-%d %H:%M:%S").to_string(),
+        Some(t) if ms > 0 => {
+            let text = t.to_zoned(zone.clone()).strftime("%Y-%m-%d %H:%M:%S%:z").to_string();
+            text.strip_suffix("+00:00").map_or(text.clone(), |utc| format!("{utc}Z"))
+        }
         Some(_) | None => "-".into(),
     }
 }

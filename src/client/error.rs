@@ -126,7 +126,15 @@ pub fn judge(status: Status) -> Result<Failure, ClientError> {
         | Code::Internal
         | Code::DataLoss
         | Code::Unauthenticated) => {
-            let message = if message.is_empty() { format!("the node answered {code:?}") } else { message };
+            let message = match (message.is_empty(), code) {
+                (false, _) => message,
+                (true, Code::Unimplemented) => {
+                    "what answers there does not know this call: is it a node's client address (port 7652 by \
+                                                default), and a program of this version?"
+                        .into()
+                }
+                (true, _) => format!("the node answered {code:?}"),
+            };
             Err(ClientError::Refused { code, message, reason })
         }
     }

@@ -191,7 +191,7 @@ impl Client {
             };
             let waited = Duration::from_millis(self.inner.clock.mono().since(started));
             if !matches!(failure, Failure::Connect(_)) || waited >= self.inner.limits.refused {
-                return Err(error::give_up(vec![(self.inner.nodes.address(0), failure)], limit));
+                return Err(error::give_up(vec![(self.inner.nodes.address(0), failure)], waited));
             }
             tokio::time::sleep(BACK_OFF.0).await;
         }

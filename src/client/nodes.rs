@@ -11,7 +11,7 @@ use std::{
 use tonic::transport::{Channel, Endpoint};
 
 use super::ClientError;
-use crate::wire::v1;
+use crate::{model::host_port, wire::v1};
 
 /// Most nodes a client keeps.
 const MAX_NODES: usize = 32;
@@ -90,10 +90,7 @@ impl Nodes {
 /// A channel that connects when it is first used, and again when the connection is gone.
 fn connect(address: &str) -> Result<Channel, ClientError> {
     let bad = || ClientError::Address(address.to_string());
-    let (host, port) = address.rsplit_once(':').ok_or_else(bad)?;
-    if host.is_empty() || port.parse::<u16>().is_err() {
-        return Err(bad());
-    }
+    host_port(address).map_err(|_| bad())?;
     let endpoint = Endpoint::from_shared(format!("http://{address}")).map_err(|_| bad())?;
     // Pings find a node that hangs with its connections open, also under a quiet watch.
     Ok(endpoint

@@ -31,6 +31,14 @@ pub enum ModelError {
         /// What was expected, with an example.
         expected: &'static str,
     },
+    /// A text that is no version.
+    #[error("{value:?} is not a semantic version: {problem}")]
+    BadVersion {
+        /// The text given, not more than its beginning.
+        value: String,
+        /// What is wrong and what to write.
+        problem: String,
+    },
     /// A field of a spec or of rollout parameters out of its range.
     #[error("{field}: {problem}")]
     Field {

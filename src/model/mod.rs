@@ -4,9 +4,11 @@
 //! `state` holds the rows and the law, `engine` the judgement.
 
 mod dns_policy;
+mod env_file;
 mod error;
 pub mod health;
 pub mod health_check;
+mod host_port;
 pub mod ids;
 mod lacking;
 mod prefix;
@@ -16,29 +18,36 @@ mod setting;
 pub mod spec;
 pub mod spec_doc;
 mod spec_read;
+mod spec_values;
 pub mod step;
 pub mod strategy;
+mod template;
 pub mod time;
+mod variables;
 pub mod wait;
 pub mod weight;
 
 pub use dns_policy::{DnsPolicy, OWN_LABELS, OnPanic, WhenEmpty};
+pub use env_file::read_env_file;
 pub use error::ModelError;
 pub use health::{Health, Life};
 pub use health_check::{CheckTls, HealthCheck, StatusRule, Trust};
+pub use host_port::{host_port, is_host};
 pub use ids::{
     ClusterId, DeploymentId, Digest, InstanceId, Name, NodeId, Principal, RequestId, RolloutId, StepId, WorkerName,
 };
-pub use lacking::lacking;
+pub use lacking::{MAX_POOL, lacking};
 pub use prefix::Prefix;
-pub use release::{BuildInfo, Pair, Version};
+pub use release::{BuildInfo, MAX_PACKAGE, Pair, Version};
 pub use selector::Selector;
 pub use setting::Setting;
 pub use spec::{AddressMode, Drain, MetricsSource, Placement, Protocol, RunSpec, Spec, StopSpec, StopTo};
-pub use spec_doc::SpecDoc;
+pub use spec_doc::{SpecDoc, is_label};
 pub use spec_read::{SpecFormat, read_spec, with_nearest};
 pub use step::{BatchMode, Routing, Step, StepKind};
 pub use strategy::{FailureAction, OnNoData, RolloutParams, Strategy};
+pub use template::{Template, is_variable};
 pub use time::{Millis, Period};
+pub use variables::{GIVEN, OF_USER, address_variable};
 pub use wait::Wait;
 pub use weight::{BasisPoints, Ceiling, WHOLE};

@@ -5,16 +5,16 @@ use std::{collections::BTreeMap, fmt, str::FromStr};
 use serde::{Deserialize, Serialize};
 
 use super::health_check::check_path;
-use super::{DeploymentId, DnsPolicy, HealthCheck, ModelError, Period, RolloutParams, Selector};
+use super::{DeploymentId, DnsPolicy, HealthCheck, ModelError, Period, RolloutParams, Selector, variables};
 
 /// What an instance executes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RunSpec {
-    /// Program and arguments; the program is relative to the unpacked release. `${NAME}` is replaced from the environment.
+    /// Program and arguments; the program is relative to the unpacked release. `${NAME}` is replaced (`Template`).
     pub command: Vec<String>,
-    /// Extra environment variables.
+    /// Extra environment variables; `${NAME}` is replaced here too, from what agents and the file set.
     pub env: BTreeMap<String, String>,
-    /// A file of `NAME=value` lines on the worker; `None` when there is none.
+    /// A file of `NAME=value` lines on the worker, an absolute path; `None` when there is none.
     pub env_file: Option<String>,
     /// Unix user to run as; `None`: the agent's own.
     pub user: Option<String>,
@@ -22,10 +22,13 @@ pub struct RunSpec {
     pub stop: StopSpec,
 }
 
+/// The signals that stop programs; WINCH is httpd's graceful one.
+pub const SIGNALS: [&str; 8] = ["TERM", "INT", "QUIT", "HUP", "USR1", "USR2", "WINCH", "KILL"];
+
 /// How an instance is stopped.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StopSpec {
-    /// `TERM`, `INT`, `QUIT`, `HUP`, `USR1`, `USR2` or `KILL`.
+    /// `TERM`, `INT`, `QUIT`, `HUP`, `USR1`, `USR2`, `WINCH` or `KILL`.
     pub signal: String,
     /// Who gets it first.
     pub to: StopTo,
@@ -178,19 +181,9 @@ impl Spec {
         if self.run.command.iter().map(String::len).sum::<usize>() > 16_384 {
             return err("run.command", "is longer than 16 KiB".into());
         }
-        if self.run.env.len() > 200 || self.run.env.iter().any(|(k, v)| k.len() > 128 || v.len() > 8192) {
-            return err("run.env", "at most 200 variables, names up to 128 and values up to 8192 characters".into());
-        }
-        if let Some(k) =
-            self.run.env.keys().find(|k| k.starts_with("SLIPWAY_") || k.contains(['=', '\0']) || k.is_empty())
-        {
-            return err("run.env", format!("{k:?} is not allowed: names beginning with SLIPWAY_ are set by the agent"));
-        }
-        if !["TERM", "INT", "QUIT", "HUP", "USR1", "USR2", "KILL"].contains(&self.run.stop.signal.as_str()) {
-            return err(
-                "run.stop.signal",
-                format!("{:?} is not one of TERM, INT, QUIT, HUP, USR1, USR2, KILL", self.run.stop.signal),
-            );
+        if !SIGNALS.contains(&self.run.stop.signal.as_str()) {
+            let known = SIGNALS.join(", ");
+            return err("run.stop.signal", format!("{:?} is not one of {known}", self.run.stop.signal));
         }
         if self.run.stop.grace > Period::minutes(60) {
             return err("run.stop.grace", "must be at most 1h".into());
@@ -218,6 +211,7 @@ impl Spec {
                     .into(),
             );
         }
+        variables::check(&self.run, &self.ports)?;
         self.health.check(&self.ports)?;
         if let Some(m) = &self.metrics {
             m.check()?;

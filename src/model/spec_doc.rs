@@ -3,41 +3,14 @@
 
 use std::{collections::BTreeMap, str::FromStr};
 
-use serde::{Deserialize, Deserializer, de};
+use serde::Deserialize;
 
 use super::{
     AddressMode, BasisPoints, Ceiling, CheckTls, DeploymentId, DnsPolicy, Drain, FailureAction, HealthCheck,
     MetricsSource, ModelError, Name, OnNoData, Period, Placement, Protocol, RolloutParams, RunSpec, Spec, StopSpec,
     Strategy, Trust,
+    spec_values::{PortDoc, text, text_or_number, weights, whole},
 };
-
-/// A value written as text or as a bare number.
-fn text_or_number<'de, D: Deserializer<'de>, T: FromStr<Err = ModelError>>(d: D) -> Result<Option<T>, D::Error> {
-    let text = match Option::<serde_json::Value>::deserialize(d)? {
-        None | Some(serde_json::Value::Null) => return Ok(None),
-        Some(serde_json::Value::String(s)) => s,
-        Some(serde_json::Value::Number(n)) => n.to_string().trim_end_matches(".0").to_string(),
-        Some(other) => return Err(de::Error::custom(format!("{other} is neither text nor a number"))),
-    };
-    text.parse().map(Some).map_err(de::Error::custom)
-}
-
-/// Text that may look like a number.
-fn text<'de, D: Deserializer<'de>>(d: D) -> Result<Option<String>, D::Error> {
-    match Option::<serde_json::Value>::deserialize(d)? {
-        None | Some(serde_json::Value::Null) => Ok(None),
-        Some(serde_json::Value::String(s)) => Ok(Some(s)),
-        Some(serde_json::Value::Number(n)) => Ok(Some(n.to_string())),
-        Some(other) => Err(de::Error::custom(format!("{other} is neither text nor a number"))),
-    }
-}
-
-fn weights<'de, D: Deserializer<'de>>(d: D) -> Result<Option<Vec<BasisPoints>>, D::Error> {
-    #[derive(Deserialize)]
-    struct One(#[serde(deserialize_with = "text_or_number")] Option<BasisPoints>);
-    let Some(items) = Option::<Vec<One>>::deserialize(d)? else { return Ok(None) };
-    Ok(Some(items.into_iter().filter_map(|o| o.0).collect()))
-}
 
 /// `run:`.
 #[derive(Debug, Clone, Deserialize)]
@@ -70,21 +43,6 @@ pub struct StopDoc {
     pub grace: Option<Period>,
 }
 
-/// A port: `8080` or `{port: 53, protocol: udp}`.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(untagged)]
-pub enum PortDoc {
-    /// A TCP port.
-    Number(u16),
-    /// With its protocol.
-    Full {
-        /// The number.
-        port: u16,
-        /// `tcp` or `udp`.
-        protocol: String,
-    },
-}
-
 /// `placement:`.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -92,6 +50,7 @@ pub struct PlacementDoc {
     /// Label selector `role=web,zone=a`; empty or absent: all workers.
     pub workers: Option<String>,
     /// Instances per chosen worker.
+    #[serde(default, deserialize_with = "whole")]
     pub per_worker: Option<u32>,
 }
 
@@ -119,8 +78,10 @@ pub struct HealthDoc {
     #[serde(default, deserialize_with = "text_or_number")]
     pub timeout: Option<Period>,
     /// Passes in a row.
+    #[serde(default, deserialize_with = "whole")]
     pub healthy_after: Option<u32>,
     /// Failures in a row.
+    #[serde(default, deserialize_with = "whole")]
     pub unhealthy_after: Option<u32>,
     /// Limit from start to first pass.
     #[serde(default, deserialize_with = "text_or_number")]
@@ -182,14 +143,19 @@ pub struct RolloutDoc {
     pub bake: Option<Period>,
     #[serde(default, deserialize_with = "text_or_number")]
     pub max_error_rate: Option<Ceiling>,
+    #[serde(default, deserialize_with = "whole")]
     pub min_requests: Option<u64>,
     pub on_no_data: Option<String>,
+    #[serde(default, deserialize_with = "whole")]
     pub parallelism: Option<u32>,
     #[serde(default, deserialize_with = "text_or_number")]
     pub delay: Option<Period>,
+    #[serde(default, deserialize_with = "whole")]
     pub max_surge: Option<u32>,
+    #[serde(default, deserialize_with = "whole")]
     pub max_unavailable: Option<u32>,
     pub failure_action: Option<String>,
+    #[serde(default, deserialize_with = "whole")]
     pub max_health_failures: Option<u32>,
     #[serde(default, deserialize_with = "text_or_number")]
     pub health_timeout: Option<Period>,
@@ -245,19 +211,32 @@ pub struct SpecDoc {
     pub labels: BTreeMap<String, String>,
 }
 
-/// Reads a label selector such as `role=web,zone=a`.
+/// Whether a text can be a worker's label or its value: what a selector can name.
+pub fn is_label(text: &str) -> bool {
+    !text.is_empty() && text.chars().all(|c| c.is_alphanumeric() || "._-/:@+".contains(c))
+}
+
+/// Reads a label selector such as `role=web,zone=a`: equality alone, each label once.
 pub fn read_selector(text: &str) -> Result<BTreeMap<String, String>, ModelError> {
-    text.split(',')
-        .map(str::trim)
-        .filter(|p| !p.is_empty())
-        .map(|p| {
-            let (k, v) = p.split_once('=').ok_or_else(|| ModelError::BadValue {
-                value: p.into(),
-                expected: "a label (KEY=VALUE, several joined by commas)",
-            })?;
-            Ok((k.trim().to_string(), v.trim().to_string()))
-        })
-        .collect()
+    let bad = |part: &str, why: &str| {
+        let problem = format!("{part:?} {why}: write KEY=VALUE, several joined by commas, such as role=web,zone=a");
+        ModelError::field("placement.workers", problem)
+    };
+    let mut labels = BTreeMap::new();
+    if text.trim().is_empty() {
+        return Ok(labels);
+    }
+    for part in text.split(',').map(str::trim) {
+        let (key, value) = part.split_once('=').ok_or_else(|| bad(part, "is no label"))?;
+        let (key, value) = (key.trim(), value.trim());
+        if !is_label(key) || !is_label(value) {
+            return Err(bad(part, "is not KEY=VALUE (there is no !=, == or in; a name or value holds no blanks)"));
+        }
+        if labels.insert(key.to_string(), value.to_string()).is_some() {
+            return Err(bad(part, "names a label again, and no worker has two values of one label"));
+        }
+    }
+    Ok(labels)
 }
 
 impl HealthDoc {
@@ -359,18 +338,25 @@ impl SpecDoc {
         };
         let mut ports = BTreeMap::new();
         for (name, port) in self.ports {
+            let bad = |what: String| {
+                let problem =
+                    format!("{what} is not a port: write a number from 1 to 65535, or {{port: 53, protocol: udp}}");
+                ModelError::field(format!("ports.{name}"), problem)
+            };
             let value = match port {
                 PortDoc::Number(n) => (n, Protocol::Tcp),
-                PortDoc::Full { port, protocol } => match protocol.as_str() {
-                    "tcp" => (port, Protocol::Tcp),
-                    "udp" => (port, Protocol::Udp),
-                    x => {
-                        return Err(ModelError::field(
-                            format!("ports.{name}.protocol"),
-                            format!("{x:?} is not tcp or udp"),
-                        ));
-                    }
-                },
+                PortDoc::Other(what) => return Err(bad(what)),
+                PortDoc::Full(full) => {
+                    let protocol = match full.protocol.as_str() {
+                        "tcp" => Protocol::Tcp,
+                        "udp" => Protocol::Udp,
+                        x => {
+                            let field = format!("ports.{name}.protocol");
+                            return Err(ModelError::field(field, format!("{x:?} is not tcp or udp")));
+                        }
+                    };
+                    (full.port.ok_or_else(|| bad("nothing".into()))?, protocol)
+                }
             };
             ports.insert(name, value);
         }

@@ -1,4 +1,14 @@
 //! Reads a spec document from YAML, JSON or TOML text, with errors that name the place and the nearest known key.
+//!
+//! Invariants: a key that has no value is refused and never a default; what a library says to its programmers reaches nobody. Keys at the top
+//! that begin with `x-` are for anchors and are skipped. Not here: what a value may be (`spec_values`, `spec`).
+
+use serde::{
+    Deserialize, Deserializer,
+    de::{self, DeserializeSeed, IgnoredAny, IntoDeserializer, value::MapAccessDeserializer},
+};
+use serde_json::Value;
+use serde_saphyr::UserMessageFormatter;
 
 use super::{ModelError, Spec, SpecDoc};
 
@@ -25,6 +35,32 @@ impl SpecFormat {
             Some(_) | None => Self::Yaml,
         }
     }
+
+    fn read<T: de::DeserializeOwned>(self, text: &str) -> Result<T, ModelError> {
+        let read = match self {
+            Self::Yaml => serde_saphyr::from_str(text).map_err(|e| e.render_with_formatter(&UserMessageFormatter)),
+            Self::Json => serde_json::from_str(text).map_err(|e| e.to_string()),
+            Self::Toml => toml::from_str(text).map_err(|e| e.to_string()),
+        };
+        read.map_err(|e| ModelError::Document(with_nearest(&plain(&e))))
+    }
+}
+
+/// What libraries say, and what is meant.
+const WORDS: [(&str, &str); 5] = [
+    (
+        "only single YAML document expected but multiple found",
+        "the file holds several documents (---): write one spec into a file",
+    ),
+    ("invalid bool", "not true or false"),
+    ("expected string scalar", "expected text"),
+    ("expected mapping start", "expected keys with values, such as `service: shop`"),
+    ("expected sequence start", "expected a list, such as [a, b]"),
+];
+
+fn plain(message: &str) -> String {
+    let message = message.strip_prefix("error: ").unwrap_or(message);
+    WORDS.iter().fold(message.to_string(), |text, (theirs, ours)| text.replace(theirs, ours))
 }
 
 /// Reads, fills defaults in and checks.
@@ -32,12 +68,82 @@ pub fn read_spec(text: &str, format: SpecFormat) -> Result<Spec, ModelError> {
     if text.len() > MAX_DOCUMENT {
         return Err(ModelError::Document(format!("the spec is longer than {MAX_DOCUMENT} bytes")));
     }
-    let doc: Result<SpecDoc, String> = match format {
-        SpecFormat::Yaml => serde_saphyr::from_str(text).map_err(|e| e.to_string()),
-        SpecFormat::Json => serde_json::from_str(text).map_err(|e| e.to_string()),
-        SpecFormat::Toml => toml::from_str(text).map_err(|e| e.to_string()),
-    };
-    doc.map_err(|e| ModelError::Document(with_nearest(&e)))?.into_spec()
+    // Editors of Windows begin files with this mark.
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    if text.trim().is_empty() {
+        return Err(ModelError::Document("the spec is empty".into()));
+    }
+    let values = format.read::<Value>(text);
+    if let Ok(values) = &values {
+        has_values(values, "")?;
+    }
+    let Extended(doc) = format.read(text)?;
+    values?;
+    doc.into_spec()
+}
+
+/// Refuses keys and items without a value: whoever writes `max_error_rate:` means something, and it is not the default.
+fn has_values(value: &Value, at: &str) -> Result<(), ModelError> {
+    let below = |key: &str| if at.is_empty() { key.to_string() } else { format!("{at}.{key}") };
+    match value {
+        Value::Null if at.is_empty() => Err(ModelError::Document("the spec is empty".into())),
+        Value::Null => Err(ModelError::field(at, "has no value: write one (\"\" for empty text), or leave it out")),
+        Value::Array(items) => {
+            items.iter().enumerate().try_for_each(|(n, item)| has_values(item, &format!("{at}[{n}]")))
+        }
+        Value::Object(entries) => entries
+            .iter()
+            .filter(|(key, _)| !(at.is_empty() && extension(key)))
+            .try_for_each(|(key, value)| has_values(value, &below(key))),
+        Value::Bool(_) | Value::Number(_) | Value::String(_) => Ok(()),
+    }
+}
+
+fn extension(key: &str) -> bool {
+    key.starts_with("x-")
+}
+
+/// A document whose own keys may stand beside `x-` keys.
+struct Extended(SpecDoc);
+
+impl<'de> Deserialize<'de> for Extended {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        d.deserialize_map(ExtendedVisitor)
+    }
+}
+
+struct ExtendedVisitor;
+
+impl<'de> de::Visitor<'de> for ExtendedVisitor {
+    type Value = Extended;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("a spec: `service: shop` and so on, one key a line")
+    }
+
+    fn visit_map<A: de::MapAccess<'de>>(self, map: A) -> Result<Extended, A::Error> {
+        SpecDoc::deserialize(MapAccessDeserializer::new(WithoutExtensions(map))).map(Extended)
+    }
+}
+
+struct WithoutExtensions<A>(A);
+
+impl<'de, A: de::MapAccess<'de>> de::MapAccess<'de> for WithoutExtensions<A> {
+    type Error = A::Error;
+
+    fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, A::Error> {
+        while let Some(key) = self.0.next_key::<String>()? {
+            if !extension(&key) {
+                return seed.deserialize(key.into_deserializer()).map(Some);
+            }
+            self.0.next_value::<IgnoredAny>()?;
+        }
+        Ok(None)
+    }
+
+    fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, A::Error> {
+        self.0.next_value_seed(seed)
+    }
 }
 
 /// Adds "did you mean" to serde's `unknown field` message.
@@ -111,6 +217,100 @@ rollout: {strategy: canary, steps: [10, "25%", 100], bake: PT10M, max_error_rate
         let text = SHOP.replace(from, to);
         assert_ne!(text, SHOP);
         read_spec(&text, SpecFormat::Yaml).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn keys_without_a_value_are_refused_by_their_place_and_never_a_default() {
+        for (from, to, place) in [
+            ("[10, \"25%\", 100]", "[10, ~, 50]", "rollout.steps[1]"),
+            ("max_error_rate: 1%", "max_error_rate: ", "rollout.max_error_rate"),
+            ("placement: {per_worker: 2}", "placement:", "placement"),
+            ("bin/shop\", ", "bin/shop\", null, ", "run.command[1]"),
+            ("per_worker: 2", "per_worker: ~", "placement.per_worker"),
+            ("run: {", "run: {env: {A: }, ", "run.env.A"),
+            ("{http: 8080}", "{http: }", "ports.http"),
+        ] {
+            let e = refused(from, to);
+            assert!(e.starts_with(&format!("{place}: has no value")), "{to}: {e}");
+        }
+        let json = r#"{"service":"shop","environment":"qa","run":{"command":["a"],"user":null},"ports":{"http":1},"health":{"http":"/"}}"#;
+        assert!(read_spec(json, SpecFormat::Json).unwrap_err().to_string().starts_with("run.user: has no value"));
+    }
+
+    #[test]
+    fn what_is_nearly_right_is_never_taken_for_something_else() {
+        let ports = |port: &str| refused("{http: 8080}", &format!("{{http: {port}}}"));
+        for port in ["80800", "\"8080\"", "8080/tcp", "080x", "-1", "80.5", "{port: 80800, protocol: udp}", "[80]"] {
+            let e = ports(port);
+            assert!(!e.contains("untagged"), "{port}: {e}");
+            assert!(e.contains("a port") || e.contains("whole number"), "{port}: {e}");
+        }
+        assert!(ports("{port: 53, protocol: udp, nmae: x}").contains("unknown field `nmae`"));
+        let workers = |text: &str| refused("per_worker: 2", &format!("workers: {text}"));
+        for text in [
+            "role==web",
+            "role!=web",
+            "\"role=web zone=a\"",
+            "role=",
+            "=web",
+            "\"role=web,\"",
+            "web",
+            "\"role=web,role=db\"",
+            "\"role in (a)\"",
+        ] {
+            let e = workers(text);
+            assert!(e.starts_with("placement.workers: "), "{text}: {e}");
+        }
+        for count in ["2.5", "\"2\"", "two", "-1", "4294967296", "true", "1e30"] {
+            let e = refused("per_worker: 2", &format!("per_worker: {count}"));
+            assert!(e.contains("is not a whole number"), "{count}: {e}");
+        }
+    }
+
+    #[test]
+    fn what_a_library_says_to_its_programmers_reaches_nobody() {
+        let off = SHOP.replace("max_error_rate: 1%", "max_error_rate: off");
+        assert_eq!(read_spec(&off, SpecFormat::Yaml).unwrap().rollout.max_error_rate, None, "a truth value in YAML");
+        let theirs = [
+            "untagged",
+            "Option<",
+            "DuplicateKeyPolicy",
+            "from_str",
+            "Options",
+            "invalid u",
+            "scalar",
+            "mapping start",
+        ];
+        let said = |text: &str, format| read_spec(text, format).unwrap_err().to_string();
+        for (text, says) in [
+            (format!("{SHOP}---\n{SHOP}"), "several documents"),
+            (format!("{SHOP}service: other\n"), "duplicate mapping key: service"),
+            (SHOP.replace("service: shop", "service: [a]"), "expected text"),
+            (SHOP.replace("service: shop", "singleton: perhaps\nservice: shop"), "not true or false"),
+            (SHOP.replace("8080", "x y"), "is not a port"),
+            (String::new(), "the spec is empty"),
+            ("---\n".into(), "the spec is empty"),
+            ("just text".into(), ""),
+            ("- a\n- b\n".into(), ""),
+        ] {
+            let e = said(&text, SpecFormat::Yaml);
+            assert!(e.contains(says) && !theirs.iter().any(|t| e.contains(t)) && !e.starts_with("error: "), "{e}");
+        }
+        let json = r#"{"service":"shop","environment":"qa","run":{"command":["bin/shop"]},"ports":{"http":8080},"health":{"http":"/healthz"}}"#;
+        assert!(read_spec(&format!("\u{feff}{json}"), SpecFormat::Json).is_ok(), "a mark of the byte order is no text");
+        assert!(read_spec(&format!("\u{feff}{SHOP}"), SpecFormat::Yaml).is_ok());
+    }
+
+    #[test]
+    fn keys_for_anchors_stand_at_the_top() {
+        let with = format!(
+            "x-defaults: &d {{interval: 3s, more: ~}}\n{}",
+            SHOP.replace("{http: /healthz, interval: 2s}", "\n  <<: *h\n  http: /x")
+        );
+        let with = with.replace("x-defaults: &d {interval: 3s, more: ~}", "x-defaults: ~\nx-health: &h {interval: 3s}");
+        assert_eq!(read_spec(&with, SpecFormat::Yaml).unwrap().health.interval, Period::seconds(3));
+        let e = refused("{http: 8080}", "{http: {port: 1, protocol: tcp, x-more: 1}}");
+        assert!(e.contains("unknown field `x-more`"), "only there: {e}");
     }
 
     #[test]

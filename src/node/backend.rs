@@ -6,13 +6,13 @@ use async_trait::async_trait;
 use tokio::time::timeout;
 use tonic::{Code, Status};
 
-use super::{fall, lease, start::Parts};
+use super::{clock_watch, fall, lease, start::Parts};
 use crate::{
     model::{ClusterId, DeploymentId, Millis, NodeId, Principal, WorkerName},
     observe::ObserveError,
     raft::Consensus,
     rpc::{Backend, refusal},
-    state::{Command, Fence, NodeRole, Rejection},
+    state::{Command, Fence, NodeRole, Rejection, check_init},
     storage::Identity,
     wire::{
         convert::role_name,
@@ -46,6 +46,10 @@ async fn leading(consensus: &Consensus) -> Result<(), Status> {
 impl NodeBackend {
     async fn make(&self, request: &v1::InitRequest) -> Result<v1::InitReply, Status> {
         let parts = &self.0;
+        let name = if request.name.is_empty() { "slipway" } else { &request.name };
+        let zone = if request.zone.is_empty() { ZONE } else { request.zone.strip_suffix('.').unwrap_or(&request.zone) };
+        // Before the directory belongs to a cluster: what is refused leaves nothing behind.
+        check_init(name, zone, &parts.as_new_node()).map_err(|r| refusal(&r))?;
         let _making = parts.making.lock().await;
         let consensus = match parts.slot.get() {
             Some(c) if c.view().cluster.is_some() || c.node_id() != 1 => {
@@ -65,13 +69,8 @@ impl NodeBackend {
         }
         leading(&consensus).await?;
         let id = ClusterId::new(consensus.cluster()).map_err(|e| Status::internal(e.to_string()))?;
-        let or = |text: &str, default: &str| if text.is_empty() { default.to_string() } else { text.to_string() };
-        let command = Command::ClusterInit {
-            id,
-            name: or(&request.name, "slipway"),
-            zone: or(request.zone.trim_end_matches('.'), ZONE),
-            node: parts.as_new_node(),
-        };
+        let (name, zone) = (name.to_string(), zone.to_string());
+        let command = Command::ClusterInit { id, name, zone, node: parts.as_new_node() };
         let no_fence: Option<Fence> = None;
         let applied = consensus.propose(Principal::local_operator(), no_fence, command).await;
         applied.map_err(|e| unavailable(e.to_string()))?.result.map_err(|r| refusal(&r))?;
@@ -117,7 +116,13 @@ async fn ask_seed(seed: &str) -> Result<(String, String), Status> {
     let dead = |why: String| unavailable(format!("{seed} does not answer: {why}"));
     let ask = async {
         let mut client = ClusterClient::connect(format!("http://{seed}")).await.map_err(|e| dead(e.to_string()))?;
-        client.status(v1::StatusRequest {}).await
+        client.status(v1::StatusRequest {}).await.map_err(|e| match e.code() {
+            Code::Unimplemented => Status::invalid_argument(format!(
+                "{seed} is not the client address of a member: what answers there is something else, perhaps its peer or HTTP listener \
+                 (the client's is port 7652 by default)"
+            )),
+            _ => e,
+        })
     };
     let status = timeout(CALL_LIMIT, ask).await.map_err(|_| dead(format!("no answer within {CALL_LIMIT:?}")))??;
     let status = status.into_inner();
@@ -250,8 +255,12 @@ impl Backend for NodeBackend {
     }
 
     fn warnings(&self) -> Vec<String> {
-        let open = self.0.config.exposed().iter().map(open).collect::<Vec<_>>();
-        open.into_iter().chain(self.0.panics.any_stopped(self.0.clock.mono())).collect()
+        let parts = &self.0;
+        let open = parts.config.exposed().iter().map(open).collect::<Vec<_>>();
+        let newest = parts.slot.get().map_or(0, |c| c.view().wall);
+        let clocks = clock_watch::behind(newest, parts.clock.wall_ms());
+        let now = parts.clock.mono();
+        open.into_iter().chain(parts.panics.any_stopped(now)).chain(parts.jumped.lately(now)).chain(clocks).collect()
     }
 }
 

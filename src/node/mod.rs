@@ -6,6 +6,7 @@
 //! Deliberately not here: what is decided (`engine`), the leader's loop (`lead`).
 
 mod backend;
+mod clock_watch;
 mod error;
 mod fall;
 mod figures;

@@ -17,7 +17,7 @@ use tonic::transport::Error as TransportError;
 use super::{
     NodeError,
     backend::{NodeBackend, open},
-    fall, figures, follow,
+    clock_watch, fall, figures, follow,
     gate::{Gate, Limits, Speaks},
     lease::{self, Leases},
     life,
@@ -110,6 +110,7 @@ impl Node {
             leases: Leases::default(),
             confirmed: Confirmed::default(),
             tasks: Arc::default(),
+            jumped: clock_watch::Jumped::default(),
             panics: Arc::new(Panics::default()),
         });
         let backend: Arc<dyn Backend> = Arc::new(NodeBackend(parts.clone()));
@@ -285,6 +286,7 @@ fn work(
     tasks.keep("dns views", with!(parts, consensus; follow::dns(parts, consensus)));
     tasks.once("dns readiness", with!(parts, consensus; follow::ready(parts, consensus)));
     tasks.keep("confirmed reads", with!(parts, consensus; readiness::follow(parts, consensus)));
+    tasks.keep("clock watch", with!(parts; clock_watch::run(parts)));
     tasks.keep("event log", with!(consensus; log_events::run(consensus)));
     tasks.keep("digest reports", with!(consensus; replicas::report(consensus)));
     tasks.keep("quarantine", with!(parts, consensus; replicas::quarantine(parts, consensus)));

@@ -4,7 +4,7 @@ use std::sync::{Arc, OnceLock};
 
 use tokio::sync::{Mutex, watch};
 
-use super::{NodeError, lease::Leases, readiness::Confirmed, tasks::Watched};
+use super::{NodeError, clock_watch::Jumped, lease::Leases, readiness::Confirmed, tasks::Watched};
 use crate::{
     clock::{Clock, Mono},
     config::{NodeConfig, RaftProfile},
@@ -42,6 +42,8 @@ pub(super) struct Parts {
     pub(super) confirmed: Confirmed,
     /// What became of the background tasks.
     pub(super) tasks: Arc<Watched>,
+    /// The newest jump of this machine's wall clock.
+    pub(super) jumped: Jumped,
     /// Panics of leaders' loops, as far as this node knows.
     pub(super) panics: Arc<Panics>,
 }
@@ -91,6 +93,10 @@ pub(super) fn as_new_node(config: &NodeConfig) -> NewNode {
     let place = |listen: std::net::SocketAddr| match &config.advertise {
         Some(host) if host.contains(':') => format!("[{host}]:{}", listen.port()),
         Some(host) => format!("{host}:{}", listen.port()),
+        // DNS may listen everywhere; others reach it where clients reach this node, which is one address (`config`).
+        None if listen.ip().is_unspecified() => {
+            std::net::SocketAddr::new(config.client_listen.ip(), listen.port()).to_string()
+        }
         None => listen.to_string(),
     };
     NewNode {

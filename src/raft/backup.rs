@@ -72,6 +72,12 @@ pub enum OfflineError {
         /// The directory.
         dir: PathBuf,
     },
+    /// The new directory is where a file system is mounted, which cannot be put into place as a whole.
+    #[error("{0} is the top of a file system (it has lost+found): name a directory inside it, such as {0}/node", dir.display())]
+    TopOfFileSystem {
+        /// The directory.
+        dir: PathBuf,
+    },
     /// No node's directory.
     #[error("{} is not a node's data directory (it has no log)", dir.display())]
     NoNode {
@@ -338,6 +344,10 @@ pub fn restore_backup(from: impl Read, dir: &Path, new: &Restoration) -> Result<
         if dir.join("log").join("CURRENT").is_file() {
             // Says so when a node runs there.
             drop(DataDir::open(dir)?);
+        }
+        let mut names = std::fs::read_dir(dir).map_err(io_at("cannot list", dir))?.flatten().map(|e| e.file_name());
+        if names.all(|name| name == "lost+found") {
+            return Err(OfflineError::TopOfFileSystem { dir: dir.into() });
         }
         return Err(OfflineError::NotEmpty { dir: dir.into() });
     }

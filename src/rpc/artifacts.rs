@@ -11,14 +11,12 @@ use tonic::{Request, Response, Status, Streaming, async_trait};
 
 use super::{Shared, error};
 use crate::{
-    model::{Digest, NodeId},
+    model::{Digest, MAX_PACKAGE, NodeId},
     state::{Command, NodeRole},
     storage::{BlobStore, StorageError},
     wire::v1,
 };
 
-/// Largest package.
-pub(super) const MAX_PACKAGE: u64 = 1 << 30;
 /// Largest chunk, both ways.
 pub(super) const CHUNK: usize = 256 << 10;
 const CHUNKS_AHEAD: usize = 4;

@@ -49,8 +49,10 @@ fn warnings(state: &State, spec: &Spec) -> Vec<String> {
     if state.workers.carrying(&spec.placement.workers).next().is_none() {
         said.push("no registered worker matches placement.workers yet: `slipway worker list`".into());
     }
-    if spec.metrics.is_none() && spec.rollout.max_error_rate.is_some() {
-        said.push("rollout.max_error_rate is set without metrics: error rates will be unknown".into());
+    if let (None, Some(most)) = (&spec.metrics, spec.rollout.max_error_rate) {
+        said.push(format!(
+            "there are no metrics, so rollout.max_error_rate ({most}) judges nothing: name them, or set it to off"
+        ));
     }
     said
 }

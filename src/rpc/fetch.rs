@@ -11,7 +11,7 @@ use crate::{
 
 /// Fetches from `from` unless the package is here, and commits that this node holds it.
 pub async fn fetch_blob(shared: &Shared, from: NodeId, digest: &Digest, size: u64) -> Result<(), Status> {
-    if size == 0 || size > super::artifacts::MAX_PACKAGE {
+    if size == 0 || size > crate::model::MAX_PACKAGE {
         return Err(error::bad(format!("a package of {size} bytes is refused")));
     }
     if !shared.blobs.has(digest.as_str()) {

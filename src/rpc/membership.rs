@@ -41,7 +41,8 @@ pub(super) async fn leader(consensus: &Consensus) -> Result<Option<Client>, Stat
 /// The row of a node; the error names those there are.
 fn find(state: &State, id: NodeId) -> Result<NodeRow, Status> {
     state.nodes.get(&id).cloned().ok_or_else(|| {
-        let known: Vec<String> = state.nodes.values().map(|n| format!("{} ({})", n.id, n.name)).collect();
+        let here = state.nodes.values().filter(|n| n.role != NodeRole::Removed);
+        let known: Vec<String> = here.map(|n| format!("{} ({})", n.id, n.name)).collect();
         error::not_found(format!("there is no node {id}: it is one of {}", known.join(", ")))
     })
 }

@@ -112,7 +112,11 @@ impl v1::traffic_server::Traffic for Shared {
         let newest = read.state.fences.switches.keys().next_back().copied();
         let id = match (ask.switch.as_str(), newest) {
             ("", Some(id)) => id,
-            ("", None) => return Err(error::not_found("nothing was switched yet".to_string())),
+            ("", None) => {
+                return Err(error::not_found(
+                    "there was no `traffic switch` yet; `rollout status` shows the switch of a rollout".to_string(),
+                ));
+            }
             (text, _) => switch_id(text)?,
         };
         let switch = self.switch_end(id, ask.wait_ms).await?;

@@ -12,7 +12,7 @@ use tonic::{Code, Request, Response, Status, Streaming, async_trait};
 
 use super::{Shared, error};
 use crate::{
-    model::WorkerName,
+    model::{MAX_POOL, WorkerName},
     raft::Consensus,
     state::{Command, NodeRole, State, Worker},
     wire::{
@@ -28,7 +28,6 @@ const SILENT: Duration = Duration::from_secs(30);
 /// Least time between two looks of a session at what its worker is to run.
 const LOOK: Duration = Duration::from_millis(10);
 const OUT_BUFFER: usize = 16;
-const MAX_POOL: usize = 4096;
 const MAX_LABELS: usize = 64;
 const MAX_TEXT: usize = 256;
 

@@ -90,13 +90,21 @@ fn changed(cx: &mut Cx<'_>, row: &NodeRow) {
     cx.emit(EventBody::NodeChanged { node: row.id, name: row.name.clone(), role });
 }
 
-/// `ClusterInit`.
-pub(super) fn init(cx: &mut Cx<'_>, id: &ClusterId, name: &str, zone: &str, node: &NewNode) -> Done {
+/// Whether a cluster could be made with these: whoever makes one asks before anything is durable.
+pub fn check_init(name: &str, zone: &str, node: &NewNode) -> Result<(), Rejection> {
     check_node(node)?;
     check_zone(zone)?;
-    if name.is_empty() || name.len() > 63 {
-        return Err(Rejection::Invalid(format!("cluster name {name:?} is not 1 to 63 characters long")));
+    if name.is_empty() || name.len() > 63 || name.chars().any(char::is_control) {
+        return Err(Rejection::Invalid(format!(
+            "cluster name {name:?} is not 1 to 63 characters long, without control characters"
+        )));
     }
+    Ok(())
+}
+
+/// `ClusterInit`.
+pub(super) fn init(cx: &mut Cx<'_>, id: &ClusterId, name: &str, zone: &str, node: &NewNode) -> Done {
+    check_init(name, zone, node)?;
     cx.s.incarnation = cx.s.incarnation.max(1);
     // A new cluster begins at the level of its first node; it has nobody else to wait for.
     cx.s.level = cx.s.level.max(node.level).max(1);

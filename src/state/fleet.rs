@@ -11,10 +11,8 @@ use super::{
     context::{Cx, Done, guard},
     drain, lost,
 };
-use crate::model::{Health, Life, Millis, WorkerName};
+use crate::model::{Health, Life, MAX_POOL, Millis, WorkerName};
 
-/// Most addresses of one pool.
-const MAX_POOL: usize = 1024;
 /// Most digests a worker may say it has.
 const MAX_STAGED: usize = 1024;
 /// Longest free text of an agent that is kept.

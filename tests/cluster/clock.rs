@@ -70,6 +70,11 @@ async fn a_clock_set_back_an_hour_takes_nothing_back() {
     }
     let wrong = cluster.nodes[leader].status().await.unwrap();
     assert!(wrong.wall_ms + HOUR_MS / 2 < right.wall_ms, "the clock was set: {} to {}", right.wall_ms, wrong.wall_ms);
+    eventually("the jump is said", || async {
+        let said = cluster.nodes[leader].status().await?.warnings;
+        if said.iter().any(|w| w.contains("clock jumped back by")) { Ok(()) } else { Err(format!("{said:?}")) }
+    })
+    .await;
     // A repeat is still known, and a new deadline is still judged by cluster time.
     let again = cluster.nodes[leader].catalog().await.apply(request).await.unwrap().into_inner();
     let (again, first) = (again.receipt.unwrap(), first.receipt.unwrap());

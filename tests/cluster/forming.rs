@@ -1,6 +1,6 @@
 //! A cluster forms, takes changes at any node, and goes on when its leader is killed.
 
-use slipway::wire::v1;
+use slipway::wire::v1::{self, cluster_client::ClusterClient};
 
 use crate::support::{TestCluster, apply, eventually, spec};
 
@@ -87,4 +87,24 @@ async fn a_leader_that_is_asked_to_stop_hands_over_first() {
     assert!(process.wait().success(), "{}", process.said());
     assert!(process.said().contains("leadership handed over"), "{}", process.said());
     cluster.leader(Some(first)).await;
+}
+
+#[tokio::test]
+async fn an_init_that_is_refused_leaves_nothing_behind() {
+    let cluster = TestCluster::idle(2).await;
+    let (first, second) = (&cluster.nodes[0], &cluster.nodes[1]);
+    let init = |name: &str, zone: &str| v1::InitRequest { name: name.into(), zone: zone.into() };
+    for (name, zone) in [("test", "Typo.Example"), ("test", "."), ("test", "a..b"), (&*"n".repeat(64), "")] {
+        let mut client = ClusterClient::new(second.channel().await.unwrap());
+        let refused = client.init(init(name, zone)).await.unwrap_err();
+        assert_eq!(refused.code(), tonic::Code::InvalidArgument, "{zone:?}: {refused}");
+    }
+    // The directory is nobody's: it makes no cluster of its own at a restart, and it may join one.
+    assert_eq!(second.status().await.unwrap().cluster_id, "");
+    ClusterClient::new(first.channel().await.unwrap()).init(init("test", "shop.example.")).await.unwrap();
+    assert_eq!(first.status().await.unwrap().zone, "shop.example", "the root's dot may be written");
+    let wrong = v1::JoinRequest { seed: first.status().await.unwrap().nodes[0].peer_addr.clone() };
+    let refused = ClusterClient::new(second.channel().await.unwrap()).join(wrong).await.unwrap_err();
+    assert!(refused.message().contains("not the client address of a member"), "{refused}");
+    assert_eq!(second.join(first).await.unwrap().node_id, 2);
 }

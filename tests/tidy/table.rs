@@ -4,7 +4,7 @@
 //! Invariant: the table has no cycle, so the layers are layers.
 
 /// Module, what it may import (itself, std and crates are always allowed).
-pub const TABLE: [(&str, &[&str]); 24] = [
+pub const TABLE: [(&str, &[&str]); 25] = [
     ("model", &[]),
     ("traffic", &["model"]),
     ("flags", &["model"]),
@@ -19,6 +19,7 @@ pub const TABLE: [(&str, &[&str]); 24] = [
     ("storage", &["model", "wire", "clock"]),
     ("raft", &["model", "state", "wire", "storage", "clock"]),
     ("observe", &["model", "state", "wire", "clock", "config"]),
+    ("archive", &["model"]),
     ("ask", &["model"]),
     ("act", &["model", "state", "wire", "clock", "ask"]),
     ("lead", &["model", "state", "engine", "traffic", "raft", "observe", "act", "clock", "supervise"]),
@@ -26,8 +27,8 @@ pub const TABLE: [(&str, &[&str]); 24] = [
     ("http", &["model", "state", "traffic", "flags", "wire", "raft", "storage", "clock"]),
     ("rpc", &["model", "state", "engine", "traffic", "flags", "wire", "raft", "storage", "clock"]),
     ("client", &["model", "wire", "clock"]),
-    ("agent", &["model", "wire", "clock", "console", "supervise", "config", "client", "ask"]),
-    ("cli", &["model", "state", "engine", "traffic", "wire", "client", "config", "clock", "console"]),
+    ("agent", &["model", "wire", "clock", "console", "supervise", "config", "client", "archive", "ask"]),
+    ("cli", &["model", "state", "engine", "traffic", "wire", "client", "config", "clock", "console", "archive"]),
     (
         "node",
         &[

@@ -8,11 +8,10 @@ use super::Instance;
 use crate::{
     agent::{
         files,
-        launch::address_variable,
         process::{self, Found},
         runtime::{Runtime, in_use},
     },
-    model::Protocol,
+    model::{Protocol, address_variable},
 };
 
 /// How long a port may still be in use before a start fails, and the time between looks: a predecessor's socket may just be closing.

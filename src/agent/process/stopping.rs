@@ -44,6 +44,7 @@ pub fn signal_named(name: &str) -> Option<Signal> {
         "HUP" => Signal::HUP,
         "USR1" => Signal::USR1,
         "USR2" => Signal::USR2,
+        "WINCH" => Signal::WINCH,
         "KILL" => Signal::KILL,
         _ => return None,
     })

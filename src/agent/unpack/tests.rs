@@ -2,6 +2,8 @@
 
 use std::io::Write;
 
+use tar::EntryType;
+
 use super::*;
 
 struct Case {
@@ -110,7 +112,7 @@ fn what_is_unsafe_is_refused_and_nothing_is_put_into_place() {
         ("character device", device(EntryType::Char), "neither file"),
         ("block device", device(EntryType::Block), "neither file"),
         ("fifo", device(EntryType::Fifo), "neither file"),
-        ("not a tar", b"this is text, not an archive".repeat(40), "damaged"),
+        ("not a tar", b"this is text, not an archive".repeat(40), "neither a .tar.gz"),
         ("empty", archive(&[]), "empty"),
         ("truncated", good()[..700].to_vec(), ""),
     ];

@@ -196,3 +196,26 @@ fn numbers_are_no_other_reason_to_wait() {
     assert_eq!(reason("3 of 20 requests seen by 1.1.0"), reason("17 of 20 requests seen by 1.1.0"));
     assert_ne!(reason("baking for 3.0 s more"), reason("3 of 20 requests seen by 1.1.0"));
 }
+
+#[test]
+fn what_a_step_saw_is_printed_once_although_its_row_moves_when_a_way_back_begins() {
+    let failed = v1::Step {
+        group: "install".into(),
+        kind: "bake".into(),
+        step_id: 7,
+        evidence: Some(v1::Evidence { note: "w1: it crashed".into(), verdict: "worse".into(), ..Default::default() }),
+        ..Default::default()
+    };
+    let rollout = |phase: &str, forward: &[&v1::Step], steps: &[&v1::Step]| v1::Rollout {
+        phase: phase.into(),
+        forward_steps: forward.iter().map(|s| (*s).clone()).collect(),
+        steps: steps.iter().map(|s| (*s).clone()).collect(),
+        ..Default::default()
+    };
+    let mut said = BTreeSet::new();
+    assert_eq!(evidence(&rollout("forward", &[], &[&failed]), &mut said).len(), 1);
+    // The way back has begun and its own steps are not made yet; then they are.
+    assert_eq!(evidence(&rollout("undo", &[], &[&failed]), &mut said), Vec::<String>::new());
+    let back = v1::Step { step_id: 9, ..failed.clone() };
+    assert_eq!(evidence(&rollout("undo", &[&failed], &[&back]), &mut said).len(), 1);
+}

@@ -1,4 +1,4 @@
-//! A stub resolver per client: a cache that honours the TTL, servers asked in turn, the next one at once when a server says it
+//! A stub resolver per client: A and AAAA, a cache that honours the TTL, servers asked in turn, the next one at once when a server says it
 //! cannot answer and after a second when it says nothing. EDNS, and TCP when an answer was truncated.
 
 use std::{
@@ -55,6 +55,21 @@ enum Answer {
     Next(ServerOutcome, String),
 }
 
+impl Answer {
+    /// One answer of two about the same name: the addresses of both; where one family has none, the other's.
+    fn with(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Next(outcome, why), _) | (_, Self::Next(outcome, why)) => Self::Next(outcome, why),
+            (Self::Addresses(mut all, ttl), Self::Addresses(more, other)) => {
+                all.extend(more);
+                Self::Addresses(all, ttl.min(other))
+            }
+            (Self::Final(_), found @ Self::Addresses(..)) => found,
+            (found @ (Self::Addresses(..) | Self::Final(_)), Self::Final(_)) => found,
+        }
+    }
+}
+
 impl Resolver {
     pub fn new(name: Name, servers: Vec<SocketAddr>, silence: Duration, clock: Clock) -> Self {
         Self { name, servers, silence, clock }
@@ -71,8 +86,10 @@ impl Resolver {
             let server = self.servers[cache.next_server % self.servers.len()];
             cache.next_server = cache.next_server.wrapping_add(1);
             let asked = self.clock.mono();
-            let answer = match tokio::time::timeout(self.silence, self.ask(server)).await {
-                Ok(Ok(message)) => self.read(&message),
+            // Both families at once, as a machine's own resolver asks.
+            let both = async { tokio::try_join!(self.ask(server, RecordType::A), self.ask(server, RecordType::AAAA)) };
+            let answer = match tokio::time::timeout(self.silence, both).await {
+                Ok(Ok((four, six))) => self.read(&four).with(self.read(&six)),
                 // A closed port answers with ICMP at once; anything else of the network counts the same.
                 Ok(Err(e)) => Answer::Next(ServerOutcome::Unreachable, e.to_string()),
                 Err(_) => Answer::Next(ServerOutcome::Silent, format!("no answer within {:?}", self.silence)),
@@ -99,10 +116,10 @@ impl Resolver {
         Err(said)
     }
 
-    async fn ask(&self, server: SocketAddr) -> io::Result<Message> {
+    async fn ask(&self, server: SocketAddr, kind: RecordType) -> io::Result<Message> {
         let mut query = Message::query();
         query.metadata.recursion_desired = true;
-        query.add_query(Query::query(self.name.clone(), RecordType::A));
+        query.add_query(Query::query(self.name.clone(), kind));
         let mut edns = Edns::new();
         edns.set_max_payload(PAYLOAD);
         query.set_edns(edns);

@@ -4,7 +4,10 @@ use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
 use hickory_proto::{
     op::{Message, MessageType, ResponseCode},
-    rr::{RData, Record, rdata::A},
+    rr::{
+        RData, Record, RecordType,
+        rdata::{A, AAAA},
+    },
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -21,6 +24,8 @@ enum Manner {
     Silent,
     /// Truncated over UDP, whole over TCP.
     OverTcp([u8; 4]),
+    /// An address of the other family alone.
+    Six,
 }
 
 fn reply(query: &[u8], manner: Manner, tcp: bool) -> Option<Vec<u8>> {
@@ -29,13 +34,20 @@ fn reply(query: &[u8], manner: Manner, tcp: bool) -> Option<Vec<u8>> {
     let mut answer = query.clone();
     answer.metadata.message_type = MessageType::Response;
     let name = query.queries[0].name().clone();
+    let four = query.queries[0].query_type() == RecordType::A;
     let a = |ip: [u8; 4], ttl| Record::from_rdata(name.clone(), ttl, RData::A(A(ip.into())));
     match manner {
-        Manner::Addresses(ips, ttl) => ips.iter().for_each(|ip| {
+        Manner::Addresses(ips, ttl) => ips.iter().filter(|_| four).for_each(|ip| {
             answer.add_answer(a(*ip, ttl));
         }),
         Manner::Code(code) => answer.metadata.response_code = code,
         Manner::Silent => return None,
+        Manner::Six if four => {}
+        Manner::Six => {
+            let six = RData::AAAA(AAAA(std::net::Ipv6Addr::LOCALHOST));
+            answer.add_answer(Record::from_rdata(name.clone(), 60, six));
+        }
+        Manner::OverTcp(_) if tcp && !four => {}
         Manner::OverTcp(ip) if tcp => {
             answer.add_answer(a(ip, 60));
         }
@@ -60,7 +72,9 @@ async fn dns(manner: Manner) -> (SocketAddr, Arc<AtomicUsize>) {
         let mut buffer = [0; 1500];
         loop {
             let (n, from) = udp.recv_from(&mut buffer).await.unwrap();
-            count.fetch_add(1, Ordering::SeqCst);
+            // The question of the other family comes with each.
+            let four = Message::from_vec(&buffer[..n]).unwrap().queries[0].query_type() == RecordType::A;
+            count.fetch_add(usize::from(four), Ordering::SeqCst);
             if let Some(answer) = reply(&buffer[..n], manner, false) {
                 udp.send_to(&answer, from).await.unwrap();
             }
@@ -216,6 +230,14 @@ async fn truncated_answers_are_asked_for_over_tcp_and_silent_services_told_apart
     let (seen, _) = run(config).await;
     assert_eq!(seen.versions.keys().collect::<Vec<_>>(), ["9.9.9"]);
     assert_eq!(seen.failed(), 0);
+}
+
+#[tokio::test]
+async fn a_service_with_addresses_of_version_6_alone_is_found() {
+    let (server, _) = dns(Manner::Six).await;
+    let (seen, handle) = run(config(vec![server], 1)).await;
+    assert!(seen.requests > 0 && seen.lookup_failed == 0 && seen.connect_failed == seen.requests, "{seen:?}");
+    assert!(table(&seen, &handle.failures()).contains("Connect at ::1: "), "{}", table(&seen, &handle.failures()));
 }
 
 #[tokio::test]

@@ -129,6 +129,10 @@ fn the_cluster_says_who_leads_or_that_nothing_can_change() {
     assert!(text.ends_with("warning: n1 listens on 0.0.0.0:7652 without TLS"), "{text}");
     (status.leader_id, status.quorum) = (0, false);
     assert!(cluster(&status).contains("no leader, term 4, NO QUORUM"));
+    let none = v1::StatusReply { warnings: status.warnings, ..Default::default() };
+    let text = cluster(&none);
+    assert!(text.starts_with("no cluster yet: `slipway cluster init`") && !text.contains("QUORUM"), "{text}");
+    assert!(text.ends_with("without TLS"), "{text}");
 }
 
 #[test]
@@ -170,4 +174,20 @@ fn a_way_back_says_what_is_known_of_the_servers() {
     r.back = Some(v1::TrafficBack { servers, note: "n3 may go on answering with 2.0.0".into(), ..back });
     let told = rollout(&r, 20_000);
     assert!(told.contains("fenced=false: n3 may go on answering with 2.0.0 (n1 12 ms, n3 unheard)"), "{told}");
+}
+
+#[test]
+fn times_say_their_zone_and_addresses_with_ports_can_be_read_back() {
+    let at = |zone: &str| wall_in(1_782_820_800_000, &jiff::tz::TimeZone::get(zone).unwrap());
+    assert_eq!(at("UTC"), "2026-06-30 12:00:00Z");
+    assert_eq!(at("Europe/Berlin"), "2026-06-30 14:00:00+02:00");
+    assert_eq!(wall_in(0, &jiff::tz::TimeZone::UTC), "-");
+    let instance = |address: &str| v1::Instance {
+        id: "5-0".into(),
+        address: address.into(),
+        ports: [("http".to_string(), 8080)].into(),
+        ..Default::default()
+    };
+    assert!(instances(&[instance("::1")], false).contains("[::1]:8080"));
+    assert!(instances(&[instance("127.0.0.1")], false).contains(" 127.0.0.1:8080"));
 }

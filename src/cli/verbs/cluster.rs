@@ -111,7 +111,7 @@ pub(super) fn node_id(nodes: &[v1::Node], text: &str) -> Result<u64, CliError> {
     let fits = |n: &&v1::Node| n.name == text || n.id.to_string() == text;
     let found = nodes.iter().filter(fits).min_by_key(|n| n.role == "removed");
     found.map(|n| n.id).ok_or_else(|| {
-        let known: Vec<&str> = nodes.iter().map(|n| n.name.as_str()).collect();
+        let known: Vec<&str> = nodes.iter().filter(|n| n.role != "removed").map(|n| n.name.as_str()).collect();
         CliError::Usage(format!("there is no node {text:?}: it is one of {}", known.join(", ")))
     })
 }

@@ -9,7 +9,7 @@ use crate::{
         error::DONE,
         pack, render,
     },
-    config,
+    config, console,
     model::{Name, Version},
     wire::v1,
 };
@@ -50,6 +50,9 @@ async fn push(s: &Session, args: PushArgs) -> Result<u8, CliError> {
     let packed = tokio::task::spawn_blocking(move || pack::package(&args.path, &config::temporary_dir())).await;
     let package = packed.map_err(|e| CliError::Failed(format!("packing ended early: {e}")))?;
     let package = package.map_err(|e| CliError::Failed(e.to_string()))?;
+    for line in package.notes.lines() {
+        console::note(&format!("note: {line}"));
+    }
 
     let bar = ProgressBar::new(package.size);
     let style = ProgressStyle::with_template("{bar:40} {bytes} of {total_bytes} ({eta} left)");

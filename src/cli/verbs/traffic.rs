@@ -142,6 +142,10 @@ fn shown(l: &v1::Lease) -> String {
     };
     lines.push(String::new());
     let rows = l.switches.iter().map(row).collect();
-    lines.push(table(&["SWITCH", "WHAT", "WAIT", "PHASE", "FENCED AFTER"], rows, "nothing was switched yet"));
+    lines.push(table(
+        &["SWITCH", "WHAT", "WAIT", "PHASE", "FENCED AFTER"],
+        rows,
+        "no `traffic switch` yet (`rollout status` shows the switch of a rollout)",
+    ));
     lines.join("\n")
 }

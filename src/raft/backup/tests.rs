@@ -87,6 +87,10 @@ async fn a_restored_directory_leads_its_own_cluster_of_one() {
     drop(stopped);
     let refused = restore_backup(&again[..], &at, &new()).err().unwrap().to_string();
     assert!(refused.contains("is not empty"), "{refused}");
+    let mount = dir.path().join("mount");
+    std::fs::create_dir_all(mount.join("lost+found")).unwrap();
+    let refused = restore_backup(&again[..], &mount, &new()).err().unwrap().to_string();
+    assert!(refused.contains("top of a file system") && refused.contains("mount/node"), "{refused}");
 }
 
 #[test]
