@@ -9,6 +9,8 @@ mod walk;
 mod requests;
 #[path = "state_guards/addresses.rs"]
 mod addresses;
+#[path = "state_guards/copies.rs"]
+mod copies;
 #[path = "state_guards/members.rs"]
 mod members;
 #[path = "state_guards/ways_back.rs"]

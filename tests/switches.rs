@@ -242,7 +242,11 @@ fn what_cannot_be_switched_is_refused_with_its_name() {
     let terms = Terms { duration: Period::seconds(9), ..Terms::default() };
     refused(&mut f, Command::LeaseSet { mode: None, terms: Some(terms) }, "a switch is under way");
     let roles = (slipway::state::NodeRole::Voter, slipway::state::NodeRole::Leaving);
-    refused(&mut f, Command::NodeRoleSet { node: 3, seen: roles.0, role: roles.1 }, "is switching");
+    refused(
+        &mut f,
+        Command::NodeRoleSet { node: 3, seen: roles.0, role: roles.1, lose_packages: false },
+        "is switching",
+    );
     // What the end claims must be in its record.
     let s = row(&f, id);
     let end = slipway::state::SwitchEnd {
@@ -288,10 +292,10 @@ fn longer_terms_are_waited_for_until_no_lease_of_theirs_is_left() {
 fn a_server_that_left_is_waited_for_until_its_last_lease_is_over() {
     use slipway::state::NodeRole::{Leaving, Removed, Voter};
     let mut f = both();
-    f.operator(Command::NodeRoleSet { node: 3, role: Leaving, seen: Voter }).unwrap();
+    f.operator(Command::NodeRoleSet { node: 3, role: Leaving, seen: Voter, lose_packages: false }).unwrap();
     f.nodes.get_mut(&3).unwrap().alive = false;
     f.seen.leases = Some(Left { presumed: Period(0), held: [(3, Period(4000))].into() });
-    f.operator(Command::NodeRoleSet { node: 3, role: Removed, seen: Leaving }).unwrap();
+    f.operator(Command::NodeRoleSet { node: 3, role: Removed, seen: Leaving, lose_packages: false }).unwrap();
     assert!(f.state.fences.left.contains_key(&3));
     let id = to_previous(&mut f, WaitLevel::Fenced, Unfenced::Proceed);
     f.run(2);

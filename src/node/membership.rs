@@ -73,7 +73,7 @@ async fn advance(consensus: &Consensus, row: &NodeRow) -> Result<(), ConsensusEr
         NodeRole::Removed => return consensus.remove(row.id).await,
         NodeRole::Voter => return Ok(()),
     };
-    let command = Command::NodeRoleSet { node: row.id, role, seen: row.role };
+    let command = Command::NodeRoleSet { node: row.id, role, seen: row.role, lose_packages: false };
     match consensus.propose(Principal::leader(), None, command).await {
         Ok(applied) => match applied.result {
             Ok(_) => tracing::info!(node = row.id, name = row.name, ?role, "membership changed"),

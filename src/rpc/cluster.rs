@@ -55,6 +55,7 @@ impl v1::cluster_server::Cluster for Shared {
         let heard = self.heard(consensus, hop).await;
         reply.level = state.level;
         reply.dns_cookie_index = state.cookies.index;
+        reply.packages = Some(convert::packages(&state));
         reply.nodes = state
             .nodes
             .values()

@@ -101,7 +101,9 @@ fn dispatch(cx: &mut Cx<'_>, command: &Command) -> Result<(), Rejection> {
     match command {
         Command::ClusterInit { id, name, zone, node } => cluster::init(cx, id, name, zone, node),
         Command::NodeAdmitted(node) => cluster::admitted(cx, node),
-        Command::NodeRoleSet { node, role, seen } => cluster::role_set(cx, *node, *role, *seen),
+        Command::NodeRoleSet { node, role, seen, lose_packages } => {
+            cluster::role_set(cx, *node, *role, *seen, *lose_packages)
+        }
         Command::NodeSilent { node } => cluster::silence(cx, *node, true),
         Command::NodeHeard { node } => cluster::silence(cx, *node, false),
         Command::SpecApplied { spec, expected } => catalog::spec_applied(cx, spec, *expected),

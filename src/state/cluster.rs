@@ -6,7 +6,7 @@ use super::{
     Cluster, Environment, EventBody, Meta, NodeRole, NodeRow, Rejection, Settings,
     command::NewNode,
     context::{Cx, Done, guard},
-    lifecycle, nodes, switches,
+    copies, lifecycle, nodes, switches,
 };
 use crate::model::{ClusterId, Name, NodeId, OnNoData, Strategy};
 
@@ -171,7 +171,7 @@ pub(super) fn admitted(cx: &mut Cx<'_>, node: &NewNode) -> Done {
 }
 
 /// `NodeRoleSet`: one step along the table.
-pub(super) fn role_set(cx: &mut Cx<'_>, id: NodeId, to: NodeRole, seen: NodeRole) -> Done {
+pub(super) fn role_set(cx: &mut Cx<'_>, id: NodeId, to: NodeRole, seen: NodeRole, lose_packages: bool) -> Done {
     let mut n = cx.node(id)?;
     if n.role != seen {
         return guard(format!("node {id} is {}, not {}", role_name(n.role), role_name(seen)));
@@ -185,12 +185,16 @@ pub(super) fn role_set(cx: &mut Cx<'_>, id: NodeId, to: NodeRole, seen: NodeRole
     }
     if to == NodeRole::Leaving {
         nodes::check_leave(cx, &n)?;
+        if !lose_packages {
+            copies::check_stay(&cx.s, &n)?;
+        }
     }
     n.role = to;
     changed(cx, &n);
     cx.put_node(n);
     if to == NodeRole::Removed {
         switches::removed(cx, id);
+        copies::removed(cx, id);
     }
     Ok(())
 }

@@ -73,6 +73,8 @@ pub enum Command {
         role: NodeRole,
         /// Role seen.
         seen: NodeRole,
+        /// Whether it may leave although it holds the last copy of a package.
+        lose_packages: bool,
     },
     /// Creates or replaces a deployment's spec; makes the service and the deployment when needed.
     SpecApplied {

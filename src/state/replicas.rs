@@ -169,8 +169,19 @@ mod tests {
         run(&mut s, Command::ClusterInit { id, name: "t".into(), zone: "slipway.internal".into(), node: node(1) });
         for n in 2..=voters {
             run(&mut s, Command::NodeAdmitted(node(n)));
-            run(&mut s, Command::NodeRoleSet { node: n, role: NodeRole::Learner, seen: NodeRole::Joining });
-            run(&mut s, Command::NodeRoleSet { node: n, role: NodeRole::Voter, seen: NodeRole::Learner });
+            run(
+                &mut s,
+                Command::NodeRoleSet {
+                    node: n,
+                    role: NodeRole::Learner,
+                    seen: NodeRole::Joining,
+                    lose_packages: false,
+                },
+            );
+            run(
+                &mut s,
+                Command::NodeRoleSet { node: n, role: NodeRole::Voter, seen: NodeRole::Learner, lose_packages: false },
+            );
         }
         run(&mut s, Command::DigestProbe);
         s

@@ -18,9 +18,9 @@ fn nodes_keep_their_ids() {
     t.ok(Command::NodeAdmitted(node(7)));
     t.ok(Command::NodeAdmitted(node(7)));
     assert_eq!(t.s().nodes.keys().copied().collect::<Vec<_>>(), [1, 2, 3, 4]);
-    let jump = Command::NodeRoleSet { node: 4, role: NodeRole::Voter, seen: NodeRole::Joining };
+    let jump = Command::NodeRoleSet { node: 4, role: NodeRole::Voter, seen: NodeRole::Joining, lose_packages: false };
     assert!(t.no(jump).contains("cannot go from joining to voter"));
-    t.ok(Command::NodeRoleSet { node: 4, role: NodeRole::Removed, seen: NodeRole::Joining });
+    t.ok(Command::NodeRoleSet { node: 4, role: NodeRole::Removed, seen: NodeRole::Joining, lose_packages: false });
     t.ok(Command::NodeAdmitted(node(7)));
     assert!(t.s().nodes.contains_key(&5), "a removed id is never used again");
     assert!(t.no(Command::NodeHeard { node: 1 }).contains("heard already"));
@@ -29,7 +29,7 @@ fn nodes_keep_their_ids() {
 #[test]
 fn one_node_leaves_at_a_time_and_nobody_joins_meanwhile() {
     let mut t = Story::new();
-    let set = |node, role, seen| Command::NodeRoleSet { node, role, seen };
+    let set = |node, role, seen| Command::NodeRoleSet { node, role, seen, lose_packages: false };
     let new = NewNode {
         name: "n7".into(),
         peer_addr: "127.0.0.9:1".into(),
@@ -37,7 +37,10 @@ fn one_node_leaves_at_a_time_and_nobody_joins_meanwhile() {
         dns_addr: "127.0.0.9:3".into(),
         level: 1,
     };
-    assert!(t.no(Command::NodeRoleSet { node: 9, role: NodeRole::Leaving, seen: NodeRole::Voter }).contains('9'));
+    assert!(
+        t.no(Command::NodeRoleSet { node: 9, role: NodeRole::Leaving, seen: NodeRole::Voter, lose_packages: false })
+            .contains('9')
+    );
     t.ok(Command::NodeAdmitted(new.clone()));
     let said = t.no(set(3, NodeRole::Leaving, NodeRole::Voter));
     assert!(said.contains("another change of members is running: node n7 (4) is joining"), "{said}");
@@ -66,14 +69,14 @@ fn members_stay_while_traffic_is_switched() {
         dns_addr: "127.0.0.9:3".into(),
         level: 1,
     };
-    let leaves = Command::NodeRoleSet { node: 3, role: NodeRole::Leaving, seen: NodeRole::Voter };
+    let leaves = Command::NodeRoleSet { node: 3, role: NodeRole::Leaving, seen: NodeRole::Voter, lose_packages: false };
     let said = t.no(Command::NodeAdmitted(new.clone()));
     assert!(said.contains(&format!("rollout {live} of production/shop is switching: no node can join")), "{said}");
     let said = t.no(leaves.clone());
     assert!(said.contains("is switching: no node can leave until that is over; try again"), "{said}");
     t.until("the switch's end", |s| switching(s).is_none());
     t.ok(leaves);
-    t.ok(Command::NodeRoleSet { node: 3, role: NodeRole::Removed, seen: NodeRole::Leaving });
+    t.ok(Command::NodeRoleSet { node: 3, role: NodeRole::Removed, seen: NodeRole::Leaving, lose_packages: false });
     t.ok(Command::NodeAdmitted(new));
 }
 

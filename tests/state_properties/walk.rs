@@ -84,7 +84,7 @@ fn worker(n: u32) -> WorkerName {
     WorkerName::new(&format!("w{n}")).unwrap()
 }
 
-fn package(n: u32) -> Digest {
+pub fn package(n: u32) -> Digest {
     Digest::new(&format!("{n:064x}")).unwrap()
 }
 
@@ -109,8 +109,18 @@ pub fn prelude() -> Vec<Command> {
     }];
     for n in 2..=3u64 {
         all.push(Command::NodeAdmitted(node(n as u32)));
-        all.push(Command::NodeRoleSet { node: n, role: NodeRole::Learner, seen: NodeRole::Joining });
-        all.push(Command::NodeRoleSet { node: n, role: NodeRole::Voter, seen: NodeRole::Learner });
+        all.push(Command::NodeRoleSet {
+            node: n,
+            role: NodeRole::Learner,
+            seen: NodeRole::Joining,
+            lose_packages: false,
+        });
+        all.push(Command::NodeRoleSet {
+            node: n,
+            role: NodeRole::Voter,
+            seen: NodeRole::Learner,
+            lose_packages: false,
+        });
     }
     for n in 1..=4 {
         all.push(Command::WorkerRegistered {

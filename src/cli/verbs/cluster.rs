@@ -58,9 +58,9 @@ pub async fn run(s: &Session, verb: ClusterVerb) -> Result<u8, CliError> {
             let name = name.unwrap_or_else(|| format!("node {}", reply.leader_id));
             s.out.show(&reply, |r| format!("{name} leads (term {})", r.term))?;
         }
-        ClusterVerb::Leave { member } => {
+        ClusterVerb::Leave { member, lose_packages } => {
             let node = member_id(s, member.as_deref()).await?;
-            let reply = node::shown(&s.client, node::leave(s, node)).await?;
+            let reply = node::shown(&s.client, node::leave(s, node, lose_packages)).await?;
             s.out.show(&reply, |r| {
                 format!("{} (node {}) was removed: its data directory cannot come back", r.name, r.node)
             })?;
