@@ -13,6 +13,8 @@ mod addresses;
 mod copies;
 #[path = "state_guards/members.rs"]
 mod members;
+#[path = "state_guards/servers.rs"]
+mod servers;
 #[path = "state_guards/ways_back.rs"]
 mod ways_back;
 

@@ -142,8 +142,8 @@ fn dispatch(cx: &mut Cx<'_>, command: &Command) -> Result<(), Rejection> {
         }
         Command::RouteSet { rollout, seen, step, weights } => routes::route_set(cx, *rollout, *seen, *step, *weights),
         Command::Switched { rollout, seen, step } => routes::switched(cx, *rollout, *seen, *step),
-        Command::DrainSettled { deployment, index, confirmed, silent, ttl_ms } => {
-            drain::settled(cx, deployment, *index, confirmed, silent, *ttl_ms)
+        Command::DrainSettled { deployment, index, confirmed, silent, unready, ttl_ms } => {
+            drain::settled(cx, deployment, *index, confirmed, silent, unready, *ttl_ms)
         }
         Command::ViewsServed { served } => drain::views_served(cx, served),
         Command::CountedOut { deployment, worker } => lost::counted_out(cx, deployment, worker),

@@ -280,6 +280,8 @@ pub enum Command {
         confirmed: Vec<(NodeId, u64)>,
         /// Nodes counted as silent.
         silent: Vec<NodeId>,
+        /// Nodes that were heard to answer nobody.
+        unready: Vec<NodeId>,
         /// Largest TTL that may be in caches, milliseconds.
         ttl_ms: u64,
     },

@@ -79,7 +79,7 @@ pub use nodes::{switching, too_new};
 pub use observed::{NodeSeen, Observations, Seen, StepCounts};
 pub use opening::tracks_at_start;
 pub use rejection::Rejection;
-pub use replicas::{DigestReport, Divergence, Replicas};
+pub use replicas::{DigestReport, Divergence, Replicas, differs};
 pub use report::{InstanceFact, ReachedFact, WorkerFacts};
 pub use restore::{Restoration, restored};
 pub use returns::TrafficBack;

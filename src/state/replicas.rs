@@ -57,6 +57,12 @@ pub struct Replicas {
     pub split: Option<Divergence>,
 }
 
+/// Whether a server's State differs from the majority's: it answers nobody, and its word about what it serves is no evidence.
+pub fn differs(s: &State, node: NodeId) -> bool {
+    // One that was removed is named until the next probe; of that only its lease counts.
+    s.replicas.diverged.contains_key(&node) && s.nodes.get(&node).is_some_and(|n| n.role != NodeRole::Removed)
+}
+
 fn differing(a: &DigestReport, b: &DigestReport) -> Vec<String> {
     let theirs: BTreeMap<&str, u64> = b.tables.iter().map(|(n, h)| (n.as_str(), *h)).collect();
     let mut odd: Vec<String> =

@@ -395,6 +395,7 @@ fn engine_at_random(s: &State, kind: u32, a: u32, b: u32) -> Command {
             deployment,
             instances: s.instances.values().filter(|i| i.life == Life::Draining).map(|i| i.id).take(2).collect(),
         },
+                unready: Vec::new(),
         8 if b.is_multiple_of(16) => Command::RollbackBegan { rollout, seen, reason, evidence: None },
         9 if b.is_multiple_of(16) => {
             Command::RolloutPaused { rollout, seen, reason, evidence: Some(evidence(s, Verdict::Worse)) }
