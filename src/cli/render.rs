@@ -64,6 +64,9 @@ pub fn cluster(s: &v1::StatusReply) -> String {
     if s.dns_cookie_index > 0 {
         text += &format!("\nDNS cookies: the secret of entry {}", s.dns_cookie_index);
     }
+    for n in s.nodes.iter().filter(|n| n.role == "joining") {
+        text += &format!("\n{0} was admitted and has not come yet: `slipway cluster leave {0}` forgets it", n.name);
+    }
     text += &s.packages.as_ref().map(packages).unwrap_or_default();
     for warning in &s.warnings {
         text += &format!("\nwarning: {warning}");

@@ -46,7 +46,11 @@ pub(super) async fn follow(parts: Arc<Parts>, consensus: Consensus, shared: Shar
                 continue;
             }
         }
-        if views.changed().await.is_err() {
+        let changed = async {
+            // Time that passes without a leader changes no State.
+            if drained { timeout(ALONE, views.changed()).await.unwrap_or(Ok(())) } else { views.changed().await }
+        };
+        if changed.await.is_err() {
             return;
         }
     }

@@ -26,6 +26,7 @@ mod serve;
 mod sessions;
 mod shared;
 mod traffic;
+mod transfer;
 mod workers;
 
 pub use error::refusal;

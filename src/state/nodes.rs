@@ -41,10 +41,11 @@ pub(super) fn check_level(cx: &Cx<'_>, name: &str, min: u32, max: u32) -> Done {
     Ok(())
 }
 
-/// What switches traffic right now: the nodes that must confirm it stay the same until it is over.
+/// What switches traffic right now: the nodes that must confirm it stay the same until it is over. A rollout that is paused in its
+/// switch has nothing armed, and asks whoever is there once it is resumed.
 pub fn switching(state: &State) -> Option<String> {
     let rollout = state.rollouts.values().find(|r| {
-        !r.status.is_terminal()
+        r.status == RolloutStatus::Active
             && r.steps.iter().any(|s| s.step.kind == StepKind::Switch && s.status == StepStatus::Running)
     });
     let of_rollout = rollout.map(|r| format!("rollout {} of {}", r.id, r.deployment));
@@ -63,7 +64,12 @@ pub(super) fn check_no_switch(cx: &Cx<'_>, what: &str) -> Done {
 
 /// What must hold before a node begins to leave; whether the others answer, the leader has looked at.
 pub(super) fn check_leave(cx: &Cx<'_>, node: &NodeRow) -> Done {
-    let busy = |n: &&NodeRow| matches!(n.role, NodeRole::Joining | NodeRole::Learner | NodeRole::Leaving);
+    // One that was admitted and has not come changes nothing yet, and one that came and fell silent may never vote.
+    let busy = |n: &&NodeRow| match n.role {
+        NodeRole::Learner => n.silent_since.is_none(),
+        NodeRole::Leaving => true,
+        NodeRole::Joining | NodeRole::Voter | NodeRole::Removed => false,
+    };
     if let Some(other) = cx.s.nodes.values().filter(|n| n.id != node.id).find(busy) {
         return Err(Rejection::Conflict {
             what: format!(

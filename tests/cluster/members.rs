@@ -286,6 +286,14 @@ async fn a_node_whose_admission_got_lost_is_no_voter_and_can_still_join() {
         assert_eq!(row.role, "joining", "nobody is there yet");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
+    // It keeps nobody else from coming or going.
+    let other = add(&mut cluster, "n5", &[]).await;
+    let joined = cluster.nodes[other].join(&cluster.nodes[1]).await.unwrap();
+    assert_eq!((joined.node_id, joined.role.as_str()), (5, "voter"));
+    ok(&cluster.nodes[0], &["cluster", "leave", "n3"]).await;
+    cluster.nodes[2].process = None;
+    let status = ok(&cluster.nodes[0], &["cluster", "status"]).await;
+    assert!(status.contains("n4 was admitted and has not come yet: `slipway cluster leave n4` forgets it"), "{status}");
     let joined = cluster.nodes[new].join(&cluster.nodes[1]).await.unwrap();
     assert_eq!((joined.node_id, joined.role.as_str()), (4, "voter"));
 }

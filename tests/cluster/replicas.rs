@@ -95,9 +95,10 @@ async fn a_node_made_to_differ_stops_serving_and_names_index_and_table() {
     assert_eq!(out.status.code(), Some(1), "{text}");
     assert!(text.contains("DIFFERS at index") && text.contains("table environments"), "{text}");
 
-    // Asked to lead, it does not keep the lead.
+    // Nobody hands it the lead.
     let mut client = ClusterClient::new(cluster.nodes[leader].channel().await.unwrap());
-    let _ = client.transfer_leader(v1::TransferLeaderRequest { to: row.id }).await;
+    let refused = client.transfer_leader(v1::TransferLeaderRequest { to: row.id, term: 0 }).await.unwrap_err();
+    assert!(refused.message().contains("cannot lead") && refused.message().contains("differs"), "{refused}");
     eventually("a change under a leader that agrees", || async {
         let status = other.status().await?;
         if status.leader_id == 0 || status.leader_id == row.id {

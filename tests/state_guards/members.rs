@@ -42,9 +42,11 @@ fn one_node_leaves_at_a_time_and_nobody_joins_meanwhile() {
             .contains('9')
     );
     t.ok(Command::NodeAdmitted(new.clone()));
+    t.ok(set(4, NodeRole::Learner, NodeRole::Joining));
     let said = t.no(set(3, NodeRole::Leaving, NodeRole::Voter));
-    assert!(said.contains("another change of members is running: node n7 (4) is joining"), "{said}");
-    t.ok(set(4, NodeRole::Removed, NodeRole::Joining));
+    assert!(said.contains("another change of members is running: node n7 (4) is learner"), "{said}");
+    t.ok(set(4, NodeRole::Leaving, NodeRole::Learner));
+    t.ok(set(4, NodeRole::Removed, NodeRole::Leaving));
     t.ok(set(3, NodeRole::Leaving, NodeRole::Voter));
     assert!(t.no(set(2, NodeRole::Leaving, NodeRole::Voter)).contains("node n3 (3) is leaving"));
     assert!(t.no(Command::NodeAdmitted(new)).contains("node n3 (3) is leaving: join again once it has left"));
