@@ -17,6 +17,8 @@ mod members;
 mod servers;
 #[path = "state_guards/ways_back.rs"]
 mod ways_back;
+#[path = "state_guards/workers.rs"]
+mod workers;
 
 use std::collections::BTreeMap;
 

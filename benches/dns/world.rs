@@ -165,6 +165,7 @@ fn worker_row(n: u32) -> Worker {
         pool: Arc::default(),
         absent: Vec::new(),
         presence: Presence::Ready,
+        registered_at: Millis(0),
         lost_at: None,
         set_generation: 1,
         staged: Vec::new(),

@@ -86,7 +86,8 @@ fn presence(state: &State, seen: &Observations, now: Millis, lost_after: Period)
     let mut commands = Vec::new();
     for worker in state.workers.values() {
         let heard = seen.workers.get(&worker.name);
-        let at = last_heard(seen, heard);
+        // One that has just come has had no time to report.
+        let at = last_heard(seen, heard).max(worker.registered_at);
         let silent = now.since(at.max(seen.leader_since)) >= lost_after;
         match worker.presence {
             Presence::Ready if silent => {

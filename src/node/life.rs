@@ -26,20 +26,30 @@ const ALONE: Duration = Duration::from_secs(1);
 const QUIET: Duration = Duration::from_secs(5);
 const ASK: Duration = Duration::from_secs(1);
 
-/// Says at the start, and when the level was raised, what this program is; keeps a drained node from standing for election.
+/// Says at the start, and when the level was raised, what this program is and where it is reached; keeps a drained node from standing for election, unless
+/// no leader has confirmed anything for so long that nobody else can lead.
 pub(super) async fn follow(parts: Arc<Parts>, consensus: Consensus, shared: Shared) {
     let mut views = consensus.view_changes();
     let (min, max) = parts.levels();
+    let mine = parts.as_new_node();
     let version = env!("CARGO_PKG_VERSION");
     loop {
         views.borrow_and_update();
         let state = consensus.view();
         let row = state.nodes.get(&consensus.node_id());
-        // One place decides, so that neither reason undoes the other.
-        consensus.set_electable(consensus.diverged().is_none() && !row.is_some_and(|n| n.drained));
-        let new = |n: &NodeRow| n.level != max || (state.level >= 2 && (n.version != version || n.min_level != min));
+        let drained = row.is_some_and(|n| n.drained);
+        // With pre-votes a term outlives its leader: that one is named says nothing.
+        let nobody_leads = parts.confirmed.problem(parts.clock.mono()).is_some();
+        // One place decides, so that no reason undoes another.
+        consensus.set_electable(consensus.diverged().is_none() && (!drained || nobody_leads));
+        let new = |n: &NodeRow| {
+            let moved = n.client_addr != mine.client_addr || n.dns_addr != mine.dns_addr;
+            moved || n.level != max || (state.level >= 2 && (n.version != version || n.min_level != min))
+        };
         if row.is_some_and(|n| n.role != NodeRole::Removed && new(n)) {
-            let command = Command::NodeAnnounced { node: consensus.node_id(), version: version.into(), min, max };
+            let (client_addr, dns_addr) = (mine.client_addr.clone(), mine.dns_addr.clone());
+            let (node, version) = (consensus.node_id(), version.into());
+            let command = Command::NodeAnnounced { node, version, min, max, client_addr, dns_addr };
             if let Err(status) = shared.node_change(command).await {
                 tracing::debug!(%status, "not announced yet");
                 sleep(RETRY).await;

@@ -167,7 +167,9 @@ fn dispatch(cx: &mut Cx<'_>, command: &Command) -> Result<(), Rejection> {
         Command::Collected { at } => collect::collected(cx, *at),
         Command::DigestProbe => replicas::probe(cx),
         Command::DigestReported { node, index, report } => replicas::reported(cx, *node, *index, report.clone()),
-        Command::NodeAnnounced { node, version, min, max } => nodes::announced(cx, *node, version, *min, *max),
+        Command::NodeAnnounced { node, version, min, max, client_addr, dns_addr } => {
+            nodes::announced(cx, *node, version, (*min, *max), (client_addr, dns_addr))
+        }
         Command::NodeDrained { node, on } => nodes::drained(cx, *node, *on),
         Command::LevelRaised { to, seen } => nodes::level_raised(cx, *to, *seen),
         Command::LeaseSet { mode, terms } => leases::set(cx, *mode, *terms),

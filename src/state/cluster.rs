@@ -27,15 +27,14 @@ fn check_node(node: &NewNode) -> Done {
     if node.name.is_empty() || node.name.len() > 63 || !node.name.bytes().all(label) {
         return bad("node name", &node.name, "1 to 63 letters, digits, '-', '.' or '_'");
     }
-    for (what, a) in
-        [("peer address", &node.peer_addr), ("client address", &node.client_addr), ("DNS address", &node.dns_addr)]
-    {
-        let ok = a.len() <= 255 && a.rsplit_once(':').is_some_and(|(h, p)| !h.is_empty() && p.parse::<u16>().is_ok());
-        if !ok {
-            return bad(what, a, "HOST:PORT");
-        }
-    }
-    Ok(())
+    check_address("peer address", &node.peer_addr)?;
+    check_address("client address", &node.client_addr)?;
+    check_address("DNS address", &node.dns_addr)
+}
+
+pub(super) fn check_address(what: &str, a: &str) -> Done {
+    let ok = a.len() <= 255 && a.rsplit_once(':').is_some_and(|(h, p)| !h.is_empty() && p.parse::<u16>().is_ok());
+    if ok { Ok(()) } else { Err(Rejection::Invalid(format!("{what} {a:?} is not HOST:PORT"))) }
 }
 
 fn check_zone(zone: &str) -> Done {

@@ -416,6 +416,10 @@ pub enum Command {
         min: u32,
         /// Highest feature level supported.
         max: u32,
+        /// Where clients and agents reach it.
+        client_addr: String,
+        /// Where its DNS listens.
+        dns_addr: String,
     },
     /// Takes a node out for maintenance, or back. Needs feature level 2.
     NodeDrained {

@@ -95,6 +95,7 @@ pub(super) fn registered(cx: &mut Cx<'_>, name: &WorkerName, form: &Form<'_>) ->
         pool: Arc::default(),
         absent: Vec::new(),
         presence: Presence::Ready,
+        registered_at: cx.now(),
         lost_at: None,
         set_generation: 0,
         staged: Vec::new(),
@@ -122,6 +123,7 @@ pub(super) fn registered(cx: &mut Cx<'_>, name: &WorkerName, form: &Form<'_>) ->
             what = format!("{what}; its machine lacks {first}{more}");
         }
         cx.emit(EventBody::WorkerChanged { worker: name.clone(), what });
+        row.registered_at = cx.now();
         cx.put_worker(row);
     }
     Ok(())

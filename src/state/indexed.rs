@@ -284,6 +284,7 @@ mod tests {
             pool: Arc::new(pool.iter().map(|a| (format!("10.0.0.{a}"), free.clone())).collect()),
             absent: Vec::new(),
             presence: if lost { Presence::Lost } else { Presence::Ready },
+            registered_at: crate::model::Millis(0),
             lost_at: None,
             set_generation: 0,
             staged: Vec::new(),

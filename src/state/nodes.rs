@@ -6,8 +6,8 @@
 //! Deliberately not here: Raft's own membership (`raft`), and which nodes answer at the moment, which the leader knows.
 
 use super::{
-    Command, NodeRole, NodeRow, Rejection, State, StepStatus,
-    cluster::role_name,
+    Command, NodeRole, NodeRow, Rejection, RolloutStatus, State, StepStatus,
+    cluster::{check_address, role_name},
     context::{Cx, Done, guard},
 };
 use crate::model::{NodeId, StepKind};
@@ -83,8 +83,14 @@ pub(super) fn check_leave(cx: &Cx<'_>, node: &NodeRow) -> Done {
     check_no_switch(cx, "no node can leave")
 }
 
-/// `NodeAnnounced`.
-pub(super) fn announced(cx: &mut Cx<'_>, id: NodeId, version: &str, min: u32, max: u32) -> Done {
+/// `NodeAnnounced`. Its peer address stays as it was admitted: Raft's own membership has it too.
+pub(super) fn announced(
+    cx: &mut Cx<'_>,
+    id: NodeId,
+    version: &str,
+    (min, max): (u32, u32),
+    (client_addr, dns_addr): (&str, &str),
+) -> Done {
     let mut n = cx.node(id)?;
     if n.role == NodeRole::Removed {
         return guard(format!("node {id} was removed"));
@@ -95,7 +101,11 @@ pub(super) fn announced(cx: &mut Cx<'_>, id: NodeId, version: &str, min: u32, ma
         )));
     }
     check_level(cx, &n.name, min, max)?;
+    check_address("client address", client_addr)?;
+    check_address("DNS address", dns_addr)?;
     n.level = max;
+    n.client_addr = client_addr.into();
+    n.dns_addr = dns_addr.into();
     if cx.s.level >= 2 {
         n.version = version.into();
         n.min_level = min;

@@ -16,7 +16,7 @@ use slipway::{
 };
 use tokio::task::JoinHandle;
 
-use crate::support::{TestCluster, TestNode, apply, eventually, spec};
+use crate::support::{Addresses, TestCluster, TestNode, apply, eventually, spec};
 
 /// Clients that write through the library until they are ended.
 pub struct Writers {
@@ -333,4 +333,20 @@ async fn a_node_that_replaces_the_first_holder_gets_every_package() {
     let lost = std::fs::read_dir(&store).unwrap().next().unwrap().unwrap().path();
     std::fs::remove_file(&lost).unwrap();
     eventually("the lost copy is back", || async { if lost.exists() { Ok(()) } else { Err("not yet".into()) } }).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn addresses_that_moved_are_noticed() {
+    let mut cluster = TestCluster::form(3).await;
+    cluster.nodes[2].kill();
+    let moved = Addresses { peer: cluster.nodes[2].addresses.peer, ..Addresses::allocate() };
+    cluster.nodes[2].addresses = moved.clone();
+    cluster.nodes[2].start();
+    eventually("the others know where it is", || async {
+        let status = cluster.nodes[0].status().await?;
+        let row = status.nodes.iter().find(|n| n.id == 3).ok_or("no row")?;
+        let now = (row.client_addr == moved.client.to_string()) && (row.dns_addr == moved.dns.to_string());
+        if now { Ok(()) } else { Err(format!("{row:?}")) }
+    })
+    .await;
 }

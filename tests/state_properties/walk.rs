@@ -321,7 +321,14 @@ fn fleet(s: &State, a: u32, b: u32) -> Command {
             let report = DigestReport { all: u64::from(b % 3), tables };
             Command::DigestReported { node, index: s.replicas.probe, report }
         }
-        13 => Command::NodeAnnounced { node, version: "0.2.0".into(), min: 1, max: 2 },
+        13 => Command::NodeAnnounced {
+            node,
+            version: "0.2.0".into(),
+            min: 1,
+            max: 2,
+            client_addr: "127.0.0.9:2".into(),
+            dns_addr: "127.0.0.9:3".into(),
+        },
         15 if b.is_multiple_of(4) => Command::CountedOut { deployment: shop(), worker: w },
         15 if b.is_multiple_of(5) => Command::ViewsServed { served: vec![(node, s.applied.index)] },
         14 if a.is_multiple_of(2) => Command::LevelRaised { to: s.level + 1, seen: s.level },
@@ -388,6 +395,7 @@ fn engine_at_random(s: &State, kind: u32, a: u32, b: u32) -> Command {
                 index,
                 confirmed: s.nodes.keys().map(|n| (*n, s.applied.index)).collect(),
                 silent: Vec::new(),
+                unready: Vec::new(),
                 ttl_ms: u64::from(b % 2000),
             }
         }
@@ -395,7 +403,6 @@ fn engine_at_random(s: &State, kind: u32, a: u32, b: u32) -> Command {
             deployment,
             instances: s.instances.values().filter(|i| i.life == Life::Draining).map(|i| i.id).take(2).collect(),
         },
-                unready: Vec::new(),
         8 if b.is_multiple_of(16) => Command::RollbackBegan { rollout, seen, reason, evidence: None },
         9 if b.is_multiple_of(16) => {
             Command::RolloutPaused { rollout, seen, reason, evidence: Some(evidence(s, Verdict::Worse)) }
