@@ -101,6 +101,11 @@ async fn step_down(consensus: &Consensus, leaving: bool) -> bool {
         tracing::debug!("nobody to hand leadership to yet");
         return false;
     };
+    // Two that hand it to each other would serve nobody: one may be drained, and the other without room on its disk.
+    if let Err(error) = consensus.can_lead(to).await {
+        tracing::debug!(to, %error, "leadership is kept");
+        return false;
+    }
     match consensus.transfer_leader(to).await {
         Ok(()) => tracing::info!(to, "leadership handed over"),
         Err(error) => tracing::debug!(to, %error, "leadership not handed over yet"),
