@@ -333,3 +333,21 @@ async fn a_permanent_refusal_ends_the_agent_with_its_reason() {
     assert!(log.contains("the name is taken by another key"), "{log}");
     assert_eq!(w.pid(ID), pid, "its instances go on");
 }
+
+/// Its directory was restored from an older image: it counts on from where the cluster stands, or nothing that it says would count.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_that_went_back_in_time_reports_above_what_the_cluster_knows() {
+    let mut w = Worker::start().await;
+    until("a report", || (w.report().seq > 0).then_some(())).await;
+    for known in [(40, 7), (42, 1_000_000)] {
+        w.kill();
+        *w.node.shared.known_report.lock().unwrap() = known;
+        w.restart();
+        until("a report that counts", || (w.report().epoch == known.0 + 1).then_some(())).await;
+    }
+    w.kill();
+    // What the cluster knows now is the agent's own.
+    *w.node.shared.known_report.lock().unwrap() = (43, 1);
+    w.restart();
+    until("the next start", || (w.report().epoch == 44).then_some(())).await;
+}

@@ -112,6 +112,8 @@ async fn leadership_is_handed_over_on_request() {
     let refused = c.at(to).transfer_leader(from).await.unwrap_err();
     assert!(matches!(refused, ConsensusError::NotLeader { .. }), "{refused}");
     assert!(c.at(from).transfer_leader(9).await.unwrap_err().to_string().contains("node 9 is not a voter"));
+    assert!(c.at(from).can_lead(9).await.unwrap_err().to_string().contains("node 9 is not a voter"));
+    c.at(from).can_lead(to).await.unwrap();
     c.at(from).transfer_leader(to).await.unwrap();
     until("the chosen one leads", || std::future::ready(c.at(to).leader().borrow().ready)).await;
     tick(c.at(to)).await.unwrap();

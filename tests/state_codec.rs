@@ -92,13 +92,27 @@ fn a_snapshot_keeps_its_bytes() {
 fn state_of_level_2() -> State {
     let mut state = state();
     for node in 1..=3 {
-        let body = Command::NodeAnnounced { node, version: "0.2.0".into(), min: 1, max: 2 };
+        let body = Command::NodeAnnounced {
+            node,
+            version: "0.2.0".into(),
+            min: 1,
+            max: 2,
+            client_addr: "127.0.0.9:2".into(),
+            dns_addr: "127.0.0.9:3".into(),
+        };
         let at = LogId { term: 1, index: 100 + node };
         apply(&mut state, at, &Stamped { request: None, term: 1, body, ..abort() }).unwrap();
     }
     let raised = Command::LevelRaised { to: 2, seen: 1 };
     let drained = Command::NodeDrained { node: 3, on: true };
-    let said = Command::NodeAnnounced { node: 2, version: "0.2.0".into(), min: 1, max: 2 };
+    let said = Command::NodeAnnounced {
+        node: 2,
+        version: "0.2.0".into(),
+        min: 1,
+        max: 2,
+        client_addr: "127.0.0.9:2".into(),
+        dns_addr: "127.0.0.9:3".into(),
+    };
     for (index, body) in (110u64..).zip([raised, said, drained]) {
         let at = LogId { term: 1, index };
         apply(&mut state, at, &Stamped { request: None, term: 1, body, ..abort() }).unwrap();
@@ -281,7 +295,14 @@ fn the_commands_of_level_2_keep_their_bytes() {
 #[test]
 fn what_level_1_keeps_survives_its_snapshot() {
     let mut state = state();
-    let body = Command::NodeAnnounced { node: 2, version: "0.2.0".into(), min: 1, max: 2 };
+    let body = Command::NodeAnnounced {
+        node: 2,
+        version: "0.2.0".into(),
+        min: 1,
+        max: 2,
+        client_addr: "127.0.0.9:2".into(),
+        dns_addr: "127.0.0.9:3".into(),
+    };
     apply(&mut state, LogId { term: 1, index: 100 }, &Stamped { request: None, term: 1, body, ..abort() }).unwrap();
     assert_eq!(codec::decode_snapshot(&codec::encode_snapshot(&state).unwrap()).unwrap(), state);
 }

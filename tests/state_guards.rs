@@ -9,10 +9,16 @@ mod walk;
 mod requests;
 #[path = "state_guards/addresses.rs"]
 mod addresses;
+#[path = "state_guards/copies.rs"]
+mod copies;
 #[path = "state_guards/members.rs"]
 mod members;
+#[path = "state_guards/servers.rs"]
+mod servers;
 #[path = "state_guards/ways_back.rs"]
 mod ways_back;
+#[path = "state_guards/workers.rs"]
+mod workers;
 
 use std::collections::BTreeMap;
 

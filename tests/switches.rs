@@ -9,8 +9,8 @@ use sim_fleet::{Fleet, Shape, params, version};
 use slipway::{
     model::{BasisPoints, Period, RolloutId, Strategy},
     state::{
-        Command, LeaseMode, OnExpiry, Rejection, RolloutStatus, Seen, ServerEnd, Switch, SwitchAsk, SwitchEnd,
-        SwitchTo, TrafficBack, Unfenced, WaitLevel, codec,
+        Command, DigestReport, LeaseMode, OnExpiry, Rejection, RolloutStatus, Seen, ServerEnd, Switch, SwitchAsk,
+        SwitchEnd, SwitchTo, TrafficBack, Unfenced, WaitLevel, codec,
     },
     traffic::lease::{Left, Terms},
 };
@@ -262,7 +262,11 @@ fn what_cannot_be_switched_is_refused_with_its_name() {
     let terms = Terms { duration: Period::seconds(9), ..Terms::default() };
     refused(&mut f, Command::LeaseSet { mode: None, terms: Some(terms) }, "a switch is under way");
     let roles = (slipway::state::NodeRole::Voter, slipway::state::NodeRole::Leaving);
-    refused(&mut f, Command::NodeRoleSet { node: 3, seen: roles.0, role: roles.1 }, "is switching");
+    refused(
+        &mut f,
+        Command::NodeRoleSet { node: 3, seen: roles.0, role: roles.1, lose_packages: false },
+        "is switching",
+    );
     // What the end claims must be in its record.
     let s = row(&f, id);
     let end = slipway::state::SwitchEnd {
@@ -308,10 +312,10 @@ fn longer_terms_are_waited_for_until_no_lease_of_theirs_is_left() {
 fn a_server_that_left_is_waited_for_until_its_last_lease_is_over() {
     use slipway::state::NodeRole::{Leaving, Removed, Voter};
     let mut f = both();
-    f.operator(Command::NodeRoleSet { node: 3, role: Leaving, seen: Voter }).unwrap();
+    f.operator(Command::NodeRoleSet { node: 3, role: Leaving, seen: Voter, lose_packages: false }).unwrap();
     f.nodes.get_mut(&3).unwrap().alive = false;
     f.seen.leases = Some(Left { presumed: Period(0), held: [(3, Period(4000))].into() });
-    f.operator(Command::NodeRoleSet { node: 3, role: Removed, seen: Leaving }).unwrap();
+    f.operator(Command::NodeRoleSet { node: 3, role: Removed, seen: Leaving, lose_packages: false }).unwrap();
     assert!(f.state.fences.left.contains_key(&3));
     let id = to_previous(&mut f, WaitLevel::Fenced, Unfenced::Proceed);
     f.run(2);
@@ -320,6 +324,39 @@ fn a_server_that_left_is_waited_for_until_its_last_lease_is_over() {
     assert!(ends(&mut f, id).fenced_at.is_some());
     f.run(8);
     assert!(f.state.fences.left.is_empty());
+}
+
+#[test]
+fn a_policy_stays_while_a_rollouts_step_has_its_deployment_armed() {
+    let (mut f, _) = waiting_for_n3();
+    let shop = f.shop();
+    let shorter = Command::ExpirySet { deployment: shop.clone(), on_expiry: Some(OnExpiry::Fail) };
+    refused(&mut f, shorter.clone(), "production/shop is being switched by its rollout r-");
+    let terms = Terms { duration: Period::seconds(9), ..Terms::default() };
+    refused(&mut f, Command::LeaseSet { mode: None, terms: Some(terms) }, "is being switched by its rollout r-");
+    f.until(60, "the step is over", |f| f.state.fences.arms.is_empty());
+    f.operator(shorter).unwrap();
+}
+
+/// What a server whose State differs says of itself is no evidence, nor is its lease: nobody knows what it knows.
+#[test]
+fn a_server_that_differs_is_no_evidence_of_a_fence_and_is_not_waited_for() {
+    let mut f = both();
+    let report = |node, index, services| {
+        let tables = vec![("services".to_string(), services)];
+        Command::DigestReported { node, index, report: DigestReport { all: services, tables } }
+    };
+    let probe = f.commit(Command::DigestProbe).unwrap();
+    for (node, services) in [(1, 5), (2, 5), (3, 9)] {
+        f.must(report(node, probe, services));
+    }
+    assert!(f.state.replicas.diverged.contains_key(&3));
+    let asked = f.now();
+    let id = to_previous(&mut f, WaitLevel::Fenced, Unfenced::Proceed);
+    let end = ends(&mut f, id);
+    assert!(end.switched && end.fenced_at.is_none(), "{end:?}");
+    assert!(end.servers.contains(&(3, "n3".into(), ServerEnd::Unbound)), "{end:?}");
+    assert!(end.at.since(asked) < Period::seconds(5), "nobody waits for one that answers nobody: {end:?}");
 }
 
 /// A blue-green rollout that has switched, with a bake to go.

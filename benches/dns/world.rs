@@ -167,6 +167,7 @@ fn worker_row(n: u32) -> Worker {
         withdrawn: std::collections::BTreeSet::new(),
         keeping: String::new(),
         presence: Presence::Ready,
+        registered_at: Millis(0),
         lost_at: None,
         set_generation: 1,
         staged: Vec::new(),

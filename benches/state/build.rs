@@ -245,7 +245,13 @@ impl World {
             }
         }
         let ttls = BTreeMap::from([(id, 5000)]);
-        let value = NodeSeen { applied: self.index(), served_index: self.index(), ttls, serving_since: Millis(0) };
+        let value = NodeSeen {
+            applied: self.index(),
+            served_index: self.index(),
+            ttls,
+            serving_since: Millis(0),
+            unready_since: None,
+        };
         seen.nodes.insert(1, Seen::Known { at: Millis(self.now), value });
         (cut, seen)
     }

@@ -64,6 +64,19 @@ pub fn host_name() -> Result<WorkerName, AgentError> {
     WorkerName::new(&name).map_err(|_| AgentError::HostName { name })
 }
 
+fn keep_epoch(layout: &Layout, epoch: u64) -> Result<(), AgentError> {
+    let path = layout.epoch();
+    // As long as the one before, so that a full disk takes it where that stood.
+    let text = format!("{epoch:020}");
+    files::replace(&path, text.as_bytes(), 0o600)
+        .or_else(
+            |e| {
+                if e.kind() == io::ErrorKind::StorageFull { files::overwrite(&path, text.as_bytes()) } else { Err(e) }
+            },
+        )
+        .map_err(disk(&path))
+}
+
 impl Machine {
     /// Takes the directory, makes what is missing, and counts this start.
     pub fn open(layout: &Layout, name: Option<&str>) -> Result<Self, AgentError> {
@@ -94,15 +107,17 @@ impl Machine {
             None => 0,
         };
         let epoch = before.saturating_add(1);
-        // As long as the one before, so that a full disk takes it where that stood.
-        let text = format!("{epoch:020}");
-        files::replace(&path, text.as_bytes(), 0o600)
-            .or_else(|e| {
-                if e.kind() == io::ErrorKind::StorageFull { files::overwrite(&path, text.as_bytes()) } else { Err(e) }
-            })
-            .map_err(disk(&path))?;
+        keep_epoch(layout, epoch)?;
         let boot = super::kin::boot_id().map_err(disk(Path::new("/proc/sys/kernel/random/boot_id")))?;
         Ok(Self { name, epoch, boot, key, _lock: lock })
+    }
+
+    /// Counts starts from above `known`: the directory has gone back in time, and reports of its own count would never count.
+    pub fn go_above(&mut self, layout: &Layout, known: u64) -> Result<(), AgentError> {
+        let epoch = known.saturating_add(1).max(self.epoch);
+        keep_epoch(layout, epoch)?;
+        self.epoch = epoch;
+        Ok(())
     }
 
     /// The public key, 64 hexadecimal digits.

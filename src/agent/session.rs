@@ -167,6 +167,15 @@ impl Session {
             }
         };
         self.nodes.learn(&welcome.nodes);
+        if (welcome.report_epoch, welcome.report_seq) > (self.machine.epoch, self.seq) {
+            let (known, mine) = (welcome.report_epoch, self.machine.epoch);
+            tracing::warn!(
+                known,
+                mine,
+                "the cluster has newer reports than this directory knows of: it was restored from an older image"
+            );
+            self.machine.go_above(&self.layout, known)?;
+        }
         if self.seen.cluster != challenge.cluster_id {
             self.seen.enter(challenge.cluster_id);
             self.seen.save(&self.layout)?;

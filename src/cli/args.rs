@@ -165,6 +165,9 @@ pub enum ClusterVerb {
         /// Name or id of a member; the node at --node when absent
         #[arg(value_name = "MEMBER")]
         member: Option<String>,
+        /// Also when it holds the last copy of a package: its releases must be pushed again
+        #[arg(long)]
+        lose_packages: bool,
     },
     /// Take a node out for maintenance: it hands leadership over, does not lead and is not ready, until --undo
     Drain {
@@ -210,6 +213,9 @@ pub enum NodeVerb {
         /// Client address of the new node, which runs on an empty data directory
         #[arg(long, value_name = "HOST:PORT")]
         with: String,
+        /// Also when the dead one holds the last copy of a package: its releases must be pushed again
+        #[arg(long)]
+        lose_packages: bool,
     },
 }
 

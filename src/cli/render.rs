@@ -75,8 +75,29 @@ pub fn cluster(s: &v1::StatusReply) -> String {
     if s.dns_cookie_index > 0 {
         text += &format!("\nDNS cookies: the secret of entry {}", s.dns_cookie_index);
     }
+    for n in s.nodes.iter().filter(|n| n.role == "joining") {
+        text += &format!("\n{0} was admitted and has not come yet: `slipway cluster leave {0}` forgets it", n.name);
+    }
+    text += &s.packages.as_ref().map(packages).unwrap_or_default();
     for warning in &s.warnings {
         text += &format!("\nwarning: {warning}");
+    }
+    text
+}
+
+/// How many copies the releases' packages have.
+fn packages(p: &v1::Packages) -> String {
+    if p.all == 0 {
+        return String::new();
+    }
+    let mut text = format!("\npackages: {} of {} on all {} voters", p.complete, p.all, p.voters);
+    for one in &p.incomplete {
+        let fix = if one.holders == 0 { ": push it again" } else { "" };
+        text += &format!("\n  {} ({}) on {} of {}{fix}", one.release, digest(&one.digest), one.holders, p.voters);
+    }
+    let left_out = (p.all - p.complete) as usize - p.incomplete.len();
+    if left_out > 0 {
+        text += &format!("\n  and {left_out} more: `slipway release list`");
     }
     text
 }
@@ -184,7 +205,7 @@ pub fn releases(items: &[v1::Release], wide: bool) -> String {
             r.status.clone(),
             digest(&r.digest),
             size(r.size),
-            r.holders.to_string(),
+            format!("{}/{}", r.holders, r.voters),
         ];
         if wide {
             let build = r.build.clone().unwrap_or_default();
@@ -192,7 +213,7 @@ pub fn releases(items: &[v1::Release], wide: bool) -> String {
         }
         row
     };
-    let mut header = vec!["SERVICE", "VERSION", "STATUS", "DIGEST", "SIZE", "NODES"];
+    let mut header = vec!["SERVICE", "VERSION", "STATUS", "DIGEST", "SIZE", "COPIES"];
     if wide {
         header.extend(["COMMIT", "TOOLCHAIN", "LABELS"]);
     }

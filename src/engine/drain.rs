@@ -1,13 +1,13 @@
 //! Drains: a removed instance is stopped only after every DNS server has served its removal and every cache has let go of it.
 //!
-//! Invariant: a server that is silent, or has just started, counts with the largest TTL that the deployment's names can have. Drains
-//! go on whatever a rollout does.
+//! Invariant: a server that is silent, answers nobody or has just started counts with the largest TTL that the deployment's names can
+//! have. Drains go on whatever a rollout does.
 
 use std::collections::BTreeMap;
 
 use super::view::{Notes, View};
 use crate::model::{AddressMode, Life, NodeId, Pair, Period, Wait, WorkerName};
-use crate::state::{Command, Instance, NodeRole, Seen, Worker, free_addresses, free_when};
+use crate::state::{Command, Instance, NodeRole, Seen, Worker, differs, free_addresses, free_when};
 
 /// The TTL of weighted answers where a spec sets none.
 pub(super) const DEFAULT_TTL: Period = Period::seconds(5);
@@ -41,6 +41,7 @@ fn settle(view: &View<'_>, index: u64) -> Option<Command> {
         index,
         confirmed: look.confirmed,
         silent: look.silent,
+        unready: look.unready,
         ttl_ms: look.ttl.0,
     })
 }
@@ -73,9 +74,11 @@ pub(super) fn serves_dns(role: NodeRole) -> bool {
 }
 
 /// What DNS servers have served of an index.
+#[derive(Default)]
 struct Servers {
     confirmed: Vec<(NodeId, u64)>,
     silent: Vec<NodeId>,
+    unready: Vec<NodeId>,
     behind: Vec<NodeId>,
     ttl: Period,
 }
@@ -83,9 +86,18 @@ struct Servers {
 impl Servers {
     fn at(view: &View<'_>, index: u64) -> Self {
         let largest = largest_ttl(view);
-        let mut look = Self { confirmed: Vec::new(), silent: Vec::new(), behind: Vec::new(), ttl: Period(0) };
+        let mut look = Self::default();
         for node in view.state.nodes.values().filter(|n| serves_dns(n.role)) {
             match view.seen.nodes.get(&node.id) {
+                Some(_) | None if differs(view.state, node.id) => {
+                    look.silent.push(node.id);
+                    look.ttl = largest;
+                }
+                // It answers nobody, and what it handed out before nobody knows.
+                Some(Seen::Known { value, .. }) if value.unready_since.is_some() && node.silent_since.is_none() => {
+                    look.unready.push(node.id);
+                    look.ttl = largest;
+                }
                 Some(Seen::Known { value, .. }) if value.served_index >= index && node.silent_since.is_none() => {
                     look.confirmed.push((node.id, value.served_index));
                     // What a server handed out before it started last, nobody knows.

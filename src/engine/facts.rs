@@ -86,7 +86,8 @@ fn presence(state: &State, seen: &Observations, now: Millis, lost_after: Period)
     let mut commands = Vec::new();
     for worker in state.workers.values() {
         let heard = seen.workers.get(&worker.name);
-        let at = last_heard(seen, heard);
+        // One that has just come has had no time to report.
+        let at = last_heard(seen, heard).max(worker.registered_at);
         let silent = now.since(at.max(seen.leader_since)) >= lost_after;
         match worker.presence {
             Presence::Ready if silent => {
@@ -105,12 +106,14 @@ fn nodes(state: &State, seen: &Observations, now: Millis, silent_after: Period) 
     let mut commands = Vec::new();
     for node in state.nodes.values().filter(|n| serves_dns(n.role)) {
         let heard = seen.nodes.get(&node.id);
-        let at = last_heard(seen, heard);
+        // One that answers nobody is as good as silent, whatever else is heard of it.
+        let unready = heard.and_then(Seen::known).and_then(|said| said.unready_since);
+        let at = unready.unwrap_or_else(|| last_heard(seen, heard));
         let silent = now.since(at.max(seen.leader_since)) >= silent_after;
-        let known = heard.is_some_and(|h| h.known().is_some());
+        let answers = heard.is_some_and(|h| h.known().is_some()) && unready.is_none();
         if node.silent_since.is_none() && silent {
             commands.push(Command::NodeSilent { node: node.id });
-        } else if node.silent_since.is_some() && known && now.since(at) < silent_after {
+        } else if node.silent_since.is_some() && answers && now.since(at) < silent_after {
             commands.push(Command::NodeHeard { node: node.id });
         }
     }

@@ -11,8 +11,8 @@ use super::view::Notes;
 use crate::{
     model::{DeploymentId, Millis, NodeId, Period, Wait},
     state::{
-        Command, Observations, Seen, ServerEnd, State, Switch, SwitchEnd, Unfenced, WaitLevel, bound, fence_set,
-        leases_due, switch_obstacle,
+        Command, Observations, Seen, ServerEnd, State, Switch, SwitchEnd, Unfenced, WaitLevel, bound, differs,
+        fence_set, leases_due, switch_obstacle,
     },
     traffic::lease::Standing,
 };
@@ -58,9 +58,9 @@ pub(super) fn due(state: &State) -> Option<Millis> {
     times.map(|at| at.plus(f.waited().bound())).min()
 }
 
-/// What a server was heard to serve, and when it said so.
-pub(super) fn served(seen: &Observations, node: NodeId) -> (u64, Option<Millis>) {
-    match seen.nodes.get(&node) {
+/// What a server was heard to serve, and when it said so. The word of one whose State differs from the majority's is no evidence.
+pub(super) fn served(state: &State, seen: &Observations, node: NodeId) -> (u64, Option<Millis>) {
+    match seen.nodes.get(&node).filter(|_| !differs(state, node)) {
         Some(Seen::Known { at, value }) => (value.served_index, Some(*at)),
         Some(Seen::Unknown | Seen::Silent { .. }) | None => (0, None),
     }
@@ -68,7 +68,7 @@ pub(super) fn served(seen: &Observations, node: NodeId) -> (u64, Option<Millis>)
 
 /// Every server with what it was heard to serve, for commands that confirm arms.
 pub(super) fn words(state: &State, seen: &Observations) -> Vec<(NodeId, u64)> {
-    let all = fence_set(state).into_iter().map(|n| (n, served(seen, n).0));
+    let all = fence_set(state).into_iter().map(|n| (n, served(state, seen, n).0));
     all.filter(|(_, at)| *at > 0).collect()
 }
 
@@ -78,7 +78,7 @@ pub(super) fn unbound<'a>(
     seen: &Observations,
     deployments: impl Iterator<Item = &'a DeploymentId> + Clone,
 ) -> Vec<NodeId> {
-    let free = |n: &NodeId| !deployments.clone().all(|d| bound(state, d, *n, served(seen, *n).0));
+    let free = |n: &NodeId| !deployments.clone().all(|d| bound(state, d, *n, served(state, seen, *n).0));
     fence_set(state).into_iter().filter(free).collect()
 }
 
@@ -90,7 +90,7 @@ pub(super) fn standing<'a>(
     node: NodeId,
     index: u64,
 ) -> Standing {
-    let (at, _) = served(seen, node);
+    let (at, _) = served(state, seen, node);
     let is_bound = deployments.clone().all(|d| bound(state, d, node, at));
     // Stale answers go on after the lease, and when it ended nobody here remembers.
     let mode = |d: &DeploymentId| state.deployments.get(d).and_then(|d| d.route.as_ref()).map(|r| r.mode);
@@ -114,9 +114,9 @@ fn names(state: &State, nodes: &[NodeId]) -> String {
     nodes.iter().map(|n| name(state, *n)).collect::<Vec<_>>().join(", ")
 }
 
-/// Whether all of these have been silent for long.
+/// Whether all of these have been silent for long, or answer nobody as their State is wrong.
 pub(super) fn silent(state: &State, nodes: &[NodeId]) -> bool {
-    nodes.iter().all(|n| state.nodes.get(n).is_none_or(|row| row.silent_since.is_some()))
+    nodes.iter().all(|n| differs(state, *n) || state.nodes.get(n).is_none_or(|row| row.silent_since.is_some()))
 }
 
 fn deployments(s: &Switch) -> impl Iterator<Item = &DeploymentId> + Clone {
@@ -175,7 +175,7 @@ fn after(
     let (mut look_again, mut until) = (Millis(u64::MAX), moved.plus(UNBOUND));
     for node in fence_set(state) {
         let how = match standing(state, seen, deployments(s), node, index) {
-            Standing::Served => ServerEnd::Served(served(seen, node).1.unwrap_or(now)),
+            Standing::Served => ServerEnd::Served(served(state, seen, node).1.unwrap_or(now)),
             Standing::Expired => ServerEnd::Expired,
             Standing::Holds(left) => {
                 if worth_waiting(state, left) {

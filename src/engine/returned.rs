@@ -7,7 +7,7 @@ use super::fence::{name, served, worth_waiting};
 use super::plan::Plan;
 use crate::{
     model::{Millis, NodeId, Period, Wait},
-    state::{Command, Observations, ServerEnd, State, SwitchEnd, TrafficBack, fence_set},
+    state::{Command, Observations, ServerEnd, State, SwitchEnd, TrafficBack, differs, fence_set},
     traffic::lease::Standing,
 };
 
@@ -35,8 +35,8 @@ fn look(state: &State, seen: &Observations, now: Millis, b: &TrafficBack) -> Res
     let mut look_again = until;
     let (mut servers, mut behind) = (Vec::new(), Vec::new());
     for node in fence_set(state) {
-        let (at, heard) = served(seen, node);
-        let bound = b.bound.contains(&node) || state.fences.left.contains_key(&node);
+        let (at, heard) = served(state, seen, node);
+        let bound = !differs(state, node) && (b.bound.contains(&node) || state.fences.left.contains_key(&node));
         let left = seen.leases.as_ref().map(|l| Period(l.of(node).0.saturating_add(b.stale.0)));
         let how = match Standing::of(at >= b.index, bound, left) {
             Standing::Served => ServerEnd::Served(heard.unwrap_or(now)),

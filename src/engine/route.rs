@@ -93,7 +93,7 @@ fn fenced(turn: &Turn<'_>, index: u64, switched_at: Millis, notes: &mut Notes) -
         let name = fence::name(state, node);
         match fence::standing(state, view.seen, std::iter::once(view.id()), node, index) {
             Standing::Served => {
-                let at = fence::served(view.seen, node).1.unwrap_or(view.now);
+                let at = fence::served(state, view.seen, node).1.unwrap_or(view.now);
                 said.push(format!("{name} {} ms", at.since(switched_at).0));
             }
             Standing::Expired => said.push(format!("{name} by the end of its lease")),
@@ -134,13 +134,13 @@ fn served(turn: &Turn<'_>, index: u64, notes: &mut Notes) -> Option<Command> {
     let until: Millis = switched_at.plus(SERVED_WITHIN);
     let (mut said, mut behind, mut silent) = (Vec::new(), Vec::<NodeId>::new(), Vec::<String>::new());
     for node in view.state.nodes.values().filter(|n| drain::serves_dns(n.role)) {
-        let heard = view.seen.nodes.get(&node.id);
-        match heard {
-            Some(crate::state::Seen::Known { at, value }) if value.served_index >= index => {
-                said.push(format!("{} {} ms", node.name, at.since(switched_at).0));
-            }
-            Some(_) | None if node.silent_since.is_some() => silent.push(node.name.clone()),
-            Some(_) | None => behind.push(node.id),
+        let (served, heard) = fence::served(view.state, view.seen, node.id);
+        if let Some(at) = heard.filter(|_| served >= index) {
+            said.push(format!("{} {} ms", node.name, at.since(switched_at).0));
+        } else if fence::silent(view.state, &[node.id]) {
+            silent.push(node.name.clone());
+        } else {
+            behind.push(node.id);
         }
     }
     if !behind.is_empty() && view.now < until {

@@ -6,6 +6,10 @@ use super::start::Parts;
 use crate::raft::Consensus;
 
 const RETRY: Duration = Duration::from_millis(100);
+/// What was committed within this time before DNS answers may be missing: a drain waits for longer.
+const LATELY_MS: u64 = 500;
+/// A machine that is too slow for that answers after so many tries all the same.
+const TRIES: u32 = 5;
 
 /// Publishes every State to DNS as it is applied.
 pub(super) async fn dns(parts: Arc<Parts>, consensus: Consensus) {
@@ -19,18 +23,26 @@ pub(super) async fn dns(parts: Arc<Parts>, consensus: Consensus) {
     }
 }
 
-/// Lets DNS answer once its view holds everything that was committed when this node came up.
+/// Lets DNS answer once its view holds everything that was committed when this node came up. While it waits, drains count it as one
+/// that answers nobody; so what it waited for long is not enough, and it asks again for what was committed lately.
 pub(super) async fn ready(parts: Arc<Parts>, consensus: Consensus) {
+    let mut served = parts.dns.served_index();
+    let mut tries = 0;
     let index = loop {
+        let asked = parts.clock.mono();
         match consensus.read_index().await {
-            Ok(index) if consensus.view().cluster.is_some() => break index,
+            Ok(index) if consensus.view().cluster.is_some() => {
+                if served.wait_for(|at| *at >= index).await.is_err() {
+                    return;
+                }
+                tries += 1;
+                if parts.clock.mono().since(asked) < LATELY_MS || tries == TRIES {
+                    break index;
+                }
+            }
             Ok(_) | Err(_) => tokio::time::sleep(RETRY).await,
         }
     };
-    let mut served = parts.dns.served_index();
-    if served.wait_for(|at| *at >= index).await.is_err() {
-        return;
-    }
     if consensus.diverged().is_some() {
         return;
     }

@@ -1,12 +1,13 @@
 //! A node's own place in the cluster: it says what its program is, follows a drain, and ends when it may not take part.
 //!
 //! Invariants: a removed node marks its directory before it ends, so that it cannot come back; it learns of its removal from its own
-//! State or, as nobody sends it the log any more, from the others.
+//! State or, as nobody sends it the log any more, from a majority of the other voters that its State knows.
 //!
 //! Deliberately not here: the steps of membership, which the leader takes (`membership`).
 
 use std::{sync::Arc, time::Duration};
 
+use futures_util::future::join_all;
 use tokio::time::{sleep, timeout};
 use tonic::transport::Endpoint;
 
@@ -25,27 +26,41 @@ const ALONE: Duration = Duration::from_secs(1);
 const QUIET: Duration = Duration::from_secs(5);
 const ASK: Duration = Duration::from_secs(1);
 
-/// Says at the start, and when the level was raised, what this program is; keeps a drained node from standing for election.
+/// Says at the start, and when the level was raised, what this program is and where it is reached; keeps a drained node from standing for election, unless
+/// no leader has confirmed anything for so long that nobody else can lead.
 pub(super) async fn follow(parts: Arc<Parts>, consensus: Consensus, shared: Shared) {
     let mut views = consensus.view_changes();
     let (min, max) = parts.levels();
+    let mine = parts.as_new_node();
     let version = env!("CARGO_PKG_VERSION");
     loop {
         views.borrow_and_update();
         let state = consensus.view();
         let row = state.nodes.get(&consensus.node_id());
-        // One place decides, so that neither reason undoes the other.
-        consensus.set_electable(consensus.diverged().is_none() && !row.is_some_and(|n| n.drained));
-        let new = |n: &NodeRow| n.level != max || (state.level >= 2 && (n.version != version || n.min_level != min));
+        let drained = row.is_some_and(|n| n.drained);
+        // With pre-votes a term outlives its leader: that one is named says nothing.
+        let nobody_leads = parts.confirmed.problem(parts.clock.mono()).is_some();
+        // One place decides, so that no reason undoes another.
+        consensus.set_electable(consensus.diverged().is_none() && (!drained || nobody_leads));
+        let new = |n: &NodeRow| {
+            let moved = n.client_addr != mine.client_addr || n.dns_addr != mine.dns_addr;
+            moved || n.level != max || (state.level >= 2 && (n.version != version || n.min_level != min))
+        };
         if row.is_some_and(|n| n.role != NodeRole::Removed && new(n)) {
-            let command = Command::NodeAnnounced { node: consensus.node_id(), version: version.into(), min, max };
+            let (client_addr, dns_addr) = (mine.client_addr.clone(), mine.dns_addr.clone());
+            let (node, version) = (consensus.node_id(), version.into());
+            let command = Command::NodeAnnounced { node, version, min, max, client_addr, dns_addr };
             if let Err(status) = shared.node_change(command).await {
                 tracing::debug!(%status, "not announced yet");
                 sleep(RETRY).await;
                 continue;
             }
         }
-        if views.changed().await.is_err() {
+        let changed = async {
+            // Time that passes without a leader changes no State.
+            if drained { timeout(ALONE, views.changed()).await.unwrap_or(Ok(())) } else { views.changed().await }
+        };
+        if changed.await.is_err() {
             return;
         }
     }
@@ -103,21 +118,47 @@ pub(super) async fn unfit(parts: Arc<Parts>, consensus: Consensus) -> String {
     }
 }
 
-/// Whether another node says that this one was removed. Ids are never used again, so one that says so is right.
+/// Whether a majority of the other voters that this node's State knows say that it was removed. What follows cannot be undone, so one
+/// word is not enough, nor is anybody asked who was merely admitted. Ids are never used again, so a majority that says so is right.
 async fn disowned(consensus: &Consensus) -> bool {
     let state = consensus.view();
     let me = consensus.node_id();
-    for other in state.nodes.values().filter(|n| n.id != me && n.role != NodeRole::Removed) {
-        let ask = async {
-            let endpoint = Endpoint::from_shared(format!("http://{}", other.client_addr)).ok()?;
-            let channel = endpoint.connect_timeout(ASK).connect().await.ok()?;
-            ClusterClient::new(channel).status(v1::StatusRequest {}).await.ok()
-        };
-        let Ok(Some(said)) = timeout(ASK, ask).await else { continue };
-        let said = said.into_inner();
-        if said.cluster_id == consensus.cluster() && said.nodes.iter().any(|n| n.id == me && n.role == "removed") {
-            return true;
-        }
+    let voters: Vec<&NodeRow> = state.nodes.values().filter(|n| n.id != me && n.role == NodeRole::Voter).collect();
+    let said = join_all(voters.iter().map(|voter| disowned_by(consensus, voter))).await;
+    let against = said.iter().filter(|removed| **removed).count();
+    let of = voters.len();
+    tracing::debug!(of, against, "asked the voters whether this node still belongs to them");
+    if against > 0 && !is_majority(against, of) {
+        tracing::warn!(of, against, "some voters say that this node was removed, but no majority of those it knows");
     }
-    false
+    is_majority(against, of)
+}
+
+fn is_majority(said: usize, of: usize) -> bool {
+    said.saturating_mul(2) > of
+}
+
+/// Whether this voter says so of itself, for this cluster.
+async fn disowned_by(consensus: &Consensus, voter: &NodeRow) -> bool {
+    let ask = async {
+        let endpoint = Endpoint::from_shared(format!("http://{}", voter.client_addr)).ok()?;
+        let channel = endpoint.connect_timeout(ASK).connect().await.ok()?;
+        ClusterClient::new(channel).status(v1::StatusRequest {}).await.ok()
+    };
+    let Ok(Some(said)) = timeout(ASK, ask).await else { return false };
+    let (said, me) = (said.into_inner(), consensus.node_id());
+    let itself = said.node_id == voter.id && said.cluster_id == consensus.cluster();
+    itself && said.nodes.iter().any(|n| n.id == me && n.role == "removed")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_voter_of_several_removes_nobody() {
+        assert!(!is_majority(0, 0), "nobody to ask");
+        assert!(is_majority(1, 1) && is_majority(2, 2) && is_majority(3, 4));
+        assert!(!is_majority(1, 2) && !is_majority(2, 4));
+    }
 }

@@ -2,7 +2,8 @@
 //! removed; State's row follows each step. A leader that leaves or is drained hands over first.
 //!
 //! Invariants: Raft's membership changes first, the row second; every step may be repeated, so a new leader goes on where the old
-//! one stopped. No step is taken while a rollout switches traffic.
+//! one stopped. No step is taken while traffic is switched. A node that does not come or catch up keeps no other
+//! one waiting.
 
 use std::time::Duration;
 
@@ -23,8 +24,12 @@ pub(super) async fn run(consensus: Consensus) {
         let leads = leadership.borrow_and_update().ready;
         let state = consensus.view();
         let me = consensus.node_id();
-        if leads && state.nodes.get(&me).is_some_and(|n| n.drained || n.role == NodeRole::Leaving) {
-            step_down(&consensus).await;
+        let mine = state.nodes.get(&me).filter(|_| leads);
+        let leaving = mine.is_some_and(|n| n.role == NodeRole::Leaving);
+        let drained = mine.is_some_and(|n| n.drained);
+        let handed = (leaving || drained) && step_down(&consensus, leaving).await;
+        // A drained one leads when nobody else can; then its work is to be done too.
+        if handed || leaving {
             tokio::time::sleep(RETRY).await;
             continue;
         }
@@ -32,15 +37,21 @@ pub(super) async fn run(consensus: Consensus) {
         // A node that was given up while it was still joining may be in Raft's membership already.
         let stray = |n: &&NodeRow| n.role == NodeRole::Removed && members.iter().any(|m| m.id == n.id);
         let moving = |n: &&NodeRow| matches!(n.role, NodeRole::Joining | NodeRole::Learner | NodeRole::Leaving);
-        let next = state.nodes.values().find(|n| moving(n) || stray(n)).cloned();
-        let mut again = false;
-        if let Some(row) = next.filter(|_| leads) {
-            if let Some(switch) = switching(&state) {
-                tracing::debug!(node = row.id, switch, "membership waits until traffic was switched");
-            } else if let Err(error) = advance(&consensus, &row).await {
-                tracing::debug!(node = row.id, %error, "membership step to be repeated");
+        let mut rows: Vec<NodeRow> =
+            state.nodes.values().filter(|n| leads && (moving(n) || stray(n))).cloned().collect();
+        // Somebody who may lead comes back without a word in State.
+        let again = drained || !rows.is_empty();
+        if let Some(switch) = switching(&state).filter(|_| !rows.is_empty()) {
+            tracing::debug!(switch, "membership waits until traffic was switched");
+            rows.clear();
+        }
+        // One that was admitted may never come, and keeps nobody else waiting: it is asked last, and the next one after it.
+        rows.sort_by_key(|n| n.role == NodeRole::Joining);
+        for row in &rows {
+            match advance(&consensus, row).await {
+                Ok(()) => break,
+                Err(error) => tracing::debug!(node = row.id, %error, "membership step to be repeated"),
             }
-            again = true;
         }
         let changed = async {
             tokio::select! {
@@ -73,7 +84,7 @@ async fn advance(consensus: &Consensus, row: &NodeRow) -> Result<(), ConsensusEr
         NodeRole::Removed => return consensus.remove(row.id).await,
         NodeRole::Voter => return Ok(()),
     };
-    let command = Command::NodeRoleSet { node: row.id, role, seen: row.role };
+    let command = Command::NodeRoleSet { node: row.id, role, seen: row.role, lose_packages: false };
     match consensus.propose(Principal::leader(), None, command).await {
         Ok(applied) => match applied.result {
             Ok(_) => tracing::info!(node = row.id, name = row.name, ?role, "membership changed"),
@@ -84,14 +95,20 @@ async fn advance(consensus: &Consensus, row: &NodeRow) -> Result<(), ConsensusEr
     Ok(())
 }
 
-/// A leader that is to leave or is drained lets another lead, which goes on with what is to be done.
-async fn step_down(consensus: &Consensus) {
-    let Some(to) = consensus.successor(consensus.node_id()) else {
+/// A leader that is to leave or is drained lets another lead, which goes on with what is to be done. Whether there was one to ask.
+async fn step_down(consensus: &Consensus, leaving: bool) -> bool {
+    let Some(to) = consensus.successor(consensus.node_id(), leaving) else {
         tracing::debug!("nobody to hand leadership to yet");
-        return;
+        return false;
     };
+    // Two that hand it to each other would serve nobody: one may be drained, and the other without room on its disk.
+    if let Err(error) = consensus.can_lead(to).await {
+        tracing::debug!(to, %error, "leadership is kept");
+        return false;
+    }
     match consensus.transfer_leader(to).await {
         Ok(()) => tracing::info!(to, "leadership handed over"),
         Err(error) => tracing::debug!(to, %error, "leadership not handed over yet"),
     }
+    true
 }

@@ -1,53 +1,121 @@
-//! Packages that releases need and this node lacks are fetched from a holder; ones that vanished are said to be gone.
+//! Packages that releases need and this node lacks are fetched from whoever holds them; ones that vanished are said to be gone.
+//!
+//! Invariants: every holder is asked, in a random order, one after the other with a pause between; a package that nobody gives is tried
+//! ever more rarely and keeps no other one waiting. Not here: the fetch itself (`rpc`), and who counts as a holder (`state::copies`).
 
-use std::time::Duration;
-
-use crate::{
-    model::Digest,
-    raft::Consensus,
-    rpc::{Shared, fetch_blob},
-    state::{Command, NodeRole, State},
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
 };
 
-const EVERY: Duration = Duration::from_secs(5);
+use futures_util::{StreamExt as _, stream};
+use rand::seq::SliceRandom as _;
+use tonic::Status;
 
-/// Looks every few seconds.
+use crate::{
+    clock::Mono,
+    model::{Digest, NodeId},
+    raft::Consensus,
+    rpc::{Shared, fetch_blob},
+    state::{Blob, Command, NodeRole, State},
+};
+
+const EVERY: Duration = Duration::from_secs(1);
+/// Looks at State between two looks at the disk, which may have lost what State says is there.
+const DISK: u32 = 5;
+/// Between two holders of one package.
+const PAUSE: Duration = Duration::from_millis(250);
+/// How long a package rests that no holder gave: twice as long each time.
+const REST: (u64, u64) = (1_000, 30_000);
+/// Packages that are fetched at once.
+const AT_ONCE: usize = 4;
+
+/// When a package that nobody gave is tried next.
+#[derive(Debug, Clone, Copy)]
+struct Rest {
+    until: Mono,
+    ms: u64,
+}
+
+/// Looks every second.
 pub(super) async fn run(shared: Shared, consensus: Consensus) {
-    loop {
+    let mut resting: BTreeMap<Digest, Rest> = BTreeMap::new();
+    for look in (0..DISK).cycle() {
         tokio::time::sleep(EVERY).await;
         let state = consensus.view();
         let me = consensus.node_id();
         if !state.nodes.get(&me).is_some_and(|n| matches!(n.role, NodeRole::Learner | NodeRole::Voter)) {
             continue;
         }
-        for digest in needed(&state) {
-            let Some(blob) = state.blobs.get(&digest) else { continue };
-            let here = shared.blobs.has(digest.as_str());
-            let said = blob.holders.contains(&me);
-            let done = if said && !here {
+        let needed = needed(&state);
+        resting.retain(|digest, _| needed.contains(digest));
+        if look == 0 {
+            for digest in needed.iter().filter(|d| held(&state, d, me) && !shared.blobs.has(d.as_str())) {
                 tracing::warn!(digest = digest.short(), "a package of this node has vanished; it is fetched again");
-                shared.node_change(Command::BlobDropped { digest, node: me }).await.map(drop)
-            } else if said {
-                continue;
-            } else {
-                let from = blob.holders.iter().copied().find(|h| *h != me);
-                match from {
-                    Some(from) => fetch_blob(&shared, from, &digest, blob.size).await,
-                    None if here => fetch_blob(&shared, me, &digest, blob.size).await,
-                    None => continue,
+                let gone = Command::BlobDropped { digest: digest.clone(), node: me };
+                if let Err(status) = shared.node_change(gone).await {
+                    tracing::debug!(%status, digest = digest.short(), "not said to be gone yet");
                 }
-            };
-            if let Err(status) = done {
-                tracing::debug!(%status, "package not repaired yet");
+            }
+        }
+        let now = shared.clock.mono();
+        let due = |d: &&Digest| resting.get(*d).is_none_or(|rest| rest.until <= now);
+        let missing = needed.iter().filter(|d| !held(&state, d, me)).filter(due).cloned();
+        let missing: Vec<Digest> = missing.collect();
+        let (from, with) = (&*state, &shared);
+        let tries = stream::iter(missing).map(|digest| async move {
+            let done = fetch(with, &digest, from.blobs.get(&digest), me).await;
+            (digest, done)
+        });
+        let done: Vec<(Digest, Result<(), Status>)> = tries.buffer_unordered(AT_ONCE).collect().await;
+        let now = shared.clock.mono();
+        for (digest, done) in done {
+            match done {
+                Ok(()) => drop(resting.remove(&digest)),
+                Err(status) => {
+                    let ms = resting.get(&digest).map_or(REST.0, |rest| rest.ms.saturating_mul(2).min(REST.1));
+                    tracing::warn!(digest = digest.short(), %status, again_ms = ms, "no holder gave a package");
+                    resting.insert(digest, Rest { until: Mono(now.0.saturating_add(ms)), ms });
+                }
             }
         }
     }
 }
 
+fn held(state: &State, digest: &Digest, node: NodeId) -> bool {
+    state.blobs.get(digest).is_some_and(|b| b.holders.contains(&node))
+}
+
+/// The other holders, in the order in which they are asked.
+fn sources(blob: &Blob, me: NodeId) -> Vec<NodeId> {
+    let mut from: Vec<NodeId> = blob.holders.iter().copied().filter(|h| *h != me).collect();
+    from.shuffle(&mut rand::rng());
+    from
+}
+
+/// Fetches from the first that gives it; what is here already is only said.
+async fn fetch(shared: &Shared, digest: &Digest, blob: Option<&Blob>, me: NodeId) -> Result<(), Status> {
+    let mut last = Status::not_found("no node holds it: push it again");
+    let Some(blob) = blob else { return Err(last) };
+    if shared.blobs.has(digest.as_str()) {
+        return fetch_blob(shared, me, digest, blob.size).await;
+    }
+    for (n, from) in sources(blob, me).into_iter().enumerate() {
+        if n > 0 {
+            tokio::time::sleep(PAUSE).await;
+        }
+        match fetch_blob(shared, from, digest, blob.size).await {
+            Ok(()) => return Ok(()),
+            Err(status) => {
+                tracing::debug!(node = from, digest = digest.short(), %status, "package not fetched from this holder");
+                last = status;
+            }
+        }
+    }
+    Err(last)
+}
+
 /// Packages of all releases.
-fn needed(state: &State) -> Vec<Digest> {
-    let mut all: Vec<Digest> = state.releases.values().map(|r| r.digest.clone()).collect();
-    all.sort();
-    all.dedup();
-    all
+fn needed(state: &State) -> BTreeSet<Digest> {
+    state.releases.values().map(|r| r.digest.clone()).collect()
 }

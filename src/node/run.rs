@@ -318,7 +318,7 @@ pub(super) async fn hand_over(consensus: &Consensus) {
     let handed = async {
         let mut after = consensus.node_id();
         loop {
-            if let Some(to) = consensus.successor(after) {
+            if let Some(to) = consensus.successor(after, true) {
                 match consensus.transfer_leader(to).await {
                     Ok(()) => return tracing::info!(to, "leadership handed over"),
                     Err(error) => tracing::debug!(to, %error, "leadership not handed over"),

@@ -50,6 +50,7 @@ struct NodeRecord {
     served_index: u64,
     ttls: BTreeMap<DeploymentId, u64>,
     serving_since: Mono,
+    unready_since: Option<Mono>,
 }
 
 #[derive(Debug, Default)]
@@ -155,19 +156,23 @@ impl Collector {
         let ttls: Result<BTreeMap<DeploymentId, u64>, ModelError> =
             seen.ttls_ms.iter().map(|(d, ttl)| Ok((d.parse()?, *ttl))).collect();
         let now = self.clock.mono();
-        let record = NodeRecord {
+        let ready = seen.dns_ready > 0;
+        let mut record = NodeRecord {
             heard: now,
             applied: seen.applied,
-            served_index: if seen.dns_ready > 0 { seen.served_index } else { 0 },
+            served_index: if ready { seen.served_index } else { 0 },
             ttls: ttls?,
             serving_since: before(now, seen.serving_for_ms),
+            unready_since: (!ready).then_some(now),
         };
         let mut heard = self.lock();
         heard.enter(term)?;
-        let served = record.served_index;
-        let known = heard.nodes.insert(from, record).map(|n| n.served_index);
+        let earlier = heard.nodes.get(&from);
+        let news = earlier.is_none_or(|n| (n.served_index, n.unready_since.is_none()) != (record.served_index, ready));
+        record.unready_since = record.unready_since.map(|at| earlier.and_then(|n| n.unready_since).unwrap_or(at));
+        heard.nodes.insert(from, record);
         drop(heard);
-        if known != Some(served) {
+        if news {
             self.changed.send_modify(|n| *n = n.wrapping_add(1));
         }
         Ok(())
@@ -202,6 +207,7 @@ impl Collector {
                 served_index: n.served_index,
                 ttls: n.ttls.clone(),
                 serving_since: cluster(n.serving_since),
+                unready_since: n.unready_since.map(cluster),
             };
             let at = cluster(n.heard);
             let silent = mono.since(n.heard) >= silent_after.0;

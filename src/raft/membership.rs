@@ -17,7 +17,11 @@ use openraft::{
 };
 
 use super::{Consensus, ConsensusError, types::TypeConfig};
-use crate::{model::NodeId, state::NodeRole, wire::v1::PresentRequest};
+use crate::{
+    model::NodeId,
+    state::NodeRole,
+    wire::v1::{PresentReply, PresentRequest},
+};
 
 /// Longest wait for a new node's word that it is there.
 const PRESENT_LIMIT: Duration = Duration::from_secs(2);
@@ -38,8 +42,8 @@ impl Consensus {
         self.change(WHAT, ChangeMembers::AddNodes(BTreeMap::from([(id, BasicNode::new(peer_addr))]))).await
     }
 
-    /// Asks a node that is no member yet whether it runs as the one it was admitted as.
-    async fn present(&self, what: &'static str, id: NodeId, peer_addr: &str) -> Result<(), ConsensusError> {
+    /// Asks a node whether it runs as this one, and why it could not lead.
+    async fn present(&self, what: &'static str, id: NodeId, peer_addr: &str) -> Result<PresentReply, ConsensusError> {
         let refused = |reason: String| ConsensusError::Refused { what, reason };
         let mut client = self.client_at(id, peer_addr).map_err(refused)?;
         let ask = PresentRequest { header: Some(self.peer_header(id)) };
@@ -47,7 +51,7 @@ impl Consensus {
         let said =
             said.map_err(|_| refused(format!("node {id} at {peer_addr} does not answer within {PRESENT_LIMIT:?}")))?;
         match said {
-            Ok(_) => Ok(()),
+            Ok(said) => Ok(said.into_inner()),
             Err(status) => Err(refused(format!("node {id} does not take part at {peer_addr}: {}", status.message()))),
         }
     }
@@ -96,6 +100,26 @@ impl Consensus {
         self.change(WHAT, ChangeMembers::RemoveVoters(BTreeSet::from([id]))).await
     }
 
+    /// Asks a voter whether it can lead now: one that does not answer, lags or must not lead is refused, before this leader gives up
+    /// what it has.
+    pub async fn can_lead(&self, id: NodeId) -> Result<(), ConsensusError> {
+        const WHAT: &str = "handing over leadership";
+        let refused = |reason: String| Err(ConsensusError::Refused { what: WHAT, reason });
+        let status = self.metrics();
+        let Some(member) = status.members.iter().find(|m| m.id == id && m.voter) else {
+            return refused(format!("node {id} is not a voter"));
+        };
+        let said = self.present(WHAT, id, &member.addr).await?;
+        if !said.cannot_lead.is_empty() {
+            return refused(format!("node {id} cannot lead: {}", said.cannot_lead));
+        }
+        let lag = status.last_log.unwrap_or(0).saturating_sub(member.matched.unwrap_or(0));
+        if lag > CAUGHT_UP {
+            return refused(format!("node {id} lags by {lag} entries; wait until it has caught up"));
+        }
+        Ok(())
+    }
+
     /// Hands leadership to a voter that has caught up and waits until it leads.
     pub async fn transfer_leader(&self, to: NodeId) -> Result<(), ConsensusError> {
         const WHAT: &str = "handing over leadership";
@@ -125,14 +149,16 @@ impl Consensus {
         .await
     }
 
-    /// The voter to hand over to: one that answers, is not drained and has caught up; of several the next one round after `after`, so
-    /// that one which cannot lead either passes it on and not back.
+    /// The voter to hand over to: one that answers, has caught up and is not drained; of several the next one round after `after`, so
+    /// that one which cannot lead either passes it on and not back. One who ends takes a drained one, when there is nobody else.
     #[must_use]
-    pub fn successor(&self, after: NodeId) -> Option<NodeId> {
+    pub fn successor(&self, after: NodeId, ends: bool) -> Option<NodeId> {
         let state = self.view();
+        let drained = |id: NodeId| state.nodes.get(&id).is_some_and(|n| n.drained);
         let fit = |id: NodeId| {
             let differs = state.replicas.diverged.contains_key(&id);
-            !differs && state.nodes.get(&id).is_none_or(|n| !n.drained && n.role == NodeRole::Voter)
+            let votes = state.nodes.get(&id).is_none_or(|n| n.role == NodeRole::Voter);
+            !differs && votes && (ends || !drained(id))
         };
         let limit = self.config().timing.election_max * 2;
         let metrics = self.metrics();
@@ -140,7 +166,7 @@ impl Consensus {
         let able = metrics.members.iter().filter(|m| m.voter && m.id != self.node_id() && fit(m.id));
         let able = able.filter(|m| m.heard.is_some_and(|age| age < limit));
         let behind = |matched: Option<u64>| last.saturating_sub(matched.unwrap_or(0)) > CAUGHT_UP;
-        able.min_by_key(|m| (behind(m.matched), m.id <= after, m.id)).map(|m| m.id)
+        able.min_by_key(|m| (drained(m.id), behind(m.matched), m.id <= after, m.id)).map(|m| m.id)
     }
 
     /// Makes a snapshot now and waits until it is durable; answers the index it stands for.

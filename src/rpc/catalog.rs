@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     model::{BuildInfo, DeploymentId, Digest, Name, Spec, SpecFormat, Version, read_spec},
-    state::{Command, NodeRole, State, rehearse, serving},
+    state::{Command, State, copies_of, rehearse, serving},
     wire::{
         convert::{self, count},
         v1,
@@ -235,9 +235,7 @@ impl Shared {
     /// How many voters hold a package, of how many.
     pub(super) fn holders(&self, digest: &Digest) -> (u32, u32) {
         let Some(consensus) = self.consensus.get() else { return (0, 0) };
-        let state = consensus.view();
-        let voters: BTreeSet<u64> = state.nodes.values().filter(|n| n.role == NodeRole::Voter).map(|n| n.id).collect();
-        let held = state.blobs.get(digest).map_or(0, |b| b.holders.iter().filter(|h| voters.contains(h)).count());
-        (count(held), count(voters.len()))
+        let (held, voters) = copies_of(&consensus.view(), digest);
+        (count(held), count(voters))
     }
 }

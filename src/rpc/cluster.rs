@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use tonic::{Request, Response, Status, async_trait};
 
-use super::{Shared, error, membership};
+use super::{Shared, membership};
 use crate::{
-    raft::{Consensus, ConsensusError, Member},
+    raft::{Consensus, Member},
     state::Command,
     wire::{convert, v1},
 };
@@ -55,6 +55,7 @@ impl v1::cluster_server::Cluster for Shared {
         let heard = self.heard(consensus, hop).await;
         reply.level = state.level;
         reply.dns_cookie_index = state.cookies.index;
+        reply.packages = Some(convert::packages(&state));
         reply.nodes = state
             .nodes
             .values()
@@ -79,26 +80,7 @@ impl v1::cluster_server::Cluster for Shared {
         &self,
         request: Request<v1::TransferLeaderRequest>,
     ) -> Result<Response<v1::TransferLeaderReply>, Status> {
-        let consensus = self.consensus()?;
-        let asked = request.into_inner().to;
-        // Only the leader can hand over; its client listener takes the same request.
-        if let Some(mut client) = membership::leader(consensus).await? {
-            return client.transfer_leader(v1::TransferLeaderRequest { to: asked }).await;
-        }
-        let no = |text: String| Err(error::status(tonic::Code::FailedPrecondition, "precondition", text));
-        let to = match asked {
-            0 => match consensus.successor(consensus.node_id()) {
-                Some(id) => id,
-                None => return no("there is no other voter that may lead and answers".into()),
-            },
-            id => id,
-        };
-        if let Some(row) = consensus.view().nodes.get(&to).filter(|n| n.drained) {
-            return no(format!("{} is drained: `slipway cluster drain {} --undo` first", row.name, row.name));
-        }
-        consensus.transfer_leader(to).await.map_err(|e| administration(&e))?;
-        let after = consensus.leader().borrow().clone();
-        Ok(Response::new(v1::TransferLeaderReply { leader_id: after.leader.map_or(0, |l| l.id), term: after.term }))
+        self.transfer_now(request.into_inner()).await.map(Response::new)
     }
 
     async fn leave(&self, request: Request<v1::LeaveRequest>) -> Result<Response<v1::LeaveReply>, Status> {
@@ -119,20 +101,6 @@ impl v1::cluster_server::Cluster for Shared {
     ) -> Result<Response<v1::RotateDnsCookieReply>, Status> {
         let done = self.change(request.into_inner().request.as_ref(), Command::CookieAsked).await?;
         Ok(Response::new(v1::RotateDnsCookieReply { receipt: done.receipt() }))
-    }
-}
-
-/// An administrative error as a status.
-fn administration(e: &ConsensusError) -> Status {
-    let text = e.to_string();
-    match e {
-        ConsensusError::NotLeader { .. } => error::no_leader(),
-        ConsensusError::TimedOut { .. } | ConsensusError::Stopped { .. } => {
-            error::status(tonic::Code::Unavailable, "unavailable", text)
-        }
-        ConsensusError::Refused { .. } | ConsensusError::Config { .. } | ConsensusError::Storage(_) => {
-            error::status(tonic::Code::FailedPrecondition, "precondition", text)
-        }
     }
 }
 

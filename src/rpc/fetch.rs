@@ -1,6 +1,9 @@
 //! Fetching a package from another node: resumed, verified, durable, then committed as held.
 
-use tonic::Status;
+use std::time::Duration;
+
+use tokio::time::timeout;
+use tonic::{Code, Status, transport::Endpoint};
 
 use super::{Shared, artifacts::Intake, error};
 use crate::{
@@ -8,6 +11,10 @@ use crate::{
     storage::StorageError,
     wire::v1::{self, artifacts_client::ArtifactsClient},
 };
+
+const CONNECT: Duration = Duration::from_secs(2);
+/// Longest wait for the next bytes: one that stands still must not keep the others from being asked.
+const STILL: Duration = Duration::from_secs(10);
 
 /// Fetches from `from` unless the package is here, and commits that this node holds it.
 pub async fn fetch_blob(shared: &Shared, from: NodeId, digest: &Digest, size: u64) -> Result<(), Status> {
@@ -29,17 +36,19 @@ pub async fn fetch_blob(shared: &Shared, from: NodeId, digest: &Digest, size: u6
 async fn copy(shared: &Shared, from: NodeId, digest: &Digest, size: u64) -> Result<(), Status> {
     let state = shared.consensus()?.view();
     let row = state.nodes.get(&from).ok_or_else(|| error::not_found(format!("node {from} is not known")))?;
-    let mut client = ArtifactsClient::connect(format!("http://{}", row.client_addr))
-        .await
-        .map_err(|e| error::status(tonic::Code::Unavailable, "unavailable", format!("node {from}: {e}")))?;
+    let away = |why: String| error::status(Code::Unavailable, "unavailable", format!("node {from}: {why}"));
+    let still = |_| away(format!("nothing came for {STILL:?}"));
+    let endpoint = Endpoint::from_shared(format!("http://{}", row.client_addr)).map_err(|e| away(e.to_string()))?;
+    let channel = endpoint.connect_timeout(CONNECT).connect().await.map_err(|e| away(e.to_string()))?;
+    let mut client = ArtifactsClient::new(channel);
     let began = Intake::begin(&shared.blobs, digest.as_str(), size).await;
     if matches!(began, Err(StorageError::BlobHeld { .. })) {
         return Ok(());
     }
     let (intake, offset) = began.map_err(|e| error::stored(&e))?;
     let request = v1::FetchRequest { digest: digest.to_string(), offset };
-    let mut stream = client.fetch(request).await?.into_inner();
-    while let Some(chunk) = stream.message().await? {
+    let mut stream = timeout(STILL, client.fetch(request)).await.map_err(still)??.into_inner();
+    while let Some(chunk) = timeout(STILL, stream.message()).await.map_err(still)?? {
         if !chunk.data.is_empty() && intake.push(chunk.data).await.is_err() {
             break;
         }

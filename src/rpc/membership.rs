@@ -1,7 +1,7 @@
 //! `Cluster.Leave`, `Drain` and `Finalize`: what the leader looks at before it proposes, and the way to the leader.
 //!
-//! Invariants: a voter begins to leave only when a majority of those that stay answers; what can be judged from State, `apply`
-//! judges. Repeating any of them is harmless.
+//! Invariants: a voter begins to leave only when a majority of those that stay answers, and holds the last copy of no package that can
+//! be reached unless that is wanted; what can be judged from State, `apply` judges. Repeating any of them is harmless.
 //!
 //! Deliberately not here: the steps of leaving, which the leader's membership loop takes (`node`).
 
@@ -12,8 +12,8 @@ use tonic::{Code, Request, Status, transport::Endpoint};
 use super::{Shared, error};
 use crate::{
     model::NodeId,
-    raft::Consensus,
-    state::{Command, NodeRole, NodeRow, State},
+    raft::{Consensus, Member},
+    state::{Command, NodeRole, NodeRow, State, last_copies, would_lose},
     wire::{convert::role_name, v1},
 };
 
@@ -56,19 +56,22 @@ impl Shared {
         let consensus = self.consensus()?;
         let id = if request.node == 0 { consensus.node_id() } else { request.node };
         if let Some(mut client) = leader(consensus).await? {
-            return client.leave(Request::new(v1::LeaveRequest { node: id })).await.map(tonic::Response::into_inner);
+            return client
+                .leave(Request::new(v1::LeaveRequest { node: id, ..request }))
+                .await
+                .map(tonic::Response::into_inner);
         }
         let row = find(&consensus.view(), id)?;
         let to = match row.role {
             NodeRole::Leaving | NodeRole::Removed => return Ok(left(&row)),
             NodeRole::Joining => NodeRole::Removed,
-            NodeRole::Learner => NodeRole::Leaving,
-            NodeRole::Voter => {
-                check_quorum(self, consensus, &row).await?;
+            NodeRole::Learner | NodeRole::Voter => {
+                check_leave(self, consensus, &row, request.lose_packages).await?;
                 NodeRole::Leaving
             }
         };
-        self.change(None, Command::NodeRoleSet { node: id, role: to, seen: row.role }).await?;
+        let lose_packages = request.lose_packages;
+        self.change(None, Command::NodeRoleSet { node: id, role: to, seen: row.role, lose_packages }).await?;
         Ok(v1::LeaveReply { role: role_name(to).into(), ..left(&row) })
     }
 
@@ -96,41 +99,60 @@ impl Shared {
     }
 }
 
-/// Refuses when the voters that would stay and answer are no majority of those that would stay.
-async fn check_quorum(shared: &Shared, consensus: &Consensus, leaving: &NodeRow) -> Result<(), Status> {
+/// Looks at those that stay until nothing speaks against it, or for so long that the reason is the answer.
+async fn check_leave(
+    shared: &Shared,
+    consensus: &Consensus,
+    leaving: &NodeRow,
+    lose_packages: bool,
+) -> Result<(), Status> {
     let asked = shared.clock.mono();
     loop {
         let waited = Duration::from_millis(shared.clock.mono().since(asked));
         let members = consensus.metrics().members;
         let me = consensus.node_id();
-        let stay: Vec<_> = members.iter().filter(|m| m.voter && m.id != leaving.id).collect();
-        let (here, gone): (Vec<_>, Vec<_>) =
-            stay.iter().partition(|m| m.id == me || m.heard.is_some_and(|age| age < waited));
-        // The last voter is refused by `apply`, in its own words.
-        if stay.is_empty() || here.len() > stay.len() / 2 {
-            return Ok(());
+        let here = |m: &Member| m.id == me || m.heard.is_some_and(|age| age < waited);
+        let against = obstacle(&consensus.view(), leaving, &members, here, lose_packages);
+        match against {
+            None => return Ok(()),
+            Some(why) if waited >= LOOK_AGAIN => {
+                return Err(error::status(Code::FailedPrecondition, "precondition", why));
+            }
+            Some(_) => tokio::time::sleep(POLL).await,
         }
-        if waited >= LOOK_AGAIN {
-            let state = consensus.view();
-            let told = |all: &[&&crate::raft::Member]| {
-                let one = |id: NodeId| state.nodes.get(&id).map_or_else(|| id.to_string(), |n| n.name.clone());
-                let names: Vec<String> = all.iter().map(|m| one(m.id)).collect();
-                if names.is_empty() { "none".to_string() } else { names.join(", ") }
-            };
-            return Err(error::status(
-                Code::FailedPrecondition,
-                "precondition",
-                format!(
-                    "without {} the cluster would lose its quorum: of the {} voters that stay, {} are needed; reachable: {}; \
-                     not reachable: {}. Bring those back, or let them leave first",
-                    leaving.name,
-                    stay.len(),
-                    stay.len() / 2 + 1,
-                    told(&here),
-                    told(&gone)
-                ),
-            ));
-        }
-        tokio::time::sleep(POLL).await;
     }
+}
+
+/// Why a node may not leave now: the voters that would stay and answer are no majority of those that would stay, or a package that can
+/// be reached now would have no copy any more that can.
+fn obstacle(
+    state: &State,
+    leaving: &NodeRow,
+    members: &[Member],
+    here: impl Fn(&Member) -> bool,
+    lose_packages: bool,
+) -> Option<String> {
+    let stay: Vec<&Member> = members.iter().filter(|m| m.voter && m.id != leaving.id).collect();
+    let (reached, gone): (Vec<&Member>, Vec<&Member>) = stay.iter().copied().partition(|m| here(m));
+    // The last voter is refused by `apply`, in its own words.
+    if leaving.role == NodeRole::Voter && !stay.is_empty() && reached.len() <= stay.len() / 2 {
+        let told = |all: &[&Member]| {
+            let one = |id: NodeId| state.nodes.get(&id).map_or_else(|| id.to_string(), |n| n.name.clone());
+            let names: Vec<String> = all.iter().map(|m| one(m.id)).collect();
+            if names.is_empty() { "none".to_string() } else { names.join(", ") }
+        };
+        return Some(format!(
+            "without {} the cluster would lose its quorum: of the {} voters that stay, {} are needed; reachable: {}; not \
+             reachable: {}. Bring those back, or let them leave first",
+            leaving.name,
+            stay.len(),
+            stay.len() / 2 + 1,
+            told(&reached),
+            told(&gone)
+        ));
+    }
+    // What one takes along that does not answer cannot be fetched now in any case: there only the law counts, which counts the silent too.
+    let answers = members.iter().any(|m| m.id == leaving.id && here(m));
+    let last = last_copies(state, leaving.id, |id| !answers || reached.iter().any(|m| m.id == id));
+    (!lose_packages && !last.is_empty()).then(|| would_lose(leaving, &last))
 }

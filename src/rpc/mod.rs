@@ -27,6 +27,7 @@ mod sessions;
 mod shared;
 mod starting;
 mod traffic;
+mod transfer;
 mod workers;
 
 pub use error::refusal;

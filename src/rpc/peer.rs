@@ -122,8 +122,9 @@ impl v1::peer_server::Peer for Shared {
     }
 
     async fn present(&self, request: Request<v1::PresentRequest>) -> Result<Response<v1::PresentReply>, Status> {
-        self.peer(request.into_inner().header.as_ref())?;
-        Ok(Response::new(v1::PresentReply {}))
+        let consensus = self.peer(request.into_inner().header.as_ref())?;
+        let cannot_lead = consensus.out_of_work().or_else(|| consensus.refusing()).unwrap_or_default();
+        Ok(Response::new(v1::PresentReply { cannot_lead }))
     }
 
     async fn have_blob(&self, request: Request<v1::HaveBlobRequest>) -> Result<Response<v1::HaveBlobReply>, Status> {

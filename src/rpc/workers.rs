@@ -172,7 +172,10 @@ impl Shared {
         }
         self.register(&greeting, consensus).await?;
         let state = consensus.view();
+        let (report_epoch, report_seq) = state.workers.get(&greeting.name).map_or((0, 0), |w| w.report);
         let welcome = v1::Welcome {
+            report_epoch,
+            report_seq,
             cluster_id: consensus.cluster().into(),
             node_id: consensus.node_id(),
             applied: state.applied.index,

@@ -101,7 +101,9 @@ fn dispatch(cx: &mut Cx<'_>, command: &Command) -> Result<(), Rejection> {
     match command {
         Command::ClusterInit { id, name, zone, node } => cluster::init(cx, id, name, zone, node),
         Command::NodeAdmitted(node) => cluster::admitted(cx, node),
-        Command::NodeRoleSet { node, role, seen } => cluster::role_set(cx, *node, *role, *seen),
+        Command::NodeRoleSet { node, role, seen, lose_packages } => {
+            cluster::role_set(cx, *node, *role, *seen, *lose_packages)
+        }
         Command::NodeSilent { node } => cluster::silence(cx, *node, true),
         Command::NodeHeard { node } => cluster::silence(cx, *node, false),
         Command::SpecApplied { spec, expected } => catalog::spec_applied(cx, spec, *expected),
@@ -140,8 +142,8 @@ fn dispatch(cx: &mut Cx<'_>, command: &Command) -> Result<(), Rejection> {
         }
         Command::RouteSet { rollout, seen, step, weights } => routes::route_set(cx, *rollout, *seen, *step, *weights),
         Command::Switched { rollout, seen, step } => routes::switched(cx, *rollout, *seen, *step),
-        Command::DrainSettled { deployment, index, confirmed, silent, ttl_ms } => {
-            drain::settled(cx, deployment, *index, confirmed, silent, *ttl_ms)
+        Command::DrainSettled { deployment, index, confirmed, silent, unready, ttl_ms } => {
+            drain::settled(cx, deployment, *index, confirmed, silent, unready, *ttl_ms)
         }
         Command::ViewsServed { served } => drain::views_served(cx, served),
         Command::CountedOut { deployment, worker } => lost::counted_out(cx, deployment, worker),
@@ -165,7 +167,9 @@ fn dispatch(cx: &mut Cx<'_>, command: &Command) -> Result<(), Rejection> {
         Command::Collected { at } => collect::collected(cx, *at),
         Command::DigestProbe => replicas::probe(cx),
         Command::DigestReported { node, index, report } => replicas::reported(cx, *node, *index, report.clone()),
-        Command::NodeAnnounced { node, version, min, max } => nodes::announced(cx, *node, version, *min, *max),
+        Command::NodeAnnounced { node, version, min, max, client_addr, dns_addr } => {
+            nodes::announced(cx, *node, version, (*min, *max), (client_addr, dns_addr))
+        }
         Command::NodeDrained { node, on } => nodes::drained(cx, *node, *on),
         Command::LevelRaised { to, seen } => nodes::level_raised(cx, *to, *seen),
         Command::LeaseSet { mode, terms } => leases::set(cx, *mode, *terms),

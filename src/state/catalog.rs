@@ -6,6 +6,7 @@ use super::{
     Blob, Deployment, EventBody, NodeRole, Rejection, Release, ReleaseStatus, Rollout, RolloutStatus, Service, State,
     Track, Tracks,
     context::{Cx, Done},
+    copies,
 };
 use crate::model::{BuildInfo, DeploymentId, Digest, Name, NodeId, Spec, Version};
 
@@ -150,16 +151,10 @@ pub(super) fn blob_held(cx: &mut Cx<'_>, digest: &Digest, size: u64, node: NodeI
 
 /// `BlobDropped`: the row goes with its last holder, unless a release names it.
 pub(super) fn blob_dropped(cx: &mut Cx<'_>, digest: &Digest, node: NodeId) -> Done {
-    let Some(mut row) = cx.s.blobs.get(digest).cloned() else {
+    if !cx.s.blobs.contains_key(digest) {
         return Err(Rejection::not_found("package", digest, ""));
-    };
-    row.holders.retain(|n| *n != node);
-    if row.holders.is_empty() && !cx.s.releases.values().any(|r| &r.digest == digest) {
-        cx.s.blobs.remove(digest);
-        return Ok(());
     }
-    cx.touch(&mut row.meta);
-    cx.s.blobs.insert(digest.clone(), row);
+    copies::drop_holder(cx, digest, node);
     Ok(())
 }
 
@@ -197,13 +192,12 @@ pub(super) fn release_registered(
         return Err(Rejection::not_found("package", digest.short(), "; `slipway release push` uploads it"));
     };
     let size = blob.size;
-    let voters: Vec<NodeId> = cx.s.nodes.values().filter(|n| n.role == NodeRole::Voter).map(|n| n.id).collect();
-    let held = voters.iter().filter(|v| blob.holders.contains(v)).count();
-    if held.saturating_mul(2) <= voters.len() {
+    let (held, voters) = copies::copies_of(&cx.s, digest);
+    if held.saturating_mul(2) <= voters {
         return Err(Rejection::Precondition(format!(
             "package {} is on {held} of {} nodes and needs a majority: wait until the nodes have fetched it, then push again",
             digest.short(),
-            voters.len()
+            voters
         )));
     }
     make_service(cx, service)?;

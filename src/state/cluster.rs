@@ -6,7 +6,7 @@ use super::{
     Cluster, Environment, EventBody, Meta, NodeRole, NodeRow, Rejection, Settings,
     command::NewNode,
     context::{Cx, Done, guard},
-    lifecycle, nodes, switches,
+    copies, lifecycle, nodes, switches,
 };
 use crate::model::{ClusterId, Name, NodeId, OnNoData, Strategy};
 
@@ -27,15 +27,14 @@ fn check_node(node: &NewNode) -> Done {
     if node.name.is_empty() || node.name.len() > 63 || !node.name.bytes().all(label) {
         return bad("node name", &node.name, "1 to 63 letters, digits, '-', '.' or '_'");
     }
-    for (what, a) in
-        [("peer address", &node.peer_addr), ("client address", &node.client_addr), ("DNS address", &node.dns_addr)]
-    {
-        let ok = a.len() <= 255 && a.rsplit_once(':').is_some_and(|(h, p)| !h.is_empty() && p.parse::<u16>().is_ok());
-        if !ok {
-            return bad(what, a, "HOST:PORT");
-        }
-    }
-    Ok(())
+    check_address("peer address", &node.peer_addr)?;
+    check_address("client address", &node.client_addr)?;
+    check_address("DNS address", &node.dns_addr)
+}
+
+pub(super) fn check_address(what: &str, a: &str) -> Done {
+    let ok = a.len() <= 255 && a.rsplit_once(':').is_some_and(|(h, p)| !h.is_empty() && p.parse::<u16>().is_ok());
+    if ok { Ok(()) } else { Err(Rejection::Invalid(format!("{what} {a:?} is not HOST:PORT"))) }
 }
 
 fn check_zone(zone: &str) -> Done {
@@ -179,7 +178,7 @@ pub(super) fn admitted(cx: &mut Cx<'_>, node: &NewNode) -> Done {
 }
 
 /// `NodeRoleSet`: one step along the table.
-pub(super) fn role_set(cx: &mut Cx<'_>, id: NodeId, to: NodeRole, seen: NodeRole) -> Done {
+pub(super) fn role_set(cx: &mut Cx<'_>, id: NodeId, to: NodeRole, seen: NodeRole, lose_packages: bool) -> Done {
     let mut n = cx.node(id)?;
     if n.role != seen {
         return guard(format!("node {id} is {}, not {}", role_name(n.role), role_name(seen)));
@@ -193,12 +192,16 @@ pub(super) fn role_set(cx: &mut Cx<'_>, id: NodeId, to: NodeRole, seen: NodeRole
     }
     if to == NodeRole::Leaving {
         nodes::check_leave(cx, &n)?;
+        if !lose_packages {
+            copies::check_stay(&cx.s, &n)?;
+        }
     }
     n.role = to;
     changed(cx, &n);
     cx.put_node(n);
     if to == NodeRole::Removed {
         switches::removed(cx, id);
+        copies::removed(cx, id);
     }
     Ok(())
 }

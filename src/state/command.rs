@@ -73,6 +73,8 @@ pub enum Command {
         role: NodeRole,
         /// Role seen.
         seen: NodeRole,
+        /// Whether it may leave although it holds the last copy of a package.
+        lose_packages: bool,
     },
     /// Creates or replaces a deployment's spec; makes the service and the deployment when needed.
     SpecApplied {
@@ -280,6 +282,8 @@ pub enum Command {
         confirmed: Vec<(NodeId, u64)>,
         /// Nodes counted as silent.
         silent: Vec<NodeId>,
+        /// Nodes that were heard to answer nobody.
+        unready: Vec<NodeId>,
         /// Largest TTL that may be in caches, milliseconds.
         ttl_ms: u64,
     },
@@ -414,6 +418,10 @@ pub enum Command {
         min: u32,
         /// Highest feature level supported.
         max: u32,
+        /// Where clients and agents reach it.
+        client_addr: String,
+        /// Where its DNS listens.
+        dns_addr: String,
     },
     /// Takes a node out for maintenance, or back. Needs feature level 2.
     NodeDrained {

@@ -4,6 +4,7 @@ use super::{
     DrainState, Instance, NodeRole, Permit, Rejection, State, alloc, assign,
     assign::Allow,
     context::{Cx, Done, guard},
+    differs,
 };
 use crate::model::{DeploymentId, Health, InstanceId, Life, Millis, NodeId, Pair, Period};
 
@@ -79,13 +80,15 @@ pub(super) fn settled(
     index: u64,
     confirmed: &[(NodeId, u64)],
     silent: &[NodeId],
+    unready: &[NodeId],
     ttl_ms: u64,
 ) -> Done {
     cx.deployment(deployment)?;
     for node in cx.s.nodes.values().filter(|n| serves_dns(n.role)) {
-        let served = confirmed.iter().any(|(id, at)| *id == node.id && *at >= index);
-        let quiet = silent.contains(&node.id) && node.silent_since.is_some();
-        if !served && !quiet {
+        let odd = differs(&cx.s, node.id);
+        let served = !odd && confirmed.iter().any(|(id, at)| *id == node.id && *at >= index);
+        let quiet = silent.contains(&node.id) && (odd || node.silent_since.is_some());
+        if !served && !quiet && !unready.contains(&node.id) {
             return guard(format!("node {} has not served index {index} and is not silent", node.id));
         }
     }
@@ -121,6 +124,7 @@ fn raise_served(cx: &mut Cx<'_>, served: &[(NodeId, u64)]) -> bool {
         let at = (*at).min(cx.at.index);
         if let Some(mut node) = cx.s.nodes.get(id).cloned()
             && node.served < at
+            && !differs(&cx.s, *id)
         {
             node.served = at;
             cx.put_node(node);

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use super::{NodeRole, RouteMode, State};
+use super::{NodeRole, RouteMode, State, differs};
 use crate::{
     model::{DeploymentId, Millis, NodeId, Pair, Period, RolloutId, Version},
     traffic::lease::Terms,
@@ -278,9 +278,9 @@ pub fn knows(state: &State, arm: &Arm, node: NodeId, served: u64) -> bool {
     removed || later || served >= arm.index || arm.confirmed.contains(&node)
 }
 
-/// Whether a server is bound for a deployment.
+/// Whether a server is bound for a deployment. Of one whose State differs from the majority's nobody knows what it knows.
 pub fn bound(state: &State, deployment: &DeploymentId, node: NodeId, served: u64) -> bool {
     let f = &state.fences;
-    let arms = f.arms.get(deployment).into_iter().chain(&f.always);
-    arms.into_iter().any(|arm| knows(state, arm, node, served))
+    let mut arms = f.arms.get(deployment).into_iter().chain(&f.always);
+    !differs(state, node) && arms.any(|arm| knows(state, arm, node, served))
 }

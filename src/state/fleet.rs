@@ -103,6 +103,7 @@ pub(super) fn registered(cx: &mut Cx<'_>, name: &WorkerName, form: &Form<'_>) ->
         withdrawn: BTreeSet::new(),
         keeping: String::new(),
         presence: Presence::Ready,
+        registered_at: cx.now(),
         lost_at: None,
         set_generation: 0,
         staged: Vec::new(),
@@ -132,6 +133,7 @@ pub(super) fn registered(cx: &mut Cx<'_>, name: &WorkerName, form: &Form<'_>) ->
             what = format!("{what}; its machine lacks {first}{more}");
         }
         cx.emit(EventBody::WorkerChanged { worker: name.clone(), what });
+        row.registered_at = cx.now();
         cx.put_worker(row);
     }
     Ok(())

@@ -286,6 +286,7 @@ mod tests {
             withdrawn: std::collections::BTreeSet::new(),
             keeping: String::new(),
             presence: if lost { Presence::Lost } else { Presence::Ready },
+            registered_at: crate::model::Millis(0),
             lost_at: None,
             set_generation: 0,
             staged: Vec::new(),

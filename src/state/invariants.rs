@@ -4,7 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
-    Deployment, PoolSlot, RolloutStatus, RouteMode, State, StepStatus, TrackName, assign, returns, slots, switches,
+    Deployment, PoolSlot, RolloutStatus, RouteMode, State, StepStatus, TrackName, assign, copies, returns, slots,
+    switches,
 };
 use crate::model::{DeploymentId, Life, RolloutId, WHOLE};
 
@@ -25,6 +26,7 @@ pub fn check(s: &State) -> Result<(), String> {
     switches::check(s)?;
     slots::check(s)?;
     returns::check(s)?;
+    copies::check(s)?;
     indexes(s)
 }
 

@@ -1,7 +1,7 @@
 //! Settings of the serving leases: when they bind, their terms, and what a bound deployment answers after their end.
 //!
-//! Invariants: terms change only while no switch is under way, and the old ones are waited out first; a change of a policy is confirmed
-//! anew by every server. Not here: the law of leases (`traffic::lease`), switches (`switches`).
+//! Invariants: terms and policies change only while nothing is armed for a switch, and old terms are waited out first; a change of a
+//! policy is confirmed anew by every server. Not here: the law of leases (`traffic::lease`), switches (`switches`).
 
 use std::collections::BTreeSet;
 
@@ -26,6 +26,9 @@ pub(super) fn set(cx: &mut Cx<'_>, mode: Option<LeaseMode>, terms: Option<Terms>
     if cx.s.fences.open().next().is_some() {
         return Err(Rejection::Conflict { what: "a switch is under way: try again when it is over".into() });
     }
+    for id in cx.s.fences.arms.keys() {
+        not_armed(cx, id)?;
+    }
     let arm = Arm { index: cx.at.index, since: cx.now(), owner: ArmOwner::Cluster, confirmed: BTreeSet::new() };
     switches::edit(cx, |f| {
         if let Some(new) = terms.filter(|t| *t != f.terms) {
@@ -43,6 +46,17 @@ pub(super) fn set(cx: &mut Cx<'_>, mode: Option<LeaseMode>, terms: Option<Terms>
     Ok(())
 }
 
+/// Refuses while a rollout's step switches the deployment. Servers that confirmed the arm go by the policy that they knew then, and one
+/// that is cut off goes on doing so: it must not be judged by a shorter one.
+fn not_armed(cx: &Cx<'_>, id: &DeploymentId) -> Done {
+    match cx.s.fences.arms.get(id).map(|arm| arm.owner) {
+        Some(ArmOwner::Step(rollout, _)) => Err(Rejection::Conflict {
+            what: format!("{id} is being switched by its rollout {rollout}: try again when that step is over"),
+        }),
+        Some(ArmOwner::Cluster | ArmOwner::Switch(_)) | None => Ok(()),
+    }
+}
+
 /// `ExpirySet`.
 pub(super) fn expiry_set(cx: &mut Cx<'_>, id: &DeploymentId, to: Option<OnExpiry>) -> Done {
     cx.deployment(id)?;
@@ -50,6 +64,7 @@ pub(super) fn expiry_set(cx: &mut Cx<'_>, id: &DeploymentId, to: Option<OnExpiry
         return Err(Rejection::Invalid(format!("stale answers for more than {MAX_STALE} make no sense")));
     }
     switches::not_switching(cx, id)?;
+    not_armed(cx, id)?;
     let (index, since) = (cx.at.index, cx.now());
     switches::edit(cx, |f| {
         match to {

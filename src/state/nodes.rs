@@ -6,8 +6,8 @@
 //! Deliberately not here: Raft's own membership (`raft`), and which nodes answer at the moment, which the leader knows.
 
 use super::{
-    Command, NodeRole, NodeRow, Rejection, State, StepStatus,
-    cluster::role_name,
+    Command, NodeRole, NodeRow, Rejection, RolloutStatus, State, StepStatus,
+    cluster::{check_address, role_name},
     context::{Cx, Done, guard},
 };
 use crate::model::{NodeId, StepKind};
@@ -41,10 +41,11 @@ pub(super) fn check_level(cx: &Cx<'_>, name: &str, min: u32, max: u32) -> Done {
     Ok(())
 }
 
-/// What switches traffic right now: the nodes that must confirm it stay the same until it is over.
+/// What switches traffic right now: the nodes that must confirm it stay the same until it is over. A rollout that is paused in its
+/// switch has nothing armed, and asks whoever is there once it is resumed.
 pub fn switching(state: &State) -> Option<String> {
     let rollout = state.rollouts.values().find(|r| {
-        !r.status.is_terminal()
+        r.status == RolloutStatus::Active
             && r.steps.iter().any(|s| s.step.kind == StepKind::Switch && s.status == StepStatus::Running)
     });
     let of_rollout = rollout.map(|r| format!("rollout {} of {}", r.id, r.deployment));
@@ -63,7 +64,12 @@ pub(super) fn check_no_switch(cx: &Cx<'_>, what: &str) -> Done {
 
 /// What must hold before a node begins to leave; whether the others answer, the leader has looked at.
 pub(super) fn check_leave(cx: &Cx<'_>, node: &NodeRow) -> Done {
-    let busy = |n: &&NodeRow| matches!(n.role, NodeRole::Joining | NodeRole::Learner | NodeRole::Leaving);
+    // One that was admitted and has not come changes nothing yet, and one that came and fell silent may never vote.
+    let busy = |n: &&NodeRow| match n.role {
+        NodeRole::Learner => n.silent_since.is_none(),
+        NodeRole::Leaving => true,
+        NodeRole::Joining | NodeRole::Voter | NodeRole::Removed => false,
+    };
     if let Some(other) = cx.s.nodes.values().filter(|n| n.id != node.id).find(busy) {
         return Err(Rejection::Conflict {
             what: format!(
@@ -77,8 +83,14 @@ pub(super) fn check_leave(cx: &Cx<'_>, node: &NodeRow) -> Done {
     check_no_switch(cx, "no node can leave")
 }
 
-/// `NodeAnnounced`.
-pub(super) fn announced(cx: &mut Cx<'_>, id: NodeId, version: &str, min: u32, max: u32) -> Done {
+/// `NodeAnnounced`. Its peer address stays as it was admitted: Raft's own membership has it too.
+pub(super) fn announced(
+    cx: &mut Cx<'_>,
+    id: NodeId,
+    version: &str,
+    (min, max): (u32, u32),
+    (client_addr, dns_addr): (&str, &str),
+) -> Done {
     let mut n = cx.node(id)?;
     if n.role == NodeRole::Removed {
         return guard(format!("node {id} was removed"));
@@ -89,7 +101,11 @@ pub(super) fn announced(cx: &mut Cx<'_>, id: NodeId, version: &str, min: u32, ma
         )));
     }
     check_level(cx, &n.name, min, max)?;
+    check_address("client address", client_addr)?;
+    check_address("DNS address", dns_addr)?;
     n.level = max;
+    n.client_addr = client_addr.into();
+    n.dns_addr = dns_addr.into();
     if cx.s.level >= 2 {
         n.version = version.into();
         n.min_level = min;

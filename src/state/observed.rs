@@ -50,6 +50,8 @@ pub struct NodeSeen {
     pub ttls: BTreeMap<DeploymentId, u64>,
     /// Cluster time since when its DNS has served without a break; a server just started may not know what it handed out.
     pub serving_since: Millis,
+    /// Cluster time since when it has been heard to answer nobody: it has not caught up, or its State is wrong. `None`: it answers.
+    pub unready_since: Option<Millis>,
 }
 
 /// Whole-step totals of one worker.

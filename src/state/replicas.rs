@@ -57,6 +57,12 @@ pub struct Replicas {
     pub split: Option<Divergence>,
 }
 
+/// Whether a server's State differs from the majority's: it answers nobody, and its word about what it serves is no evidence.
+pub fn differs(s: &State, node: NodeId) -> bool {
+    // One that was removed is named until the next probe; of that only its lease counts.
+    s.replicas.diverged.contains_key(&node) && s.nodes.get(&node).is_some_and(|n| n.role != NodeRole::Removed)
+}
+
 fn differing(a: &DigestReport, b: &DigestReport) -> Vec<String> {
     let theirs: BTreeMap<&str, u64> = b.tables.iter().map(|(n, h)| (n.as_str(), *h)).collect();
     let mut odd: Vec<String> =
@@ -169,8 +175,19 @@ mod tests {
         run(&mut s, Command::ClusterInit { id, name: "t".into(), zone: "slipway.internal".into(), node: node(1) });
         for n in 2..=voters {
             run(&mut s, Command::NodeAdmitted(node(n)));
-            run(&mut s, Command::NodeRoleSet { node: n, role: NodeRole::Learner, seen: NodeRole::Joining });
-            run(&mut s, Command::NodeRoleSet { node: n, role: NodeRole::Voter, seen: NodeRole::Learner });
+            run(
+                &mut s,
+                Command::NodeRoleSet {
+                    node: n,
+                    role: NodeRole::Learner,
+                    seen: NodeRole::Joining,
+                    lose_packages: false,
+                },
+            );
+            run(
+                &mut s,
+                Command::NodeRoleSet { node: n, role: NodeRole::Voter, seen: NodeRole::Learner, lose_packages: false },
+            );
         }
         run(&mut s, Command::DigestProbe);
         s

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     Deployment, EventBody, Rejection, ServerEnd, State, SwitchEnd, bound,
     context::{Cx, Done, guard},
-    fence_set,
+    differs, fence_set,
 };
 use crate::model::{DeploymentId, Millis, NodeId, Period, RolloutId, Version};
 
@@ -76,12 +76,12 @@ pub(super) fn settled(cx: &mut Cx<'_>, rollout: RolloutId, index: u64, end: &Swi
     }
     for node in fence_set(&cx.s).into_iter().filter(|_| end.fenced_at.is_some()) {
         let how = end.servers.iter().find(|(n, _, _)| *n == node).map(|(_, _, how)| *how);
-        let ok = match how {
+        let evidence = match how {
             Some(ServerEnd::Served(_)) => true,
             Some(ServerEnd::Expired) => row.bound.contains(&node) || cx.s.fences.left.contains_key(&node),
             Some(ServerEnd::Holds | ServerEnd::Unbound) | None => false,
         };
-        if !ok {
+        if differs(&cx.s, node) || !evidence {
             return guard(format!("the way back of {rollout} is not fenced at node {node}"));
         }
     }

@@ -343,6 +343,8 @@ pub struct Worker {
     pub keeping: String,
     /// Heard of or lost.
     pub presence: Presence,
+    /// Cluster time at which it registered last: a sign of life, before its first report.
+    pub registered_at: Millis,
     /// Cluster time of its last report when it was declared lost.
     pub lost_at: Option<Millis>,
     /// Generation of the whole set of assignments: absence means remove.

@@ -9,6 +9,7 @@ use super::{
     Arm, ArmOwner, Deployment, EventBody, Fences, LeaseMode, Rejection, RolloutStatus, State, Switch, SwitchAsk,
     SwitchEnd, SwitchTarget, SwitchTo, Track, TrackName, WaitLevel, assign, catalog,
     context::{Cx, Done, guard},
+    differs,
     fences::{KEPT, bound, fence_set},
     routes, serving,
 };
@@ -245,7 +246,8 @@ fn apply_targets(cx: &mut Cx<'_>, switch: &Switch) -> Done {
 
 /// Notes which servers have served which arm. Says whether that was news.
 fn confirm(cx: &mut Cx<'_>, served: &[(NodeId, u64)]) -> bool {
-    let known: Vec<(NodeId, u64)> = served.iter().filter(|(n, _)| cx.s.nodes.contains_key(n)).copied().collect();
+    let known: Vec<(NodeId, u64)> =
+        served.iter().filter(|(n, _)| cx.s.nodes.contains_key(n) && !differs(&cx.s, *n)).copied().collect();
     let news = |a: &Arm| known.iter().any(|(n, at)| *at >= a.index && !a.confirmed.contains(n));
     if !cx.s.fences.arms.values().chain(&cx.s.fences.always).any(news) {
         return false;
@@ -340,7 +342,7 @@ fn fenced(cx: &Cx<'_>, s: &Switch, end: &SwitchEnd) -> Done {
     for node in fence_set(&cx.s) {
         let how = end.servers.iter().find(|(n, _, _)| *n == node).map(|(_, _, how)| *how);
         let ok = match how {
-            Some(super::ServerEnd::Served(_)) => true,
+            Some(super::ServerEnd::Served(_)) => !differs(&cx.s, node),
             Some(super::ServerEnd::Expired) => s.targets.iter().all(|t| bound(&cx.s, &t.deployment, node, 0)),
             Some(super::ServerEnd::Holds | super::ServerEnd::Unbound) | None => false,
         };

@@ -8,8 +8,8 @@ use super::v1;
 use crate::{
     model::{DeploymentId, Pair},
     state::{
-        Deployment, Environment, FencePoint, Instance, Meta, NodeRole, NodeRow, PoolSlot, Presence, Release,
-        ReleaseStatus, Route, RouteMode, Service, State, TrackName, Worker, serving,
+        Copies, Deployment, Environment, FencePoint, Instance, Meta, NodeRole, NodeRow, PoolSlot, Presence, Release,
+        ReleaseStatus, Route, RouteMode, Service, State, TrackName, Worker, copies, copies_of, serving,
     },
 };
 
@@ -97,20 +97,46 @@ pub fn service(state: &State, s: &Service) -> v1::Service {
 
 /// A release.
 pub fn release(state: &State, r: &Release) -> v1::Release {
+    let (holders, voters) = copies_of(state, &r.digest);
+    // Nothing runs it yet, and no node has to fetch it any more.
+    let is_ready = r.status == ReleaseStatus::Loading && holders == voters;
     v1::Release {
         meta: Some(meta(&r.meta)),
         service: r.service.to_string(),
         version: r.version.to_string(),
         digest: r.digest.to_string(),
         size: r.size,
-        status: release_status(r.status).into(),
+        status: if is_ready { "ready" } else { release_status(r.status) }.into(),
         build: Some(v1::BuildInfo {
             commit: r.build.commit.clone(),
             built_at: r.build.built_at.clone(),
             toolchain: r.build.toolchain.clone(),
             components: r.build.components.clone(),
         }),
-        holders: state.blobs.get(&r.digest).map_or(0, |b| count(b.holders.len())),
+        holders: count(holders),
+        voters: count(voters),
+    }
+}
+
+/// Packages that one answer names as not on every voter.
+const INCOMPLETE: usize = 20;
+
+/// How many copies there are of the packages of releases.
+pub fn packages(state: &State) -> v1::Packages {
+    let all = copies(state);
+    let voters = state.nodes.values().filter(|n| n.role == NodeRole::Voter).count();
+    let mut incomplete: Vec<&Copies<'_>> = all.iter().filter(|c| c.holders.len() < voters).collect();
+    incomplete.sort_by_key(|c| c.holders.len());
+    let one = |c: &&Copies<'_>| v1::PackageCopies {
+        digest: c.digest.to_string(),
+        release: c.releases.first().map(|r| format!("{} {}", r.service, r.version)).unwrap_or_default(),
+        holders: count(c.holders.len()),
+    };
+    v1::Packages {
+        voters: count(voters),
+        all: count(all.len()),
+        complete: count(all.len() - incomplete.len()),
+        incomplete: incomplete.iter().take(INCOMPLETE).map(one).collect(),
     }
 }
 

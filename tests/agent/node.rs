@@ -21,6 +21,8 @@ pub struct Shared {
     pub reports: watch::Sender<(v1::Report, u64)>,
     pub hellos: Mutex<Vec<v1::Hello>>,
     pub refuse: Mutex<Option<String>>,
+    /// What the cluster says is the newest report that counts.
+    pub known_report: Mutex<(u64, u64)>,
     pub packages: Mutex<BTreeMap<String, Vec<u8>>>,
     /// Bytes of a package that are sent before the stream waits for the test.
     pub hold_at: watch::Sender<Option<u64>>,
@@ -48,6 +50,7 @@ impl Node {
             reports: watch::Sender::default(),
             hellos: Mutex::default(),
             refuse: Mutex::default(),
+            known_report: Mutex::default(),
             packages: Mutex::default(),
             hold_at: watch::Sender::new(None),
             fetches: Mutex::default(),
@@ -82,7 +85,16 @@ impl Node {
         let signed = [b"slipway-worker-v1", nonce.as_slice(), CLUSTER.as_bytes(), hello.name.as_bytes()].concat();
         key.verify_strict(&signed, &Signature::from_slice(&proof.signature).unwrap()).expect("the proof holds");
         self.shared.hellos.lock().unwrap().push(hello);
-        let welcome = v1::Welcome { cluster_id: CLUSTER.into(), node_id: 1, applied: 1, now_ms: 1, nodes: vec![] };
+        let (report_epoch, report_seq) = *self.shared.known_report.lock().unwrap();
+        let welcome = v1::Welcome {
+            cluster_id: CLUSTER.into(),
+            node_id: 1,
+            applied: 1,
+            now_ms: 1,
+            nodes: vec![],
+            report_epoch,
+            report_seq,
+        };
         out.send(down(to_agent::Body::Welcome(welcome))).await.ok()?;
         let (mut desired, mut tail) = (self.shared.desired.subscribe(), self.shared.tail.subscribe());
         desired.mark_changed();

@@ -100,7 +100,7 @@ async fn small_leader() -> TestCluster {
 async fn transfer_to_first(cluster: &TestCluster) {
     let leader = cluster.leader(None).await;
     let mut client = admin(&cluster.nodes[leader]).await;
-    let _ = client.transfer_leader(v1::TransferLeaderRequest { to: 1 }).await;
+    let _ = client.transfer_leader(v1::TransferLeaderRequest { to: 1, term: 0 }).await;
 }
 
 #[tokio::test]

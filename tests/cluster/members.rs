@@ -16,7 +16,7 @@ use slipway::{
 };
 use tokio::task::JoinHandle;
 
-use crate::support::{TestCluster, TestNode, apply, eventually, spec};
+use crate::support::{Addresses, TestCluster, TestNode, apply, eventually, spec};
 
 /// Clients that write through the library until they are ended.
 pub struct Writers {
@@ -286,6 +286,67 @@ async fn a_node_whose_admission_got_lost_is_no_voter_and_can_still_join() {
         assert_eq!(row.role, "joining", "nobody is there yet");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
+    // It keeps nobody else from coming or going.
+    let other = add(&mut cluster, "n5", &[]).await;
+    let joined = cluster.nodes[other].join(&cluster.nodes[1]).await.unwrap();
+    assert_eq!((joined.node_id, joined.role.as_str()), (5, "voter"));
+    ok(&cluster.nodes[0], &["cluster", "leave", "n3"]).await;
+    cluster.nodes[2].process = None;
+    let status = ok(&cluster.nodes[0], &["cluster", "status"]).await;
+    assert!(status.contains("n4 was admitted and has not come yet: `slipway cluster leave n4` forgets it"), "{status}");
     let joined = cluster.nodes[new].join(&cluster.nodes[1]).await.unwrap();
     assert_eq!((joined.node_id, joined.role.as_str()), (4, "voter"));
+}
+
+/// Packages in a node's store.
+fn stored(node: &TestNode) -> Result<usize, String> {
+    Ok(std::fs::read_dir(node.dir.join("blobs/sha256")).map_err(|e| e.to_string())?.count())
+}
+
+/// The one that died is the first holder of every package, and is never to be asked alone.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_replaces_the_first_holder_gets_every_package() {
+    let mut cluster = TestCluster::form(3).await;
+    for version in ["1.0.0", "1.1.0"] {
+        let dir = cluster.root.path().join(format!("shop-{version}"));
+        std::fs::create_dir(&dir).unwrap();
+        std::fs::write(dir.join("version"), version).unwrap();
+        let pushed = ok(&cluster.nodes[0], &["release", "push", "shop", version, dir.to_str().unwrap()]).await;
+        assert!(pushed.contains("on 3 of 3 nodes"), "{pushed}");
+    }
+    cluster.nodes[0].kill();
+    cluster.leader(Some(0)).await;
+    let new = add(&mut cluster, "n4", &[]).await;
+    let with = cluster.nodes[new].addresses.client.to_string();
+    ok(&cluster.nodes[1], &["node", "replace", "n1", "--with", &with]).await;
+    let status = eventually("every package on the new node", || async {
+        let (here, text) = (stored(&cluster.nodes[new])?, ok(&cluster.nodes[1], &["cluster", "status"]).await);
+        if here == 2 && text.contains("packages: 2 of 2 on all 3 voters") { Ok(text) } else { Err(text) }
+    })
+    .await;
+    assert!(!status.contains("push it again"), "{status}");
+    let list = ok(&cluster.nodes[1], &["release", "list"]).await;
+    assert_eq!(list.matches(" ready ").count(), 2, "{list}");
+    assert_eq!(list.matches("3/3").count(), 2, "{list}");
+    // A copy that vanished is fetched again, from whoever has it.
+    let store = cluster.nodes[new].dir.join("blobs/sha256");
+    let lost = std::fs::read_dir(&store).unwrap().next().unwrap().unwrap().path();
+    std::fs::remove_file(&lost).unwrap();
+    eventually("the lost copy is back", || async { if lost.exists() { Ok(()) } else { Err("not yet".into()) } }).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn addresses_that_moved_are_noticed() {
+    let mut cluster = TestCluster::form(3).await;
+    cluster.nodes[2].kill();
+    let moved = Addresses { peer: cluster.nodes[2].addresses.peer, ..Addresses::allocate() };
+    cluster.nodes[2].addresses = moved.clone();
+    cluster.nodes[2].start();
+    eventually("the others know where it is", || async {
+        let status = cluster.nodes[0].status().await?;
+        let row = status.nodes.iter().find(|n| n.id == 3).ok_or("no row")?;
+        let now = (row.client_addr == moved.client.to_string()) && (row.dns_addr == moved.dns.to_string());
+        if now { Ok(()) } else { Err(format!("{row:?}")) }
+    })
+    .await;
 }

@@ -1,5 +1,7 @@
 //! A node whose State was altered behind its back stops serving and names the index and the table.
 
+use std::path::Path;
+
 use hickory_proto::op::ResponseCode;
 use slipway::{
     state::codec::{decode_snapshot, encode_snapshot},
@@ -8,7 +10,7 @@ use slipway::{
 };
 
 use crate::{
-    lab,
+    lab::{self, Lab, SOON},
     support::{TestCluster, TestNode, apply, eventually, spec},
 };
 
@@ -18,8 +20,8 @@ async fn digest(node: &TestNode) -> Result<v1::DigestReply, String> {
 }
 
 /// Changes one row of the newest snapshot, through the crate's own codec: every checksum is right.
-fn alter(node: &TestNode) {
-    let snapshots = SnapshotDir::open(&node.dir.join("snapshots")).unwrap();
+fn alter(data: &Path) {
+    let snapshots = SnapshotDir::open(&data.join("snapshots")).unwrap();
     let found = snapshots.newest(false).unwrap().expect("a snapshot");
     let mut state = decode_snapshot(&found.body).unwrap();
     let (name, mut row) = state.environments.iter().next().map(|(n, e)| (n.clone(), e.clone())).unwrap();
@@ -50,7 +52,7 @@ async fn a_node_made_to_differ_stops_serving_and_names_index_and_table() {
     })
     .await;
     cluster.nodes[odd].kill();
-    alter(&cluster.nodes[odd]);
+    alter(&cluster.nodes[odd].dir);
     cluster.nodes[odd].start();
 
     let node = &cluster.nodes[odd];
@@ -93,9 +95,10 @@ async fn a_node_made_to_differ_stops_serving_and_names_index_and_table() {
     assert_eq!(out.status.code(), Some(1), "{text}");
     assert!(text.contains("DIFFERS at index") && text.contains("table environments"), "{text}");
 
-    // Asked to lead, it does not keep the lead.
+    // Nobody hands it the lead.
     let mut client = ClusterClient::new(cluster.nodes[leader].channel().await.unwrap());
-    let _ = client.transfer_leader(v1::TransferLeaderRequest { to: row.id }).await;
+    let refused = client.transfer_leader(v1::TransferLeaderRequest { to: row.id, term: 0 }).await.unwrap_err();
+    assert!(refused.message().contains("cannot lead") && refused.message().contains("differs"), "{refused}");
     eventually("a change under a leader that agrees", || async {
         let status = other.status().await?;
         if status.leader_id == 0 || status.leader_id == row.id {
@@ -104,4 +107,40 @@ async fn a_node_made_to_differ_stops_serving_and_names_index_and_table() {
         other.catalog().await.apply(apply(&spec("shop", "{bake: 9s}"))).await.map_err(|e| e.to_string())
     })
     .await;
+}
+
+#[test]
+fn a_node_that_differs_holds_up_no_drain_and_nobody_waits_for_it() {
+    let mut lab = Lab::empty();
+    for n in 1..=3 {
+        let config = lab.node_config(n) + "snapshot_every = 20\ndigest_every_ms = 500\n";
+        lab.add_node(n, &config);
+    }
+    lab.form();
+    let config = lab.agent_config(1);
+    lab.add_agent(1, &config);
+    lab.workers_ready();
+    lab.apply(&lab::spec("strategy: direct"));
+    lab.push("1.0.0");
+    lab.push("2.0.0");
+    lab.roll("1.0.0", &[]).ok();
+
+    let odd = (lab.leader() + 1) % 3;
+    let data = lab.nodes[odd].dir.join("data");
+    lab::eventually("a snapshot", SOON, || {
+        let found = std::fs::read_dir(data.join("snapshots")).map_err(|e| e.to_string())?.count();
+        if found > 0 { Ok(()) } else { Err("none".into()) }
+    });
+    lab.nodes[odd].kill();
+    alter(&data);
+    lab.nodes[odd].start();
+    let n = u8::try_from(odd + 1).unwrap();
+    lab::eventually("not ready with the reason", SOON, || match lab.page(n, "/readyz")? {
+        (503, text) if text.contains("differs from the majority") => Ok(()),
+        (code, text) => Err(format!("{code}: {text}")),
+    });
+    // The old instances stop only once every server has let go of them: without the odd one's word, which never comes.
+    lab.roll("2.0.0", &[]).ok();
+    lab.runs(&[("2.0.0", 2)]);
+    lab.finish();
 }

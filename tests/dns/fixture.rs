@@ -221,6 +221,7 @@ impl World {
             withdrawn: std::collections::BTreeSet::new(),
             keeping: String::new(),
             presence: if lost_at.is_some() { Presence::Lost } else { Presence::Ready },
+            registered_at: Millis(0),
             lost_at: lost_at.map(Millis),
             set_generation: 1,
             staged: Vec::new(),

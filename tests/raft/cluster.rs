@@ -92,7 +92,7 @@ impl Peer for Service {
     }
     async fn present(&self, r: Request<PresentRequest>) -> Answer<PresentReply> {
         self.consensus.check_peer(r.into_inner().header.as_ref())?;
-        Ok(Response::new(PresentReply {}))
+        Ok(Response::new(PresentReply::default()))
     }
     type RelayStream = Items<RelayAck>;
     async fn relay(&self, _: Request<Streaming<RelayItem>>) -> Answer<Self::RelayStream> {

@@ -38,8 +38,14 @@ pub fn world(story: &Story, look: Look, tale: Tale) -> World {
     must(&mut w, init);
     for n in 2..=3 {
         must(&mut w, Command::NodeAdmitted(node(n, shape.level)));
-        must(&mut w, Command::NodeRoleSet { node: n, role: NodeRole::Learner, seen: NodeRole::Joining });
-        must(&mut w, Command::NodeRoleSet { node: n, role: NodeRole::Voter, seen: NodeRole::Learner });
+        must(
+            &mut w,
+            Command::NodeRoleSet { node: n, role: NodeRole::Learner, seen: NodeRole::Joining, lose_packages: false },
+        );
+        must(
+            &mut w,
+            Command::NodeRoleSet { node: n, role: NodeRole::Voter, seen: NodeRole::Learner, lose_packages: false },
+        );
     }
     if shape.level > 1 {
         w.seen.leases = Some(Left::default());

@@ -151,6 +151,7 @@ impl Fleet {
                 served_index: self.index,
                 ttls,
                 serving_since: Millis(node.serving_since),
+                unready_since: None,
             };
             self.seen.nodes.insert(*id, Seen::Known { at: now, value });
         }

@@ -113,8 +113,18 @@ impl Fleet {
         });
         for n in 2..=3 {
             f.must(Command::NodeAdmitted(node(n, shape.level)));
-            f.must(Command::NodeRoleSet { node: n, role: NodeRole::Learner, seen: NodeRole::Joining });
-            f.must(Command::NodeRoleSet { node: n, role: NodeRole::Voter, seen: NodeRole::Learner });
+            f.must(Command::NodeRoleSet {
+                node: n,
+                role: NodeRole::Learner,
+                seen: NodeRole::Joining,
+                lose_packages: false,
+            });
+            f.must(Command::NodeRoleSet {
+                node: n,
+                role: NodeRole::Voter,
+                seen: NodeRole::Learner,
+                lose_packages: false,
+            });
         }
         for n in 1..=shape.workers {
             f.add_worker(n);

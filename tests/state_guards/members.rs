@@ -18,9 +18,9 @@ fn nodes_keep_their_ids() {
     t.ok(Command::NodeAdmitted(node(7)));
     t.ok(Command::NodeAdmitted(node(7)));
     assert_eq!(t.s().nodes.keys().copied().collect::<Vec<_>>(), [1, 2, 3, 4]);
-    let jump = Command::NodeRoleSet { node: 4, role: NodeRole::Voter, seen: NodeRole::Joining };
+    let jump = Command::NodeRoleSet { node: 4, role: NodeRole::Voter, seen: NodeRole::Joining, lose_packages: false };
     assert!(t.no(jump).contains("cannot go from joining to voter"));
-    t.ok(Command::NodeRoleSet { node: 4, role: NodeRole::Removed, seen: NodeRole::Joining });
+    t.ok(Command::NodeRoleSet { node: 4, role: NodeRole::Removed, seen: NodeRole::Joining, lose_packages: false });
     t.ok(Command::NodeAdmitted(node(7)));
     assert!(t.s().nodes.contains_key(&5), "a removed id is never used again");
     assert!(t.no(Command::NodeHeard { node: 1 }).contains("heard already"));
@@ -29,7 +29,7 @@ fn nodes_keep_their_ids() {
 #[test]
 fn one_node_leaves_at_a_time_and_nobody_joins_meanwhile() {
     let mut t = Story::new();
-    let set = |node, role, seen| Command::NodeRoleSet { node, role, seen };
+    let set = |node, role, seen| Command::NodeRoleSet { node, role, seen, lose_packages: false };
     let new = NewNode {
         name: "n7".into(),
         peer_addr: "127.0.0.9:1".into(),
@@ -37,11 +37,16 @@ fn one_node_leaves_at_a_time_and_nobody_joins_meanwhile() {
         dns_addr: "127.0.0.9:3".into(),
         level: 1,
     };
-    assert!(t.no(Command::NodeRoleSet { node: 9, role: NodeRole::Leaving, seen: NodeRole::Voter }).contains('9'));
+    assert!(
+        t.no(Command::NodeRoleSet { node: 9, role: NodeRole::Leaving, seen: NodeRole::Voter, lose_packages: false })
+            .contains('9')
+    );
     t.ok(Command::NodeAdmitted(new.clone()));
+    t.ok(set(4, NodeRole::Learner, NodeRole::Joining));
     let said = t.no(set(3, NodeRole::Leaving, NodeRole::Voter));
-    assert!(said.contains("another change of members is running: node n7 (4) is joining"), "{said}");
-    t.ok(set(4, NodeRole::Removed, NodeRole::Joining));
+    assert!(said.contains("another change of members is running: node n7 (4) is learner"), "{said}");
+    t.ok(set(4, NodeRole::Leaving, NodeRole::Learner));
+    t.ok(set(4, NodeRole::Removed, NodeRole::Leaving));
     t.ok(set(3, NodeRole::Leaving, NodeRole::Voter));
     assert!(t.no(set(2, NodeRole::Leaving, NodeRole::Voter)).contains("node n3 (3) is leaving"));
     assert!(t.no(Command::NodeAdmitted(new)).contains("node n3 (3) is leaving: join again once it has left"));
@@ -50,6 +55,41 @@ fn one_node_leaves_at_a_time_and_nobody_joins_meanwhile() {
     t.ok(set(2, NodeRole::Removed, NodeRole::Leaving));
     assert!(t.no(set(1, NodeRole::Leaving, NodeRole::Voter)).contains("the last voter"));
     assert!(t.no(set(2, NodeRole::Voter, NodeRole::Removed)).contains("cannot go from removed to voter"));
+}
+
+#[test]
+fn a_node_that_never_came_or_fell_silent_on_its_way_keeps_nobody_from_leaving() {
+    let mut t = Story::new();
+    let set = |node, role, seen| Command::NodeRoleSet { node, role, seen, lose_packages: false };
+    let new = |n: u32| NewNode {
+        name: format!("n{n}"),
+        peer_addr: "127.0.0.9:1".into(),
+        client_addr: "127.0.0.9:2".into(),
+        dns_addr: "127.0.0.9:3".into(),
+        level: 1,
+    };
+    t.ok(Command::NodeAdmitted(new(7)));
+    t.ok(set(3, NodeRole::Leaving, NodeRole::Voter));
+    t.ok(set(3, NodeRole::Removed, NodeRole::Leaving));
+    t.ok(Command::NodeAdmitted(new(8)));
+    t.ok(set(5, NodeRole::Learner, NodeRole::Joining));
+    assert!(t.no(set(2, NodeRole::Leaving, NodeRole::Voter)).contains("node n8 (5) is learner"));
+    t.ok(Command::NodeSilent { node: 5 });
+    t.ok(set(2, NodeRole::Leaving, NodeRole::Voter));
+}
+
+#[test]
+fn a_rollout_that_is_paused_in_its_switch_keeps_no_member() {
+    let mut t = Story::new();
+    t.completes("1.0.0", Strategy::Direct);
+    t.start("2.0.0", Strategy::BlueGreen).unwrap();
+    t.until("a running switch", |s| switching(s).is_some());
+    let leaves = Command::NodeRoleSet { node: 3, role: NodeRole::Leaving, seen: NodeRole::Voter, lose_packages: false };
+    assert!(t.no(leaves.clone()).contains("is switching"));
+    let rollout = t.live().id;
+    t.ok(Command::Pause { rollout });
+    assert!(t.live().running().is_some(), "it is paused in its step");
+    t.ok(leaves);
 }
 
 #[test]
@@ -66,21 +106,28 @@ fn members_stay_while_traffic_is_switched() {
         dns_addr: "127.0.0.9:3".into(),
         level: 1,
     };
-    let leaves = Command::NodeRoleSet { node: 3, role: NodeRole::Leaving, seen: NodeRole::Voter };
+    let leaves = Command::NodeRoleSet { node: 3, role: NodeRole::Leaving, seen: NodeRole::Voter, lose_packages: false };
     let said = t.no(Command::NodeAdmitted(new.clone()));
     assert!(said.contains(&format!("rollout {live} of production/shop is switching: no node can join")), "{said}");
     let said = t.no(leaves.clone());
     assert!(said.contains("is switching: no node can leave until that is over; try again"), "{said}");
     t.until("the switch's end", |s| switching(s).is_none());
     t.ok(leaves);
-    t.ok(Command::NodeRoleSet { node: 3, role: NodeRole::Removed, seen: NodeRole::Leaving });
+    t.ok(Command::NodeRoleSet { node: 3, role: NodeRole::Removed, seen: NodeRole::Leaving, lose_packages: false });
     t.ok(Command::NodeAdmitted(new));
 }
 
 #[test]
 fn the_level_rises_by_one_once_every_node_supports_it() {
     let mut t = Story::new();
-    let says = |node, min, max| Command::NodeAnnounced { node, version: "0.2.0".into(), min, max };
+    let says = |node, min, max| Command::NodeAnnounced {
+        node,
+        version: "0.2.0".into(),
+        min,
+        max,
+        client_addr: "127.0.0.9:2".into(),
+        dns_addr: "127.0.0.9:3".into(),
+    };
     assert!(t.no(Command::NodeDrained { node: 3, on: true }).contains("needs feature level 2, the cluster is at 1"));
     t.ok(says(1, 1, 2));
     t.ok(says(2, 1, 2));
@@ -104,4 +151,22 @@ fn the_level_rises_by_one_once_every_node_supports_it() {
     assert!(t.no(Command::NodeDrained { node: 3, on: true }).contains("is the last that may lead"));
     t.ok(Command::NodeDrained { node: 1, on: false });
     t.ok(Command::NodeDrained { node: 3, on: true });
+}
+
+#[test]
+fn a_node_says_where_it_is_reached_and_nonsense_is_refused() {
+    let mut t = Story::new();
+    let says = |client: &str, dns: &str| Command::NodeAnnounced {
+        node: 2,
+        version: "0.2.0".into(),
+        min: 1,
+        max: 2,
+        client_addr: client.into(),
+        dns_addr: dns.into(),
+    };
+    t.ok(says("10.0.0.9:7652", "10.0.0.9:53"));
+    let row = &t.s().nodes[&2];
+    assert_eq!((row.client_addr.as_str(), row.dns_addr.as_str()), ("10.0.0.9:7652", "10.0.0.9:53"));
+    assert_eq!(row.peer_addr, "127.0.0.2:7001", "Raft's membership has it too");
+    assert!(t.no(says("10.0.0.9", "10.0.0.9:53")).contains("client address \"10.0.0.9\" is not HOST:PORT"));
 }

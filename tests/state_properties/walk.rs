@@ -84,7 +84,7 @@ fn worker(n: u32) -> WorkerName {
     WorkerName::new(&format!("w{n}")).unwrap()
 }
 
-fn package(n: u32) -> Digest {
+pub fn package(n: u32) -> Digest {
     Digest::new(&format!("{n:064x}")).unwrap()
 }
 
@@ -109,8 +109,18 @@ pub fn prelude() -> Vec<Command> {
     }];
     for n in 2..=3u64 {
         all.push(Command::NodeAdmitted(node(n as u32)));
-        all.push(Command::NodeRoleSet { node: n, role: NodeRole::Learner, seen: NodeRole::Joining });
-        all.push(Command::NodeRoleSet { node: n, role: NodeRole::Voter, seen: NodeRole::Learner });
+        all.push(Command::NodeRoleSet {
+            node: n,
+            role: NodeRole::Learner,
+            seen: NodeRole::Joining,
+            lose_packages: false,
+        });
+        all.push(Command::NodeRoleSet {
+            node: n,
+            role: NodeRole::Voter,
+            seen: NodeRole::Learner,
+            lose_packages: false,
+        });
     }
     for n in 1..=4 {
         all.push(Command::WorkerRegistered {
@@ -312,7 +322,14 @@ fn fleet(s: &State, a: u32, b: u32) -> Command {
             let report = DigestReport { all: u64::from(b % 3), tables };
             Command::DigestReported { node, index: s.replicas.probe, report }
         }
-        13 => Command::NodeAnnounced { node, version: "0.2.0".into(), min: 1, max: 2 },
+        13 => Command::NodeAnnounced {
+            node,
+            version: "0.2.0".into(),
+            min: 1,
+            max: 2,
+            client_addr: "127.0.0.9:2".into(),
+            dns_addr: "127.0.0.9:3".into(),
+        },
         15 if b.is_multiple_of(4) => Command::CountedOut { deployment: shop(), worker: w },
         15 if b.is_multiple_of(5) => Command::ViewsServed { served: vec![(node, s.applied.index)] },
         14 if a.is_multiple_of(2) => Command::LevelRaised { to: s.level + 1, seen: s.level },
@@ -379,6 +396,7 @@ fn engine_at_random(s: &State, kind: u32, a: u32, b: u32) -> Command {
                 index,
                 confirmed: s.nodes.keys().map(|n| (*n, s.applied.index)).collect(),
                 silent: Vec::new(),
+                unready: Vec::new(),
                 ttl_ms: u64::from(b % 2000),
             }
         }

@@ -45,22 +45,25 @@ pub async fn run(s: &Session, verb: ClusterVerb) -> Result<u8, CliError> {
         }
         ClusterVerb::Digest => return super::digest::run(s).await,
         ClusterVerb::TransferLeader { to } => {
-            let nodes = s.client.status().await?.nodes;
+            let v1::StatusReply { nodes, term, .. } = s.client.status().await?;
             let to = match to {
                 None => 0,
                 Some(to) => node_id(&nodes, &to)?,
             };
             let whom = nodes.iter().find(|n| n.id == to).map_or("another voter", |n| n.name.as_str());
             let leader = nodes.iter().find(|n| n.leader).map_or("the leader", |n| n.name.as_str());
-            console::note(&format!("{leader} hands leadership to {whom}"));
-            let reply = node::shown(&s.client, s.client.transfer_leader(v1::TransferLeaderRequest { to })).await?;
+            if whom != leader {
+                console::note(&format!("{leader} hands leadership to {whom}"));
+            }
+            let reply =
+                node::shown(&s.client, s.client.transfer_leader(v1::TransferLeaderRequest { to, term })).await?;
             let name = nodes.iter().find(|n| n.id == reply.leader_id).map(|n| n.name.clone());
             let name = name.unwrap_or_else(|| format!("node {}", reply.leader_id));
             s.out.show(&reply, |r| format!("{name} leads (term {})", r.term))?;
         }
-        ClusterVerb::Leave { member } => {
+        ClusterVerb::Leave { member, lose_packages } => {
             let node = member_id(s, member.as_deref()).await?;
-            let reply = node::shown(&s.client, node::leave(s, node)).await?;
+            let reply = node::shown(&s.client, node::leave(s, node, lose_packages)).await?;
             s.out.show(&reply, |r| {
                 format!("{} (node {}) was removed: its data directory cannot come back", r.name, r.node)
             })?;

@@ -30,7 +30,7 @@ pub async fn run(s: &Session, verb: NodeVerb) -> Result<u8, CliError> {
             let reply = s.client.status().await?;
             s.out.show(&reply.nodes, |nodes| render::nodes(nodes))?;
         }
-        NodeVerb::Replace { dead, with } => {
+        NodeVerb::Replace { dead, with, lose_packages } => {
             let before = s.client.status().await?;
             let dead = node_id(&before.nodes, &dead)?;
             let seed = before.nodes.iter().find(|n| n.id == before.node_id).map(|n| n.client_addr.clone());
@@ -44,7 +44,7 @@ pub async fn run(s: &Session, verb: NodeVerb) -> Result<u8, CliError> {
             let new = Client::new(&[with], Limits::default(), s.client.clock().clone())?;
             let joined = shown(&s.client, new.join(v1::JoinRequest { seed })).await?;
             console::note(&format!("2/2 node {dead} leaves"));
-            let removed = shown(&s.client, leave(s, dead)).await?;
+            let removed = shown(&s.client, leave(s, dead, lose_packages)).await?;
             s.out.show(&Replaced { removed, joined }, |r| {
                 format!(
                     "{} (node {}) took the place of {} (node {})",
@@ -82,8 +82,8 @@ pub(super) async fn shown<T>(watch: &Client, work: impl Future<Output = T>) -> T
 }
 
 /// Asks for the removal and waits until it is over.
-pub(super) async fn leave(s: &Session, node: u64) -> Result<v1::LeaveReply, CliError> {
-    let mut reply = s.client.leave(v1::LeaveRequest { node }).await?;
+pub(super) async fn leave(s: &Session, node: u64, lose_packages: bool) -> Result<v1::LeaveReply, CliError> {
+    let mut reply = s.client.leave(v1::LeaveRequest { node, lose_packages }).await?;
     let clock = s.client.clock();
     let began = clock.mono();
     while reply.role != "removed" {

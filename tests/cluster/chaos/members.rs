@@ -125,7 +125,7 @@ impl Churn {
     async fn remove(&self, node: u64) -> Result<(), String> {
         let client: Client = load::client(&self.stay, self.made);
         self.until(&format!("node {node} begins to leave"), || async {
-            client.leave(v1::LeaveRequest { node }).await.map_err(|e| e.to_string())
+            client.leave(v1::LeaveRequest { node, lose_packages: false }).await.map_err(|e| e.to_string())
         })
         .await?;
         self.until(&format!("node {node} is removed"), || async {
