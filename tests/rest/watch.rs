@@ -5,8 +5,11 @@
 
 use std::collections::BTreeSet;
 
-use slipway::model::{DeploymentId, Life, Millis, Pair, Period, RolloutId, Strategy, WorkerName};
-use slipway::state::{Command, Deployment, Presence, RolloutKind, RolloutPhase, State, TrackName, invariants};
+use slipway::model::{DeploymentId, Life, Millis, Pair, Period, RolloutId, StepKind, Strategy, WorkerName};
+use slipway::state::{
+    Command, Deployment, Presence, Reason, RolloutKind, RolloutPhase, State, StepRow, TrackName, free_addresses,
+    invariants,
+};
 
 use super::judged;
 use super::world::{Look, World};
@@ -54,6 +57,7 @@ pub fn entry(w: &mut World, before: &State, body: &Command, ok: bool) -> Result<
     lost(w, before, body)?;
     as_is(w, before, body)?;
     fled(w, before, body)?;
+    stood_still(before, body)?;
     judged::entry(w, before, body)?;
     for d in w.state.deployments.values() {
         rolling(before, &w.state, d, body)?;
@@ -149,6 +153,43 @@ fn lost(w: &World, before: &State, body: &Command) -> Result<(), Broken> {
         return Err(("counted out too early", text));
     }
     Ok(())
+}
+
+/// A rolling update runs into no deadline while all that there is passes, its workers are heard of, and one has room for what it lacks.
+fn stood_still(before: &State, body: &Command) -> Result<(), Broken> {
+    let (Command::RollbackBegan { rollout, reason: Reason::Deadline, .. }
+    | Command::RolloutPaused { rollout, reason: Reason::Deadline, .. }) = body
+    else {
+        return Ok(());
+    };
+    let r = &before.rollouts[rollout];
+    // A batch that is under way waits for its own, also for those on a worker that is lost meanwhile.
+    let between = |s: &StepRow| s.batch.as_ref().is_none_or(|b| b.passed);
+    let installs = r.running().is_some_and(|(_, s)| matches!(s.step.kind, StepKind::Install { .. }) && between(s));
+    let ready = |w: &WorkerName| before.workers.get(w).is_some_and(|w| w.presence == Presence::Ready);
+    // What a lost worker of its order had may be all that may be missing.
+    if r.strategy != Strategy::Rolling || !installs || !r.order.iter().all(ready) {
+        return Ok(());
+    }
+    let mut live = before.instances_of(&r.deployment).filter(|i| i.life.is_live() && ready(&i.worker));
+    let per_worker = before.spec(&r.deployment, r.to.spec).map_or(1, |s| s.placement.per_worker as usize);
+    let lacks = |name: &&WorkerName| {
+        let Some(worker) = before.workers.get(*name).filter(|_| ready(name)) else { return false };
+        let on = before.instances.on(name).filter(|i| i.life.is_live());
+        let (mut all, mut new) = (0, 0);
+        for i in on {
+            all += 1;
+            new += usize::from(i.deployment == r.deployment && i.pair == r.to);
+        }
+        let free = free_addresses(before, worker, &r.deployment).len();
+        new < per_worker && free > 0 && all < worker.capacity as usize
+    };
+    match r.order.iter().find(lacks) {
+        Some(worker) if live.all(|i| i.serves()) => {
+            Err(("it stood still until its deadline", format!("{rollout}: {worker} has room and all that runs passes")))
+        }
+        Some(_) | None => Ok(()),
+    }
 }
 
 /// No verb on a way back gives traffic to the version that it leaves.
