@@ -88,31 +88,29 @@ fn a_snapshot_keeps_its_bytes() {
     assert_eq!(digest(&back), digest(&state));
 }
 
-/// The same State once the level was raised and a node was drained.
-fn state_of_level_2() -> State {
-    let mut state = state();
-    for node in 1..=3 {
-        let body = Command::NodeAnnounced {
-            node,
-            version: "0.2.0".into(),
-            min: 1,
-            max: 2,
-            client_addr: "127.0.0.9:2".into(),
-            dns_addr: "127.0.0.9:3".into(),
-        };
-        let at = LogId { term: 1, index: 100 + node };
-        apply(&mut state, at, &Stamped { request: None, term: 1, body, ..abort() }).unwrap();
-    }
-    let raised = Command::LevelRaised { to: 2, seen: 1 };
-    let drained = Command::NodeDrained { node: 3, on: true };
-    let said = Command::NodeAnnounced {
-        node: 2,
+/// What a node of version 0.2.0 says of itself.
+fn announced(node: u64) -> Command {
+    Command::NodeAnnounced {
+        node,
         version: "0.2.0".into(),
         min: 1,
         max: 2,
         client_addr: "127.0.0.9:2".into(),
         dns_addr: "127.0.0.9:3".into(),
-    };
+    }
+}
+
+/// The same State once the level was raised and a node was drained.
+fn state_of_level_2() -> State {
+    let mut state = state();
+    for node in 1..=3 {
+        let body = announced(node);
+        let at = LogId { term: 1, index: 100 + node };
+        apply(&mut state, at, &Stamped { request: None, term: 1, body, ..abort() }).unwrap();
+    }
+    let raised = Command::LevelRaised { to: 2, seen: 1 };
+    let drained = Command::NodeDrained { node: 3, on: true };
+    let said = announced(2);
     for (index, body) in (110u64..).zip([raised, said, drained]) {
         let at = LogId { term: 1, index };
         apply(&mut state, at, &Stamped { request: None, term: 1, body, ..abort() }).unwrap();
@@ -295,14 +293,7 @@ fn the_commands_of_level_2_keep_their_bytes() {
 #[test]
 fn what_level_1_keeps_survives_its_snapshot() {
     let mut state = state();
-    let body = Command::NodeAnnounced {
-        node: 2,
-        version: "0.2.0".into(),
-        min: 1,
-        max: 2,
-        client_addr: "127.0.0.9:2".into(),
-        dns_addr: "127.0.0.9:3".into(),
-    };
+    let body = announced(2);
     apply(&mut state, LogId { term: 1, index: 100 }, &Stamped { request: None, term: 1, body, ..abort() }).unwrap();
     assert_eq!(codec::decode_snapshot(&codec::encode_snapshot(&state).unwrap()).unwrap(), state);
 }

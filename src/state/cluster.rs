@@ -2,13 +2,29 @@
 
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use super::{
     Cluster, Environment, EventBody, Meta, NodeRole, NodeRow, Rejection, Settings,
-    command::NewNode,
     context::{Cx, Done, guard},
     copies, lifecycle, nodes, switches,
 };
 use crate::model::{ClusterId, Name, NodeId, OnNoData, Strategy};
+
+/// A node that joins.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NewNode {
+    /// Its name.
+    pub name: String,
+    /// Peer address, `host:port`.
+    pub peer_addr: String,
+    /// Client address, `host:port`.
+    pub client_addr: String,
+    /// DNS address, `ip:port`.
+    pub dns_addr: String,
+    /// Highest feature level.
+    pub level: u32,
+}
 
 /// Most nodes ever admitted that are not removed.
 const MAX_NODES: usize = 31;

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    DeliveryKey, DigestReport, Evidence, FencePoint, LeaseMode, NodeRole, OnExpiry, Reason, RolloutPhase,
+    DeliveryKey, DigestReport, Evidence, FencePoint, LeaseMode, NewNode, NodeRole, OnExpiry, Reason, RolloutPhase,
     RolloutStatus, RouteWeights, Secret, SwitchAsk, SwitchEnd, WorkerFacts,
 };
 use crate::model::{
@@ -14,21 +14,6 @@ use crate::model::{
     Version, WorkerName,
 };
 use crate::traffic::lease::Terms;
-
-/// A node that joins.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct NewNode {
-    /// Its name.
-    pub name: String,
-    /// Peer address, `host:port`.
-    pub peer_addr: String,
-    /// Client address, `host:port`.
-    pub client_addr: String,
-    /// DNS address, `ip:port`.
-    pub dns_addr: String,
-    /// Highest feature level.
-    pub level: u32,
-}
 
 /// `rollout start`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

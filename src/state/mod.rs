@@ -61,8 +61,9 @@ use std::sync::Arc;
 
 pub use alloc::{free_addresses, free_when};
 pub use apply::{Applied, apply, apply_blank, rehearse};
+pub use cluster::NewNode;
 pub use cluster::check_init;
-pub use command::{Command, NewNode, StartRollout};
+pub use command::{Command, StartRollout};
 pub use cookies::{CookieSecrets, Secret, cookie_due};
 pub use copies::{Copies, copies, copies_of, last_copies, would_lose};
 pub use deployment::{AsIs, Deployment, Route, RouteMode, RouteWeights, Track, TrackName, Tracks};

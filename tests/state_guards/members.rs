@@ -4,23 +4,32 @@
 
 use super::*;
 
-#[test]
-fn nodes_keep_their_ids() {
-    let mut t = Story::new();
-    let node = |n: u32| NewNode {
+/// A node that joins.
+fn node(n: u32) -> NewNode {
+    NewNode {
         name: format!("n{n}"),
         peer_addr: "127.0.0.9:1".into(),
         client_addr: "127.0.0.9:2".into(),
         dns_addr: "127.0.0.9:3".into(),
         level: 1,
-    };
+    }
+}
+
+/// A step along the table of roles.
+fn set(node: u64, role: NodeRole, seen: NodeRole) -> Command {
+    Command::NodeRoleSet { node, role, seen, lose_packages: false }
+}
+
+#[test]
+fn nodes_keep_their_ids() {
+    let mut t = Story::new();
     assert!(t.no(Command::NodeAdmitted(node(2))).contains("node name n2 is taken by node 2 (voter)"));
     t.ok(Command::NodeAdmitted(node(7)));
     t.ok(Command::NodeAdmitted(node(7)));
     assert_eq!(t.s().nodes.keys().copied().collect::<Vec<_>>(), [1, 2, 3, 4]);
-    let jump = Command::NodeRoleSet { node: 4, role: NodeRole::Voter, seen: NodeRole::Joining, lose_packages: false };
+    let jump = set(4, NodeRole::Voter, NodeRole::Joining);
     assert!(t.no(jump).contains("cannot go from joining to voter"));
-    t.ok(Command::NodeRoleSet { node: 4, role: NodeRole::Removed, seen: NodeRole::Joining, lose_packages: false });
+    t.ok(set(4, NodeRole::Removed, NodeRole::Joining));
     t.ok(Command::NodeAdmitted(node(7)));
     assert!(t.s().nodes.contains_key(&5), "a removed id is never used again");
     assert!(t.no(Command::NodeHeard { node: 1 }).contains("heard already"));
@@ -29,18 +38,8 @@ fn nodes_keep_their_ids() {
 #[test]
 fn one_node_leaves_at_a_time_and_nobody_joins_meanwhile() {
     let mut t = Story::new();
-    let set = |node, role, seen| Command::NodeRoleSet { node, role, seen, lose_packages: false };
-    let new = NewNode {
-        name: "n7".into(),
-        peer_addr: "127.0.0.9:1".into(),
-        client_addr: "127.0.0.9:2".into(),
-        dns_addr: "127.0.0.9:3".into(),
-        level: 1,
-    };
-    assert!(
-        t.no(Command::NodeRoleSet { node: 9, role: NodeRole::Leaving, seen: NodeRole::Voter, lose_packages: false })
-            .contains('9')
-    );
+    let new = node(7);
+    assert!(t.no(set(9, NodeRole::Leaving, NodeRole::Voter)).contains('9'));
     t.ok(Command::NodeAdmitted(new.clone()));
     t.ok(set(4, NodeRole::Learner, NodeRole::Joining));
     let said = t.no(set(3, NodeRole::Leaving, NodeRole::Voter));
@@ -60,18 +59,10 @@ fn one_node_leaves_at_a_time_and_nobody_joins_meanwhile() {
 #[test]
 fn a_node_that_never_came_or_fell_silent_on_its_way_keeps_nobody_from_leaving() {
     let mut t = Story::new();
-    let set = |node, role, seen| Command::NodeRoleSet { node, role, seen, lose_packages: false };
-    let new = |n: u32| NewNode {
-        name: format!("n{n}"),
-        peer_addr: "127.0.0.9:1".into(),
-        client_addr: "127.0.0.9:2".into(),
-        dns_addr: "127.0.0.9:3".into(),
-        level: 1,
-    };
-    t.ok(Command::NodeAdmitted(new(7)));
+    t.ok(Command::NodeAdmitted(node(7)));
     t.ok(set(3, NodeRole::Leaving, NodeRole::Voter));
     t.ok(set(3, NodeRole::Removed, NodeRole::Leaving));
-    t.ok(Command::NodeAdmitted(new(8)));
+    t.ok(Command::NodeAdmitted(node(8)));
     t.ok(set(5, NodeRole::Learner, NodeRole::Joining));
     assert!(t.no(set(2, NodeRole::Leaving, NodeRole::Voter)).contains("node n8 (5) is learner"));
     t.ok(Command::NodeSilent { node: 5 });
@@ -84,7 +75,7 @@ fn a_rollout_that_is_paused_in_its_switch_keeps_no_member() {
     t.completes("1.0.0", Strategy::Direct);
     t.start("2.0.0", Strategy::BlueGreen).unwrap();
     t.until("a running switch", |s| switching(s).is_some());
-    let leaves = Command::NodeRoleSet { node: 3, role: NodeRole::Leaving, seen: NodeRole::Voter, lose_packages: false };
+    let leaves = set(3, NodeRole::Leaving, NodeRole::Voter);
     assert!(t.no(leaves.clone()).contains("is switching"));
     let rollout = t.live().id;
     t.ok(Command::Pause { rollout });
@@ -99,21 +90,15 @@ fn members_stay_while_traffic_is_switched() {
     t.start("2.0.0", Strategy::BlueGreen).unwrap();
     let live = t.live().id;
     t.until("a running switch", |s| switching(s).is_some());
-    let new = NewNode {
-        name: "n7".into(),
-        peer_addr: "127.0.0.9:1".into(),
-        client_addr: "127.0.0.9:2".into(),
-        dns_addr: "127.0.0.9:3".into(),
-        level: 1,
-    };
-    let leaves = Command::NodeRoleSet { node: 3, role: NodeRole::Leaving, seen: NodeRole::Voter, lose_packages: false };
+    let new = node(7);
+    let leaves = set(3, NodeRole::Leaving, NodeRole::Voter);
     let said = t.no(Command::NodeAdmitted(new.clone()));
     assert!(said.contains(&format!("rollout {live} of production/shop is switching: no node can join")), "{said}");
     let said = t.no(leaves.clone());
     assert!(said.contains("is switching: no node can leave until that is over; try again"), "{said}");
     t.until("the switch's end", |s| switching(s).is_none());
     t.ok(leaves);
-    t.ok(Command::NodeRoleSet { node: 3, role: NodeRole::Removed, seen: NodeRole::Leaving, lose_packages: false });
+    t.ok(set(3, NodeRole::Removed, NodeRole::Leaving));
     t.ok(Command::NodeAdmitted(new));
 }
 

@@ -311,3 +311,43 @@ fn what_was_heard_comes_in_commands_that_the_log_takes() {
     assert!(t.s().workers.values().all(|w| w.presence == Presence::Ready));
     let _ = plan(t.s(), &seen, now);
 }
+
+#[test]
+fn what_made_the_stable_version_is_gone_back_from_whatever_failed_since() {
+    let mut t = Story::new();
+    t.completes("1.0.0", Strategy::Direct);
+    t.completes("2.0.0", Strategy::Rolling);
+    let made = t.s().deployments[&shop()].last.unwrap();
+    t.start("3.0.0", Strategy::Rolling).unwrap();
+    let tried = t.live().id;
+    t.until("it runs", |s| s.rollouts[&tried].status == RolloutStatus::Active);
+    t.ok(Command::Rollback { rollout: tried });
+    t.until("rolled back", |s| s.deployments[&shop()].live.is_none());
+    // Asked for again it does not go further by itself, and says what would.
+    let said = t.no(Command::Rollback { rollout: tried });
+    assert!(said.contains(&format!("{tried} is rolled_back already, and production/shop runs 2.0.0")), "{said}");
+    assert!(said.contains(&format!("`slipway rollout rollback {made}` goes back further, to 1.0.0")), "{said}");
+    t.ok(Command::Rollback { rollout: made });
+    t.until("completion", |s| s.deployments[&shop()].live.is_none());
+    let stable = t.s().deployments[&shop()].tracks.stable.clone().unwrap();
+    assert_eq!(stable.pair.version.to_string(), "1.0.0");
+}
+
+#[test]
+fn a_completed_rollout_is_returned_from_once() {
+    let mut t = Story::new();
+    t.completes("1.0.0", Strategy::Direct);
+    t.start("2.0.0", Strategy::BlueGreen).unwrap();
+    let id = t.live().id;
+    t.until("completion", |s| s.deployments[&shop()].live.is_none());
+    t.ok(Command::Rollback { rollout: id });
+    // Everything still runs, so the command's own entry moved the traffic.
+    let stable = t.s().deployments[&shop()].tracks.stable.clone().unwrap();
+    assert_eq!((stable.pair.version.to_string().as_str(), t.weights().stable.0), ("1.0.0", 10_000));
+    let back = t.live().id;
+    t.until("completion", |s| s.deployments[&shop()].live.is_none());
+    assert_eq!(t.s().rollouts[&back].status, RolloutStatus::Completed);
+    assert!(t.no(Command::Rollback { rollout: id }).contains(&format!("undone already, by {back}")));
+    let first = t.s().rollouts.values().next().unwrap().id;
+    assert!(t.no(Command::Rollback { rollout: first }).contains("did not make what"));
+}

@@ -69,8 +69,18 @@ pub(super) struct Site<'a> {
     pub spec: &'a Spec,
     /// Ready workers that the spec's placement chooses, by name.
     pub workers: Vec<WorkerName>,
+    /// What goes on serving beside the candidate once it has begun.
+    serving: Vec<Pair>,
     /// Which free addresses count as room.
     freed: Freed,
+}
+
+/// Stable, and what an earlier rollout left with a share of the traffic, or with one to come back to.
+fn serving_beside(state: &State, deployment: &Deployment, to: &Pair) -> Vec<Pair> {
+    let (tracks, weights) = tracks_at_start(state, deployment, to);
+    let as_is = deployment.as_is.is_some();
+    let shares = |t: &Track| weights.previous.0 > 0 || as_is && t.retire_at.is_none();
+    tracks.stable.into_iter().chain(tracks.previous.filter(shares)).map(|t| t.pair).collect()
 }
 
 /// Compiles one phase of a rollout.
@@ -86,7 +96,8 @@ pub(super) fn compile(state: &State, subject: &Subject, phase: RolloutPhase, fre
         .spec(&subject.deployment, pair.spec)
         .ok_or_else(|| format!("spec {} of {} is no longer kept: apply it again", pair.spec, subject.deployment))?;
     let workers: Vec<WorkerName> = chosen(state, spec).map(|w| w.name.clone()).collect();
-    let site = Site { state, subject, deployment, spec, workers, freed };
+    let serving = serving_beside(state, deployment, &subject.to);
+    let site = Site { state, subject, deployment, spec, workers, serving, freed };
     match phase {
         RolloutPhase::Undo => Ok(undo::compile(&site)),
         RolloutPhase::Forward => forward(&site),
@@ -158,14 +169,7 @@ impl Site<'_> {
 
     /// Whether instances of a pair take part in the rollout, or serve beside it; what is left over goes before it begins.
     fn is_mine(&self, pair: &Pair) -> bool {
-        let (tracks, weights) = tracks_at_start(self.state, self.deployment, &self.subject.to);
-        let as_is = self.deployment.as_is.is_some();
-        let serves = |t: &Track| weights.previous.0 > 0 || as_is && t.retire_at.is_none();
-        let is = |t: &Option<Track>| t.as_ref().is_some_and(|t| &t.pair == pair);
-        pair == &self.subject.to
-            || self.subject.from.as_ref() == Some(pair)
-            || is(&tracks.stable)
-            || is(&tracks.previous) && tracks.previous.as_ref().is_some_and(serves)
+        pair == &self.subject.to || self.subject.from.as_ref() == Some(pair) || self.serving.contains(pair)
     }
 
     /// How a way back makes room: as its rollout did, but beside only where there is room for all that is missing.
