@@ -37,8 +37,12 @@ struct Story(Walk);
 
 impl Story {
     fn new() -> Self {
+        Self::after(prelude())
+    }
+
+    fn after(commands: Vec<Command>) -> Self {
         let mut story = Self(Walk::default());
-        for body in prelude() {
+        for body in commands {
             story.ok(body);
         }
         story

@@ -17,7 +17,7 @@ use slipway::{
 
 /// 2.0.0 is stable, 1.0.0 still runs beside it, and leases are kept.
 fn both() -> Fleet {
-    let mut f = Fleet::with_stable(&Shape { level: 2, ..Shape::default() });
+    let mut f = Fleet::with_stable(&Shape::default());
     let id = f.start("2.0.0", params(Strategy::BlueGreen));
     f.until_status(90, id, RolloutStatus::Completed);
     f.run(2);
@@ -57,7 +57,7 @@ fn refused(f: &mut Fleet, body: Command, says: &str) {
 
 #[test]
 fn a_blue_green_rollout_says_when_it_was_fenced() {
-    let mut f = Fleet::with_stable(&Shape { level: 2, ..Shape::default() });
+    let mut f = Fleet::with_stable(&Shape::default());
     let id = f.start("2.0.0", params(Strategy::BlueGreen));
     f.until_status(90, id, RolloutStatus::Completed);
     let all = f.transcript.join("\n");
@@ -67,7 +67,7 @@ fn a_blue_green_rollout_says_when_it_was_fenced() {
 
 #[test]
 fn a_rollout_does_not_claim_what_a_silent_server_may_do() {
-    let mut f = Fleet::with_stable(&Shape { level: 2, ..Shape::default() });
+    let mut f = Fleet::with_stable(&Shape::default());
     f.seen.leases = Some(Left::default());
     let id = f.start("2.0.0", params(Strategy::BlueGreen));
     f.nodes.get_mut(&3).unwrap().alive = false;
@@ -287,13 +287,6 @@ fn what_cannot_be_switched_is_refused_with_its_name() {
 }
 
 #[test]
-fn below_level_2_there_are_no_switches() {
-    let mut f = Fleet::with_stable(&Shape::default());
-    let body = ask(&f, SwitchTo::Previous, WaitLevel::Fenced, Unfenced::Proceed);
-    assert!(matches!(f.commit(body), Err(Rejection::Precondition(why)) if why.contains("needs feature level 2")));
-}
-
-#[test]
 fn longer_terms_are_waited_for_until_no_lease_of_theirs_is_left() {
     let mut f = both();
     let short = Terms { duration: Period::seconds(1), ..Terms::default() };
@@ -361,7 +354,7 @@ fn a_server_that_differs_is_no_evidence_of_a_fence_and_is_not_waited_for() {
 
 /// A blue-green rollout that has switched, with a bake to go.
 fn switched() -> (Fleet, RolloutId) {
-    let mut f = Fleet::with_stable(&Shape { level: 2, ..Shape::default() });
+    let mut f = Fleet::with_stable(&Shape::default());
     f.seen.leases = Some(Left::default());
     let id = f.start("2.0.0", params(Strategy::BlueGreen));
     f.until(90, "it monitors", |f| f.at(id, "bake", "monitor"));
@@ -370,7 +363,7 @@ fn switched() -> (Fleet, RolloutId) {
 
 /// A blue-green rollout that has switched and waits for the lease of a server that fell silent.
 fn waiting_for_n3() -> (Fleet, RolloutId) {
-    let mut f = Fleet::with_stable(&Shape { level: 2, ..Shape::default() });
+    let mut f = Fleet::with_stable(&Shape::default());
     f.must(Command::LeaseSet { mode: Some(LeaseMode::Always), terms: None });
     f.run(2);
     f.nodes.get_mut(&3).unwrap().alive = false;

@@ -1,8 +1,8 @@
 //! Golden transcripts: whole rollouts on a simulated fleet, entry by entry, with the reasons for waiting between them. A change of
 //! the engine shows as a change of these files. `GOLDEN=write cargo test --test transcripts` writes them anew.
 
-#[path = "transcripts/level_2.rs"]
-mod level_2;
+#[path = "transcripts/servers.rs"]
+mod servers;
 #[path = "transcripts/settings.rs"]
 mod settings;
 mod sim_fleet;
@@ -11,44 +11,13 @@ mod ways_back;
 
 use std::path::PathBuf;
 
-use level_2::{level_2_canary, level_2_switches};
+use servers::{canary_slots, fenced_switches};
 use sim_fleet::{Behaviour, Fleet, Shape, Walked, params};
 use slipway::model::{FailureAction, OnNoData, Period, RolloutId, Strategy};
 use slipway::state::{Command, Rejection, RolloutStatus, StepStatus, lifecycle};
 use ways_back::{rolling_in_place_pool, undo_fails};
 
 type Scenario = fn() -> Fleet;
-
-/// Name, scenario. Each is a test below; all together cover every transition.
-const ALL: &[(&str, Scenario)] = &[
-    ("direct_first", direct_first),
-    ("direct_second", direct_second),
-    ("first_fails", first_fails),
-    ("rolling_happy", rolling_happy),
-    ("rolling_unavailable", rolling_unavailable),
-    ("rolling_in_place_host", rolling_in_place_host),
-    ("rolling_fails_rollback", rolling_fails_rollback),
-    ("rolling_fails_pause", rolling_fails_pause),
-    ("rolling_fails_continue", rolling_fails_continue),
-    ("rolling_errors", rolling_errors),
-    ("canary_happy", canary_happy),
-    ("canary_errors", canary_errors),
-    ("canary_health", canary_health),
-    ("canary_verbs", canary_verbs),
-    ("canary_abort", canary_abort),
-    ("canary_rollback", canary_rollback),
-    ("canary_host", canary_host),
-    ("canary_leader_changes", canary_leader_changes),
-    ("canary_no_data", canary_no_data),
-    ("blue_green", blue_green),
-    ("blue_green_smoke_fails", blue_green_smoke_fails),
-    ("worker_lost", worker_lost),
-    ("undo_fails", undo_fails),
-    ("rolling_in_place_pool", rolling_in_place_pool),
-    ("keeper", keeper),
-    ("level_2_switches", level_2_switches),
-    ("level_2_canary", level_2_canary),
-];
 
 fn golden(name: &str, fleet: &Fleet) {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(format!("{name}.txt"));
@@ -72,8 +41,11 @@ fn golden(name: &str, fleet: &Fleet) {
     }
 }
 
-macro_rules! golden_tests {
+/// The list of stories: each is a test of its golden file, and all together cover every transition.
+macro_rules! stories {
     ($($name:ident),* $(,)?) => {
+        const ALL: &[(&str, Scenario)] = &[$((stringify!($name), $name)),*];
+
         mod golden_tests {
             $(#[test]
             fn $name() {
@@ -83,7 +55,7 @@ macro_rules! golden_tests {
     };
 }
 
-golden_tests!(
+stories!(
     direct_first,
     direct_second,
     first_fails,
@@ -109,8 +81,8 @@ golden_tests!(
     undo_fails,
     rolling_in_place_pool,
     keeper,
-    level_2_switches,
-    level_2_canary,
+    fenced_switches,
+    canary_slots,
 );
 
 fn direct_first() -> Fleet {

@@ -14,8 +14,6 @@ pub const ALL: &[&str] = &[
     "shape 1 per worker",
     "shape 4 per worker",
     "shape 2 deployments",
-    "shape level 1",
-    "shape level 2",
     "shape metrics",
     "shape no traffic",
     "shape singleton",

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use slipway::model::{BuildInfo, ClusterId, DeploymentId, RolloutId, RolloutParams, WorkerName};
-use slipway::state::{Command, NewNode, NodeRole, StartRollout};
+use slipway::state::{Command, NewNode, NodeRole, StartRollout, codec};
 use slipway::traffic::lease::Left;
 
 use super::catalogue::{Catalogue, digest};
@@ -15,13 +15,13 @@ use super::watch;
 use super::worker::Agent;
 use super::world::{Look, World};
 
-fn node(n: u64, level: u32) -> NewNode {
+fn node(n: u64) -> NewNode {
     NewNode {
         name: format!("n{n}"),
         peer_addr: format!("127.0.0.{n}:7001"),
         client_addr: format!("127.0.0.{n}:7000"),
         dns_addr: format!("127.0.0.{n}:8653"),
-        level,
+        level: codec::LEVEL.into(),
     }
 }
 
@@ -33,11 +33,11 @@ pub fn world(story: &Story, look: Look, tale: Tale) -> World {
         id: ClusterId::new("c-1").expect("an id"),
         name: "test".into(),
         zone: "slipway.internal".into(),
-        node: node(1, shape.level),
+        node: node(1),
     };
     must(&mut w, init);
     for n in 2..=3 {
-        must(&mut w, Command::NodeAdmitted(node(n, shape.level)));
+        must(&mut w, Command::NodeAdmitted(node(n)));
         must(
             &mut w,
             Command::NodeRoleSet { node: n, role: NodeRole::Learner, seen: NodeRole::Joining, lose_packages: false },
@@ -47,9 +47,7 @@ pub fn world(story: &Story, look: Look, tale: Tale) -> World {
             Command::NodeRoleSet { node: n, role: NodeRole::Voter, seen: NodeRole::Learner, lose_packages: false },
         );
     }
-    if shape.level > 1 {
-        w.seen.leases = Some(Left::default());
-    }
+    w.seen.leases = Some(Left::default());
     for n in 1..=shape.workers {
         add_worker(&mut w, &format!("w{n}"), n);
     }

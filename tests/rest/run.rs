@@ -64,7 +64,6 @@ fn shapes(tally: &mut Tally, story: &Story) {
     tally.note(format!("shape {:?} spare", shape.spare));
     tally.note(format!("shape {} workers", shape.workers));
     tally.note(format!("shape {} deployments", shape.deployments.len()));
-    tally.note(format!("shape level {}", shape.level));
     for laid in &shape.deployments {
         tally.note(if laid.host { "shape host" } else { "shape pool" });
         tally.note(format!("shape {} per worker", laid.per_worker));

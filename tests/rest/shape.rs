@@ -37,7 +37,6 @@ pub struct Laid {
 /// A whole layout.
 #[derive(Clone, Debug)]
 pub struct Shape {
-    pub level: u32,
     pub workers: u32,
     pub spare: Spare,
     pub tight_capacity: bool,
@@ -73,7 +72,6 @@ impl Shape {
         let lag =
             |dice: &mut Dice| if dice.percent(60) { (0, 0) } else { (dice.within(1, 40), dice.within(100, 4000)) };
         Self {
-            level: if dice.percent(70) { 2 } else { 1 },
             workers: dice.within(1, 6) as u32,
             spare: *dice.one(&[Spare::None, Spare::One, Spare::One, Spare::Two, Spare::Twice, Spare::Twice]),
             tight_capacity: dice.percent(30),
@@ -106,12 +104,11 @@ impl Shape {
     /// What a person reads at the head of a story.
     pub fn told(&self) -> Vec<String> {
         let mut lines = vec![format!(
-            "{} workers, pools of {} (spare {:?}), capacity {}, feature level {}, servers lag {:?}",
+            "{} workers, pools of {} (spare {:?}), capacity {}, servers lag {:?}",
             self.workers,
             self.pool(),
             self.spare,
             self.capacity(),
-            self.level,
             self.lags
         )];
         lines.extend(self.deployments.iter().map(|d| {

@@ -239,7 +239,8 @@ impl Fleet {
         apply_blank(&mut self.state, LogId { term: self.term, index: self.index });
         self.anchor = (self.state.now.0, self.real);
         self.last_tick = self.real;
-        self.seen = Observations { leader_since: self.state.now, ..Observations::default() };
+        let leases = self.seen.leases.take();
+        self.seen = Observations { leader_since: self.state.now, leases, ..Observations::default() };
         self.leading = true;
         for agent in self.agents.values_mut() {
             agent.said = None;

@@ -6,7 +6,8 @@ use slipway::model::{
     BasisPoints, BuildInfo, ClusterId, DeploymentId, Digest, Name, Period, RolloutId, RolloutParams, Spec, SpecFormat,
     Strategy, Version, WorkerName, read_spec,
 };
-use slipway::state::{Command, NewNode, NodeRole, Observations, RolloutStatus, StartRollout, State};
+use slipway::state::{Command, NewNode, NodeRole, Observations, RolloutStatus, StartRollout, State, codec};
+use slipway::traffic::lease::Left;
 
 use super::{Agent, Behaviour, Fleet, Node, Walked};
 
@@ -16,13 +17,11 @@ pub struct Shape {
     pub host: bool,
     pub workers: u32,
     pub metrics: bool,
-    /// Feature level.
-    pub level: u32,
 }
 
 impl Default for Shape {
     fn default() -> Self {
-        Self { host: false, workers: 4, metrics: true, level: 1 }
+        Self { host: false, workers: 4, metrics: true }
     }
 }
 
@@ -69,13 +68,13 @@ dns: {{pin_ttl: 5s}}
     read_spec(&text, SpecFormat::Yaml).expect("a spec")
 }
 
-fn node(n: u64, level: u32) -> NewNode {
+fn node(n: u64) -> NewNode {
     NewNode {
         name: format!("n{n}"),
         peer_addr: format!("127.0.0.{n}:7001"),
         client_addr: format!("127.0.0.{n}:7000"),
         dns_addr: format!("127.0.0.{n}:8653"),
-        level,
+        level: codec::LEVEL.into(),
     }
 }
 
@@ -88,7 +87,7 @@ impl Fleet {
     pub fn new(shape: &Shape) -> Self {
         let mut f = Self {
             state: State::default(),
-            seen: Observations::default(),
+            seen: Observations { leases: Some(Left::default()), ..Observations::default() },
             agents: BTreeMap::new(),
             nodes: (1..=3).map(|n| (n, Node { alive: true, serving_since: 0 })).collect(),
             behaviour: BTreeMap::<String, Behaviour>::new(),
@@ -109,10 +108,10 @@ impl Fleet {
             id: ClusterId::new("c-1").expect("an id"),
             name: "test".into(),
             zone: "slipway.internal".into(),
-            node: node(1, shape.level),
+            node: node(1),
         });
         for n in 2..=3 {
-            f.must(Command::NodeAdmitted(node(n, shape.level)));
+            f.must(Command::NodeAdmitted(node(n)));
             f.must(Command::NodeRoleSet {
                 node: n,
                 role: NodeRole::Learner,

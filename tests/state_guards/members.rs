@@ -11,7 +11,7 @@ fn node(n: u32) -> NewNode {
         peer_addr: "127.0.0.9:1".into(),
         client_addr: "127.0.0.9:2".into(),
         dns_addr: "127.0.0.9:3".into(),
-        level: 1,
+        level: slipway::state::codec::LEVEL.into(),
     }
 }
 
@@ -104,7 +104,7 @@ fn members_stay_while_traffic_is_switched() {
 
 #[test]
 fn the_level_rises_by_one_once_every_node_supports_it() {
-    let mut t = Story::new();
+    let mut t = Story::after(walk::prelude_at(1));
     let says = |node, min, max| Command::NodeAnnounced {
         node,
         version: "0.2.0".into(),

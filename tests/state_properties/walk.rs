@@ -11,7 +11,7 @@ use slipway::state::{
     Command, DeliveryKey, DigestReport, Evidence, Fence, FencePoint, InstanceFact, LeaseMode, LogId, NewNode, NodeRole,
     NodeSeen, Observations, OnExpiry, PairCounts, Presence, Reached, ReachedFact, Reason, RolloutPhase, RolloutStatus,
     RouteWeights, Secret, Seen, ServerEnd, Stamped, StartRollout, State, StepCounts, SwitchAsk, SwitchEnd, SwitchTo,
-    TrackName, Unfenced, Verdict, WaitLevel, WorkerFacts,
+    TrackName, Unfenced, Verdict, WaitLevel, WorkerFacts, codec,
 };
 use slipway::traffic::lease::Terms;
 
@@ -94,12 +94,17 @@ fn version(n: u32) -> Version {
 
 /// Three nodes, four workers, one deployment, four releases.
 pub fn prelude() -> Vec<Command> {
+    prelude_at(codec::LEVEL.into())
+}
+
+/// The same at a feature level.
+pub fn prelude_at(level: u32) -> Vec<Command> {
     let node = |n: u32| NewNode {
         name: format!("n{n}"),
         peer_addr: format!("127.0.0.{n}:7001"),
         client_addr: format!("127.0.0.{n}:7002"),
         dns_addr: format!("127.0.0.{n}:53"),
-        level: 1,
+        level,
     };
     let mut all = vec![Command::ClusterInit {
         id: ClusterId::new("c1").unwrap(),
@@ -326,7 +331,7 @@ fn fleet(s: &State, a: u32, b: u32) -> Command {
             node,
             version: "0.2.0".into(),
             min: 1,
-            max: 2,
+            max: codec::LEVEL.into(),
             client_addr: "127.0.0.9:2".into(),
             dns_addr: "127.0.0.9:3".into(),
         },

@@ -1,17 +1,15 @@
-//! Stories at feature level 2: switches with leases, ways back that are watched, slots of keys. The others run at level 1.
+//! Stories of DNS servers: switches with leases, rollbacks that are watched, slots of keys.
 
 use slipway::{
     model::{Period, Strategy},
     state::{Command, RolloutStatus, SwitchAsk, SwitchTo, Unfenced, WaitLevel},
-    traffic::lease::Left,
 };
 
 use crate::sim_fleet::{Fleet, Shape, params};
 
-/// At feature level 2: a fenced switch in a rollout, a way back that a silent server does not hold up, and a switch by hand.
-pub fn level_2_switches() -> Fleet {
-    let mut f = Fleet::with_stable(&Shape { workers: 2, level: 2, ..Shape::default() });
-    f.seen.leases = Some(Left::default());
+/// A fenced switch in a rollout, a way back that a silent server does not hold up, and a switch by hand.
+pub fn fenced_switches() -> Fleet {
+    let mut f = Fleet::with_stable(&Shape { workers: 2, ..Shape::default() });
     let id = f.start("2.0.0", params(Strategy::BlueGreen));
     f.until(90, "it monitors", |f| f.at(id, "bake", "monitor"));
     f.note("n3 falls silent");
@@ -35,9 +33,9 @@ pub fn level_2_switches() -> Fleet {
     f
 }
 
-/// At feature level 2: a canary that is rolled back in its second step, by the servers' words.
-pub fn level_2_canary() -> Fleet {
-    let mut f = Fleet::with_stable(&Shape { workers: 2, level: 2, ..Shape::default() });
+/// A canary that is rolled back in its second step, by the servers' words.
+pub fn canary_slots() -> Fleet {
+    let mut f = Fleet::with_stable(&Shape { workers: 2, ..Shape::default() });
     let id = f.start("2.0.0", params(Strategy::Canary));
     let share = |f: &Fleet| f.state.deployments[&f.shop()].route.as_ref().map_or(0, |r| r.weights.candidate.0);
     f.until(90, "half of it is out", |f| share(f) >= 2500);
