@@ -120,7 +120,7 @@ settings::settings! {
         /// Ranges of addresses that these rates do not hold for, such as your own resolvers.
         dns_rate_exempt: Vec<Prefix>, "--dns-rate-exempt", or(prefixes(&LOOPBACK));
         /// Secrets of DNS cookies, each 32 hexadecimal digits: the first signs, all are accepted. Only to share them with other servers:
-        /// without any the cluster makes up its own and changes it every day (at feature level 1 each node has one of its own).
+        /// without any the cluster makes up its own and changes it every day.
         dns_cookie_secrets: Vec<String>, "--dns-cookie-secret", or(Vec::new());
         /// Whether listeners may be on other than loopback addresses without TLS and tokens.
         insecure: bool, "--insecure", or(false);

@@ -12,9 +12,9 @@ use std::{fs, path::PathBuf, sync::Arc};
 
 use slipway::model::{DeploymentId, Digest, Millis, Pair, Period, Principal, RequestId, RolloutId};
 use slipway::state::{
-    Arm, ArmOwner, Command, CookieSecrets, Event, EventBody, EventKey, Fence, Fences, KeySlots, LeaseMode, Limits,
-    LogId, OnExpiry, Secret, ServerEnd, Stamped, State, Switch, SwitchAsk, SwitchEnd, SwitchTarget, SwitchTo,
-    TrafficBack, Unfenced, WaitLevel, apply,
+    Arm, ArmOwner, Command, CookieSecrets, Event, EventBody, EventKey, Fence, Fences, KeySlots, LeaseMode, LogId,
+    OnExpiry, Secret, ServerEnd, Stamped, State, Switch, SwitchAsk, SwitchEnd, SwitchTarget, SwitchTo, TrafficBack,
+    Unfenced, WaitLevel, apply,
     codec::{self, CodecError},
     digest,
 };
@@ -48,14 +48,10 @@ fn abort() -> Stamped {
 /// The State after the prelude: every table that it fills.
 fn state() -> State {
     let mut state = State::default();
-    for (n, body) in (1u64..).zip(walk::prelude_at(1)) {
+    for (n, body) in (1u64..).zip(walk::prelude()) {
         let c = Stamped { at: Millis(n * 10), wall: n, term: 1, principal: Principal::leader(), request: None, body };
         apply(&mut state, LogId { term: 1, index: n }, &c).unwrap();
     }
-    // As they were by default when the kept bytes were written.
-    let cluster = Arc::make_mut(state.cluster.as_mut().unwrap());
-    let now = cluster.settings.limits.clone();
-    cluster.settings.limits = Limits { services: 1000, deployments: 2000, workers: 5000, requests: 10_000, ..now };
     let c = Stamped { term: 1, at: Millis(500), ..abort() };
     apply(&mut state, LogId { term: 1, index: 99 }, &Stamped { request: fence(), ..c }).unwrap_err();
     state
@@ -67,13 +63,13 @@ fn fence() -> Option<Fence> {
 
 #[test]
 fn a_command_keeps_its_bytes() {
-    let kept = golden("command-v1.bin", &codec::encode_command(&abort()).unwrap());
+    let kept = golden("command.bin", &codec::encode_command(&abort()).unwrap());
     assert_eq!(codec::decode_command(&kept).unwrap(), abort());
 }
 
 #[test]
 fn every_command_of_the_prelude_reads_back() {
-    for body in walk::prelude_at(1) {
+    for body in walk::prelude() {
         let c = Stamped { body, ..abort() };
         assert_eq!(codec::decode_command(&codec::encode_command(&c).unwrap()).unwrap(), c);
     }
@@ -82,7 +78,7 @@ fn every_command_of_the_prelude_reads_back() {
 #[test]
 fn a_snapshot_keeps_its_bytes() {
     let state = state();
-    let kept = golden("snapshot-v1.bin", &codec::encode_snapshot(&state).unwrap());
+    let kept = golden("snapshot.bin", &codec::encode_snapshot(&state).unwrap());
     let back = codec::decode_snapshot(&kept).unwrap();
     assert_eq!(back, state);
     assert_eq!(digest(&back), digest(&state));
@@ -94,49 +90,32 @@ fn announced(node: u64) -> Command {
         node,
         version: "0.2.0".into(),
         min: 1,
-        max: 2,
+        max: codec::LEVEL.into(),
         client_addr: "127.0.0.9:2".into(),
         dns_addr: "127.0.0.9:3".into(),
     }
 }
 
-/// The same State once the level was raised and a node was drained.
-fn state_of_level_2() -> State {
+/// The same State once nodes have said what they are and one was drained.
+fn with_drained_node() -> State {
     let mut state = state();
-    for node in 1..=3 {
-        let body = announced(node);
-        let at = LogId { term: 1, index: 100 + node };
-        apply(&mut state, at, &Stamped { request: None, term: 1, body, ..abort() }).unwrap();
-    }
-    let raised = Command::LevelRaised { to: 2, seen: 1 };
-    let drained = Command::NodeDrained { node: 3, on: true };
-    let said = announced(2);
-    for (index, body) in (110u64..).zip([raised, said, drained]) {
+    let said = (1..=3).map(announced);
+    for (index, body) in (101u64..).zip(said.chain([Command::NodeDrained { node: 3, on: true }])) {
         let at = LogId { term: 1, index };
         apply(&mut state, at, &Stamped { request: None, term: 1, body, ..abort() }).unwrap();
     }
     state
 }
 
+/// An older program refuses by number what belongs to a level that it does not know.
 #[test]
-fn a_snapshot_of_level_2_keeps_its_bytes() {
-    let state = state_of_level_2();
-    assert!(state.nodes[&3].drained && state.nodes[&2].version == "0.2.0");
-    let kept = golden("snapshot-level-2.bin", &codec::encode_snapshot(&state).unwrap());
-    let back = codec::decode_snapshot(&kept).unwrap();
-    assert_eq!(back, state);
-    assert_eq!(digest(&back), digest(&state));
-}
-
-#[test]
-fn a_command_of_level_2_says_so_in_its_frame() {
-    let c = Stamped { body: Command::NodeDrained { node: 2, on: true }, ..abort() };
-    let kept = golden("command-level-2.bin", &codec::encode_command(&c).unwrap());
-    assert_eq!(kept[6], 2, "an older program refuses it by number");
-    assert_eq!(codec::decode_command(&kept).unwrap(), c);
-    assert_eq!(codec::encode_command(&abort()).unwrap()[6], 1, "an older program reads it");
+fn what_belongs_to_a_later_level_says_so_in_its_frame() {
+    let probe = Stamped { body: Command::LevelProbe, ..abort() };
+    let level = |c: &Stamped| codec::highest_level(&codec::encode_command(c).unwrap()).unwrap();
+    assert_eq!((level(&abort()), level(&probe)), (1, 2));
+    let raised = State { level: 2, ..state() };
     let level = |state: &State| codec::highest_level(&codec::encode_snapshot(state).unwrap()).unwrap();
-    assert_eq!((level(&state()), level(&state_of_level_2())), (1, 2));
+    assert_eq!((level(&state()), level(&raised)), (1, 2));
 }
 
 fn shop() -> DeploymentId {
@@ -168,9 +147,9 @@ fn ask(to: SwitchTo, wait: WaitLevel, unfenced: Unfenced) -> SwitchAsk {
     SwitchAsk { deployments: vec![shop()], to, wait, unfenced, within: Period::seconds(4) }
 }
 
-/// Every row of level 2 with something in every field; what it means does not matter.
-fn traffic_of_level_2() -> State {
-    let mut state = state_of_level_2();
+/// Every row of traffic with something in every field; what it means does not matter.
+fn traffic() -> State {
+    let mut state = with_drained_node();
     let arm = |owner| Arm { index: 70, since: Millis(700), owner, confirmed: [1, 3].into() };
     let switch = Switch {
         id: 71,
@@ -242,22 +221,18 @@ fn traffic_of_level_2() -> State {
 }
 
 #[test]
-fn the_rows_of_level_2_keep_their_bytes() {
-    let state = traffic_of_level_2();
-    let kept = golden("snapshot-level-2-traffic.bin", &codec::encode_snapshot(&state).unwrap());
+fn the_rows_of_traffic_keep_their_bytes() {
+    let state = traffic();
+    assert!(state.nodes[&3].drained && state.nodes[&2].version == "0.2.0");
+    let kept = golden("snapshot-traffic.bin", &codec::encode_snapshot(&state).unwrap());
     let back = codec::decode_snapshot(&kept).unwrap();
     assert_eq!(back, state);
     assert_eq!(digest(&back), digest(&state));
-    let other: Vec<&str> = [&state_of_level_2(), &state]
-        .map(digest)
-        .map(|d| d.tables.into_iter().map(|t| t.0).collect::<Vec<_>>())
-        .concat();
-    assert_eq!(other.iter().filter(|t| ["fences", "slots", "backs", "cookies"].contains(t)).count(), 4);
 }
 
-/// One of each command of level 2, each field filled.
+/// One of each command about traffic, each field filled.
 #[test]
-fn the_commands_of_level_2_keep_their_bytes() {
+fn the_commands_about_traffic_keep_their_bytes() {
     let version = pair(2).version;
     let all = [
         Command::NodeDrained { node: 2, on: true },
@@ -278,24 +253,15 @@ fn the_commands_of_level_2_keep_their_bytes() {
     ];
     let all = all.map(|body| Stamped { body, ..abort() });
     let bytes: Vec<u8> = all.iter().flat_map(|c| codec::encode_command(c).unwrap()).collect();
-    let kept = golden("commands-level-2.bin", &bytes);
+    let kept = golden("commands-traffic.bin", &bytes);
     let mut rest = kept.as_slice();
     for c in &all {
         let length = codec::HEADER + u32::from_le_bytes(rest[8..12].try_into().unwrap()) as usize;
-        assert_eq!((rest[6], &codec::decode_command(&rest[..length]).unwrap()), (2, c));
+        assert_eq!(&codec::decode_command(&rest[..length]).unwrap(), c);
         rest = &rest[length..];
     }
     assert!(rest.is_empty());
     assert!(!format!("{all:?}").contains("7, 7"), "no secret is shown");
-}
-
-/// Below level 2 nothing is kept that its rows have no room for: what a node knows and what its snapshot says is the same.
-#[test]
-fn what_level_1_keeps_survives_its_snapshot() {
-    let mut state = state();
-    let body = announced(2);
-    apply(&mut state, LogId { term: 1, index: 100 }, &Stamped { request: None, term: 1, body, ..abort() }).unwrap();
-    assert_eq!(codec::decode_snapshot(&codec::encode_snapshot(&state).unwrap()).unwrap(), state);
 }
 
 #[test]
@@ -320,9 +286,9 @@ fn what_is_newer_or_not_ours_is_refused_by_name() {
     };
     assert_eq!(with(0, b'X'), CodecError::Magic);
     assert_eq!(with(4, 2), CodecError::WrongKind { got: 2, want: 1 });
-    assert_eq!(with(5, 9), CodecError::Newer { format: 9, level: 1, reads: codec::LEVEL });
+    assert_eq!(with(5, 9), CodecError::Newer { format: 9, level: 1, reads: codec::READS });
     assert!(with(5, 9).to_string().contains('9'));
-    assert_eq!(with(6, 7), CodecError::Newer { format: 1, level: 7, reads: codec::LEVEL });
+    assert_eq!(with(6, 7), CodecError::Newer { format: 1, level: 7, reads: codec::READS });
     assert_eq!(
         with(11, 0x7f),
         CodecError::TooLarge { len: 0x7f00_0000 + good.len() - codec::HEADER, cap: codec::MAX_COMMAND }

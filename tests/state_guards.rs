@@ -37,12 +37,8 @@ struct Story(Walk);
 
 impl Story {
     fn new() -> Self {
-        Self::after(prelude())
-    }
-
-    fn after(commands: Vec<Command>) -> Self {
         let mut story = Self(Walk::default());
-        for body in commands {
+        for body in prelude() {
             story.ok(body);
         }
         story

@@ -116,5 +116,7 @@ fn owner(state: &State, command: &Command) -> Owner {
         | Command::LeasesSettled { .. }
         | Command::CookieAsked
         | Command::CookieRotated { .. } => None,
+        #[cfg(debug_assertions)]
+        Command::LevelProbe => None,
     }
 }

@@ -21,8 +21,6 @@ use crate::{
     wire::v1,
 };
 
-/// The least feature level at which anything can be bound by a lease.
-const LEVEL: u32 = 2;
 /// A lease is renewed so many times in its duration.
 const TIMES: u64 = 5;
 const RETRY: Duration = Duration::from_millis(100);
@@ -77,7 +75,7 @@ pub(super) async fn grant(
     }
     let state = consensus.view();
     let member = state.nodes.get(&from).is_some_and(|n| n.role != NodeRole::Removed);
-    if state.level < LEVEL || !member {
+    if !member {
         return Err(Status::failed_precondition(format!("there are no leases for node {from}")));
     }
     let terms = state.fences.terms;
@@ -128,15 +126,11 @@ pub(super) async fn follow(parts: Arc<Parts>, consensus: Consensus) {
         let state = consensus.view();
         let duration = Duration::from_millis(state.fences.terms.duration.0);
         let every = duration / u32::try_from(TIMES).unwrap_or(1);
-        let wait = if state.level < LEVEL {
-            every
-        } else {
-            match renew(&parts, &consensus, &mut holder, incarnation, limit(duration)).await {
-                Ok(()) => every,
-                Err(status) => {
-                    tracing::debug!(%status, "lease not renewed");
-                    RETRY.min(every)
-                }
+        let wait = match renew(&parts, &consensus, &mut holder, incarnation, limit(duration)).await {
+            Ok(()) => every,
+            Err(status) => {
+                tracing::debug!(%status, "lease not renewed");
+                RETRY.min(every)
             }
         };
         tokio::select! {

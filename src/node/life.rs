@@ -44,7 +44,7 @@ pub(super) async fn follow(parts: Arc<Parts>, consensus: Consensus, shared: Shar
         consensus.set_electable(consensus.diverged().is_none() && (!drained || nobody_leads));
         let new = |n: &NodeRow| {
             let moved = n.client_addr != mine.client_addr || n.dns_addr != mine.dns_addr;
-            moved || n.level != max || (state.level >= 2 && (n.version != version || n.min_level != min))
+            moved || n.level != max || n.version != version || n.min_level != min
         };
         if row.is_some_and(|n| n.role != NodeRole::Removed && new(n)) {
             let (client_addr, dns_addr) = (mine.client_addr.clone(), mine.dns_addr.clone());

@@ -173,7 +173,7 @@ pub struct Loaded {
 /// Reads a whole backup and checks everything in it; packages go to `into`, if anywhere.
 pub fn load_backup(from: impl Read, into: Option<&BlobStore>) -> Result<Loaded, OfflineError> {
     let (mut reader, head) = BackupReader::new(from)?;
-    let known = u32::from(codec::LEVEL);
+    let known = u32::from(codec::READS);
     if head.level > known {
         return Err(OfflineError::Level { found: head.level, known });
     }

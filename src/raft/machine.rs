@@ -139,7 +139,7 @@ impl Machine {
     /// The same, for a program that reads up to this feature level only.
     #[must_use]
     pub fn reading(self, level: u16) -> Self {
-        Self { reads: level.min(state::codec::LEVEL), ..self }
+        Self { reads: level.min(state::codec::READS), ..self }
     }
 
     pub(super) fn view(&self) -> Arc<View> {

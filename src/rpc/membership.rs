@@ -87,7 +87,7 @@ impl Shared {
         let consensus = self.consensus()?;
         // The level that the caller saw is part of the command, so that a repeat is the same command, whoever takes it.
         let seen = if request.from == 0 { consensus.view().level } else { request.from };
-        let newest = crate::state::codec::LEVEL.into();
+        let newest = find(&consensus.view(), consensus.node_id())?.level;
         if seen >= newest {
             let text =
                 format!("the cluster is at feature level {seen}, the newest that this version knows: nothing to do");

@@ -182,5 +182,7 @@ fn dispatch(cx: &mut Cx<'_>, command: &Command) -> Result<(), Rejection> {
         Command::CookieAsked => cookies::asked(cx),
         Command::CookieRotated { secret, seen } => cookies::rotated(cx, *secret, *seen),
         Command::TrafficBackSettled { rollout, index, end } => returns::settled(cx, *rollout, *index, end),
+        #[cfg(debug_assertions)]
+        Command::LevelProbe => Ok(()),
     }
 }

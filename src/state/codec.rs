@@ -2,8 +2,7 @@
 //!
 //! Frame: magic `SLPW`, kind (1 byte), format (1), feature level (2), payload length (4), crc32c of all of it but itself (4); all
 //! little-endian. Lengths are capped before anything is allocated; an unknown kind, format, level or variant is refused with its
-//! number. Old variants stay readable for ever: a changed row gets a new variant, and golden files hold the old bytes
-//! (`tests/golden/codec/`).
+//! number. Golden files hold the bytes (`tests/golden/codec/`).
 
 use serde::{Serialize, de::DeserializeOwned};
 use thiserror::Error;
@@ -14,8 +13,11 @@ use super::Stamped;
 pub const MAGIC: [u8; 4] = *b"SLPW";
 /// Frame format written.
 pub const FORMAT: u8 = 1;
-/// Highest feature level this program reads.
-pub const LEVEL: u16 = 2;
+/// The newest feature level: what a new cluster begins with, and what this program writes at most.
+pub const LEVEL: u16 = 1;
+/// The highest feature level this program reads. A debug build knows one more than there is, so that tests can play an upgrade on real
+/// programs (`--max-feature-level`) and on State ([`Command::LevelProbe`](super::Command)); nothing but that probe belongs to it.
+pub const READS: u16 = if cfg!(debug_assertions) { LEVEL + 1 } else { LEVEL };
 /// Bytes before the payload.
 pub const HEADER: usize = 16;
 /// Largest command.
@@ -124,14 +126,8 @@ fn checksum(head: &[u8], payload: &[u8]) -> u32 {
     crc32c::crc32c_append(crc32c::crc32c(head), payload)
 }
 
-/// A value that knows the lowest feature level at which its bytes are understood; the frame says it, so that an older program
-/// refuses them by number.
-pub(super) trait Leveled {
-    fn level(&self) -> u16;
-}
-
-/// Puts a value into a frame.
-pub(super) fn frame<T: Serialize + Leveled>(kind: Kind, value: &T) -> Result<Vec<u8>, CodecError> {
+/// Puts a value into a frame. The level is the lowest at which its bytes are understood: an older program refuses them by number.
+pub(super) fn frame<T: Serialize>(kind: Kind, level: u32, value: &T) -> Result<Vec<u8>, CodecError> {
     let payload = encode_plain(value)?;
     if payload.len() > kind.cap() {
         return Err(CodecError::TooLarge { len: payload.len(), cap: kind.cap() });
@@ -140,7 +136,7 @@ pub(super) fn frame<T: Serialize + Leveled>(kind: Kind, value: &T) -> Result<Vec
     out.extend_from_slice(&MAGIC);
     out.push(kind.byte());
     out.push(FORMAT);
-    out.extend_from_slice(&value.level().to_le_bytes());
+    out.extend_from_slice(&u16::try_from(level).unwrap_or(u16::MAX).to_le_bytes());
     // The cap is far below 4 GiB.
     out.extend_from_slice(&u32::try_from(payload.len()).unwrap_or(u32::MAX).to_le_bytes());
     let crc = checksum(&out, &payload);
@@ -161,8 +157,8 @@ pub(super) fn unframe<T: DeserializeOwned>(kind: Kind, bytes: &[u8]) -> Result<(
     }
     let [got, format] = array::<2>(bytes, 4)?;
     let level = u16::from_le_bytes(array(bytes, 6)?);
-    if format > FORMAT || format == 0 || level > LEVEL {
-        return Err(CodecError::Newer { format, level, reads: LEVEL });
+    if format > FORMAT || format == 0 || level > READS {
+        return Err(CodecError::Newer { format, level, reads: READS });
     }
     if got != kind.byte() {
         return Err(CodecError::WrongKind { got, want: kind.byte() });
@@ -193,29 +189,16 @@ pub fn highest_level(bytes: &[u8]) -> Result<u16, CodecError> {
     Ok(highest)
 }
 
-/// A command as written to the log, by version.
-#[derive(serde::Serialize, serde::Deserialize)]
-enum CommandBody {
-    V1(Stamped),
-}
-
-impl Leveled for CommandBody {
-    fn level(&self) -> u16 {
-        let Self::V1(stamped) = self;
-        u16::try_from(stamped.body.level()).unwrap_or(u16::MAX)
-    }
-}
-
 /// Bytes of a command.
 pub fn encode_command(command: &Stamped) -> Result<Vec<u8>, CodecError> {
-    frame(Kind::Command, &CommandBody::V1(command.clone()))
+    frame(Kind::Command, command.body.level(), command)
 }
 
 pub use super::snapshot::{decode_snapshot, encode_snapshot};
 
 /// A command from its bytes.
 pub fn decode_command(bytes: &[u8]) -> Result<Stamped, CodecError> {
-    let (CommandBody::V1(command), used) = unframe(Kind::Command, bytes)?;
+    let (command, used) = unframe(Kind::Command, bytes)?;
     if used == bytes.len() {
         Ok(command)
     } else {

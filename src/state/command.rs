@@ -408,7 +408,7 @@ pub enum Command {
         /// Where its DNS listens.
         dns_addr: String,
     },
-    /// Takes a node out for maintenance, or back. Needs feature level 2.
+    /// Takes a node out for maintenance, or back.
     NodeDrained {
         /// The node.
         node: NodeId,
@@ -422,7 +422,7 @@ pub enum Command {
         /// Fence: the level seen.
         seen: u32,
     },
-    /// Settings of leases, each kept when absent. This and what follows need feature level 2.
+    /// Settings of leases, each kept when absent.
     LeaseSet {
         /// When leases bind.
         mode: Option<LeaseMode>,
@@ -484,4 +484,7 @@ pub enum Command {
         /// Index of the entry that brought the one seen; 0: none.
         seen: u64,
     },
+    /// Changes nothing: what a later feature level would bring. In debug builds only, for tests of levels.
+    #[cfg(debug_assertions)]
+    LevelProbe,
 }

@@ -61,25 +61,17 @@ impl Command {
             Self::TrafficBackSettled { .. } => "TrafficBackSettled",
             Self::CookieAsked => "CookieAsked",
             Self::CookieRotated { .. } => "CookieRotated",
+            #[cfg(debug_assertions)]
+            Self::LevelProbe => "LevelProbe",
         }
     }
 
     /// The lowest active feature level at which it may be proposed: every node must be able to read it.
     pub fn level(&self) -> u32 {
-        let second = matches!(
-            self,
-            Self::NodeDrained { .. }
-                | Self::LeaseSet { .. }
-                | Self::ExpirySet { .. }
-                | Self::SwitchAsked(_)
-                | Self::ArmsConfirmed { .. }
-                | Self::SwitchMoved { .. }
-                | Self::SwitchEnded { .. }
-                | Self::LeasesSettled { .. }
-                | Self::TrafficBackSettled { .. }
-                | Self::CookieAsked
-                | Self::CookieRotated { .. }
-        );
-        if second { 2 } else { 1 }
+        #[cfg(debug_assertions)]
+        if matches!(self, Self::LevelProbe) {
+            return 2;
+        }
+        1
     }
 }

@@ -41,7 +41,7 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// The secrets. Always the default below feature level 2.
+/// The secrets.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CookieSecrets {
     /// Index of the entry that brought the newest; 0: there is none yet.
@@ -68,7 +68,7 @@ impl CookieSecrets {
 pub fn cookie_due(s: &State, now: Millis) -> Option<u64> {
     let c = &s.cookies;
     let due = c.newest.is_none() || c.asked || now >= c.since.plus(AGE);
-    (s.level >= 2 && s.cluster.is_some() && due).then_some(c.index)
+    (s.cluster.is_some() && due).then_some(c.index)
 }
 
 /// `CookieAsked`.

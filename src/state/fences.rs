@@ -201,7 +201,7 @@ pub struct Switch {
     pub end: Option<SwitchEnd>,
 }
 
-/// Everything of the fenced switch that is agreed on. Always the default below feature level 2.
+/// Everything of the fenced switch that is agreed on.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fences {
     /// Grows with every change.

@@ -116,7 +116,7 @@ pub struct State {
     pub applied: LogId,
     /// Raised by restoring a backup; orders every fence before `n`.
     pub incarnation: u64,
-    /// Active feature level; writing uses the newest row format it allows.
+    /// Active feature level: what every node is able to read.
     pub level: u32,
     /// The cluster row; `None` before `ClusterInit`.
     pub cluster: Option<Arc<Cluster>>,
@@ -156,11 +156,11 @@ pub struct State {
     pub lineage: Vec<ClusterId>,
     /// The fenced switch: settings of leases, what is armed, what is being switched.
     pub fences: Arc<Fences>,
-    /// Slots of keys by version, of deployments whose traffic several versions share. Empty below feature level 2.
+    /// Slots of keys by version, of deployments whose traffic several versions share.
     pub slots: Table<DeploymentId, KeySlots>,
-    /// What is known of the servers after traffic was taken back, by the rollout that did it. Empty below feature level 2.
+    /// What is known of the servers after traffic was taken back, by the rollout that did it.
     pub backs: Table<RolloutId, TrafficBack>,
-    /// The secret of DNS cookies. The default below feature level 2.
+    /// The secret of DNS cookies.
     pub cookies: Arc<CookieSecrets>,
 }
 

@@ -1,7 +1,6 @@
 //! What nodes are able to and asked to: feature levels, drains, and when a node may leave.
 //!
-//! Invariants: the active level only rises, by one, and never above what a node that is not removed supports; below level 2 nothing
-//! is stored that a row of level 1 has no room for, so that every build keeps the same State.
+//! Invariants: the active level only rises, by one, and never above what a node that is not removed supports.
 //!
 //! Deliberately not here: Raft's own membership (`raft`), and which nodes answer at the moment, which the leader knows.
 
@@ -106,10 +105,8 @@ pub(super) fn announced(
     n.level = max;
     n.client_addr = client_addr.into();
     n.dns_addr = dns_addr.into();
-    if cx.s.level >= 2 {
-        n.version = version.into();
-        n.min_level = min;
-    }
+    n.version = version.into();
+    n.min_level = min;
     cx.put_node(n);
     Ok(())
 }

@@ -156,11 +156,11 @@ pub struct NodeRow {
     pub silent_since: Option<Millis>,
     /// Highest index its DNS view was committed to have served (by `DrainSettled`); frees addresses for other deployments.
     pub served: u64,
-    /// Version of its program; empty below feature level 2.
+    /// Version of its program; empty until it says so itself.
     pub version: String,
-    /// Lowest feature level its program supports; 1 below feature level 2.
+    /// Lowest feature level its program supports; 1 until it says so itself.
     pub min_level: u32,
-    /// Whether an operator takes it out for maintenance: it does not lead. Never set below feature level 2.
+    /// Whether an operator takes it out for maintenance: it does not lead.
     pub drained: bool,
 }
 

@@ -36,7 +36,7 @@ impl KeySlots {
         at.and_then(|at| self.slots.runs().get(at)).map_or(&[], Vec::as_slice)
     }
 
-    /// What a route's weights alone say: where there was one version, or no history was kept (below feature level 2).
+    /// What a route's weights alone say: where a history begins, with one version.
     fn by_weights(row: &Deployment) -> Option<Self> {
         let slots = unkept(row)?;
         let pair = |name| row.tracks.get(name).map(|t| t.pair.clone());
@@ -71,7 +71,7 @@ fn unkept(row: &Deployment) -> Option<Slots> {
 /// Brings the row of a deployment up to what it is about to become.
 pub(super) fn follow(s: &mut State, next: &Deployment) {
     let want = weighted(next);
-    if s.level < 2 || want.len() < 2 {
+    if want.len() < 2 {
         if s.slots.contains_key(&next.id) {
             s.slots.remove(&next.id);
         }
@@ -106,7 +106,7 @@ pub(super) fn check(s: &State) -> Result<(), String> {
         let have: Vec<(Pair, u32)> = kept.versions.iter().cloned().zip(kept.slots.counts()).collect();
         let same = have.len() == want.len() && want.iter().all(|w| have.contains(w));
         let whole = Slots::from_runs(kept.slots.runs().to_vec()).is_ok();
-        if !same || !whole || want.len() < 2 || s.level < 2 {
+        if !same || !whole || want.len() < 2 {
             return Err(format!("the slots of {id} are not its weights: {have:?}, {want:?}"));
         }
     }
@@ -130,7 +130,7 @@ pub(super) fn check_step(before: &State, after: &State, old: &Deployment, new: &
     let salt = |d: &Deployment| d.route.as_ref().map(|r| r.salt);
     let (a, b) = (weighted(old), weighted(new));
     let alike = a == b && before.slots.get(&old.id) == after.slots.get(&new.id);
-    if alike || salt(old) != salt(new) || before.level < 2 || after.level < 2 {
+    if alike || salt(old) != salt(new) {
         return Ok(());
     }
     let (Some(x), Some(y)) = (owners(before, old), owners(after, new)) else { return Ok(()) };
@@ -151,7 +151,6 @@ mod tests {
     use crate::{
         model::{BasisPoints, Digest, Period},
         state::{FencePoint, Meta, Route, RouteMode, RouteWeights, Track, Tracks, codec},
-        traffic::SlotTable,
     };
 
     fn track(version: u32) -> Option<Track> {
@@ -160,8 +159,8 @@ mod tests {
         Some(Track { pair, want: 1, retire_at: None })
     }
 
-    fn start(level: u32) -> State {
-        let mut s = State { level, ..State::default() };
+    fn start() -> State {
+        let mut s = State::default();
         let route = Route {
             generation: FencePoint::default(),
             mode: RouteMode::Weighted,
@@ -219,7 +218,7 @@ mod tests {
         /// Any weights, while tracks move and versions come and go: the fewest keys move, seen by version.
         #[test]
         fn keys_stay_with_their_version_through_everything(steps in prop::collection::vec((weights(), 0_u32..6), 1..14)) {
-            let mut s = start(2);
+            let mut s = start();
             for (n, (next, how)) in (10..).zip(steps) {
                 let after = change(&s, |d| {
                     let t = &mut d.tracks;
@@ -243,7 +242,7 @@ mod tests {
 
     #[test]
     fn a_promotion_moves_nobody_and_the_newest_return_first() {
-        let mut all = vec![start(2)];
+        let mut all = vec![start()];
         for next in [[9000, 1000, 0], [6000, 3000, 1000], [2000, 7000, 1000]] {
             all.push(change(all.last().unwrap(), |d| set(d, next)));
             holds(&all[all.len() - 2], all.last().unwrap());
@@ -263,20 +262,8 @@ mod tests {
     }
 
     #[test]
-    fn what_level_1_did_not_keep_goes_on_from_the_weights() {
-        let s = change(&start(1), |d| set(d, [7500, 2500, 0]));
-        assert!(s.slots.is_empty());
-        let raised = State { level: 2, ..s.clone() };
-        let after = change(&raised, |d| set(d, [5000, 5000, 0]));
-        holds(&raised, &after);
-        let table = |slots: Option<Slots>| SlotTable::new(7, &slots.unwrap());
-        assert_eq!(table(slots_of(&after, row(&after))), table(Slots::from_both_ends(5000, 5000, 0).ok()));
-        assert_eq!(slots_of(&s, row(&s)), Slots::from_both_ends(7500, 2500, 0).ok());
-    }
-
-    #[test]
     fn a_table_that_is_not_the_weights_is_found() {
-        let mut s = change(&start(2), |d| set(d, [7500, 2500, 0]));
+        let mut s = change(&start(), |d| set(d, [7500, 2500, 0]));
         check(&s).unwrap();
         let other = change(&s, |d| set(d, [5000, 5000, 0]));
         s.slots = other.slots;

@@ -393,23 +393,19 @@ pub fn due(f: &Fences, now: Millis) -> bool {
 
 /// A node was removed: it may hold a lease.
 pub(super) fn removed(cx: &mut Cx<'_>, id: NodeId) {
-    if cx.s.level >= 2 {
-        edit(cx, |f| {
-            f.left.insert(id, None);
-            for arm in f.arms.values_mut().chain(&mut f.always) {
-                arm.confirmed.remove(&id);
-            }
-        });
-    }
+    edit(cx, |f| {
+        f.left.insert(id, None);
+        for arm in f.arms.values_mut().chain(&mut f.always) {
+            arm.confirmed.remove(&id);
+        }
+    });
 }
 
 /// A rollout's `switch` step begins: its deployment is armed.
 pub(super) fn arm_step(cx: &mut Cx<'_>, id: crate::model::RolloutId, step: u32, deployment: &DeploymentId) {
-    if cx.s.level >= 2 {
-        let owner = ArmOwner::Step(id, step);
-        let arm = Arm { index: cx.at.index, since: cx.now(), owner, confirmed: BTreeSet::new() };
-        edit(cx, |f| drop(f.arms.insert(deployment.clone(), arm)));
-    }
+    let owner = ArmOwner::Step(id, step);
+    let arm = Arm { index: cx.at.index, since: cx.now(), owner, confirmed: BTreeSet::new() };
+    edit(cx, |f| drop(f.arms.insert(deployment.clone(), arm)));
 }
 
 /// Disarms what no running `switch` step owns any more; after every command, as steps end in many places.
@@ -476,9 +472,6 @@ pub(super) fn check(s: &State) -> Result<(), String> {
                 return Err(format!("s-{} is under way and {} is in between", x.id, t.deployment));
             }
         }
-    }
-    if s.level < 2 && **f != Fences::default() {
-        return Err("fences below feature level 2".into());
     }
     Ok(())
 }

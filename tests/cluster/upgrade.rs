@@ -1,5 +1,6 @@
 //! A rolling upgrade from feature level 1 to 2 while clients write: one node at a time, taken back once, finalised at the end.
-//! Older builds are played by this one with `--max-feature-level 1`: it then reads no entry and no snapshot of a later level.
+//! Level 2 exists in debug builds only. The newer build is played by this one with `--max-feature-level 2`; without, it reads no entry and
+//! no snapshot of a later level.
 
 use slipway::wire::v1::{self, cluster_client::ClusterClient};
 
@@ -27,13 +28,13 @@ async fn supported(node: &TestNode, want: [u32; 3]) {
     .await;
 }
 
-const OLD: [&str; 2] = ["--max-feature-level", "1"];
+const NEW: [&str; 2] = ["--max-feature-level", "2"];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_rolling_upgrade_costs_no_write_and_can_be_taken_back() {
     let mut cluster = TestCluster::idle(0).await;
     for n in 1..=3 {
-        crate::members::add(&mut cluster, &format!("n{n}"), &OLD).await;
+        crate::members::add(&mut cluster, &format!("n{n}"), &[]).await;
     }
     let mut client = ClusterClient::new(cluster.nodes[0].channel().await.unwrap());
     client.init(v1::InitRequest { name: "test".into(), zone: String::new() }).await.unwrap();
@@ -47,7 +48,7 @@ async fn a_rolling_upgrade_costs_no_write_and_can_be_taken_back() {
     let writers = Writers::start(&cluster);
 
     // With the new build following and leading, written is what the old ones read.
-    restart(&mut cluster, 2, &[]).await;
+    restart(&mut cluster, 2, &NEW).await;
     supported(&cluster.nodes[0], [1, 1, 2]).await;
     if cluster.leader(None).await == 2 {
         ok(&cluster.nodes[0], &["cluster", "transfer-leader", "--to", "n1"]).await;
@@ -58,20 +59,18 @@ async fn a_rolling_upgrade_costs_no_write_and_can_be_taken_back() {
     assert!(said.contains("n3 leads"), "{said}");
     writers.go_on().await;
     ok(&cluster.nodes[0], &["cluster", "digest"]).await;
-    let said = no(&cluster.nodes[2], &["cluster", "drain", "n1"]).await;
-    assert!(said.contains("needs feature level 2, the cluster is at 1"), "{said}");
-    let said = no(&cluster.nodes[0], &["cluster", "upgrade", "finalize"]).await;
+    let said = no(&cluster.nodes[2], &["cluster", "upgrade", "finalize"]).await;
     assert!(said.contains("n1 (node 1, up to level 1), n2 (node 2, up to level 1)"), "{said}");
     let shown = ok(&cluster.nodes[0], &["cluster", "upgrade", "status"]).await;
     assert!(shown.contains("not upgraded yet: n1, n2"), "{shown}");
     // Taken back, it begins from a snapshot that the new build wrote.
     ok(&cluster.nodes[2], &["cluster", "snapshot", "--all"]).await;
-    restart(&mut cluster, 2, &OLD).await;
+    restart(&mut cluster, 2, &[]).await;
     supported(&cluster.nodes[0], [1, 1, 1]).await;
     writers.go_on().await;
 
     for at in 0..3 {
-        restart(&mut cluster, at, &[]).await;
+        restart(&mut cluster, at, &NEW).await;
     }
     supported(&cluster.nodes[0], [2, 2, 2]).await;
     // A retry through another node is the same request: the level rises once.
@@ -95,7 +94,7 @@ async fn a_rolling_upgrade_costs_no_write_and_can_be_taken_back() {
     let said = no(&cluster.nodes[1], &["cluster", "upgrade", "finalize"]).await;
     assert!(said.contains("feature level 2, the newest that this version knows"), "{said}");
 
-    // What the level brings: drains. The drained leader hands over and is not ready until it is undone.
+    // The drained leader hands over and is not ready until it is undone.
     let leader = cluster.leader(None).await;
     let drained = json(&cluster.nodes[leader], &["cluster", "drain"]).await;
     assert_eq!((drained["drained"].as_bool(), drained["node"].as_u64()), (Some(true), Some(leader as u64 + 1)));
@@ -113,14 +112,19 @@ async fn a_rolling_upgrade_costs_no_write_and_can_be_taken_back() {
     assert!(said.contains("is drained"), "{said}");
     ok(node, &["cluster", "drain", "--undo"]).await;
     cluster.ready(node).await;
+    // A node that does not know the level cannot join, and the old build cannot come back.
+    let seed = cluster.nodes[0].addresses.client.to_string();
+    let late = crate::members::add(&mut cluster, "old", &[]).await;
+    let said = no(&cluster.nodes[late], &["cluster", "join", &seed]).await;
+    assert!(said.contains("node old is too old: it supports feature levels 1 to 1, the cluster is at 2"), "{said}");
+    cluster.nodes[late].kill();
     writers.go_on().await;
     writers.end().await;
 
-    // The old build cannot come back.
-    cluster.nodes[leader].kill();
-    cluster.nodes[leader].flags = OLD.iter().map(ToString::to_string).collect();
-    cluster.nodes[leader].start();
-    let mut process = cluster.nodes[leader].process.take().unwrap();
+    cluster.nodes[2].kill();
+    cluster.nodes[2].flags.clear();
+    cluster.nodes[2].start();
+    let mut process = cluster.nodes[2].process.take().unwrap();
     assert!(!process.wait().success());
     assert!(process.said().contains("this program is too old: "), "{}", process.said());
 }

@@ -146,6 +146,8 @@ pub fn command(
         | Command::CookieAsked
         | Command::CookieRotated { .. }
         | Command::LevelRaised { .. } => String::new(),
+        #[cfg(debug_assertions)]
+        Command::LevelProbe => String::new(),
     };
     let mut line = format!("{:>7} #{index} {} {text}", state.now.to_string(), body.name());
     if let Some(e) = refused {

@@ -94,17 +94,12 @@ fn version(n: u32) -> Version {
 
 /// Three nodes, four workers, one deployment, four releases.
 pub fn prelude() -> Vec<Command> {
-    prelude_at(codec::LEVEL.into())
-}
-
-/// The same at a feature level.
-pub fn prelude_at(level: u32) -> Vec<Command> {
     let node = |n: u32| NewNode {
         name: format!("n{n}"),
         peer_addr: format!("127.0.0.{n}:7001"),
         client_addr: format!("127.0.0.{n}:7002"),
         dns_addr: format!("127.0.0.{n}:53"),
-        level,
+        level: codec::LEVEL.into(),
     };
     let mut all = vec![Command::ClusterInit {
         id: ClusterId::new("c1").unwrap(),

@@ -214,8 +214,10 @@ impl NodeFlags {
         let mut resolved = NodeConfig::read(self.config.as_deref(), flags)?;
         resolved.config.fault = self.fault;
         if self.min_feature_level > 1 || self.max_feature_level.is_some() {
-            let max = self.max_feature_level.unwrap_or(slipway::state::codec::LEVEL.into());
-            resolved.config.levels = Some((self.min_feature_level, max.max(self.min_feature_level)));
+            let known = u32::from(slipway::state::codec::READS);
+            let max = self.max_feature_level.unwrap_or(slipway::state::codec::LEVEL.into()).max(self.min_feature_level);
+            anyhow::ensure!(max <= known, "--max-feature-level: this program knows feature levels up to {known}");
+            resolved.config.levels = Some((self.min_feature_level, max));
         }
         Ok(resolved)
     }

@@ -7,7 +7,7 @@ use rand::{RngExt, rngs::StdRng, seq::SliceRandom};
 use slipway::wire::v1;
 
 use super::{
-    Counts, NODES, OLD,
+    Counts, NEW, NODES,
     load::{self, Shared},
 };
 use crate::lab::{Lab, Net, Skew, eventually, number};
@@ -214,10 +214,10 @@ impl Faults {
                 let node = &mut lab.nodes[at];
                 node.kill();
                 node.flags =
-                    if node.flags.is_empty() && !self.finalising { OLD.map(String::from).into() } else { Vec::new() };
+                    if node.flags.is_empty() || self.finalising { NEW.map(String::from).into() } else { Vec::new() };
                 node.start();
                 self.wait(300, 1500);
-                if lab.nodes.iter().all(|n| n.flags.is_empty()) {
+                if lab.nodes.iter().all(|n| !n.flags.is_empty()) {
                     self.finalising = true;
                     // It may be refused for now: a node is down, or has not said yet what it is.
                     let _ = load::runtime().block_on(finalise(&[lab.client(1), lab.client(2), lab.client(3)]));
@@ -229,10 +229,10 @@ impl Faults {
     /// After the faults: whoever is still the older build becomes the new one, and the upgrade is finalised; the level then.
     pub fn finish_upgrade(&mut self, lab: &mut Lab, addresses: &[String], counts: &mut Counts) -> u32 {
         self.finalising = true;
-        for node in lab.nodes.iter_mut().filter(|n| !n.flags.is_empty()) {
+        for node in lab.nodes.iter_mut().filter(|n| n.flags.is_empty()) {
             counts.builds_changed += 1;
             node.kill();
-            node.flags.clear();
+            node.flags = NEW.map(String::from).into();
             node.start();
         }
         let runtime = load::runtime();

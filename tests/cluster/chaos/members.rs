@@ -79,6 +79,7 @@ impl Churn {
         let name = format!("m{}", self.made);
         let place = &self.places[self.made % 2];
         let mut daemon = Daemon::new(&self.dir, &name, "node", &place.config.replace("NAME", &name), &place.within);
+        daemon.flags = super::NEW.map(String::from).into();
         daemon.start();
         let only = std::slice::from_ref(&place.client);
         let seed = self.stay[self.made % self.stay.len()].clone();

@@ -35,7 +35,7 @@ const CLIENTS: usize = 4;
 const DISK_MIB: u64 = 192;
 /// Runs of so many seconds begin with an older build, and upgrade.
 const LONG: u64 = 60;
-const OLD: [&str; 2] = ["--max-feature-level", "1"];
+const NEW: [&str; 2] = ["--max-feature-level", "2"];
 const JUDGE: Duration = Duration::from_secs(60);
 const CANARY: Duration = Duration::from_secs(90);
 
@@ -116,7 +116,7 @@ fn cluster(lab: &mut Lab, mut net: Net, counts: &mut Counts) -> Faults {
             Err(why) if n == 1 => counts.skipped.push(format!("skewed clocks: {why}")),
             Err(_) => {}
         }
-        let flags: &[&str] = if counts.seconds >= LONG { &OLD } else { &[] };
+        let flags: &[&str] = if counts.seconds >= LONG { &[] } else { &NEW };
         lab.add_node_within(n, &config, &within, flags);
     }
     lab.form();
