@@ -106,7 +106,7 @@ fn a_switch_is_fenced_by_the_servers_words_and_taken_back_as_a_whole() {
     // A whole State with all of it survives its snapshot.
     let bytes = codec::encode_snapshot(&f.state).unwrap();
     assert_eq!(codec::decode_snapshot(&bytes).unwrap(), f.state);
-    assert_eq!(codec::highest_level(&bytes).unwrap(), 2);
+    assert_eq!(codec::highest_level(&bytes).unwrap(), 1);
 }
 
 #[test]
