@@ -88,7 +88,7 @@ pub struct Limits {
     pub instances_per_deployment: u32,
     /// Terminal rollouts kept per deployment.
     pub history_per_deployment: u32,
-    /// Requests remembered for retries.
+    /// Requests remembered for retries; a tenth of them for verbs that stop or turn something.
     pub requests: u32,
     /// Undelivered outbox rows.
     pub outbox: u32,
