@@ -76,12 +76,15 @@ impl Consensus {
     ) -> Result<Self, ConsensusError> {
         let raft_config = Arc::new(config.openraft(&identity.cluster)?);
         let (log, wanted) = (dir.log().clone(), identity.clone());
-        tokio::task::spawn_blocking(move || log.claim(&wanted)).await.map_err(std::io::Error::other)??;
+        let joined = dir.clone();
+        tokio::task::spawn_blocking(move || log.claim(&wanted).and_then(|()| joined.check_joined()))
+            .await
+            .map_err(std::io::Error::other)??;
 
         let poisoned = dir.log().poisoned();
         let store = LogStore::new(dir.log().clone());
         let log_held = store.held();
-        let machine = Machine::new(dir.snapshots().clone(), config.allow_older_snapshot).reading(config.reads);
+        let machine = Machine::new(dir.snapshots().clone()).reading(config.reads);
         let view = machine.view();
         let peers = Peers::new(&identity.cluster, identity.node);
         let network = Network { peers: peers.clone(), append_limit: config.timing.rpc };
