@@ -197,6 +197,7 @@ fn blocking(socket: UdpSocket) -> io::Result<Arc<std::net::UdpSocket>> {
     socket.set_write_timeout(Some(STOP_WITHIN))?;
     Ok(Arc::new(socket))
 }
+                drop(served);
 
 fn datagrams(socket: &std::net::UdpSocket, responder: &Responder, stop: &CancellationToken) {
     // Without it, clients of a wildcard may get answers from an address that they did not ask.
@@ -208,7 +209,7 @@ fn datagrams(socket: &std::net::UdpSocket, responder: &Responder, stop: &Cancell
     while !stop.is_cancelled() {
         match all.receive(socket, true) {
             Ok(n) => {
-                responder.respond_all(&mut all, n);
+                let served = responder.respond_all(&mut all, n);
                 if let (refused @ 1.., Some(error)) = all.send(socket, n) {
                     tracing::debug!(refused, %error, "DNS responses not sent");
                 }
