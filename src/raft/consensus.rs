@@ -15,7 +15,7 @@ use tokio::{sync::watch, task::JoinHandle};
 
 use super::{
     ConsensusConfig, ConsensusError, Leadership, PeerAddress,
-    leadership::{Anchor, Follower},
+    leadership::{Anchor, Follower, watched},
     log_store::LogStore,
     machine::{ApplyCounts, Machine, View},
     meters::Meters,
@@ -95,9 +95,10 @@ impl Consensus {
         let (leadership, leadership_seen) = watch::channel(Leadership::default());
         let (anchor, anchor_seen) = watch::channel(None);
         let (failure, failure_seen) = watch::channel(None);
+        let told = failure.clone();
         let follower =
             Follower { raft: raft.clone(), view: view.clone(), clock: clock.clone(), leadership, anchor, failure };
-        let follower = tokio::spawn(follower.run(poisoned));
+        let follower = tokio::spawn(watched(follower.run(poisoned), told));
         Ok(Self {
             inner: Arc::new(Inner {
                 raft,
