@@ -105,6 +105,53 @@ async fn a_learner_behind_the_purge_point_catches_up_by_snapshot() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_damaged_snapshot_that_is_moved_away_gives_way_to_the_one_before_and_the_log() {
+    let mut c = Cluster::new();
+    c.config = c.config.with_snapshot_every(40);
+    c.start(1).await;
+    c.at(1).init_single(&c.addr(1)).await.unwrap();
+    c.leader().await;
+    for _ in 0..150 {
+        tick(c.at(1)).await.unwrap();
+    }
+    until("the log is purged", || std::future::ready(c.at(1).metrics().purged.is_some_and(|p| p > 40))).await;
+    let before = c.agree().await[0].clone();
+    c.stop(1).await;
+    let (dir, config) = (c.path().join("1"), c.config.clone());
+    let start = async || {
+        let data = DataDir::open(&dir).unwrap();
+        let identity = Identity { cluster: CLUSTER.into(), node: 1 };
+        Consensus::start(config.clone(), &data, identity, Clock::manual(1)).await.map(drop).unwrap_err().to_string()
+    };
+    let newest = || {
+        let files = std::fs::read_dir(dir.join("snapshots")).unwrap().map(|f| f.unwrap().path());
+        files.filter(|f| f.extension().is_some_and(|e| e == "snapshot")).max().unwrap()
+    };
+    let file = newest();
+    let mut bytes = std::fs::read(&file).unwrap();
+    *bytes.last_mut().unwrap() ^= 4;
+    std::fs::write(&file, bytes).unwrap();
+    let said = start().await;
+    assert!(said.contains(file.to_str().unwrap()) && said.contains("move it away"), "{said}");
+    std::fs::rename(&file, file.with_extension("damaged")).unwrap();
+    assert_eq!(slipway::raft::open_stopped(&dir).unwrap().state.now, before.now);
+    c.start(1).await;
+    c.at(1).wait_for_recovery(LIMIT).await.unwrap();
+    let mut after = (*c.agree().await[0]).clone();
+    after.applied = before.applied;
+    assert_eq!(after, *before);
+    // Where the log was cut at the newest one, nothing else leads on from there.
+    c.at(1).snapshot_and_purge().await.unwrap();
+    until("the log is cut", || std::future::ready(c.at(1).metrics().purged == c.at(1).metrics().snapshot)).await;
+    c.stop(1).await;
+    std::fs::rename(newest(), dir.join("snapshots/moved")).unwrap();
+    let said = start().await;
+    assert!(said.contains("are in no snapshot and no longer in the log"), "{said}");
+    let said = slipway::raft::open_stopped(&dir).map(drop).unwrap_err().to_string();
+    assert!(said.contains("are in no snapshot and no longer in the log"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn leadership_is_handed_over_on_request() {
     let c = Cluster::of_three().await;
     let from = c.leader().await;

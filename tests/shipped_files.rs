@@ -177,7 +177,8 @@ async fn every_metric_says_what_it_is_and_stands_in_the_docs() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addr = listener.local_addr().unwrap();
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-    let served = tokio::spawn(http::serve(listener, full(), async move { stopped.await.unwrap_or_default() }));
+    let served =
+        tokio::spawn(http::serve(listener, http::Pages::new(full()), async move { stopped.await.unwrap_or_default() }));
     let answer = reqwest::get(format!("http://{addr}/metrics")).await.unwrap();
     let kind = answer.headers()["content-type"].to_str().unwrap().to_string();
     let metrics = answer.text().await.unwrap();

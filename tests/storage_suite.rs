@@ -16,7 +16,7 @@ impl StoreBuilder<TypeConfig, LogStore, Machine, TempDir> for Fresh {
     async fn build(&self) -> Result<(TempDir, LogStore, Machine), StorageError<TypeConfig>> {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let data = DataDir::open(dir.path()).expect("a fresh data directory");
-        let (log, machine) = (LogStore::new(data.log().clone()), Machine::new(data.snapshots().clone(), false));
+        let (log, machine) = (LogStore::new(data.log().clone()), Machine::new(data.snapshots().clone()));
         Ok((dir, log, machine))
     }
 }

@@ -1,6 +1,8 @@
 //! Golden transcripts: whole rollouts on a simulated fleet, entry by entry, with the reasons for waiting between them. A change of
 //! the engine shows as a change of these files. `GOLDEN=write cargo test --test transcripts` writes them anew.
 
+#[path = "transcripts/crash_loop.rs"]
+mod crash_loop;
 #[path = "transcripts/servers.rs"]
 mod servers;
 #[path = "transcripts/settings.rs"]

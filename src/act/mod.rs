@@ -1,11 +1,18 @@
 //! The outbox: what the leader owes to the world outside. So far the smoke test: a GET of one path at every target.
 //!
 //! Invariants: at least once, keyed: each call carries the delivery's key, so a receiver can tell a repetition; a target counts as
-//! well only with a 2xx answer; a delivery ends when all targets are well or its time is over.
+//! well only with a 2xx answer; a delivery ends when all targets are well or its time is over; a few targets are asked at once, and
+//! only such as a sane worker can have ([`refusal`]).
 //!
 //! Deliberately not here: committing the outcome (`lead`), and what follows from it (`engine`).
 
+mod targets;
+
 use std::time::Duration;
+
+use futures_util::{StreamExt as _, stream};
+
+pub use targets::refusal;
 
 use crate::{
     ask::Way,
@@ -15,6 +22,10 @@ use crate::{
 };
 
 const ATTEMPT: Duration = Duration::from_secs(2);
+/// Targets that are asked at once.
+const AT_ONCE: usize = 8;
+/// What the last attempt may take beyond the time, so that its own words are heard.
+const MARGIN: Duration = Duration::from_millis(500);
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 /// Header that carries the delivery's key.
@@ -58,20 +69,29 @@ impl Courier {
         loop {
             let mut problem = None;
             let mut still = Vec::new();
-            for target in left {
-                match ask(&way, key, target, &delivery.path).await {
-                    Ok(()) => {}
-                    Err(why) => {
+            let spent = || Duration::from_millis(self.clock.mono().since(started));
+            // Of many that hang a round would take longer than there is time; one attempt there is.
+            let round = limit.saturating_sub(spent()).max(ATTEMPT);
+            let (way, path) = (&way, &delivery.path);
+            let asking: Vec<_> =
+                left.iter().copied().map(|target| async move { (target, ask(way, key, target, path).await) }).collect();
+            let asked = async {
+                let mut answers = stream::iter(asking).buffered(AT_ONCE);
+                while let Some((target, answer)) = answers.next().await {
+                    if let Err(why) = answer {
                         problem.get_or_insert_with(|| format!("{target}: {why}"));
                         still.push(target);
                     }
                 }
+            };
+            let all = tokio::time::timeout(round.saturating_add(MARGIN), asked).await.is_ok();
+            if !all {
+                problem.get_or_insert_with(|| "not every target was asked in time".into());
             }
             let Some(problem) = problem else {
                 return Outcome { ok: true, detail: format!("{} targets answered well", delivery.targets.len()) };
             };
-            let spent = Duration::from_millis(self.clock.mono().since(started));
-            if spent.saturating_add(pause) >= limit {
+            if !all || spent().saturating_add(pause) >= limit {
                 return Outcome { ok: false, detail: problem.chars().take(MAX_DETAIL).collect() };
             }
             left = still;
@@ -173,6 +193,31 @@ mod tests {
         assert!(outcome.ok, "{}", outcome.detail);
         let outcome = courier.deliver(key, &delivery(vec![addr]), None, soon).await;
         assert!(outcome.detail.contains("400 Bad Request"), "{}", outcome.detail);
+    }
+
+    #[tokio::test]
+    async fn targets_that_hang_do_not_keep_the_others_waiting_nor_beyond_the_time() {
+        // Each answers only once all of them were asked.
+        let all = Arc::new(tokio::sync::Barrier::new(AT_ONCE));
+        let mut targets = Vec::new();
+        for _ in 0..AT_ONCE {
+            let all = all.clone();
+            let answer = axum::routing::get(move || async move { drop(all.wait().await) });
+            let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+            targets.push(listener.local_addr().unwrap().to_string());
+            tokio::spawn(async move { axum::serve(listener, axum::Router::new().route("/smoke", answer)).await });
+        }
+        let (courier, key) = (Courier::new(Clock::real()), DeliveryKey { index: 270, ordinal: 0 });
+        let outcome = courier.deliver(key, &delivery(targets), None, Duration::from_millis(1)).await;
+        assert!(outcome.ok, "{}", outcome.detail);
+        // Connections that nobody takes: a round over all of them one after the other would take a minute.
+        let quiet = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let quiet = vec![quiet.local_addr().unwrap().to_string(); 30];
+        let delivery = delivery(quiet);
+        let asking = courier.deliver(key, &delivery, None, ATTEMPT);
+        let outcome =
+            tokio::time::timeout(Duration::from_secs(6), asking).await.expect("a delivery ends with its time");
+        assert!(!outcome.ok && outcome.detail.contains("did not answer within"), "{}", outcome.detail);
     }
 
     #[tokio::test]

@@ -40,7 +40,7 @@ use super::{
     layout::{InstanceDir, RunDir},
     tree::{self, Tree},
 };
-use crate::console;
+use crate::{console, supervise};
 
 /// Exit status: another shim holds the lock, or the run has begun already.
 const TAKEN: u8 = 75;
@@ -178,7 +178,11 @@ fn supervise(dir: &InstanceDir, number: u32) -> io::Result<ExitCode> {
     child.stdin.take().ok_or(io::ErrorKind::BrokenPipe)?.write_all(b"g")?;
     let logs = dir.clone();
     // Without the thread the program runs all the same.
-    let keeper = std::thread::Builder::new().name("logs".into()).spawn(move || small_logs::keep_logs_small(&logs));
+    let keeper = std::thread::Builder::new().name("logs".into()).spawn(move || {
+        let say =
+            |words: &str| console::note(&format!("slipwayd shim: keeping logs small panicked ({words}); it goes on"));
+        supervise::kept_here(say, || small_logs::keep_logs_small(&logs));
+    });
     if let Err(e) = keeper {
         console::note(&format!("slipwayd shim: logs are not kept small: {e}"));
     }

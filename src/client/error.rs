@@ -25,7 +25,7 @@ pub enum ClientError {
         why: String,
     },
     /// Nodes answered, but none could take the call in time.
-    #[error("unavailable for {tried:?}: {message}; see `slipway cluster status`, and run the same command again")]
+    #[error("unavailable{}: {message}; see `slipway cluster status`, and run the same command again", lasting(.tried))]
     Unavailable {
         /// What the last node said.
         message: String,
@@ -33,12 +33,12 @@ pub enum ClientError {
         tried: Duration,
     },
     /// Nodes were reached and did not answer in time.
-    #[error("no answer from {nodes} within {limit:?}: try again, or allow more with --timeout")]
+    #[error("no answer from {nodes} within {tried:?}: try again, or allow more with --timeout")]
     TimedOut {
         /// The addresses that were tried.
         nodes: String,
-        /// The limit.
-        limit: Duration,
+        /// How long it was tried.
+        tried: Duration,
     },
     /// The cluster said no.
     #[error("{message}")]
@@ -79,6 +79,11 @@ impl ClientError {
             | Self::Package { .. } => "",
         }
     }
+}
+
+/// How long something was tried, where that is worth a word: what is refused at once was not tried for any time.
+fn lasting(tried: &Duration) -> String {
+    if tried.is_zero() { String::new() } else { format!(" for {tried:?}") }
 }
 
 /// A failure that the next try, or the next node, may not have.
@@ -150,7 +155,7 @@ fn innermost(status: &Status) -> Option<String> {
     Some(text.split(" (os error").next().unwrap_or(&text).to_string())
 }
 
-/// The error for a call that no node took.
+/// The error for a call that no node took, with the time that has passed and not the one that there was.
 pub fn give_up(failures: Vec<(String, Failure)>, tried: Duration) -> ClientError {
     let mut nodes: Vec<&str> = failures.iter().map(|(n, _)| n.as_str()).collect();
     nodes.sort_unstable();
@@ -170,7 +175,7 @@ pub fn give_up(failures: Vec<(String, Failure)>, tried: Duration) -> ClientError
     }
     for (_, failure) in failures.iter().rev() {
         if let Failure::Silent = failure {
-            return ClientError::TimedOut { nodes, limit: tried };
+            return ClientError::TimedOut { nodes, tried };
         }
     }
     let why = match failures.last() {

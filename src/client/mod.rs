@@ -158,7 +158,7 @@ impl Client {
                 failures.push((nodes.address(at), failure));
                 nodes.leave(at);
                 if elapsed() >= limits.deadline {
-                    return Err(error::give_up(failures, limits.deadline));
+                    return Err(error::give_up(failures, elapsed()));
                 }
             }
             let idle = failures.iter().all(|(_, f)| matches!(f, Failure::NoCluster(_)));

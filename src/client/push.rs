@@ -24,6 +24,7 @@ impl Client {
         size: u64,
         progress: impl Fn(u64) + Send + Sync + Clone + 'static,
     ) -> Result<v1::PushReply, ClientError> {
+        let began = self.inner.clock.mono();
         let mut failures = Vec::new();
         let (mut best, mut tries) = (0, 0);
         loop {
@@ -52,7 +53,8 @@ impl Client {
             tries = if offset > best { 0 } else { tries + 1 };
             best = best.max(offset);
             if tries >= TRIES {
-                return Err(error::give_up(failures, self.inner.limits.deadline));
+                let tried = Duration::from_millis(self.inner.clock.mono().since(began));
+                return Err(error::give_up(failures, tried));
             }
             self.inner.nodes.leave(at);
             tokio::time::sleep(Duration::from_millis(100) * tries).await;

@@ -11,6 +11,7 @@ use tonic::{Request, Response, Status, transport::Server};
 
 use super::*;
 use crate::wire::v1::{
+    artifacts_server::{Artifacts, ArtifactsServer},
     cluster_server::{Cluster, ClusterServer},
     events_server::{Events, EventsServer},
     rollouts_server::{Rollouts, RolloutsServer},
@@ -153,6 +154,20 @@ impl Rollouts for TestNode {
     }
 }
 
+#[tonic::async_trait]
+impl Artifacts for TestNode {
+    type FetchStream = std::pin::Pin<Box<dyn futures_util::Stream<Item = Result<v1::FetchChunk, Status>> + Send>>;
+    async fn stat(&self, _: Request<v1::StatRequest>) -> Result<Response<v1::StatReply>, Status> {
+        Ok(Response::new(v1::StatReply::default()))
+    }
+    async fn push(&self, _: Request<tonic::Streaming<v1::PushChunk>>) -> Result<Response<v1::PushReply>, Status> {
+        Err(Status::unavailable("the disk of this node is low"))
+    }
+    async fn fetch(&self, _: Request<v1::FetchRequest>) -> Result<Response<Self::FetchStream>, Status> {
+        no()
+    }
+}
+
 /// A node in a runtime of its own, so that it can die with its connections.
 async fn serve(id: u32, not_now: u32, seen: &Arc<Record>) -> (String, Dies) {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -165,6 +180,7 @@ async fn serve(id: u32, not_now: u32, seen: &Arc<Record>) -> (String, Dies) {
         Server::builder()
             .add_service(ClusterServer::new(node.clone()))
             .add_service(EventsServer::new(node.clone()))
+            .add_service(ArtifactsServer::new(node.clone()))
             .add_service(RolloutsServer::new(node))
             .serve_with_incoming(TcpListenerStream::new(listener))
             .await
@@ -271,6 +287,22 @@ async fn without_a_leader_it_ends_at_the_deadline_with_the_nodes_words() {
     let error = client.pause(v1::VerbRequest::default()).await.unwrap_err();
     assert!(matches!(&error, ClientError::Unavailable { message, .. } if message == "no leader"), "{error:?}");
     assert!(seen.pauses.lock().unwrap().len() > 1, "it tried more than once");
+}
+
+#[tokio::test]
+async fn what_gives_up_says_how_long_it_tried_and_not_how_long_it_might_have() {
+    let (a, _task) = serve(1, u32::MAX, &Arc::new(Record::default())).await;
+    let limits = Limits { deadline: Duration::from_secs(900), ..Limits::default() };
+    let client = Client::new(&[a], limits, Clock::real()).unwrap();
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let pushed = client.push("0", file.path(), 0, |_| ()).await.unwrap_err();
+    assert!(matches!(pushed, ClientError::Unavailable { tried, .. } if tried < Duration::from_secs(600)), "{pushed:?}");
+    // One that takes back its word at once.
+    let once = client.call_this_node(limits.deadline, |_| async { Err::<Response<()>, _>(Status::unavailable("low")) });
+    let once = once.await.unwrap_err();
+    assert!(matches!(once, ClientError::Unavailable { tried, .. } if tried < Duration::from_secs(600)), "{once:?}");
+    let never = ClientError::Unavailable { message: "low".into(), tried: Duration::ZERO };
+    assert!(never.to_string().starts_with("unavailable: low;"), "{never}");
 }
 
 #[tokio::test]

@@ -10,7 +10,7 @@ use std::{
 };
 
 use super::{AgentConfig, ConfigError, NodeConfig, value};
-use crate::model::{MAX_POOL, host_port, is_host, is_label};
+use crate::model::{MAX_POOL, host_port, is_host, is_label, unfit};
 
 /// Most MiB that can be asked to stay free: 16 TiB.
 const MOST_MIB: u64 = 16 << 20;
@@ -52,12 +52,12 @@ pub fn agent(c: &AgentConfig) -> Result<(), ConfigError> {
     }
     within("capacity", c.capacity.into(), 1, MOST_INSTANCES.into())?;
     labels(&c.labels)?;
-    if c.host.is_unspecified() || c.host.is_multicast() {
-        return Err(value("host", format!("{} is no address of one machine: write its own", c.host)));
+    if let Some(why) = unfit(c.host) {
+        return Err(value("host", format!("{} {why}: write the machine's own address", c.host)));
     }
     let pool = c.pool_addresses()?;
-    if let Some(odd) = pool.iter().find(|a| a.is_unspecified() || a.is_multicast()) {
-        return Err(value("pool", format!("{odd} is no address that an instance can have")));
+    if let Some((odd, why)) = pool.iter().find_map(|a| Some((a, unfit(*a)?))) {
+        return Err(value("pool", format!("{odd} {why}: no instance can have it")));
     }
     directory(&c.data_dir)
 }
@@ -218,6 +218,8 @@ mod tests {
             ("capacity = 4000000000", "capacity: "),
             ("host = '0.0.0.0'", "host: "),
             ("pool = ['224.0.0.1']", "pool: "),
+            ("pool = ['169.254.169.254']", "pool: 169.254.169.254 is link-local"),
+            ("host = 'fe80::1'", "host: fe80::1 is link-local"),
             ("labels = {zone = 'a b'}", "labels: "),
             ("labels = {zone = ''}", "labels: "),
             ("pool = ['10.1.0.0-10.1.7.207']", "at most 1024"),

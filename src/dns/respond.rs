@@ -287,8 +287,10 @@ impl Responder {
     }
 
     /// Answers a batch of datagrams where they lie: common questions by `fast`, all others as [`Responder::respond`] does. All of them
-    /// came before the view is read, so one view serves them all.
-    pub(super) fn respond_all(&self, all: &mut Datagrams, n: usize) {
+    /// came before the view is read, so one view serves them all. It is given back to be held until they are sent: until then this node
+    /// serves it.
+    #[must_use = "it is served until the answers are sent"]
+    pub(super) fn respond_all(&self, all: &mut Datagrams, n: usize) -> Arc<View> {
         let ready = self.store.is_ready();
         let (view, hold) = self.store.leased_view();
         let (now, lease) = (self.clock.mono(), (hold, self.clock.boot()));
@@ -325,6 +327,7 @@ impl Responder {
             all.set_outgoing(at, outgoing);
         }
         self.stats.add_all(&tally);
+        view
     }
 
     /// Fits a reply: first without additionals, then with fewer answers if a part will do, at last empty with TC.

@@ -8,17 +8,14 @@
 //! here: what the bytes mean.
 
 use std::{
-    any::Any,
     collections::{BTreeMap, HashMap},
     io::{self, ErrorKind},
     net::{IpAddr, SocketAddr},
-    panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     thread,
     time::Duration,
 };
 
-use futures_util::FutureExt as _;
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, BufReader},
     net::{TcpListener, TcpStream, UdpSocket},
@@ -85,16 +82,8 @@ pub struct DnsServer {
 }
 
 /// A panic while serving: said, and then it goes on.
-fn fell(task: &str, panic: &(dyn Any + Send)) {
-    tracing::error!(task, "panicked ({}); it goes on", supervise::words(panic));
-}
-
-/// A task that is started again after a panic.
-async fn kept<F: Future<Output = ()>>(task: &'static str, make: impl Fn() -> F) {
-    while let Err(panic) = AssertUnwindSafe(make()).catch_unwind().await {
-        fell(task, panic.as_ref());
-        sleep(ERROR_PAUSE).await;
-    }
+fn fell(task: &str) -> impl Fn(&str) + '_ {
+    move |words| tracing::error!(task, "panicked ({words}); it goes on")
 }
 
 impl DnsServer {
@@ -121,12 +110,8 @@ impl DnsServer {
                         let ended = tasks.token();
                         let serve = move || {
                             // Whatever a datagram does to it, the thread goes on with the next one.
-                            while let Err(panic) =
-                                catch_unwind(AssertUnwindSafe(|| datagrams(&socket, &responder, &stop)))
-                            {
-                                fell(&format!("dns-udp-{n}"), panic.as_ref());
-                                thread::sleep(ERROR_PAUSE);
-                            }
+                            let task = format!("dns-udp-{n}");
+                            supervise::kept_here(fell(&task), || datagrams(&socket, &responder, &stop));
                             // Whoever waits for the end may bind the port again.
                             drop(socket);
                             drop(ended);
@@ -142,7 +127,7 @@ impl DnsServer {
         let clients = Arc::new(Clients::default());
         if let Some((_, identity)) = &tls {
             let identity = Arc::clone(identity);
-            let follow = kept("dns-certificate", move || Arc::clone(&identity).follow());
+            let follow = supervise::kept(fell("dns-certificate"), move || Arc::clone(&identity).follow());
             tasks.spawn(stop.clone().run_until_cancelled_owned(follow));
         }
         let plain = tcp.into_iter().map(|listener| (listener, None));
@@ -156,7 +141,7 @@ impl DnsServer {
                 tasks: tasks.clone(),
             };
             let (all, listener) = (Arc::new(all), Arc::new(listener));
-            let accept = kept("dns-tcp", move || {
+            let accept = supervise::kept(fell("dns-tcp"), move || {
                 let (all, listener) = (Arc::clone(&all), Arc::clone(&listener));
                 async move { all.accept(&listener).await }
             });
@@ -208,10 +193,11 @@ fn datagrams(socket: &std::net::UdpSocket, responder: &Responder, stop: &Cancell
     while !stop.is_cancelled() {
         match all.receive(socket, true) {
             Ok(n) => {
-                responder.respond_all(&mut all, n);
+                let served = responder.respond_all(&mut all, n);
                 if let (refused @ 1.., Some(error)) = all.send(socket, n) {
                     tracing::debug!(refused, %error, "DNS responses not sent");
                 }
+                drop(served);
             }
             Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted) => {}
             Err(error) => {

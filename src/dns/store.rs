@@ -1,13 +1,14 @@
 //! Holds the view that answers are made from, and says which index it serves.
 //!
 //! Invariant: [`ViewStore::served_index`] is published after the pointer swap, so a query that begins afterwards is answered from
-//! that index or a later one.
+//! that index or a later one. A query that began before it may still be answered from an older view: [`ViewStore::settled_index`] is
+//! what all answers come from, those under way too, and so what is told to others.
 
 use std::{
     collections::BTreeMap,
     sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        Arc, Mutex, PoisonError, Weak,
+        atomic::{AtomicBool, AtomicU64, Ordering, fence},
     },
 };
 
@@ -32,6 +33,8 @@ pub struct ViewStore {
     view: ArcSwap<View>,
     builder: Mutex<Builder>,
     served: watch::Sender<u64>,
+    /// Views that were swapped out while somebody was answering from them.
+    leaving: Mutex<Vec<Weak<View>>>,
     ready: AtomicBool,
     node: AtomicU64,
     hold_index: AtomicU64,
@@ -52,6 +55,7 @@ impl ViewStore {
             view: ArcSwap::from_pointee(View::empty()),
             builder: Mutex::new(Builder::new()),
             served: watch::Sender::new(0),
+            leaving: Mutex::default(),
             ready: AtomicBool::new(false),
             node: AtomicU64::new(0),
             hold_index: AtomicU64::new(0),
@@ -109,7 +113,15 @@ impl ViewStore {
         let mut builder = self.builder.lock().unwrap_or_else(PoisonError::into_inner);
         let view = builder.next(state);
         let index = view.index;
-        self.view.store(view);
+        let old = self.view.swap(Arc::clone(&view));
+        if !Arc::ptr_eq(&old, &view) {
+            let mut leaving = self.leaving.lock().unwrap_or_else(PoisonError::into_inner);
+            // As many as there are answering threads: what nobody holds is gone.
+            leaving.retain(|view| view.strong_count() > 0);
+            fence(Ordering::Acquire);
+            leaving.push(Arc::downgrade(&old));
+        }
+        drop(old);
         self.served.send_replace(index);
     }
 
@@ -161,9 +173,56 @@ impl ViewStore {
         self.served.subscribe()
     }
 
+    /// The index that no answer is older than from now on: a view that is still answered from, be it a batch that is about to be sent,
+    /// counts as the one that is served.
+    pub fn settled_index(&self) -> u64 {
+        // First what is served: the views before it stand among those that leave by then.
+        let served = *self.served.borrow();
+        let leaving = self.leaving.lock().unwrap_or_else(PoisonError::into_inner);
+        let held = leaving.iter().filter_map(Weak::upgrade).map(|view| view.index).min();
+        // What was noted under a view is seen by whoever sees that it was let go of; here and where dead ones are dropped.
+        fence(Ordering::Acquire);
+        held.map_or(served, |held| held.min(served))
+    }
+
     /// The largest TTL per deployment that a cache may still hold at `now`, in milliseconds (for `NodeSeen.ttls`).
     pub fn ttls_handed_out(&self, now: Mono) -> BTreeMap<DeploymentId, u64> {
         let view = self.view.load();
         view.sites().filter_map(|s| Some((s.id.clone(), s.noted.largest(now)?))).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        clock::Clock,
+        dns::{Responder, mmsg::Datagrams},
+    };
+
+    #[test]
+    fn an_index_is_told_as_served_once_the_last_answers_of_older_views_are_sent() {
+        let store = Arc::new(ViewStore::new());
+        let responder = Responder::new(Arc::clone(&store), Clock::real());
+        let publish = |index| {
+            let mut state = State::default();
+            state.applied.index = index;
+            store.publish(&Arc::new(state));
+            (*store.served_index().borrow(), store.settled_index())
+        };
+        assert_eq!(publish(5), (5, 5));
+        // A batch that is answered and not sent yet: its thread was held up.
+        let batch = responder.respond_all(&mut Datagrams::new(false), 0);
+        assert_eq!(publish(6), (6, 5));
+        assert_eq!(publish(7), (7, 5));
+        let another = responder.respond_all(&mut Datagrams::new(false), 0);
+        assert_eq!(publish(8), (8, 5));
+        drop(batch);
+        assert_eq!(store.settled_index(), 7, "the other one's");
+        drop(another);
+        assert_eq!(store.settled_index(), 8);
+        // The same State again takes nothing back.
+        assert_eq!(publish(8), (8, 8));
+        assert_eq!(publish(9), (9, 9));
     }
 }

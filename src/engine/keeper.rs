@@ -274,9 +274,8 @@ impl Wanted {
 pub(super) fn back_off<'a>(view: &View<'a>, pair: &Pair, worker: &WorkerName) -> Option<(Millis, &'a Instance)> {
     let here = |i: &&Instance| &i.pair == pair && &i.worker == worker && i.life == Life::Failed;
     let failed: Vec<&Instance> = view.instances.iter().copied().filter(here).collect();
-    let last = failed.iter().copied().max_by_key(|i| i.meta.updated_index)?;
-    // Once the ring has let go of its event it failed long ago.
-    let at = view.entry_time(last.meta.updated_index)?;
+    let (at, last) =
+        failed.iter().copied().filter_map(|i| Some((i.failed_at?, i))).max_by_key(|(at, i)| (*at, i.id))?;
     let doublings = u32::try_from(failed.len().saturating_sub(1)).unwrap_or(u32::MAX).min(10);
     let wait = Period(BACK_OFF.0.saturating_mul(1 << doublings)).min(BACK_OFF_MAX);
     Some((at.plus(wait), last))

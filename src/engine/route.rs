@@ -21,7 +21,7 @@ const CONFIRMED_WITHIN: Period = Period::seconds(5);
 /// Sets the candidate's weight.
 pub(super) fn set(turn: &Turn<'_>, weight: BasisPoints, notes: &mut Notes) -> Option<Command> {
     let (view, r) = (turn.view, turn.r);
-    if turn.row.route_index.is_some() {
+    if turn.row.routed.is_some() {
         return Some(turn.end(Verdict::Unjudged, String::new()));
     }
     let pair = target(r)?;
@@ -47,8 +47,8 @@ pub(super) fn set(turn: &Turn<'_>, weight: BasisPoints, notes: &mut Notes) -> Op
 /// Cuts over.
 pub(super) fn switch(turn: &Turn<'_>, notes: &mut Notes) -> Option<Command> {
     let (view, r) = (turn.view, turn.r);
-    if let Some(index) = turn.row.route_index {
-        return served(turn, index, notes);
+    if let Some((index, at)) = turn.row.routed {
+        return served(turn, index, at, notes);
     }
     let pair = target(r)?;
     if let Some(reason) = health::failure(view, r, pair, turn.began()) {
@@ -125,9 +125,8 @@ fn fenced(turn: &Turn<'_>, index: u64, switched_at: Millis, notes: &mut Notes) -
 }
 
 /// Ends the switch once every DNS server serves it, is known to be silent, or has had its time.
-fn served(turn: &Turn<'_>, index: u64, notes: &mut Notes) -> Option<Command> {
+fn served(turn: &Turn<'_>, index: u64, switched_at: Millis, notes: &mut Notes) -> Option<Command> {
     let view = turn.view;
-    let switched_at = view.entry_time(index).or(turn.row.started_at).unwrap_or(view.now);
     if view.state.fences.arms.contains_key(view.id()) {
         return fenced(turn, index, switched_at, notes);
     }

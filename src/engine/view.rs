@@ -4,9 +4,7 @@
 
 use crate::model::Spec;
 use crate::model::{DeploymentId, Digest, Health, Life, Millis, Pair, Wait, WorkerName};
-use crate::state::{
-    Deployment, EventKey, Instance, Observations, Presence, Rollout, RolloutPhase, Seen, Settings, State,
-};
+use crate::state::{Deployment, Instance, Observations, Presence, Rollout, RolloutPhase, Seen, Settings, State};
 
 /// What a pass notes beside commands.
 #[derive(Debug, Default)]
@@ -129,12 +127,6 @@ impl<'a> View<'a> {
 
     pub fn staged(&self, worker: &WorkerName, digest: &Digest) -> bool {
         self.state.workers.get(worker).is_some_and(|w| w.staged.contains(digest))
-    }
-
-    /// Cluster time of a recent entry that made events; `None` once the ring has let go of it.
-    pub fn entry_time(&self, index: u64) -> Option<Millis> {
-        let (key, event) = self.state.events.range(EventKey { index, ordinal: 0 }..).next()?;
-        (key.index == index).then_some(event.at)
     }
 }
 

@@ -10,4 +10,4 @@ mod server;
 
 pub use counters::RolloutCounters;
 pub use gauges::{Connections, DnsFigures, LeadFigures, ProcessFigures, RaftFigures, RpcFigures};
-pub use server::{HttpSources, serve};
+pub use server::{HttpSources, Pages, serve, serve_waiting};

@@ -40,7 +40,8 @@ pub struct HttpSources {
     pub ready: Source<Result<(), String>>,
 }
 
-struct Pages {
+/// The pages, and the counters that they show.
+pub struct Pages {
     registry: Registry,
     counters: RolloutCounters,
     sources: HttpSources,
@@ -49,37 +50,51 @@ struct Pages {
 /// How often rollout counters look for new events: far more often than the ring of events could turn over.
 const FOLLOW: Duration = Duration::from_secs(1);
 
+impl Pages {
+    /// Counters begin here.
+    pub fn new(sources: HttpSources) -> Arc<Self> {
+        let mut registry = Registry::default();
+        let counters = RolloutCounters::register(&mut registry);
+        registry.register_collector(Box::new(Gauges(sources.clone())));
+        counters.follow(&(sources.state)());
+        Arc::new(Self { registry, counters, sources })
+    }
+
+    /// Follows State for ever, so that no event is missed while nobody looks. Whoever serves the pages keeps it running.
+    pub async fn follow(self: Arc<Self>) {
+        loop {
+            tokio::time::sleep(FOLLOW).await;
+            self.counters.follow(&(self.sources.state)());
+        }
+    }
+}
+
 /// Serves until `stop` is done.
 pub async fn serve<L: Listener>(
     listener: L,
-    sources: HttpSources,
+    pages: Arc<Pages>,
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<()>
 where
     L::Addr: std::fmt::Debug,
 {
-    let mut registry = Registry::default();
-    let counters = RolloutCounters::register(&mut registry);
-    registry.register_collector(Box::new(Gauges(sources.clone())));
-    let pages = Arc::new(Pages { registry, counters, sources });
-    pages.counters.follow(&(pages.sources.state)());
-    let follower = tokio::spawn({
-        let pages = pages.clone();
-        async move {
-            loop {
-                tokio::time::sleep(FOLLOW).await;
-                pages.counters.follow(&(pages.sources.state)());
-            }
-        }
-    });
     let app = Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
         .with_state(pages);
-    let served = axum::serve(listener, app).with_graceful_shutdown(stop).await;
-    follower.abort();
-    served
+    axum::serve(listener, app).with_graceful_shutdown(stop).await
+}
+
+/// The pages of a node that waits before it starts: it lives, it is not ready, and why.
+pub async fn serve_waiting<L: Listener>(listener: L, why: &str) -> io::Result<()>
+where
+    L::Addr: std::fmt::Debug,
+{
+    let text = format!("not ready: {why}\n");
+    let not_ready = get(move || std::future::ready((StatusCode::SERVICE_UNAVAILABLE, text.clone())));
+    let app = Router::new().route("/healthz", get(|| async { "ok\n" })).route("/readyz", not_ready);
+    axum::serve(listener, app).await
 }
 
 async fn readyz(Shared(pages): Shared<Arc<Pages>>, headers: HeaderMap) -> Response {
@@ -141,7 +156,8 @@ mod tests {
             ready: Arc::new(|| Err("no cluster".into())),
         };
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-        let served = tokio::spawn(serve(listener, sources, async move { stopped.await.unwrap_or_default() }));
+        let served =
+            tokio::spawn(serve(listener, Pages::new(sources), async move { stopped.await.unwrap_or_default() }));
         let ready = page(addr, "/readyz").await;
         assert!(ready.starts_with("HTTP/1.1 503") && ready.contains("no cluster"), "{ready}");
         assert!(page(addr, "/healthz").await.contains("ok"));

@@ -1,6 +1,7 @@
 //! One term at a time.
 
 use std::{
+    any::Any,
     collections::BTreeSet,
     panic::AssertUnwindSafe,
     sync::{
@@ -19,7 +20,7 @@ use tokio::{sync::mpsc, task::JoinSet};
 
 use super::{LastPlan, Panic, Panics, Part, PlanBoard, published::aged, rests::Rests};
 use crate::{
-    act::{Courier, Outcome},
+    act::{self, Courier, Outcome},
     clock::{Clock, Mono},
     engine::{facts, plan},
     model::{Millis, Period, Principal},
@@ -456,10 +457,22 @@ impl Lead {
             let spec =
                 state.rollouts.get(&delivery.rollout).and_then(|r| state.spec(&r.deployment, r.to.spec)).cloned();
             let (counts, clock) = (self.counts.clone(), self.clock.clone());
+            let refused = act::refusal(state, &delivery);
             t.couriers.spawn(async move {
                 let began = clock.micros();
                 let check = spec.as_ref().map(|s| &s.health);
-                let outcome = courier.deliver(key, &delivery, check, limit).await;
+                let outcome = match refused {
+                    None => {
+                        // One that falls would else owe its outcome until the next term.
+                        let asking =
+                            AssertUnwindSafe(courier.deliver(key, &delivery, check, limit)).catch_unwind().await;
+                        let fell = |panic: &(dyn Any + Send)| {
+                            format!("asking the targets panicked ({})", supervise::words(panic))
+                        };
+                        asking.unwrap_or_else(|panic| Outcome { ok: false, detail: fell(panic.as_ref()) })
+                    }
+                    Some(detail) => Outcome { ok: false, detail },
+                };
                 counts.deliveries.0.observe(clock.micros().saturating_sub(began) as f64 / 1e6);
                 add(if outcome.ok { &counts.delivered } else { &counts.undelivered });
                 // The receiver goes with the term; the next leader delivers again.

@@ -2,7 +2,11 @@
 
 use std::{net::SocketAddr, path::PathBuf};
 
-use crate::{dns::TlsError, raft::ConsensusError, storage::StorageError};
+use crate::{
+    dns::TlsError,
+    raft::ConsensusError,
+    storage::{StorageError, space},
+};
 
 /// An error of the daemon.
 #[derive(Debug, thiserror::Error)]
@@ -61,4 +65,19 @@ pub enum NodeError {
     /// The client certificate or the like is not usable.
     #[error("{0}")]
     Other(String),
+}
+
+impl NodeError {
+    /// Whether it may start, or go on, once there is room on its disk: a write found none.
+    pub fn is_for_want_of_room(&self) -> bool {
+        match self {
+            Self::Data { .. } | Self::Consensus(_) => space::is_full(&self.to_string()),
+            Self::Listen { .. }
+            | Self::Failed(_)
+            | Self::Ended { .. }
+            | Self::Task { .. }
+            | Self::Tls(_)
+            | Self::Other(_) => false,
+        }
+    }
 }

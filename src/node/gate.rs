@@ -30,6 +30,8 @@ use tokio::{
 };
 use tonic::transport::server::{Connected, TcpConnectInfo};
 
+use crate::supervise;
+
 const HANDED: usize = 64;
 const REST: Duration = Duration::from_millis(50);
 /// Of the same kind of trouble, only every so many make a line of the log.
@@ -168,7 +170,13 @@ impl Gate {
         let (out, incoming) = mpsc::channel(HANDED);
         let counts = Arc::<GateCounts>::default();
         let entry = Entry { what, speaks, limits, counts: counts.clone(), out };
-        let accepting = tokio::spawn(entry.accept(listener));
+        let slots = Arc::new(Semaphore::new(entry.limits.open));
+        let accepting = tokio::spawn(async move {
+            // Who was let in keeps its slot, whatever happens here.
+            let say =
+                |words: &str| tracing::error!(listener = what, "letting connections in panicked ({words}); it goes on");
+            supervise::kept(say, || entry.clone().accept(&listener, &slots)).await;
+        });
         Ok(Self { incoming, addr, accepting, counts })
     }
 
@@ -188,8 +196,7 @@ struct Entry {
 }
 
 impl Entry {
-    async fn accept(self, listener: TcpListener) {
-        let slots = Arc::new(Semaphore::new(self.limits.open));
+    async fn accept(self, listener: &TcpListener, slots: &Arc<Semaphore>) {
         let mut silent: VecDeque<AbortHandle> = VecDeque::new();
         let failed = AtomicU64::new(0);
         loop {

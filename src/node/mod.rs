@@ -30,3 +30,4 @@ mod trace;
 
 pub use error::NodeError;
 pub use run::{End, Node};
+pub use space::wait_for_room;

@@ -1,6 +1,7 @@
 //! What this node hears of workers and knows of its own DNS, to whoever leads; to itself when it leads.
 //!
-//! Invariants: a new leader gets the last report of every session at once; afterwards only what is new, and signs of life.
+//! Invariants: a new leader gets the last report of every session at once; afterwards only what is new, and signs of life. The index that
+//! is said to be served is one that no answer is older than, those under way too, and the TTLs are read after it.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -18,6 +19,8 @@ use crate::{
 
 /// Signs of life at least this often.
 const PULSE: Duration = Duration::from_millis(1000);
+/// How soon it is looked again whether the last answers of an older view are out.
+const LAST_ANSWERS: Duration = Duration::from_millis(5);
 /// Gathers what changes together.
 const GATHER: Duration = Duration::from_millis(2);
 const RETRY: Duration = Duration::from_millis(100);
@@ -29,6 +32,8 @@ struct Feed {
     consensus: Consensus,
     sessions: Arc<Sessions>,
     told: BTreeMap<WorkerName, (u64, Option<(u64, u64)>)>,
+    /// The index that was said to be served.
+    served: u64,
 }
 
 impl Feed {
@@ -57,13 +62,15 @@ impl Feed {
         items
     }
 
-    fn node(&self) -> v1::NodeSeen {
+    fn node(&mut self) -> v1::NodeSeen {
         let now = self.parts.clock.mono();
         let ready = self.parts.dns.is_ready();
+        // In this order: an answer of an older view is then in the one or in the other.
+        self.served = self.parts.dns.settled_index();
         let ttls = self.parts.dns.ttls_handed_out(now);
         v1::NodeSeen {
             applied: self.consensus.view().applied.index,
-            served_index: *self.parts.dns.served_index().borrow(),
+            served_index: self.served,
             ttls_ms: ttls.into_iter().map(|(d, ttl)| (d.to_string(), ttl)).collect(),
             serving_for_ms: self.parts.dns_since.get().map_or(0, |since| now.since(*since)),
             dns_ready: u64::from(ready),
@@ -82,6 +89,7 @@ pub(super) async fn run(parts: Arc<Parts>, consensus: Consensus, sessions: Arc<S
                 consensus: consensus.clone(),
                 sessions: sessions.clone(),
                 told: BTreeMap::new(),
+                served: 0,
             };
             let ended = if leader == consensus.node_id() {
                 to_self(feed, &seen, &backend, leadership.clone()).await
@@ -109,11 +117,15 @@ fn same(now: &watch::Receiver<Leadership>, then: &Leadership) -> bool {
 
 /// Waits until something may be new; `true` when only the pulse is due.
 async fn wait(
+    told: u64,
     sessions: &mut watch::Receiver<u64>,
     served: &mut watch::Receiver<u64>,
     leadership: &mut watch::Receiver<Leadership>,
 ) -> bool {
+    // An older view was answered from when this was told; nothing says when that is over.
+    let old = told < *served.borrow();
     let pulse = tokio::select! {
+        () = tokio::time::sleep(LAST_ANSWERS), if old => false,
         _ = sessions.changed() => false,
         _ = served.changed() => false,
         _ = leadership.changed() => false,
@@ -141,7 +153,7 @@ async fn to_self(
             let item = v1::RelayItem { header: None, term: then.term, body: Some(body) };
             backend.relayed(me, &item)?;
         }
-        pulse = wait(&mut sessions, &mut served, &mut leadership).await;
+        pulse = wait(feed.served, &mut sessions, &mut served, &mut leadership).await;
     }
     Ok(())
 }
@@ -170,7 +182,7 @@ async fn to_leader(
                 Some(_) => false,
                 None => return Err(Status::unavailable("the leader ended the stream")),
             },
-            pulse = wait(&mut sessions, &mut served, &mut leadership) => pulse,
+            pulse = wait(feed.served, &mut sessions, &mut served, &mut leadership) => pulse,
         };
         for body in feed.items(pulse) {
             let item = v1::RelayItem { header: header.clone(), term: then.term, body: Some(body) };

@@ -1,18 +1,19 @@
 //! Starts a node, runs it, and ends it.
 
 use std::{
+    panic::AssertUnwindSafe,
     path::Path,
     sync::{Arc, OnceLock},
     time::Duration,
 };
 
+use futures_util::FutureExt as _;
 use tokio::{
     sync::{Mutex, watch},
     task::JoinSet,
     time::timeout,
 };
 use tokio_util::sync::CancellationToken;
-use tonic::transport::Error as TransportError;
 
 use super::{
     NodeError,
@@ -33,12 +34,13 @@ use crate::{
     clock::Clock,
     config::{ConfigError, NodeConfig},
     dns::{Cookies, DnsLimits, DnsServer, DnsSettings, Rates, Responder, ReverseZones, TlsIdentity, ViewStore},
-    http,
+    http::{self, Pages},
     lead::{Lead, LeadCounts, Panics, PlanBoard},
     observe::Collector,
     raft::Consensus,
     rpc::{self, Backend, Counts, Sessions, Shared},
     storage::{DataDir, Identity},
+    supervise,
     wire::v1,
 };
 
@@ -65,6 +67,16 @@ pub struct Node {
     dns_tls: Option<Arc<TlsIdentity>>,
     courier: Courier,
     stop: CancellationToken,
+}
+
+/// Waits for a listener to end, which it should not before the node does, and says which it was.
+async fn ended<E: std::fmt::Display>(what: &'static str, serving: impl Future<Output = Result<(), E>>) -> NodeError {
+    let reason = match AssertUnwindSafe(serving).catch_unwind().await {
+        Ok(Ok(())) => "by itself".into(),
+        Ok(Err(e)) => e.to_string(),
+        Err(panic) => format!("it panicked ({})", supervise::words(panic.as_ref())),
+    };
+    NodeError::Ended { what, reason }
 }
 
 /// Opens the directory and reads whose it is, off the runtime's threads.
@@ -153,9 +165,9 @@ impl Node {
         }
     }
 
-    /// Runs until `ended` is cancelled or something fails for good. With a full disk it goes on answering what it can until there is
+    /// Runs until `asked` is cancelled or something fails for good. With a full disk it goes on answering what it can until there is
     /// room again.
-    pub async fn run(self, ended: CancellationToken) -> Result<End, NodeError> {
+    pub async fn run(self, asked: CancellationToken) -> Result<End, NodeError> {
         let Self { parts, shared, backend, listeners, dns_tls, courier, stop } = self;
         let settings = dns_settings(&parts.config).map_err(|e| NodeError::Other(e.to_string()))?;
         let responder = Arc::new(Responder::with(parts.dns.clone(), parts.clock.clone(), settings));
@@ -173,8 +185,7 @@ impl Node {
         }
 
         let health = tonic_health::server::HealthReporter::new();
-        let mut servers: JoinSet<Result<(), NodeError>> = JoinSet::new();
-        let ended_with = |what| move |e: TransportError| NodeError::Ended { what, reason: e.to_string() };
+        let mut servers: JoinSet<NodeError> = JoinSet::new();
         let (routes, token) = (rpc::client_routes(&shared, &health), stop.clone());
         let limits = Limits::for_node(parts.config.max_connections);
         let gate = |listener, what, speaks| {
@@ -182,21 +193,18 @@ impl Node {
         };
         let listener = gate(listeners.client, "clients", Speaks::Grpc)?;
         let mut gates = figures::Gates::from([("clients", listener.counts())]);
-        servers.spawn(async move { rpc::serve(listener, routes, token).await.map_err(ended_with("clients")) });
+        servers.spawn(ended("clients", rpc::serve(listener, routes, token)));
         let (routes, token) = (rpc::peer_routes(&shared), stop.clone());
         let listener = gate(listeners.peer, "peers", Speaks::Grpc)?;
         gates.insert("peers", listener.counts());
-        servers.spawn(async move { rpc::serve(listener, routes, token).await.map_err(ended_with("peers")) });
+        servers.spawn(ended("peers", rpc::serve(listener, routes, token)));
         let listener = gate(listeners.http, "HTTP", Speaks::Http)?;
         gates.insert("HTTP", listener.counts());
-        let sources = figures::sources(&parts, &shared, &responder, gates);
-        let token = stop.clone();
-        servers.spawn(async move {
-            let served = http::serve(listener, sources, token.cancelled_owned()).await;
-            served.map_err(|e| NodeError::Ended { what: "HTTP", reason: e.to_string() })
-        });
+        let pages = Pages::new(figures::sources(&parts, &shared, &responder, gates));
+        servers.spawn(ended("HTTP", http::serve(listener, pages.clone(), stop.clone().cancelled_owned())));
 
         let mut tasks = Tasks::new(parts.tasks.clone(), parts.clock.clone(), parts.config.fault.as_deref());
+        tasks.keep("rollout counters", move || pages.clone().follow());
         let failed = {
             let (parts, shared) = (parts.clone(), shared.clone());
             let mut installed = parts.installed.subscribe();
@@ -230,13 +238,11 @@ impl Node {
             }
         };
         let result = tokio::select! {
-            () = ended.cancelled() => Ok(End::Asked),
+            () = asked.cancelled() => Ok(End::Asked),
             full = failed => full,
-            Some(done) = servers.join_next() => match done {
-                Ok(Ok(())) => Err(NodeError::Other("a listener ended by itself".into())),
-                Ok(Err(error)) => Err(error),
-                Err(e) => Err(NodeError::Other(format!("a listener failed: {e}"))),
-            },
+            Some(done) = servers.join_next() => {
+                Err(done.unwrap_or_else(|e| NodeError::Other(format!("a listener failed: {e}"))))
+            }
         };
         tracing::info!("stopping");
         if let (Ok(End::Asked), Some(consensus)) = (&result, parts.slot.get()) {

@@ -1,19 +1,27 @@
 //! Room on the disk. Below the low-water mark a node does not lead and takes no proposals, so that it never gets to the end; at the
-//! end its Raft stands still, it answers DNS and stale reads from its last State, and starts anew once there is room again.
+//! end its Raft stands still, it answers DNS and stale reads from its last State, and starts anew once there is room again. One that is
+//! started without room waits for it.
 //!
 //! Invariants: it takes proposals again only well above the mark, so that it does not waver; a node that failed for another reason
 //! than room never waits here. Not here: what is measured, and which failures are for want of room (`storage::space`).
 
 use std::{path::Path, sync::Arc, time::Duration};
 
-use tokio::time::sleep;
+use tokio::{net::TcpListener, time::sleep};
 
-use super::{run::hand_over, start::Parts};
-use crate::{clock::Mono, raft::Consensus, storage::space};
+use super::{
+    NodeError,
+    gate::{Gate, Limits, Speaks},
+    run::hand_over,
+    start::Parts,
+};
+use crate::{clock::Mono, config::NodeConfig, http, raft::Consensus, storage::space};
 
 const LOOK: Duration = Duration::from_secs(1);
 /// A leader without room that nobody has taken over from asks the next node after this time: that one may have none either.
 const AGAIN: Duration = Duration::from_secs(10);
+/// A start that found no room is tried again no sooner: there may be room that is not this node's to take.
+const RETRY: Duration = Duration::from_secs(3);
 const MIB: u64 = 1 << 20;
 /// Room that a start takes at least, whatever the mark.
 const START: u64 = 8 * MIB;
@@ -86,6 +94,34 @@ pub(super) async fn room(parts: &Parts) {
     );
     while free(dir).is_none_or(|free| free < wanted) {
         sleep(LOOK).await;
+    }
+}
+
+/// Waits until a node that found no room at its start, which is `why`, may try again: its pages say so meanwhile, and nothing else answers.
+pub async fn wait_for_room(config: &NodeConfig, why: &NodeError) {
+    let dir = &config.data_dir;
+    let why = format!("it found no room at its start and tries again once {} MiB are free ({why})", START / MIB);
+    tracing::error!(dir = %dir.display(), "this node waits: {why}");
+    let pages = async {
+        let listener = TcpListener::bind(config.http_listen).await?;
+        let limits = Limits::for_node(config.max_connections);
+        http::serve_waiting(Gate::new(listener, "HTTP", Speaks::Http, limits)?, &why).await
+    };
+    let room = async {
+        sleep(RETRY).await;
+        while free(dir).is_none_or(|free| free < START) {
+            sleep(LOOK).await;
+        }
+    };
+    tokio::select! {
+        () = room => {}
+        () = async {
+            // Without its pages it waits all the same.
+            if let Err(error) = pages.await {
+                tracing::warn!(%error, "its HTTP pages are not served meanwhile");
+            }
+            std::future::pending::<()>().await
+        } => {}
     }
 }
 

@@ -56,8 +56,8 @@ impl Parts {
             RaftProfile::Slow => Timing::slow(),
         };
         let reads = u16::try_from(self.levels().1).unwrap_or(u16::MAX);
-        let config =
-            ConsensusConfig { timing, snapshot_after: self.config.snapshot_every, reads, ..ConsensusConfig::default() };
+        let config = ConsensusConfig { timing, reads, ..ConsensusConfig::default() }
+            .with_snapshot_every(self.config.snapshot_every);
         let (log, wanted) = (self.dir.log().clone(), identity.clone());
         let place = format!("{} at {}", self.config.name, self.as_new_node().peer_addr);
         let claimed = tokio::task::spawn_blocking(move || log.claim(&wanted).and_then(|()| log.claim_place(&place)));

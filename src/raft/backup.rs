@@ -259,7 +259,8 @@ pub fn open_stopped(path: &Path) -> Result<Stopped, OfflineError> {
     let Some(identity) = dir.log().identity()? else {
         return Err(content("data directory", "it belongs to no cluster"));
     };
-    let mut state = match dir.snapshots().newest(false)? {
+    dir.check_joined()?;
+    let mut state = match dir.snapshots().newest()? {
         Some(found) => {
             let what = || format!("snapshot {}", found.index);
             SnapshotMeta::decode(&found.meta).map_err(|e| content(what(), e))?;
@@ -271,11 +272,6 @@ pub fn open_stopped(path: &Path) -> Result<Stopped, OfflineError> {
         }
         None => State::default(),
     };
-    if let Some(first) = dir.log().first()
-        && first > state.applied.index.saturating_add(1)
-    {
-        return Err(content("log", format!("entries {} to {} are in no snapshot", state.applied.index + 1, first - 1)));
-    }
     let mut next = state.applied.index.saturating_add(u64::from(state.applied.term > 0));
     loop {
         let rows = dir.log().read(next..u64::MAX, 1024, 4 << 20)?;

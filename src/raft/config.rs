@@ -60,7 +60,8 @@ pub struct ConsensusConfig {
     pub timing: Timing,
     /// Entries after which a snapshot is made.
     pub snapshot_after: u64,
-    /// Entries kept behind a snapshot: what is written while a snapshot travels to a late follower must still be there when it has it.
+    /// Entries kept behind a snapshot: what is written while a snapshot travels to a late follower must still be there when it has it;
+    /// and from the snapshot before a damaged one the log must still lead on.
     pub keep_behind_snapshot: u64,
     /// Limit of one proposal or read, also without a quorum.
     pub call_timeout: Duration,
@@ -70,8 +71,6 @@ pub struct ConsensusConfig {
     pub max_command: usize,
     /// Largest snapshot accepted from a leader.
     pub max_snapshot: u64,
-    /// Start from the snapshot before the newest when the newest is damaged. Only an operator sets this.
-    pub allow_older_snapshot: bool,
     /// Feature level up to which entries and snapshots are read; less than the program's own only to play an older one in tests.
     pub reads: u16,
 }
@@ -81,18 +80,23 @@ impl Default for ConsensusConfig {
         Self {
             timing: Timing::lan(),
             snapshot_after: 50_000,
-            keep_behind_snapshot: 50_000,
+            keep_behind_snapshot: 75_000,
             call_timeout: Duration::from_secs(2),
             snapshot_timeout: Duration::from_secs(60),
             max_command: 1 << 20,
             max_snapshot: 1 << 30,
-            allow_older_snapshot: false,
             reads: crate::state::codec::LEVEL,
         }
     }
 }
 
 impl ConsensusConfig {
+    /// The same with a snapshot every so many entries. Half as many more are kept, as the next snapshot is begun a little late.
+    #[must_use]
+    pub fn with_snapshot_every(self, entries: u64) -> Self {
+        Self { snapshot_after: entries, keep_behind_snapshot: entries.saturating_add(entries / 2), ..self }
+    }
+
     pub(super) fn openraft(&self, cluster: &str) -> Result<openraft::Config, ConsensusError> {
         let timing = &self.timing;
         if timing.rpc >= timing.election_min {

@@ -15,7 +15,7 @@ use tokio::{sync::watch, task::JoinHandle};
 
 use super::{
     ConsensusConfig, ConsensusError, Leadership, PeerAddress,
-    leadership::{Anchor, Follower},
+    leadership::{Anchor, Follower, watched},
     log_store::LogStore,
     machine::{ApplyCounts, Machine, View},
     meters::Meters,
@@ -76,12 +76,15 @@ impl Consensus {
     ) -> Result<Self, ConsensusError> {
         let raft_config = Arc::new(config.openraft(&identity.cluster)?);
         let (log, wanted) = (dir.log().clone(), identity.clone());
-        tokio::task::spawn_blocking(move || log.claim(&wanted)).await.map_err(std::io::Error::other)??;
+        let joined = dir.clone();
+        tokio::task::spawn_blocking(move || log.claim(&wanted).and_then(|()| joined.check_joined()))
+            .await
+            .map_err(std::io::Error::other)??;
 
         let poisoned = dir.log().poisoned();
         let store = LogStore::new(dir.log().clone());
         let log_held = store.held();
-        let machine = Machine::new(dir.snapshots().clone(), config.allow_older_snapshot).reading(config.reads);
+        let machine = Machine::new(dir.snapshots().clone()).reading(config.reads);
         let view = machine.view();
         let peers = Peers::new(&identity.cluster, identity.node);
         let network = Network { peers: peers.clone(), append_limit: config.timing.rpc };
@@ -92,9 +95,10 @@ impl Consensus {
         let (leadership, leadership_seen) = watch::channel(Leadership::default());
         let (anchor, anchor_seen) = watch::channel(None);
         let (failure, failure_seen) = watch::channel(None);
+        let told = failure.clone();
         let follower =
             Follower { raft: raft.clone(), view: view.clone(), clock: clock.clone(), leadership, anchor, failure };
-        let follower = tokio::spawn(follower.run(poisoned));
+        let follower = tokio::spawn(watched(follower.run(poisoned), told));
         Ok(Self {
             inner: Arc::new(Inner {
                 raft,

@@ -5,8 +5,9 @@
 //!
 //! Deliberately not here: what a leader does with its term (`lead`).
 
-use std::sync::Arc;
+use std::{panic::AssertUnwindSafe, sync::Arc};
 
+use futures_util::FutureExt as _;
 use openraft::{ServerState, async_runtime::WatchReceiver};
 use tokio::sync::watch;
 
@@ -18,6 +19,7 @@ use super::{
 use crate::{
     clock::{Clock, Mono},
     model::Millis,
+    supervise,
 };
 
 /// Who leads, as this node knows it. A leader that is cut off goes on believing in itself until it hears otherwise: what it commits,
@@ -57,6 +59,14 @@ pub(super) struct Follower {
     pub(super) leadership: watch::Sender<Leadership>,
     pub(super) anchor: watch::Sender<Option<Anchor>>,
     pub(super) failure: watch::Sender<Option<String>>,
+}
+
+/// Runs the follower; should it panic, that is why consensus has failed on this node.
+pub(super) async fn watched(follower: impl Future<Output = ()>, failure: watch::Sender<Option<String>>) {
+    if let Err(panic) = AssertUnwindSafe(follower).catch_unwind().await {
+        let why = format!("the task \"raft follower\" panicked ({})", supervise::words(panic.as_ref()));
+        failure.send_if_modified(|known| known.is_none().then(|| *known = Some(why)).is_some());
+    }
 }
 
 impl Follower {
@@ -137,6 +147,15 @@ fn look(metrics: &openraft::metrics::RaftServerMetrics<TypeConfig>) -> Leadershi
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_follower_that_panics_is_why_consensus_has_failed() {
+        let (failure, seen) = watch::channel(None);
+        watched(async { panic!("broken") }, failure.clone()).await;
+        assert_eq!(seen.borrow().as_deref(), Some("the task \"raft follower\" panicked (broken)"));
+        watched(async { panic!("later") }, failure).await;
+        assert!(seen.borrow().as_ref().is_some_and(|why| why.contains("broken")), "the first reason stays");
+    }
 
     #[test]
     fn cluster_time_goes_on_from_the_anchor() {

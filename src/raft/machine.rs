@@ -114,15 +114,13 @@ pub struct Machine {
     clock: Clock,
     /// What the newest snapshot file holds, once known; spares writing at start what was just read.
     on_disk: Arc<Mutex<Option<LogId>>>,
-    allow_older: bool,
     reads: u16,
 }
 
 impl Machine {
-    /// An empty machine; openraft restores it from the newest snapshot and the log. `allow_older` permits the snapshot before a
-    /// damaged one.
+    /// An empty machine; openraft restores it from the newest snapshot and the log.
     #[must_use]
-    pub fn new(snapshots: SnapshotDir, allow_older: bool) -> Self {
+    pub fn new(snapshots: SnapshotDir) -> Self {
         Self {
             state: Arc::default(),
             applied: None,
@@ -131,7 +129,6 @@ impl Machine {
             snapshots,
             clock: Clock::real(),
             on_disk: Arc::default(),
-            allow_older,
             reads: state::codec::LEVEL,
         }
     }
@@ -289,8 +286,8 @@ impl RaftStateMachine<TypeConfig> for Machine {
     }
 
     async fn get_current_snapshot(&mut self) -> Result<Option<RaftSnapshot>, io::Error> {
-        let (snapshots, allow_older) = (self.snapshots.clone(), self.allow_older);
-        let found = tokio::task::spawn_blocking(move || snapshots.newest(allow_older))
+        let snapshots = self.snapshots.clone();
+        let found = tokio::task::spawn_blocking(move || snapshots.newest())
             .await
             .map_err(io::Error::other)?
             .map_err(StorageError::into_io)?;

@@ -12,7 +12,7 @@ use tonic::{Code, Request, Response, Status, Streaming, async_trait};
 
 use super::{Shared, error};
 use crate::{
-    model::{MAX_POOL, WorkerName},
+    model::{MAX_POOL, WorkerName, unfit},
     raft::Consensus,
     state::{Command, NodeRole, State, Worker},
     wire::{
@@ -122,6 +122,13 @@ fn check(hello: v1::Hello) -> Result<Greeting, Refusal> {
     }
     if hello.host.parse::<IpAddr>().is_err() {
         return Err(never(format!("host {:?} is not an IP address", hello.host.chars().take(80).collect::<String>())));
+    }
+    for address in hello.pool.iter().chain([&hello.host]) {
+        if let Some(why) = address.parse().ok().and_then(unfit) {
+            return Err(never(format!(
+                "{address} {why}: no instance can have it; take it out of the worker's `pool` or `host`"
+            )));
+        }
     }
     let long = |s: &String| s.len() > MAX_TEXT;
     if hello.labels.len() > MAX_LABELS || hello.labels.iter().any(|(k, v)| long(k) || long(v)) || long(&hello.build) {

@@ -252,6 +252,7 @@ pub(super) fn new_instance(cx: &mut Cx<'_>, deployment: &DeploymentId, pair: &Pa
         made_by: None,
         replaces: None,
         drain: None,
+        failed_at: None,
         restarts: 0,
         exit: None,
         life: Life::Starting,
@@ -371,7 +372,7 @@ pub(super) fn passed(cx: &mut Cx<'_>, id: RolloutId, seen: u64, b: &DoneBatch<'_
         // A wait between batches does not use the step's time up.
         row.deadline = row.deadline.map(|d| d.plus(delay));
         if b.weights.is_some() {
-            row.route_index = Some(cx.at.index);
+            row.routed = Some((cx.at.index, cx.now()));
         }
     }
     cx.emit(event(&r, b.step, b.batch, true));

@@ -1,4 +1,5 @@
-//! What a command is called, and the feature level it needs. Every variant stands here once more; the compiler asks for its name.
+//! What a command is called, the feature level it needs, and whether it steers. Every variant stands here once more; the compiler asks
+//! for its name and for the last of these.
 //! Not here: the variants (`command`), what they do (`apply`).
 
 use super::Command;
@@ -73,5 +74,69 @@ impl Command {
             return 2;
         }
         1
+    }
+
+    /// Whether it stops or turns what is under way: such a verb has places of its own in the table of requests, so that one who asks
+    /// without end for other things locks nobody out who wants to stop.
+    pub fn steers(&self) -> bool {
+        match self {
+            Self::Pause { .. }
+            | Self::Resume { .. }
+            | Self::Abort { .. }
+            | Self::Promote { .. }
+            | Self::Rollback { .. }
+            | Self::NodeDrained { .. }
+            | Self::LeaseSet { .. }
+            | Self::ExpirySet { .. }
+            | Self::SwitchAsked(_) => true,
+            // One that ends another rollout turns it.
+            Self::StartRollout(start) => start.replace,
+            Self::ClusterInit { .. }
+            | Self::NodeAdmitted(_)
+            | Self::NodeRoleSet { .. }
+            | Self::SpecApplied { .. }
+            | Self::BlobHeld { .. }
+            | Self::BlobDropped { .. }
+            | Self::ReleaseRegistered { .. }
+            | Self::WorkerRegistered { .. }
+            | Self::Tick
+            | Self::FactsRecorded { .. }
+            | Self::WorkerLost { .. }
+            | Self::WorkerReturned { .. }
+            | Self::NodeSilent { .. }
+            | Self::NodeHeard { .. }
+            | Self::StepsCompiled { .. }
+            | Self::StepStarted { .. }
+            | Self::BatchStarted { .. }
+            | Self::BatchPassed { .. }
+            | Self::RouteSet { .. }
+            | Self::Switched { .. }
+            | Self::DrainSettled { .. }
+            | Self::ViewsServed { .. }
+            | Self::CountedOut { .. }
+            | Self::OrderExtended { .. }
+            | Self::StopPermitted { .. }
+            | Self::StepEnded { .. }
+            | Self::RollbackBegan { .. }
+            | Self::RolloutPaused { .. }
+            | Self::PromotionBegan { .. }
+            | Self::RolloutFinished { .. }
+            | Self::TrackAdjusted { .. }
+            | Self::DeliverySettled { .. }
+            | Self::Collected { .. }
+            | Self::DigestProbe
+            | Self::DigestReported { .. }
+            | Self::NodeAnnounced { .. }
+            | Self::LevelRaised { .. }
+            | Self::ArmsConfirmed { .. }
+            | Self::SwitchMoved { .. }
+            | Self::SwitchEnded { .. }
+            | Self::LeasesSettled { .. }
+            | Self::TrafficBackSettled { .. }
+            | Self::CookieAsked
+            | Self::CookieRotated { .. } => false,
+            #[cfg(debug_assertions)]
+            Self::LevelProbe => false,
+        }
     }
 }

@@ -194,6 +194,9 @@ impl<'a> Cx<'a> {
         let ok = lifecycle::life(row.life, to);
         if ok {
             row.life = to;
+            if to == Life::Failed {
+                row.failed_at = Some(self.s.now);
+            }
         }
         ok
     }

@@ -11,7 +11,7 @@ use super::{
     context::{Cx, Done, guard},
     drain, lost,
 };
-use crate::model::{Health, Life, MAX_POOL, Millis, WorkerName};
+use crate::model::{Health, Life, MAX_POOL, Millis, WorkerName, unfit};
 
 /// Most digests a worker may say it has.
 const MAX_STAGED: usize = 1024;
@@ -58,6 +58,11 @@ fn check(name: &WorkerName, f: &Form<'_>) -> Done {
     for a in f.pool.iter().chain(f.absent).map(String::as_str).chain([f.host]) {
         if a.parse::<IpAddr>().is_err() {
             return bad(format!("{a:?} is not an IP address"));
+        }
+    }
+    for a in f.pool.iter().map(String::as_str).chain([f.host]) {
+        if let Some(why) = a.parse().ok().and_then(unfit) {
+            return bad(format!("{a} {why}: no instance can have it"));
         }
     }
     Ok(())

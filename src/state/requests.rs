@@ -1,11 +1,15 @@
 //! Retries: the first result of a client request answers every repeat (invariant 4). The table is bounded and forgets what is past
-//! its `not_after`: from there on a repeat is refused as expired, so it can never take effect twice.
+//! its `not_after`: from there on a repeat is refused as expired, so it can never take effect twice. A part of it is kept for verbs
+//! that stop or turn something (`Command::steers`): a client that asks for everything else without end does not lock them out.
 
 use super::{Command, Fence, LogId, Rejection, Request, Settings, Stamped, State, codec};
 use crate::model::{Millis, Period, Principal, RequestId};
 
 /// How far ahead `not_after` may lie.
 const AHEAD: Period = Period::minutes(10);
+
+/// One of so many places is kept for the verbs that steer.
+const RESERVE: u32 = 10;
 
 /// A request that goes on to its command, with what is remembered afterwards.
 pub(super) struct Ticket {
@@ -51,6 +55,7 @@ pub(super) fn look(state: &State, stamped: &Stamped) -> Result<Look, Rejection> 
         return Err(Rejection::TooFarAhead);
     }
     let limit = state.cluster.as_ref().map_or(Settings::default().limits.requests, |c| c.settings.limits.requests);
+    let limit = if stamped.body.steers() { limit } else { limit.saturating_sub(limit / RESERVE) };
     if state.requests.len() >= limit as usize {
         return Err(Rejection::Exhausted {
             what: "requests remembered for retries".into(),

@@ -279,8 +279,8 @@ pub struct StepRow {
     pub batch: Option<Batch>,
     /// Outcome of a smoke test's current attempt: answered well, and what it said.
     pub hook: Option<(bool, String)>,
-    /// Index of the entry that switched or set the route.
-    pub route_index: Option<u64>,
+    /// Index and time of the entry that switched or set the route.
+    pub routed: Option<(u64, Millis)>,
     /// What was seen.
     pub evidence: Option<Evidence>,
     /// When it ended.

@@ -242,8 +242,8 @@ pub(super) fn returned(cx: &mut Cx<'_>, d: &Deployment, r: &mut Rollout, weights
 
 fn set_index(cx: &Cx<'_>, r: &mut Rollout, step: u32) {
     if let Some(row) = r.steps.get_mut(step as usize) {
-        let StepRow { route_index, .. } = row;
-        *route_index = Some(cx.at.index);
+        let StepRow { routed, .. } = row;
+        *routed = Some((cx.at.index, cx.now()));
     }
 }
 

@@ -88,7 +88,7 @@ pub struct Limits {
     pub instances_per_deployment: u32,
     /// Terminal rollouts kept per deployment.
     pub history_per_deployment: u32,
-    /// Requests remembered for retries.
+    /// Requests remembered for retries; a tenth of them for verbs that stop or turn something.
     pub requests: u32,
     /// Undelivered outbox rows.
     pub outbox: u32,
@@ -269,6 +269,8 @@ pub struct Instance {
     pub replaces: Option<InstanceId>,
     /// Its drain, while draining or stopping.
     pub drain: Option<DrainState>,
+    /// When it failed; `None` until it does. A pause before the next try is measured from here.
+    pub failed_at: Option<Millis>,
     /// Restarts its agent counted.
     pub restarts: u32,
     /// Exit status or signal text of its last end, as its agent said.

@@ -181,7 +181,7 @@ fn fresh(step: Step) -> StepRow {
         deadline: None,
         batch: None,
         hook: None,
-        route_index: None,
+        routed: None,
         evidence: None,
         ended_at: None,
     }
@@ -230,7 +230,7 @@ pub(super) fn started(cx: &mut Cx<'_>, id: RolloutId, seen: u64, step: u32, atte
     row.deadline = Some(now.plus(deadline));
     row.batch = row.batch.take().and_then(|b| carry_over(&cx.s, b, now));
     row.hook = None;
-    row.route_index = None;
+    row.routed = None;
     row.evidence = None;
     let kind = row.step.kind.clone();
     if let StepKind::Bake { hold, .. } = &kind {
@@ -417,8 +417,8 @@ fn condition(cx: &Cx<'_>, r: &Rollout, row: &StepRow, evidence: &Evidence) -> Do
         StepKind::Route { .. } => {
             let n = cx.s.deployments.get(&r.deployment).and_then(|d| d.route.as_ref()).map(|x| x.generation.n);
             // Nothing changed when the weights stood already: then the generation is older than the step's entry.
-            match row.route_index {
-                Some(at) if n.is_some_and(|n| n <= at) => Ok(()),
+            match row.routed {
+                Some((at, _)) if n.is_some_and(|n| n <= at) => Ok(()),
                 Some(_) | None => guard("its weights are not set"),
             }
         }

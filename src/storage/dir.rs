@@ -65,6 +65,17 @@ impl DataDir {
         &self.snapshots
     }
 
+    /// Refuses a log that begins behind the end of the newest snapshot: what lies between is nowhere.
+    pub fn check_joined(&self) -> Result<()> {
+        let held = self.snapshots.indexes()?.last().copied().unwrap_or(0);
+        match self.log.purged()? {
+            Some((purged, _)) if purged > held => {
+                Err(StorageError::Gap { dir: self.path.clone(), from: held + 1, to: purged })
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
+
     /// The blob store.
     #[must_use]
     pub fn blobs(&self) -> &BlobStore {

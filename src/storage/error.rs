@@ -190,12 +190,25 @@ pub enum StorageError {
         why: &'static str,
     },
     /// A snapshot file does not match its checksum.
-    #[error("snapshot file {} is damaged ({why}); move it away to use an older one", file.display())]
+    #[error("snapshot file {} is damaged ({why}); move it away to start from the one before, if the log still leads on from there", file.display())]
     DamagedSnapshot {
         /// The file.
         file: PathBuf,
         /// What did not match.
         why: &'static str,
+    },
+    /// Entries are neither in a snapshot nor in the log.
+    #[error(
+        "data directory {}: entries {from} to {to} are in no snapshot and no longer in the log: put the snapshot file back, or replace \
+         the node", dir.display()
+    )]
+    Gap {
+        /// The directory.
+        dir: PathBuf,
+        /// The first of them.
+        from: u64,
+        /// The last of them.
+        to: u64,
     },
     /// The blob is not held.
     #[error("blob sha256:{digest} is not held here")]

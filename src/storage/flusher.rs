@@ -2,12 +2,14 @@
 //!
 //! Invariants: a callback reports success only if a sync that began after its write has succeeded; callbacks complete in the order
 //! in which they were handed over; after the first failure every callback gets that first reason and no sync is tried again (what
-//! a failed fsync left in the page cache is unknown, so a later success would prove nothing).
+//! a failed fsync left in the page cache is unknown, so a later success would prove nothing). A panic is such a failure: nobody is left
+//! waiting.
 //!
 //! Deliberately not here: what is written. The caller writes first, then hands over its callback.
 
 use std::{
     io,
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, mpsc},
     thread::{self, JoinHandle},
 };
@@ -15,7 +17,7 @@ use std::{
 use tokio::sync::watch;
 
 use super::{LogMeters, Result, StorageError};
-use crate::clock::Clock;
+use crate::{clock::Clock, supervise};
 
 /// How the reason of a failed sync begins.
 pub(super) const SYNC_FAILED: &str = "sync of the write-ahead log failed";
@@ -81,16 +83,20 @@ impl Flusher {
                 batch.extend(waiting.try_iter());
                 if shared.check().is_ok() {
                     let began = clock.micros();
-                    match sync() {
-                        Ok(()) => {
+                    match catch_unwind(AssertUnwindSafe(&sync)) {
+                        Ok(Ok(())) => {
                             seen.sync.observe(clock.micros().saturating_sub(began) as f64 / 1e6);
                             seen.writes.observe(batch.len() as f64);
                         }
-                        Err(reason) => shared.set(format!("{SYNC_FAILED}: {reason}")),
+                        Ok(Err(reason)) => shared.set(format!("{SYNC_FAILED}: {reason}")),
+                        Err(panic) => shared.set(format!("{SYNC_FAILED}: {}", fell(panic.as_ref()))),
                     }
                 }
                 for done in batch {
-                    done(shared.check().map_err(StorageError::into_io));
+                    let result = shared.check().map_err(StorageError::into_io);
+                    if let Err(panic) = catch_unwind(AssertUnwindSafe(|| done(result))) {
+                        shared.set(format!("{SYNC_FAILED}: {}", fell(panic.as_ref())));
+                    }
                 }
             }
         })?;
@@ -110,6 +116,10 @@ impl Flusher {
             done(self.poison.check().map_err(StorageError::into_io));
         }
     }
+}
+
+fn fell(panic: &(dyn std::any::Any + Send)) -> String {
+    format!("the sync thread panicked ({})", supervise::words(panic))
 }
 
 impl Drop for Flusher {
@@ -183,6 +193,27 @@ mod tests {
         }
         assert_eq!(syncs.load(Ordering::SeqCst), 1);
         assert!(poison.watch().borrow().as_ref().unwrap().contains("disk on fire"));
+    }
+
+    #[test]
+    fn a_sync_thread_that_panics_says_so_and_leaves_nobody_waiting() {
+        let wait = |flusher: &Flusher| {
+            let (tell, told) = mpsc::channel();
+            flusher.after_sync(Box::new(move |r| tell.send(r.map_err(|e| e.to_string())).unwrap()));
+            told.recv_timeout(std::time::Duration::from_secs(10)).expect("an answer")
+        };
+        let poison = Poison::new();
+        let flusher = Flusher::start(|| panic!("no words"), poison.clone()).unwrap();
+        for _ in 0..2 {
+            let said = wait(&flusher).unwrap_err();
+            assert!(said.contains("the sync thread panicked (no words)"), "{said}");
+        }
+        assert!(poison.watch().borrow().is_some(), "whoever watches ends the node");
+        let poison = Poison::new();
+        let flusher = Flusher::start(|| Ok(()), poison.clone()).unwrap();
+        flusher.after_sync(Box::new(|_| panic!("a callback's")));
+        let said = wait(&flusher).unwrap_err();
+        assert!(said.contains("the sync thread panicked (a callback's)"), "{said}");
     }
 
     #[test]

@@ -3,8 +3,8 @@
 //! Invariants: a file under its final name is complete and synced (temporary name, sync, rename, directory sync); length and
 //! checksum are verified before a byte is used; the newest two are kept, so that damage to one does not lose the state.
 //!
-//! Deliberately not here: what the bytes mean, and any silent fall-back: a damaged newest file is refused by name unless the caller
-//! asks for the older one.
+//! Deliberately not here: what the bytes mean, and any fall-back: a damaged newest file is refused by name. A person may move it away; the
+//! one before and the log then give the same State, if the log still leads on from there (`DataDir::check_joined`).
 //!
 //! Layout, big endian: magic `SLIPSNAP`, format u16, index u64, length of meta u32, length of body u64, CRC-32C u32 over everything
 //! else, then meta, then body.
@@ -80,16 +80,9 @@ impl SnapshotDir {
         Ok(())
     }
 
-    /// The newest snapshot. If it is damaged: an error that names the file, or the one before when `or_older` says so.
-    pub fn newest(&self, or_older: bool) -> Result<Option<Snapshot>> {
-        for index in self.indexes()?.into_iter().rev() {
-            match self.read(index) {
-                Ok(found) => return Ok(Some(found)),
-                Err(damage) if or_older => tracing::warn!(%damage, "falling back to an older snapshot"),
-                Err(damage) => return Err(damage),
-            }
-        }
-        Ok(None)
+    /// The newest snapshot. If it is damaged: an error that names the file.
+    pub fn newest(&self) -> Result<Option<Snapshot>> {
+        self.indexes()?.last().map(|index| self.read(*index)).transpose()
     }
 
     /// The indexes of the files present, ascending; their content is not looked at.
@@ -189,20 +182,20 @@ mod tests {
         let store = SnapshotDir::open(dir.path()).unwrap();
         store.write(263, b"meta", b"state").unwrap();
         assert_eq!(fs::read(dir.path().join(name(263))).unwrap(), golden);
-        assert_eq!(store.newest(false).unwrap().unwrap().body, b"state");
+        assert_eq!(store.newest().unwrap().unwrap().body, b"state");
     }
 
     #[test]
     fn the_newest_two_are_kept_and_the_newest_is_loaded() {
         let dir = tempfile::tempdir().unwrap();
         let store = SnapshotDir::open(dir.path()).unwrap();
-        assert_eq!(store.newest(false).unwrap(), None);
+        assert_eq!(store.newest().unwrap(), None);
         for i in [5, 90, 100] {
             store.write(i, b"meta", format!("state {i}").as_bytes()).unwrap();
         }
         assert_eq!(store.indexes().unwrap(), [90, 100]);
         let again = SnapshotDir::open(dir.path()).unwrap();
-        let found = again.newest(false).unwrap().unwrap();
+        let found = again.newest().unwrap().unwrap();
         assert_eq!(found, Snapshot { index: 100, meta: b"meta".to_vec(), body: b"state 100".to_vec() });
     }
 
@@ -213,14 +206,14 @@ mod tests {
         store.write(1, b"", b"one").unwrap();
         fs::write(dir.path().join(TEMP), b"half").unwrap();
         fs::write(dir.path().join("notes.txt"), b"not ours").unwrap();
-        assert_eq!(store.newest(false).unwrap().unwrap().body, b"one");
+        assert_eq!(store.newest().unwrap().unwrap().body, b"one");
         SnapshotDir::open(dir.path()).unwrap();
         assert!(!dir.path().join(TEMP).exists());
         assert!(dir.path().join("notes.txt").exists());
     }
 
     #[test]
-    fn a_damaged_file_is_refused_by_name_and_the_older_used_when_told() {
+    fn a_damaged_file_is_refused_by_name_and_the_older_used_when_it_was_moved_away() {
         let dir = tempfile::tempdir().unwrap();
         let store = SnapshotDir::open(dir.path()).unwrap();
         store.write(1, b"", b"one").unwrap();
@@ -229,9 +222,10 @@ mod tests {
         let mut bytes = fs::read(&file).unwrap();
         *bytes.last_mut().unwrap() ^= 4;
         fs::write(&file, &bytes).unwrap();
-        let said = store.newest(false).unwrap_err().to_string();
+        let said = store.newest().unwrap_err().to_string();
         assert!(said.contains("00000000000000000002.snapshot is damaged"), "{said}");
-        assert_eq!(store.newest(true).unwrap().unwrap().body, b"one");
+        fs::rename(&file, dir.path().join("damaged")).unwrap();
+        assert_eq!(store.newest().unwrap().unwrap().body, b"one");
     }
 
     #[test]
@@ -243,7 +237,7 @@ mod tests {
         let mut bytes = fs::read(&file).unwrap();
         bytes[9] = 7;
         fs::write(&file, &bytes).unwrap();
-        let said = store.newest(false).unwrap_err().to_string();
+        let said = store.newest().unwrap_err().to_string();
         assert!(said.contains("has format 7"), "{said}");
     }
 
@@ -259,9 +253,9 @@ mod tests {
             let at = at % flipped.len();
             flipped[at] ^= 1 << bit;
             fs::write(&file, &flipped).unwrap();
-            prop_assert!(store.newest(false).is_err());
+            prop_assert!(store.newest().is_err());
             fs::write(&file, &sound[..sound.len().saturating_sub(cut)]).unwrap();
-            prop_assert!(store.newest(false).is_err());
+            prop_assert!(store.newest().is_err());
         }
     }
 }

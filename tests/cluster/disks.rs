@@ -36,6 +36,11 @@ fn may_mount(test: &str) -> bool {
 
 /// Starts a node whose directory is a file system of 64 MiB, in a mount namespace that ends with it.
 fn start_small(node: &mut TestNode) {
+    start_small_after(node, "true");
+}
+
+/// The same after something was done there.
+fn start_small_after(node: &mut TestNode, first: &str) {
     fs::create_dir_all(&node.dir).unwrap();
     let a = &node.addresses;
     let config = node.dir.with_extension("toml");
@@ -50,10 +55,10 @@ fn start_small(node: &mut TestNode) {
         "-m",
         "sh",
         "-c",
-        "mount -t tmpfs -o size=\"$1\"m none \"$2\" && exec \"$3\" node --config \"$4\"",
+        "mount -t tmpfs -o size=\"$1\"m none \"$2\" && eval \"$5\" && exec \"$3\" node --config \"$4\"",
         "sh",
     ]);
-    command.arg(SIZE_MIB.to_string()).arg(&node.dir).arg(env!("CARGO_BIN_EXE_slipwayd")).arg(&config);
+    command.arg(SIZE_MIB.to_string()).arg(&node.dir).arg(env!("CARGO_BIN_EXE_slipwayd")).arg(&config).arg(first);
     node.process = Some(Process::spawn(command, &node.log()));
 }
 
@@ -224,4 +229,28 @@ async fn a_node_whose_disk_is_full_answers_on_and_comes_back_by_itself() {
     .await;
     assert_eq!(small.process.as_ref().unwrap().id(), process);
     assert!(small.process.as_ref().unwrap().said().contains("starting anew"));
+}
+
+#[tokio::test]
+async fn a_node_that_is_started_on_a_full_disk_waits_says_why_and_starts_once_there_is_room() {
+    if !may_mount("a_node_that_is_started_on_a_full_disk_waits_says_why_and_starts_once_there_is_room") {
+        return;
+    }
+    let root = tempfile::tempdir().unwrap();
+    let mut node = TestNode::new(root.path(), "n1");
+    start_small_after(&mut node, "{ cat /dev/zero >\"$2/filler\" 2>/dev/null || true; }");
+    let process = node.process.as_ref().unwrap().id();
+    let why = eventually("readiness says why", || async {
+        match node.page("/readyz").await? {
+            (503, text) => Ok(text),
+            (code, text) => Err(format!("{code}: {text}")),
+        }
+    })
+    .await;
+    assert!(why.contains("it found no room at its start") && why.contains("No space left on device"), "{why}");
+    assert_eq!(node.page("/healthz").await.unwrap().0, 200);
+    fs::remove_file(filler(&node)).unwrap();
+    eventually("it answers", || node.status()).await;
+    assert_eq!(node.process.as_ref().unwrap().id(), process);
+    assert!(node.process.as_ref().unwrap().said().contains("starting anew"));
 }

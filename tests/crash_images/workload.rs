@@ -162,7 +162,7 @@ pub fn held(data: &Path) -> Result<Held, String> {
     let log = dir.log();
     let text = |e: slipway::storage::StorageError| e.to_string();
     let meta = |name| log.meta(name).map_err(text)?.map(|b| as_number(&b)).transpose();
-    let snapshot = dir.snapshots().newest(false).map_err(text)?;
+    let snapshot = dir.snapshots().newest().map_err(text)?;
     if let Some(s) = &snapshot
         && s.body != body(s.index)
     {

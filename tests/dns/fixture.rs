@@ -172,6 +172,7 @@ impl World {
             made_by: None,
             replaces: None,
             drain: None,
+            failed_at: None,
             restarts: 0,
             exit: None,
             life: Life::Running,

@@ -34,12 +34,13 @@ fn ask(story: &mut Story, id: &str, ahead: u64, body: Command) -> Result<Applied
 }
 
 #[test]
-fn a_flood_of_requests_meets_a_bound_and_old_ones_are_still_answered() {
+fn a_flood_of_requests_meets_a_bound_locks_no_rollback_out_and_old_ones_are_still_answered() {
     // Longer than the flood, which moves the time by a millisecond a request.
     const AHEAD: u64 = 500_000;
     let mut story = Story::new();
     let first = ask(&mut story, "first", AHEAD, Command::Tick).unwrap();
-    let limit = story.s().cluster.as_ref().unwrap().settings.limits.requests;
+    let all = story.s().cluster.as_ref().unwrap().settings.limits.requests;
+    let limit = all - all / 10;
     // What the story began with is in the table too, until its time is over.
     for n in 0.. {
         if story.s().requests.len() >= limit as usize {
@@ -52,6 +53,28 @@ fn a_flood_of_requests_meets_a_bound_and_old_ones_are_still_answered() {
         assert!(matches!(refused, Rejection::Exhausted { .. }), "{refused}");
     }
     assert_eq!(story.s().requests.len(), limit as usize, "the table does not grow");
+    // The verbs that stop or turn something still get through, with their own words and as often as one needs.
+    let rollout = slipway::model::RolloutId(1);
+    for (n, verb) in [
+        Command::Rollback { rollout },
+        Command::Abort { rollout, as_is: false },
+        Command::Pause { rollout },
+        Command::NodeDrained { node: 1, on: false },
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let said = ask(&mut story, &format!("verb-{n}"), AHEAD, verb.clone());
+        assert!(!matches!(said, Err(Rejection::Exhausted { .. })), "{verb:?}: {said:?}");
+    }
+    // Their part has an end too.
+    for n in story.s().requests.len()..all as usize {
+        let said = ask(&mut story, &format!("stop-{n}"), AHEAD, Command::Pause { rollout });
+        assert!(!matches!(said, Err(Rejection::Exhausted { .. })), "{said:?}");
+    }
+    let refused = ask(&mut story, "stop", AHEAD, Command::Pause { rollout }).unwrap_err();
+    assert!(matches!(refused, Rejection::Exhausted { .. }), "{refused}");
+    assert_eq!(story.s().requests.len(), all as usize, "the table does not grow");
     invariants::check(story.s()).unwrap();
     // What was taken before is answered from the table, also from one that was in a snapshot.
     let again = ask(&mut story, "first", AHEAD, Command::Tick).unwrap();

@@ -16,7 +16,7 @@ use slipway::{
     config::{self, NodeConfig, NodeLayer, RaftProfile, Resolved},
     console::{self, Unwritten},
     dns::TlsIdentity,
-    node::{End, Node, offline},
+    node::{End, Node, offline, wait_for_room},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -410,7 +410,15 @@ fn signals() -> anyhow::Result<CancellationToken> {
 
 async fn run_node(config: NodeConfig) -> anyhow::Result<()> {
     let ended = signals()?;
-    let node = Node::start(config).await?;
+    let node = match Node::start(config.clone()).await {
+        Err(e) if e.is_for_want_of_room() => {
+            return match ended.run_until_cancelled(wait_for_room(&config, &e)).await {
+                Some(()) => Err(again()?.into()),
+                None => Ok(()),
+            };
+        }
+        started => started?,
+    };
     match node.run(ended).await? {
         End::Asked => Ok(()),
         End::Reopen => Err(again()?.into()),
