@@ -202,7 +202,9 @@ mod tests {
         let mut targets = Vec::new();
         for _ in 0..AT_ONCE {
             let all = all.clone();
-            let answer = axum::routing::get(move || async move { drop(all.wait().await) });
+            let answer = axum::routing::get(move || async move {
+                let _ = all.wait().await;
+            });
             let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
             targets.push(listener.local_addr().unwrap().to_string());
             tokio::spawn(async move { axum::serve(listener, axum::Router::new().route("/smoke", answer)).await });

@@ -24,7 +24,7 @@ fn problem(state: &State, target: &str) -> Option<String> {
     }
     let by_pool = state.workers.with_address(at.ip()).filter_map(|name| state.workers.get(name));
     let by_host = state.workers.values().filter(|w| w.host.parse() == Ok(at.ip()));
-    let nobodys = address.is_loopback() && !by_pool.chain(by_host).any(|w| keeps_to_loopback(w));
+    let nobodys = address.is_loopback() && !by_pool.chain(by_host).any(keeps_to_loopback);
     nobodys.then(|| {
         format!("{address} is loopback, so it would be another machine's at each node; give the worker an address that others reach")
     })
