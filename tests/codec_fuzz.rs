@@ -76,7 +76,7 @@ fn payloads(name: &str) -> Vec<Vec<u8>> {
 }
 
 fn mutated() -> impl Strategy<Value = Vec<u8>> {
-    let seeds: Vec<Vec<u8>> = payloads("command.bin").into_iter().chain(payloads("snapshot.bin")).collect();
+    let seeds: Vec<Vec<u8>> = payloads("commands.bin").into_iter().chain(payloads("snapshot-full.bin")).collect();
     let change =
         (any::<prop::sample::Index>(), prop_oneof![Just(0xfb_u8), Just(0xfc), Just(0xfd), Just(0xff), any::<u8>()]);
     (prop::sample::select(seeds), prop::collection::vec(change, 1..6), any::<bool>()).prop_map(
@@ -112,7 +112,7 @@ proptest! {
 
     #[test]
     fn a_flipped_bit_of_a_frame_is_refused(at in any::<prop::sample::Index>(), bit in 0_u8..8) {
-        for (name, snapshot) in [("command.bin", false), ("snapshot.bin", true)] {
+        for (name, snapshot) in [("command.bin", false), ("snapshot-full.bin", true)] {
             let mut bytes = golden(name);
             let at = at.index(bytes.len());
             bytes[at] ^= 1 << bit;

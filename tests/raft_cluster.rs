@@ -5,6 +5,7 @@
 #[path = "raft/cluster.rs"]
 mod cluster;
 
+use slipway::state::command::{ClusterInit, Tick};
 use std::{sync::atomic::Ordering, time::Duration};
 
 use cluster::{CLUSTER, Cluster, LIMIT, until};
@@ -18,7 +19,7 @@ use slipway::{
 };
 
 async fn tick(at: &Consensus) -> Result<slipway::raft::Applied, ProposeError> {
-    at.propose(Principal::leader(), None, Command::Tick).await
+    at.propose(Principal::leader(), None, Command::Tick(Tick {})).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -233,15 +234,15 @@ async fn any_node_takes_a_command_and_hands_its_result_back() {
         let (at, by) = (at.clone(), Principal::local_operator());
         async move { at.submit(by, None, body).await }
     };
-    let done = submit(c.at(follower), Command::Tick).await.unwrap();
+    let done = submit(c.at(follower), Command::Tick(Tick {})).await.unwrap();
     assert!(c.at(follower).view().applied.index >= done.index, "its own view shows the effect");
-    assert!(submit(c.at(leader), Command::Tick).await.unwrap().index > done.index);
+    assert!(submit(c.at(leader), Command::Tick(Tick {})).await.unwrap().index > done.index);
     let others: Vec<u64> = [1, 2, 3].into_iter().filter(|id| *id != follower).collect();
     for id in others {
         c.stop(id).await;
     }
     // Nobody is left to take it; it says so, whatever it still believes of the old leader.
-    let refused = submit(c.at(follower), Command::Tick).await.unwrap_err();
+    let refused = submit(c.at(follower), Command::Tick(Tick {})).await.unwrap_err();
     assert!(!matches!(refused, ProposeError::Stopped { .. } | ProposeError::TooLarge { .. }), "{refused}");
 }
 
@@ -251,17 +252,19 @@ async fn a_retry_through_another_node_is_the_same_request() {
     let leader = c.leader().await;
     let followers: Vec<u64> = [1, 2, 3].into_iter().filter(|id| *id != leader).collect();
     let id = slipway::model::RequestId::new("request-1").unwrap();
-    let init = |name: &str| Command::ClusterInit {
-        id: slipway::model::ClusterId::new(CLUSTER).unwrap(),
-        name: name.into(),
-        zone: "slipway.internal".into(),
-        node: slipway::state::NewNode {
-            name: "n1".into(),
-            peer_addr: "127.0.0.1:7001".into(),
-            client_addr: "127.0.0.1:7002".into(),
-            dns_addr: "127.0.0.1:7003".into(),
-            level: 1,
-        },
+    let init = |name: &str| {
+        Command::ClusterInit(ClusterInit {
+            id: slipway::model::ClusterId::new(CLUSTER).unwrap(),
+            name: name.into(),
+            zone: "slipway.internal".into(),
+            node: slipway::state::NewNode {
+                name: "n1".into(),
+                peer_addr: "127.0.0.1:7001".into(),
+                client_addr: "127.0.0.1:7002".into(),
+                dns_addr: "127.0.0.1:7003".into(),
+                level: 1,
+            },
+        })
     };
     let ask = async |at: u64, name: &str| {
         let request = slipway::state::Fence { id: id.clone(), not_after: Millis(60_000) };

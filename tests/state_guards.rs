@@ -15,11 +15,18 @@ mod copies;
 mod members;
 #[path = "state_guards/servers.rs"]
 mod servers;
+#[path = "state_guards/traffic.rs"]
+mod traffic;
 #[path = "state_guards/ways_back.rs"]
 mod ways_back;
 #[path = "state_guards/workers.rs"]
 mod workers;
 
+use slipway::state::StepRef;
+use slipway::state::command::{
+    Abort, BlobHeld, FactsRecorded, Pause, Promote, ReleaseRegistered, Resume, Rollback, RouteSet, SpecApplied, Tick,
+    WorkerLost, WorkerRegistered, WorkerReturned,
+};
 use std::collections::BTreeMap;
 
 use slipway::model::{
@@ -63,7 +70,7 @@ impl Story {
 
     /// Time goes by, and nothing happens.
     fn pass(&mut self, by: slipway::model::Period) {
-        let (at, mut c) = self.0.stamp(Command::Tick, 0);
+        let (at, mut c) = self.0.stamp(Command::Tick(Tick {}), 0);
         c.at = self.s().now.plus(by);
         apply(&mut self.0.state, at, &c).unwrap();
     }
@@ -123,7 +130,7 @@ fn start(s: &State, version: &str, strategy: Strategy) -> StartRollout {
 }
 
 fn worker(name: &str, key: u32, pool: &[&str]) -> Command {
-    Command::WorkerRegistered {
+    Command::WorkerRegistered(WorkerRegistered {
         name: WorkerName::new(name).unwrap(),
         key: format!("{key:064x}"),
         labels: BTreeMap::new(),
@@ -133,7 +140,7 @@ fn worker(name: &str, key: u32, pool: &[&str]) -> Command {
         pool: pool.iter().map(|a| (*a).to_string()).collect(),
         absent: Vec::new(),
         keeping: String::new(),
-    }
+    })
 }
 
 #[test]
@@ -148,7 +155,8 @@ fn unknown_names_get_the_nearest() {
     let e = t.start("1.0.1", Strategy::Direct).unwrap_err().to_string();
     assert!(e.contains("release shop 1.0.1 does not exist; did you mean 1.0.0?"), "{e}");
     assert!(
-        t.no(Command::Abort { rollout: "r-9".parse().unwrap(), as_is: false }).contains("rollout r-9 does not exist")
+        t.no(Command::Abort(Abort { rollout: "r-9".parse().unwrap(), as_is: false }))
+            .contains("rollout r-9 does not exist")
     );
 }
 
@@ -192,7 +200,10 @@ fn workers_and_addresses_must_be_there() {
 
     let mut t = Story::new();
     for n in 1..=4 {
-        t.ok(Command::WorkerLost { worker: WorkerName::new(&format!("w{n}")).unwrap(), last_heard: t.s().now });
+        t.ok(Command::WorkerLost(WorkerLost {
+            worker: WorkerName::new(&format!("w{n}")).unwrap(),
+            last_heard: t.s().now,
+        }));
     }
     let e = t.start("1.0.0", Strategy::Direct).unwrap_err().to_string();
     assert!(e.contains("no worker is ready") && e.contains("slipwayd agent"), "{e}");
@@ -203,7 +214,7 @@ fn host_mode_says_what_it_cannot_do() {
     let mut t = Story::new();
     let mut spec = t.s().specs.values().next_back().unwrap().as_ref().clone();
     (spec.address, spec.placement.per_worker) = (AddressMode::Host, 1);
-    t.ok(Command::SpecApplied { spec, expected: Some(1) });
+    t.ok(Command::SpecApplied(SpecApplied { spec, expected: Some(1) }));
     t.completes("1.0.0", Strategy::Direct);
     let e = t.start("2.0.0", Strategy::BlueGreen).unwrap_err().to_string();
     assert!(e.contains("needs 4 spare workers") && e.contains("0 are"), "{e}");
@@ -220,7 +231,7 @@ fn host_mode_says_what_it_cannot_do() {
     // And what runs in one mode stays in it: no later rollout could take its places over.
     let mut spec = t.s().specs.values().next_back().unwrap().as_ref().clone();
     spec.address = AddressMode::Pool;
-    let e = t.no(Command::SpecApplied { spec, expected: Some(2) });
+    let e = t.no(Command::SpecApplied(SpecApplied { spec, expected: Some(2) }));
     assert!(e.contains("runs with address: host") && e.contains("another name"), "{e}");
 }
 
@@ -232,7 +243,7 @@ fn a_worker_name_has_one_key_and_a_pool_one_owner() {
     assert!(e.contains("127.1.1.1") && e.contains("worker w1"), "{e}");
     assert!(t.no(worker("w9", 9, &["here"])).contains("\"here\" is not an IP address"));
     let before = t.s().workers.clone();
-    t.ok(Command::WorkerRegistered {
+    t.ok(Command::WorkerRegistered(WorkerRegistered {
         name: WorkerName::new("w1").unwrap(),
         key: format!("{:064x}", 1),
         labels: BTreeMap::new(),
@@ -242,7 +253,7 @@ fn a_worker_name_has_one_key_and_a_pool_one_owner() {
         pool: (1..=6).map(|a| format!("127.1.1.{a}")).collect(),
         absent: Vec::new(),
         keeping: String::new(),
-    });
+    }));
     assert_eq!(t.s().workers, before, "the same again commits no change");
 }
 
@@ -256,16 +267,18 @@ fn addresses_that_a_machine_lacks_are_not_in_its_pool_and_leave_with_their_last_
     };
     let gone = used(t.s()).expect("an instance on w1");
     // Its machine loses that address and another one that is free.
-    let register = |absent: &[&str]| Command::WorkerRegistered {
-        name: one.clone(),
-        key: format!("{:064x}", 1),
-        labels: BTreeMap::new(),
-        capacity: 20,
-        build: "1".into(),
-        host: "10.0.0.1".into(),
-        pool: (1..=6).map(|a| format!("127.1.1.{a}")).filter(|a| !absent.contains(&a.as_str())).collect(),
-        absent: absent.iter().map(|a| (*a).to_string()).collect(),
-        keeping: "cgroup".into(),
+    let register = |absent: &[&str]| {
+        Command::WorkerRegistered(WorkerRegistered {
+            name: one.clone(),
+            key: format!("{:064x}", 1),
+            labels: BTreeMap::new(),
+            capacity: 20,
+            build: "1".into(),
+            host: "10.0.0.1".into(),
+            pool: (1..=6).map(|a| format!("127.1.1.{a}")).filter(|a| !absent.contains(&a.as_str())).collect(),
+            absent: absent.iter().map(|a| (*a).to_string()).collect(),
+            keeping: "cgroup".into(),
+        })
     };
     t.ok(register(&[&gone, "127.1.1.6"]));
     let row = &t.s().workers[&one];
@@ -282,11 +295,23 @@ fn addresses_that_a_machine_lacks_are_not_in_its_pool_and_leave_with_their_last_
     assert!(row.absent.is_empty() && row.pool.len() == 6, "back again");
     // What its configuration no longer names is not lacking, and goes with its user as well: nobody else gets it.
     let used = used(t.s()).expect("an instance on w1");
-    let Command::WorkerRegistered { name, key, labels, capacity, build, host, pool, .. } = register(&[&used]) else {
+    let Command::WorkerRegistered(WorkerRegistered { name, key, labels, capacity, build, host, pool, .. }) =
+        register(&[&used])
+    else {
         panic!("not a registration")
     };
     let (absent, keeping) = (Vec::new(), String::new());
-    t.ok(Command::WorkerRegistered { name, key, labels, capacity, build, host, pool, absent, keeping });
+    t.ok(Command::WorkerRegistered(WorkerRegistered {
+        name,
+        key,
+        labels,
+        capacity,
+        build,
+        host,
+        pool,
+        absent,
+        keeping,
+    }));
     assert!(t.s().workers[&one].pool.contains_key(&used) && t.s().workers[&one].withdrawn.contains(&used));
     t.completes("3.0.0", Strategy::Rolling);
     t.until("the old instance is gone", |s| !s.workers[&one].pool.contains_key(&used));
@@ -296,19 +321,22 @@ fn addresses_that_a_machine_lacks_are_not_in_its_pool_and_leave_with_their_last_
 #[test]
 fn a_version_never_changes_and_needs_a_majority() {
     let mut t = Story::new();
-    let release = |version: &str, n: u32| Command::ReleaseRegistered {
-        service: shop().service,
-        version: version.parse().unwrap(),
-        digest: Digest::new(&format!("{n:064x}")).unwrap(),
-        build: BuildInfo::default(),
-        labels: BTreeMap::new(),
+    let release = |version: &str, n: u32| {
+        Command::ReleaseRegistered(ReleaseRegistered {
+            service: shop().service,
+            version: version.parse().unwrap(),
+            digest: Digest::new(&format!("{n:064x}")).unwrap(),
+            build: BuildInfo::default(),
+            labels: BTreeMap::new(),
+        })
     };
     t.ok(release("1.0.0", 1));
     assert!(t.no(release("1.0.0", 2)).contains("a version never changes"));
     assert!(t.no(release("9.0.0", 9)).contains("release push"));
-    t.ok(Command::BlobHeld { digest: Digest::new(&format!("{:064x}", 9)).unwrap(), size: 5, node: 3 });
+    t.ok(Command::BlobHeld(BlobHeld { digest: Digest::new(&format!("{:064x}", 9)).unwrap(), size: 5, node: 3 }));
     assert!(t.no(release("9.0.0", 9)).contains("on 1 of 3 nodes"));
-    let damaged = Command::BlobHeld { digest: Digest::new(&format!("{:064x}", 9)).unwrap(), size: 6, node: 1 };
+    let damaged =
+        Command::BlobHeld(BlobHeld { digest: Digest::new(&format!("{:064x}", 9)).unwrap(), size: 6, node: 1 });
     assert!(t.no(damaged).contains("damaged"));
 }
 
@@ -316,18 +344,18 @@ fn a_version_never_changes_and_needs_a_majority() {
 fn a_spec_rises_only_when_it_differs() {
     let mut t = Story::new();
     let spec = t.s().specs.values().next_back().unwrap().as_ref().clone();
-    t.ok(Command::SpecApplied { spec: spec.clone(), expected: None });
+    t.ok(Command::SpecApplied(SpecApplied { spec: spec.clone(), expected: None }));
     assert_eq!(t.s().deployments[&shop()].spec, 1);
     let mut other = spec;
     other.drain.0.0 += 1000;
     assert_eq!(
-        t.try_(Command::SpecApplied { spec: other.clone(), expected: Some(7) }),
+        t.try_(Command::SpecApplied(SpecApplied { spec: other.clone(), expected: Some(7) })),
         Err(Rejection::Stale { seen: 7, now: 1 })
     );
-    t.ok(Command::SpecApplied { spec: other.clone(), expected: Some(1) });
+    t.ok(Command::SpecApplied(SpecApplied { spec: other.clone(), expected: Some(1) }));
     assert_eq!(t.s().deployments[&shop()].spec, 2);
     other.ports.clear();
-    assert!(t.no(Command::SpecApplied { spec: other, expected: None }).contains("ports"));
+    assert!(t.no(Command::SpecApplied(SpecApplied { spec: other, expected: None })).contains("ports"));
 }
 
 #[test]
@@ -339,143 +367,25 @@ fn a_pause_stops_the_bake_and_gives_it_its_rest_back() {
         |s: &State| s.live_rollout(&shop()).and_then(|r| r.running()).is_some_and(|(_, row)| row.until.is_some());
     t.until("a bake", baking);
     let (id, until) = (t.live().id, t.live().running().unwrap().1.until.unwrap());
-    t.ok(Command::Pause { rollout: id });
+    t.ok(Command::Pause(Pause { rollout: id }));
     let left = until.since(t.s().now);
-    assert_eq!(t.live().remainder, Some(left));
     let seen = t.live().meta.revision;
     let weights = t.weights();
     let more = RouteWeights { stable: BasisPoints(0), candidate: BasisPoints(10_000), previous: BasisPoints(0) };
     let step = t.live().cursor;
-    t.no(Command::RouteSet { rollout: id, seen, step, weights: more });
+    t.no(Command::RouteSet(RouteSet { at: StepRef { rollout: id, seen, step }, weights: more }));
     for _ in 0..50 {
-        t.ok(Command::Tick);
+        t.ok(Command::Tick(Tick {}));
     }
     assert_eq!(t.weights(), weights);
-    t.ok(Command::Resume { rollout: id });
+    t.ok(Command::Resume(Resume { rollout: id }));
     assert_eq!(t.live().running().unwrap().1.until, Some(t.s().now.plus(left)));
-}
-
-#[test]
-fn weights_never_rise_above_capacity_or_the_step() {
-    let mut t = Story::new();
-    t.completes("1.0.0", Strategy::Direct);
-    t.start("2.0.0", Strategy::Canary).unwrap();
-    let routing = |s: &State| {
-        let running = s.live_rollout(&shop()).and_then(|r| r.running());
-        running.is_some_and(|(_, row)| matches!(row.step.kind, StepKind::Route { .. }))
-    };
-    t.until("a route step", routing);
-    let (rollout, seen, step) = (t.live().id, t.live().meta.revision, t.live().cursor);
-    let set = |candidate: u32, stable: u32| Command::RouteSet {
-        rollout,
-        seen,
-        step,
-        weights: RouteWeights {
-            stable: BasisPoints(stable),
-            candidate: BasisPoints(candidate),
-            previous: BasisPoints(0),
-        },
-    };
-    assert!(t.no(set(2501, 7499)).contains("above the step's 25 %"));
-    assert!(t.no(set(2500, 7000)).contains("sum to 9500"));
-    // One of the two candidates fails: a quarter is more than one of eight carries.
-    let candidate = t.s().instances.values().find(|i| i.pair == t.live().to && i.life.is_live()).unwrap().clone();
-    let fact = slipway::state::InstanceFact {
-        id: candidate.id,
-        life: Life::Running,
-        health: Health::Failing,
-        failures: 3,
-        restarts: 0,
-        exit: None,
-    };
-    let facts = |seq| slipway::state::WorkerFacts {
-        worker: candidate.worker.clone(),
-        epoch: 1,
-        seq,
-        instances: vec![fact.clone()],
-        reached: Vec::new(),
-        staged: None,
-    };
-    let (_, seq) = t.s().workers[&candidate.worker].report;
-    t.ok(Command::FactsRecorded { workers: vec![facts(seq + 1)] });
-    assert!(t.no(Command::FactsRecorded { workers: vec![facts(seq + 1)] }).contains("newer"), "an old report counted");
-    assert!(t.no(set(2500, 7500)).contains("more than they carry"));
-    t.ok(set(1250, 8750));
-    let stale = set(1000, 9000);
-    assert!(matches!(t.try_(stale), Err(Rejection::Stale { .. })), "a second command saw the same revision");
-}
-
-#[test]
-fn an_abort_keeps_candidates_and_gives_stable_everything() {
-    let mut t = Story::new();
-    t.completes("1.0.0", Strategy::Direct);
-    t.start("2.0.0", Strategy::Canary).unwrap();
-    t.until("a weight", |s| s.deployments[&shop()].route.as_ref().unwrap().weights.candidate.0 > 0);
-    let id = t.live().id;
-    let before = t.s().instances.values().filter(|i| i.pair == t.live().to && i.life.is_wanted()).count();
-    t.ok(Command::Abort { rollout: id, as_is: false });
-    assert_eq!(t.weights().stable.0, 10_000);
-    let d = &t.s().deployments[&shop()];
-    let candidate = d.tracks.get(TrackName::Candidate).unwrap().clone();
-    assert_eq!(candidate.retire_at, Some(t.s().now.plus(slipway::model::Period::minutes(60))));
-    let kept = t.s().instances.values().filter(|i| i.pair == candidate.pair && i.life.is_wanted()).count();
-    assert_eq!(kept, before);
-    let e = t.no(Command::Abort { rollout: id, as_is: false });
-    assert!(e.contains("aborted: it cannot be aborted"), "{e}");
-}
-
-#[test]
-fn a_rollback_moves_the_traffic_in_its_own_entry_and_is_not_taken_back() {
-    let mut t = Story::new();
-    t.completes("1.0.0", Strategy::Direct);
-    t.start("2.0.0", Strategy::BlueGreen).unwrap();
-    let id = t.live().id;
-    t.until("the switch", |s| s.rollouts[&id].switched);
-    let d = &t.s().deployments[&shop()];
-    assert_eq!(d.tracks.stable.as_ref().unwrap().pair.version.to_string(), "2.0.0");
-    t.ok(Command::Rollback { rollout: id });
-    let d = &t.s().deployments[&shop()];
-    assert_eq!(d.tracks.stable.as_ref().unwrap().pair.version.to_string(), "1.0.0");
-    assert_eq!(t.weights().stable.0, 10_000);
-    assert_eq!(t.live().traffic_back_at, Some(t.s().now));
-    for verb in [Command::Resume { rollout: id }, Command::Promote { rollout: id, full: true }] {
-        assert!(matches!(t.try_(verb), Err(Rejection::Lifecycle { .. })));
-    }
-    t.until("the end", |s| s.deployments[&shop()].live.is_none());
-    let r = &t.s().rollouts[&id];
-    assert_eq!(r.status, RolloutStatus::RolledBack);
-    assert!(r.forward_steps.iter().any(|row| row.status == StepStatus::Undone));
-    let old = r.from.clone().unwrap();
-    assert_eq!(passing(t.s(), &shop(), &old), 8);
-    assert!(t.s().instances.values().all(|i| i.pair == old || !i.life.is_live()));
-}
-
-#[test]
-fn a_lost_workers_instances_leave_dns_unless_most_are_lost() {
-    let mut t = Story::new();
-    t.completes("1.0.0", Strategy::Direct);
-    let lose = |t: &mut Story, n: u32| {
-        let last_heard = t.s().now;
-        t.ok(Command::WorkerLost { worker: WorkerName::new(&format!("w{n}")).unwrap(), last_heard });
-    };
-    let named = |t: &Story, later: u64| serving(t.s(), &shop(), Millis(t.s().now.0 + later)).len();
-    assert_eq!(named(&t, 0), 8);
-    lose(&mut t, 1);
-    assert_eq!((named(&t, 14_000), named(&t, 15_000)), (8, 6));
-    let stable = t.s().deployments[&shop()].tracks.stable.clone().unwrap().pair;
-    assert_eq!(passing(t.s(), &shop(), &stable), 6, "capacity does not wait");
-    lose(&mut t, 2);
-    assert_eq!(named(&t, 20_000), 4);
-    lose(&mut t, 3);
-    assert_eq!(named(&t, 20_000), 8, "fewer than half would remain: all stay");
-    t.ok(Command::WorkerReturned { worker: WorkerName::new("w1").unwrap() });
-    assert_eq!(named(&t, 20_000), 4);
 }
 
 #[test]
 fn commands_before_the_cluster_and_a_second_one_are_refused() {
     let mut t = Story(Walk::default());
-    assert_eq!(t.try_(Command::Tick), Err(Rejection::NoCluster));
+    assert_eq!(t.try_(Command::Tick(Tick {})), Err(Rejection::NoCluster));
     let init = prelude().remove(0);
     t.ok(init.clone());
     assert_eq!(t.try_(init), Err(Rejection::AlreadyInitialised));

@@ -4,8 +4,17 @@
 
 #[allow(dead_code, reason = "shared with the transcripts")]
 mod sim_fleet;
+#[path = "switches/ways_back.rs"]
+mod ways_back;
+
+use ways_back::waiting_for_n3;
 
 use sim_fleet::{Fleet, Shape, params, version};
+use slipway::state::StepRef;
+use slipway::state::command::{
+    DigestProbe, DigestReported, ExpirySet, LeaseSet, NodeRoleSet, Rollback, RouteSet, SwitchAsked, SwitchEnded,
+    SwitchMoved, Switched, TrafficBackSettled, WorkerLost, WorkerReturned,
+};
 use slipway::{
     model::{BasisPoints, Period, RolloutId, Strategy},
     state::{
@@ -28,7 +37,7 @@ fn both() -> Fleet {
 
 fn ask(f: &Fleet, to: SwitchTo, wait: WaitLevel, unfenced: Unfenced) -> Command {
     let deployments = if matches!(to, SwitchTo::Back(_)) { Vec::new() } else { vec![f.shop()] };
-    Command::SwitchAsked(SwitchAsk { deployments, to, wait, unfenced, within: Period::seconds(4) })
+    Command::SwitchAsked(SwitchAsked { ask: SwitchAsk { deployments, to, wait, unfenced, within: Period::seconds(4) } })
 }
 
 fn to_previous(f: &mut Fleet, wait: WaitLevel, unfenced: Unfenced) -> u64 {
@@ -91,12 +100,14 @@ fn a_switch_is_fenced_by_the_servers_words_and_taken_back_as_a_whole() {
     assert_eq!((stable(&f).as_str(), row(&f, back).undoes), ("2.0.0", Some(id)));
     refused(
         &mut f,
-        Command::SwitchAsked(SwitchAsk {
-            deployments: vec![],
-            to: SwitchTo::Back(back + 1000),
-            wait: WaitLevel::Fenced,
-            unfenced: Unfenced::Proceed,
-            within: Period::seconds(1),
+        Command::SwitchAsked(SwitchAsked {
+            ask: SwitchAsk {
+                deployments: vec![],
+                to: SwitchTo::Back(back + 1000),
+                wait: WaitLevel::Fenced,
+                unfenced: Unfenced::Proceed,
+                within: Period::seconds(1),
+            },
         }),
         "does not exist",
     );
@@ -150,7 +161,7 @@ fn a_server_that_does_not_confirm_is_named_or_nothing_moves() {
 #[test]
 fn in_mode_always_a_silent_server_is_waited_out() {
     let mut f = both();
-    f.must(Command::LeaseSet { mode: Some(LeaseMode::Always), terms: None });
+    f.must(Command::LeaseSet(LeaseSet { mode: Some(LeaseMode::Always), terms: None }));
     f.run(2);
     assert_eq!(f.state.fences.always.as_ref().unwrap().confirmed.len(), 3);
     f.nodes.get_mut(&3).unwrap().alive = false;
@@ -193,9 +204,9 @@ fn whom_only_its_word_binds_is_confirmed_before_it_is_waited_out() {
 #[test]
 fn a_service_that_serves_stale_is_not_fenced_by_a_leases_end() {
     let mut f = both();
-    f.must(Command::LeaseSet { mode: Some(LeaseMode::Always), terms: None });
+    f.must(Command::LeaseSet(LeaseSet { mode: Some(LeaseMode::Always), terms: None }));
     let on_expiry = Some(slipway::state::OnExpiry::Stale { max: Period::minutes(10) });
-    f.must(Command::ExpirySet { deployment: f.shop(), on_expiry });
+    f.must(Command::ExpirySet(ExpirySet { deployment: f.shop(), on_expiry }));
     f.run(2);
     f.nodes.get_mut(&3).unwrap().alive = false;
     let id = to_previous(&mut f, WaitLevel::Fenced, Unfenced::Proceed);
@@ -213,7 +224,7 @@ fn a_leader_that_dies_in_between_leaves_nothing_in_between() {
     assert!(ends(&mut f, id).fenced_at.is_some());
     assert_eq!(stable(&f), "1.0.0");
     // After it moved: a new leader presumes that the silent server holds a lease, and waits for it.
-    f.must(Command::LeaseSet { mode: Some(LeaseMode::Always), terms: None });
+    f.must(Command::LeaseSet(LeaseSet { mode: Some(LeaseMode::Always), terms: None }));
     f.run(2);
     f.nodes.get_mut(&2).unwrap().alive = false;
     f.seen.leases = Some(Left { presumed: Period(0), held: [(2, Period(5000))].into() });
@@ -239,10 +250,10 @@ fn what_cannot_be_switched_is_refused_with_its_name() {
     // Nothing healthy to switch to.
     let name = f.agents.keys().next().unwrap().clone();
     f.agents.remove(&name);
-    f.must(Command::WorkerLost { worker: name.clone(), last_heard: f.now() });
+    f.must(Command::WorkerLost(WorkerLost { worker: name.clone(), last_heard: f.now() }));
     let body = to(&f, "1.0.0");
     refused(&mut f, body, "6 of 8 instances of production/shop 1.0.0 pass");
-    f.must(Command::WorkerReturned { worker: name });
+    f.must(Command::WorkerReturned(WorkerReturned { worker: name }));
     // While one is under way nothing else touches the traffic.
     f.nodes.get_mut(&3).unwrap().alive = false;
     let body = to(&f, "1.0.0");
@@ -258,13 +269,13 @@ fn what_cannot_be_switched_is_refused_with_its_name() {
     };
     refused(&mut f, Command::StartRollout(start), "is being switched");
     let last = f.state.deployments[&f.shop()].last.unwrap();
-    refused(&mut f, Command::Rollback { rollout: last }, "is being switched");
+    refused(&mut f, Command::Rollback(Rollback { rollout: last }), "is being switched");
     let terms = Terms { duration: Period::seconds(9), ..Terms::default() };
-    refused(&mut f, Command::LeaseSet { mode: None, terms: Some(terms) }, "a switch is under way");
+    refused(&mut f, Command::LeaseSet(LeaseSet { mode: None, terms: Some(terms) }), "a switch is under way");
     let roles = (slipway::state::NodeRole::Voter, slipway::state::NodeRole::Leaving);
     refused(
         &mut f,
-        Command::NodeRoleSet { node: 3, seen: roles.0, role: roles.1, lose_packages: false },
+        Command::NodeRoleSet(NodeRoleSet { node: 3, seen: roles.0, role: roles.1, lose_packages: false }),
         "is switching",
     );
     // What the end claims must be in its record.
@@ -277,13 +288,17 @@ fn what_cannot_be_switched_is_refused_with_its_name() {
         clear_at: None,
         note: String::new(),
     };
-    refused(&mut f, Command::SwitchEnded { switch: id, seen: s.revision, end: end.clone() }, "has not moved");
-    f.must(Command::SwitchMoved { switch: id, seen: s.revision, served: vec![] });
+    refused(
+        &mut f,
+        Command::SwitchEnded(SwitchEnded { switch: id, seen: s.revision, end: end.clone() }),
+        "has not moved",
+    );
+    f.must(Command::SwitchMoved(SwitchMoved { switch: id, seen: s.revision, served: vec![] }));
     let seen = row(&f, id).revision;
-    refused(&mut f, Command::SwitchEnded { switch: id, seen, end: end.clone() }, "not fenced at node 1");
+    refused(&mut f, Command::SwitchEnded(SwitchEnded { switch: id, seen, end: end.clone() }), "not fenced at node 1");
     let servers = (1..=3).map(|n| (n, format!("n{n}"), ServerEnd::Expired)).collect();
     let end = slipway::state::SwitchEnd { servers, ..end };
-    refused(&mut f, Command::SwitchEnded { switch: id, seen, end }, "not fenced at node");
+    refused(&mut f, Command::SwitchEnded(SwitchEnded { switch: id, seen, end }), "not fenced at node");
 }
 
 #[test]
@@ -291,24 +306,26 @@ fn longer_terms_are_waited_for_until_no_lease_of_theirs_is_left() {
     let mut f = both();
     let short = Terms { duration: Period::seconds(1), ..Terms::default() };
     let long = f.state.fences.terms;
-    f.operator(Command::LeaseSet { mode: None, terms: Some(short) }).unwrap();
+    f.operator(Command::LeaseSet(LeaseSet { mode: None, terms: Some(short) })).unwrap();
     assert_eq!((f.state.fences.terms, f.state.fences.waited().duration), (short, long.duration));
     f.run(4);
     assert_eq!(f.state.fences.waited().duration, long.duration, "a lease of 5 s may still be held");
     f.run(4);
     assert_eq!(f.state.fences.waited(), short, "{}", f.transcript.join("\n"));
     let bad = Terms { duration: Period::minutes(5), ..long };
-    refused(&mut f, Command::LeaseSet { mode: None, terms: Some(bad) }, "is not from 500ms to 1m");
+    refused(&mut f, Command::LeaseSet(LeaseSet { mode: None, terms: Some(bad) }), "is not from 500ms to 1m");
 }
 
 #[test]
 fn a_server_that_left_is_waited_for_until_its_last_lease_is_over() {
     use slipway::state::NodeRole::{Leaving, Removed, Voter};
     let mut f = both();
-    f.operator(Command::NodeRoleSet { node: 3, role: Leaving, seen: Voter, lose_packages: false }).unwrap();
+    f.operator(Command::NodeRoleSet(NodeRoleSet { node: 3, role: Leaving, seen: Voter, lose_packages: false }))
+        .unwrap();
     f.nodes.get_mut(&3).unwrap().alive = false;
     f.seen.leases = Some(Left { presumed: Period(0), held: [(3, Period(4000))].into() });
-    f.operator(Command::NodeRoleSet { node: 3, role: Removed, seen: Leaving, lose_packages: false }).unwrap();
+    f.operator(Command::NodeRoleSet(NodeRoleSet { node: 3, role: Removed, seen: Leaving, lose_packages: false }))
+        .unwrap();
     assert!(f.state.fences.left.contains_key(&3));
     let id = to_previous(&mut f, WaitLevel::Fenced, Unfenced::Proceed);
     f.run(2);
@@ -323,10 +340,14 @@ fn a_server_that_left_is_waited_for_until_its_last_lease_is_over() {
 fn a_policy_stays_while_a_rollouts_step_has_its_deployment_armed() {
     let (mut f, _) = waiting_for_n3();
     let shop = f.shop();
-    let shorter = Command::ExpirySet { deployment: shop.clone(), on_expiry: Some(OnExpiry::Fail) };
+    let shorter = Command::ExpirySet(ExpirySet { deployment: shop.clone(), on_expiry: Some(OnExpiry::Fail) });
     refused(&mut f, shorter.clone(), "production/shop is being switched by its rollout r-");
     let terms = Terms { duration: Period::seconds(9), ..Terms::default() };
-    refused(&mut f, Command::LeaseSet { mode: None, terms: Some(terms) }, "is being switched by its rollout r-");
+    refused(
+        &mut f,
+        Command::LeaseSet(LeaseSet { mode: None, terms: Some(terms) }),
+        "is being switched by its rollout r-",
+    );
     f.until(60, "the step is over", |f| f.state.fences.arms.is_empty());
     f.operator(shorter).unwrap();
 }
@@ -337,9 +358,9 @@ fn a_server_that_differs_is_no_evidence_of_a_fence_and_is_not_waited_for() {
     let mut f = both();
     let report = |node, index, services| {
         let tables = vec![("services".to_string(), services)];
-        Command::DigestReported { node, index, report: DigestReport { all: services, tables } }
+        Command::DigestReported(DigestReported { node, index, report: DigestReport { all: services, tables } })
     };
-    let probe = f.commit(Command::DigestProbe).unwrap();
+    let probe = f.commit(Command::DigestProbe(DigestProbe {})).unwrap();
     for (node, services) in [(1, 5), (2, 5), (3, 9)] {
         f.must(report(node, probe, services));
     }
@@ -352,135 +373,16 @@ fn a_server_that_differs_is_no_evidence_of_a_fence_and_is_not_waited_for() {
     assert!(end.at.since(asked) < Period::seconds(5), "nobody waits for one that answers nobody: {end:?}");
 }
 
-/// A blue-green rollout that has switched, with a bake to go.
-fn switched() -> (Fleet, RolloutId) {
-    let mut f = Fleet::with_stable(&Shape::default());
-    f.seen.leases = Some(Left::default());
-    let id = f.start("2.0.0", params(Strategy::BlueGreen));
-    f.until(90, "it monitors", |f| f.at(id, "bake", "monitor"));
-    (f, id)
-}
-
-/// A blue-green rollout that has switched and waits for the lease of a server that fell silent.
-fn waiting_for_n3() -> (Fleet, RolloutId) {
-    let mut f = Fleet::with_stable(&Shape::default());
-    f.must(Command::LeaseSet { mode: Some(LeaseMode::Always), terms: None });
-    f.run(2);
-    f.nodes.get_mut(&3).unwrap().alive = false;
-    f.seen.leases = Some(Left { presumed: Period(0), held: [(3, Period(3000))].into() });
-    let id = f.start("2.0.0", params(Strategy::BlueGreen));
-    f.until(90, "the traffic has moved", |f| f.state.rollouts.get(&id).unwrap().switched);
-    assert!(f.at(id, "switch", "switch"), "{}", f.transcript.join("\n"));
-    (f, id)
-}
-
-fn back(f: &Fleet, id: RolloutId) -> TrafficBack {
-    f.state.backs[&id].clone()
-}
-
-fn settles(f: &mut Fleet, id: RolloutId, limit_s: u64) -> SwitchEnd {
-    f.until(limit_s, "the servers are known", |f| f.state.backs[&id].end.is_some());
-    back(f, id).end.unwrap()
-}
-
-#[test]
-fn a_rollback_moves_at_once_and_then_says_when_it_was_fenced() {
-    let (mut f, id) = switched();
-    let at = f.commit(Command::Rollback { rollout: id }).unwrap();
-    assert_eq!(stable(&f), "1.0.0", "in the entry that asked for it");
-    assert_eq!((back(&f, id).index, back(&f, id).end), (at, None));
-    let end = settles(&mut f, id, 5);
-    assert!(end.fenced_at.is_some() && end.clear_at > end.fenced_at && end.note.is_empty(), "{end:?}");
-    assert!(end.servers.len() == 3 && end.servers.iter().all(|(_, _, how)| matches!(how, ServerEnd::Served(_))));
-    assert!(f.transcript.join("\n").contains("no server answers with what was left"), "{}", f.transcript.join("\n"));
-    let bytes = codec::encode_snapshot(&f.state).unwrap();
-    assert_eq!(codec::decode_snapshot(&bytes).unwrap(), f.state);
-    // A return of what had completed says so too.
-    let mut f = both();
-    let last = f.state.deployments[&f.shop()].last.unwrap();
-    let made = RolloutId(f.operator(Command::Rollback { rollout: last }).unwrap());
-    assert!(settles(&mut f, made, 5).fenced_at.is_some());
-    assert_eq!(back(&f, made).left, version("2.0.0"));
-}
-
-#[test]
-fn a_way_back_waits_for_no_server_and_claims_nothing_of_one_that_is_silent() {
-    let (mut f, id) = switched();
-    f.nodes.get_mut(&3).unwrap().alive = false;
-    f.operator(Command::Rollback { rollout: id }).unwrap();
-    assert_eq!(stable(&f), "1.0.0");
-    f.until_status(50, id, RolloutStatus::RolledBack);
-    assert_eq!(back(&f, id).end, None, "there is still time to hear of it");
-    let end = settles(&mut f, id, 60);
-    assert!(end.fenced_at.is_none() && end.clear_at.is_none(), "{end:?}");
-    assert!(end.note.contains("n3 may go on answering with 2.0.0"), "{end:?}");
-    assert!(end.servers.iter().any(|(n, _, how)| *n == 3 && *how == ServerEnd::Unbound), "{end:?}");
-    // One that is heard in time counts.
-    let (mut f, id) = switched();
-    f.nodes.get_mut(&3).unwrap().alive = false;
-    f.operator(Command::Rollback { rollout: id }).unwrap();
-    f.run(20);
-    f.nodes.get_mut(&3).unwrap().alive = true;
-    assert!(settles(&mut f, id, 5).fenced_at.is_some());
-}
-
-#[test]
-fn a_way_back_is_fenced_by_leases_where_they_bind() {
-    // In mode always.
-    let (mut f, id) = switched();
-    f.must(Command::LeaseSet { mode: Some(LeaseMode::Always), terms: None });
-    f.run(2);
-    f.nodes.get_mut(&3).unwrap().alive = false;
-    f.seen.leases = Some(Left { presumed: Period(0), held: [(3, Period(3000))].into() });
-    f.operator(Command::Rollback { rollout: id }).unwrap();
-    f.run(2);
-    assert!(back(&f, id).end.is_none(), "its lease is not over");
-    f.seen.leases = Some(Left::default());
-    let end = settles(&mut f, id, 5);
-    assert!(end.fenced_at.is_some(), "{end:?}");
-    assert!(end.servers.iter().any(|(n, _, how)| *n == 3 && *how == ServerEnd::Expired), "{end:?}");
-    // In the middle of a rollout's own fence.
-    let (mut f, id) = waiting_for_n3();
-    f.operator(Command::Rollback { rollout: id }).unwrap();
-    assert_eq!(stable(&f), "1.0.0");
-    assert!(f.state.fences.arms.is_empty(), "its step is over");
-    assert_eq!(back(&f, id).bound, [1, 2, 3].into());
-    f.seen.leases = Some(Left::default());
-    assert!(settles(&mut f, id, 5).fenced_at.is_some());
-}
-
-#[test]
-fn what_is_said_of_a_way_back_must_be_in_its_record() {
-    let (mut f, id) = switched();
-    f.nodes.get_mut(&3).unwrap().alive = false;
-    let index = f.operator(Command::Rollback { rollout: id }).unwrap();
-    let (now, none) = (Some(f.now()), Vec::new());
-    let end =
-        SwitchEnd { at: f.now(), switched: true, fenced_at: now, servers: none, clear_at: now, note: String::new() };
-    let settle = |end: &SwitchEnd, index| Command::TrafficBackSettled { rollout: id, index, end: end.clone() };
-    refused(&mut f, settle(&end, index), "not fenced at node 1");
-    let servers = (1..=3).map(|n| (n, format!("n{n}"), ServerEnd::Expired)).collect();
-    refused(&mut f, settle(&SwitchEnd { servers, ..end.clone() }, index), "not fenced at node 1");
-    refused(&mut f, settle(&end, index + 1), "revision");
-    let long = SwitchEnd { fenced_at: None, note: "x".repeat(3000), ..end.clone() };
-    refused(&mut f, settle(&long, index), "too long");
-    let other = Command::TrafficBackSettled { rollout: RolloutId(1), index, end: end.clone() };
-    refused(&mut f, other, "took no traffic back");
-    let none = SwitchEnd { fenced_at: None, ..end };
-    f.commit(settle(&none, index)).unwrap();
-    refused(&mut f, settle(&none, index), "is settled");
-}
-
 /// Who does not know that stale answers were forbidden may go on with them when its lease is over.
 #[test]
 fn in_mode_always_another_policy_is_confirmed_anew() {
     let mut f = both();
-    f.must(Command::LeaseSet { mode: Some(LeaseMode::Always), terms: None });
+    f.must(Command::LeaseSet(LeaseSet { mode: Some(LeaseMode::Always), terms: None }));
     let stale = Some(OnExpiry::Stale { max: Period::minutes(10) });
-    f.must(Command::ExpirySet { deployment: f.shop(), on_expiry: stale });
+    f.must(Command::ExpirySet(ExpirySet { deployment: f.shop(), on_expiry: stale }));
     f.run(2);
     f.nodes.get_mut(&3).unwrap().alive = false;
-    f.must(Command::ExpirySet { deployment: f.shop(), on_expiry: Some(OnExpiry::Fail) });
+    f.must(Command::ExpirySet(ExpirySet { deployment: f.shop(), on_expiry: Some(OnExpiry::Fail) }));
     f.run(2);
     assert_eq!(f.state.fences.always.as_ref().unwrap().confirmed, [1, 2].into());
     let id = to_previous(&mut f, WaitLevel::Fenced, Unfenced::Proceed);
@@ -495,8 +397,12 @@ fn weights_do_not_change_while_a_rollout_waits_for_its_fence() {
     let mut weights = f.state.deployments[&f.shop()].route.as_ref().unwrap().weights;
     (weights.stable, weights.previous) = (BasisPoints(5000), BasisPoints(5000));
     let (seen, step) = (r.meta.revision, r.cursor);
-    refused(&mut f, Command::RouteSet { rollout: id, seen, step, weights }, "the running step sets no route");
-    refused(&mut f, Command::Switched { rollout: id, seen, step }, "has switched already");
+    refused(
+        &mut f,
+        Command::RouteSet(RouteSet { at: StepRef { rollout: id, seen, step }, weights }),
+        "the running step sets no route",
+    );
+    refused(&mut f, Command::Switched(Switched { at: StepRef { rollout: id, seen, step } }), "has switched already");
     let body = ask(&f, SwitchTo::Previous, WaitLevel::Fenced, Unfenced::Proceed);
     assert!(matches!(f.commit(body), Err(Rejection::Busy { rollout }) if rollout == id));
     let nobody = SwitchAsk {
@@ -506,7 +412,7 @@ fn weights_do_not_change_while_a_rollout_waits_for_its_fence() {
         unfenced: Unfenced::Proceed,
         within: Period::seconds(1),
     };
-    refused(&mut f, Command::SwitchAsked(nobody), "service nobody does not exist");
+    refused(&mut f, Command::SwitchAsked(SwitchAsked { ask: nobody }), "service nobody does not exist");
     f.seen.leases = Some(Left::default());
     f.until_status(90, id, RolloutStatus::Completed);
 }

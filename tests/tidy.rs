@@ -8,6 +8,8 @@
 mod fixtures;
 #[path = "tidy/lex.rs"]
 mod lex;
+#[path = "tidy/rooms.rs"]
+mod rooms;
 #[path = "tidy/rules.rs"]
 mod rules;
 #[path = "tidy/source.rs"]

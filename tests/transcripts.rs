@@ -1,6 +1,8 @@
 //! Golden transcripts: whole rollouts on a simulated fleet, entry by entry, with the reasons for waiting between them. A change of
 //! the engine shows as a change of these files. `GOLDEN=write cargo test --test transcripts` writes them anew.
 
+#[path = "transcripts/canary.rs"]
+mod canary;
 #[path = "transcripts/crash_loop.rs"]
 mod crash_loop;
 #[path = "transcripts/servers.rs"]
@@ -11,8 +13,13 @@ mod sim_fleet;
 #[path = "transcripts/ways_back.rs"]
 mod ways_back;
 
+use slipway::state::command::{Abort, Pause, Promote, Resume, Rollback, Tick};
 use std::path::PathBuf;
 
+use canary::{
+    canary_abort, canary_errors, canary_happy, canary_health, canary_host, canary_leader_changes, canary_no_data,
+    canary_rollback, canary_verbs,
+};
 use servers::{canary_slots, fenced_switches};
 use sim_fleet::{Behaviour, Fleet, Shape, Walked, params};
 use slipway::model::{FailureAction, OnNoData, Period, RolloutId, Strategy};
@@ -167,7 +174,7 @@ fn rolling_fails_pause() -> Fleet {
     f.run(10);
     f.note("the machine is mended; resume");
     f.behaviour.remove("2.0.0");
-    f.operator(Command::Resume { rollout: id }).expect("resumed");
+    f.operator(Command::Resume(Resume { rollout: id })).expect("resumed");
     f.until_status(300, id, RolloutStatus::Completed);
     f
 }
@@ -194,123 +201,9 @@ fn rolling_errors() -> Fleet {
     f
 }
 
-fn canary_happy() -> Fleet {
-    let mut f = Fleet::with_stable(&Shape::default());
-    let id = f.start("2.0.0", params(Strategy::Canary));
-    f.until_status(300, id, RolloutStatus::Completed);
-    f.run(3);
-    f
-}
-
-fn canary_errors() -> Fleet {
-    let mut f = Fleet::with_stable(&Shape::default());
-    f.behaviour.insert("2.0.0".into(), Behaviour { errors: 1000, ..Behaviour::default() });
-    let id = f.start("2.0.0", params(Strategy::Canary));
-    f.until_status(300, id, RolloutStatus::RolledBack);
-    f
-}
-
-fn canary_health() -> Fleet {
-    let mut f = Fleet::with_stable(&Shape::default());
-    f.behaviour.insert("2.0.0".into(), Behaviour { fails_after: Some(6000), ..Behaviour::default() });
-    let id = f.start("2.0.0", params(Strategy::Canary));
-    f.until_status(300, id, RolloutStatus::RolledBack);
-    f
-}
-
-fn canary_verbs() -> Fleet {
-    let mut f = Fleet::with_stable(&Shape::default());
-    let id = f.start("2.0.0", params(Strategy::Canary));
-    f.until(60, "bake 10 %", |f| f.at(id, "bake", "10 %"));
-    f.run(4);
-    f.operator(Command::Pause { rollout: id }).expect("paused");
-    f.run(30);
-    assert_eq!(f.status(id), RolloutStatus::Paused);
-    f.operator(Command::Resume { rollout: id }).expect("resumed");
-    f.until(60, "bake 25 %", |f| f.at(id, "bake", "25 %"));
-    f.operator(Command::Promote { rollout: id, full: false }).expect("the bake is skipped");
-    f.until(60, "bake 50 %", |f| f.at(id, "bake", "50 %"));
-    f.operator(Command::Promote { rollout: id, full: true }).expect("promoted");
-    f.until_status(120, id, RolloutStatus::Completed);
-    f
-}
-
-fn canary_abort() -> Fleet {
-    let mut f = Fleet::with_stable(&Shape::default());
-    let id = f.start("2.0.0", params(Strategy::Canary));
-    f.until(60, "bake 25 %", |f| f.at(id, "bake", "25 %"));
-    f.operator(Command::Abort { rollout: id, as_is: false }).expect("aborted");
-    f.run(20);
-    f.note("an hour later the keeper retires what was kept");
-    f.run(3600);
-    f
-}
-
-fn stopping(f: &Fleet) -> bool {
-    f.state.instances.values().any(|i| i.life == slipway::model::Life::Stopping)
-}
-
-fn canary_rollback() -> Fleet {
-    let mut f = Fleet::with_stable(&Shape::default());
-    let id = f.start("2.0.0", params(Strategy::Canary));
-    f.until(90, "bake 50 %", |f| f.at(id, "bake", "50 %"));
-    f.operator(Command::Rollback { rollout: id }).expect("rolled back");
-    f.until_status(60, id, RolloutStatus::RolledBack);
-    f.note("again, without a grace; this time it is turned back while the old ones retire");
-    let id = f.start("2.0.0", at_once(Strategy::Canary));
-    f.until(200, "promoting", |f| f.status(id) == RolloutStatus::Promoting && f.at(id, "retire", "retire"));
-    f.until(20, "the old ones stop", stopping);
-    f.operator(Command::Rollback { rollout: id }).expect("rolled back");
-    f.until_status(90, id, RolloutStatus::RolledBack);
-    f
-}
-
 /// Without a grace the old ones go within the rollout.
 fn at_once(strategy: Strategy) -> slipway::model::RolloutParams {
     slipway::model::RolloutParams { grace: Period(0), ..params(strategy) }
-}
-
-fn canary_host() -> Fleet {
-    let mut f = Fleet::with_stable(&Shape { host: true, ..Shape::default() });
-    let p = slipway::model::RolloutParams { max_unavailable: 1, ..params(Strategy::Canary) };
-    let id = f.start("2.0.0", p.clone());
-    f.until(90, "bake 50 %", |f| f.at(id, "bake", "50 %"));
-    f.operator(Command::Rollback { rollout: id }).expect("rolled back");
-    f.until_status(90, id, RolloutStatus::RolledBack);
-    f.note("again, to the end");
-    let id = f.start("2.0.0", p);
-    f.until_status(300, id, RolloutStatus::Completed);
-    f
-}
-
-/// Length of a bake's present run so far, in cluster time, from its start to its end.
-fn bakes(f: &Fleet, id: RolloutId) -> Vec<(String, Period)> {
-    let rows = f.state.rollouts[&id].steps.iter().filter(|s| s.step.kind.name() == "bake");
-    rows.map(|s| (s.step.group.clone(), s.ended_at.unwrap_or_default().since(s.started_at.unwrap_or_default())))
-        .collect()
-}
-
-fn canary_leader_changes() -> Fleet {
-    let mut f = Fleet::with_stable(&Shape::default());
-    let id = f.start("2.0.0", params(Strategy::Canary));
-    for (n, group) in ["10 %", "25 %", "50 %", "100 %"].into_iter().enumerate() {
-        f.until(90, group, |f| f.at(id, "bake", group));
-        f.run(4);
-        let until = f.state.rollouts[&id].running().expect("a bake").1.until;
-        // Each new leader's wall clock is an hour further off; half of them run ahead.
-        let skew = if n % 2 == 0 { 3_600_000 * (n as u64 + 1) } else { 0 };
-        f.change_leader(900, skew);
-        let now = f.state.rollouts[&id].running().expect("the same bake").1.until;
-        assert_eq!(until, now, "{group}: the bake neither starts again nor is cut");
-    }
-    f.until_status(120, id, RolloutStatus::Completed);
-    for (group, held) in bakes(&f, id) {
-        assert!(held >= Period::seconds(10), "{group} was cut to {held}");
-        assert!(held <= Period(10_000 + 2000 + 500), "{group} took {held}");
-    }
-    let attempts: Vec<u32> = f.state.rollouts[&id].steps.iter().map(|s| s.attempt).collect();
-    assert!(attempts.iter().all(|a| *a <= 1), "no step is repeated: {attempts:?}");
-    f
 }
 
 /// With `on_no_data: pass`, too: errors that nobody can read are not a lack of requests.
@@ -330,31 +223,6 @@ fn a_candidate_whose_errors_are_unknown_is_not_promoted() {
     assert_eq!(bakes(&f, StepStatus::Passed), 0, "nothing was judged");
 }
 
-fn canary_no_data() -> Fleet {
-    let mut f = Fleet::with_stable(&Shape::default());
-    f.rate = 0;
-    let p = slipway::model::RolloutParams {
-        steps: vec![slipway::model::BasisPoints::percent(50)],
-        ..params(Strategy::Canary)
-    };
-    let id = f.start("2.0.0", p.clone());
-    f.run(60);
-    assert!(f.at(id, "bake", "50 %"), "silence is never health: it holds");
-    f.note("traffic comes");
-    f.rate = 200;
-    f.until(30, "bake 100 %", |f| f.at(id, "bake", "100 %"));
-    f.operator(Command::Rollback { rollout: id }).expect("rolled back");
-    f.until_status(60, id, RolloutStatus::RolledBack);
-    f.note("on_no_data: fail");
-    f.rate = 0;
-    let id = f.start("2.0.0", slipway::model::RolloutParams { on_no_data: Some(OnNoData::Fail), ..p.clone() });
-    f.until_status(90, id, RolloutStatus::RolledBack);
-    f.note("on_no_data: pass");
-    let id = f.start("2.0.0", slipway::model::RolloutParams { on_no_data: Some(OnNoData::Pass), ..p });
-    f.until_status(120, id, RolloutStatus::Completed);
-    f
-}
-
 fn blue_green() -> Fleet {
     let mut f = Fleet::with_stable(&Shape::default());
     let id = f.start("3.0.0", params(Strategy::BlueGreen));
@@ -364,10 +232,10 @@ fn blue_green() -> Fleet {
     f.until_status(60, id, RolloutStatus::Completed);
     f.run(3);
     f.note("back by one command: the traffic moves in its own entry");
-    let back = RolloutId(f.operator(Command::Rollback { rollout: id }).expect("a return"));
+    let back = RolloutId(f.operator(Command::Rollback(Rollback { rollout: id })).expect("a return"));
     assert!(f.state.rollouts[&back].traffic_back_at.is_some());
     f.until_status(60, back, RolloutStatus::Completed);
-    assert!(f.operator(Command::Rollback { rollout: id }).is_err(), "undone already");
+    assert!(f.operator(Command::Rollback(Rollback { rollout: id })).is_err(), "undone already");
     f.note("and forward again: the old side still runs");
     let id = f.start("3.0.0", params(Strategy::BlueGreen));
     f.until_status(60, id, RolloutStatus::Completed);
@@ -395,7 +263,7 @@ fn worker_lost() -> Fleet {
     f.until(60, "bake 100 %", |f| f.at(id, "bake", "100 %"));
     f.cut_off("w4", true);
     f.run(15);
-    f.operator(Command::Rollback { rollout: id }).expect("rolled back");
+    f.operator(Command::Rollback(Rollback { rollout: id })).expect("rolled back");
     f.until_status(120, id, RolloutStatus::RolledBack);
     f.cut_off("w4", false);
     f.run(20);
@@ -469,24 +337,24 @@ fn odd_ends() -> Fleet {
         RolloutId(f.must(body))
     };
     let id = start(&mut f, params(Strategy::Canary));
-    f.operator(Command::Abort { rollout: id, as_is: false }).expect("aborted");
+    f.operator(Command::Abort(Abort { rollout: id, as_is: false })).expect("aborted");
     assert_eq!(f.status(id), RolloutStatus::Aborted);
     f.run(3);
     // Paused, then aborted; paused, then rolled back; a failed step promoted over.
     let id = start(&mut f, params(Strategy::Canary));
     f.until(60, "bake 10 %", |f| f.at(id, "bake", "10 %"));
-    f.operator(Command::Pause { rollout: id }).expect("paused");
-    f.operator(Command::Abort { rollout: id, as_is: false }).expect("aborted");
+    f.operator(Command::Pause(Pause { rollout: id })).expect("paused");
+    f.operator(Command::Abort(Abort { rollout: id, as_is: false })).expect("aborted");
     let id = start(&mut f, params(Strategy::Canary));
     f.until(60, "bake 10 %", |f| f.at(id, "bake", "10 %"));
-    f.operator(Command::Pause { rollout: id }).expect("paused");
-    f.operator(Command::Rollback { rollout: id }).expect("rolled back");
+    f.operator(Command::Pause(Pause { rollout: id })).expect("paused");
+    f.operator(Command::Rollback(Rollback { rollout: id })).expect("rolled back");
     f.until_status(60, id, RolloutStatus::RolledBack);
     f.behaviour.insert("2.0.0".into(), Behaviour { errors: 1000, ..Behaviour::default() });
     let p = slipway::model::RolloutParams { failure_action: FailureAction::Pause, ..params(Strategy::Canary) };
     let id = start(&mut f, p);
     f.until_status(60, id, RolloutStatus::Paused);
-    f.operator(Command::Promote { rollout: id, full: true }).expect("promoted over a failure, by an operator");
+    f.operator(Command::Promote(Promote { rollout: id, full: true })).expect("promoted over a failure, by an operator");
     f.until_status(120, id, RolloutStatus::Completed);
     // A worker shrinks between acceptance and compilation.
     let body = Command::StartRollout(slipway::state::StartRollout {
@@ -499,7 +367,7 @@ fn odd_ends() -> Fleet {
     });
     let id = RolloutId(f.must(body));
     f.register(1, 1);
-    f.operator(Command::Tick).expect("a tick");
+    f.operator(Command::Tick(Tick {})).expect("a tick");
     assert_eq!(f.status(id), RolloutStatus::Failed);
     f
 }

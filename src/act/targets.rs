@@ -39,6 +39,7 @@ fn keeps_to_loopback(worker: &Worker) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::state::command::{ClusterInit, WorkerRegistered};
     use crate::{
         model::{ClusterId, Millis, Principal, WorkerName},
         state::{Command, LogId, NewNode, Stamped, apply},
@@ -52,7 +53,7 @@ mod tests {
     }
 
     fn registered(state: &mut State, n: u32, host: &str, pool: &[&str]) -> Result<(), String> {
-        let command = Command::WorkerRegistered {
+        let command = Command::WorkerRegistered(WorkerRegistered {
             name: WorkerName::new(&format!("w{n}")).unwrap(),
             key: format!("{n:064x}"),
             labels: Default::default(),
@@ -62,7 +63,7 @@ mod tests {
             pool: pool.iter().map(ToString::to_string).collect(),
             absent: Vec::new(),
             keeping: String::new(),
-        };
+        });
         commit(state, command)
     }
 
@@ -90,7 +91,7 @@ mod tests {
             level: 1,
         };
         let (id, name, zone) = (ClusterId::new("c1").unwrap(), "test".into(), "slipway.internal".into());
-        commit(&mut s, Command::ClusterInit { id, name, zone, node }).unwrap();
+        commit(&mut s, Command::ClusterInit(ClusterInit { id, name, zone, node })).unwrap();
         // What no instance can have is refused at the door, and not asked should it be there.
         for odd in ["169.254.169.254", "fe80::1", "0.0.0.0", "::ffff:169.254.169.254"] {
             let said = registered(&mut s, 1, "10.0.0.9", &[odd]).unwrap_err();

@@ -221,7 +221,7 @@ impl Site {
         let ttl = |ttl| if state.fences.arms.contains_key(&row.id) { 0 } else { seconds(ttl) };
         let route = row.route.as_ref().map(|r| SiteRoute { generation: r.generation, mode: r.mode, ttl: ttl(r.ttl) });
         let spec = state.spec(&row.id, row.spec);
-        let policy = spec.map(|s| s.dns_policy()).unwrap_or_default();
+        let policy = spec.map(|s| s.dns).unwrap_or_default();
         let eligible = serving_among(state, rows.iter().copied(), state.now);
         let arms = ARMS.map(|name| {
             let Some(track) = row.tracks.get(name) else { return Arm::default() };

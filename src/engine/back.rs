@@ -5,6 +5,7 @@
 //! serves is taken down only to make room, and never more of it than may be missing; a lost worker's share is waited for until it is
 //! counted out, and hinders nobody else. Not here: going forward (`install`), choosing among free places (`place`).
 
+use crate::state::command::OrderExtended;
 use std::collections::BTreeSet;
 
 use super::batch::Running;
@@ -152,7 +153,8 @@ impl Back<'_> {
         let workers: Vec<WorkerName> = came.filter(|w| !r.order.contains(w)).collect();
         let more = room::per_worker(view, self.pair).saturating_mul(count(workers.iter()));
         let fits = r.desired.saturating_add(more) <= view.settings.limits.instances_per_deployment;
-        (fits && !workers.is_empty()).then(|| Command::OrderExtended { rollout: r.id, seen: r.meta.revision, workers })
+        (fits && !workers.is_empty())
+            .then(|| Command::OrderExtended(OrderExtended { rollout: r.id, seen: r.meta.revision, workers }))
     }
 
     /// Notes the workers of the order that are lost, and when they are counted out.

@@ -6,7 +6,7 @@ use super::analysis::ceiling::{self, Finding};
 use super::analysis::health;
 use super::executor::Turn;
 use super::lost;
-use super::view::{Notes, names, target};
+use super::view::{Notes, names};
 use crate::model::{OnNoData, Pair, Period, Wait, WorkerName};
 use crate::state::{Command, Reason, Verdict};
 
@@ -17,7 +17,7 @@ const LOOK_AGAIN: Period = Period::seconds(1);
 
 pub(super) fn next(turn: &Turn<'_>, judged: bool, notes: &mut Notes) -> Option<Command> {
     let (view, r) = (turn.view, turn.r);
-    let pair = target(r)?;
+    let pair = r.target()?;
     if let Some(reason) = health::failure(view, r, pair, turn.began()) {
         return turn.fail(reason, Verdict::Worse);
     }

@@ -1,7 +1,8 @@
 //! What may be forgotten between rollouts: ended instances of a crash loop, which the end of no rollout collects.
 
 use crate::model::DeploymentId;
-use crate::state::{Command, FencePoint, State};
+use crate::state::command::Collected;
+use crate::state::{Command, State};
 
 /// Ended instances of a deployment that are kept before they are collected.
 const ENDED: usize = 64;
@@ -12,6 +13,6 @@ pub(super) fn next(state: &State) -> Option<Command> {
         let ended = state.instances_of(id).filter(|i| !i.life.is_live() && i.made_by != last);
         ended.count() > ENDED
     };
-    let due = state.deployments.values().any(|d| d.live.is_none() && many(&d.id, d.last.or(d.live)));
-    due.then(|| Command::Collected { at: FencePoint { incarnation: state.incarnation, n: state.applied.index } })
+    let due = state.deployments.values().any(|d| d.live.is_none() && many(&d.id, d.last));
+    due.then(|| Collected { incarnation: state.incarnation }.into())
 }

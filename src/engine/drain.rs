@@ -3,11 +3,12 @@
 //! Invariant: a server that is silent, answers nobody or has just started counts with the largest TTL that the deployment's names can
 //! have. Drains go on whatever a rollout does.
 
+use crate::state::command::{DrainSettled, StopPermitted, ViewsServed};
 use std::collections::BTreeMap;
 
 use super::view::{Notes, View};
 use crate::model::{AddressMode, Life, NodeId, Pair, Period, Wait, WorkerName};
-use crate::state::{Command, Instance, NodeRole, Seen, Worker, differs, free_addresses, free_when};
+use crate::state::{Command, Instance, Seen, Worker, differs, free_addresses, free_when};
 
 /// The TTL of weighted answers where a spec sets none.
 pub(super) const DEFAULT_TTL: Period = Period::seconds(5);
@@ -28,7 +29,7 @@ pub(super) fn next(view: &View<'_>, notes: &mut Notes) -> Option<Command> {
         }
     }
     if !clear.is_empty() {
-        return Some(Command::StopPermitted { deployment: view.id().clone(), instances: clear });
+        return Some(Command::StopPermitted(StopPermitted { deployment: view.id().clone(), instances: clear }));
     }
     unsettled.keys().find_map(|index| settle(view, *index))
 }
@@ -36,13 +37,15 @@ pub(super) fn next(view: &View<'_>, notes: &mut Notes) -> Option<Command> {
 /// `DrainSettled` for one drain index, once every server has confirmed or is silent.
 fn settle(view: &View<'_>, index: u64) -> Option<Command> {
     let look = Servers::at(view, index);
-    look.behind.is_empty().then(|| Command::DrainSettled {
-        deployment: view.id().clone(),
-        index,
-        confirmed: look.confirmed,
-        silent: look.silent,
-        unready: look.unready,
-        ttl_ms: look.ttl.0,
+    look.behind.is_empty().then(|| {
+        Command::DrainSettled(DrainSettled {
+            deployment: view.id().clone(),
+            index,
+            confirmed: look.confirmed,
+            silent: look.silent,
+            unready: look.unready,
+            ttl_ms: look.ttl.0,
+        })
     })
 }
 
@@ -60,17 +63,11 @@ pub(super) fn views(view: &View<'_>, pair: &Pair, workers: &[WorkerName]) -> Opt
         free_when(view.state, w, view.id(), heard).len() > now
     };
     workers.iter().filter_map(|w| view.state.workers.get(w)).any(more).then(|| {
-        let nodes = view.state.nodes.values().filter(|n| serves_dns(n.role));
-        Command::ViewsServed { served: nodes.map(|n| (n.id, heard(n.id))).filter(|(_, at)| *at > 0).collect() }
+        let nodes = view.state.nodes.values().filter(|n| n.role.serves_dns());
+        Command::ViewsServed(ViewsServed {
+            served: nodes.map(|n| (n.id, heard(n.id))).filter(|(_, at)| *at > 0).collect(),
+        })
     })
-}
-
-/// Whether a node's DNS may have answered clients.
-pub(super) fn serves_dns(role: NodeRole) -> bool {
-    match role {
-        NodeRole::Learner | NodeRole::Voter | NodeRole::Leaving => true,
-        NodeRole::Joining | NodeRole::Removed => false,
-    }
 }
 
 /// What DNS servers have served of an index.
@@ -87,7 +84,7 @@ impl Servers {
     fn at(view: &View<'_>, index: u64) -> Self {
         let largest = largest_ttl(view);
         let mut look = Self::default();
-        for node in view.state.nodes.values().filter(|n| serves_dns(n.role)) {
+        for node in view.state.nodes.values().filter(|n| n.role.serves_dns()) {
             match view.seen.nodes.get(&node.id) {
                 Some(_) | None if differs(view.state, node.id) => {
                     look.silent.push(node.id);

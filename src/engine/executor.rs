@@ -6,12 +6,17 @@
 use super::analysis::health;
 use super::place::Freed;
 use super::strategy::{self, Subject};
-use super::view::{Notes, View, target};
+use super::view::{Notes, View};
 use super::{back, bake, drain, evidence, hook, install, retire, route, stage};
 use crate::model::{FailureAction, InstanceId, Life, StepKind, WHOLE, Wait, WorkerName};
+use crate::state::StepRef;
+use crate::state::command::{
+    BatchPassed, BatchStarted, PromotionBegan, RollbackBegan, RolloutFinished, RolloutPaused, RouteSet, StepEnded,
+    StepStarted, StepsCompiled,
+};
 use crate::state::{
     Batch, Command, Evidence, Reason, Rollout, RolloutPhase, RolloutStatus, RouteWeights, StepRow, StepStatus, Verdict,
-    chosen,
+    chosen, need,
 };
 
 /// A running step, as the files of each kind get it.
@@ -67,20 +72,20 @@ fn compile(view: &View<'_>, r: &Rollout, phase: RolloutPhase, notes: &mut Notes)
             notes.wait(Wait::Workers);
             return None;
         }
-        Ok(c) => Command::StepsCompiled {
+        Ok(c) => Command::StepsCompiled(StepsCompiled {
             rollout: r.id,
             seen: r.meta.revision,
             phase,
             desired: c.desired,
             order: c.order,
             steps: c.steps,
-        },
-        Err(detail) => Command::RolloutFinished {
+        }),
+        Err(detail) => Command::RolloutFinished(RolloutFinished {
             rollout: r.id,
             seen: r.meta.revision,
             status: RolloutStatus::Failed,
             reason: Some(Reason::Compile { detail }),
-        },
+        }),
     })
 }
 
@@ -101,7 +106,7 @@ fn finish(r: &Rollout) -> Command {
         (RolloutStatus::RollingBack, None) => (RolloutStatus::Failed, r.reason.clone()),
         (_, Some(_) | None) => (RolloutStatus::Completed, None),
     };
-    Command::RolloutFinished { rollout: r.id, seen: r.meta.revision, status, reason }
+    Command::RolloutFinished(RolloutFinished { rollout: r.id, seen: r.meta.revision, status, reason })
 }
 
 impl Turn<'_> {
@@ -128,7 +133,10 @@ impl Turn<'_> {
             | StepKind::Retire { .. } => {}
         }
         let attempt = self.row.attempt.saturating_add(1);
-        Some(Command::StepStarted { rollout: r.id, seen: r.meta.revision, step: self.step, attempt })
+        Some(Command::StepStarted(StepStarted {
+            at: StepRef { rollout: r.id, seen: r.meta.revision, step: self.step },
+            attempt,
+        }))
     }
 
     /// A candidate that failed between two steps: none of them would notice.
@@ -161,20 +169,23 @@ impl Turn<'_> {
 
     /// New weights while the step runs.
     pub fn route(&self, weights: RouteWeights) -> Command {
-        Command::RouteSet { rollout: self.r.id, seen: self.r.meta.revision, step: self.step, weights }
+        Command::RouteSet(RouteSet {
+            at: StepRef { rollout: self.r.id, seen: self.r.meta.revision, step: self.step },
+            weights,
+        })
     }
 
     /// The next batch of the step.
     pub fn start_batch(&self, add: Vec<(WorkerName, u32)>, replace: Vec<InstanceId>, in_place: bool) -> Command {
         let (rollout, seen, step) = (self.r.id, self.r.meta.revision, self.step);
         let batch = self.row.batch.as_ref().map_or(1, |b| b.n.saturating_add(1));
-        Command::BatchStarted { rollout, seen, step, batch, add, replace, in_place }
+        Command::BatchStarted(BatchStarted { at: StepRef { rollout, seen, step }, batch, add, replace, in_place })
     }
 
     /// Ends a batch.
     pub fn pass_batch(&self, batch: &Batch, drain: Vec<InstanceId>, weights: Option<RouteWeights>) -> Command {
         let (rollout, seen, step) = (self.r.id, self.r.meta.revision, self.step);
-        Command::BatchPassed { rollout, seen, step, batch: batch.n, drain, weights }
+        Command::BatchPassed(BatchPassed { at: StepRef { rollout, seen, step }, batch: batch.n, drain, weights })
     }
 
     /// Whether the way back is not sure: someone not heard of in a new term, or the old pair not unpacked where it runs.
@@ -204,7 +215,7 @@ impl Turn<'_> {
         match &self.row.step.kind {
             StepKind::Stage => stage::next(self, notes),
             StepKind::Install { .. } => {
-                let pair = target(self.r)?;
+                let pair = self.r.target()?;
                 if self.r.is_way_back() { back::next(self, pair, notes) } else { install::next(self, pair, notes) }
             }
             StepKind::Route { weight } => route::set(self, *weight, notes),
@@ -219,14 +230,14 @@ impl Turn<'_> {
     /// All gates passed: promotion, as soon as everything that is to be stable passes.
     fn promote(&self, notes: &mut Notes) -> Option<Command> {
         let r = self.r;
-        let (have, need) = (self.view.passing(&r.to), install::needed(self.view, r, WHOLE));
+        let (have, need) = (self.view.passing(&r.to), need(self.view.state, r, WHOLE));
         // Once it carries all the traffic nothing rises any more; what failed since is refilled after the promotion.
         let carries = self.view.deployment.route.as_ref().is_some_and(|x| x.weights.candidate == WHOLE);
         if !r.switched && !carries && have < need {
             notes.wait(Wait::Healthy { have, need });
             return None;
         }
-        Some(Command::PromotionBegan { rollout: r.id, seen: r.meta.revision })
+        Some(Command::PromotionBegan(PromotionBegan { rollout: r.id, seen: r.meta.revision }))
     }
 
     /// Whether the step runs towards the new pair under checks.
@@ -241,12 +252,10 @@ impl Turn<'_> {
 
     /// Ends the step with what was seen.
     pub fn end(&self, verdict: Verdict, note: String) -> Command {
-        Command::StepEnded {
-            rollout: self.r.id,
-            seen: self.r.meta.revision,
-            step: self.step,
+        Command::StepEnded(StepEnded {
+            at: StepRef { rollout: self.r.id, seen: self.r.meta.revision, step: self.step },
             evidence: self.evidence(verdict, note),
-        }
+        })
     }
 
     /// What was seen so far.
@@ -263,9 +272,9 @@ impl Turn<'_> {
         let evidence = Some(self.evidence(verdict, reason.to_string()));
         Some(match self.r.params.failure_action {
             FailureAction::Rollback | FailureAction::Continue => {
-                Command::RollbackBegan { rollout, seen, reason, evidence }
+                Command::RollbackBegan(RollbackBegan { rollout, seen, reason, evidence })
             }
-            FailureAction::Pause => Command::RolloutPaused { rollout, seen, reason, evidence },
+            FailureAction::Pause => Command::RolloutPaused(RolloutPaused { rollout, seen, reason, evidence }),
         })
     }
 

@@ -4,10 +4,11 @@
 //! Invariants: reports at or below a worker's fence are left out; silence becomes a fact only after its whole time, counted from the
 //! leader's own start at the earliest. Not here: what follows from facts (`plan`).
 
-use super::drain::serves_dns;
 use crate::model::{DeploymentId, Digest, Health, Life, Millis, Period};
+use crate::state::command::{FactsRecorded, NodeHeard, NodeSilent, WorkerLost, WorkerReturned};
 use crate::state::{
     Command, Instance, InstanceFact, Observations, Presence, ReachedFact, Seen, State, Worker, WorkerFacts, codec,
+    cut_text,
 };
 
 /// Workers in one command at most.
@@ -16,9 +17,6 @@ const WORKERS: usize = 200;
 const BYTES: usize = 256 * 1024;
 /// Digests of one report that are looked at; the law keeps no more.
 const STAGED: usize = 1024;
-
-/// Characters of an exit's text that State keeps.
-const EXIT_TEXT: usize = 512;
 
 /// Commands that bring State up to what was heard. `now` is cluster time.
 pub fn facts(state: &State, seen: &Observations, now: Millis) -> Vec<Command> {
@@ -30,7 +28,7 @@ pub fn facts(state: &State, seen: &Observations, now: Millis) -> Vec<Command> {
         .iter()
         .filter_map(|(name, heard)| difference(state, state.workers.get(name)?, heard.known()?))
         .collect();
-    commands.extend(packed(reports).into_iter().map(|workers| Command::FactsRecorded { workers }));
+    commands.extend(packed(reports).into_iter().map(|workers| Command::FactsRecorded(FactsRecorded { workers })));
     commands
 }
 
@@ -91,10 +89,10 @@ fn presence(state: &State, seen: &Observations, now: Millis, lost_after: Period)
         let silent = now.since(at.max(seen.leader_since)) >= lost_after;
         match worker.presence {
             Presence::Ready if silent => {
-                commands.push(Command::WorkerLost { worker: worker.name.clone(), last_heard: at });
+                commands.push(Command::WorkerLost(WorkerLost { worker: worker.name.clone(), last_heard: at }));
             }
             Presence::Lost if heard.is_some_and(|h| h.known().is_some()) && now.since(at) < lost_after => {
-                commands.push(Command::WorkerReturned { worker: worker.name.clone() });
+                commands.push(Command::WorkerReturned(WorkerReturned { worker: worker.name.clone() }));
             }
             Presence::Ready | Presence::Lost => {}
         }
@@ -104,7 +102,7 @@ fn presence(state: &State, seen: &Observations, now: Millis, lost_after: Period)
 
 fn nodes(state: &State, seen: &Observations, now: Millis, silent_after: Period) -> Vec<Command> {
     let mut commands = Vec::new();
-    for node in state.nodes.values().filter(|n| serves_dns(n.role)) {
+    for node in state.nodes.values().filter(|n| n.role.serves_dns()) {
         let heard = seen.nodes.get(&node.id);
         // One that answers nobody is as good as silent, whatever else is heard of it.
         let unready = heard.and_then(Seen::known).and_then(|said| said.unready_since);
@@ -112,9 +110,9 @@ fn nodes(state: &State, seen: &Observations, now: Millis, silent_after: Period) 
         let silent = now.since(at.max(seen.leader_since)) >= silent_after;
         let answers = heard.is_some_and(|h| h.known().is_some()) && unready.is_none();
         if node.silent_since.is_none() && silent {
-            commands.push(Command::NodeSilent { node: node.id });
+            commands.push(Command::NodeSilent(NodeSilent { node: node.id }));
         } else if node.silent_since.is_some() && answers && now.since(at) < silent_after {
-            commands.push(Command::NodeHeard { node: node.id });
+            commands.push(Command::NodeHeard(NodeHeard { node: node.id }));
         }
     }
     commands
@@ -149,7 +147,7 @@ fn difference(state: &State, worker: &Worker, report: &WorkerFacts) -> Option<Wo
         .collect();
     let staged = report.staged.as_deref().map(sorted).filter(|s| *s != sorted(&worker.staged));
     for fact in &mut instances {
-        fact.exit = fact.exit.take().map(|e| e.chars().take(EXIT_TEXT).collect());
+        fact.exit = fact.exit.as_deref().map(cut_text);
     }
     if instances.is_empty() && reached.is_empty() && staged.is_none() {
         return None;
@@ -182,7 +180,7 @@ fn differs(state: &State, i: &Instance, f: &InstanceFact) -> bool {
     let crosses = (f.failures >= bound) != (i.failures >= bound);
     life || f.health != i.health
         || f.restarts > i.restarts
-        || f.exit.as_deref().map(|e| e.chars().take(EXIT_TEXT).collect()) != i.exit
+        || f.exit.as_deref().map(cut_text) != i.exit
         || (crosses && f.health == Health::Failing)
 }
 

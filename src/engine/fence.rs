@@ -5,6 +5,7 @@
 //! cannot be known is said in the end's record and never waited out. Not here: what a command does (`state`), the law of one lease
 //! (`traffic::lease`), rollouts' own `switch` steps (`route`, which asks here too).
 
+use crate::state::command::{ArmsConfirmed, LeasesSettled, SwitchEnded, SwitchMoved};
 use std::collections::BTreeMap;
 
 use super::view::Notes;
@@ -46,7 +47,7 @@ pub(super) fn next(
         commands.extend(always(state, seen));
     }
     if commands.is_empty() && leases_due(&state.fences, now) {
-        commands.push(Command::LeasesSettled { seen: state.fences.revision });
+        commands.push(Command::LeasesSettled(LeasesSettled { seen: state.fences.revision }));
     }
     commands
 }
@@ -126,19 +127,21 @@ fn deployments(s: &Switch) -> impl Iterator<Item = &DeploymentId> + Clone {
 fn before(state: &State, seen: &Observations, now: Millis, s: &Switch, notes: &mut Notes) -> Option<Command> {
     let take_back = |note: String| {
         let end = SwitchEnd { at: now, switched: false, fenced_at: None, servers: Vec::new(), clear_at: None, note };
-        Some(Command::SwitchEnded { switch: s.id, seen: s.revision, end })
+        Some(Command::SwitchEnded(SwitchEnded { switch: s.id, seen: s.revision, end }))
     };
     if let Some(why) = switch_obstacle(state, s) {
         return take_back(why);
     }
     let words = words(state, seen);
     let missing = unbound(state, seen, deployments(s));
-    let move_on = Some(Command::SwitchMoved { switch: s.id, seen: s.revision, served: words.clone() });
+    let move_on = Some(Command::SwitchMoved(SwitchMoved { switch: s.id, seen: s.revision, served: words.clone() }));
     if missing.is_empty() {
         return match (s.wait, s.ready) {
             (WaitLevel::Quorum | WaitLevel::Fenced, _) => move_on,
             // From this entry on nobody hands out what a cache may keep.
-            (WaitLevel::Caches, None) if news(state, &words) => Some(Command::ArmsConfirmed { served: words }),
+            (WaitLevel::Caches, None) if news(state, &words) => {
+                Some(Command::ArmsConfirmed(ArmsConfirmed { served: words }))
+            }
             (WaitLevel::Caches, None) => move_on,
             (WaitLevel::Caches, Some(at)) if at.plus(s.ttl) <= now => move_on,
             (WaitLevel::Caches, Some(at)) => {
@@ -197,7 +200,7 @@ fn after(
     let waited_out = servers.iter().any(|(_, _, how)| *how == ServerEnd::Expired);
     if fenced && waited_out && news(state, &words) {
         // Whom only its word binds is bound by law once that is committed; without it the end would be refused.
-        return Some(Command::ArmsConfirmed { served: words });
+        return Some(Command::ArmsConfirmed(ArmsConfirmed { served: words }));
     }
     if !fenced && now < until {
         let waits: Vec<NodeId> = behind.into_iter().chain(open).collect();
@@ -234,7 +237,7 @@ fn after(
         clear_at: fenced.then_some(cleared),
         note,
     };
-    Some(Command::SwitchEnded { switch: s.id, seen: s.revision, end })
+    Some(Command::SwitchEnded(SwitchEnded { switch: s.id, seen: s.revision, end }))
 }
 
 /// Whether these words confirm an arm of a switch to a server that has not confirmed it yet.
@@ -252,5 +255,5 @@ fn always(state: &State, seen: &Observations) -> Option<Command> {
     let words = words(state, seen);
     let news =
         words.iter().any(|(n, at)| *at >= arm.index && !arm.confirmed.contains(n) && state.nodes.contains_key(n));
-    news.then_some(Command::ArmsConfirmed { served: words })
+    news.then_some(Command::ArmsConfirmed(ArmsConfirmed { served: words }))
 }

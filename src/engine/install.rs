@@ -11,25 +11,12 @@ use super::drain;
 use super::executor::Turn;
 use super::place::spread;
 use super::room::{self, Room};
-use super::view::{Notes, View, count};
+use super::view::{Notes, count};
 use super::weigh;
 use crate::model::{
     BasisPoints, BatchMode, FailureAction, InstanceId, Life, Millis, Pair, Routing, StepKind, WHOLE, Wait, WorkerName,
 };
-use crate::state::{Batch, Command, Instance, Reason, Rollout, RouteWeights, Verdict};
-
-/// New instances of a rollout that failed and are counted as done: none on a way back.
-fn failed(view: &View<'_>, r: &Rollout) -> u32 {
-    if r.is_way_back() || r.params.failure_action != FailureAction::Continue {
-        return 0;
-    }
-    count(view.instances.iter().filter(|i| i.pair == r.to && i.made_by == Some(r.id) && i.life == Life::Failed))
-}
-
-/// Instances of the new pair that a share needs: under `continue` the failed ones count as done, but one must pass.
-pub(super) fn needed(view: &View<'_>, r: &Rollout, share: BasisPoints) -> u32 {
-    share.of_rounded_up(r.desired).saturating_sub(failed(view, r)).max(1)
-}
+use crate::state::{Batch, Command, Instance, Reason, RouteWeights, Verdict, counted_failed};
 
 /// An installation's parameters and what it has.
 struct Install<'a> {
@@ -47,7 +34,7 @@ struct Install<'a> {
 pub(super) fn next(turn: &Turn<'_>, pair: &Pair, notes: &mut Notes) -> Option<Command> {
     let StepKind::Install { share, mode, routing, batch, delay: _ } = turn.row.step.kind else { return None };
     let need = share.of_rounded_up(turn.r.desired);
-    let tolerated = failed(turn.view, turn.r);
+    let tolerated = counted_failed(turn.view.state, turn.r);
     Install { turn, pair, mode, routing, size: batch, need, tolerated }.next(notes)
 }
 

@@ -5,6 +5,7 @@
 //! it only holds what that left. A lost worker's instances are left as they are: nobody can reach them, and they count again when it
 //! returns. Not here: counting them out (`lost`).
 
+use crate::state::command::TrackAdjusted;
 use std::collections::BTreeMap;
 
 use super::analysis::health::describe;
@@ -98,14 +99,14 @@ pub(super) fn next(view: &View<'_>, notes: &mut Notes) -> Option<Command> {
         }
         return drain::views(view, &stable.pair, &short);
     }
-    Some(Command::TrackAdjusted {
+    Some(Command::TrackAdjusted(TrackAdjusted {
         deployment: view.id().clone(),
         seen: view.deployment.meta.revision,
         add: wanted.add,
         drain: wanted.drain,
         desired,
         drop: wanted.drop,
-    })
+    }))
 }
 
 /// Whether an abort left traffic on the candidate that stable can carry by now; the adjustment gives it back.
@@ -186,7 +187,7 @@ impl Wanted {
         let useful = |i: &Instance| &i.pair == stable || share(i).0 > 0;
         let serves = |i: &&&Instance| i.life.is_wanted() && view.passes(i) && useful(i) && !self.drain.contains(&i.id);
         let passing = count(view.instances.iter().filter(serves));
-        let mut slack = passing.saturating_sub(view.deployment.floor(view.state, desired));
+        let mut slack = passing.saturating_sub(view.state.floor(view.deployment, desired));
         for (worker, missing) in self.short.clone() {
             // Whoever leaves already makes way.
             let leaving = count(view.live().filter(|i| i.worker == worker && !i.life.is_wanted()));

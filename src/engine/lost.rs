@@ -3,6 +3,7 @@
 //! Invariant: one deployment and worker a pass, only once its time is over by the law's own reckoning. Not here: what it changes
 //! (`state::lost`).
 
+use crate::state::command::CountedOut;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::view::{Notes, View};
@@ -49,5 +50,5 @@ pub(super) fn next(
         notes.wake_at(at);
         return None;
     }
-    Some(Command::CountedOut { deployment: id.clone(), worker })
+    Some(Command::CountedOut(CountedOut { deployment: id.clone(), worker }))
 }

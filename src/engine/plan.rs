@@ -4,6 +4,7 @@
 //! Invariant: one command a deployment and pass, in the order of ids; the next pass sees it applied. Not here: facts about workers
 //! and nodes, which are committed beside (`facts`).
 
+use crate::state::command::{BatchStarted, TrackAdjusted};
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::view::{Notes, View};
@@ -67,19 +68,19 @@ pub fn plan(state: &State, seen: &Observations, now: Millis) -> Plan {
 /// Leaves out what an earlier command of the same plan may take away: words of servers that another one carries, and places on a worker.
 /// The next pass, which comes with the first of them applied, decides anew.
 fn disjoint(commands: Vec<Command>) -> Vec<Command> {
-    let mut words = commands.iter().any(|c| matches!(c, Command::DrainSettled { .. }));
+    let mut words = commands.iter().any(|c| matches!(c, Command::DrainSettled(_)));
     let mut taken: BTreeSet<WorkerName> = BTreeSet::new();
     let mut all = Vec::new();
     for command in commands {
         let mut places: Vec<WorkerName> = Vec::new();
         // In place too: until the old one is gone both count against the worker's capacity.
-        if let Command::BatchStarted { add, .. } = &command {
+        if let Command::BatchStarted(BatchStarted { add, .. }) = &command {
             places.extend(add.iter().map(|(w, _)| w.clone()));
         }
-        if let Command::TrackAdjusted { add, .. } = &command {
+        if let Command::TrackAdjusted(TrackAdjusted { add, .. }) = &command {
             places.extend(add.iter().map(|(_, w, _)| w.clone()));
         }
-        let again = matches!(command, Command::ViewsServed { .. }) && std::mem::replace(&mut words, true);
+        let again = matches!(command, Command::ViewsServed(_)) && std::mem::replace(&mut words, true);
         if !again && !places.iter().any(|w| taken.contains(w)) {
             taken.extend(places);
             all.push(command);

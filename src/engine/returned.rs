@@ -5,6 +5,7 @@
 
 use super::fence::{name, served, worth_waiting};
 use super::plan::Plan;
+use crate::state::command::TrafficBackSettled;
 use crate::{
     model::{Millis, NodeId, Period, Wait},
     state::{Command, Observations, ServerEnd, State, SwitchEnd, TrafficBack, differs, fence_set},
@@ -18,7 +19,11 @@ const WITHIN: Period = Period::minutes(1);
 pub(super) fn next(state: &State, seen: &Observations, now: Millis, plan: &mut Plan) {
     for b in state.backs.values().filter(|b| b.end.is_none()) {
         match look(state, seen, now, b) {
-            Ok(end) => plan.commands.push(Command::TrafficBackSettled { rollout: b.rollout, index: b.index, end }),
+            Ok(end) => plan.commands.push(Command::TrafficBackSettled(TrafficBackSettled {
+                rollout: b.rollout,
+                index: b.index,
+                end,
+            })),
             Err((wait, at)) => {
                 let waits = plan.waits.entry(b.deployment.clone()).or_default();
                 if !waits.contains(&wait) {

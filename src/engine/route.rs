@@ -3,14 +3,14 @@
 //! Invariant: a weight never rises above the candidate's healthy capacity, nor does a switch come before all of it passes.
 
 use super::analysis::health;
-use super::drain;
 use super::executor::Turn;
 use super::fence;
-use super::install;
-use super::view::{Notes, target};
+use super::view::Notes;
 use super::weigh;
 use crate::model::{BasisPoints, Millis, NodeId, Period, WHOLE, Wait};
-use crate::state::{Command, Verdict, fence_set};
+use crate::state::StepRef;
+use crate::state::command::{ArmsConfirmed, Switched};
+use crate::state::{Command, Verdict, fence_set, need};
 use crate::traffic::lease::Standing;
 
 /// How long a switch waits for nodes to say that they serve it.
@@ -24,7 +24,7 @@ pub(super) fn set(turn: &Turn<'_>, weight: BasisPoints, notes: &mut Notes) -> Op
     if turn.row.routed.is_some() {
         return Some(turn.end(Verdict::Unjudged, String::new()));
     }
-    let pair = target(r)?;
+    let pair = r.target()?;
     let set = || {
         // What had more already, as an abort left it, is not made to give it back.
         let weights = weigh::with_candidate(view, weight.max(weigh::present(view).candidate));
@@ -36,7 +36,7 @@ pub(super) fn set(turn: &Turn<'_>, weight: BasisPoints, notes: &mut Notes) -> Op
     if let Some(reason) = health::failure(view, r, pair, turn.began()) {
         return turn.fail(reason, Verdict::Worse);
     }
-    let (have, need) = (view.passing(pair), install::needed(view, r, weight));
+    let (have, need) = (view.passing(pair), need(view.state, r, weight));
     if have >= need {
         return set();
     }
@@ -50,16 +50,18 @@ pub(super) fn switch(turn: &Turn<'_>, notes: &mut Notes) -> Option<Command> {
     if let Some((index, at)) = turn.row.routed {
         return served(turn, index, at, notes);
     }
-    let pair = target(r)?;
+    let pair = r.target()?;
     if let Some(reason) = health::failure(view, r, pair, turn.began()) {
         return turn.fail(reason, Verdict::Worse);
     }
-    let (have, need) = (view.passing(pair), install::needed(view, r, WHOLE));
+    let (have, need) = (view.passing(pair), need(view.state, r, WHOLE));
     if have >= need {
         if let Some(answer) = armed(turn, notes) {
             return answer;
         }
-        return Some(Command::Switched { rollout: r.id, seen: r.meta.revision, step: turn.step });
+        return Some(Command::Switched(Switched {
+            at: StepRef { rollout: r.id, seen: r.meta.revision, step: turn.step },
+        }));
     }
     notes.wait(Wait::Capacity { have, need });
     turn.overdue(notes)
@@ -81,7 +83,7 @@ fn armed(turn: &Turn<'_>, notes: &mut Notes) -> Option<Option<Command>> {
         return Some(None);
     }
     // What they have confirmed outlives this leader.
-    news.then_some(Some(Command::ArmsConfirmed { served: words }))
+    news.then_some(Some(Command::ArmsConfirmed(ArmsConfirmed { served: words })))
 }
 
 /// Ends an armed switch: once no server answers with the old version, or when waiting cannot tell any more.
@@ -132,7 +134,7 @@ fn served(turn: &Turn<'_>, index: u64, switched_at: Millis, notes: &mut Notes) -
     }
     let until: Millis = switched_at.plus(SERVED_WITHIN);
     let (mut said, mut behind, mut silent) = (Vec::new(), Vec::<NodeId>::new(), Vec::<String>::new());
-    for node in view.state.nodes.values().filter(|n| drain::serves_dns(n.role)) {
+    for node in view.state.nodes.values().filter(|n| n.role.serves_dns()) {
         let (served, heard) = fence::served(view.state, view.seen, node.id);
         if let Some(at) = heard.filter(|_| served >= index) {
             said.push(format!("{} {} ms", node.name, at.since(switched_at).0));

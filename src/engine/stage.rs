@@ -3,12 +3,12 @@
 
 use super::analysis::health;
 use super::executor::Turn;
-use super::view::{Notes, target};
+use super::view::Notes;
 use crate::model::{Wait, WorkerName};
 use crate::state::{Command, Verdict};
 
 pub(super) fn next(turn: &Turn<'_>, notes: &mut Notes) -> Option<Command> {
-    let pair = target(turn.r)?;
+    let pair = turn.r.target()?;
     let order = &turn.r.order;
     let missing: Vec<WorkerName> =
         order.iter().filter(|w| turn.view.worker_ready(w) && !turn.view.staged(w, &pair.digest)).cloned().collect();

@@ -4,7 +4,8 @@
 //! (`pause`) are no way out. Not here: the reasons for waiting (`plan`).
 
 use crate::model::{AddressMode, DeploymentId, RolloutParams, Strategy, Version};
-use crate::state::{Command, StartRollout, State, rehearse, undoable};
+use crate::state::command::{Abort, Promote, Resume, Rollback};
+use crate::state::{Command, StartRollout, State, rehearse};
 
 /// Releases that are tried for `start`, newest first.
 const TRIED: usize = 8;
@@ -20,14 +21,14 @@ pub fn ways_out(state: &State, id: &DeploymentId) -> Vec<String> {
     };
     if let Some(rollout) = d.live {
         let verb = |v: &str| format!("slipway rollout {v}").replace("{}", &rollout.to_string());
-        offer(Command::Resume { rollout }, verb("resume {}"));
-        offer(Command::Promote { rollout, full: false }, verb("promote {}"));
-        offer(Command::Promote { rollout, full: true }, verb("promote {} --full"));
-        offer(Command::Rollback { rollout }, verb("rollback {}"));
-        offer(Command::Abort { rollout, as_is: false }, verb("abort {}"));
-        offer(Command::Abort { rollout, as_is: true }, verb("abort {} --as-is"));
-    } else if let Some(rollout) = undoable(state, d).map(|r| r.id) {
-        offer(Command::Rollback { rollout }, format!("slipway rollout rollback {rollout}"));
+        offer(Command::Resume(Resume { rollout }), verb("resume {}"));
+        offer(Command::Promote(Promote { rollout, full: false }), verb("promote {}"));
+        offer(Command::Promote(Promote { rollout, full: true }), verb("promote {} --full"));
+        offer(Command::Rollback(Rollback { rollout }), verb("rollback {}"));
+        offer(Command::Abort(Abort { rollout, as_is: false }), verb("abort {}"));
+        offer(Command::Abort(Abort { rollout, as_is: true }), verb("abort {} --as-is"));
+    } else if let Some(rollout) = state.undoable(d).map(|r| r.id) {
+        offer(Command::Rollback(Rollback { rollout }), format!("slipway rollout rollback {rollout}"));
     }
     let replace = if d.live.is_some() { " --replace" } else { "" };
     if let Some(flags) = startable(state, id, d.live.is_some()) {

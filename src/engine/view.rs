@@ -4,7 +4,7 @@
 
 use crate::model::Spec;
 use crate::model::{DeploymentId, Digest, Health, Life, Millis, Pair, Wait, WorkerName};
-use crate::state::{Deployment, Instance, Observations, Presence, Rollout, RolloutPhase, Seen, Settings, State};
+use crate::state::{Deployment, Instance, Observations, Presence, Seen, Settings, State};
 
 /// What a pass notes beside commands.
 #[derive(Debug, Default)]
@@ -127,14 +127,6 @@ impl<'a> View<'a> {
 
     pub fn staged(&self, worker: &WorkerName, digest: &Digest) -> bool {
         self.state.workers.get(worker).is_some_and(|w| w.staged.contains(digest))
-    }
-}
-
-/// The pair a rollout's present phase installs.
-pub(super) fn target(r: &Rollout) -> Option<&Pair> {
-    match r.phase {
-        RolloutPhase::Forward => Some(&r.to),
-        RolloutPhase::Undo => r.from.as_ref(),
     }
 }
 

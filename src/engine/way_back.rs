@@ -8,9 +8,8 @@ use std::fmt;
 use super::drain::DEFAULT_TTL;
 use super::preview::planned;
 use super::strategy::Subject;
-use super::view::target;
 use crate::model::{BatchMode, Period, RolloutParams, Spec, StepKind};
-use crate::state::{DRAIN_MARGIN, Rollout, StartRollout, State, passing, undoable};
+use crate::state::{DRAIN_MARGIN, Rollout, StartRollout, State, passing};
 
 /// What a batch waits for beside the spec's times: a process, reports, an entry or two.
 const OVERHEAD: Period = Period::seconds(1);
@@ -79,9 +78,9 @@ pub fn planned_way_back(state: &State, start: &StartRollout) -> Option<WayBack> 
 /// Of a live rollout, or of the newest one that completed.
 pub fn way_back(state: &State, r: &Rollout) -> Option<WayBack> {
     let d = state.deployments.get(&r.deployment)?;
-    let newest = d.live == Some(r.id) || d.live.is_none() && undoable(state, d).is_some_and(|u| u.id == r.id);
+    let newest = d.live == Some(r.id) || d.live.is_none() && state.undoable(d).is_some_and(|u| u.id == r.id);
     let from = r.from.as_ref().filter(|_| newest && !(r.is_way_back() && r.status.is_terminal()))?;
-    let pair = if r.is_way_back() { target(r)? } else { from };
+    let pair = if r.is_way_back() { r.target()? } else { from };
     let spec = state.spec(&r.deployment, pair.spec)?;
     let here = passing(state, &r.deployment, pair);
     let desired = r.desired.max(d.desired);

@@ -1,13 +1,11 @@
 //! One term at a time.
 
+use crate::state::command::{CookieRotated, DeliverySettled, DigestProbe, Tick};
 use std::{
     any::Any,
     collections::BTreeSet,
     panic::AssertUnwindSafe,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -15,10 +13,9 @@ use futures_util::{
     FutureExt,
     future::{BoxFuture, join_all},
 };
-use prometheus_client::metrics::histogram::Histogram;
 use tokio::{sync::mpsc, task::JoinSet};
 
-use super::{LastPlan, Panic, Panics, Part, PlanBoard, published::aged, rests::Rests};
+use super::{LastPlan, LeadCounts, Panic, Panics, Part, PlanBoard, counts::add, published::aged, rests::Rests};
 use crate::{
     act::{self, Courier, Outcome},
     clock::{Clock, Mono},
@@ -43,45 +40,6 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 const REST: Duration = Duration::from_millis(5);
 /// After a panic, if no other node leads by then.
 const AFTER_FALL: Duration = Duration::from_secs(1);
-
-/// What the loop has counted since the process started.
-#[derive(Debug, Default)]
-pub struct LeadCounts {
-    /// Passes of the planner.
-    pub passes: AtomicU64,
-    /// Commands proposed.
-    pub proposed: AtomicU64,
-    /// Refused because they saw an older revision.
-    pub stale: AtomicU64,
-    /// Refused because a guard on committed facts did not hold.
-    pub guarded: AtomicU64,
-    /// Refused for another reason.
-    pub refused: AtomicU64,
-    /// Proposals without a result.
-    pub failed: AtomicU64,
-    /// Deliveries that ended well.
-    pub delivered: AtomicU64,
-    /// Deliveries that were given up.
-    pub undelivered: AtomicU64,
-    /// How long deliveries took.
-    pub deliveries: DeliveryTimes,
-    /// Panics of the loop.
-    pub panics: AtomicU64,
-}
-
-/// Seconds from the start of a delivery to its end.
-#[derive(Debug, Clone)]
-pub struct DeliveryTimes(pub Histogram);
-
-impl Default for DeliveryTimes {
-    fn default() -> Self {
-        Self(Histogram::new([0.005, 0.025, 0.1, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0]))
-    }
-}
-
-fn add(n: &AtomicU64) {
-    n.fetch_add(1, Ordering::Relaxed);
-}
 
 /// What is done once the loop has panicked and that was noted: the others are told, and another node leads.
 pub type Fallen = Arc<dyn Fn() -> BoxFuture<'static, ()> + Send + Sync>;
@@ -295,7 +253,7 @@ impl Lead {
             let since = Duration::from_millis(self.clock.mono().since(t.last_probe));
             if since >= self.probe_every {
                 t.last_probe = self.clock.mono();
-                self.propose(vec![Command::DigestProbe]).await;
+                self.propose(vec![Command::DigestProbe(DigestProbe {})]).await;
                 state = self.consensus.view();
             }
             wait =
@@ -325,7 +283,7 @@ impl Lead {
         if let Some(seen) = cookie_due(&state, now) {
             // Randomness comes with the command: `apply` has none.
             let secret = Secret::new(rand::random());
-            failed |= !self.took(vec![Command::CookieRotated { secret, seen }]).await;
+            failed |= !self.took(vec![Command::CookieRotated(CookieRotated { secret, seen })]).await;
             state = self.consensus.view();
         }
         let mut seen = self.collector.observations(t.term, t.since, now, silent_after);
@@ -369,7 +327,7 @@ impl Lead {
             return every.saturating_sub(since);
         }
         t.last_tick = self.clock.mono();
-        self.propose(vec![Command::Tick]).await;
+        self.propose(vec![Command::Tick(Tick {})]).await;
         every
     }
 
@@ -483,7 +441,7 @@ impl Lead {
 
     async fn settle(&self, t: &mut Term, key: DeliveryKey, attempt: u32, outcome: Outcome) {
         let Outcome { ok, detail } = outcome;
-        self.propose(vec![Command::DeliverySettled { key, attempt, ok, detail }]).await;
+        self.propose(vec![Command::DeliverySettled(DeliverySettled { key, attempt, ok, detail })]).await;
         t.delivering.remove(&key);
     }
 }

@@ -5,11 +5,13 @@
 //!
 //! Deliberately not here: membership (`node`), what to propose (`engine`).
 
+mod counts;
 mod loop_;
 mod panics;
 mod published;
 mod rests;
 
-pub use loop_::{DeliveryTimes, Fallen, Lead, LeadCounts};
+pub use counts::{DeliveryTimes, LeadCounts};
+pub use loop_::{Fallen, Lead};
 pub use panics::{Panic, Panics, Part};
 pub use published::{LastPlan, PlanBoard};

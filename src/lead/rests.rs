@@ -3,6 +3,13 @@
 //! Invariant: one stuck deployment costs the others nothing; its own next try comes within a second. Not here: proposals that got no
 //! answer, after which the whole loop pauses (`loop_`).
 
+use crate::state::StepRef;
+use crate::state::command::{
+    Abort, BatchPassed, BatchStarted, CookieAsked, CountedOut, DigestProbe, DrainSettled, ExpirySet, LevelProbe,
+    OrderExtended, Pause, Promote, PromotionBegan, Resume, Rollback, RollbackBegan, RolloutFinished, RolloutPaused,
+    RouteSet, SpecApplied, StepEnded, StepStarted, StepsCompiled, StopPermitted, Switched, Tick, TrackAdjusted,
+    TrafficBackSettled,
+};
 use std::{collections::BTreeMap, time::Duration};
 
 use crate::{
@@ -62,61 +69,61 @@ impl Rests {
 fn owner(state: &State, command: &Command) -> Owner {
     let of = |rollout: &RolloutId| state.rollouts.get(rollout).map(|r| r.deployment.clone());
     match command {
-        Command::StepsCompiled { rollout, .. }
-        | Command::StepStarted { rollout, .. }
-        | Command::BatchStarted { rollout, .. }
-        | Command::BatchPassed { rollout, .. }
-        | Command::RouteSet { rollout, .. }
-        | Command::Switched { rollout, .. }
-        | Command::StepEnded { rollout, .. }
-        | Command::RollbackBegan { rollout, .. }
-        | Command::RolloutPaused { rollout, .. }
-        | Command::PromotionBegan { rollout, .. }
-        | Command::RolloutFinished { rollout, .. }
-        | Command::OrderExtended { rollout, .. }
-        | Command::TrafficBackSettled { rollout, .. }
-        | Command::Pause { rollout }
-        | Command::Resume { rollout }
-        | Command::Abort { rollout, .. }
-        | Command::Promote { rollout, .. }
-        | Command::Rollback { rollout } => of(rollout),
-        Command::DrainSettled { deployment, .. }
-        | Command::StopPermitted { deployment, .. }
-        | Command::TrackAdjusted { deployment, .. }
-        | Command::CountedOut { deployment, .. }
-        | Command::ExpirySet { deployment, .. } => Some(deployment.clone()),
+        Command::StepsCompiled(StepsCompiled { rollout, .. })
+        | Command::StepStarted(StepStarted { at: StepRef { rollout, .. }, .. })
+        | Command::BatchStarted(BatchStarted { at: StepRef { rollout, .. }, .. })
+        | Command::BatchPassed(BatchPassed { at: StepRef { rollout, .. }, .. })
+        | Command::RouteSet(RouteSet { at: StepRef { rollout, .. }, .. })
+        | Command::Switched(Switched { at: StepRef { rollout, .. }, .. })
+        | Command::StepEnded(StepEnded { at: StepRef { rollout, .. }, .. })
+        | Command::RollbackBegan(RollbackBegan { rollout, .. })
+        | Command::RolloutPaused(RolloutPaused { rollout, .. })
+        | Command::PromotionBegan(PromotionBegan { rollout, .. })
+        | Command::RolloutFinished(RolloutFinished { rollout, .. })
+        | Command::OrderExtended(OrderExtended { rollout, .. })
+        | Command::TrafficBackSettled(TrafficBackSettled { rollout, .. })
+        | Command::Pause(Pause { rollout })
+        | Command::Resume(Resume { rollout })
+        | Command::Abort(Abort { rollout, .. })
+        | Command::Promote(Promote { rollout, .. })
+        | Command::Rollback(Rollback { rollout }) => of(rollout),
+        Command::DrainSettled(DrainSettled { deployment, .. })
+        | Command::StopPermitted(StopPermitted { deployment, .. })
+        | Command::TrackAdjusted(TrackAdjusted { deployment, .. })
+        | Command::CountedOut(CountedOut { deployment, .. })
+        | Command::ExpirySet(ExpirySet { deployment, .. }) => Some(deployment.clone()),
         Command::StartRollout(start) => Some(start.deployment.clone()),
-        Command::SpecApplied { spec, .. } => Some(spec.deployment.clone()),
-        Command::ClusterInit { .. }
+        Command::SpecApplied(SpecApplied { spec, .. }) => Some(spec.deployment.clone()),
+        Command::ClusterInit(_)
         | Command::NodeAdmitted(_)
-        | Command::NodeRoleSet { .. }
-        | Command::BlobHeld { .. }
-        | Command::BlobDropped { .. }
-        | Command::ReleaseRegistered { .. }
-        | Command::WorkerRegistered { .. }
-        | Command::Tick
-        | Command::FactsRecorded { .. }
-        | Command::WorkerLost { .. }
-        | Command::WorkerReturned { .. }
-        | Command::NodeSilent { .. }
-        | Command::NodeHeard { .. }
-        | Command::ViewsServed { .. }
-        | Command::DeliverySettled { .. }
-        | Command::Collected { .. }
-        | Command::DigestProbe
-        | Command::DigestReported { .. }
-        | Command::NodeAnnounced { .. }
-        | Command::NodeDrained { .. }
-        | Command::LevelRaised { .. }
-        | Command::LeaseSet { .. }
+        | Command::NodeRoleSet(_)
+        | Command::BlobHeld(_)
+        | Command::BlobDropped(_)
+        | Command::ReleaseRegistered(_)
+        | Command::WorkerRegistered(_)
+        | Command::Tick(Tick {})
+        | Command::FactsRecorded(_)
+        | Command::WorkerLost(_)
+        | Command::WorkerReturned(_)
+        | Command::NodeSilent(_)
+        | Command::NodeHeard(_)
+        | Command::ViewsServed(_)
+        | Command::DeliverySettled(_)
+        | Command::Collected(_)
+        | Command::DigestProbe(DigestProbe {})
+        | Command::DigestReported(_)
+        | Command::NodeAnnounced(_)
+        | Command::NodeDrained(_)
+        | Command::LevelRaised(_)
+        | Command::LeaseSet(_)
         | Command::SwitchAsked(_)
-        | Command::ArmsConfirmed { .. }
-        | Command::SwitchMoved { .. }
-        | Command::SwitchEnded { .. }
-        | Command::LeasesSettled { .. }
-        | Command::CookieAsked
-        | Command::CookieRotated { .. } => None,
+        | Command::ArmsConfirmed(_)
+        | Command::SwitchMoved(_)
+        | Command::SwitchEnded(_)
+        | Command::LeasesSettled(_)
+        | Command::CookieAsked(CookieAsked {})
+        | Command::CookieRotated(_) => None,
         #[cfg(debug_assertions)]
-        Command::LevelProbe => None,
+        Command::LevelProbe(LevelProbe {}) => None,
     }
 }

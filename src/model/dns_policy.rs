@@ -1,20 +1,15 @@
 //! What DNS does when a version, or most of it, has nothing healthy to name.
 //!
-//! Kept as labels of the spec under `slipway/`, which only the spec's own fields write: so a spec's stored form is what it was before these
-//! fields, and a program that does not know them keeps them. Not here: what is healthy (`state::serving`).
+//! Not here: what is healthy (`state::serving`).
 
-use std::{collections::BTreeMap, fmt, str::FromStr};
+use std::{fmt, str::FromStr};
 
-use super::{BasisPoints, ModelError, WHOLE};
+use serde::{Deserialize, Serialize};
 
-/// Labels that begin so are the spec's own.
-pub const OWN_LABELS: &str = "slipway/";
-const WHEN_EMPTY: &str = "slipway/dns.when_empty";
-const ON_PANIC: &str = "slipway/dns.on_panic";
-const PANIC_BELOW: &str = "slipway/dns.panic_below";
+use super::{BasisPoints, ModelError, WHOLE, fields};
 
 /// What happens to an answer whose version has nothing to name.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum WhenEmpty {
     /// Another version is drawn.
     #[default]
@@ -24,7 +19,7 @@ pub enum WhenEmpty {
 }
 
 /// What a version names when fewer of its running instances pass than `panic_below`.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum OnPanic {
     /// What passes, as always; with none, nothing.
     #[default]
@@ -37,55 +32,30 @@ pub enum OnPanic {
     Servfail,
 }
 
-/// Both, and the threshold.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct DnsPolicy {
-    /// For a version without anything to name.
-    pub when_empty: WhenEmpty,
-    /// For a version below the threshold.
-    pub on_panic: OnPanic,
-    /// Share of a version's running instances; below it `on_panic` holds. None: half of them.
-    pub panic_below: Option<BasisPoints>,
+fields! {
+    json
+    /// What DNS does when there is too little to name.
+    #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+    pub struct DnsPolicy {
+        /// For a version without anything to name.
+        1 pub when_empty: WhenEmpty,
+        /// For a version below the threshold.
+        2 pub on_panic: OnPanic,
+        /// Share of a version's running instances; below it `on_panic` holds. `None`: half of them.
+        3 pub panic_below: Option<BasisPoints>,
+    }
 }
 
 impl DnsPolicy {
-    /// Reads the labels of a spec.
-    pub fn read(labels: &BTreeMap<String, String>) -> Result<Self, ModelError> {
-        let known = [WHEN_EMPTY, ON_PANIC, PANIC_BELOW];
-        if let Some(other) = labels.keys().find(|k| k.starts_with(OWN_LABELS) && !known.contains(&k.as_str())) {
-            return Err(ModelError::field(
-                "labels",
-                format!("{other:?}: labels under {OWN_LABELS} are the spec's own"),
-            ));
-        }
-        let below = labels.get(PANIC_BELOW).map(|text| text.parse::<BasisPoints>()).transpose()?;
-        if below.is_some_and(|b| b.0 == 0 || b > WHOLE) {
+    /// Checks its range; the error names the field.
+    pub fn check(&self) -> Result<(), ModelError> {
+        if self.panic_below.is_some_and(|b| b.0 == 0 || b > WHOLE) {
             return Err(ModelError::field("dns.panic_below", "must be above 0 and at most 100%"));
         }
-        Ok(Self {
-            when_empty: labels.get(WHEN_EMPTY).map(|t| t.parse()).transpose()?.unwrap_or_default(),
-            on_panic: labels.get(ON_PANIC).map(|t| t.parse()).transpose()?.unwrap_or_default(),
-            panic_below: below,
-        })
+        Ok(())
     }
 
-    /// Writes what is not the default into labels.
-    pub fn lay(&self, labels: &mut BTreeMap<String, String>) {
-        let default = Self::default();
-        if self.when_empty != default.when_empty {
-            labels.insert(WHEN_EMPTY.into(), self.when_empty.to_string());
-        }
-        if self.on_panic != default.on_panic {
-            labels.insert(ON_PANIC.into(), self.on_panic.to_string());
-        }
-        if let Some(below) = self.panic_below {
-            // Exact: `12.5%` and not rounded.
-            let text = format!("{}.{:02}%", below.0 / 100, below.0 % 100);
-            labels.insert(PANIC_BELOW.into(), text);
-        }
-    }
-
-    /// Whether so many of so many are too few.
+    /// Whether fewer instances pass than the threshold asks for.
     pub fn is_panic(&self, passing: usize, running: usize) -> bool {
         let below = self.panic_below.unwrap_or(BasisPoints(WHOLE.0 / 2));
         passing as u64 * u64::from(WHOLE.0) < running as u64 * u64::from(below.0)
@@ -146,21 +116,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn labels_carry_the_policy_and_nothing_when_it_is_the_default() {
-        let mut labels = BTreeMap::from([("team".to_string(), "web".to_string())]);
-        DnsPolicy::default().lay(&mut labels);
-        assert_eq!(labels.len(), 1);
-        let policy = DnsPolicy {
-            when_empty: WhenEmpty::Strict,
-            on_panic: OnPanic::LastGood,
-            panic_below: Some(BasisPoints(1250)),
-        };
-        policy.lay(&mut labels);
-        assert_eq!(DnsPolicy::read(&labels).unwrap(), policy);
-        for (key, value) in [(WHEN_EMPTY, "no"), (ON_PANIC, "x"), (PANIC_BELOW, "0"), ("slipway/other", "1")] {
-            let labels = BTreeMap::from([(key.to_string(), value.to_string())]);
-            assert!(DnsPolicy::read(&labels).is_err(), "{key}");
-        }
+    fn too_few_are_fewer_than_the_threshold() {
+        let policy = DnsPolicy { panic_below: Some(BasisPoints(1250)), ..DnsPolicy::default() };
+        policy.check().unwrap();
+        assert!(DnsPolicy { panic_below: Some(BasisPoints(0)), ..policy }.check().is_err());
+        assert!(DnsPolicy { panic_below: Some(BasisPoints(10_001)), ..policy }.check().is_err());
         assert!(policy.is_panic(1, 9) && !policy.is_panic(1, 8));
         assert!(DnsPolicy::default().is_panic(1, 3) && !DnsPolicy::default().is_panic(1, 2));
         assert!(!DnsPolicy::default().is_panic(0, 0));

@@ -12,7 +12,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::{ModelError, Period, Protocol};
+use super::{ModelError, Period, Protocol, fields};
 
 /// Longest text of a name or path.
 const MAX_TEXT: usize = 256;
@@ -21,39 +21,44 @@ const WRITE: &str = "write statuses and ranges of them, such as 200-399 or 200,2
 /// Most ranges of statuses.
 const MAX_RANGES: usize = 32;
 
-/// The HTTP health check, with hysteresis.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct HealthCheck {
-    /// Path asked with GET.
-    pub http: String,
-    /// Port's name; `None`: the first port.
-    pub port: Option<String>,
-    /// The Host header; `None`: address and port.
-    pub host: Option<String>,
-    /// Asked over TLS; `None`: in the clear.
-    pub tls: Option<CheckTls>,
-    /// Statuses that pass.
-    #[serde(default)]
-    pub status: StatusRule,
-    /// Time between checks.
-    pub interval: Period,
-    /// Longest time a check may take.
-    pub timeout: Period,
-    /// Passes in a row that make it passing.
-    pub healthy_after: u32,
-    /// Failures in a row that make it failing.
-    pub unhealthy_after: u32,
-    /// Longest time from start to the first pass.
-    pub start_within: Period,
+fields! {
+    json
+    /// The HTTP health check, with hysteresis.
+    #[derive(Debug, Clone, PartialEq, Eq)]
+    pub struct HealthCheck {
+        /// Path asked with GET.
+        1 pub http: String,
+        /// Port's name; `None`: the first port.
+        2 pub port: Option<String>,
+        /// The Host header; `None`: address and port.
+        3 pub host: Option<String>,
+        /// Asked over TLS; `None`: in the clear.
+        4 pub tls: Option<CheckTls>,
+        /// Statuses that pass.
+        5 [required] pub status: StatusRule,
+        /// Time between checks.
+        6 pub interval: Period,
+        /// Longest time a check may take.
+        7 pub timeout: Period,
+        /// Passes in a row that make it passing.
+        8 pub healthy_after: u32,
+        /// Failures in a row that make it failing.
+        9 pub unhealthy_after: u32,
+        /// Longest time from start to the first pass.
+        10 pub start_within: Period,
+    }
 }
 
-/// How an instance that speaks TLS is asked.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct CheckTls {
-    /// Whose certificates are good.
-    pub trust: Trust,
-    /// The name that is asked for and that the certificate must have; `None`: the host without its port, else the address.
-    pub server_name: Option<String>,
+fields! {
+    json
+    /// How an instance that speaks TLS is asked.
+    #[derive(Debug, Clone, PartialEq, Eq)]
+    pub struct CheckTls {
+        /// Whose certificates are good.
+        1 [required] pub trust: Trust,
+        /// The name that is asked for and that the certificate must have; `None`: the host without its port, else the address.
+        2 pub server_name: Option<String>,
+    }
 }
 
 /// Whose certificates are good.

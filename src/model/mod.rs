@@ -11,6 +11,7 @@ pub mod health_check;
 mod host_port;
 pub mod ids;
 mod lacking;
+pub(crate) mod numbered;
 mod prefix;
 pub mod release;
 pub mod selector;
@@ -28,7 +29,7 @@ mod variables;
 pub mod wait;
 pub mod weight;
 
-pub use dns_policy::{DnsPolicy, OWN_LABELS, OnPanic, WhenEmpty};
+pub use dns_policy::{DnsPolicy, OnPanic, WhenEmpty};
 pub use env_file::read_env_file;
 pub use error::ModelError;
 pub use health::{Health, Life};
@@ -38,6 +39,7 @@ pub use ids::{
     ClusterId, DeploymentId, Digest, InstanceId, Name, NodeId, Principal, RequestId, RolloutId, StepId, WorkerName,
 };
 pub use lacking::{MAX_POOL, lacking};
+pub(crate) use numbered::fields;
 pub use prefix::Prefix;
 pub use release::{BuildInfo, MAX_PACKAGE, Pair, Version};
 pub use selector::Selector;

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Digest, ModelError};
+use super::{Digest, ModelError, fields};
 
 /// Most bytes of a package, compressed as it is: what push offers, nodes keep and agents fetch.
 pub const MAX_PACKAGE: u64 = 1 << 30;
@@ -90,17 +90,20 @@ fn said_of(text: &str, error: &semver::Error) -> String {
     }
 }
 
-/// What the builder said of a release; free text, shown and kept, never interpreted.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct BuildInfo {
-    /// Source revision the artifact was built from.
-    pub commit: String,
-    /// When it was built or packed, RFC 3339.
-    pub built_at: String,
-    /// Toolchain that built it.
-    pub toolchain: String,
-    /// Component versions, by name.
-    pub components: BTreeMap<String, String>,
+fields! {
+    json
+    /// What the builder said of a release; free text, shown and kept, never interpreted.
+    #[derive(Debug, Clone, Default, PartialEq, Eq)]
+    pub struct BuildInfo {
+        /// Source revision the artifact was built from.
+        1 pub commit: String,
+        /// When it was built or packed, RFC 3339.
+        2 pub built_at: String,
+        /// Toolchain that built it.
+        3 pub toolchain: String,
+        /// Component versions, by name.
+        4 pub components: BTreeMap<String, String>,
+    }
 }
 
 /// What is rolled out: a release and the spec revision it runs under. Tracks, instances and counts are keyed by pairs,

@@ -5,35 +5,41 @@ use std::{collections::BTreeMap, fmt, str::FromStr};
 use serde::{Deserialize, Serialize};
 
 use super::health_check::check_path;
-use super::{DeploymentId, DnsPolicy, HealthCheck, ModelError, Period, RolloutParams, Selector, variables};
+use super::{DeploymentId, DnsPolicy, HealthCheck, ModelError, Period, RolloutParams, Selector, fields, variables};
 
-/// What an instance executes.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RunSpec {
-    /// Program and arguments; the program is relative to the unpacked release. `${NAME}` is replaced (`Template`).
-    pub command: Vec<String>,
-    /// Extra environment variables; `${NAME}` is replaced here too, from what agents and the file set.
-    pub env: BTreeMap<String, String>,
-    /// A file of `NAME=value` lines on the worker, an absolute path; `None` when there is none.
-    pub env_file: Option<String>,
-    /// Unix user to run as; `None`: the agent's own.
-    pub user: Option<String>,
-    /// How it is stopped.
-    pub stop: StopSpec,
+fields! {
+    json
+    /// What an instance executes.
+    #[derive(Debug, Clone, PartialEq, Eq)]
+    pub struct RunSpec {
+        /// Program and arguments; the program is relative to the unpacked release. `${NAME}` is replaced (`Template`).
+        1 pub command: Vec<String>,
+        /// Extra environment variables; `${NAME}` is replaced here too, from what agents and the file set.
+        2 pub env: BTreeMap<String, String>,
+        /// A file of `NAME=value` lines on the worker, an absolute path; `None` when there is none.
+        3 pub env_file: Option<String>,
+        /// Unix user to run as; `None`: the agent's own.
+        4 pub user: Option<String>,
+        /// How it is stopped.
+        5 [required] pub stop: StopSpec,
+    }
 }
 
 /// The signals that stop programs; WINCH is httpd's graceful one.
 pub const SIGNALS: [&str; 8] = ["TERM", "INT", "QUIT", "HUP", "USR1", "USR2", "WINCH", "KILL"];
 
-/// How an instance is stopped.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct StopSpec {
-    /// `TERM`, `INT`, `QUIT`, `HUP`, `USR1`, `USR2`, `WINCH` or `KILL`.
-    pub signal: String,
-    /// Who gets it first.
-    pub to: StopTo,
-    /// Time between the signal and SIGKILL, for the whole tree of processes.
-    pub grace: Period,
+fields! {
+    json
+    /// How an instance is stopped.
+    #[derive(Debug, Clone, PartialEq, Eq)]
+    pub struct StopSpec {
+        /// `TERM`, `INT`, `QUIT`, `HUP`, `USR1`, `USR2`, `WINCH` or `KILL`.
+        1 pub signal: String,
+        /// Who gets it first.
+        2 [required] pub to: StopTo,
+        /// Time between the signal and SIGKILL, for the whole tree of processes.
+        3 pub grace: Period,
+    }
 }
 
 /// Who gets the stop signal at once. What is left of the tree when the main process has ended gets it then.
@@ -85,24 +91,30 @@ pub enum Protocol {
     Udp,
 }
 
-/// Which workers run how many.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Placement {
-    /// Labels a worker must have; empty: all workers.
-    pub workers: BTreeMap<String, String>,
-    /// Instances on each chosen worker, 1 to 100.
-    pub per_worker: u32,
+fields! {
+    json
+    /// Which workers run how many.
+    #[derive(Debug, Clone, PartialEq, Eq)]
+    pub struct Placement {
+        /// Labels a worker must have; empty: all workers.
+        1 pub workers: BTreeMap<String, String>,
+        /// Instances on each chosen worker, 1 to 100.
+        2 pub per_worker: u32,
+    }
 }
 
-/// Where request and error counters are scraped, in the Prometheus text format.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct MetricsSource {
-    /// Path asked with GET.
-    pub path: String,
-    /// Series that counts requests, such as `http_requests_total`.
-    pub requests: String,
-    /// Series that counts errors, such as `http_requests_total{code=~"5.."}`.
-    pub errors: String,
+fields! {
+    json
+    /// Where request and error counters are scraped, in the Prometheus text format.
+    #[derive(Debug, Clone, PartialEq, Eq)]
+    pub struct MetricsSource {
+        /// Path asked with GET.
+        1 pub path: String,
+        /// Series that counts requests, such as `http_requests_total`.
+        2 pub requests: String,
+        /// Series that counts errors, such as `http_requests_total{code=~"5.."}`.
+        3 pub errors: String,
+    }
 }
 
 impl MetricsSource {
@@ -122,37 +134,42 @@ impl MetricsSource {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Drain(pub Period);
 
-/// The whole spec of one deployment. What is rolled out is (release digest, spec revision).
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Spec {
-    /// Which deployment.
-    pub deployment: DeploymentId,
-    /// What runs.
-    pub run: RunSpec,
-    /// Where it listens.
-    pub address: AddressMode,
-    /// Ports by name.
-    pub ports: BTreeMap<String, (u16, Protocol)>,
-    /// Where it runs.
-    pub placement: Placement,
-    /// Its health check.
-    pub health: HealthCheck,
-    /// Its counters; `None`: no error rate can be judged.
-    pub metrics: Option<MetricsSource>,
-    /// Its drain time.
-    pub drain: Drain,
-    /// Silence after which a worker counts as lost for good and its instances are counted out; at least `lost_after` in effect.
-    pub lost_for_good: Period,
-    /// Whether an instance must never run twice: then a lost worker's are never counted out, as they may run behind a cut.
-    pub singleton: bool,
-    /// TTL of weighted answers; `None`: 5 s weighted, 1 s blue-green.
-    pub ttl: Option<Period>,
-    /// TTL of version pins.
-    pub pin_ttl: Period,
-    /// Defaults of its rollouts.
-    pub rollout: RolloutParams,
-    /// Labels of the deployment.
-    pub labels: BTreeMap<String, String>,
+fields! {
+    json
+    /// The whole spec of one deployment. What is rolled out is (release digest, spec revision).
+    #[derive(Debug, Clone, PartialEq, Eq)]
+    pub struct Spec {
+        /// Which deployment.
+        1 [required] pub deployment: DeploymentId,
+        /// What runs.
+        2 [required] pub run: RunSpec,
+        /// Where it listens.
+        3 [required] pub address: AddressMode,
+        /// Ports by name.
+        4 pub ports: BTreeMap<String, (u16, Protocol)>,
+        /// Where it runs.
+        5 [required] pub placement: Placement,
+        /// Its health check.
+        6 [required] pub health: HealthCheck,
+        /// Its counters; `None`: no error rate can be judged.
+        7 pub metrics: Option<MetricsSource>,
+        /// Its drain time.
+        8 [required] pub drain: Drain,
+        /// Silence after which a worker counts as lost for good and its instances are counted out; at least `lost_after` in effect.
+        9 pub lost_for_good: Period,
+        /// Whether an instance must never run twice: then a lost worker's are never counted out, as they may run behind a cut.
+        10 pub singleton: bool,
+        /// TTL of weighted answers; `None`: 5 s weighted, 1 s blue-green.
+        11 pub ttl: Option<Period>,
+        /// TTL of version pins.
+        12 pub pin_ttl: Period,
+        /// What DNS does when there is too little to name.
+        13 [required] pub dns: DnsPolicy,
+        /// Defaults of its rollouts.
+        14 [required] pub rollout: RolloutParams,
+        /// Labels of the deployment.
+        15 pub labels: BTreeMap<String, String>,
+    }
 }
 
 impl Spec {
@@ -160,12 +177,6 @@ impl Spec {
     pub fn check_port(&self) -> Option<u16> {
         let named = self.health.port.as_ref().and_then(|n| self.ports.get(n));
         named.or_else(|| self.ports.values().next()).map(|(p, _)| *p)
-    }
-
-    /// What DNS does when there is too little to name.
-    pub fn dns_policy(&self) -> DnsPolicy {
-        // Checked when the spec was read.
-        DnsPolicy::read(&self.labels).unwrap_or_default()
     }
 
     /// Checks every range; the error names the field.
@@ -231,7 +242,7 @@ impl Spec {
         if self.labels.len() > 64 {
             return err("labels", "at most 64".into());
         }
-        DnsPolicy::read(&self.labels)?;
+        self.dns.check()?;
         self.rollout.check("rollout")
     }
 }

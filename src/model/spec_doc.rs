@@ -361,13 +361,11 @@ impl SpecDoc {
             ports.insert(name, value);
         }
         let signal = self.run.stop.signal.unwrap_or_else(|| "TERM".into()).to_ascii_uppercase();
-        let mut labels = self.labels;
-        DnsPolicy {
+        let dns = DnsPolicy {
             when_empty: self.dns.when_empty.as_deref().map(str::parse).transpose()?.unwrap_or_default(),
             on_panic: self.dns.on_panic.as_deref().map(str::parse).transpose()?.unwrap_or_default(),
             panic_below: self.dns.panic_below,
-        }
-        .lay(&mut labels);
+        };
         let spec = Spec {
             deployment,
             run: RunSpec {
@@ -399,7 +397,8 @@ impl SpecDoc {
             ttl: self.dns.ttl,
             pin_ttl: self.dns.pin_ttl.unwrap_or(Period::seconds(30)),
             rollout: self.rollout.over(RolloutParams::default())?,
-            labels,
+            dns,
+            labels: self.labels,
         };
         spec.check()?;
         Ok(spec)

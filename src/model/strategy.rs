@@ -4,7 +4,7 @@ use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
-use super::{BasisPoints, BatchMode, ModelError, Period, WHOLE};
+use super::{BasisPoints, BatchMode, ModelError, Period, WHOLE, fields};
 
 /// How a rollout moves to its new pair.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -99,47 +99,50 @@ impl FromStr for OnNoData {
     }
 }
 
-/// Everything that shapes one rollout, complete: defaults are filled in when the rollout starts.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RolloutParams {
-    /// The strategy. `None` only in a spec: the environment's default.
-    pub strategy: Option<Strategy>,
-    /// Canary weights, rising, each at most the whole. 100 % is added when missing.
-    pub steps: Vec<BasisPoints>,
-    /// Stability window of each canary step and after a direct installation.
-    pub bake: Period,
-    /// Absolute ceiling of the new pair's error rate; `None` switches the check off.
-    pub max_error_rate: Option<BasisPoints>,
-    /// Requests the new pair must have had before its error rate is judged.
-    pub min_requests: u64,
-    /// What to do at the end of a bake without that many, or with a worker that is lost. `None` only in a spec: the environment's
-    /// default.
-    pub on_no_data: Option<OnNoData>,
-    /// Instances of one batch at most; 1 or more.
-    pub parallelism: u32,
-    /// Wait between batches.
-    pub delay: Period,
-    /// Instances above the desired count while updating.
-    pub max_surge: u32,
-    /// Instances below the desired count while updating.
-    pub max_unavailable: u32,
-    /// What a failure does.
-    pub failure_action: FailureAction,
-    /// Consecutive failed health checks of a candidate that count as a failure.
-    pub max_health_failures: u32,
-    /// Longest time of one batch from its start until its instances pass, drains in place not counted. `None`: the spec's
-    /// `health.start_within` with a little time for reports. The worker itself gives up after `health.start_within`.
-    pub health_timeout: Option<Period>,
-    /// Blue-green: time between all healthy and the smoke test.
-    pub warm_up: Period,
-    /// Blue-green: path of the smoke test; `None` leaves it out.
-    pub smoke: Option<String>,
-    /// Blue-green: time watched after the switch.
-    pub monitor: Period,
-    /// How long the old pair is kept running after completion.
-    pub grace: Period,
-    /// Longest time a step may take before it counts as failed (bakes and delays not counted).
-    pub deadline: Period,
+fields! {
+    json
+    /// Everything that shapes one rollout, complete: defaults are filled in when the rollout starts.
+    #[derive(Debug, Clone, PartialEq, Eq)]
+    pub struct RolloutParams {
+        /// The strategy. `None` only in a spec: the environment's default.
+        1 pub strategy: Option<Strategy>,
+        /// Canary weights, rising, each at most the whole. 100 % is added when missing.
+        2 pub steps: Vec<BasisPoints>,
+        /// Stability window of each canary step and after a direct installation.
+        3 pub bake: Period,
+        /// Absolute ceiling of the new pair's error rate; `None` switches the check off.
+        4 pub max_error_rate: Option<BasisPoints>,
+        /// Requests the new pair must have had before its error rate is judged.
+        5 pub min_requests: u64,
+        /// What to do at the end of a bake without that many, or with a worker that is lost. `None` only in a spec: the environment's
+        /// default.
+        6 pub on_no_data: Option<OnNoData>,
+        /// Instances of one batch at most; 1 or more.
+        7 pub parallelism: u32,
+        /// Wait between batches.
+        8 pub delay: Period,
+        /// Instances above the desired count while updating.
+        9 pub max_surge: u32,
+        /// Instances below the desired count while updating.
+        10 pub max_unavailable: u32,
+        /// What a failure does.
+        11 [required] pub failure_action: FailureAction,
+        /// Consecutive failed health checks of a candidate that count as a failure.
+        12 pub max_health_failures: u32,
+        /// Longest time of one batch from its start until its instances pass, drains in place not counted. `None`: the spec's
+        /// `health.start_within` with a little time for reports. The worker itself gives up after `health.start_within`.
+        13 pub health_timeout: Option<Period>,
+        /// Blue-green: time between all healthy and the smoke test.
+        14 pub warm_up: Period,
+        /// Blue-green: path of the smoke test; `None` leaves it out.
+        15 pub smoke: Option<String>,
+        /// Blue-green: time watched after the switch.
+        16 pub monitor: Period,
+        /// How long the old pair is kept running after completion.
+        17 pub grace: Period,
+        /// Longest time a step may take before it counts as failed (bakes and delays not counted).
+        18 pub deadline: Period,
+    }
 }
 
 impl Default for RolloutParams {

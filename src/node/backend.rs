@@ -1,5 +1,6 @@
 //! The node behind the services: init and join, and what the leader knows.
 
+use crate::state::command::ClusterInit;
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
@@ -70,7 +71,7 @@ impl NodeBackend {
         leading(&consensus).await?;
         let id = ClusterId::new(consensus.cluster()).map_err(|e| Status::internal(e.to_string()))?;
         let (name, zone) = (name.to_string(), zone.to_string());
-        let command = Command::ClusterInit { id, name, zone, node: parts.as_new_node() };
+        let command = Command::ClusterInit(ClusterInit { id, name, zone, node: parts.as_new_node() });
         let no_fence: Option<Fence> = None;
         let applied = consensus.propose(Principal::local_operator(), no_fence, command).await;
         applied.map_err(|e| unavailable(e.to_string()))?.result.map_err(|r| refusal(&r))?;

@@ -5,6 +5,7 @@
 //!
 //! Deliberately not here: the steps of membership, which the leader takes (`membership`).
 
+use crate::state::command::NodeAnnounced;
 use std::{sync::Arc, time::Duration};
 
 use futures_util::future::join_all;
@@ -49,7 +50,7 @@ pub(super) async fn follow(parts: Arc<Parts>, consensus: Consensus, shared: Shar
         if row.is_some_and(|n| n.role != NodeRole::Removed && new(n)) {
             let (client_addr, dns_addr) = (mine.client_addr.clone(), mine.dns_addr.clone());
             let (node, version) = (consensus.node_id(), version.into());
-            let command = Command::NodeAnnounced { node, version, min, max, client_addr, dns_addr };
+            let command = Command::NodeAnnounced(NodeAnnounced { node, version, min, max, client_addr, dns_addr });
             if let Err(status) = shared.node_change(command).await {
                 tracing::debug!(%status, "not announced yet");
                 sleep(RETRY).await;

@@ -5,6 +5,7 @@
 //! one stopped. No step is taken while traffic is switched. A node that does not come or catch up keeps no other
 //! one waiting.
 
+use crate::state::command::NodeRoleSet;
 use std::time::Duration;
 
 use crate::{
@@ -84,7 +85,7 @@ async fn advance(consensus: &Consensus, row: &NodeRow) -> Result<(), ConsensusEr
         NodeRole::Removed => return consensus.remove(row.id).await,
         NodeRole::Voter => return Ok(()),
     };
-    let command = Command::NodeRoleSet { node: row.id, role, seen: row.role, lose_packages: false };
+    let command = Command::NodeRoleSet(NodeRoleSet { node: row.id, role, seen: row.role, lose_packages: false });
     match consensus.propose(Principal::leader(), None, command).await {
         Ok(applied) => match applied.result {
             Ok(_) => tracing::info!(node = row.id, name = row.name, ?role, "membership changed"),

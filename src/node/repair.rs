@@ -3,6 +3,7 @@
 //! Invariants: every holder is asked, in a random order, one after the other with a pause between; a package that nobody gives is tried
 //! ever more rarely and keeps no other one waiting. Not here: the fetch itself (`rpc`), and who counts as a holder (`state::copies`).
 
+use crate::state::command::BlobDropped;
 use std::{
     collections::{BTreeMap, BTreeSet},
     time::Duration,
@@ -52,7 +53,7 @@ pub(super) async fn run(shared: Shared, consensus: Consensus) {
         if look == 0 {
             for digest in needed.iter().filter(|d| held(&state, d, me) && !shared.blobs.has(d.as_str())) {
                 tracing::warn!(digest = digest.short(), "a package of this node has vanished; it is fetched again");
-                let gone = Command::BlobDropped { digest: digest.clone(), node: me };
+                let gone = Command::BlobDropped(BlobDropped { digest: digest.clone(), node: me });
                 if let Err(status) = shared.node_change(gone).await {
                     tracing::debug!(%status, digest = digest.short(), "not said to be gone yet");
                 }

@@ -5,6 +5,7 @@
 //! request, keeps no worker and asks for no votes, and its log goes on, so that it hears when it agrees again. Not here: the
 //! verdict (`state::replicas`), and who asks for probes (`lead`).
 
+use crate::state::command::DigestReported;
 use std::{sync::Arc, time::Duration};
 
 use super::{follow, run::hand_over, start::Parts};
@@ -29,7 +30,7 @@ pub(super) async fn report(consensus: Consensus) {
         let node = consensus.node_id();
         // A newer probe makes this one worthless.
         while consensus.view().replicas.probe == index {
-            let command = Command::DigestReported { node, index, report: report.clone() };
+            let command = Command::DigestReported(DigestReported { node, index, report: report.clone() });
             match consensus.submit(Principal::node(node), None, command).await {
                 Ok(_) => break,
                 Err(error) => tracing::debug!(%error, index, "digest not reported yet"),

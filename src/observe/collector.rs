@@ -197,7 +197,7 @@ impl Collector {
             seen.workers.insert(name.clone(), word);
             for (deployment, step, counted) in &w.counts {
                 let Counted { pairs, unknown } = counted.clone();
-                let counts = StepCounts { pairs, unknown, as_of: cluster(w.counted) };
+                let counts = StepCounts { pairs, unknown };
                 seen.counts.entry((deployment.clone(), *step)).or_default().insert(name.clone(), counts);
             }
         }

@@ -5,6 +5,14 @@
 //!
 //! Deliberately not here: commands and states, which are opaque bytes with an envelope of their own.
 
+mod wire;
+
+use wire::{
+    WireAppend, WireAppended, WireEntry, WireMembership, WirePayload, WireSnapshotMeta, WireSnapshotOffer,
+    WireTransfer, WireTransferred, WireVoteAsked, WireVoted, WireVoters,
+};
+pub(super) use wire::{WireLogId, WireVote};
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::{Buf, Bytes};
@@ -91,134 +99,6 @@ pub(super) trait Coded: Sized {
     fn need<T>(field: Option<T>, name: &str) -> Result<T, CodecError> {
         field.ok_or_else(|| Self::malformed(format!("{name} is missing")))
     }
-}
-
-#[derive(Clone, PartialEq, Message)]
-pub(super) struct WireLogId {
-    #[prost(uint64, tag = "1")]
-    term: u64,
-    #[prost(uint64, tag = "2")]
-    index: u64,
-}
-
-#[derive(Clone, PartialEq, Message)]
-pub(super) struct WireVote {
-    #[prost(uint64, tag = "1")]
-    term: u64,
-    #[prost(uint64, tag = "2")]
-    node: u64,
-    #[prost(bool, tag = "3")]
-    committed: bool,
-}
-
-#[derive(Clone, PartialEq, Message)]
-pub(super) struct WireVoters {
-    #[prost(uint64, repeated, tag = "1")]
-    ids: Vec<u64>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-pub(super) struct WireMembership {
-    #[prost(message, repeated, tag = "1")]
-    configs: Vec<WireVoters>,
-    #[prost(btree_map = "uint64, string", tag = "2")]
-    nodes: BTreeMap<u64, String>,
-}
-
-#[derive(Clone, PartialEq, prost::Oneof)]
-pub(super) enum WirePayload {
-    #[prost(bool, tag = "2")]
-    Blank(bool),
-    #[prost(bytes = "bytes", tag = "3")]
-    Command(Bytes),
-    #[prost(message, tag = "4")]
-    Membership(WireMembership),
-}
-
-#[derive(Clone, PartialEq, Message)]
-pub(super) struct WireEntry {
-    #[prost(message, optional, tag = "1")]
-    id: Option<WireLogId>,
-    #[prost(oneof = "WirePayload", tags = "2, 3, 4")]
-    payload: Option<WirePayload>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-pub(super) struct WireSnapshotMeta {
-    #[prost(message, optional, tag = "1")]
-    last: Option<WireLogId>,
-    #[prost(message, optional, tag = "2")]
-    membership_at: Option<WireLogId>,
-    #[prost(message, optional, tag = "3")]
-    membership: Option<WireMembership>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-pub(super) struct WireAppend {
-    #[prost(message, optional, tag = "1")]
-    vote: Option<WireVote>,
-    #[prost(message, optional, tag = "2")]
-    prev: Option<WireLogId>,
-    #[prost(message, repeated, tag = "3")]
-    entries: Vec<WireEntry>,
-    #[prost(message, optional, tag = "4")]
-    commit: Option<WireLogId>,
-}
-
-/// `kind`: 1 all stored, 2 stored up to `upto`, 3 conflict, 4 a higher vote was seen.
-#[derive(Clone, PartialEq, Message)]
-pub(super) struct WireAppended {
-    #[prost(uint32, tag = "1")]
-    kind: u32,
-    #[prost(message, optional, tag = "2")]
-    upto: Option<WireLogId>,
-    #[prost(message, optional, tag = "3")]
-    vote: Option<WireVote>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-pub(super) struct WireVoteAsked {
-    #[prost(message, optional, tag = "1")]
-    vote: Option<WireVote>,
-    #[prost(message, optional, tag = "2")]
-    last: Option<WireLogId>,
-    #[prost(bool, tag = "3")]
-    transfer: bool,
-}
-
-#[derive(Clone, PartialEq, Message)]
-pub(super) struct WireVoted {
-    #[prost(message, optional, tag = "1")]
-    vote: Option<WireVote>,
-    #[prost(bool, tag = "2")]
-    granted: bool,
-    #[prost(message, optional, tag = "3")]
-    last: Option<WireLogId>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-pub(super) struct WireTransfer {
-    #[prost(message, optional, tag = "1")]
-    from: Option<WireVote>,
-    #[prost(uint64, tag = "2")]
-    to: u64,
-    #[prost(message, optional, tag = "3")]
-    last: Option<WireLogId>,
-}
-
-/// `kind`: 1 accepted, 2 the vote changed, 3 the log is not there yet.
-#[derive(Clone, PartialEq, Message)]
-pub(super) struct WireTransferred {
-    #[prost(uint32, tag = "1")]
-    kind: u32,
-    #[prost(message, optional, tag = "2")]
-    expected_vote: Option<WireVote>,
-    #[prost(message, optional, tag = "3")]
-    actual_vote: Option<WireVote>,
-    #[prost(message, optional, tag = "4")]
-    expected_log: Option<WireLogId>,
-    #[prost(message, optional, tag = "5")]
-    actual_log: Option<WireLogId>,
 }
 
 impl Coded for LogId {
@@ -476,18 +356,6 @@ pub(super) struct SnapshotOffer {
     pub(super) meta: SnapshotMeta,
     pub(super) size: u64,
     pub(super) crc: u32,
-}
-
-#[derive(Clone, PartialEq, Message)]
-pub(super) struct WireSnapshotOffer {
-    #[prost(message, optional, tag = "1")]
-    vote: Option<WireVote>,
-    #[prost(message, optional, tag = "2")]
-    meta: Option<WireSnapshotMeta>,
-    #[prost(uint64, tag = "3")]
-    size: u64,
-    #[prost(fixed32, tag = "4")]
-    crc: u32,
 }
 
 impl Coded for SnapshotOffer {

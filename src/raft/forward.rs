@@ -6,6 +6,7 @@
 //!
 //! Deliberately not here: retrying, who may ask, and refusals as gRPC statuses (`rpc`).
 
+use crate::state::command::DigestProbe;
 use tokio::time::timeout;
 use tonic::Code;
 
@@ -99,7 +100,9 @@ impl Consensus {
             .map_err(|e: crate::model::ModelError| malformed(&e))?;
         let command = state::codec::decode_command(&message.command).map_err(|e| malformed(&e))?;
         // Only the digests of others may pass a leader that differs: they are what judges it.
-        if self.diverged().is_some() && !matches!(command.body, Command::DigestReported { .. } | Command::DigestProbe) {
+        if self.diverged().is_some()
+            && !matches!(command.body, Command::DigestReported(_) | Command::DigestProbe(DigestProbe {}))
+        {
             return Err(PeerError::NoQuorum);
         }
         match self.propose(principal, request, command.body).await {

@@ -73,7 +73,7 @@ impl Consensus {
         let state = self.view();
         if body.level() > state.level.max(1) {
             // A node of an older build could not even read it, so it must not get into the log.
-            let result = Err(state::too_new(&body, state.level));
+            let result = Err(state::too_new(body.name(), body.level(), state.level));
             return Ok(Applied { index: state.applied.index, now: state.now, result });
         }
         let at = anchor.time(self.clock().mono());

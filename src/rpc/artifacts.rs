@@ -2,6 +2,7 @@
 //!
 //! Invariants: nothing is visible before its digest was checked and its bytes are durable; one upload of a digest at a time.
 
+use crate::state::command::BlobHeld;
 use std::{io::Read as _, time::Duration};
 
 use futures_util::future::join_all;
@@ -159,7 +160,7 @@ impl Shared {
         if consensus.view().blobs.get(digest).is_some_and(|b| b.holders.contains(&node)) {
             return Ok(());
         }
-        self.node_change(Command::BlobHeld { digest: digest.clone(), size, node }).await.map(drop)
+        self.node_change(Command::BlobHeld(BlobHeld { digest: digest.clone(), size, node })).await.map(drop)
     }
 
     /// Asks the other voters to fetch the package from here, all at once.

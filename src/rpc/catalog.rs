@@ -1,5 +1,6 @@
 //! The `Catalog` service: specs, releases, lists.
 
+use crate::state::command::{ReleaseRegistered, SpecApplied};
 use std::collections::BTreeSet;
 
 use tonic::{Request, Response, Status, async_trait};
@@ -76,13 +77,13 @@ impl v1::catalog_server::Catalog for Shared {
         let expected = (ask.expected > 0).then_some(ask.expected);
         let id = spec.deployment.clone();
         if ask.dry_run {
-            let applied = Command::SpecApplied { spec, expected };
+            let applied = Command::SpecApplied(SpecApplied { spec, expected });
             let after = rehearse(&read.state, applied).map_err(|r| refusal(&r))?;
             reply.spec = after.deployments.get(&id).map_or(0, |d| d.spec);
             reply.receipt = Some(v1::Receipt { index: 0, now_ms: read.state.now.0, repeated: false });
             return Ok(read.answer(reply));
         }
-        let done = self.change(ask.request.as_ref(), Command::SpecApplied { spec, expected }).await?;
+        let done = self.change(ask.request.as_ref(), Command::SpecApplied(SpecApplied { spec, expected })).await?;
         reply.spec = self.consensus()?.view().deployments.get(&id).map_or(0, |d| d.spec);
         reply.receipt = done.receipt();
         Ok(Response::new(reply))
@@ -106,7 +107,7 @@ impl v1::catalog_server::Catalog for Shared {
             check_text("a label or component", value)?;
         }
         let digest = Digest::new(&ask.digest).map_err(|e| error::invalid(&e))?;
-        let command = Command::ReleaseRegistered {
+        let command = Command::ReleaseRegistered(ReleaseRegistered {
             service: Name::service(&ask.service).map_err(|e| error::invalid(&e))?,
             version: ask.version.parse::<Version>().map_err(|e| error::invalid(&e))?,
             digest: digest.clone(),
@@ -117,7 +118,7 @@ impl v1::catalog_server::Catalog for Shared {
                 components: build.components,
             },
             labels: ask.labels,
-        };
+        });
         let done = self.change(ask.request.as_ref(), command).await?;
         let (holders, nodes) = self.holders(&digest);
         Ok(Response::new(v1::RegisterReleaseReply { receipt: done.receipt(), holders, nodes }))

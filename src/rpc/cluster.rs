@@ -1,5 +1,6 @@
 //! The `Cluster` service.
 
+use crate::state::command::CookieAsked;
 use std::collections::BTreeMap;
 
 use tonic::{Request, Response, Status, async_trait};
@@ -99,7 +100,7 @@ impl v1::cluster_server::Cluster for Shared {
         &self,
         request: Request<v1::RotateDnsCookieRequest>,
     ) -> Result<Response<v1::RotateDnsCookieReply>, Status> {
-        let done = self.change(request.into_inner().request.as_ref(), Command::CookieAsked).await?;
+        let done = self.change(request.into_inner().request.as_ref(), Command::CookieAsked(CookieAsked {})).await?;
         Ok(Response::new(v1::RotateDnsCookieReply { receipt: done.receipt() }))
     }
 }

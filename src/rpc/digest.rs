@@ -2,6 +2,7 @@
 //!
 //! Invariant: the answer is about one entry. Not here: the verdict (`state::replicas`), and the hashing (`node`).
 
+use crate::state::command::DigestProbe;
 use std::time::Duration;
 
 use tokio::time::timeout;
@@ -19,7 +20,7 @@ const WAIT: Duration = Duration::from_secs(5);
 impl Shared {
     pub(super) async fn digests(&self) -> Result<v1::DigestReply, Status> {
         let consensus = self.trusted()?;
-        let index = self.node_change(Command::DigestProbe).await?;
+        let index = self.node_change(Command::DigestProbe(DigestProbe {})).await?;
         let mut views = consensus.view_changes();
         let all = async {
             loop {

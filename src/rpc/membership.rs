@@ -5,6 +5,7 @@
 //!
 //! Deliberately not here: the steps of leaving, which the leader's membership loop takes (`node`).
 
+use crate::state::command::{LevelRaised, NodeDrained, NodeRoleSet};
 use std::time::Duration;
 
 use tonic::{Code, Request, Status, transport::Endpoint};
@@ -71,7 +72,8 @@ impl Shared {
             }
         };
         let lose_packages = request.lose_packages;
-        self.change(None, Command::NodeRoleSet { node: id, role: to, seen: row.role, lose_packages }).await?;
+        self.change(None, Command::NodeRoleSet(NodeRoleSet { node: id, role: to, seen: row.role, lose_packages }))
+            .await?;
         Ok(v1::LeaveReply { role: role_name(to).into(), ..left(&row) })
     }
 
@@ -79,7 +81,7 @@ impl Shared {
         let consensus = self.consensus()?;
         let id = if request.node == 0 { consensus.node_id() } else { request.node };
         let row = find(&consensus.view(), id)?;
-        self.change(None, Command::NodeDrained { node: id, on: !request.undo }).await?;
+        self.change(None, Command::NodeDrained(NodeDrained { node: id, on: !request.undo })).await?;
         Ok(v1::DrainReply { node: id, name: row.name, drained: !request.undo })
     }
 
@@ -94,7 +96,7 @@ impl Shared {
             return Err(error::status(Code::FailedPrecondition, "precondition", text));
         }
         let to = seen.saturating_add(1);
-        let done = self.change(request.request.as_ref(), Command::LevelRaised { to, seen }).await?;
+        let done = self.change(request.request.as_ref(), Command::LevelRaised(LevelRaised { to, seen })).await?;
         Ok(v1::FinalizeReply { from: seen, level: to, receipt: done.receipt() })
     }
 }

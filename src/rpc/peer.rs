@@ -2,6 +2,7 @@
 //!
 //! Invariant: every call but `Admit` names this cluster and this node as its target, or is refused.
 
+use crate::state::command::NodeAdmitted;
 use futures_util::{StreamExt, stream::BoxStream};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -183,7 +184,7 @@ impl v1::peer_server::Peer for Shared {
             dns_addr: ask.dns_addr,
             level: ask.level,
         };
-        self.node_change(Command::NodeAdmitted(node)).await?;
+        self.node_change(Command::NodeAdmitted(NodeAdmitted { node })).await?;
         let state = consensus.view();
         let row = state.nodes.values().rfind(|n| n.name == name).ok_or_else(|| {
             error::status(tonic::Code::Unavailable, "behind", "admitted, but this node lags behind: join again")

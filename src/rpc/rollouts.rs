@@ -1,5 +1,6 @@
 //! The `Rollouts` service: plan, start, look, and the verbs.
 
+use crate::state::command::{Abort, Pause, Promote, Resume, Rollback};
 use tonic::{Code, Request, Response, Status, async_trait};
 
 use super::{
@@ -151,27 +152,27 @@ impl v1::rollouts_server::Rollouts for Shared {
     }
 
     async fn pause(&self, request: Request<v1::VerbRequest>) -> Result<Response<v1::VerbReply>, Status> {
-        self.verb(&request.into_inner(), false, |rollout| Command::Pause { rollout }).await
+        self.verb(&request.into_inner(), false, |rollout| Command::Pause(Pause { rollout })).await
     }
 
     async fn resume(&self, request: Request<v1::VerbRequest>) -> Result<Response<v1::VerbReply>, Status> {
-        self.verb(&request.into_inner(), false, |rollout| Command::Resume { rollout }).await
+        self.verb(&request.into_inner(), false, |rollout| Command::Resume(Resume { rollout })).await
     }
 
     async fn abort(&self, request: Request<v1::AbortRequest>) -> Result<Response<v1::VerbReply>, Status> {
         let v1::AbortRequest { request, rollout, deployment, as_is } = request.into_inner();
         let ask = v1::VerbRequest { request, rollout, deployment };
-        self.verb(&ask, false, |rollout| Command::Abort { rollout, as_is }).await
+        self.verb(&ask, false, |rollout| Command::Abort(Abort { rollout, as_is })).await
     }
 
     async fn promote(&self, request: Request<v1::PromoteRequest>) -> Result<Response<v1::VerbReply>, Status> {
         let v1::PromoteRequest { request, rollout, deployment, full } = request.into_inner();
         let ask = v1::VerbRequest { request, rollout, deployment };
-        self.verb(&ask, false, |rollout| Command::Promote { rollout, full }).await
+        self.verb(&ask, false, |rollout| Command::Promote(Promote { rollout, full })).await
     }
 
     async fn rollback(&self, request: Request<v1::VerbRequest>) -> Result<Response<v1::VerbReply>, Status> {
-        self.verb(&request.into_inner(), true, |rollout| Command::Rollback { rollout }).await
+        self.verb(&request.into_inner(), true, |rollout| Command::Rollback(Rollback { rollout })).await
     }
 
     async fn explain(&self, request: Request<v1::ExplainRequest>) -> Result<Response<v1::ExplainReply>, Status> {

@@ -3,6 +3,7 @@
 //! Invariants: a switch is asked for under one request id, so a repeat finds the first one; waiting for its end reads this node's own
 //! State and may be cut off and taken up again anywhere. Not here: what a switch waits for (`engine`).
 
+use crate::state::command::{ExpirySet, LeaseSet, SwitchAsked};
 use std::time::Duration;
 
 use tokio::time::timeout;
@@ -79,7 +80,7 @@ impl Shared {
         };
         let mode = convert_switch::read_mode(&ask.mode).map_err(|e| error::invalid(&e))?;
         let terms = (terms != old).then_some(terms);
-        self.change(ask.request.as_ref(), Command::LeaseSet { mode, terms }).await
+        self.change(ask.request.as_ref(), Command::LeaseSet(LeaseSet { mode, terms })).await
     }
 }
 
@@ -101,7 +102,8 @@ impl v1::traffic_server::Traffic for Shared {
 
     async fn switch(&self, request: Request<v1::SwitchRequest>) -> Result<Response<v1::SwitchReply>, Status> {
         let ask = request.into_inner();
-        let done = self.change(ask.request.as_ref(), Command::SwitchAsked(read_ask(&ask)?)).await?;
+        let done =
+            self.change(ask.request.as_ref(), Command::SwitchAsked(SwitchAsked { ask: read_ask(&ask)? })).await?;
         let switch = Some(self.switch_end(done.index, ask.wait_ms).await?);
         Ok(Response::new(v1::SwitchReply { receipt: done.receipt(), switch }))
     }
@@ -137,7 +139,7 @@ impl v1::traffic_server::Traffic for Shared {
             }
             let on_expiry = convert_switch::read_expiry(&ask.on_expiry).map_err(|e| error::invalid(&e))?;
             let deployment = deployment(&ask.deployment)?;
-            self.change(ask.request.as_ref(), Command::ExpirySet { deployment, on_expiry }).await?
+            self.change(ask.request.as_ref(), Command::ExpirySet(ExpirySet { deployment, on_expiry })).await?
         };
         let lease = Some(convert_switch::lease(&self.consensus()?.view()));
         Ok(Response::new(v1::SetLeaseReply { receipt: done.receipt(), lease }))

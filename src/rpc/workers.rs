@@ -3,6 +3,7 @@
 //! Invariants: no word of an agent counts before its proof; Desired is made from this node's applied State, whole; a session whose
 //! agent has been silent for [`SILENT`] ends.
 
+use crate::state::command::WorkerRegistered;
 use std::{collections::BTreeSet, net::IpAddr, time::Duration};
 
 use ed25519_dalek::{Signature, VerifyingKey};
@@ -237,7 +238,7 @@ impl Shared {
         if consensus.view().workers.get(name).is_some_and(|row| registered(row, hello)) {
             return Ok(());
         }
-        let command = Command::WorkerRegistered {
+        let command = Command::WorkerRegistered(WorkerRegistered {
             name: name.clone(),
             key: hello.public_key.clone(),
             labels: hello.labels.clone(),
@@ -247,7 +248,7 @@ impl Shared {
             pool: hello.pool.clone(),
             absent: hello.absent.clone(),
             keeping: hello.keeping.clone(),
-        };
+        });
         self.node_change(command).await?;
         Ok(())
     }

@@ -4,102 +4,69 @@
 //! here kills all nodes). A command either changes State and yields events, or is refused with a [`Rejection`] and changes
 //! nothing but `applied`, `now` and the table of requests. Deciding what to propose is `engine`'s; agreeing on order is `raft`'s.
 
-mod alloc;
-mod apply;
-mod as_is;
-mod assign;
-mod batches;
+mod base;
 mod catalog;
 mod cluster;
-pub mod codec;
-mod collect;
-mod command;
-mod command_name;
-mod context;
-mod cookies;
-mod copies;
-mod deployment;
-pub mod digest;
-mod drain;
-mod event;
-mod fences;
 mod fleet;
-mod give_back;
-mod indexed;
-pub mod invariants;
-mod keeper;
-mod nodes;
-pub mod lifecycle;
-mod leases;
-mod lost;
-mod observed;
-mod opening;
-mod operator;
-mod outbox;
-mod rejection;
-mod replicas;
-mod report;
-mod requests;
-mod restore;
-mod returns;
-mod rollback;
+mod log;
 mod rollout;
-mod routes;
-mod rows;
-mod serving;
-mod shares;
-mod slots;
-pub mod snapshot;
-mod stamp;
-mod start;
-mod steps;
-mod switches;
-mod table;
+mod store;
+mod tables;
+mod traffic;
 
 use imbl::OrdMap;
 use std::sync::Arc;
 
-pub use alloc::{free_addresses, free_when};
-pub use apply::{Applied, apply, apply_blank, rehearse};
-pub use cluster::NewNode;
-pub use cluster::check_init;
-pub use command::{Command, StartRollout};
-pub use cookies::{CookieSecrets, Secret, cookie_due};
-pub use copies::{Copies, copies, copies_of, last_copies, would_lose};
-pub use deployment::{AsIs, Deployment, Route, RouteMode, RouteWeights, Track, TrackName, Tracks};
-pub use digest::{StateDigest, digest};
-pub use drain::MARGIN as DRAIN_MARGIN;
-pub use event::{EVENT_RING, Event, EventBody, EventKey};
-pub use fences::{
+pub use base::event::{EVENT_RING, Event, EventBody, EventKey};
+pub use base::lifecycle;
+pub use base::observed::{NodeSeen, Observations, Seen, StepCounts};
+pub use base::rejection::Rejection;
+pub use base::rows::{FencePoint, LogId, Meta, Request};
+pub use base::servers::differs;
+pub use catalog::copies::{Copies, copies, copies_of, last_copies, would_lose};
+pub use catalog::rows::{Blob, Environment, Release, ReleaseStatus, Service};
+pub use cluster::cluster_init::check_init;
+pub use cluster::cookies::cookie_due;
+pub use cluster::levels::too_new;
+pub use cluster::members::switching;
+pub use cluster::rows::{
+    Cluster, CookieSecrets, DigestReport, Divergence, Limits, NewNode, NodeRole, NodeRow, Replicas, Secret, Settings,
+};
+pub use fleet::alloc::{free_addresses, free_when};
+pub use fleet::drain::MARGIN as DRAIN_MARGIN;
+pub use fleet::rows::{
+    Assignment, AssignmentContent, DrainState, Entry, Instance, InstanceFact, Permit, PoolSlot, Presence, Reached,
+    ReachedFact, Worker, WorkerFacts,
+};
+pub use fleet::serving::{leave_at, passing, serving, serving_among, there, wanted};
+pub use fleet::workers::cut as cut_text;
+pub use log::apply::{Applied, apply, apply_blank, rehearse};
+pub use log::command::{Command, StartRollout};
+pub use log::digest::{StateDigest, digest};
+pub use log::restore::{Restoration, restored};
+pub use log::stamp::{Fence, Stamped};
+pub use log::{codec, command, digest, invariants, snapshot};
+pub use rollout::begin::chosen;
+pub use rollout::lost::{counts_out_at, lost_for_good_at};
+pub use rollout::opening::tracks_at_start;
+pub use rollout::rows::{
+    Batch, Delivery, DeliveryKey, Evidence, PairCounts, Reason, Rollout, RolloutKind, RolloutPhase, RolloutStatus,
+    StepRef, StepRow, StepStatus, Verdict,
+};
+pub use rollout::steps::{above, counted_failed};
+pub use rollout::weights::need;
+pub use store::table::Table;
+pub use tables::indexed::{Assignments, Instances, Rollouts, Workers};
+pub use traffic::bound::{bound, fence_set};
+pub use traffic::fences::{
     Arm, ArmOwner, Fences, LeaseMode, OnExpiry, ServerEnd, Switch, SwitchAsk, SwitchEnd, SwitchTarget, SwitchTo,
-    Unfenced, WaitLevel, bound, fence_set,
+    Unfenced, WaitLevel,
 };
-pub use give_back::undoable;
-pub use indexed::{Assignments, Instances, Rollouts, Workers};
-pub use lost::{counts_out_at, lost_for_good_at};
-pub use nodes::{switching, too_new};
-pub use observed::{NodeSeen, Observations, Seen, StepCounts};
-pub use opening::tracks_at_start;
-pub use rejection::Rejection;
-pub use replicas::{DigestReport, Divergence, Replicas, differs};
-pub use report::{InstanceFact, ReachedFact, WorkerFacts};
-pub use restore::{Restoration, restored};
-pub use returns::TrafficBack;
-pub use rollout::{
-    Batch, Evidence, PairCounts, Reason, Rollout, RolloutKind, RolloutPhase, RolloutStatus, StepRow, StepStatus,
-    Verdict,
-};
-pub use rows::{
-    Assignment, AssignmentContent, Blob, Cluster, Delivery, DeliveryKey, DrainState, Entry, Environment, FencePoint,
-    Instance, Limits, Meta, NodeRole, NodeRow, Permit, PoolSlot, Presence, Reached, Release, ReleaseStatus, Request,
-    Service, Settings, Worker,
-};
-pub use serving::{leave_at, passing, serving, serving_among, there, wanted};
-pub use slots::{KeySlots, slots_of};
-pub use stamp::{Fence, LogId, Stamped};
-pub use start::chosen;
-pub use switches::{due as leases_due, obstacle as switch_obstacle};
-pub use table::Table;
+pub use traffic::key_slots::KeySlots;
+pub use traffic::leases_settled::due as leases_due;
+pub use traffic::rows::{AsIs, Deployment, Route, RouteMode, RouteWeights, Track, TrackName, Tracks, TrafficBack};
+pub use traffic::slots::slots_of;
+pub use traffic::switches::obstacle as switch_obstacle;
 
 use crate::model::{
     ClusterId, DeploymentId, Digest, Millis, Name, NodeId, Principal, RequestId, RolloutId, Spec, Version,
@@ -173,6 +140,19 @@ impl State {
     /// The rollout that owns the deployment, if one is live.
     pub fn live_rollout(&self, deployment: &DeploymentId) -> Option<&Rollout> {
         self.rollouts.get(&self.deployments.get(deployment)?.live?)
+    }
+
+    /// The completed rollout that made what a deployment runs now; later ones may have failed, been aborted or rolled back.
+    pub fn undoable(&self, d: &Deployment) -> Option<&Rollout> {
+        let stable = d.tracks.stable.as_ref()?;
+        let newest = self.rollouts.of(&d.id).rfind(|r| r.status == RolloutStatus::Completed)?;
+        (newest.to == stable.pair).then_some(newest)
+    }
+
+    /// Instances that must go on serving while what an abort left makes room for stable: one may be missing, or what stable's spec allows.
+    pub fn floor(&self, d: &Deployment, desired: u32) -> u32 {
+        let spec = d.tracks.stable.as_ref().and_then(|t| self.spec(&d.id, t.pair.spec));
+        desired.saturating_sub(spec.map_or(1, |x| x.rollout.max_unavailable.max(1)))
     }
 
     /// Instances of one deployment, in id order.

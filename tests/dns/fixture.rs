@@ -15,8 +15,8 @@ use slipway::{
     clock::Clock,
     dns::{Cookies, DnsLimits, DnsServer, DnsSettings, Rates, Responder, ReverseZones, ViewStore},
     model::{
-        BasisPoints, ClusterId, DeploymentId, Digest, Health, InstanceId, Life, Millis, Name as Label, NodeId,
-        OnNoData, Pair, Period, SpecFormat, Strategy, WorkerName, read_spec,
+        BasisPoints, ClusterId, DeploymentId, Digest, DnsPolicy, Health, InstanceId, Life, Millis, Name as Label,
+        NodeId, OnNoData, Pair, Period, SpecFormat, Strategy, WorkerName, read_spec,
     },
     state::{
         Cluster, Deployment, DrainState, Environment, FencePoint, Instance, Meta, NodeRole, NodeRow, Presence, Route,
@@ -118,9 +118,9 @@ impl World {
     }
 
     /// Labels of the spec, as its fields write them.
-    pub fn labels(&mut self, labels: &[(&str, &str)]) -> &mut Self {
+    pub fn policy(&mut self, dns: DnsPolicy) -> &mut Self {
         let mut spec = (**self.0.specs.get(&(shop(), 1)).unwrap()).clone();
-        spec.labels = labels.iter().map(|(k, v)| ((*k).to_string(), (*v).to_string())).collect();
+        spec.dns = dns;
         spec.check().unwrap();
         self.0.specs.insert((shop(), 1), Arc::new(spec));
         self.deployment(|_| ())
@@ -179,7 +179,6 @@ impl World {
             health: Health::Passing,
             failures: 0,
             passed_once: true,
-            health_index: at,
             counted_out: None,
         };
         self.0.instances.insert(id, row);

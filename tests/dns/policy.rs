@@ -9,7 +9,7 @@ use hickory_proto::{
 };
 use slipway::{
     dns::DnsLimits,
-    model::{Health, Life},
+    model::{BasisPoints, DnsPolicy, Health, Life, OnPanic, WhenEmpty},
     state::{RouteMode, TrackName},
 };
 
@@ -357,7 +357,7 @@ async fn a_strict_service_fails_rather_than_shift_its_shares() {
     world.fail(slipway::model::InstanceId { index: 200, ordinal: 0 });
     for (strict, failures) in [(false, 0), (true, 5)] {
         if strict {
-            world.labels(&[("slipway/dns.when_empty", "strict")]);
+            world.policy(DnsPolicy { when_empty: WhenEmpty::Strict, ..DnsPolicy::default() });
         }
         let serving = Serving::start(&world).await;
         let client = serving.client().await;
@@ -385,21 +385,21 @@ async fn a_strict_service_fails_rather_than_shift_its_shares() {
 #[tokio::test]
 async fn below_the_threshold_the_service_says_what_is_named() {
     let id = |n| slipway::model::InstanceId { index: 100, ordinal: n };
-    type Labels = &'static [(&'static str, &'static str)];
-    let cases: [(Labels, Option<usize>); 6] = [
-        (&[], Some(1)),
-        (&[("slipway/dns.on_panic", "nodata")], Some(1)),
-        (&[("slipway/dns.on_panic", "fail_open")], Some(4)),
-        (&[("slipway/dns.on_panic", "last_good")], Some(2)),
-        (&[("slipway/dns.on_panic", "servfail")], None),
-        (&[("slipway/dns.on_panic", "fail_open"), ("slipway/dns.panic_below", "20%")], Some(1)),
+    let on = |on_panic| DnsPolicy { on_panic, ..DnsPolicy::default() };
+    let cases = [
+        (DnsPolicy::default(), Some(1)),
+        (on(OnPanic::Nodata), Some(1)),
+        (on(OnPanic::FailOpen), Some(4)),
+        (on(OnPanic::LastGood), Some(2)),
+        (on(OnPanic::Servfail), None),
+        (DnsPolicy { panic_below: Some(BasisPoints::percent(20)), ..on(OnPanic::FailOpen) }, Some(1)),
     ];
-    for (labels, named) in cases {
+    for (policy, named) in cases {
         let mut world = World::shop(4, 0, (10_000, 0));
-        world.labels(labels);
+        world.policy(policy);
         let serving = Serving::start(&world).await;
         let client = serving.client().await;
-        assert_eq!(client.a(SHOP).await.len(), 4, "{labels:?}: all pass");
+        assert_eq!(client.a(SHOP).await.len(), 4, "{policy:?}: all pass");
         for n in 0..3 {
             world.fail(id(n));
             serving.publish(&world);
@@ -407,19 +407,19 @@ async fn below_the_threshold_the_service_says_what_is_named() {
         for name in [SHOP.to_string(), format!("stable.{SHOP}"), format!("k-x.{SHOP}")] {
             let m = client.ask(&name, RecordType::A).await;
             let seen = (m.metadata.response_code == ResponseCode::NoError).then_some(m.answers.len());
-            assert_eq!(seen, named, "{labels:?} {name}");
+            assert_eq!(seen, named, "{policy:?} {name}");
         }
         // What has stopped is never named, and what is drained neither.
         world.change(id(0), |i| i.life = Life::Gone);
         world.drain(id(1));
         serving.publish(&world);
         let m = client.ask(SHOP, RecordType::A).await;
-        assert!(m.answers.len() <= 2, "{labels:?}: {:?}", m.answers);
+        assert!(m.answers.len() <= 2, "{policy:?}: {:?}", m.answers);
         for n in 2..4 {
             world.change(id(n), |i| i.health = Health::Passing);
         }
         serving.publish(&world);
-        assert_eq!(client.a(SHOP).await.len(), 2, "{labels:?}: enough pass again");
+        assert_eq!(client.a(SHOP).await.len(), 2, "{policy:?}: enough pass again");
         serving.stop().await;
     }
 }

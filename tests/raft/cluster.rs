@@ -1,5 +1,6 @@
 //! An in-process cluster over real sockets on loopback: what `raft_cluster.rs` runs its scenarios on.
 
+use slipway::state::command::Tick;
 use std::{
     collections::BTreeMap,
     future::Future,
@@ -272,12 +273,12 @@ impl Cluster {
     pub async fn write(&self) -> Applied {
         let mut done = None;
         until("a write is accepted", || async {
-            self.at(self.leader().await).propose(Principal::leader(), None, Command::Tick).await.is_ok()
+            self.at(self.leader().await).propose(Principal::leader(), None, Command::Tick(Tick {})).await.is_ok()
         })
         .await;
         for node in self.nodes.values() {
             if node.consensus.leader().borrow().ready {
-                done = node.consensus.propose(Principal::leader(), None, Command::Tick).await.ok();
+                done = node.consensus.propose(Principal::leader(), None, Command::Tick(Tick {})).await.ok();
             }
         }
         done.expect("the leader accepts a second write")

@@ -4,6 +4,7 @@
 //! What a release does is the story's word; only what was asked of the rollout is read from State.
 
 use slipway::model::{AddressMode, BatchMode, OnNoData, Period, StepKind, Strategy};
+use slipway::state::command::{PromotionBegan, RolloutFinished, TrackAdjusted};
 use slipway::state::{Command, Rollout, RolloutKind, RolloutStatus, State, StepStatus};
 
 use super::story::Ill;
@@ -16,7 +17,7 @@ const SLACK: Period = Period::seconds(30);
 /// After an entry that was taken.
 pub fn entry(w: &World, before: &State, body: &Command) -> Result<(), Broken> {
     match body {
-        Command::PromotionBegan { rollout, .. } => {
+        Command::PromotionBegan(PromotionBegan { rollout, .. }) => {
             let r = &before.rollouts[rollout];
             let forward = r.kind == RolloutKind::Forward && r.from.is_some();
             if !forward || w.watch.promoted.contains(rollout) {
@@ -25,10 +26,10 @@ pub fn entry(w: &World, before: &State, body: &Command) -> Result<(), Broken> {
             watched(r)?;
             counted(w, r)
         }
-        Command::RolloutFinished { rollout, status: RolloutStatus::Completed, .. } => {
+        Command::RolloutFinished(RolloutFinished { rollout, status: RolloutStatus::Completed, .. }) => {
             kept(w, before, &before.rollouts[rollout])
         }
-        Command::TrackAdjusted { deployment, drain, .. } => {
+        Command::TrackAdjusted(TrackAdjusted { deployment, drain, .. }) => {
             let d = &before.deployments[deployment];
             let Some(previous) = &d.tracks.previous else { return Ok(()) };
             let kept = previous.retire_at.is_some_and(|at| at > w.state.now);

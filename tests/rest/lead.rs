@@ -2,6 +2,7 @@
 //!
 //! Invariant: what `plan` proposes on a State is never refused on that State, as nothing comes between; a refusal is a finding.
 
+use slipway::state::command::{DeliverySettled, Tick};
 use std::collections::BTreeMap;
 
 use slipway::engine::{facts, plan};
@@ -158,7 +159,7 @@ impl World {
             let unknown: BTreeMap<Pair, String> = mute.map(|p| (p, "no series matches".into())).collect();
             for (d, step, pairs) in agent.counted(&self.state, name) {
                 let counts = self.seen.counts.entry((d, step)).or_default();
-                counts.insert(name.clone(), StepCounts { pairs, as_of: now, unknown: unknown.clone() });
+                counts.insert(name.clone(), StepCounts { pairs, unknown: unknown.clone() });
             }
         }
         let ttls = self.state.deployments.values();
@@ -207,7 +208,7 @@ impl World {
     fn tick(&mut self) {
         if self.real >= self.last_tick + 30_000 {
             self.last_tick = self.real;
-            let _ = self.commit(Command::Tick);
+            let _ = self.commit(Command::Tick(Tick {}));
         }
     }
 
@@ -224,7 +225,7 @@ impl World {
                 self.state.rollouts.get(&d.rollout).is_none_or(|r| self.catalogue.of(&r.to.version).ill != Ill::Smoke);
             let detail = if ok { "200 from all" } else { "500 from 1 of all" };
             self.deliveries.remove(&key);
-            let body = Command::DeliverySettled { key, attempt: d.attempt, ok, detail: detail.into() };
+            let body = Command::DeliverySettled(DeliverySettled { key, attempt: d.attempt, ok, detail: detail.into() });
             if let Err(e) = self.commit(body) {
                 self.found("a delivery is refused", e.to_string());
             }

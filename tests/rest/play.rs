@@ -2,6 +2,10 @@
 //!
 //! Not here: what follows once the last act is over (`law`, `way_out`).
 
+use slipway::state::command::{
+    Abort, BlobHeld, ClusterInit, NodeAdmitted, NodeRoleSet, Pause, Promote, ReleaseRegistered, Resume, Rollback,
+    SpecApplied, WorkerRegistered,
+};
 use std::collections::BTreeMap;
 
 use slipway::model::{BuildInfo, ClusterId, DeploymentId, RolloutId, RolloutParams, WorkerName};
@@ -29,22 +33,32 @@ fn node(n: u64) -> NewNode {
 pub fn world(story: &Story, look: Look, tale: Tale) -> World {
     let shape = &story.shape;
     let mut w = World::new(shape, Catalogue::new(&story.releases), story.seed, look, tale);
-    let init = Command::ClusterInit {
+    let init = Command::ClusterInit(ClusterInit {
         id: ClusterId::new("c-1").expect("an id"),
         name: "test".into(),
         zone: "slipway.internal".into(),
         node: node(1),
-    };
+    });
     must(&mut w, init);
     for n in 2..=3 {
-        must(&mut w, Command::NodeAdmitted(node(n)));
+        must(&mut w, Command::NodeAdmitted(NodeAdmitted { node: node(n) }));
         must(
             &mut w,
-            Command::NodeRoleSet { node: n, role: NodeRole::Learner, seen: NodeRole::Joining, lose_packages: false },
+            Command::NodeRoleSet(NodeRoleSet {
+                node: n,
+                role: NodeRole::Learner,
+                seen: NodeRole::Joining,
+                lose_packages: false,
+            }),
         );
         must(
             &mut w,
-            Command::NodeRoleSet { node: n, role: NodeRole::Voter, seen: NodeRole::Learner, lose_packages: false },
+            Command::NodeRoleSet(NodeRoleSet {
+                node: n,
+                role: NodeRole::Voter,
+                seen: NodeRole::Learner,
+                lose_packages: false,
+            }),
         );
     }
     w.seen.leases = Some(Left::default());
@@ -52,19 +66,19 @@ pub fn world(story: &Story, look: Look, tale: Tale) -> World {
         add_worker(&mut w, &format!("w{n}"), n);
     }
     for laid in &shape.deployments {
-        must(&mut w, Command::SpecApplied { spec: laid.spec(), expected: None });
+        must(&mut w, Command::SpecApplied(SpecApplied { spec: laid.spec(), expected: None }));
         for (n, r) in story.releases.iter().enumerate() {
             for node in 1..=2 {
-                must(&mut w, Command::BlobHeld { digest: digest(n), size: 10, node });
+                must(&mut w, Command::BlobHeld(BlobHeld { digest: digest(n), size: 10, node }));
             }
             // Two environments of one service share its releases.
-            let _ = w.commit(Command::ReleaseRegistered {
+            let _ = w.commit(Command::ReleaseRegistered(ReleaseRegistered {
                 service: laid.id.service.clone(),
                 version: r.version.clone(),
                 digest: digest(n),
                 build: BuildInfo::default(),
                 labels: BTreeMap::new(),
-            });
+            }));
         }
     }
     w.tally = Default::default();
@@ -80,7 +94,7 @@ fn must(w: &mut World, body: Command) {
 pub fn add_worker(w: &mut World, name: &str, n: u32) {
     let name = WorkerName::new(name).expect("a name");
     let pool = w.shape.pool();
-    let body = Command::WorkerRegistered {
+    let body = Command::WorkerRegistered(WorkerRegistered {
         name: name.clone(),
         key: format!("{n:064x}"),
         labels: BTreeMap::new(),
@@ -90,7 +104,7 @@ pub fn add_worker(w: &mut World, name: &str, n: u32) {
         pool: (1..=pool).map(|a| format!("10.1.{n}.{a}")).collect(),
         absent: Vec::new(),
         keeping: String::new(),
-    };
+    });
     must(w, body);
     w.agents.insert(name, Agent::new());
 }
@@ -172,11 +186,11 @@ fn perform(w: &mut World, story: &Story, act: &Act) {
             start(w, &id(d), &story.releases[*release].version.to_string(), params, *replace);
             None
         }
-        Act::Pause(d) => on(w, d).map(|rollout| Command::Pause { rollout }),
-        Act::Resume(d) => on(w, d).map(|rollout| Command::Resume { rollout }),
-        Act::Abort { d, as_is } => on(w, d).map(|rollout| Command::Abort { rollout, as_is: *as_is }),
-        Act::Promote { d, full } => on(w, d).map(|rollout| Command::Promote { rollout, full: *full }),
-        Act::Rollback(d) => on(w, d).map(|rollout| Command::Rollback { rollout }),
+        Act::Pause(d) => on(w, d).map(|rollout| Command::Pause(Pause { rollout })),
+        Act::Resume(d) => on(w, d).map(|rollout| Command::Resume(Resume { rollout })),
+        Act::Abort { d, as_is } => on(w, d).map(|rollout| Command::Abort(Abort { rollout, as_is: *as_is })),
+        Act::Promote { d, full } => on(w, d).map(|rollout| Command::Promote(Promote { rollout, full: *full })),
+        Act::Rollback(d) => on(w, d).map(|rollout| Command::Rollback(Rollback { rollout })),
         Act::Lose(n) => {
             lose(w, *n);
             None
@@ -223,7 +237,7 @@ fn perform(w: &mut World, story: &Story, act: &Act) {
         Act::Respec(d) => {
             let mut laid = story.shape.deployments[*d].clone();
             laid.drain += 1 + w.real % 3;
-            w.verb(Command::SpecApplied { spec: laid.spec(), expected: None });
+            w.verb(Command::SpecApplied(SpecApplied { spec: laid.spec(), expected: None }));
             None
         }
         Act::PackageGone(n) => {

@@ -1,5 +1,6 @@
 //! What stories reached: counts by name, so that it can be asserted that the model gets to what it claims to judge.
 
+use slipway::state::command::{Abort, Promote, Rollback};
 use std::collections::BTreeMap;
 
 use slipway::model::{DeploymentId, Wait};
@@ -28,13 +29,13 @@ impl Tally {
         match body {
             Command::StartRollout(s) if s.replace => self.note("taken start --replace"),
             Command::StartRollout(_) => self.note("taken start"),
-            Command::Pause { .. } => self.note("taken pause"),
-            Command::Resume { .. } => self.note("taken resume"),
-            Command::Abort { as_is: true, .. } => self.note("taken abort --as-is"),
-            Command::Abort { .. } => self.note("taken abort"),
-            Command::Promote { full: true, .. } => self.note("taken promote --full"),
-            Command::Promote { .. } => self.note("taken promote"),
-            Command::Rollback { rollout } => {
+            Command::Pause(_) => self.note("taken pause"),
+            Command::Resume(_) => self.note("taken resume"),
+            Command::Abort(Abort { as_is: true, .. }) => self.note("taken abort --as-is"),
+            Command::Abort(_) => self.note("taken abort"),
+            Command::Promote(Promote { full: true, .. }) => self.note("taken promote --full"),
+            Command::Promote(_) => self.note("taken promote"),
+            Command::Rollback(Rollback { rollout }) => {
                 let live = before.rollouts.get(rollout).is_some_and(|r| !r.status.is_terminal());
                 self.note(if live { "taken rollback" } else { "taken rollback of a completed one" });
             }

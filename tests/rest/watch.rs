@@ -3,6 +3,11 @@
 //!
 //! Not here: where a story may come to rest (`law`).
 
+use slipway::state::StepRef;
+use slipway::state::command::{
+    Abort, BatchPassed, BatchStarted, CountedOut, Pause, Promote, Resume, Rollback, RollbackBegan, RolloutPaused,
+    TrackAdjusted,
+};
 use std::collections::BTreeSet;
 
 use slipway::model::{DeploymentId, Life, Millis, Pair, Period, RolloutId, StepKind, Strategy, WorkerName};
@@ -79,21 +84,23 @@ pub fn runs_whole(s: &State, d: &DeploymentId, pair: &Pair) -> bool {
 /// Verbs: who holds what, and traffic that is to be back soon.
 fn operators(w: &mut World, before: &State, body: &Command) {
     let (rollout, back) = match body {
-        Command::Pause { rollout } => {
+        Command::Pause(Pause { rollout }) => {
             w.watch.held.insert(*rollout);
             (*rollout, false)
         }
-        Command::Resume { rollout } => {
+        Command::Resume(Resume { rollout }) => {
             w.watch.held.remove(rollout);
             (*rollout, false)
         }
-        Command::Promote { rollout, .. } => {
+        Command::Promote(Promote { rollout, .. }) => {
             w.watch.held.remove(rollout);
             w.watch.promoted.insert(*rollout);
             (*rollout, false)
         }
-        Command::Abort { rollout, as_is } => (*rollout, !as_is),
-        Command::Rollback { rollout } | Command::RollbackBegan { rollout, .. } => (*rollout, true),
+        Command::Abort(Abort { rollout, as_is }) => (*rollout, !as_is),
+        Command::Rollback(Rollback { rollout }) | Command::RollbackBegan(RollbackBegan { rollout, .. }) => {
+            (*rollout, true)
+        }
         Command::StartRollout(s) => {
             w.watch.backs.retain(|b| b.deployment != s.deployment);
             return;
@@ -140,7 +147,7 @@ fn shares(d: &Deployment) -> Vec<(Pair, u32)> {
 
 /// Nothing is counted out that may still run behind a cut, and nothing before its time.
 fn lost(w: &World, before: &State, body: &Command) -> Result<(), Broken> {
-    let Command::CountedOut { deployment, worker } = body else { return Ok(()) };
+    let Command::CountedOut(CountedOut { deployment, worker }) = body else { return Ok(()) };
     let Some(laid) = w.shape.deployments.iter().find(|l| &l.id == deployment) else { return Ok(()) };
     let row = before.workers.get(worker);
     let since = row.filter(|w| w.presence == Presence::Lost).and_then(|w| w.lost_at);
@@ -157,8 +164,8 @@ fn lost(w: &World, before: &State, body: &Command) -> Result<(), Broken> {
 
 /// A rolling update runs into no deadline while all that there is passes, its workers are heard of, and one has room for what it lacks.
 fn stood_still(before: &State, body: &Command) -> Result<(), Broken> {
-    let (Command::RollbackBegan { rollout, reason: Reason::Deadline, .. }
-    | Command::RolloutPaused { rollout, reason: Reason::Deadline, .. }) = body
+    let (Command::RollbackBegan(RollbackBegan { rollout, reason: Reason::Deadline, .. })
+    | Command::RolloutPaused(RolloutPaused { rollout, reason: Reason::Deadline, .. })) = body
     else {
         return Ok(());
     };
@@ -195,7 +202,9 @@ fn stood_still(before: &State, body: &Command) -> Result<(), Broken> {
 /// No verb on a way back gives traffic to the version that it leaves.
 fn fled(w: &World, before: &State, body: &Command) -> Result<(), Broken> {
     let rollout = match body {
-        Command::Abort { rollout, .. } | Command::Rollback { rollout } | Command::Promote { rollout, .. } => rollout,
+        Command::Abort(Abort { rollout, .. })
+        | Command::Rollback(Rollback { rollout })
+        | Command::Promote(Promote { rollout, .. }) => rollout,
         _ => return Ok(()),
     };
     let Some(r) = before.rollouts.get(rollout).filter(|r| r.is_way_back() && !r.status.is_terminal()) else {
@@ -205,7 +214,7 @@ fn fled(w: &World, before: &State, body: &Command) -> Result<(), Broken> {
     let Some(left) = left else { return Ok(()) };
     let of = |s: &State| s.deployments.get(&r.deployment).map_or(0, |d| share(d, left));
     // Of three versions that share, `--as-is` lets one go, whose share somebody must take.
-    let as_is = matches!(body, Command::Abort { as_is: true, .. });
+    let as_is = matches!(body, Command::Abort(Abort { as_is: true, .. }));
     if as_is && before.deployments.get(&r.deployment).is_some_and(|d| shares(d).len() > 2) {
         return Ok(());
     }
@@ -220,7 +229,7 @@ fn fled(w: &World, before: &State, body: &Command) -> Result<(), Broken> {
 
 /// A way back that is ended where it stands keeps weights and instances; the keeper adds none of what was given up.
 fn as_is(w: &mut World, before: &State, body: &Command) -> Result<(), Broken> {
-    let by_plan = !matches!(body, Command::Abort { .. } | Command::StartRollout(_));
+    let by_plan = !matches!(body, Command::Abort(_) | Command::StartRollout(_));
     for d in before.deployments.values().filter(|d| by_plan && d.as_is.is_some()) {
         let new = &w.state.deployments[&d.id];
         if new.as_is.is_some() && d.live.is_none() && new.live.is_none() && shares(d) != shares(new) {
@@ -228,7 +237,7 @@ fn as_is(w: &mut World, before: &State, body: &Command) -> Result<(), Broken> {
         }
     }
     match body {
-        Command::Abort { rollout, as_is: true } => {
+        Command::Abort(Abort { rollout, as_is: true }) => {
             let Some(id) = before.rollouts.get(rollout).map(|r| r.deployment.clone()) else { return Ok(()) };
             let (old, new) = (&before.deployments[&id], &w.state.deployments[&id]);
             if new.as_is.is_none() {
@@ -247,7 +256,7 @@ fn as_is(w: &mut World, before: &State, body: &Command) -> Result<(), Broken> {
             w.tally.note("ended as it is");
             Ok(())
         }
-        Command::TrackAdjusted { deployment, add, .. } => {
+        Command::TrackAdjusted(TrackAdjusted { deployment, add, .. }) => {
             let d = &before.deployments[deployment];
             let Some(as_is) = &d.as_is else { return Ok(()) };
             let of = |name: TrackName| d.tracks.get(name).is_some_and(|t| t.pair == as_is.given_up);
@@ -263,7 +272,8 @@ fn as_is(w: &mut World, before: &State, body: &Command) -> Result<(), Broken> {
 /// A rolling update's own entries stay within surge and unavailable.
 fn rolling(before: &State, after: &State, d: &Deployment, body: &Command) -> Result<(), Broken> {
     let rollout = match body {
-        Command::BatchStarted { rollout, .. } | Command::BatchPassed { rollout, .. } => *rollout,
+        Command::BatchStarted(BatchStarted { at: StepRef { rollout, .. }, .. })
+        | Command::BatchPassed(BatchPassed { at: StepRef { rollout, .. }, .. }) => *rollout,
         _ => return Ok(()),
     };
     if d.live != Some(rollout) {
@@ -302,7 +312,7 @@ fn rolling(before: &State, after: &State, d: &Deployment, body: &Command) -> Res
         let per_worker = after.spec(&d.id, r.to.spec).map_or(1, |s| s.placement.per_worker as usize);
         let on = |s: &State, w: &WorkerName| s.instances_of(&d.id).filter(|i| counted(s, i) && &i.worker == w).count();
         let over = r.order.iter().find(|w| on(after, w) > per_worker.max(on(before, w)));
-        return match over.filter(|_| matches!(body, Command::BatchStarted { .. })) {
+        return match over.filter(|_| matches!(body, Command::BatchStarted(_))) {
             Some(w) => {
                 Err(("more than per_worker", format!("{} processes on {w}, {per_worker} at most", on(after, w))))
             }
@@ -312,7 +322,7 @@ fn rolling(before: &State, after: &State, d: &Deployment, body: &Command) -> Res
     let roof = (r.desired + r.params.max_surge) as usize;
     // Machines that come back bring theirs along: that is nobody's batch.
     let (was, is) = (live(before), live(after));
-    if matches!(body, Command::BatchStarted { .. }) && is > roof && was <= roof {
+    if matches!(body, Command::BatchStarted(_)) && is > roof && was <= roof {
         return Err(("more than desired + surge", format!("{is} processes, {roof} at most, {was} before")));
     }
     Ok(())

@@ -2,6 +2,7 @@
 //! A way back that waits must end by each of the two verbs that are made for it.
 
 use slipway::model::{DeploymentId, RolloutId};
+use slipway::state::command::{Abort, Promote, Resume, Rollback};
 use slipway::state::{Command, RolloutStatus};
 
 use super::law::{self, Unrest, Way};
@@ -150,12 +151,12 @@ fn apply(w: &mut World, story: &Story, laid: &Laid, out: Out) -> Result<(), Stri
         None => Err("nothing is live".to_string()),
     };
     match out {
-        Out::Resume => verb(w, |rollout| Command::Resume { rollout })?,
-        Out::Rollback => verb(w, |rollout| Command::Rollback { rollout })?,
-        Out::Abort => verb(w, |rollout| Command::Abort { rollout, as_is: false })?,
-        Out::Promote => verb(w, |rollout| Command::Promote { rollout, full: true })?,
+        Out::Resume => verb(w, |rollout| Command::Resume(Resume { rollout }))?,
+        Out::Rollback => verb(w, |rollout| Command::Rollback(Rollback { rollout }))?,
+        Out::Abort => verb(w, |rollout| Command::Abort(Abort { rollout, as_is: false }))?,
+        Out::Promote => verb(w, |rollout| Command::Promote(Promote { rollout, full: true }))?,
         Out::AsIs => {
-            verb(w, |rollout| Command::Abort { rollout, as_is: true })?;
+            verb(w, |rollout| Command::Abort(Abort { rollout, as_is: true }))?;
             w.run(150_000);
             fix(w, story, id, false)?;
         }

@@ -180,7 +180,7 @@ impl Agent {
             let seen = self.counts.iter().filter(|(p, _)| !blind(p));
             let pairs = seen.map(|(p, n)| since(p, n)).collect();
             let counts = fleet.seen.counts.entry((shop, *id)).or_default();
-            counts.insert(name.clone(), StepCounts { pairs, unknown, as_of: now });
+            counts.insert(name.clone(), StepCounts { pairs, unknown });
         }
         self.said = Some((facts, fleet.real));
     }

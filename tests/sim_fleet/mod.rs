@@ -8,6 +8,7 @@ mod render;
 mod setup;
 mod watch;
 
+use slipway::state::command::{DeliverySettled, Tick};
 use std::collections::{BTreeMap, BTreeSet};
 
 use slipway::engine::{facts, plan};
@@ -186,7 +187,7 @@ impl Fleet {
         }
         if self.real - self.last_tick >= 1000 {
             self.last_tick = self.real;
-            self.commit(Command::Tick).expect("a tick is never refused");
+            self.commit(Command::Tick(Tick {})).expect("a tick is never refused");
         }
     }
 
@@ -213,7 +214,7 @@ impl Fleet {
             let version = self.state.rollouts[&d.rollout].to.version.to_string();
             let ok = self.behaviour.get(&version).is_none_or(|b| b.smoke);
             let detail = if ok { "200 from all" } else { "500 from 1 of all" };
-            let body = Command::DeliverySettled { key, attempt: d.attempt, ok, detail: detail.into() };
+            let body = Command::DeliverySettled(DeliverySettled { key, attempt: d.attempt, ok, detail: detail.into() });
             self.commit(body).expect("a delivery is settled once");
         }
     }

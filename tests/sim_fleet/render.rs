@@ -1,6 +1,14 @@
 //! One line for each entry, short enough to read a whole rollout at a glance.
 
 use slipway::model::{RolloutId, WorkerName};
+use slipway::state::StepRef;
+use slipway::state::command::{
+    Abort, ArmsConfirmed, BatchPassed, BatchStarted, CookieAsked, CountedOut, DeliverySettled, DigestProbe,
+    DrainSettled, FactsRecorded, LeaseSet, LevelProbe, NodeHeard, NodeSilent, OrderExtended, Pause, Promote,
+    PromotionBegan, Resume, Rollback, RollbackBegan, RolloutFinished, RolloutPaused, RouteSet, StepEnded, StepStarted,
+    StepsCompiled, StopPermitted, SwitchAsked, SwitchEnded, SwitchMoved, Switched, Tick, TrackAdjusted,
+    TrafficBackSettled, ViewsServed, WorkerLost, WorkerReturned,
+};
 use slipway::state::{Command, PairCounts, Rejection, RolloutStatus, RouteWeights, State, WorkerFacts};
 
 fn weights(w: &RouteWeights) -> String {
@@ -52,41 +60,46 @@ pub fn command(
     refused: Option<&Rejection>,
 ) -> Option<String> {
     let text = match body {
-        Command::Tick => return None,
-        Command::FactsRecorded { workers } => facts(state, before, workers)?,
+        Command::Tick(Tick {}) => return None,
+        Command::FactsRecorded(FactsRecorded { workers }) => facts(state, before, workers)?,
         Command::StartRollout(s) => format!("{} to {} {:?}", s.deployment, s.version, s.params.strategy),
-        Command::Pause { rollout }
-        | Command::Resume { rollout }
-        | Command::Abort { rollout, .. }
-        | Command::Rollback { rollout } => rollout.to_string(),
-        Command::Promote { rollout, full } => format!("{rollout}{}", if *full { " --full" } else { "" }),
-        Command::WorkerLost { worker, .. } | Command::WorkerReturned { worker } => worker.to_string(),
-        Command::NodeSilent { node } | Command::NodeHeard { node } => node.to_string(),
-        Command::StepsCompiled { rollout, desired, order, steps, .. } => {
+        Command::Pause(Pause { rollout })
+        | Command::Resume(Resume { rollout })
+        | Command::Abort(Abort { rollout, .. })
+        | Command::Rollback(Rollback { rollout }) => rollout.to_string(),
+        Command::Promote(Promote { rollout, full }) => format!("{rollout}{}", if *full { " --full" } else { "" }),
+        Command::WorkerLost(WorkerLost { worker, .. }) | Command::WorkerReturned(WorkerReturned { worker }) => {
+            worker.to_string()
+        }
+        Command::NodeSilent(NodeSilent { node }) | Command::NodeHeard(NodeHeard { node }) => node.to_string(),
+        Command::StepsCompiled(StepsCompiled { rollout, desired, order, steps, .. }) => {
             let steps: Vec<String> = steps.iter().map(|s| s.kind.to_string()).collect();
             format!("{rollout} desired {desired} on {}: {}", names(order), steps.join(", "))
         }
-        Command::StepStarted { rollout, step, attempt, .. } => {
+        Command::StepStarted(StepStarted { at: StepRef { rollout, step, .. }, attempt, .. }) => {
             let again = if *attempt > 1 { format!(" attempt {attempt}") } else { String::new() };
             format!("{rollout} {}{again}", step_name(state, *rollout, *step))
         }
-        Command::BatchStarted { rollout, step, batch, add, replace, .. } => {
+        Command::BatchStarted(BatchStarted { at: StepRef { rollout, step, .. }, batch, add, replace, .. }) => {
             format!("{rollout} {step} batch {batch}: {}; replaces {}", added(add), names(replace))
         }
-        Command::BatchPassed { rollout, step, batch, drain, weights: w, .. } => {
+        Command::BatchPassed(BatchPassed { at: StepRef { rollout, step, .. }, batch, drain, weights: w, .. }) => {
             let w = w.as_ref().map_or_else(|| "no weights".into(), weights);
             format!("{rollout} {step} batch {batch}: {w}; drains {}", names(drain))
         }
-        Command::RouteSet { rollout, weights: w, .. } => format!("{rollout} {}", weights(w)),
-        Command::Switched { rollout, .. } | Command::PromotionBegan { rollout, .. } => rollout.to_string(),
-        Command::DrainSettled { index, confirmed, silent, ttl_ms, .. } => {
+        Command::RouteSet(RouteSet { at: StepRef { rollout, .. }, weights: w, .. }) => {
+            format!("{rollout} {}", weights(w))
+        }
+        Command::Switched(Switched { at: StepRef { rollout, .. }, .. })
+        | Command::PromotionBegan(PromotionBegan { rollout, .. }) => rollout.to_string(),
+        Command::DrainSettled(DrainSettled { index, confirmed, silent, ttl_ms, .. }) => {
             format!("drain {index}: {} nodes, {} silent, ttl {ttl_ms} ms", confirmed.len(), silent.len())
         }
-        Command::ViewsServed { served } => format!("{} servers", served.len()),
-        Command::CountedOut { worker, .. } => worker.to_string(),
-        Command::OrderExtended { rollout, workers, .. } => format!("{rollout} takes up {workers:?}"),
-        Command::StopPermitted { instances, .. } => names(instances),
-        Command::StepEnded { rollout, step, evidence, .. } => {
+        Command::ViewsServed(ViewsServed { served }) => format!("{} servers", served.len()),
+        Command::CountedOut(CountedOut { worker, .. }) => worker.to_string(),
+        Command::OrderExtended(OrderExtended { rollout, workers, .. }) => format!("{rollout} takes up {workers:?}"),
+        Command::StopPermitted(StopPermitted { instances, .. }) => names(instances),
+        Command::StepEnded(StepEnded { at: StepRef { rollout, step, .. }, evidence, .. }) => {
             let all = evidence.counts.values().flatten();
             let to = &before.rollouts[rollout].to;
             let of: Vec<&PairCounts> = all.filter(|c| &c.pair == to).collect();
@@ -99,55 +112,56 @@ pub fn command(
                 evidence.verdict
             )
         }
-        Command::RollbackBegan { rollout, reason, .. } | Command::RolloutPaused { rollout, reason, .. } => {
+        Command::RollbackBegan(RollbackBegan { rollout, reason, .. })
+        | Command::RolloutPaused(RolloutPaused { rollout, reason, .. }) => {
             format!("{rollout}: {reason}")
         }
-        Command::RolloutFinished { rollout, status, reason, .. } => {
+        Command::RolloutFinished(RolloutFinished { rollout, status, reason, .. }) => {
             let why = reason.as_ref().map_or_else(String::new, |r| format!(": {r}"));
             format!("{rollout} {status}{why}")
         }
-        Command::TrackAdjusted { add, drain, desired, drop, .. } => {
+        Command::TrackAdjusted(TrackAdjusted { add, drain, desired, drop, .. }) => {
             let add: Vec<String> = add.iter().map(|(t, w, n)| format!("{t:?} {w}+{n}")).collect();
             format!("desired {desired}; adds {}; drains {}; drops {drop:?}", add.join(" "), names(drain))
         }
-        Command::DeliverySettled { key, ok, detail, .. } => {
+        Command::DeliverySettled(DeliverySettled { key, ok, detail, .. }) => {
             format!("({}, {}) {}: {detail}", key.index, key.ordinal, if *ok { "ok" } else { "failed" })
         }
-        Command::SwitchAsked(ask) => {
+        Command::SwitchAsked(SwitchAsked { ask }) => {
             let all: Vec<String> = ask.deployments.iter().map(ToString::to_string).collect();
             format!("{} {:?}, wait {:?}, {:?}", all.join(" "), ask.to, ask.wait, ask.unfenced)
         }
-        Command::ArmsConfirmed { served } => format!("{} servers", served.len()),
-        Command::SwitchMoved { switch, served, .. } => format!("s-{switch}, {} servers", served.len()),
-        Command::SwitchEnded { switch, end, .. } => {
+        Command::ArmsConfirmed(ArmsConfirmed { served }) => format!("{} servers", served.len()),
+        Command::SwitchMoved(SwitchMoved { switch, served, .. }) => format!("s-{switch}, {} servers", served.len()),
+        Command::SwitchEnded(SwitchEnded { switch, end, .. }) => {
             let note = if end.note.is_empty() { String::new() } else { format!("; {}", end.note) };
             format!("s-{switch} switched {}, fenced {}{note}", end.switched, end.fenced_at.is_some())
         }
-        Command::TrafficBackSettled { rollout, end, .. } => {
+        Command::TrafficBackSettled(TrafficBackSettled { rollout, end, .. }) => {
             let note = if end.note.is_empty() { String::new() } else { format!("; {}", end.note) };
             let what = if end.fenced_at.is_some() { "no server answers with what was left" } else { "not fenced" };
             format!("{rollout} {what}{note}")
         }
-        Command::LeaseSet { mode, terms } => format!("{mode:?} {terms:?}"),
-        Command::LeasesSettled { .. } | Command::ExpirySet { .. } => String::new(),
-        Command::ClusterInit { .. }
+        Command::LeaseSet(LeaseSet { mode, terms }) => format!("{mode:?} {terms:?}"),
+        Command::LeasesSettled(_) | Command::ExpirySet(_) => String::new(),
+        Command::ClusterInit(_)
         | Command::NodeAdmitted(_)
-        | Command::NodeRoleSet { .. }
-        | Command::SpecApplied { .. }
-        | Command::BlobHeld { .. }
-        | Command::BlobDropped { .. }
-        | Command::ReleaseRegistered { .. }
-        | Command::WorkerRegistered { .. }
-        | Command::Collected { .. }
-        | Command::DigestProbe
-        | Command::DigestReported { .. }
-        | Command::NodeAnnounced { .. }
-        | Command::NodeDrained { .. }
-        | Command::CookieAsked
-        | Command::CookieRotated { .. }
-        | Command::LevelRaised { .. } => String::new(),
+        | Command::NodeRoleSet(_)
+        | Command::SpecApplied(_)
+        | Command::BlobHeld(_)
+        | Command::BlobDropped(_)
+        | Command::ReleaseRegistered(_)
+        | Command::WorkerRegistered(_)
+        | Command::Collected(_)
+        | Command::DigestProbe(DigestProbe {})
+        | Command::DigestReported(_)
+        | Command::NodeAnnounced(_)
+        | Command::NodeDrained(_)
+        | Command::CookieAsked(CookieAsked {})
+        | Command::CookieRotated(_)
+        | Command::LevelRaised(_) => String::new(),
         #[cfg(debug_assertions)]
-        Command::LevelProbe => String::new(),
+        Command::LevelProbe(LevelProbe {}) => String::new(),
     };
     let mut line = format!("{:>7} #{index} {} {text}", state.now.to_string(), body.name());
     if let Some(e) = refused {

@@ -1,5 +1,8 @@
 //! The fleet before the first rollout: three nodes, workers w1 to w4, `production/shop`, releases 1.0.0 to 5.0.0.
 
+use slipway::state::command::{
+    BlobHeld, ClusterInit, NodeAdmitted, NodeRoleSet, ReleaseRegistered, SpecApplied, WorkerRegistered,
+};
 use std::collections::BTreeMap;
 
 use slipway::model::{
@@ -104,42 +107,42 @@ impl Fleet {
             waits: BTreeMap::new(),
             deliveries: Default::default(),
         };
-        f.must(Command::ClusterInit {
+        f.must(Command::ClusterInit(ClusterInit {
             id: ClusterId::new("c-1").expect("an id"),
             name: "test".into(),
             zone: "slipway.internal".into(),
             node: node(1),
-        });
+        }));
         for n in 2..=3 {
-            f.must(Command::NodeAdmitted(node(n)));
-            f.must(Command::NodeRoleSet {
+            f.must(Command::NodeAdmitted(NodeAdmitted { node: node(n) }));
+            f.must(Command::NodeRoleSet(NodeRoleSet {
                 node: n,
                 role: NodeRole::Learner,
                 seen: NodeRole::Joining,
                 lose_packages: false,
-            });
-            f.must(Command::NodeRoleSet {
+            }));
+            f.must(Command::NodeRoleSet(NodeRoleSet {
                 node: n,
                 role: NodeRole::Voter,
                 seen: NodeRole::Learner,
                 lose_packages: false,
-            });
+            }));
         }
         for n in 1..=shape.workers {
             f.add_worker(n);
         }
-        f.must(Command::SpecApplied { spec: spec(shape), expected: None });
+        f.must(Command::SpecApplied(SpecApplied { spec: spec(shape), expected: None }));
         for n in 1..=5 {
             for node in 1..=2 {
-                f.must(Command::BlobHeld { digest: digest(n), size: 10, node });
+                f.must(Command::BlobHeld(BlobHeld { digest: digest(n), size: 10, node }));
             }
-            f.must(Command::ReleaseRegistered {
+            f.must(Command::ReleaseRegistered(ReleaseRegistered {
                 service: Name::service("shop").expect("a name"),
                 version: version(&format!("{n}.0.0")),
                 digest: digest(n),
                 build: BuildInfo::default(),
                 labels: BTreeMap::new(),
-            });
+            }));
         }
         f.run(1);
         f.transcript.clear();
@@ -163,7 +166,7 @@ impl Fleet {
 
     pub fn register(&mut self, n: u32, capacity: u32) -> WorkerName {
         let name = WorkerName::new(&format!("w{n}")).expect("a name");
-        self.must(Command::WorkerRegistered {
+        self.must(Command::WorkerRegistered(WorkerRegistered {
             name: name.clone(),
             key: format!("{n:064x}"),
             labels: BTreeMap::new(),
@@ -174,7 +177,7 @@ impl Fleet {
             pool: (1..=6).map(|a| format!("10.1.{n}.{a}")).collect(),
             absent: Vec::new(),
             keeping: String::new(),
-        });
+        }));
         name
     }
 

@@ -2,6 +2,7 @@
 //!
 //! Not here: switches (`tests/switches.rs`).
 
+use slipway::state::command::{DigestProbe, DigestReported, DrainSettled, NodeHeard, NodeSilent};
 use slipway::{
     engine::facts,
     model::{NodeId, Period},
@@ -22,14 +23,14 @@ fn draining() -> (Story, u64) {
 }
 
 fn settled(index: u64, silent: &[NodeId], unready: &[NodeId]) -> Command {
-    Command::DrainSettled {
+    Command::DrainSettled(DrainSettled {
         deployment: shop(),
         index,
         confirmed: vec![(1, index), (2, index)],
         silent: silent.to_vec(),
         unready: unready.to_vec(),
         ttl_ms: 1000,
-    }
+    })
 }
 
 #[test]
@@ -43,14 +44,14 @@ fn a_server_that_was_heard_to_answer_nobody_holds_up_no_drain() {
 #[test]
 fn a_server_that_differs_counts_as_silent_in_drains_at_once_whatever_it_says() {
     let (mut t, index) = draining();
-    t.ok(Command::DigestProbe);
+    t.ok(Command::DigestProbe(DigestProbe {}));
     let probe = t.s().replicas.probe;
     for (node, all) in [(1, 5), (2, 5), (3, 9)] {
         let report = DigestReport { all, tables: vec![("services".into(), all)] };
-        t.ok(Command::DigestReported { node, index: probe, report });
+        t.ok(Command::DigestReported(DigestReported { node, index: probe, report }));
     }
     let mut claims = settled(index, &[], &[]);
-    if let Command::DrainSettled { confirmed, .. } = &mut claims {
+    if let Command::DrainSettled(DrainSettled { confirmed, .. }) = &mut claims {
         confirmed.push((3, index));
     }
     assert!(t.no(claims).contains("node 3 has not served"), "its word is no evidence");
@@ -70,13 +71,13 @@ fn a_server_that_answers_nobody_is_silent_in_time_and_heard_again_once_it_answer
             seen.nodes.insert(node, Seen::Known { at: t.s().now, value });
         }
         let all = facts(t.s(), &seen, t.s().now).into_iter();
-        all.filter(|c| matches!(c, Command::NodeSilent { .. } | Command::NodeHeard { .. })).collect::<Vec<_>>()
+        all.filter(|c| matches!(c, Command::NodeSilent(_) | Command::NodeHeard(_))).collect::<Vec<_>>()
     };
     let since = Some(t.s().now);
     assert_eq!(word(&t, since), [], "it may be about to answer");
     t.pass(Period::seconds(10));
-    assert_eq!(word(&t, since), [Command::NodeSilent { node: 3 }]);
-    t.ok(Command::NodeSilent { node: 3 });
+    assert_eq!(word(&t, since), [Command::NodeSilent(NodeSilent { node: 3 })]);
+    t.ok(Command::NodeSilent(NodeSilent { node: 3 }));
     assert_eq!(word(&t, Some(t.s().now)), [], "it was started again, and answers nobody yet");
-    assert_eq!(word(&t, None), [Command::NodeHeard { node: 3 }]);
+    assert_eq!(word(&t, None), [Command::NodeHeard(NodeHeard { node: 3 })]);
 }

@@ -2,6 +2,9 @@
 
 use slipway::engine::{facts, plan, ways_out};
 use slipway::model::{Health, Life, Millis, Period, RolloutId, Strategy, WorkerName};
+use slipway::state::command::{
+    Abort, CountedOut, FactsRecorded, NodeSilent, Rollback, SpecApplied, ViewsServed, WorkerLost, WorkerReturned,
+};
 use slipway::state::{
     Command, InstanceFact, NodeSeen, Observations, PoolSlot, Presence, ReleaseStatus, RolloutStatus, Seen, State,
     WorkerFacts, free_addresses, passing, serving, wanted,
@@ -28,7 +31,7 @@ impl Story {
 
     fn lose(&mut self, n: u32) {
         let last_heard = self.s().now;
-        self.ok(Command::WorkerLost { worker: w(n), last_heard });
+        self.ok(Command::WorkerLost(WorkerLost { worker: w(n), last_heard }));
     }
 
     /// A rolling update that has replaced all but the last.
@@ -43,7 +46,7 @@ impl Story {
     /// 1.0.0 does not come up any more.
     fn broken_way_back(&mut self) -> RolloutId {
         let id = self.past_half();
-        self.ok(Command::Rollback { rollout: id });
+        self.ok(Command::Rollback(Rollback { rollout: id }));
         id
     }
 }
@@ -54,14 +57,14 @@ fn a_rollback_asked_for_twice_does_not_go_forward_again() {
     t.completes("1.0.0", Strategy::Direct);
     t.completes("2.0.0", Strategy::Direct);
     let forward = t.last();
-    t.ok(Command::Rollback { rollout: forward });
+    t.ok(Command::Rollback(Rollback { rollout: forward }));
     let back = t.live().id;
-    let e = t.no(Command::Rollback { rollout: back });
+    let e = t.no(Command::Rollback(Rollback { rollout: back }));
     assert!(e.contains("on its way back to 1.0.0 already") && e.contains("--to 2.0.0` goes forward again"), "{e}");
     t.until("the return", |s| s.deployments[&shop()].live.is_none());
-    let e = t.no(Command::Rollback { rollout: back });
+    let e = t.no(Command::Rollback(Rollback { rollout: back }));
     assert!(e.contains("is back on 1.0.0 already") && e.contains("--to 2.0.0` goes forward again"), "{e}");
-    assert!(t.no(Command::Rollback { rollout: forward }).contains("undone already"));
+    assert!(t.no(Command::Rollback(Rollback { rollout: forward })).contains("undone already"));
     assert_eq!((status(t.s(), "1.0.0"), status(t.s(), "2.0.0")), (ReleaseStatus::Active, ReleaseStatus::Deprecated));
 }
 
@@ -69,22 +72,22 @@ fn a_rollback_asked_for_twice_does_not_go_forward_again() {
 fn an_abort_never_moves_traffic_to_a_version_that_was_left() {
     let mut t = Story::new();
     let id = t.broken_way_back();
-    let e = t.no(Command::Abort { rollout: id, as_is: false });
+    let e = t.no(Command::Abort(Abort { rollout: id, as_is: false }));
     assert!(e.contains("--as-is` ends it where it stands") && e.contains("--replace"), "{e}");
     let before = share(t.s(), |w| w.candidate.0);
     assert!(before > 0, "past half the traffic goes back by capacity");
-    t.ok(Command::Abort { rollout: id, as_is: true });
+    t.ok(Command::Abort(Abort { rollout: id, as_is: true }));
     assert_eq!(t.s().rollouts[&id].status, RolloutStatus::Aborted);
     // A return that has moved its traffic is the same.
     let mut t = Story::new();
     t.completes("1.0.0", Strategy::Direct);
     t.completes("2.0.0", Strategy::BlueGreen);
     let forward = t.last();
-    t.ok(Command::Rollback { rollout: forward });
+    t.ok(Command::Rollback(Rollback { rollout: forward }));
     assert!(t.live().switched, "the old side runs: its traffic moved in this entry");
     let back = t.live().id;
-    assert!(t.no(Command::Abort { rollout: back, as_is: false }).contains("--as-is"));
-    t.ok(Command::Abort { rollout: back, as_is: true });
+    assert!(t.no(Command::Abort(Abort { rollout: back, as_is: false })).contains("--as-is"));
+    t.ok(Command::Abort(Abort { rollout: back, as_is: true }));
     let stable = t.s().deployments[&shop()].tracks.stable.clone().unwrap().pair;
     assert_eq!((stable.version.to_string(), share(t.s(), |w| w.stable.0)), ("1.0.0".into(), 10_000));
 }
@@ -95,12 +98,12 @@ fn as_it_is_both_versions_stay_and_the_next_rollout_replaces_both() {
     t.completes("1.0.0", Strategy::Direct);
     t.start("2.0.0", Strategy::Canary).unwrap();
     let forward = t.live().id;
-    assert!(t.no(Command::Abort { rollout: forward, as_is: true }).contains("goes forward"));
-    t.ok(Command::Abort { rollout: forward, as_is: false });
+    assert!(t.no(Command::Abort(Abort { rollout: forward, as_is: true })).contains("goes forward"));
+    t.ok(Command::Abort(Abort { rollout: forward, as_is: false }));
 
     let mut t = Story::new();
     let id = t.broken_way_back();
-    t.ok(Command::Abort { rollout: id, as_is: true });
+    t.ok(Command::Abort(Abort { rollout: id, as_is: true }));
     let d = t.s().deployments[&shop()].clone();
     let (stable, previous) = (d.tracks.stable.clone().unwrap().pair, d.tracks.previous.clone().unwrap().pair);
     assert_eq!((stable.version.to_string(), previous.version.to_string()), ("2.0.0".into(), "1.0.0".into()));
@@ -165,7 +168,7 @@ fn nobody_is_counted_out_before_its_time_and_a_singleton_never() {
     let mut t = Story::new();
     let id = t.broken_way_back();
     t.until("its way back is compiled", |s| s.rollouts[&id].undo_compiled);
-    let out = |t: &mut Story| t.try_(Command::CountedOut { deployment: shop(), worker: w(4) });
+    let out = |t: &mut Story| t.try_(Command::CountedOut(CountedOut { deployment: shop(), worker: w(4) }));
     assert!(out(&mut t).is_err(), "it is heard of");
     t.lose(4);
     assert!(out(&mut t).is_err(), "it may come back");
@@ -178,13 +181,13 @@ fn nobody_is_counted_out_before_its_time_and_a_singleton_never() {
     assert!(t.s().instances.values().filter(|i| i.worker == w(4) && i.life.is_live()).all(|i| i.counted_out.is_some()));
     t.until("rolled back without it", |s| s.deployments[&shop()].live.is_none());
     assert_eq!(t.s().rollouts[&id].status, RolloutStatus::RolledBack);
-    t.ok(Command::WorkerReturned { worker: w(4) });
+    t.ok(Command::WorkerReturned(WorkerReturned { worker: w(4) }));
     assert!(t.s().instances.values().all(|i| i.counted_out.is_none()), "who returns counts again");
 
     let mut t = Story::new();
     let mut spec = t.s().specs.values().next_back().unwrap().as_ref().clone();
     spec.singleton = true;
-    t.ok(Command::SpecApplied { spec, expected: None });
+    t.ok(Command::SpecApplied(SpecApplied { spec, expected: None }));
     t.completes("1.0.0", Strategy::Direct);
     t.lose(4);
     t.pass(Period::minutes(60));
@@ -203,12 +206,12 @@ fn the_dead_are_not_named_once_they_are_lost_for_good_unless_nobody_else_is() {
     assert_eq!(named(&t), 8, "fewer than half would remain: our own view may be the fault");
     t.pass(Period::minutes(6));
     for n in 2..=4 {
-        t.ok(Command::CountedOut { deployment: shop(), worker: w(n) });
+        t.ok(Command::CountedOut(CountedOut { deployment: shop(), worker: w(n) }));
     }
     assert_eq!(named(&t), 2, "the living alone");
     t.lose(1);
     t.pass(Period::minutes(11));
-    t.ok(Command::CountedOut { deployment: shop(), worker: w(1) });
+    t.ok(Command::CountedOut(CountedOut { deployment: shop(), worker: w(1) }));
     assert_eq!(named(&t), 8, "with nobody left the last ones go on being named");
     let stable = t.s().deployments[&shop()].tracks.stable.clone().unwrap().pair;
     assert_eq!((passing(t.s(), &shop(), &stable), wanted(t.s(), &shop(), &stable)), (0, 0));
@@ -238,22 +241,22 @@ fn addresses_of_what_never_passed_go_to_others_once_the_servers_words_are_commit
         reached: Vec::new(),
         staged: None,
     };
-    t.ok(Command::FactsRecorded { workers: vec![report] });
+    t.ok(Command::FactsRecorded(FactsRecorded { workers: vec![report] }));
     let row = t.s().workers[&on[0].worker].clone();
     let freed = row.pool.values().filter(|slot| matches!(slot, PoolSlot::Free { since, .. } if *since > 0));
     assert_eq!(freed.count(), 2);
     assert_eq!(free_addresses(t.s(), &row, &other).len(), 4, "a server may still name the two");
     let served = t.s().nodes.keys().map(|n| (*n, t.s().applied.index)).collect();
-    t.ok(Command::ViewsServed { served });
+    t.ok(Command::ViewsServed(ViewsServed { served }));
     assert_eq!(free_addresses(t.s(), &row, &other).len(), 6);
-    assert!(t.no(Command::ViewsServed { served: vec![(1, 1)] }).contains("no server has served more"));
+    assert!(t.no(Command::ViewsServed(ViewsServed { served: vec![(1, 1)] })).contains("no server has served more"));
 }
 
 #[test]
 fn a_server_that_is_down_holds_freed_addresses_back_for_a_while_and_not_for_ever() {
     let mut t = Story::new();
     t.completes("1.0.0", Strategy::Direct);
-    t.ok(Command::NodeSilent { node: 3 });
+    t.ok(Command::NodeSilent(NodeSilent { node: 3 }));
     t.completes("2.0.0", Strategy::Rolling);
     let other = "production/cart".parse().unwrap();
     let row = t.s().workers[&w(1)].clone();
@@ -298,7 +301,7 @@ fn what_was_heard_comes_in_commands_that_the_log_takes() {
         seen.workers.insert(row.name.clone(), Seen::Known { at: now, value });
     }
     let all = facts(t.s(), &seen, now);
-    assert!(all.iter().any(|c| matches!(c, Command::FactsRecorded { .. })));
+    assert!(all.iter().any(|c| matches!(c, Command::FactsRecorded(_))));
     for command in all {
         let (_, stamped) = t.0.stamp(command, 0);
         let bytes = slipway::state::codec::encode_command(&stamped).unwrap().len();
@@ -307,7 +310,7 @@ fn what_was_heard_comes_in_commands_that_the_log_takes() {
     }
     assert!(t.s().instances.values().all(|i| i.life == Life::Failed));
     let again = facts(t.s(), &seen, now);
-    assert!(again.iter().all(|c| !matches!(c, Command::FactsRecorded { .. })), "the same differences come again");
+    assert!(again.iter().all(|c| !matches!(c, Command::FactsRecorded(_))), "the same differences come again");
     assert!(t.s().workers.values().all(|w| w.presence == Presence::Ready));
     let _ = plan(t.s(), &seen, now);
 }
@@ -321,13 +324,13 @@ fn what_made_the_stable_version_is_gone_back_from_whatever_failed_since() {
     t.start("3.0.0", Strategy::Rolling).unwrap();
     let tried = t.live().id;
     t.until("it runs", |s| s.rollouts[&tried].status == RolloutStatus::Active);
-    t.ok(Command::Rollback { rollout: tried });
+    t.ok(Command::Rollback(Rollback { rollout: tried }));
     t.until("rolled back", |s| s.deployments[&shop()].live.is_none());
     // Asked for again it does not go further by itself, and says what would.
-    let said = t.no(Command::Rollback { rollout: tried });
+    let said = t.no(Command::Rollback(Rollback { rollout: tried }));
     assert!(said.contains(&format!("{tried} is rolled_back already, and production/shop runs 2.0.0")), "{said}");
     assert!(said.contains(&format!("`slipway rollout rollback {made}` goes back further, to 1.0.0")), "{said}");
-    t.ok(Command::Rollback { rollout: made });
+    t.ok(Command::Rollback(Rollback { rollout: made }));
     t.until("completion", |s| s.deployments[&shop()].live.is_none());
     let stable = t.s().deployments[&shop()].tracks.stable.clone().unwrap();
     assert_eq!(stable.pair.version.to_string(), "1.0.0");
@@ -340,14 +343,14 @@ fn a_completed_rollout_is_returned_from_once() {
     t.start("2.0.0", Strategy::BlueGreen).unwrap();
     let id = t.live().id;
     t.until("completion", |s| s.deployments[&shop()].live.is_none());
-    t.ok(Command::Rollback { rollout: id });
+    t.ok(Command::Rollback(Rollback { rollout: id }));
     // Everything still runs, so the command's own entry moved the traffic.
     let stable = t.s().deployments[&shop()].tracks.stable.clone().unwrap();
     assert_eq!((stable.pair.version.to_string().as_str(), t.weights().stable.0), ("1.0.0", 10_000));
     let back = t.live().id;
     t.until("completion", |s| s.deployments[&shop()].live.is_none());
     assert_eq!(t.s().rollouts[&back].status, RolloutStatus::Completed);
-    assert!(t.no(Command::Rollback { rollout: id }).contains(&format!("undone already, by {back}")));
+    assert!(t.no(Command::Rollback(Rollback { rollout: id })).contains(&format!("undone already, by {back}")));
     let first = t.s().rollouts.values().next().unwrap().id;
-    assert!(t.no(Command::Rollback { rollout: first }).contains("did not make what"));
+    assert!(t.no(Command::Rollback(Rollback { rollout: first })).contains("did not make what"));
 }

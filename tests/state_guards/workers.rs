@@ -2,6 +2,7 @@
 //!
 //! Not here: what they run.
 
+use slipway::state::command::WorkerLost;
 use slipway::{engine::facts, model::Period, state::Observations};
 
 use super::*;
@@ -16,7 +17,7 @@ fn a_worker_that_has_just_registered_is_not_lost() {
         let name = WorkerName::new("w9").unwrap();
         facts(t.s(), &seen, t.s().now)
             .iter()
-            .any(|c| matches!(c, Command::WorkerLost { worker, .. } if *worker == name))
+            .any(|c| matches!(c, Command::WorkerLost(WorkerLost { worker, .. }) if *worker == name))
     };
     t.pass(Period::seconds(9));
     assert!(!lost(&t), "it has had no time to report");

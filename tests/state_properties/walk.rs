@@ -1,5 +1,16 @@
 //! Random but plausible commands: most of them the planner's own or an operator's, some at random, some nonsense.
 
+mod planner;
+
+use slipway::state::StepRef;
+use slipway::state::command::{
+    Abort, ArmsConfirmed, BatchPassed, BatchStarted, BlobDropped, BlobHeld, ClusterInit, Collected, CookieAsked,
+    CookieRotated, CountedOut, DeliverySettled, DigestProbe, DigestReported, DrainSettled, ExpirySet, FactsRecorded,
+    LeaseSet, LeasesSettled, LevelRaised, NodeAdmitted, NodeAnnounced, NodeDrained, NodeHeard, NodeRoleSet, NodeSilent,
+    Pause, Promote, PromotionBegan, ReleaseRegistered, Resume, Rollback, RollbackBegan, RolloutFinished, RolloutPaused,
+    RouteSet, SpecApplied, StepEnded, StepStarted, StepsCompiled, StopPermitted, SwitchAsked, SwitchEnded, SwitchMoved,
+    Switched, Tick, TrackAdjusted, TrafficBackSettled, ViewsServed, WorkerLost, WorkerRegistered, WorkerReturned,
+};
 use std::collections::{BTreeMap, BTreeSet};
 
 use slipway::engine;
@@ -8,8 +19,8 @@ use slipway::model::{
     Principal, RequestId, RolloutId, RolloutParams, Spec, SpecFormat, Strategy, Version, WorkerName, read_spec,
 };
 use slipway::state::{
-    Command, DeliveryKey, DigestReport, Evidence, Fence, FencePoint, InstanceFact, LeaseMode, LogId, NewNode, NodeRole,
-    NodeSeen, Observations, OnExpiry, PairCounts, Presence, Reached, ReachedFact, Reason, RolloutPhase, RolloutStatus,
+    Command, DeliveryKey, DigestReport, Evidence, Fence, InstanceFact, LeaseMode, LogId, NewNode, NodeRole, NodeSeen,
+    Observations, OnExpiry, PairCounts, Presence, Reached, ReachedFact, Reason, RolloutPhase, RolloutStatus,
     RouteWeights, Secret, Seen, ServerEnd, Stamped, StartRollout, State, StepCounts, SwitchAsk, SwitchEnd, SwitchTo,
     TrackName, Unfenced, Verdict, WaitLevel, WorkerFacts, codec,
 };
@@ -24,6 +35,7 @@ placement: {per_worker: 2}
 health: {http: /healthz}
 metrics: {requests: requests_total, errors: errors_total}
 drain: 1s
+lost_for_good: 5s
 rollout: {steps: [25, 50, 100], bake: 2s, min_requests: 10, warm_up: 1s, smoke: /smoke, monitor: 1s, grace: 5s}
 "#;
 
@@ -46,12 +58,12 @@ impl Walk {
         let operator = matches!(
             body,
             Command::StartRollout(_)
-                | Command::Pause { .. }
-                | Command::Resume { .. }
-                | Command::Abort { .. }
-                | Command::Promote { .. }
-                | Command::Rollback { .. }
-                | Command::SpecApplied { .. }
+                | Command::Pause(_)
+                | Command::Resume(_)
+                | Command::Abort(_)
+                | Command::Promote(_)
+                | Command::Rollback(_)
+                | Command::SpecApplied(_)
         );
         self.requests += 1;
         let request = operator.then(|| Fence {
@@ -92,53 +104,59 @@ fn version(n: u32) -> Version {
     format!("{}.0.0", n).parse().unwrap()
 }
 
-/// Three nodes, four workers, one deployment, four releases.
-pub fn prelude() -> Vec<Command> {
-    let node = |n: u32| NewNode {
+fn node_named(n: u32) -> NewNode {
+    NewNode {
         name: format!("n{n}"),
         peer_addr: format!("127.0.0.{n}:7001"),
         client_addr: format!("127.0.0.{n}:7002"),
         dns_addr: format!("127.0.0.{n}:53"),
         level: codec::LEVEL.into(),
-    };
-    let mut all = vec![Command::ClusterInit {
+    }
+}
+
+/// A worker with so many addresses.
+fn registered(n: u32, addresses: u32) -> Command {
+    Command::WorkerRegistered(WorkerRegistered {
+        name: worker(n),
+        key: format!("{n:064x}"),
+        labels: BTreeMap::new(),
+        capacity: 20,
+        build: "1".into(),
+        host: format!("10.0.0.{n}"),
+        pool: (1..=addresses).map(|a| format!("127.1.{n}.{a}")).collect(),
+        absent: Vec::new(),
+        keeping: String::new(),
+    })
+}
+
+/// Three nodes, four workers, one deployment, four releases.
+pub fn prelude() -> Vec<Command> {
+    let mut all = vec![Command::ClusterInit(ClusterInit {
         id: ClusterId::new("c1").unwrap(),
         name: "demo".into(),
         zone: "slipway.internal".into(),
-        node: node(1),
-    }];
+        node: node_named(1),
+    })];
     for n in 2..=3u64 {
-        all.push(Command::NodeAdmitted(node(n as u32)));
-        all.push(Command::NodeRoleSet {
+        all.push(Command::NodeAdmitted(NodeAdmitted { node: node_named(n as u32) }));
+        all.push(Command::NodeRoleSet(NodeRoleSet {
             node: n,
             role: NodeRole::Learner,
             seen: NodeRole::Joining,
             lose_packages: false,
-        });
-        all.push(Command::NodeRoleSet {
+        }));
+        all.push(Command::NodeRoleSet(NodeRoleSet {
             node: n,
             role: NodeRole::Voter,
             seen: NodeRole::Learner,
             lose_packages: false,
-        });
+        }));
     }
-    for n in 1..=4 {
-        all.push(Command::WorkerRegistered {
-            name: worker(n),
-            key: format!("{n:064x}"),
-            labels: BTreeMap::new(),
-            capacity: 20,
-            build: "1".into(),
-            host: format!("10.0.0.{n}"),
-            pool: (1..=6).map(|a| format!("127.1.{n}.{a}")).collect(),
-            absent: Vec::new(),
-            keeping: String::new(),
-        });
-    }
-    all.push(Command::SpecApplied { spec: spec(1000), expected: None });
+    all.extend((1..=4).map(|n| registered(n, 6)));
+    all.push(Command::SpecApplied(SpecApplied { spec: spec(1000), expected: None }));
     for n in 1..=4 {
         for node in 1..=2 {
-            all.push(Command::BlobHeld { digest: package(n), size: 100, node });
+            all.push(Command::BlobHeld(BlobHeld { digest: package(n), size: 100, node }));
         }
         all.push(release(n));
     }
@@ -146,13 +164,13 @@ pub fn prelude() -> Vec<Command> {
 }
 
 fn release(n: u32) -> Command {
-    Command::ReleaseRegistered {
+    Command::ReleaseRegistered(ReleaseRegistered {
         service: shop().service,
         version: version(n),
         digest: package(n),
         build: BuildInfo::default(),
         labels: BTreeMap::new(),
-    }
+    })
 }
 
 /// What a leader would have heard by now.
@@ -181,7 +199,7 @@ fn heard(s: &State, errors: u64) -> Observations {
         let counts = s
             .workers
             .keys()
-            .map(|w| (w.clone(), StepCounts { pairs: pairs.clone(), as_of: at, ..StepCounts::default() }))
+            .map(|w| (w.clone(), StepCounts { pairs: pairs.clone(), ..StepCounts::default() }))
             .collect();
         seen.counts.insert((shop(), id), counts);
     }
@@ -247,13 +265,15 @@ pub fn command(s: &State, [kind, a, b, _]: [u32; 4]) -> Vec<Command> {
         }
         25..=40 => {
             let workers = (1..=4).filter_map(|n| report(s, &worker(n), a.wrapping_add(b.wrapping_mul(n)))).collect();
-            vec![Command::FactsRecorded { workers }, Command::Tick, Command::Tick]
+            vec![Command::FactsRecorded(FactsRecorded { workers }), Command::Tick(Tick {}), Command::Tick(Tick {})]
         }
         41..=45 => vec![Command::StartRollout(start(a, b))],
-        46..=47 => vec![Command::Tick; 4],
+        46..=47 => vec![Command::Tick(Tick {}); 4],
         48..=50 => vec![operator(s, a, b)],
         51..=53 => vec![fleet(s, a, b)],
-        _ => vec![engine_at_random(s, kind / 64, a, b)],
+        54 => vec![members(s, a, b)],
+        55..=56 => vec![planner::fenced(s, a, b)],
+        _ => vec![planner::at_random(s, kind / 64, a, b)],
     }
 }
 
@@ -291,12 +311,12 @@ fn some_rollout(s: &State, a: u32) -> RolloutId {
 fn operator(s: &State, a: u32, b: u32) -> Command {
     let rollout = some_rollout(s, a);
     match b % 14 {
-        0 | 1 => Command::Pause { rollout },
-        2..=5 => Command::Resume { rollout },
-        6 => Command::Abort { rollout, as_is: a.is_multiple_of(3) },
-        7 | 8 => Command::Promote { rollout, full: a.is_multiple_of(2) },
-        9 | 10 => Command::Rollback { rollout },
-        _ => Command::SpecApplied { spec: spec(1000 + u64::from(a % 3) * 100), expected: None },
+        0 | 1 => Command::Pause(Pause { rollout }),
+        2..=5 => Command::Resume(Resume { rollout }),
+        6 => Command::Abort(Abort { rollout, as_is: a.is_multiple_of(3) }),
+        7 | 8 => Command::Promote(Promote { rollout, full: a.is_multiple_of(2) }),
+        9 | 10 => Command::Rollback(Rollback { rollout }),
+        _ => Command::SpecApplied(SpecApplied { spec: spec(1000 + u64::from(a % 3) * 100), expected: None }),
     }
 }
 
@@ -304,37 +324,37 @@ fn fleet(s: &State, a: u32, b: u32) -> Command {
     let w = worker(1 + a % 5);
     let node = u64::from(1 + a % 4);
     match b % 16 {
-        0 => Command::WorkerLost { worker: w, last_heard: s.now },
+        0 => Command::WorkerLost(WorkerLost { worker: w, last_heard: s.now }),
         1..=5 => {
             let lost = s.workers.values().find(|w| w.presence == Presence::Lost).map(|w| w.name.clone());
-            Command::WorkerReturned { worker: lost.unwrap_or(w) }
+            Command::WorkerReturned(WorkerReturned { worker: lost.unwrap_or(w) })
         }
-        6 => Command::NodeSilent { node },
+        6 => Command::NodeSilent(NodeSilent { node }),
         7 | 8 => {
             let silent = s.nodes.values().find(|n| n.silent_since.is_some()).map(|n| n.id);
-            Command::NodeHeard { node: silent.unwrap_or(node) }
+            Command::NodeHeard(NodeHeard { node: silent.unwrap_or(node) })
         }
-        9 => Command::Collected { at: FencePoint { incarnation: s.incarnation, n: s.applied.index } },
+        9 => Command::Collected(Collected { incarnation: s.incarnation }),
         10 => release(1 + a % 5),
-        11 => Command::DigestProbe,
+        11 => Command::DigestProbe(DigestProbe {}),
         12 => {
             let tables = vec![("services".to_string(), u64::from(b % 3))];
             let report = DigestReport { all: u64::from(b % 3), tables };
-            Command::DigestReported { node, index: s.replicas.probe, report }
+            Command::DigestReported(DigestReported { node, index: s.replicas.probe, report })
         }
-        13 => Command::NodeAnnounced {
+        13 => Command::NodeAnnounced(NodeAnnounced {
             node,
             version: "0.2.0".into(),
             min: 1,
             max: codec::LEVEL.into(),
             client_addr: "127.0.0.9:2".into(),
             dns_addr: "127.0.0.9:3".into(),
-        },
-        15 if b.is_multiple_of(4) => Command::CountedOut { deployment: shop(), worker: w },
-        15 if b.is_multiple_of(5) => Command::ViewsServed { served: vec![(node, s.applied.index)] },
-        14 if a.is_multiple_of(2) => Command::LevelRaised { to: s.level + 1, seen: s.level },
-        14 => Command::NodeDrained { node, on: (b / 16).is_multiple_of(2) },
-        _ => Command::FactsRecorded {
+        }),
+        15 if b.is_multiple_of(4) => Command::CountedOut(CountedOut { deployment: shop(), worker: w }),
+        15 if b.is_multiple_of(5) => Command::ViewsServed(ViewsServed { served: vec![(node, s.applied.index)] }),
+        14 if a.is_multiple_of(2) => Command::LevelRaised(LevelRaised { to: s.level + 1, seen: s.level }),
+        14 => Command::NodeDrained(NodeDrained { node, on: (b / 16).is_multiple_of(2) }),
+        _ => Command::FactsRecorded(FactsRecorded {
             workers: report(s, &w, a)
                 .map(|mut f| {
                     f.seq = u64::from(b % 40);
@@ -342,7 +362,29 @@ fn fleet(s: &State, a: u32, b: u32) -> Command {
                 })
                 .into_iter()
                 .collect(),
-        },
+        }),
+    }
+}
+
+/// Nodes that join and leave, packages that come and go, workers whose registration changes.
+fn members(s: &State, a: u32, b: u32) -> Command {
+    let node = s.nodes.values().nth(a as usize % s.nodes.len().max(1));
+    match b % 8 {
+        0 => Command::NodeAdmitted(NodeAdmitted { node: node_named(4 + a % 3) }),
+        1..=3 => {
+            let (node, seen) = node.map_or((9, NodeRole::Voter), |n| (n.id, n.role));
+            let role = match seen {
+                NodeRole::Joining => NodeRole::Learner,
+                NodeRole::Learner => NodeRole::Voter,
+                // Node 1 stays.
+                NodeRole::Voter if node > 1 => NodeRole::Leaving,
+                NodeRole::Voter | NodeRole::Leaving | NodeRole::Removed => NodeRole::Removed,
+            };
+            Command::NodeRoleSet(NodeRoleSet { node, role, seen, lose_packages: a.is_multiple_of(2) })
+        }
+        4 => Command::BlobHeld(BlobHeld { digest: package(1 + a % 5), size: 10, node: 1 + u64::from(b / 8 % 3) }),
+        5 => Command::BlobDropped(BlobDropped { digest: package(1 + a % 5), node: 1 + u64::from(b / 8 % 3) }),
+        _ => registered(1 + a % 4, 6 - b / 8 % 3),
     }
 }
 
@@ -350,157 +392,16 @@ fn fleet(s: &State, a: u32, b: u32) -> Command {
 fn settle(s: &State, b: u32) -> Command {
     let none = (DeliveryKey { index: 1, ordinal: 0 }, 1);
     let (key, attempt) = s.outbox.iter().next().map_or(none, |(k, d)| (*k, d.attempt));
-    Command::DeliverySettled { key, attempt, ok: !b.is_multiple_of(4), detail: "200".into() }
-}
-
-/// Engine commands with the right revision and otherwise at random.
-fn engine_at_random(s: &State, kind: u32, a: u32, b: u32) -> Command {
-    let rollout = some_rollout(s, 1);
-    let r = s.rollouts.get(&rollout);
-    let seen = r.map_or(0, |r| r.meta.revision).wrapping_sub(u64::from(b.is_multiple_of(29)));
-    let step = r.map_or(0, |r| r.cursor) + u32::from(b.is_multiple_of(31));
-    let attempt = r.and_then(|r| r.steps.get(r.cursor as usize)).map_or(1, |row| row.attempt + 1);
-    let batch = r.and_then(|r| r.steps.get(r.cursor as usize)).and_then(|row| row.batch.clone());
-    let mine: Vec<InstanceId> = s.instances.values().filter(|i| i.life.is_live()).map(|i| i.id).collect();
-    let one = mine.get(a as usize % mine.len().max(1)).copied();
-    let some: Vec<InstanceId> = one.into_iter().collect();
-    let reason = Reason::Deadline;
-    let deployment = shop();
-    let d = s.deployments.get(&deployment);
-    match kind % 20 {
-        0 => Command::StepStarted { rollout, seen, step, attempt },
-        1 => Command::StepEnded { rollout, seen, step, evidence: evidence(s, Verdict::NotWorse) },
-        2 => Command::BatchStarted {
-            rollout,
-            seen,
-            step,
-            batch: batch.map_or(1, |b| b.n + 1),
-            add: vec![(worker(1 + a % 5), 1 + b % 3)],
-            replace: if b.is_multiple_of(2) { some } else { Vec::new() },
-            in_place: b.is_multiple_of(3),
-        },
-        3 => Command::BatchPassed {
-            rollout,
-            seen,
-            step,
-            batch: batch.map_or(1, |b| b.n),
-            drain: some,
-            weights: (b.is_multiple_of(2)).then(|| weights(a)),
-        },
-        4 => Command::RouteSet { rollout, seen, step, weights: weights(a) },
-        5 => Command::Switched { rollout, seen, step },
-        6 => {
-            let index = s.instances.values().filter_map(|i| i.drain.map(|d| d.index)).max().unwrap_or(s.applied.index);
-            Command::DrainSettled {
-                deployment,
-                index,
-                confirmed: s.nodes.keys().map(|n| (*n, s.applied.index)).collect(),
-                silent: Vec::new(),
-                unready: Vec::new(),
-                ttl_ms: u64::from(b % 2000),
-            }
-        }
-        7 => Command::StopPermitted {
-            deployment,
-            instances: s.instances.values().filter(|i| i.life == Life::Draining).map(|i| i.id).take(2).collect(),
-        },
-        8 if b.is_multiple_of(16) => Command::RollbackBegan { rollout, seen, reason, evidence: None },
-        9 if b.is_multiple_of(16) => {
-            Command::RolloutPaused { rollout, seen, reason, evidence: Some(evidence(s, Verdict::Worse)) }
-        }
-        10 => Command::PromotionBegan { rollout, seen },
-        11 => Command::RolloutFinished {
-            rollout,
-            seen,
-            status: [
-                RolloutStatus::Completed,
-                RolloutStatus::RolledBack,
-                RolloutStatus::Failed,
-                RolloutStatus::Aborted,
-            ][a as usize % 4],
-            reason: Some(reason),
-        },
-        12 | 13 => Command::TrackAdjusted {
-            deployment,
-            seen: d.map_or(0, |d| d.meta.revision),
-            add: if a.is_multiple_of(3) { Vec::new() } else { vec![(TrackName::Stable, worker(1 + a % 4), 1)] },
-            drain: if b.is_multiple_of(3) { some } else { Vec::new() },
-            desired: d.map_or(0, |d| d.desired),
-            drop: if b.is_multiple_of(5) { vec![TrackName::Previous] } else { Vec::new() },
-        },
-        14..=16 => settle(s, b),
-        17 => Command::StepsCompiled {
-            rollout,
-            seen,
-            phase: if a.is_multiple_of(2) { RolloutPhase::Forward } else { RolloutPhase::Undo },
-            desired: 1 + a % 8,
-            order: vec![worker(1)],
-            steps: Vec::new(),
-        },
-        18 => fenced(s, a, b),
-        _ => Command::Tick,
-    }
-}
-
-/// What concerns switches: asked for, moved and ended at the right time or not.
-fn fenced(s: &State, a: u32, b: u32) -> Command {
-    let open = s.fences.open().next();
-    let (switch, seen) = open.map_or((1, 1), |x| (x.id, x.revision));
-    let served = s.nodes.keys().map(|n| (*n, if b.is_multiple_of(3) { 0 } else { s.applied.index })).collect();
-    match a % 15 {
-        12 => {
-            let open = s.backs.values().find(|b| b.end.is_none());
-            let how = if b.is_multiple_of(2) { ServerEnd::Served(s.now) } else { ServerEnd::Expired };
-            let servers = s.nodes.keys().map(|n| (*n, String::new(), how)).collect();
-            let fenced_at = b.is_multiple_of(3).then_some(s.now);
-            let end = SwitchEnd { at: s.now, switched: true, fenced_at, servers, clear_at: None, note: String::new() };
-            let (rollout, index) = open.map_or((RolloutId(1), 1), |b| (b.rollout, b.index));
-            Command::TrafficBackSettled { rollout, index, end }
-        }
-        13 => Command::CookieAsked,
-        14 => Command::CookieRotated { secret: Secret::new([b as u8; 16]), seen: s.cookies.index },
-        0..=3 => Command::SwitchAsked(SwitchAsk {
-            deployments: vec![shop()],
-            to: if b.is_multiple_of(2) { SwitchTo::Previous } else { SwitchTo::Version(version(1 + b % 5)) },
-            wait: [WaitLevel::Quorum, WaitLevel::Fenced, WaitLevel::Caches][b as usize / 2 % 3],
-            unfenced: if b.is_multiple_of(5) { Unfenced::TakeBack } else { Unfenced::Proceed },
-            within: Period::seconds(u64::from(b % 4)),
-        }),
-        4 => Command::SwitchMoved { switch, seen, served },
-        5 | 6 => {
-            let switched = open.is_some_and(|x| x.moved.is_some()) != b.is_multiple_of(7);
-            let how = if b.is_multiple_of(2) { ServerEnd::Served(s.now) } else { ServerEnd::Expired };
-            let servers = s.nodes.keys().map(|n| (*n, String::new(), how)).collect();
-            let fenced_at = (switched && b.is_multiple_of(3)).then_some(s.now);
-            let end = SwitchEnd { at: s.now, switched, fenced_at, servers, clear_at: None, note: String::new() };
-            Command::SwitchEnded { switch, seen, end }
-        }
-        7 => Command::ArmsConfirmed { served },
-        8 => Command::LeasesSettled { seen: s.fences.revision },
-        9 => Command::LeaseSet {
-            mode: Some(if b.is_multiple_of(2) { LeaseMode::Always } else { LeaseMode::Armed }),
-            terms: Some(Terms { duration: Period(500 + u64::from(b)), ..Terms::default() }),
-        },
-        10 => Command::ExpirySet { deployment: shop(), on_expiry: b.is_multiple_of(2).then_some(OnExpiry::Fail) },
-        _ => {
-            let last = s.fences.switches.keys().next_back().copied().unwrap_or(1);
-            Command::SwitchAsked(SwitchAsk {
-                deployments: Vec::new(),
-                to: SwitchTo::Back(last),
-                wait: WaitLevel::Fenced,
-                unfenced: Unfenced::Proceed,
-                within: Period::seconds(1),
-            })
-        }
-    }
+    Command::DeliverySettled(DeliverySettled { key, attempt, ok: !b.is_multiple_of(4), detail: "200".into() })
 }
 
 /// Everyone is back, and a rollout that waits for an operator is resumed once.
 pub fn healing(s: &State) -> Vec<Command> {
     let back = s.workers.values().filter(|w| w.presence == Presence::Lost);
-    let mut all: Vec<Command> = back.map(|w| Command::WorkerReturned { worker: w.name.clone() }).collect();
+    let mut all: Vec<Command> =
+        back.map(|w| Command::WorkerReturned(WorkerReturned { worker: w.name.clone() })).collect();
     let heard = s.nodes.values().filter(|n| n.silent_since.is_some());
-    all.extend(heard.map(|n| Command::NodeHeard { node: n.id }));
+    all.extend(heard.map(|n| Command::NodeHeard(NodeHeard { node: n.id })));
     all
 }
 
@@ -509,19 +410,16 @@ pub fn good_round(s: &State) -> (Vec<Command>, String) {
     // Reports and a tick are always there: with nothing else, only time can change something.
     let mut all = Vec::new();
     let workers: Vec<WorkerFacts> = (1..=4).filter_map(|n| report(s, &worker(n), 1)).collect();
-    all.push(Command::FactsRecorded { workers });
-    all.extend(s.outbox.iter().map(|(key, d)| Command::DeliverySettled {
-        key: *key,
-        attempt: d.attempt,
-        ok: true,
-        detail: "200".into(),
+    all.push(Command::FactsRecorded(FactsRecorded { workers }));
+    all.extend(s.outbox.iter().map(|(key, d)| {
+        Command::DeliverySettled(DeliverySettled { key: *key, attempt: d.attempt, ok: true, detail: "200".into() })
     }));
     let plan = engine::plan(s, &heard(s, 0), s.now);
     let waits = format!("{:?}; proposes {:?}", plan.waits, plan.commands.iter().map(Command::name).collect::<Vec<_>>());
     all.extend(plan.commands);
-    all.push(Command::Tick);
+    all.push(Command::Tick(Tick {}));
     if let Some(rollout) = held(s) {
-        all.push(Command::Resume { rollout });
+        all.push(Command::Resume(Resume { rollout }));
     }
     (all, waits)
 }

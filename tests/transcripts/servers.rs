@@ -1,5 +1,6 @@
 //! Stories of DNS servers: switches with leases, rollbacks that are watched, slots of keys.
 
+use slipway::state::command::{Rollback, SwitchAsked};
 use slipway::{
     model::{Period, Strategy},
     state::{Command, RolloutStatus, SwitchAsk, SwitchTo, Unfenced, WaitLevel},
@@ -14,7 +15,7 @@ pub fn fenced_switches() -> Fleet {
     f.until(90, "it monitors", |f| f.at(id, "bake", "monitor"));
     f.note("n3 falls silent");
     f.nodes.get_mut(&3).expect("n3").alive = false;
-    f.operator(Command::Rollback { rollout: id }).expect("rolled back");
+    f.operator(Command::Rollback(Rollback { rollout: id })).expect("rolled back");
     f.run(70);
     f.note("n3 is heard again");
     f.nodes.get_mut(&3).expect("n3").alive = true;
@@ -28,7 +29,7 @@ pub fn fenced_switches() -> Fleet {
         unfenced: Unfenced::TakeBack,
         within: Period::seconds(4),
     };
-    f.operator(Command::SwitchAsked(ask)).expect("asked");
+    f.operator(Command::SwitchAsked(SwitchAsked { ask })).expect("asked");
     f.run(5);
     f
 }
@@ -40,7 +41,7 @@ pub fn canary_slots() -> Fleet {
     let share = |f: &Fleet| f.state.deployments[&f.shop()].route.as_ref().map_or(0, |r| r.weights.candidate.0);
     f.until(90, "half of it is out", |f| share(f) >= 2500);
     assert!(!f.state.slots.is_empty());
-    f.operator(Command::Rollback { rollout: id }).expect("rolled back");
+    f.operator(Command::Rollback(Rollback { rollout: id })).expect("rolled back");
     f.until_status(60, id, RolloutStatus::RolledBack);
     assert!(f.state.slots.is_empty());
     f

@@ -1,9 +1,10 @@
 //! Stories of ways back that do not go smoothly.
 
 use slipway::model::{RolloutParams, Strategy};
+use slipway::state::command::{Abort, Rollback};
 use slipway::state::{Command, RolloutStatus};
 
-use super::{at_once, stopping};
+use super::{at_once, canary::stopping};
 use crate::sim_fleet::{Behaviour, Fleet, Shape, params};
 
 /// In place and three at a time: past half it goes back as it came, three at a time.
@@ -13,7 +14,7 @@ pub fn rolling_in_place_pool() -> Fleet {
     let id = f.start("2.0.0", p);
     let share = |f: &Fleet| f.state.deployments[&f.shop()].route.as_ref().map_or(0, |r| r.weights.candidate.0);
     f.until(120, "six of eight are replaced", |f| share(f) >= 7500);
-    f.operator(Command::Rollback { rollout: id }).expect("rolled back");
+    f.operator(Command::Rollback(Rollback { rollout: id })).expect("rolled back");
     f.until_status(120, id, RolloutStatus::RolledBack);
     f
 }
@@ -27,7 +28,7 @@ pub fn undo_fails() -> Fleet {
     f.note("1.0.0 does not start any more on w2");
     let broken = Behaviour { exits_after: Some(500), only_on: ["w2".into()].into(), ..Behaviour::default() };
     f.behaviour.insert("1.0.0".into(), broken.clone());
-    f.operator(Command::Rollback { rollout: id }).expect("rolled back");
+    f.operator(Command::Rollback(Rollback { rollout: id })).expect("rolled back");
     f.run(30);
     assert_eq!(f.status(id), RolloutStatus::RollingBack, "it neither pauses nor turns");
     let share = |f: &Fleet| f.state.deployments[&f.shop()].route.as_ref().map_or(0, |r| r.weights.stable.0);
@@ -40,10 +41,13 @@ pub fn undo_fails() -> Fleet {
     f.until(90, "the old ones retire", |f| f.at(id, "retire", "retire"));
     f.until(20, "the old ones stop", stopping);
     f.behaviour.insert("1.0.0".into(), broken);
-    f.operator(Command::Rollback { rollout: id }).expect("rolled back");
+    f.operator(Command::Rollback(Rollback { rollout: id })).expect("rolled back");
     f.run(30);
-    assert!(f.operator(Command::Abort { rollout: id, as_is: false }).is_err(), "traffic never goes to what was left");
-    f.operator(Command::Abort { rollout: id, as_is: true }).expect("ended as it is");
+    assert!(
+        f.operator(Command::Abort(Abort { rollout: id, as_is: false })).is_err(),
+        "traffic never goes to what was left"
+    );
+    f.operator(Command::Abort(Abort { rollout: id, as_is: true })).expect("ended as it is");
     f.run(30);
     assert_eq!(f.status(id), RolloutStatus::Aborted);
     f.note("the next rollout replaces both");

@@ -1,6 +1,6 @@
 //! Golden texts: what a person reads.
 
-use super::*;
+use super::{deployment::instances, *};
 
 fn pair(version: &str) -> Option<v1::Pair> {
     Some(v1::Pair { version: version.into(), ..Default::default() })

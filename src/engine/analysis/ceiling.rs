@@ -5,7 +5,7 @@
 
 use crate::engine::view::View;
 use crate::model::{Life, Pair, StepId, WorkerName};
-use crate::state::Rollout;
+use crate::state::{Rollout, above};
 
 /// What the ceiling says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,7 +44,7 @@ pub(in crate::engine) fn judge(view: &View<'_>, r: &Rollout, pair: &Pair, step: 
     missing.dedup();
     // A new leader hears everyone before it judges; later a silent worker must not hide what the others saw.
     let hear_first = !missing.is_empty() && view.awaiting(missing.iter());
-    if !hear_first && over(errors, requests, limit.0) && requests >= r.params.min_requests {
+    if !hear_first && above(errors.into(), requests.into(), limit.0) && requests >= r.params.min_requests {
         return Finding::Worse { errors, requests, limit: limit.0 };
     }
     if !missing.is_empty() {
@@ -54,23 +54,4 @@ pub(in crate::engine) fn judge(view: &View<'_>, r: &Rollout, pair: &Pair, step: 
         return Finding::Data { have: requests, need: r.params.min_requests };
     }
     Finding::NotWorse
-}
-
-/// Whether `errors / requests` is above `limit` basis points, exactly.
-fn over(errors: u64, requests: u64, limit: u32) -> bool {
-    u128::from(errors) * 10_000 > u128::from(limit) * u128::from(requests)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::over;
-
-    #[test]
-    fn the_ceiling_itself_is_allowed() {
-        assert!(!over(5, 100, 500));
-        assert!(over(6, 100, 500));
-        assert!(!over(0, 0, 0));
-        assert!(over(1, u64::MAX, 0));
-        assert!(!over(u64::MAX, u64::MAX, 10_000));
-    }
 }

@@ -1,5 +1,6 @@
 //! A small backup, written, altered, restored into a directory that Raft starts on.
 
+use crate::state::command::{BlobHeld, ClusterInit};
 use proptest::prelude::*;
 
 use super::*;
@@ -33,9 +34,10 @@ fn small(dir: &Path) -> (State, BlobStore) {
     writer.finish().unwrap();
     let mut state = State::default();
     let id = ClusterId::new("c-1").unwrap();
-    let init = Command::ClusterInit { id, name: "t".into(), zone: "slipway.internal".into(), node: node("a") };
+    let init =
+        Command::ClusterInit(ClusterInit { id, name: "t".into(), zone: "slipway.internal".into(), node: node("a") });
     apply(&mut state, state::LogId { term: 2, index: 5 }, &stamped(init)).unwrap();
-    let held = Command::BlobHeld { digest: Digest::new(&digest).unwrap(), size: 7, node: 1 };
+    let held = Command::BlobHeld(BlobHeld { digest: Digest::new(&digest).unwrap(), size: 7, node: 1 });
     apply(&mut state, state::LogId { term: 2, index: 6 }, &stamped(held)).unwrap();
     (state, blobs)
 }

@@ -1,0 +1,135 @@
+//! Flags of the verbs about traffic and DNS.
+
+use super::*;
+
+#[derive(Debug, Subcommand)]
+pub enum TrafficVerb {
+    /// Versions, weights, DNS names and servers of a deployment
+    Show { deployment: String },
+    /// Move all traffic of deployments to the version beside the running one, in one entry, and say when no DNS server answers with
+    /// the old one any more; exit code 1 when that cannot be said, 3 when nothing was moved
+    Switch(SwitchArgs),
+    /// Serving leases: show their settings and the switches so far, or change settings
+    Lease(LeaseArgs),
+    /// Ask DNS and send requests as clients do, and count who answers; exit code 1 when a request failed
+    Probe(ProbeArgs),
+}
+
+#[derive(Debug, Subcommand)]
+pub enum DnsVerb {
+    /// Why a node answers a name as it does; exit code 1 when it has no answer
+    Trace(DnsTraceArgs),
+    /// Ask every node, side by side; exit code 1 when one is behind or silent
+    Query(DnsQueryArgs),
+}
+
+#[derive(Debug, Args)]
+pub struct DnsTraceArgs {
+    /// DNS name, ENVIRONMENT/SERVICE, or a service in the default environment
+    pub name: String,
+    /// As this client would be answered, whose last look-up may bind the answer
+    #[arg(long, value_name = "IP")]
+    pub from: Option<std::net::IpAddr>,
+    /// As if k-KEY stood before the name
+    #[arg(long)]
+    pub key: Option<String>,
+    /// Node to ask, by name or id [default: the one that --node reaches]
+    #[arg(long, value_name = "NODE")]
+    pub on: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct DnsQueryArgs {
+    /// DNS name, ENVIRONMENT/SERVICE, or a service in the default environment
+    pub name: String,
+    /// Record type
+    #[arg(long = "type", short = 't', default_value = "A")]
+    pub kind: String,
+}
+
+#[derive(Debug, Args)]
+pub struct SwitchArgs {
+    /// ENVIRONMENT/SERVICE, or services in the default environment
+    #[arg(required_unless_present = "back")]
+    pub deployments: Vec<String>,
+    /// Version to move to, or `previous`
+    #[arg(long, value_name = "VERSION", required_unless_present = "back", conflicts_with = "back")]
+    pub to: Option<String>,
+    /// Take an earlier switch back, as a whole
+    #[arg(long, value_name = "SWITCH", conflicts_with = "deployments")]
+    pub back: Option<String>,
+    /// What to wait for: committed; no server answers with the old version; nor does a cache that keeps to TTLs
+    #[arg(long, value_enum, default_value_t = WaitFor::Fenced)]
+    pub wait: WaitFor,
+    /// Move nothing when a DNS server does not confirm in time that it knows of the switch
+    #[arg(long)]
+    pub or_take_back: bool,
+    /// How long DNS servers may take to confirm that
+    #[arg(long, value_name = "DURATION", default_value = "10s")]
+    pub within: Period,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum WaitFor {
+    Quorum,
+    Fenced,
+    Caches,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LeaseMode {
+    Armed,
+    Always,
+}
+
+#[derive(Debug, Args)]
+pub struct LeaseArgs {
+    /// When leases bind: only what is being switched, or every service at all times
+    #[arg(long, value_enum)]
+    pub mode: Option<LeaseMode>,
+    /// How long a lease is
+    #[arg(long, value_name = "DURATION")]
+    pub duration: Option<Period>,
+    /// How much faster one node's clock may run than another's, parts per million
+    #[arg(long, value_name = "PPM")]
+    pub drift: Option<u32>,
+    /// What is added where a lease is waited for
+    #[arg(long, value_name = "DURATION")]
+    pub margin: Option<Period>,
+    /// A deployment, with --on-expiry
+    #[arg(requires = "on_expiry")]
+    pub deployment: Option<String>,
+    /// What a bound deployment answers once the lease is over: fail, stale:DURATION, or default
+    #[arg(long, value_name = "POLICY", requires = "deployment")]
+    pub on_expiry: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct ProbeArgs {
+    /// ENVIRONMENT/SERVICE, a service in the default environment, or a DNS name
+    pub name: String,
+    /// HTTP requests a second, of all clients together
+    #[arg(long, default_value_t = 200)]
+    pub rate: u32,
+    /// Clients, each with its own resolver cache
+    #[arg(long, default_value_t = 500)]
+    pub clients: u32,
+    /// How long; until Ctrl-C when absent
+    #[arg(long, value_name = "DURATION")]
+    pub duration: Option<Period>,
+    /// DNS servers to ask in turn [default: every node's]
+    #[arg(long, value_name = "IP:PORT,...", value_delimiter = ',')]
+    pub dns: Vec<std::net::SocketAddr>,
+    /// Port of the service [default: its port http, or its only one]
+    #[arg(long)]
+    pub port: Option<u16>,
+    /// Path to get
+    #[arg(long, default_value = "/")]
+    pub path: String,
+    /// Print one JSON object at the end; the same as -o json
+    #[arg(long)]
+    pub json: bool,
+    /// Write everything, second by second, to this file as JSON
+    #[arg(long, value_name = "FILE")]
+    pub report: Option<std::path::PathBuf>,
+}

@@ -1,0 +1,193 @@
+//! Deployments, their instances and routes as a person reads them.
+
+use super::*;
+
+fn track<'a>(d: &'a v1::Deployment, name: &str) -> Option<&'a v1::Track> {
+    d.tracks.iter().find(|t| t.name == name && t.pair.is_some())
+}
+
+/// `deployment list`.
+pub fn deployments(items: &[v1::Deployment], wide: bool) -> String {
+    let cell = |d: &v1::Deployment, name| {
+        track(d, name)
+            .map_or("-".into(), |t| format!("{} {} ({})", version(t.pair.as_ref()), share(t.weight_bp), t.serving))
+    };
+    let row = |d: &v1::Deployment| {
+        let mut row =
+            vec![d.id.clone(), cell(d, "stable"), cell(d, "candidate"), d.desired.to_string(), or_dash(&d.live)];
+        if wide {
+            let route = d.route.clone().unwrap_or_default();
+            row.extend([cell(d, "previous"), d.spec.to_string(), format!("{} s", route.ttl_s), d.name.clone()]);
+        }
+        row
+    };
+    let mut header = vec!["DEPLOYMENT", "STABLE", "CANDIDATE", "DESIRED", "ROLLOUT"];
+    if wide {
+        header.extend(["PREVIOUS", "SPEC", "TTL", "DNS"]);
+    }
+    table(&header, items.iter().map(row).collect(), "no deployment yet: `slipway apply -f FILE` makes one")
+}
+
+/// The tracks of one deployment.
+pub fn tracks(d: &v1::Deployment) -> String {
+    let row = |t: &v1::Track| {
+        vec![
+            t.name.clone(),
+            version(t.pair.as_ref()).to_string(),
+            share(t.weight_bp),
+            format!("{}/{}", t.serving, t.want),
+            t.live.to_string(),
+        ]
+    };
+    let rows = d.tracks.iter().filter(|t| t.pair.is_some()).map(row).collect();
+    let empty = "nothing runs yet: `slipway release push`, then `slipway rollout start`";
+    table(&["TRACK", "VERSION", "WEIGHT", "SERVING", "RUNNING"], rows, empty)
+}
+
+/// Instances, as the view of a deployment lists them.
+pub(super) fn instances(items: &[v1::Instance], wide: bool) -> String {
+    let row = |i: &v1::Instance| {
+        let ports: Vec<String> = i.ports.values().map(ToString::to_string).collect();
+        let mut row = vec![
+            i.id.clone(),
+            version(i.pair.as_ref()).to_string(),
+            or_dash(&i.track),
+            i.worker.clone(),
+            format!("{}:{}", bracketed(&i.address), ports.join(",")),
+            if i.worker_lost { "lost".into() } else { i.life.clone() },
+            match (i.worker_lost, i.counted_out) {
+                (false, _) => i.health.clone(),
+                (true, false) => format!("was {} {}", i.life, i.health),
+                (true, true) => format!("was {} {}, counted out", i.life, i.health),
+            },
+        ];
+        if wide {
+            let dns = if i.serves { "yes" } else { "no" };
+            row.extend([dns.to_string(), i.restarts.to_string(), or_dash(&i.exit)]);
+        }
+        row
+    };
+    let mut header = vec!["INSTANCE", "VERSION", "TRACK", "WORKER", "ADDRESS", "STATE", "HEALTH"];
+    if wide {
+        header.extend(["IN DNS", "RESTARTS", "EXIT"]);
+    }
+    table(&header, items.iter().map(row).collect(), "no instance")
+}
+
+/// `deployment show`.
+pub fn deployment(d: &v1::Deployment, all: &[v1::Instance], wide: bool) -> String {
+    let route = d.route.clone().unwrap_or_default();
+    let rollout = if d.live.is_empty() { "no live rollout".into() } else { format!("rollout {}", d.live) };
+    let mut notes = String::new();
+    if !d.lost.is_empty() {
+        notes += &format!("\nlost: {}", d.lost.join(", "));
+    }
+    if !d.as_is.is_empty() {
+        notes += &format!(
+            "\nas it is since {}: both versions keep their instances, the next rollout replaces both",
+            d.as_is
+        );
+    }
+    format!(
+        "{}: spec {}, {} instances wanted, {rollout}\n{}: {}, TTL {} s, generation {}.{}{notes}\n\n{}\n\n{}",
+        d.id,
+        d.spec,
+        d.desired,
+        d.name,
+        or_dash(&route.mode),
+        route.ttl_s,
+        route.incarnation,
+        route.generation,
+        tracks(d),
+        instances(all, wide),
+    )
+}
+
+/// `traffic show`.
+pub fn route(r: &v1::GetRouteReply) -> String {
+    let row = |s: &v1::VersionShare| {
+        let answered = s.answered_bp.map_or_else(|| "-".into(), |bp| format!("{} of {}", share(bp), s.answers));
+        let requested = s.requested_bp.map(share);
+        let requested = requested.map_or_else(|| "-".into(), |bp| format!("{bp} of {}", s.requests.unwrap_or(0)));
+        let track = [s.track.clone(), s.version.clone(), share(s.weight_bp), answered, requested];
+        track.into_iter().chain([s.serving.to_string(), s.addresses.join(" ")]).collect()
+    };
+    let clients = match r.clients {
+        0 => "no DNS client lately".into(),
+        n => format!(
+            "{n} DNS clients lately, the largest has {} of the answers; expected spread of the traffic's share {}",
+            share(r.largest_client_bp),
+            share(r.spread_bp),
+        ),
+    };
+    let rows = r.shares.iter().map(row).collect();
+    let ports: Vec<String> = r.ports.iter().map(|(name, port)| format!("{name} {port}")).collect();
+    format!(
+        "{}  {}, TTL {} s, generation {}\nports {}; DNS servers {}\n{clients}\n\n{}",
+        r.name,
+        or_dash(&r.mode),
+        r.ttl_s,
+        r.generation,
+        or_dash(&ports.join(", ")),
+        or_dash(&r.dns_servers.join(" ")),
+        table(
+            &["TRACK", "VERSION", "WEIGHT", "ANSWERED", "REQUESTS", "SERVING", "ADDRESSES"],
+            rows,
+            "no version is routed to yet"
+        ),
+    )
+}
+
+/// `dns trace`.
+pub fn trace(t: &v1::TraceReply) -> String {
+    let parts = t.parts.iter().map(|p| vec![p.label.clone(), p.meaning.clone()]).collect();
+    let arm = |a: &v1::TraceArm| {
+        let deck = format!("{} of {}", a.deck_left, a.deck);
+        vec![a.track.clone(), a.version.clone(), share(a.weight_bp), deck, a.serving.to_string()]
+    };
+    let instance = |i: &v1::TraceInstance| {
+        let answers = if i.answers { "yes" } else { "no" };
+        let names = [&i.id, &i.version, &i.worker, &i.address].map(String::clone);
+        names.into_iter().chain([answers.into(), i.because.clone()]).collect()
+    };
+    let chosen = match (t.track.as_str(), t.slot) {
+        ("", _) => "by each look-up anew".into(),
+        (track, Some(slot)) => format!("{} ({track}), slot {slot} of 10000", t.version),
+        (track, None) => format!("{} ({track})", t.version),
+    };
+    let mut out = format!(
+        "{}\nnode {} ({}): {}: {}\nserves index {}, SOA serial {}\n\n{}\n",
+        t.name,
+        t.node,
+        t.node_id,
+        t.outcome,
+        t.because,
+        t.index,
+        t.serial,
+        table(&["PART", "MEANS"], parts, "no part of it means anything here"),
+    );
+    if t.deployment.is_empty() {
+        return out;
+    }
+    out += &format!(
+        "\n{}: {}, generation {}.{}, TTL {} s, lease {}\nversion: {chosen}\naddresses: {}\n\n{}\n\n{}",
+        t.deployment,
+        or_dash(&t.mode),
+        t.incarnation,
+        t.generation,
+        t.ttl_s,
+        or_dash(&t.lease),
+        or_dash(&t.addresses.join(" ")),
+        table(
+            &["TRACK", "VERSION", "WEIGHT", "CARDS LEFT", "SERVING"],
+            t.arms.iter().map(arm).collect(),
+            "no version is routed to"
+        ),
+        table(
+            &["INSTANCE", "VERSION", "WORKER", "ADDRESS", "NAMED", "BECAUSE"],
+            t.instances.iter().map(instance).collect(),
+            "no instance"
+        ),
+    );
+    out
+}

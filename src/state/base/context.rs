@@ -1,0 +1,228 @@
+//! The draft a command works on. Rows are read as values and put back: putting one back bumps its revision once per entry and only
+//! when it changed, so that "every change bumps" and "nothing else does" hold by construction.
+
+use std::collections::BTreeSet;
+
+use super::{
+    event::EventBody,
+    lifecycle, names,
+    rejection::Rejection,
+    rows::{LogId, Meta},
+};
+use crate::{
+    model::{DeploymentId, InstanceId, Life, Millis, NodeId, Principal, RolloutId, WorkerName},
+    state::{
+        State,
+        cluster::rows::{NodeRow, Settings},
+        fleet::rows::{Assignment, Instance, Worker},
+        rollout::rows::{Rollout, RolloutStatus},
+        traffic::rows::Deployment,
+    },
+};
+
+/// Result of a command's own code.
+pub(in crate::state) type Done = Result<(), Rejection>;
+
+/// A command: its guards and effects.
+pub(in crate::state) trait Apply {
+    /// The lowest active feature level at which it may be proposed.
+    const LEVEL: u32 = 1;
+
+    /// Whether it stops or turns what is under way: such a verb has places of its own in the table of requests, so that one who asks
+    /// without end for other things locks nobody out who wants to stop.
+    fn steers(&self) -> bool {
+        false
+    }
+
+    /// Refuses everything that can be refused, then changes rows through the draft.
+    fn apply(&self, cx: &mut Cx<'_>) -> Done;
+}
+
+/// Shorthand for a refused guard.
+pub(in crate::state) fn guard<T>(text: impl Into<String>) -> Result<T, Rejection> {
+    Err(Rejection::Guard(text.into()))
+}
+
+/// A command's draft and what it needs to know.
+pub(in crate::state) struct Cx<'a> {
+    /// The draft.
+    pub s: State,
+    /// The entry.
+    pub at: LogId,
+    /// Who asked.
+    pub principal: &'a Principal,
+    events: Vec<EventBody>,
+    deployments: BTreeSet<DeploymentId>,
+    instances: u32,
+    deliveries: u32,
+}
+
+impl<'a> Cx<'a> {
+    pub fn new(state: &State, at: LogId, principal: &'a Principal) -> Self {
+        let (events, deployments) = (Vec::new(), BTreeSet::new());
+        Self { s: state.clone(), at, principal, events, deployments, instances: 0, deliveries: 0 }
+    }
+
+    pub fn finish(self) -> (State, Vec<EventBody>) {
+        (self.s, self.events)
+    }
+
+    /// Deployments that this entry changed so far; what follows from them is done at its end (`log::apply`).
+    pub fn changed_deployments(&mut self) -> BTreeSet<DeploymentId> {
+        std::mem::take(&mut self.deployments)
+    }
+
+    pub fn now(&self) -> Millis {
+        self.s.now
+    }
+
+    pub fn emit(&mut self, body: EventBody) {
+        self.events.push(body);
+    }
+
+    pub fn settings(&self) -> Settings {
+        self.s.cluster.as_ref().map(|c| c.settings.clone()).unwrap_or_default()
+    }
+
+    /// Row data of a new row.
+    pub fn new_meta(&self) -> Meta {
+        let index = self.at.index;
+        Meta { revision: 1, created_index: index, updated_index: index, ..Meta::default() }
+    }
+
+    /// Marks a row as changed by this entry; once, however often it is touched.
+    pub fn touch(&self, meta: &mut Meta) {
+        if meta.updated_index != self.at.index {
+            meta.revision = meta.revision.saturating_add(1);
+            meta.updated_index = self.at.index;
+        }
+    }
+
+    /// The next instance id of this entry.
+    pub fn next_instance(&mut self) -> InstanceId {
+        let ordinal = self.instances;
+        self.instances = ordinal.saturating_add(1);
+        InstanceId { index: self.at.index, ordinal }
+    }
+
+    /// The next delivery's place in this entry.
+    pub fn next_delivery(&mut self) -> u32 {
+        let ordinal = self.deliveries;
+        self.deliveries = ordinal.saturating_add(1);
+        ordinal
+    }
+
+    /// A rollout, or "not found".
+    pub fn rollout(&self, id: RolloutId) -> Result<Rollout, Rejection> {
+        let found = self.s.rollouts.get(&id).cloned();
+        found.ok_or_else(|| Rejection::not_found("rollout", id, "; `slipway rollout history` lists them"))
+    }
+
+    /// A rollout at the revision that an engine command saw.
+    pub fn rollout_seen(&self, id: RolloutId, seen: u64) -> Result<Rollout, Rejection> {
+        let r = self.rollout(id)?;
+        if r.meta.revision == seen { Ok(r) } else { Err(Rejection::Stale { seen, now: r.meta.revision }) }
+    }
+
+    pub fn put_rollout(&mut self, mut row: Rollout) {
+        if self.s.rollouts.get(&row.id) != Some(&row) {
+            self.touch(&mut row.meta);
+            self.s.rollouts.insert(row.id, row);
+        }
+    }
+
+    /// Moves a rollout's status along the table and says so in an event.
+    pub fn move_rollout(&mut self, row: &mut Rollout, to: RolloutStatus, verb: &str) -> Done {
+        if !lifecycle::rollout(row.status, to) {
+            return Err(Rejection::Lifecycle { rollout: row.id, status: row.status.to_string(), verb: verb.into() });
+        }
+        row.status = to;
+        self.emit(EventBody::RolloutChanged {
+            rollout: row.id,
+            deployment: row.deployment.clone(),
+            status: to,
+            reason: row.reason.clone(),
+        });
+        Ok(())
+    }
+
+    /// A deployment, or "not found".
+    pub fn deployment(&self, id: &DeploymentId) -> Result<Deployment, Rejection> {
+        let found = self.s.deployments.get(id).cloned();
+        found.ok_or_else(|| names::unknown_deployment(&self.s, id))
+    }
+
+    pub fn put_deployment(&mut self, mut row: Deployment) {
+        if self.s.deployments.get(&row.id) != Some(&row) {
+            self.touch(&mut row.meta);
+            self.deployments.insert(row.id.clone());
+            self.s.deployments.insert(row.id.clone(), row);
+        }
+    }
+
+    pub fn put_worker(&mut self, mut row: Worker) {
+        if self.s.workers.get(&row.name) != Some(&row) {
+            self.touch(&mut row.meta);
+            self.s.workers.insert(row.name.clone(), row);
+        }
+    }
+
+    pub fn put_node(&mut self, mut row: NodeRow) {
+        if self.s.nodes.get(&row.id) != Some(&row) {
+            self.touch(&mut row.meta);
+            self.s.nodes.insert(row.id, row);
+        }
+    }
+
+    pub fn node(&self, id: NodeId) -> Result<NodeRow, Rejection> {
+        let found = self.s.nodes.get(&id).cloned();
+        found.ok_or_else(|| Rejection::not_found("node", id, "; `slipway cluster status` lists them"))
+    }
+
+    pub fn put_assignment(&mut self, key: (WorkerName, DeploymentId), mut row: Assignment) {
+        if self.s.assignments.get(&key) != Some(&row) {
+            self.touch(&mut row.meta);
+            self.s.assignments.insert(key, row);
+        }
+    }
+
+    /// An instance of a deployment, or a refused guard.
+    pub fn instance_of(&self, deployment: &DeploymentId, id: InstanceId) -> Result<Instance, Rejection> {
+        match self.s.instances.get(&id) {
+            Some(i) if &i.deployment == deployment => Ok(i.clone()),
+            Some(_) | None => guard(format!("{id} is no instance of {deployment}")),
+        }
+    }
+
+    /// Puts an instance back; a change of life or health is an event.
+    pub fn put_instance(&mut self, mut row: Instance) {
+        let old = self.s.instances.get(&row.id);
+        if old == Some(&row) {
+            return;
+        }
+        let same = old.is_some_and(|o| o.life == row.life && o.health == row.health);
+        self.touch(&mut row.meta);
+        if !same {
+            self.emit(EventBody::InstanceChanged {
+                instance: row.id,
+                deployment: row.deployment.clone(),
+                worker: row.worker.clone(),
+                life: row.life,
+                health: row.health,
+            });
+        }
+        self.s.instances.insert(row.id, row);
+    }
+
+    /// Moves an instance's life along the table; a move outside it is ignored (`false`).
+    pub fn move_life(&self, row: &mut Instance, to: Life) -> bool {
+        let ok = lifecycle::life(row.life, to);
+        if ok {
+            row.life = to;
+            if to == Life::Failed {
+                row.failed_at = Some(self.s.now);
+            }
+        }
+        ok
+    }
+}

@@ -1,0 +1,10 @@
+//! What every law stands on: row data, events, refusals, life cycles, and the draft a command works on.
+
+pub(in crate::state) mod context;
+pub(in crate::state) mod event;
+pub mod lifecycle;
+pub(in crate::state) mod names;
+pub(in crate::state) mod observed;
+pub(in crate::state) mod rejection;
+pub(in crate::state) mod rows;
+pub(in crate::state) mod servers;

@@ -1,0 +1,47 @@
+//! Words for names that are not known: what is near, what there is, and which command makes it.
+//!
+//! Not here: the refusals themselves (`rejection`).
+
+use std::fmt::Display;
+
+use super::rejection::Rejection;
+use crate::{model::DeploymentId, state::State};
+
+/// `; did you mean X?` for the nearest of the known names, or what is known, or nothing.
+pub(in crate::state) fn hint<T: Display>(wanted: &str, known: impl Iterator<Item = T>) -> String {
+    let mut known: Vec<String> = known.map(|k| k.to_string()).collect();
+    known.sort();
+    known.dedup();
+    // Edits between the two, letters swapped counting as one; integers, as refusals are kept in State.
+    let edits = |k: &String| strsim::damerau_levenshtein(k, wanted);
+    let near = |k: &String| {
+        let begins = wanted.len() >= 3 && k.starts_with(wanted);
+        begins || edits(k) <= (k.len() / 3).clamp(1, 4)
+    };
+    let best = known.iter().filter(|k| near(k)).min_by_key(|k| edits(k)).or(known.first());
+    match best {
+        Some(k) if near(k) => format!("; did you mean {k}?"),
+        Some(_) if known.len() <= 8 => format!("; known: {}", known.join(", ")),
+        Some(_) | None => String::new(),
+    }
+}
+
+/// Which part of a deployment's name is unknown.
+pub(in crate::state) fn unknown_deployment(s: &State, id: &DeploymentId) -> Rejection {
+    if !s.environments.contains_key(&id.environment) {
+        let near = hint(id.environment.as_str(), s.environments.keys());
+        return Rejection::not_found("environment", &id.environment, near);
+    }
+    if !s.services.contains_key(&id.service) {
+        let near = hint(id.service.as_str(), s.services.keys());
+        let near = if near.is_empty() { "; `slipway apply -f` makes it".into() } else { near };
+        return Rejection::not_found("service", &id.service, near);
+    }
+    let near = hint(&id.to_string(), s.deployments.keys());
+    let near = if near.is_empty() { "; `slipway apply -f` makes it".into() } else { near };
+    Rejection::not_found("deployment", id, near)
+}
+
+pub(in crate::state) fn exhausted(what: &str, limit: u32) -> Rejection {
+    Rejection::Exhausted { what: what.into(), limit: u64::from(limit), fix: "remove one that is not used".into() }
+}

@@ -1,0 +1,55 @@
+//! `BlobHeld`: a node has a package fsynced.
+
+use super::rows::Blob;
+use crate::{
+    model::{Digest, NodeId, fields},
+    state::{
+        base::{
+            context::{Apply, Cx, Done},
+            rejection::Rejection,
+        },
+        cluster::rows::NodeRole,
+    },
+};
+
+fields! {
+    /// A node has a package fsynced.
+    #[derive(Debug, Clone, PartialEq)]
+    pub struct BlobHeld {
+        /// Which package.
+        1 [required] pub digest: Digest,
+        /// Its size.
+        2 pub size: u64,
+        /// Which node.
+        3 pub node: NodeId,
+    }
+}
+
+impl Apply for BlobHeld {
+    fn apply(&self, cx: &mut Cx<'_>) -> Done {
+        let &Self { ref digest, size, node } = self;
+        let n = cx.node(node)?;
+        if n.role == NodeRole::Removed {
+            return Err(Rejection::Precondition(format!("node {node} was removed")));
+        }
+        let mut row = match cx.s.blobs.get(digest) {
+            Some(b) if b.size != size => {
+                return Err(Rejection::Conflict {
+                    what: format!(
+                        "package {} is {} bytes long, not {size}: one of the copies is damaged",
+                        digest.short(),
+                        b.size
+                    ),
+                });
+            }
+            Some(b) => b.clone(),
+            None => Blob { meta: cx.new_meta(), size, holders: Vec::new() },
+        };
+        if let Err(place) = row.holders.binary_search(&node) {
+            row.holders.insert(place, node);
+            cx.touch(&mut row.meta);
+            cx.s.blobs.insert(digest.clone(), row);
+        }
+        Ok(())
+    }
+}

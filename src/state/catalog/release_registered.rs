@@ -1,0 +1,95 @@
+//! `ReleaseRegistered`: a version of a service, whose package is fsynced on a majority of the voters.
+
+use std::collections::BTreeMap;
+
+use super::{
+    copies,
+    rows::{Release, ReleaseStatus},
+    services,
+};
+use crate::{
+    model::{BuildInfo, Digest, Name, Version, fields},
+    state::base::{
+        context::{Apply, Cx, Done},
+        event::EventBody,
+        names,
+        rejection::Rejection,
+    },
+};
+
+fields! {
+    /// Registers a release whose package a majority of voters holds.
+    #[derive(Debug, Clone, PartialEq)]
+    pub struct ReleaseRegistered {
+        /// Of which service (made when unknown).
+        1 [required] pub service: Name,
+        /// Its version.
+        2 [required] pub version: Version,
+        /// Its package.
+        3 [required] pub digest: Digest,
+        /// What the builder said.
+        4 [required] pub build: BuildInfo,
+        /// Free labels.
+        5 pub labels: BTreeMap<String, String>,
+    }
+}
+
+impl Apply for ReleaseRegistered {
+    fn apply(&self, cx: &mut Cx<'_>) -> Done {
+        let Self { service, version, digest, build, labels } = self;
+        let long = |s: &String| s.len() > 256;
+        let too_long = long(&build.commit) || long(&build.built_at) || long(&build.toolchain);
+        if too_long || build.components.len() > 256 || build.components.iter().any(|(k, v)| long(k) || long(v)) {
+            return Err(Rejection::Invalid(
+                "build information: at most 256 components and 256 characters a value".into(),
+            ));
+        }
+        if labels.len() > 64 || labels.iter().any(|(k, v)| long(k) || long(v)) {
+            return Err(Rejection::Invalid("labels: at most 64, of 256 characters each".into()));
+        }
+        let key = (service.clone(), version.clone());
+        if let Some(known) = cx.s.releases.get(&key) {
+            if &known.digest == digest {
+                return Ok(());
+            }
+            return Err(Rejection::Conflict {
+                what: format!(
+                    "{service} {version} is registered with package {}, not {}: a version never changes, push a new one",
+                    known.digest.short(),
+                    digest.short()
+                ),
+            });
+        }
+        let Some(blob) = cx.s.blobs.get(digest) else {
+            return Err(Rejection::not_found("package", digest.short(), "; `slipway release push` uploads it"));
+        };
+        let size = blob.size;
+        let (held, voters) = copies::copies_of(&cx.s, digest);
+        if held.saturating_mul(2) <= voters {
+            return Err(Rejection::Precondition(format!(
+                "package {} is on {held} of {} nodes and needs a majority: wait until the nodes have fetched it, then push again",
+                digest.short(),
+                voters
+            )));
+        }
+        services::make_service(cx, service)?;
+        let limit = cx.settings().limits.releases_per_service;
+        if cx.s.releases.keys().filter(|(s, _)| s == service).count() >= limit as usize {
+            return Err(names::exhausted("releases of a service", limit));
+        }
+        let mut meta = cx.new_meta();
+        meta.labels = labels.clone();
+        let row = Release {
+            meta,
+            service: service.clone(),
+            version: version.clone(),
+            digest: digest.clone(),
+            size,
+            build: build.clone(),
+            status: ReleaseStatus::Loading,
+        };
+        cx.s.releases.insert(key, row);
+        cx.emit(EventBody::ReleaseAdded { service: service.clone(), version: version.clone(), digest: digest.clone() });
+        Ok(())
+    }
+}

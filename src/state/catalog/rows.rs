@@ -1,0 +1,87 @@
+//! The rows of the catalog: environments, services, packages, releases.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    model::{BuildInfo, Digest, Name, NodeId, OnNoData, Strategy, Version, fields},
+    state::base::rows::Meta,
+};
+
+fields! {
+    /// A stage and DNS namespace.
+    #[derive(Debug, Clone, PartialEq, Eq)]
+    pub struct Environment {
+        /// Row data.
+        1 pub meta: Meta,
+        /// Its name.
+        2 [required] pub name: Name,
+        /// Strategy of rollouts that name none.
+        3 [required] pub default_strategy: Strategy,
+        /// Place in the order of promotion, from 0.
+        4 pub order: u32,
+        /// What the end of a bake without data does in rollouts that do not say.
+        5 [required] pub on_no_data: OnNoData,
+    }
+}
+
+fields! {
+    /// What is versioned.
+    #[derive(Debug, Clone, PartialEq, Eq)]
+    pub struct Service {
+        /// Row data.
+        1 pub meta: Meta,
+        /// Its name.
+        2 [required] pub name: Name,
+    }
+}
+
+fields! {
+    /// A package: which nodes hold it durably.
+    #[derive(Debug, Clone, PartialEq, Eq)]
+    pub struct Blob {
+        /// Row data.
+        1 pub meta: Meta,
+        /// Size in bytes.
+        2 pub size: u64,
+        /// Nodes that have it fsynced, ascending.
+        3 pub holders: Vec<NodeId>,
+    }
+}
+
+/// A release's status (FEATURES V1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ReleaseStatus {
+    /// Registered, nothing runs it.
+    Loading,
+    /// Stable somewhere.
+    Active,
+    /// Candidate somewhere.
+    Canary,
+    /// Was stable; superseded.
+    Deprecated,
+    /// A rollout of it failed.
+    Failed,
+    /// Taken out of use.
+    Retired,
+}
+
+fields! {
+    /// A release of a service.
+    #[derive(Debug, Clone, PartialEq, Eq)]
+    pub struct Release {
+        /// Row data.
+        1 pub meta: Meta,
+        /// Whose release.
+        2 [required] pub service: Name,
+        /// Its version.
+        3 [required] pub version: Version,
+        /// Digest of its archive.
+        4 [required] pub digest: Digest,
+        /// Size of its archive in bytes.
+        5 pub size: u64,
+        /// What the builder said.
+        6 [required] pub build: BuildInfo,
+        /// Where it stands.
+        7 [required] pub status: ReleaseStatus,
+    }
+}

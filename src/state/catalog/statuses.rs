@@ -1,0 +1,73 @@
+//! The status of a release, derived from where it runs and how its rollouts ended.
+
+use super::rows::{Release, ReleaseStatus};
+use crate::{
+    model::{DeploymentId, Name, Version},
+    state::{
+        State,
+        base::context::Cx,
+        rollout::rows::{Rollout, RolloutStatus},
+        traffic::rows::{Deployment, Track},
+    },
+};
+
+/// Brings the statuses of both versions of a rollout up to date, after anything moved.
+pub(in crate::state) fn settle(cx: &mut Cx<'_>, r: &Rollout) {
+    let versions: Vec<Version> = r.from.iter().chain([&r.to]).map(|p| p.version.clone()).collect();
+    settle_versions(cx, &r.deployment.service, versions);
+}
+
+/// Brings the statuses of some versions of a service up to date.
+pub(in crate::state) fn settle_versions(cx: &mut Cx<'_>, service: &Name, versions: impl IntoIterator<Item = Version>) {
+    for version in versions {
+        let key = (service.clone(), version);
+        let Some(mut row) = cx.s.releases.get(&key).cloned() else { continue };
+        let to = status(&cx.s, &row);
+        if row.status != to {
+            row.status = to;
+            cx.touch(&mut row.meta);
+            cx.s.releases.insert(key, row);
+        }
+    }
+}
+
+/// What a release is, by where it runs and how its rollouts ended.
+fn status(s: &State, row: &Release) -> ReleaseStatus {
+    if row.status == ReleaseStatus::Retired {
+        return row.status;
+    }
+    let ids = s.environments.keys().map(|e| DeploymentId { environment: e.clone(), service: row.service.clone() });
+    let mine: Vec<&Deployment> = ids.filter_map(|id| s.deployments.get(&id)).collect();
+    let is = |t: &Option<Track>| t.as_ref().is_some_and(|t| t.pair.version == row.version);
+    if mine.iter().any(|d| is(&d.tracks.stable)) {
+        return ReleaseStatus::Active;
+    }
+    let shares = |d: &&Deployment| is(&d.tracks.previous) && d.route.as_ref().is_some_and(|x| x.weights.previous.0 > 0);
+    if mine.iter().any(|d| is(&d.tracks.candidate) || shares(d)) {
+        return ReleaseStatus::Canary;
+    }
+    let ended = || {
+        let rollouts = mine.iter().flat_map(|d| s.rollouts.of(&d.id));
+        rollouts.filter(|r| r.status.is_terminal() && r.to.version == row.version)
+    };
+    let served = match row.status {
+        ReleaseStatus::Active | ReleaseStatus::Deprecated => true,
+        ReleaseStatus::Loading | ReleaseStatus::Canary | ReleaseStatus::Failed | ReleaseStatus::Retired => {
+            ended().any(|r| r.status == RolloutStatus::Completed)
+        }
+    };
+    let kept = if served { ReleaseStatus::Deprecated } else { ReleaseStatus::Loading };
+    match ended().max_by_key(|r| r.id).map(|r| r.status) {
+        Some(RolloutStatus::RolledBack | RolloutStatus::Failed) => ReleaseStatus::Failed,
+        Some(
+            RolloutStatus::Completed
+            | RolloutStatus::Aborted
+            | RolloutStatus::Pending
+            | RolloutStatus::Active
+            | RolloutStatus::Paused
+            | RolloutStatus::Promoting
+            | RolloutStatus::RollingBack,
+        )
+        | None => kept,
+    }
+}

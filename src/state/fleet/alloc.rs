@@ -1,0 +1,138 @@
+//! Addresses and ports of new instances.
+//!
+//! Pool: a freed address goes to the end of the queue; its last deployment may take it again at once, another only when every DNS
+//! server has served a view without it. A server that has been silent for `silent_for_good` holds none back: it is down, or serves
+//! nobody who can be protected by waiting longer. Host: the machine's address with fixed ports, so one user a port.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use super::{
+    drain,
+    rows::{DrainState, Instance, PoolSlot, Worker},
+};
+use crate::{
+    model::{AddressMode, DeploymentId, InstanceId, Life, NodeId, Period, Spec, WorkerName},
+    state::{
+        State,
+        base::{
+            context::{Cx, guard},
+            rejection::Rejection,
+        },
+        cluster::rows::NodeRole,
+    },
+};
+
+/// The lowest index that a DNS server which holds addresses back has served, by what `heard` knows of it beside the row.
+fn served_by_all(s: &State, heard: impl Fn(NodeId) -> u64) -> u64 {
+    let for_good = s.cluster.as_ref().map_or(Period(u64::MAX), |c| c.settings.silent_for_good);
+    let serving = s.nodes.values().filter(|n| match n.role {
+        NodeRole::Learner | NodeRole::Voter | NodeRole::Leaving => {
+            n.silent_since.is_none_or(|t| s.now < t.plus(for_good))
+        }
+        NodeRole::Joining | NodeRole::Removed => false,
+    });
+    serving.map(|n| n.served.max(heard(n.id))).min().unwrap_or(u64::MAX)
+}
+
+/// Free pool addresses that the deployment may take now, in the order in which they are taken.
+pub fn free_addresses(s: &State, worker: &Worker, deployment: &DeploymentId) -> Vec<String> {
+    free_when(s, worker, deployment, |_| 0)
+}
+
+/// The same once what was heard of the servers is committed, by `ViewsServed`.
+pub fn free_when(s: &State, worker: &Worker, deployment: &DeploymentId, heard: impl Fn(NodeId) -> u64) -> Vec<String> {
+    let served = served_by_all(s, heard);
+    let mut free: Vec<(u64, &String)> = Vec::new();
+    for (address, slot) in worker.pool.iter() {
+        match slot {
+            PoolSlot::Free { since, last } => {
+                if *since == 0 || last.as_ref() == Some(deployment) || *since <= served {
+                    free.push((*since, address));
+                }
+            }
+            PoolSlot::Used(_) => {}
+        }
+    }
+    free.sort();
+    free.into_iter().map(|(_, a)| a.clone()).collect()
+}
+
+/// Live instances on a worker that count against its capacity.
+pub(in crate::state) fn live_on<'a>(s: &'a State, worker: &WorkerName) -> impl Iterator<Item = &'a Instance> + use<'a> {
+    s.instances.on(worker).filter(|i| i.life.is_live())
+}
+
+/// The ports an instance gets: the spec's, at its own address.
+pub(in crate::state) fn ports(spec: &Spec) -> Arc<BTreeMap<String, u16>> {
+    Arc::new(spec.ports.iter().map(|(name, (port, _))| (name.clone(), *port)).collect())
+}
+
+/// Takes an address for a new instance on a worker. `replaced` does not count against its capacity.
+pub(in crate::state) fn take(
+    cx: &mut Cx<'_>,
+    worker: &WorkerName,
+    deployment: &DeploymentId,
+    spec: &Spec,
+    id: InstanceId,
+) -> Result<String, Rejection> {
+    let Some(mut w) = cx.s.workers.get(worker).cloned() else { return guard(format!("{worker} is no worker")) };
+    let live = live_on(&cx.s, worker).count();
+    if live >= w.capacity as usize {
+        return guard(format!("{worker} runs {live} instances and takes {} at most", w.capacity));
+    }
+    match spec.address {
+        AddressMode::Host => {
+            let wanted = ports(spec);
+            let taken = live_on(&cx.s, worker)
+                .find(|i| i.address == w.host && i.ports.values().any(|p| wanted.values().any(|q| p == q)));
+            match taken {
+                Some(i) => guard(format!("{worker}: {} ({}) has the port", i.id, i.deployment)),
+                None => Ok(w.host),
+            }
+        }
+        AddressMode::Pool => {
+            let Some(address) = free_addresses(&cx.s, &w, deployment).into_iter().next() else {
+                return guard(format!("{worker} has no free address in its pool"));
+            };
+            Arc::make_mut(&mut w.pool).insert(address.clone(), PoolSlot::Used(id));
+            cx.put_worker(w);
+            Ok(address)
+        }
+    }
+}
+
+/// Hands the address of a replaced instance to the one that takes its place.
+pub(in crate::state) fn hand_over(cx: &mut Cx<'_>, worker: &WorkerName, old: InstanceId, new: InstanceId) {
+    let Some(mut w) = cx.s.workers.get(worker).cloned() else { return };
+    fill(&mut w, old, &PoolSlot::Used(new));
+    cx.put_worker(w);
+}
+
+/// Frees the address of an instance that is gone or failed. Its name left DNS when its drain began, or now.
+pub(in crate::state) fn free(cx: &mut Cx<'_>, i: &Instance) {
+    debug_assert!(matches!(i.life, Life::Gone | Life::Failed));
+    let Some(mut w) = cx.s.workers.get(&i.worker).cloned() else { return };
+    let since = match &i.drain {
+        Some(DrainState { index, .. }) => *index,
+        None => cx.at.index,
+    };
+    // Whom it was to replace may still be stopping there: then the address is that one's again.
+    let before = drain::before(&cx.s, i).map(|old| old.id);
+    let free = PoolSlot::Free { since, last: Some(i.deployment.clone()) };
+    fill(&mut w, i.id, &before.map_or(free, PoolSlot::Used));
+    // One that its agent no longer offers, be it gone from the machine or from the configuration, stayed for its user alone.
+    if before.is_none() && w.withdrawn.remove(&i.address) {
+        Arc::make_mut(&mut w.pool).remove(&i.address);
+    }
+    cx.put_worker(w);
+}
+
+/// Changes the slots of one user.
+fn fill(w: &mut Worker, user: InstanceId, with: &PoolSlot) {
+    let used = PoolSlot::Used(user);
+    if w.pool.values().any(|slot| *slot == used) {
+        for slot in Arc::make_mut(&mut w.pool).values_mut().filter(|slot| **slot == used) {
+            *slot = with.clone();
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! `apply`: one committed entry, all or nothing.
+//!
+//! A command works on a draft of State (cloning persistent maps is cheap), which replaces State only when the command succeeds; a
+//! refusal changes nothing but `applied`, `now`, `wall` and the table of requests. Guards and effects stand in the commands' own files.
+
+use super::{
+    command::Command,
+    requests::{self, Look},
+    stamp::Stamped,
+};
+use crate::{
+    model::Principal,
+    state::{
+        State,
+        base::{
+            context::Cx,
+            event::{EVENT_RING, Event, EventBody, EventKey},
+            rejection::Rejection,
+            rows::LogId,
+        },
+        catalog::statuses,
+        cluster::levels,
+        traffic::{rows::Deployment, slots, switches},
+    },
+};
+
+/// What a command that was not refused did.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Applied {
+    /// Index of the entry that took effect: an earlier one when this is a repeat.
+    pub index: u64,
+    /// What happened; empty in a repeat.
+    pub events: Vec<Event>,
+    /// Whether the request had taken effect before.
+    pub repeated: bool,
+}
+
+/// Applies a blank or membership entry: only the position moves.
+pub fn apply_blank(state: &mut State, at: LogId) {
+    state.applied = at;
+}
+
+/// Applies one committed command.
+pub fn apply(state: &mut State, at: LogId, stamped: &Stamped) -> Result<Applied, Rejection> {
+    state.applied = at;
+    if stamped.term != at.term {
+        return Err(Rejection::WrongTerm { stamped: stamped.term, entry: at.term });
+    }
+    state.now = state.now.max(stamped.at);
+    state.wall = stamped.wall;
+    requests::forget_expired(state);
+    let ticket = match requests::look(state, stamped)? {
+        Look::Engine => None,
+        Look::Fresh(ticket) => Some(ticket),
+        Look::Repeat(index) => return Ok(Applied { index, events: Vec::new(), repeated: true }),
+    };
+    let mut cx = Cx::new(state, at, &stamped.principal);
+    let result = match (&stamped.body, &cx.s.cluster) {
+        (Command::ClusterInit(_), Some(_)) => Err(Rejection::AlreadyInitialised),
+        (Command::ClusterInit(_), None) | (_, Some(_)) if stamped.body.level() > cx.s.level.max(1) => {
+            Err(levels::too_new(stamped.body.name(), stamped.body.level(), cx.s.level))
+        }
+        (Command::ClusterInit(_), None) | (_, Some(_)) => stamped.body.apply(&mut cx),
+        (_, None) => Err(Rejection::NoCluster),
+    };
+    let result = result.map(|()| {
+        switches::sweep(&mut cx);
+        follow_up(&mut cx, state);
+        let (draft, bodies) = cx.finish();
+        *state = draft;
+        Applied { index: at.index, events: record(state, at, bodies), repeated: false }
+    });
+    if let Some(ticket) = ticket {
+        requests::remember(state, at, ticket, result.as_ref().err());
+    }
+    result
+}
+
+/// What follows from changed deployments: slots of keys, as the fewest keys move from the entry before to this one, and the statuses of
+/// releases, which say where they run.
+fn follow_up(cx: &mut Cx<'_>, before: &State) {
+    let versions = |d: &Deployment| d.tracks.iter().map(|(n, t)| (n, t.pair.version.clone())).collect::<Vec<_>>();
+    for id in cx.changed_deployments() {
+        let (old, new) = (before.deployments.get(&id), cx.s.deployments.get(&id).cloned());
+        let Some(new) = new else { continue };
+        slots::follow(&mut cx.s, old, &new);
+        let (was, is) = (old.map(versions).unwrap_or_default(), versions(&new));
+        if was != is {
+            statuses::settle_versions(cx, &id.service, was.into_iter().chain(is).map(|(_, v)| v));
+        }
+    }
+}
+
+fn record(state: &mut State, at: LogId, bodies: Vec<EventBody>) -> Vec<Event> {
+    let events: Vec<Event> = (0u32..)
+        .zip(bodies)
+        .map(|(ordinal, body)| Event {
+            key: EventKey { index: at.index, ordinal },
+            at: state.now,
+            wall: state.wall,
+            body,
+        })
+        .collect();
+    for e in &events {
+        state.events.insert(e.key, e.clone());
+    }
+    while state.events.len() > EVENT_RING {
+        let Some(oldest) = state.events.get_min().map(|(k, _)| *k) else { break };
+        state.events.remove(&oldest);
+    }
+    events
+}
+
+/// A copy of State to which a command is applied next, as a local operator's: for previews and rehearsals. Nothing is agreed on by it.
+pub fn rehearse(state: &State, body: Command) -> Result<State, Rejection> {
+    let mut copy = state.clone();
+    let at = LogId { term: state.applied.term, index: state.applied.index.saturating_add(1) };
+    let stamped = Stamped {
+        at: state.now,
+        wall: state.wall,
+        term: at.term,
+        principal: Principal::local_operator(),
+        request: None,
+        body,
+    };
+    apply(&mut copy, at, &stamped)?;
+    Ok(copy)
+}

@@ -1,0 +1,258 @@
+//! What must hold in every applied State and over every step; tests, transcripts and cluster tests call it. Numbers are those of the
+//! list of invariants in ARCHITECTURE.md.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::{
+    model::{DeploymentId, Life, RolloutId, WHOLE},
+    state::{
+        State,
+        catalog::copies,
+        fleet::{
+            assign,
+            rows::{Instance, PoolSlot},
+        },
+        rollout::rows::{Rollout, RolloutStatus, StepStatus},
+        traffic::{
+            returns,
+            rows::{Deployment, RouteMode, TrackName},
+            slots, switches,
+        },
+    },
+};
+
+fn ensure(ok: bool, text: impl FnOnce() -> String) -> Result<(), String> {
+    if ok { Ok(()) } else { Err(text()) }
+}
+
+/// One State.
+pub fn check(s: &State) -> Result<(), String> {
+    for d in s.deployments.values() {
+        route(d)?;
+        owner(s, d)?;
+    }
+    steps(s)?;
+    addresses(s)?;
+    assignments(s)?;
+    requests(s)?;
+    switches::check(s)?;
+    slots::check(s)?;
+    returns::check(s)?;
+    copies::check(s)?;
+    indexes(s)
+}
+
+/// Every index is what its rows say.
+fn indexes(s: &State) -> Result<(), String> {
+    let all = [s.instances.check(), s.assignments.check(), s.rollouts.check(), s.workers.check()];
+    all.into_iter().collect::<Result<(), &str>>().map_err(|table| format!("an index of {table} is not its rows'"))
+}
+
+/// 1, 2, 10: one active version in a switch, whole weights, no more than the cap, and only tracks that exist.
+fn route(d: &Deployment) -> Result<(), String> {
+    let Some(r) = &d.route else { return Ok(()) };
+    let w = r.weights;
+    ensure(w.sum() == WHOLE.0, || format!("2: weights of {} sum to {}", d.id, w.sum()))?;
+    ensure(w.candidate <= r.cap, || format!("10: {} has {} above its cap {}", d.id, w.candidate, r.cap))?;
+    for name in [TrackName::Stable, TrackName::Candidate, TrackName::Previous] {
+        ensure(w.get(name).0 == 0 || d.tracks.get(name).is_some(), || {
+            format!("{}: {name:?} is absent and has weight", d.id)
+        })?;
+    }
+    if r.mode == RouteMode::Switch {
+        let whole = [w.stable, w.candidate, w.previous].contains(&WHOLE);
+        ensure(whole, || format!("1: two versions of {} are active: {w:?}", d.id))?;
+    }
+    let pairs: Vec<_> = d.tracks.iter().map(|(_, t)| &t.pair).collect();
+    let distinct: BTreeSet<_> = pairs.iter().collect();
+    ensure(pairs.len() == distinct.len(), || format!("{}: two tracks run one pair", d.id))
+}
+
+/// 9: at most one live rollout, and the deployment names it.
+fn owner(s: &State, d: &Deployment) -> Result<(), String> {
+    let live: Vec<RolloutId> =
+        s.rollouts.values().filter(|r| r.deployment == d.id && !r.status.is_terminal()).map(|r| r.id).collect();
+    let named: Vec<RolloutId> = d.live.into_iter().collect();
+    ensure(live == named, || format!("9: {} names {named:?} and {live:?} are live", d.id))
+}
+
+/// 6: at most one step runs, at the cursor, and everything before it has ended.
+fn steps(s: &State) -> Result<(), String> {
+    for r in s.rollouts.values() {
+        for (n, row) in r.steps.iter().enumerate() {
+            let before = n < r.cursor as usize;
+            let ended = match row.status {
+                StepStatus::Passed | StepStatus::Skipped | StepStatus::Cancelled | StepStatus::Undone => true,
+                StepStatus::Waiting | StepStatus::Running | StepStatus::Failed => false,
+            };
+            ensure(!before || ended, || format!("6: step {n} of {} is before the cursor and has not ended", r.id))?;
+            let runs = row.status == StepStatus::Running;
+            ensure(!runs || n == r.cursor as usize, || format!("6: step {n} of {} runs beside the cursor", r.id))?;
+            ensure(!runs || !r.status.is_terminal(), || format!("8: {} has ended and step {n} runs", r.id))?;
+        }
+    }
+    Ok(())
+}
+
+/// No two live instances share an address and port but one and its successor; pools know their users.
+fn addresses(s: &State) -> Result<(), String> {
+    let mut users: BTreeMap<(&str, u16), Vec<&Instance>> = BTreeMap::new();
+    for i in s.instances.values().filter(|i| i.life.is_live()) {
+        ensure(s.workers.contains_key(&i.worker), || format!("{} is on no worker", i.id))?;
+        for p in i.ports.values() {
+            users.entry((&i.address, *p)).or_default().push(i);
+        }
+    }
+    for ((address, port), list) in &users {
+        let heads = list.iter().filter(|i| i.replaces.is_none_or(|o| !list.iter().any(|x| x.id == o))).count();
+        ensure(heads <= 1, || {
+            let ids: Vec<String> = list.iter().map(|i| format!("{} {}", i.id, i.life)).collect();
+            format!("{address}:{port} is used by {}", ids.join(", "))
+        })?;
+    }
+    for w in s.workers.values() {
+        for (a, slot) in w.pool.iter() {
+            if let PoolSlot::Used(id) = slot {
+                let live =
+                    s.instances.get(id).is_some_and(|i| i.life.is_live() && &i.address == a && i.worker == w.name);
+                ensure(live, || format!("{a} of {} is held by {id}, which is not live there", w.name))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Entries are live instances of that worker; digests are those of the contents.
+fn assignments(s: &State) -> Result<(), String> {
+    for ((w, d), a) in &s.assignments {
+        ensure(a.content_digest == assign::content_digest(&a.content), || {
+            format!("digest of {w} {d} is not its content's")
+        })?;
+        for e in &a.content.instances {
+            let ok = s.instances.get(&e.id).is_some_and(|i| i.life.is_live() && &i.worker == w && &i.deployment == d);
+            ensure(ok, || format!("{w} is to run {}, which is not live there", e.id))?;
+            ensure(a.content.hold.contains(&e.pair.digest), || format!("{w} runs {} without holding it", e.pair))?;
+        }
+    }
+    Ok(())
+}
+
+/// 4: the table and its index agree.
+fn requests(s: &State) -> Result<(), String> {
+    let same = s.requests.len() == s.requests_by_expiry.len();
+    ensure(same, || "4: the requests' index by expiry has another length".into())?;
+    for ((p, id), r) in &s.requests {
+        let there = s.requests_by_expiry.contains_key(&(r.not_after, p.clone(), id.clone()));
+        ensure(there, || format!("4: request {id} is not in the index"))?;
+    }
+    Ok(())
+}
+
+/// From one applied State to the next.
+pub fn check_step(before: &State, after: &State) -> Result<(), String> {
+    ensure(after.now >= before.now, || format!("now went from {} to {}", before.now, after.now))?;
+    ensure(after.incarnation >= before.incarnation, || "the incarnation went back".into())?;
+    for (id, old) in &before.rollouts {
+        rollout(id, old, after.rollouts.get(id))?;
+    }
+    for (key, old) in &before.requests {
+        let same = after.requests.get(key).is_none_or(|new| new == old);
+        ensure(same, || format!("4: the first result of {} changed", key.1))?;
+    }
+    for (id, old) in &before.deployments {
+        let Some(new) = after.deployments.get(id) else { return Err(format!("{id} is gone")) };
+        generation(before, after, id, old, new)?;
+        slots::check_step(before, after, old, new)?;
+    }
+    for (key, old) in &before.assignments {
+        let Some(new) = after.assignments.get(key) else { continue };
+        ensure(new.generation >= old.generation, || format!("generation of {} went back", key.0))?;
+        if new.generation == old.generation {
+            ensure(new.content == old.content, || format!("content of {} changed within a generation", key.0))?;
+            ensure(new.permit >= old.permit, || format!("permit of {} fell within a generation", key.0))?;
+        }
+    }
+    for (name, old) in &before.workers {
+        let Some(new) = after.workers.get(name) else { continue };
+        ensure(new.set_generation >= old.set_generation && new.report >= old.report, || format!("{name} went back"))?;
+    }
+    for (id, old) in &before.nodes {
+        let same = after.nodes.get(id).is_some_and(|n| n.name == old.name);
+        ensure(same, || format!("node {id} is another one now"))?;
+    }
+    for (key, old) in &before.specs {
+        ensure(after.specs.get(key).is_none_or(|n| n == old), || format!("spec {} of {} changed", key.1, key.0))?;
+    }
+    for (id, old) in &before.instances {
+        let same = after.instances.get(id).is_none_or(|n| {
+            n.pair == old.pair
+                && n.worker == old.worker
+                && n.address == old.address
+                && (n.life == old.life || old.life.is_live())
+        });
+        ensure(same, || format!("instance {id} changed what it is, or came back to life"))?;
+        let stops = old.life != Life::Stopping && after.instances.get(id).is_some_and(|n| n.life == Life::Stopping);
+        let clear = old.drain.and_then(|d| d.clear_at).is_some_and(|t| t <= after.now);
+        ensure(!stops || clear, || format!("20: {id} is to stop before every cache has let go of it"))?;
+    }
+    Ok(())
+}
+
+/// 7, 8: along the table only, and a terminal one never changes (but for the name of what undid it).
+fn rollout(id: &RolloutId, old: &Rollout, new: Option<&Rollout>) -> Result<(), String> {
+    let Some(new) = new else {
+        return ensure(old.status.is_terminal(), || format!("8: live {id} is gone"));
+    };
+    if old.status.is_terminal() {
+        let mut same = new.clone();
+        same.undone_by = old.undone_by;
+        same.meta = old.meta.clone();
+        return ensure(same == *old, || format!("8: {id} had ended and changed"));
+    }
+    // One entry may take two moves (a promotion out of a pause); only ends and the way back are final.
+    let back = old.status == RolloutStatus::RollingBack
+        && !matches!(
+            new.status,
+            RolloutStatus::RollingBack | RolloutStatus::RolledBack | RolloutStatus::Failed | RolloutStatus::Aborted
+        );
+    ensure(!back, || format!("7: {id} went from rolling back to {}", new.status))?;
+    ensure(new.meta.revision >= old.meta.revision, || format!("{id}: its revision went back"))?;
+    let silent = new.meta.revision == old.meta.revision && new != old;
+    ensure(!silent, || format!("{id} changed without a new revision"))
+}
+
+/// 10, 17: generations rise with every change, and no candidate's weight rises while its rollout is held or on its way back.
+fn generation(
+    before: &State,
+    after: &State,
+    id: &DeploymentId,
+    old: &Deployment,
+    new: &Deployment,
+) -> Result<(), String> {
+    let silent = new.meta.revision == old.meta.revision && new != old;
+    ensure(!silent, || format!("{id} changed without a new revision"))?;
+    if let (Some(a), Some(b)) = (&old.route, &new.route) {
+        let same = a.weights == b.weights && a.mode == b.mode && a.ttl == b.ttl;
+        ensure(b.generation >= a.generation, || format!("17: generation of {id} went back"))?;
+        ensure(same || b.generation > a.generation, || format!("17: {id} changed its route within a generation"))?;
+        let stable_moved = old.tracks.stable.as_ref().map(|t| &t.pair) != new.tracks.stable.as_ref().map(|t| &t.pair);
+        ensure(!stable_moved || b.generation > a.generation, || {
+            format!("17: {id} changed stable within a generation")
+        })?;
+        let held = after.live_rollout(id).is_some_and(|r| match r.status {
+            RolloutStatus::Paused => true,
+            RolloutStatus::RollingBack => before.rollouts.get(&r.id).is_some_and(|o| o.status == r.status),
+            RolloutStatus::Pending
+            | RolloutStatus::Active
+            | RolloutStatus::Promoting
+            | RolloutStatus::Completed
+            | RolloutStatus::RolledBack
+            | RolloutStatus::Failed
+            | RolloutStatus::Aborted => false,
+        });
+        ensure(!held || b.weights.candidate <= a.weights.candidate, || {
+            format!("10: {id} gave the candidate more while held")
+        })?;
+    }
+    Ok(())
+}

@@ -1,0 +1,143 @@
+//! What batches of an installation share: who may leave, room, new instances.
+
+use std::sync::Arc;
+
+use super::rows::{Rollout, RolloutPhase, RolloutStatus};
+use crate::{
+    model::{DeploymentId, Health, InstanceId, Life, Pair, Period, Strategy, WorkerName},
+    state::{
+        State,
+        base::{
+            context::{Cx, Done, guard},
+            event::EventBody,
+        },
+        fleet::{drain, rows::Instance, serving},
+        traffic::rows::{Deployment, Track},
+    },
+};
+
+/// Slack on top of the health time-out before a batch counts as failed: fetch of the assignment, start, report.
+pub(in crate::state) const SLACK: Period = Period::seconds(15);
+
+pub(in crate::state) fn check_status(r: &Rollout) -> Done {
+    match (r.status, r.phase) {
+        (RolloutStatus::Active, RolloutPhase::Forward) | (RolloutStatus::RollingBack, RolloutPhase::Undo) => Ok(()),
+        (
+            RolloutStatus::Pending
+            | RolloutStatus::Active
+            | RolloutStatus::Paused
+            | RolloutStatus::Promoting
+            | RolloutStatus::RollingBack
+            | RolloutStatus::Completed
+            | RolloutStatus::RolledBack
+            | RolloutStatus::Failed
+            | RolloutStatus::Aborted,
+            _,
+        ) => guard(format!("{} is {}", r.id, r.status)),
+    }
+}
+
+/// The track that runs a pair.
+fn track_of<'a>(d: &'a mut Deployment, pair: &Pair) -> Option<&'a mut Track> {
+    let t = &mut d.tracks;
+    [t.stable.as_mut(), t.candidate.as_mut(), t.previous.as_mut()].into_iter().flatten().find(|t| &t.pair == pair)
+}
+
+pub(in crate::state) fn set_want(cx: &mut Cx<'_>, deployment: &DeploymentId, pair: &Pair) -> Done {
+    let mut d = cx.deployment(deployment)?;
+    let wanted = serving::wanted(&cx.s, deployment, pair);
+    if let Some(t) = track_of(&mut d, pair) {
+        t.want = t.want.max(wanted);
+    }
+    cx.put_deployment(d);
+    Ok(())
+}
+
+/// Instances of the deployment that serve, without some.
+fn serve_without(s: &State, deployment: &DeploymentId, without: &[InstanceId]) -> u32 {
+    let n =
+        s.instances_of(deployment).filter(|i| i.serves() && serving::ready(s, i) && !without.contains(&i.id)).count();
+    u32::try_from(n).unwrap_or(u32::MAX)
+}
+
+/// Rolling: what leaves must not take the healthy count below desired - unavailable (what failed already is no loss).
+pub(in crate::state) fn check_unavailable(cx: &Cx<'_>, r: &Rollout, leaving: &[InstanceId]) -> Done {
+    if r.strategy != Strategy::Rolling || r.is_way_back() {
+        return Ok(());
+    }
+    let loses = leaving.iter().filter_map(|id| cx.s.instances.get(id)).any(|i| i.serves() && serving::ready(&cx.s, i));
+    let left = serve_without(&cx.s, &r.deployment, leaving);
+    let floor = r.desired.saturating_sub(r.params.max_unavailable);
+    if loses && left < floor {
+        return guard(format!("{left} healthy instances would be left and at least {floor} must be"));
+    }
+    Ok(())
+}
+
+pub(in crate::state) fn event(r: &Rollout, step: u32, batch: u32, passed: bool) -> EventBody {
+    EventBody::BatchChanged { rollout: r.id, deployment: r.deployment.clone(), step, batch, passed }
+}
+
+/// Instances that count against a rolling update's surge: on workers of its order that are heard of. What a worker brings that came back
+/// or joined in its midst is no part of its bill, or the update would wait for it.
+pub(in crate::state) fn counted<'a>(s: &'a State, r: &'a Rollout) -> impl Iterator<Item = &'a Instance> {
+    s.instances_of(&r.deployment).filter(|i| serving::ready(s, i) && r.order.contains(&i.worker))
+}
+
+/// New instances of an earlier, aborted rollout (or workers that came back) may fill the surge before the first batch, which then
+/// could never start: as many old ones go as one batch of one needs, never below what must be available.
+pub(in crate::state) fn make_room(cx: &mut Cx<'_>, r: &Rollout) {
+    if r.strategy != Strategy::Rolling || r.is_way_back() {
+        return;
+    }
+    let mut wanted: Vec<&Instance> = counted(&cx.s, r).filter(|i| i.life.is_wanted()).collect();
+    let new = wanted.iter().filter(|i| i.pair == r.to).count();
+    let roof = r.desired.saturating_add(r.params.max_surge) as usize;
+    if new == 0 || new >= r.desired as usize {
+        return;
+    }
+    let mut excess = wanted.len().saturating_add(1).saturating_sub(roof);
+    let mut left = wanted.iter().filter(|i| i.serves()).count();
+    let floor = r.desired.saturating_sub(r.params.max_unavailable) as usize;
+    wanted.retain(|i| i.pair != r.to);
+    wanted.sort_by_key(|i| (i.serves(), i.id));
+    let mut go = Vec::new();
+    for i in wanted {
+        if excess == 0 || i.serves() && left <= floor {
+            break;
+        }
+        left = left.saturating_sub(usize::from(i.serves()));
+        excess = excess.saturating_sub(1);
+        go.push(i.id);
+    }
+    drain::begin(cx, &go);
+}
+
+/// A new row.
+pub(in crate::state) fn new_instance(
+    cx: &mut Cx<'_>,
+    deployment: &DeploymentId,
+    pair: &Pair,
+    worker: &WorkerName,
+) -> Instance {
+    Instance {
+        meta: cx.new_meta(),
+        id: cx.next_instance(),
+        deployment: deployment.clone(),
+        pair: pair.clone(),
+        worker: worker.clone(),
+        address: String::new(),
+        ports: Arc::default(),
+        made_by: None,
+        replaces: None,
+        drain: None,
+        failed_at: None,
+        restarts: 0,
+        exit: None,
+        life: Life::Starting,
+        health: Health::Unknown,
+        failures: 0,
+        passed_once: false,
+        counted_out: None,
+    }
+}

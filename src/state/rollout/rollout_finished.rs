@@ -1,0 +1,101 @@
+//! `RolloutFinished`: completed, rolled back, or failed.
+
+use super::{
+    back,
+    rows::{Reason, RolloutPhase, RolloutStatus},
+    turn,
+};
+use crate::{
+    model::{RolloutId, fields},
+    state::{
+        base::context::{Apply, Cx, Done, guard},
+        catalog::statuses,
+    },
+};
+
+fields! {
+    /// The rollout ends.
+    #[derive(Debug, Clone, PartialEq)]
+    pub struct RolloutFinished {
+        /// Which rollout.
+        1 [required] pub rollout: RolloutId,
+        /// Its revision seen.
+        2 pub seen: u64,
+        /// How: `Completed`, `RolledBack` or `Failed`.
+        3 [required] pub status: RolloutStatus,
+        /// Why, when it failed.
+        4 pub reason: Option<Reason>,
+    }
+}
+
+impl Apply for RolloutFinished {
+    fn apply(&self, cx: &mut Cx<'_>) -> Done {
+        let &Self { rollout: id, seen, status, .. } = self;
+        let reason = self.reason.as_ref();
+        let mut r = cx.rollout_seen(id, seen)?;
+        let all_done = r.cursor as usize >= r.steps.len();
+        let ok = match (r.status, status) {
+            (RolloutStatus::Promoting, RolloutStatus::Completed) => all_done,
+            (RolloutStatus::RollingBack, RolloutStatus::RolledBack) => r.undo_compiled && all_done && r.from.is_some(),
+            (RolloutStatus::RollingBack, RolloutStatus::Failed) => r.from.is_none() && (!r.undo_compiled || all_done),
+            (RolloutStatus::Pending, RolloutStatus::Failed) => true,
+            (
+                RolloutStatus::Pending
+                | RolloutStatus::Active
+                | RolloutStatus::Paused
+                | RolloutStatus::Promoting
+                | RolloutStatus::RollingBack
+                | RolloutStatus::Completed
+                | RolloutStatus::RolledBack
+                | RolloutStatus::Failed
+                | RolloutStatus::Aborted,
+                _,
+            ) => false,
+        };
+        if !ok {
+            return guard(format!(
+                "{id} is {} at step {} of {} and cannot end as {status}",
+                r.status,
+                r.cursor,
+                r.steps.len()
+            ));
+        }
+        if let Some(reason) = reason {
+            r.reason = Some(reason.clone());
+        }
+        if r.status == RolloutStatus::Pending && r.switched {
+            // A return that moved the traffic at once and could not be compiled: what it moved to is stable now, and stays.
+            r.switched = false;
+        }
+        cx.move_rollout(&mut r, status, "ended")?;
+        let to = r.to.clone();
+        let mut d = cx.deployment(&r.deployment)?;
+        match status {
+            RolloutStatus::Completed => {
+                let now = cx.now();
+                if let Some(t) = d.tracks.previous.as_mut().filter(|t| t.retire_at.is_none()) {
+                    // What is left of it stands on lost workers, or came back from one: the keeper's.
+                    t.retire_at = Some(now);
+                }
+            }
+            RolloutStatus::RolledBack | RolloutStatus::Failed => {
+                d.as_is = None;
+                d.tracks.previous.take_if(|t| t.retire_at.is_none());
+                back::all_on_stable(cx, &mut d);
+                if d.tracks.candidate.as_ref().is_some_and(|t| t.pair == to) && r.phase == RolloutPhase::Undo {
+                    d.tracks.candidate = None;
+                }
+            }
+            RolloutStatus::Pending
+            | RolloutStatus::Active
+            | RolloutStatus::Paused
+            | RolloutStatus::Promoting
+            | RolloutStatus::RollingBack
+            | RolloutStatus::Aborted => {}
+        }
+        cx.put_deployment(d);
+        turn::end(cx, r.clone())?;
+        statuses::settle(cx, &r);
+        Ok(())
+    }
+}

@@ -1,0 +1,83 @@
+//! `RouteSet`: the running step's weights.
+
+use super::{
+    rows::{RolloutPhase, RolloutStatus, StepRef},
+    steps, weights,
+};
+use crate::{
+    model::{Routing, StepKind, fields},
+    state::{
+        base::context::{Apply, Cx, Done, guard},
+        traffic::{returns, routes, rows::RouteWeights},
+    },
+};
+
+fields! {
+    /// Sets weights.
+    #[derive(Debug, Clone, PartialEq)]
+    pub struct RouteSet {
+        /// Which step of which rollout.
+        1 [required] pub at: StepRef,
+        /// The weights.
+        2 [required] pub weights: RouteWeights,
+    }
+}
+
+impl Apply for RouteSet {
+    fn apply(&self, cx: &mut Cx<'_>) -> Done {
+        let &Self { at: StepRef { rollout: id, seen, step }, weights } = self;
+        let mut r = cx.rollout_seen(id, seen)?;
+        let row = steps::running(&r, step)?.clone();
+        let undo = r.status == RolloutStatus::RollingBack && r.phase == RolloutPhase::Undo;
+        if r.status != RolloutStatus::Active && !undo {
+            return guard(format!("{id} is {}", r.status));
+        }
+        let mut d = cx.deployment(&r.deployment)?;
+        let had = d.route.as_ref().map(|x| x.weights).unwrap_or_default();
+        let (weight, by_capacity) = match row.step.kind {
+            StepKind::Route { weight } => (weight, false),
+            // On a way back the traffic follows the instances as they pass, and does not wait for a batch; going forward what ran already
+            // needs none.
+            StepKind::Install { routing: Routing::ByCapacity, share, .. } => {
+                (if undo { had.candidate } else { share }, true)
+            }
+            StepKind::Install { .. }
+            | StepKind::Stage
+            | StepKind::Switch
+            | StepKind::Bake { .. }
+            | StepKind::Smoke { .. }
+            | StepKind::Promote
+            | StepKind::Retire { .. } => return guard("the running step sets no route"),
+        };
+        // What had more already, as an abort left it, is not made to give it back.
+        let weight = weight.max(had.candidate);
+        if weights.candidate > weight {
+            return guard(format!("{} is above the step's {weight}", weights.candidate));
+        }
+        if undo {
+            // Capacity binds rising weights in forward steps only; on the way back nothing rises but what served before.
+            weights::check_undo(&d, weights)?;
+            if weights.candidate.0 == 0 && r.traffic_back_at.is_none() {
+                r.traffic_back_at = Some(cx.now());
+                returns::began(cx, &d, r.id, &r.to.version);
+            }
+        } else {
+            if r.is_way_back() {
+                weights::check_return(cx, &d, &r, weights, &[])?;
+                weights::returned(cx, &d, &mut r, weights);
+            } else {
+                weights::check_rise(cx, &d, &r, weights, &[], by_capacity)?;
+            }
+        }
+        let form = match &d.route {
+            Some(route) => (route.mode, route.ttl),
+            None => routes::shape(cx, &d, &r.to, r.strategy),
+        };
+        let cap = if undo { weights.candidate } else { weight };
+        routes::write(cx, &mut d, weights, cap, form, false);
+        weights::set_index(cx, &mut r, step);
+        cx.put_deployment(d);
+        cx.put_rollout(r);
+        Ok(())
+    }
+}

@@ -1,0 +1,108 @@
+//! `StartRollout`: everything that can be refused is refused here; then a pending rollout owns the deployment.
+
+use super::{begin, operator, room, rows::RolloutKind};
+use crate::{
+    model::{DeploymentId, Pair, RolloutParams, Strategy, Version, fields},
+    state::{
+        base::{
+            context::{Apply, Cx, Done},
+            names,
+            rejection::Rejection,
+        },
+        catalog::rows::ReleaseStatus,
+        traffic::{rows::Deployment, switches},
+    },
+};
+
+fields! {
+    /// Starts a rollout: `rollout start`.
+    #[derive(Debug, Clone, PartialEq)]
+    pub struct StartRollout {
+        /// What to move.
+        1 [required] pub deployment: DeploymentId,
+        /// To which release.
+        2 [required] pub version: Version,
+        /// Complete parameters; `strategy: None` takes the environment's default, and a first rollout is direct.
+        3 [required] pub params: RolloutParams,
+        /// Whether the running pair may be rolled out again (`rollout restart`).
+        4 pub restart: bool,
+        /// Whether a live rollout is ended first, in this entry: a way back where it stands, one that goes forward with the traffic on stable.
+        5 pub replace: bool,
+        /// Deployment revision the caller saw, if it asks for that.
+        6 pub expected: Option<u64>,
+    }
+}
+
+impl Apply for StartRollout {
+    fn steers(&self) -> bool {
+        // One that ends another rollout turns it.
+        self.replace
+    }
+
+    fn apply(&self, cx: &mut Cx<'_>) -> Done {
+        self.params.check("rollout").map_err(|e| Rejection::Invalid(e.to_string()))?;
+        let mut d = cx.deployment(&self.deployment)?;
+        let service = &self.deployment.service;
+        let Some(release) = cx.s.releases.get(&(service.clone(), self.version.clone())).cloned() else {
+            let known = cx.s.releases.keys().filter(|(x, _)| x == service).map(|(_, v)| v);
+            let near = names::hint(&self.version.to_string(), known);
+            let near = if near.is_empty() { "; `slipway release push` makes it".into() } else { near };
+            return Err(Rejection::not_found("release", format!("{service} {}", self.version), near));
+        };
+        if release.status == ReleaseStatus::Retired {
+            return Err(Rejection::Precondition(format!(
+                "release {service} {} is retired: push a new version",
+                self.version
+            )));
+        }
+        if let Some(seen) = self.expected.filter(|e| *e != d.meta.revision) {
+            return Err(Rejection::Stale { seen, now: d.meta.revision });
+        }
+        if let Some(rollout) = d.live {
+            if !self.replace {
+                return Err(Rejection::Busy { rollout });
+            }
+            operator::replace(cx, rollout)?;
+            d = cx.deployment(&self.deployment)?;
+        }
+        switches::not_switching(cx, &d.id)?;
+        let mut to = Pair { version: self.version.clone(), digest: release.digest.clone(), spec: d.spec };
+        let Some(spec) = cx.s.spec(&d.id, to.spec).cloned() else {
+            return Err(Rejection::Precondition(format!("{} has no spec: `slipway apply -f` gives it one", d.id)));
+        };
+        let from = d.tracks.stable.as_ref().map(|t| t.pair.clone());
+        if from.as_ref() == Some(&to) {
+            // After `abort --as-is` it does not run everywhere, and this makes it whole.
+            if !self.restart && d.as_is.is_none() {
+                return Err(Rejection::Precondition(format!(
+                    "{} runs {} already: `slipway rollout restart` rolls it out again",
+                    d.id, to.version
+                )));
+            }
+            // The same settings under a new revision: tracks, instances and counts are told apart by pairs.
+            to.spec = to.spec.saturating_add(1);
+            d.spec = to.spec;
+            cx.s.specs.insert((d.id.clone(), to.spec), spec.clone());
+        }
+        let strategy = choose(cx, &d, self, from.is_some())?;
+        room::room(&cx.s, &d, &spec, &to, strategy, self)?;
+        let mut params = self.params.clone();
+        params.strategy = Some(strategy);
+        params.on_no_data = params.on_no_data.or(cx.s.environments.get(&d.id.environment).map(|e| e.on_no_data));
+        let row = begin::new_rollout(cx, &d, RolloutKind::Forward, from, to, params, strategy);
+        d.live = Some(row.id);
+        cx.put_deployment(d);
+        begin::announce(cx, &row);
+        cx.s.rollouts.insert(row.id, row);
+        Ok(())
+    }
+}
+
+fn choose(cx: &Cx<'_>, d: &Deployment, s: &StartRollout, has_stable: bool) -> Result<Strategy, Rejection> {
+    if !has_stable {
+        // Nothing serves yet: there is nothing to compare with or to switch from.
+        return Ok(Strategy::Direct);
+    }
+    let default = cx.s.environments.get(&d.id.environment).map(|e| e.default_strategy);
+    s.params.strategy.or(default).ok_or_else(|| Rejection::not_found("environment", &d.id.environment, ""))
+}

@@ -1,0 +1,163 @@
+//! `StepStarted`: the next step begins: its clock, and what its kind does at once.
+
+use super::{
+    back, batches, outbox,
+    rows::{Batch, Rollout, RolloutPhase, RolloutStatus, StepRef, StepStatus},
+    steps,
+};
+use crate::{
+    model::{BatchMode, InstanceId, Life, Millis, Routing, StepId, StepKind, WHOLE, fields},
+    state::{
+        State,
+        base::context::{Apply, Cx, Done, guard},
+        fleet::{
+            assign::{self, Allow},
+            drain,
+            rows::Instance,
+            serving,
+        },
+        traffic::switches,
+    },
+};
+
+fields! {
+    /// Starts a step.
+    #[derive(Debug, Clone, PartialEq)]
+    pub struct StepStarted {
+        /// Which step of which rollout.
+        1 [required] pub at: StepRef,
+        /// Attempt, one more than the row's.
+        2 pub attempt: u32,
+    }
+}
+
+impl Apply for StepStarted {
+    fn apply(&self, cx: &mut Cx<'_>) -> Done {
+        let &Self { at: StepRef { rollout: id, seen, step }, attempt } = self;
+        let mut r = cx.rollout_seen(id, seen)?;
+        let allowed = match (r.status, r.phase) {
+            (RolloutStatus::Active | RolloutStatus::Promoting, RolloutPhase::Forward) => true,
+            (RolloutStatus::RollingBack, RolloutPhase::Undo) => r.undo_compiled,
+            (
+                RolloutStatus::Pending
+                | RolloutStatus::Paused
+                | RolloutStatus::Completed
+                | RolloutStatus::RolledBack
+                | RolloutStatus::Failed
+                | RolloutStatus::Aborted
+                | RolloutStatus::Active
+                | RolloutStatus::Promoting
+                | RolloutStatus::RollingBack,
+                _,
+            ) => false,
+        };
+        if !allowed {
+            return guard(format!("{id} is {}", r.status));
+        }
+        if step != r.cursor {
+            return guard(format!("step {} is next, not {step}", r.cursor));
+        }
+        if r.status == RolloutStatus::Active {
+            return_is_staged(cx, &r)?;
+        }
+        steps::move_step(cx, &mut r, step, StepStatus::Running)?;
+        let (now, index) = (cx.now(), cx.at.index);
+        let deadline = r.params.deadline;
+        let Some(row) = r.steps.get_mut(step as usize) else { return guard(format!("there is no step {step}")) };
+        if attempt != row.attempt.saturating_add(1) {
+            return guard(format!("the next attempt is {}", row.attempt.saturating_add(1)));
+        }
+        row.attempt = attempt;
+        row.step_id = Some(StepId(index));
+        row.started_at = Some(now);
+        row.ended_at = None;
+        row.until = None;
+        row.deadline = Some(now.plus(deadline));
+        row.batch = row.batch.take().and_then(|b| carry_over(&cx.s, b, now));
+        row.hook = None;
+        row.routed = None;
+        row.evidence = None;
+        let kind = row.step.kind.clone();
+        if let StepKind::Bake { hold, .. } = &kind {
+            row.until = Some(now.plus(*hold));
+            row.deadline = None;
+        }
+        cx.put_rollout(r.clone());
+        match &kind {
+            StepKind::Stage => {
+                for w in r.order.clone() {
+                    assign::edit(cx, &w, &r.deployment, Allow::Keep, true, |_| ());
+                }
+            }
+            StepKind::Install { share, mode, routing, .. } => {
+                if *routing == Routing::ByCapacity {
+                    raise_cap(cx, &r, *share)?;
+                }
+                if *mode == BatchMode::Replace {
+                    batches::make_room(cx, &r);
+                }
+            }
+            StepKind::Route { weight } => raise_cap(cx, &r, *weight)?,
+            StepKind::Smoke { path } => outbox::queue_smoke(cx, &r, step, path)?,
+            StepKind::Retire { delay } if delay.0 == 0 => begin_retire(cx, &r)?,
+            StepKind::Switch => switches::arm_step(cx, r.id, step, &r.deployment),
+            StepKind::Bake { .. } | StepKind::Promote | StepKind::Retire { .. } => {}
+        }
+        assign::refresh(cx, &r.deployment);
+        Ok(())
+    }
+}
+
+/// What a retry keeps of a batch that had not passed: its instances that are still wanted. Otherwise nothing would ever drain what
+/// they were to replace.
+fn carry_over(s: &State, mut b: Batch, now: Millis) -> Option<Batch> {
+    b.added.retain(|id| s.instances.get(id).is_some_and(|i| i.life.is_wanted()));
+    if b.passed || b.added.is_empty() {
+        return None;
+    }
+    b.deadline = now.plus(b.deadline.since(b.started_at));
+    (b.started_at, b.next_at) = (now, now);
+    Some(b)
+}
+
+/// Readiness to roll back is an invariant: every worker that runs the release to return to has it unpacked.
+fn return_is_staged(cx: &Cx<'_>, r: &Rollout) -> Done {
+    let Some(from) = &r.from else { return Ok(()) };
+    let runs = |i: &&Instance| &i.pair == from && i.life == Life::Running && serving::ready(&cx.s, i);
+    for i in cx.s.instances_of(&r.deployment).filter(runs) {
+        if cx.s.workers.get(&i.worker).is_some_and(|w| w.staged.binary_search(&from.digest).is_err()) {
+            return guard(format!("{} no longer has {} unpacked, which a rollback would need", i.worker, from.version));
+        }
+    }
+    Ok(())
+}
+
+/// Raises the candidate's cap for a step of the forward phase.
+fn raise_cap(cx: &mut Cx<'_>, r: &Rollout, cap: crate::model::BasisPoints) -> Done {
+    if r.phase == RolloutPhase::Undo {
+        return Ok(());
+    }
+    let mut d = cx.deployment(&r.deployment)?;
+    if let Some(route) = &mut d.route {
+        route.cap = cap.max(route.weights.candidate).min(WHOLE);
+    }
+    cx.put_deployment(d);
+    Ok(())
+}
+
+fn begin_retire(cx: &mut Cx<'_>, r: &Rollout) -> Done {
+    let mut d = cx.deployment(&r.deployment)?;
+    if r.phase == RolloutPhase::Undo {
+        d.as_is = None;
+        back::all_on_stable(cx, &mut d);
+        cx.put_deployment(d);
+        let mut row = cx.rollout(r.id)?;
+        if row.traffic_back_at.is_none() && r.from.is_some() {
+            row.traffic_back_at = Some(cx.now());
+            cx.put_rollout(row);
+        }
+    }
+    let ids: Vec<InstanceId> = steps::retiring(cx, r).iter().map(|i| i.id).collect();
+    drain::begin(cx, &ids);
+    Ok(())
+}

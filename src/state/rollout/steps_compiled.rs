@@ -1,0 +1,115 @@
+//! `StepsCompiled`: a rollout's steps, or its undo's. Going forward the candidate's track appears.
+
+use super::{
+    opening,
+    rows::{Rollout, RolloutPhase, RolloutStatus, StepRow, StepStatus},
+};
+use crate::{
+    model::{RolloutId, Step, WorkerName, fields},
+    state::{
+        base::context::{Apply, Cx, Done, guard},
+        catalog::statuses,
+        fleet::{assign, rows::Presence},
+    },
+};
+
+/// Most steps of one phase.
+const MAX_STEPS: usize = 500;
+
+/// Most names of workers that a rollout went without which are kept.
+const MAX_WITHOUT: usize = 100;
+
+fields! {
+    /// A rollout's steps (or its undo's).
+    #[derive(Debug, Clone, PartialEq)]
+    pub struct StepsCompiled {
+        /// Which.
+        1 [required] pub rollout: RolloutId,
+        /// Its revision seen.
+        2 pub seen: u64,
+        /// For which phase.
+        3 [required] pub phase: RolloutPhase,
+        /// Desired instances of the new stable.
+        4 pub desired: u32,
+        /// Order of workers.
+        5 pub order: Vec<WorkerName>,
+        /// The steps.
+        6 pub steps: Vec<Step>,
+    }
+}
+
+impl Apply for StepsCompiled {
+    fn apply(&self, cx: &mut Cx<'_>) -> Done {
+        let &Self { rollout: id, seen, phase, desired, ref order, ref steps } = self;
+        let mut r = cx.rollout_seen(id, seen)?;
+        let limit = cx.settings().limits.instances_per_deployment;
+        if steps.len() > MAX_STEPS || desired > limit {
+            return guard(format!(
+                "{} steps and {desired} instances are over the limits {MAX_STEPS}, {limit}",
+                steps.len()
+            ));
+        }
+        if let Some(w) = order.iter().find(|w| !cx.s.workers.contains_key(*w)) {
+            return guard(format!("{w} is no worker"));
+        }
+        let rows = steps.iter().map(|s| fresh(s.clone())).collect();
+        match phase {
+            RolloutPhase::Forward => {
+                if r.status != RolloutStatus::Pending {
+                    return guard(format!("{id} is {}", r.status));
+                }
+                if desired == 0 || steps.is_empty() {
+                    return guard("nothing to do: no instance is desired");
+                }
+                cx.move_rollout(&mut r, RolloutStatus::Active, "started")?;
+                opening::tracks(cx, &r, desired)?;
+                statuses::settle(cx, &r);
+            }
+            RolloutPhase::Undo => {
+                if r.status != RolloutStatus::RollingBack || r.undo_compiled {
+                    return guard(format!("{id} is {} and its way back is compiled: {}", r.status, r.undo_compiled));
+                }
+                r.forward_steps = std::mem::take(&mut r.steps);
+                for row in &mut r.forward_steps {
+                    if row.status == StepStatus::Passed {
+                        row.status = StepStatus::Undone;
+                    }
+                }
+                r.undo_compiled = true;
+            }
+        }
+        r.desired = desired;
+        r.order = order.to_vec();
+        r.without = without(cx, &r, order);
+        r.steps = rows;
+        r.cursor = 0;
+        cx.put_rollout(r.clone());
+        assign::refresh(cx, &r.deployment);
+        Ok(())
+    }
+}
+
+/// Lost workers that the placement chooses and that are not in the order.
+fn without(cx: &Cx<'_>, r: &Rollout, order: &[WorkerName]) -> Vec<WorkerName> {
+    let Some(spec) = r.target().and_then(|pair| cx.s.spec(&r.deployment, pair.spec)) else { return Vec::new() };
+    let all = cx.s.workers.carrying(&spec.placement.workers);
+    let lost = all.filter(|w| w.presence == Presence::Lost && !order.contains(&w.name));
+    lost.map(|w| w.name.clone()).take(MAX_WITHOUT).collect()
+}
+
+fn fresh(step: Step) -> StepRow {
+    StepRow {
+        step,
+        status: StepStatus::Waiting,
+        attempt: 0,
+        step_id: None,
+        started_at: None,
+        until: None,
+        deadline: None,
+        batch: None,
+        hook: None,
+        routed: None,
+        evidence: None,
+        ended_at: None,
+    }
+}

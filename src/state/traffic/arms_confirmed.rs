@@ -1,0 +1,23 @@
+//! `ArmsConfirmed`: servers have served the entries from which on their leases bind.
+
+use super::switches;
+use crate::{
+    model::{NodeId, fields},
+    state::base::context::{Apply, Cx, Done, guard},
+};
+
+fields! {
+    /// Servers have served the entries from which on their leases bind.
+    #[derive(Debug, Clone, PartialEq)]
+    pub struct ArmsConfirmed {
+        /// Servers, with the index each has served.
+        1 pub served: Vec<(NodeId, u64)>,
+    }
+}
+
+impl Apply for ArmsConfirmed {
+    fn apply(&self, cx: &mut Cx<'_>) -> Done {
+        let Self { served } = self;
+        if switches::confirm(cx, served) { Ok(()) } else { guard("nothing new is confirmed") }
+    }
+}

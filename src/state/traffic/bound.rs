@@ -1,0 +1,31 @@
+//! Which DNS servers a fence waits for, and which of them a lease binds.
+
+use std::collections::BTreeSet;
+
+use super::fences::Arm;
+use crate::{
+    model::{DeploymentId, NodeId},
+    state::{State, base::servers::differs, cluster::rows::NodeRole},
+};
+
+/// The servers that a fence is about: every node that is not removed, and those that were and may hold a lease.
+pub fn fence_set(state: &State) -> Vec<NodeId> {
+    let rows = state.nodes.values().filter(|n| n.role != NodeRole::Removed).map(|n| n.id);
+    let all: BTreeSet<NodeId> = rows.chain(state.fences.left.keys().copied()).collect();
+    all.into_iter().collect()
+}
+
+/// Whether a server's view is known to bind it under this arm, with what it was heard to serve. A node admitted after the arm answers
+/// only once it has caught up with its own admission. One that was removed answers for nobody any more; only its lease counts.
+pub fn knows(state: &State, arm: &Arm, node: NodeId, served: u64) -> bool {
+    let removed = state.fences.left.contains_key(&node);
+    let later = state.nodes.get(&node).is_some_and(|n| n.meta.created_index > arm.index);
+    removed || later || served >= arm.index || arm.confirmed.contains(&node)
+}
+
+/// Whether a server is bound for a deployment. Of one whose State differs from the majority's nobody knows what it knows.
+pub fn bound(state: &State, deployment: &DeploymentId, node: NodeId, served: u64) -> bool {
+    let f = &state.fences;
+    let mut arms = f.arms.get(deployment).into_iter().chain(&f.always);
+    !differs(state, node) && arms.any(|arm| knows(state, arm, node, served))
+}

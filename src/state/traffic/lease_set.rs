@@ -1,0 +1,74 @@
+//! `LeaseSet`: when leases bind, and their terms.
+//!
+//! Invariant: terms change only while nothing is armed for a switch, and old terms are waited out first.
+
+use std::collections::BTreeSet;
+
+use super::{
+    fences::{Arm, ArmOwner, LeaseMode},
+    switches,
+};
+use crate::{
+    model::{DeploymentId, fields},
+    state::base::{
+        context::{Apply, Cx, Done},
+        rejection::Rejection,
+    },
+    traffic::lease::Terms,
+};
+
+/// Refuses while a rollout's step switches the deployment. Servers that confirmed the arm go by the policy that they knew then, and one
+/// that is cut off goes on doing so: it must not be judged by a shorter one.
+pub(in crate::state) fn not_armed(cx: &Cx<'_>, id: &DeploymentId) -> Done {
+    match cx.s.fences.arms.get(id).map(|arm| arm.owner) {
+        Some(ArmOwner::Step(rollout, _)) => Err(Rejection::Conflict {
+            what: format!("{id} is being switched by its rollout {rollout}: try again when that step is over"),
+        }),
+        Some(ArmOwner::Cluster | ArmOwner::Switch(_)) | None => Ok(()),
+    }
+}
+
+fields! {
+    /// Settings of leases, each kept when absent.
+    #[derive(Debug, Clone, PartialEq)]
+    pub struct LeaseSet {
+        /// When leases bind.
+        1 pub mode: Option<LeaseMode>,
+        /// How long they are.
+        2 pub terms: Option<Terms>,
+    }
+}
+
+impl Apply for LeaseSet {
+    fn steers(&self) -> bool {
+        true
+    }
+
+    fn apply(&self, cx: &mut Cx<'_>) -> Done {
+        let &Self { mode, terms } = self;
+        if let Some(t) = &terms {
+            t.check().map_err(Rejection::Invalid)?;
+        }
+        if cx.s.fences.open().next().is_some() {
+            return Err(Rejection::Conflict { what: "a switch is under way: try again when it is over".into() });
+        }
+        for id in cx.s.fences.arms.keys() {
+            not_armed(cx, id)?;
+        }
+        let arm = Arm { index: cx.at.index, since: cx.now(), owner: ArmOwner::Cluster, confirmed: BTreeSet::new() };
+        switches::edit(cx, |f| {
+            if let Some(new) = terms.filter(|t| *t != f.terms) {
+                f.floor = Some((f.waited(), None));
+                f.terms = new;
+            }
+            if let Some(mode) = mode.filter(|m| *m != f.mode) {
+                f.mode = mode;
+                f.always = match mode {
+                    LeaseMode::Always => Some(arm),
+                    LeaseMode::Armed => None,
+                };
+            }
+        });
+        Ok(())
+    }
+}

@@ -1,0 +1,207 @@
+//! The rows of a deployment: its tracks, its route, and what a person left of a way back. What may happen to them stands in `routes`,
+//! `steps` and `keeper`.
+
+use std::collections::BTreeSet;
+
+use serde::{Deserialize, Serialize};
+
+use super::fences::SwitchEnd;
+use crate::{
+    model::{BasisPoints, DeploymentId, Millis, NodeId, Pair, Period, RolloutId, Version, fields},
+    state::{
+        base::rows::{FencePoint, Meta},
+        rollout::rows::RolloutPhase,
+    },
+};
+
+/// The three tracks of a deployment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum TrackName {
+    /// What everyone gets between rollouts.
+    Stable,
+    /// What is being rolled out.
+    Candidate,
+    /// What was stable before.
+    Previous,
+}
+
+fields! {
+    /// One track.
+    #[derive(Debug, Clone, PartialEq, Eq)]
+    pub struct Track {
+        /// What it runs.
+        1 [required] pub pair: Pair,
+        /// Instances wanted on it now.
+        2 pub want: u32,
+        /// Cluster time at which the keeper retires it.
+        3 pub retire_at: Option<Millis>,
+    }
+}
+
+fields! {
+    /// All tracks of a deployment.
+    #[derive(Debug, Clone, Default, PartialEq, Eq)]
+    pub struct Tracks {
+        /// Stable.
+        1 pub stable: Option<Track>,
+        /// Candidate.
+        2 pub candidate: Option<Track>,
+        /// Previous.
+        3 pub previous: Option<Track>,
+    }
+}
+
+impl Tracks {
+    /// A track by name.
+    pub fn get(&self, name: TrackName) -> Option<&Track> {
+        match name {
+            TrackName::Stable => self.stable.as_ref(),
+            TrackName::Candidate => self.candidate.as_ref(),
+            TrackName::Previous => self.previous.as_ref(),
+        }
+    }
+
+    /// The tracks that exist.
+    pub fn iter(&self) -> impl Iterator<Item = (TrackName, &Track)> {
+        [TrackName::Stable, TrackName::Candidate, TrackName::Previous]
+            .into_iter()
+            .filter_map(|n| Some((n, self.get(n)?)))
+    }
+}
+
+/// Whether weights are drawn or one version is served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum RouteMode {
+    /// By weights: direct, rolling, canary.
+    Weighted,
+    /// Blue-green: `active.` and `preview.` name the tracks, TTL is short.
+    Switch,
+}
+
+/// Weights by track; they sum to exactly 10,000 (invariant 2).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RouteWeights {
+    /// Stable's share.
+    pub stable: BasisPoints,
+    /// Candidate's share.
+    pub candidate: BasisPoints,
+    /// Previous's share (only while it shares traffic; normally 0).
+    pub previous: BasisPoints,
+}
+
+impl RouteWeights {
+    /// A track's share.
+    pub fn get(&self, name: TrackName) -> BasisPoints {
+        match name {
+            TrackName::Stable => self.stable,
+            TrackName::Candidate => self.candidate,
+            TrackName::Previous => self.previous,
+        }
+    }
+
+    /// The sum, 10,000 in every applied state.
+    pub fn sum(&self) -> u32 {
+        self.stable.0.saturating_add(self.candidate.0).saturating_add(self.previous.0)
+    }
+}
+
+fields! {
+    /// Who gets which track.
+    #[derive(Debug, Clone, PartialEq, Eq)]
+    pub struct Route {
+        /// (incarnation, index of the entry that set it): strictly rises (invariant 17).
+        1 pub generation: FencePoint,
+        /// Weighted or switch.
+        2 [required] pub mode: RouteMode,
+        /// Weights by track.
+        3 [required] pub weights: RouteWeights,
+        /// Largest weight the candidate may have in the present step (invariant 10).
+        4 [required] pub cap: BasisPoints,
+        /// TTL of answers.
+        5 pub ttl: Period,
+        /// Salt of sticky assignments; from the entry that made the route.
+        6 pub salt: u64,
+    }
+}
+
+fields! {
+    /// A service in an environment.
+    #[derive(Debug, Clone, PartialEq, Eq)]
+    pub struct Deployment {
+        /// Row data.
+        1 pub meta: Meta,
+        /// Its id.
+        2 [required] pub id: DeploymentId,
+        /// Newest spec revision, from 1.
+        3 pub spec: u64,
+        /// Its tracks.
+        4 pub tracks: Tracks,
+        /// Its route; `None` until a version serves.
+        5 pub route: Option<Route>,
+        /// Desired instances of stable: chosen workers times `per_worker`, as committed with the last compiled steps.
+        6 pub desired: u32,
+        /// The rollout that owns it.
+        7 pub live: Option<RolloutId>,
+        /// The newest rollout that ended.
+        8 pub last: Option<RolloutId>,
+        /// Set while `abort --as-is` left two versions serving: until a later rollout has replaced both.
+        9 pub as_is: Option<AsIs>,
+    }
+}
+
+impl Deployment {
+    /// Whether a previous track serves beside stable, as an abort left it: with a share of the traffic, or with one to come back to.
+    pub fn shares(&self, previous: &Track) -> bool {
+        let weight = self.route.as_ref().map_or(BasisPoints(0), |r| r.weights.previous);
+        weight.0 > 0 || self.as_is.is_some() && previous.retire_at.is_none()
+    }
+
+    /// Whether a `Retire` leaves instances of a pair alone: what serves, going forward the candidate, and on an undo a previous version that
+    /// waits for its time.
+    pub fn stays(&self, phase: RolloutPhase, pair: &Pair) -> bool {
+        let is = |t: &Option<Track>| t.as_ref().is_some_and(|t| &t.pair == pair);
+        let previous =
+            |f: &dyn Fn(&Track) -> bool| self.tracks.previous.as_ref().is_some_and(|t| &t.pair == pair && f(t));
+        is(&self.tracks.stable)
+            || match phase {
+                RolloutPhase::Forward => is(&self.tracks.candidate) || previous(&|t| self.shares(t)),
+                RolloutPhase::Undo => previous(&|t| t.retire_at.is_some()),
+            }
+    }
+}
+
+fields! {
+    /// A way back that a person ended where it stood.
+    #[derive(Debug, Clone, PartialEq, Eq)]
+    pub struct AsIs {
+        /// The rollout that was ended.
+        1 [required] pub rollout: RolloutId,
+        /// The pair that it was going back to: the keeper adds none of it.
+        2 [required] pub given_up: Pair,
+    }
+}
+
+fields! {
+    /// One way back.
+    #[derive(Debug, Clone, PartialEq, Eq)]
+    pub struct TrafficBack {
+        /// The rollout that was turned back, or that is the return.
+        1 [required] pub rollout: RolloutId,
+        /// Whose traffic.
+        2 [required] pub deployment: DeploymentId,
+        /// The version that was left.
+        3 [required] pub left: Version,
+        /// Index of the entry that moved all of it.
+        4 pub index: u64,
+        /// Cluster time of that entry.
+        5 pub at: Millis,
+        /// TTL of answers that caches may hold.
+        6 pub ttl: Period,
+        /// Servers that a lease bound already: without their word, its end will do.
+        7 pub bound: BTreeSet<NodeId>,
+        /// For how long after a lease's end stale answers are given.
+        8 pub stale: Period,
+        /// What was seen, once there is something to say.
+        9 pub end: Option<SwitchEnd>,
+    }
+}

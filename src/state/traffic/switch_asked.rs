@@ -1,0 +1,189 @@
+//! `SwitchAsked`: everything that can be refused is refused here; then the deployments are armed. With `quorum` it is made at once.
+
+use std::collections::BTreeSet;
+
+use super::{
+    fences::{Arm, ArmOwner, Switch, SwitchAsk, SwitchEnd, SwitchTarget, SwitchTo, WaitLevel},
+    routes::ALL_STABLE,
+    rows::{Deployment, TrackName},
+    switches,
+};
+use crate::{
+    model::{DeploymentId, Pair, Period, fields},
+    state::{
+        State,
+        base::{
+            context::{Apply, Cx, Done},
+            rejection::Rejection,
+        },
+    },
+};
+
+/// Deployments of one switch at most.
+const MAX_DEPLOYMENTS: usize = 64;
+
+/// Switches under way at most.
+const MAX_OPEN: usize = 16;
+
+/// Longest wait for confirmations.
+const MAX_WITHIN: Period = Period::minutes(10);
+
+/// Where a deployment goes: its stable pair and the one beside it.
+fn target(
+    cx: &Cx<'_>,
+    d: &Deployment,
+    to: &dyn Fn(TrackName, &Pair) -> bool,
+    said: &str,
+) -> Result<SwitchTarget, Rejection> {
+    let refused = |text: String| Err(Rejection::Precondition(text));
+    if let Some(rollout) = d.live {
+        return Err(Rejection::Busy { rollout });
+    }
+    switches::not_switching(cx, &d.id)?;
+    let (Some(stable), Some(route)) = (&d.tracks.stable, &d.route) else {
+        return refused(format!("nothing serves {} yet: `slipway rollout start` it first", d.id));
+    };
+    if route.weights != ALL_STABLE {
+        return refused(format!("{} still shares its traffic after an abort: wait until stable carries it", d.id));
+    }
+    let beside = d.tracks.iter().find(|(name, t)| *name != TrackName::Stable && to(*name, &t.pair));
+    let Some((_, beside)) = beside else {
+        if stable.pair.version.to_string() == said {
+            return refused(format!("{} runs {said} already", d.id));
+        }
+        let have: Vec<String> =
+            d.tracks.iter().filter(|(n, _)| *n != TrackName::Stable).map(|(_, t)| t.pair.version.to_string()).collect();
+        return refused(format!(
+            "{} has no {said} beside {} (it has {}): `slipway rollout start {} --to {said}` brings it there",
+            d.id,
+            stable.pair.version,
+            if have.is_empty() { "nothing".into() } else { have.join(", ") },
+            d.id
+        ));
+    };
+    let target = SwitchTarget { deployment: d.id.clone(), from: stable.pair.clone(), to: beside.pair.clone() };
+    switches::carries(&cx.s, d, &target.to).map_err(Rejection::Precondition)?;
+    Ok(target)
+}
+
+fields! {
+    /// Switches deployments together.
+    #[derive(Debug, Clone, PartialEq)]
+    pub struct SwitchAsked {
+        /// What is asked for.
+        1 [required] pub ask: SwitchAsk,
+    }
+}
+
+impl Apply for SwitchAsked {
+    fn steers(&self) -> bool {
+        true
+    }
+
+    fn apply(&self, cx: &mut Cx<'_>) -> Done {
+        let Self { ask } = self;
+        if ask.within > MAX_WITHIN {
+            return Err(Rejection::Invalid(format!("waiting for servers for {} is over {MAX_WITHIN}", ask.within)));
+        }
+        if cx.s.fences.open().count() >= MAX_OPEN {
+            return Err(Rejection::Exhausted {
+                what: "switches under way".into(),
+                limit: MAX_OPEN as u64,
+                fix: "wait until they are over".into(),
+            });
+        }
+        let (targets, undoes) = targets(cx, ask)?;
+        let (id, now) = (cx.at.index, cx.now());
+        let ttl = targets.iter().filter_map(|t| largest_ttl(&cx.s, &t.deployment)).max().unwrap_or_default();
+        let row = Switch {
+            id,
+            revision: 1,
+            targets,
+            wait: ask.wait,
+            unfenced: ask.unfenced,
+            within: ask.within,
+            asked_at: now,
+            undoes,
+            ttl,
+            ready: None,
+            moved: None,
+            end: None,
+        };
+        for t in &row.targets {
+            switches::announce(cx, id, &t.deployment, "asked for");
+        }
+        if ask.wait == WaitLevel::Quorum {
+            let mut row = row;
+            switches::apply_targets(cx, &row)?;
+            row.moved = Some((id, now));
+            row.end = Some(SwitchEnd {
+                at: now,
+                switched: true,
+                fenced_at: None,
+                servers: Vec::new(),
+                clear_at: None,
+                note: "committed; nobody waited for the servers".into(),
+            });
+            switches::edit(cx, |f| drop(f.switches.insert(id, row)));
+            switches::forget(cx);
+            return Ok(());
+        }
+        switches::edit(cx, |f| {
+            for t in &row.targets {
+                let arm = Arm { index: id, since: now, owner: ArmOwner::Switch(id), confirmed: BTreeSet::new() };
+                f.arms.insert(t.deployment.clone(), arm);
+            }
+            f.switches.insert(id, row);
+        });
+        Ok(())
+    }
+}
+
+fn targets(cx: &Cx<'_>, ask: &SwitchAsk) -> Result<(Vec<SwitchTarget>, Option<u64>), Rejection> {
+    if let SwitchTo::Back(id) = ask.to {
+        let Some(old) = cx.s.fences.switches.get(&id) else {
+            return Err(Rejection::not_found(
+                "switch",
+                format!("s-{id}"),
+                ", or no longer: name deployments and a version",
+            ));
+        };
+        if !ask.deployments.is_empty() {
+            return Err(Rejection::Invalid("a switch is taken back as a whole: name no deployments".into()));
+        }
+        if !old.end.as_ref().is_some_and(|e| e.switched) {
+            return Err(Rejection::Precondition(format!("s-{id} is under way, or moved nothing")));
+        }
+        let all: Result<Vec<_>, _> = old
+            .targets
+            .iter()
+            .map(|t| {
+                let d = cx.deployment(&t.deployment)?;
+                target(cx, &d, &|_, pair| *pair == t.from, &t.from.version.to_string())
+            })
+            .collect();
+        return Ok((all?, Some(id)));
+    }
+    let distinct: BTreeSet<&DeploymentId> = ask.deployments.iter().collect();
+    if ask.deployments.is_empty() || ask.deployments.len() > MAX_DEPLOYMENTS || distinct.len() != ask.deployments.len()
+    {
+        return Err(Rejection::Invalid(format!("name 1 to {MAX_DEPLOYMENTS} deployments, each once")));
+    }
+    let fits = |name: TrackName, pair: &Pair| match &ask.to {
+        SwitchTo::Version(v) => pair.version == *v,
+        SwitchTo::Previous => name == TrackName::Previous,
+        SwitchTo::Back(_) => false,
+    };
+    let said = match &ask.to {
+        SwitchTo::Version(v) => v.to_string(),
+        SwitchTo::Previous | SwitchTo::Back(_) => "previous version".into(),
+    };
+    let all: Result<Vec<_>, _> =
+        ask.deployments.iter().map(|id| target(cx, &cx.deployment(id)?, &fits, &said)).collect();
+    Ok((all?, None))
+}
+
+/// The largest TTL with which the old version may have been handed out: names of the route, tracks and pins.
+fn largest_ttl(s: &State, id: &DeploymentId) -> Option<Period> {
+    s.deployments.get(id)?.route.as_ref().map(|r| r.ttl)
+}
