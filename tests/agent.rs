@@ -11,10 +11,14 @@ mod archives;
 mod checks;
 #[path = "agent/counts.rs"]
 mod counts;
+#[path = "agent/delegated.rs"]
+mod delegated;
 #[path = "agent/descendants.rs"]
 mod descendants;
 #[path = "agent/environment.rs"]
 mod environment;
+#[path = "agent/floods.rs"]
+mod floods;
 #[path = "agent/node.rs"]
 mod node;
 #[path = "agent/ports.rs"]

@@ -209,6 +209,36 @@ async fn a_leader_without_a_majority_says_so_within_the_limit() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_asks_while_the_majority_is_late_waits_for_it_and_is_not_refused() {
+    let mut c = Cluster::of_three().await;
+    let leader = c.leader().await;
+    let at = c.at(leader).clone();
+    let others: Vec<u64> = [1, 2, 3].into_iter().filter(|id| *id != leader).collect();
+    for id in &others {
+        // Nobody else wants to lead: it stays the same leader.
+        c.at(*id).set_electable(false);
+        c.nodes.get_mut(id).unwrap().close_inbound().await;
+    }
+    let lease = c.config.timing.election_max;
+    let under_way = tokio::spawn({
+        let at = at.clone();
+        async move { tick(&at).await }
+    });
+    until("the lease has run out", || std::future::ready(at.metrics().quorum_age.is_some_and(|age| age > lease))).await;
+    assert_eq!(at.has_quorum(), Some(true), "too slow a machine for this test");
+    let late = futures_util::future::join_all((0..20).map(|_| tick(&at)));
+    let back = async {
+        for id in &others {
+            c.nodes.get_mut(id).unwrap().open_inbound().await;
+        }
+    };
+    let (late, ()) = tokio::join!(late, back);
+    let refused: Vec<_> = late.iter().filter_map(|r| r.as_ref().err()).collect();
+    assert!(refused.is_empty(), "{} of {}: {}", refused.len(), late.len(), refused[0]);
+    under_way.await.unwrap().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn followers_read_through_the_leader_and_name_it() {
     let c = Cluster::of_three().await;
     let leader = c.leader().await;

@@ -81,23 +81,6 @@ pub struct ConsensusMetrics {
 }
 
 impl Consensus {
-    /// Whether a majority of the voters confirmed this leader's term lately; `None` on a node that does not lead. What is proposed
-    /// without one would wait in the log for its return.
-    #[must_use]
-    pub fn has_quorum(&self) -> Option<bool> {
-        let timing = &self.config().timing;
-        let limit = timing.election_max * 2 + timing.election_min;
-        // Asked at every proposal: nothing is copied.
-        let watched = self.raft().metrics();
-        let seen = watched.borrow_watched();
-        if seen.state != ServerState::Leader || seen.running_state.is_err() {
-            return None;
-        }
-        // A single voter is its own majority and has nobody to hear from.
-        let alone = seen.membership_config.membership().voter_ids().take(2).count() < 2;
-        Some(alone || seen.last_quorum_acked.is_none_or(|at| at.elapsed() < limit))
-    }
-
     /// Looks at Raft on this node.
     #[must_use]
     pub fn metrics(&self) -> ConsensusMetrics {

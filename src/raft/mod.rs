@@ -24,6 +24,7 @@ mod metrics;
 mod network;
 mod peers;
 mod propose;
+mod quorum;
 mod read;
 mod serve;
 mod stream;

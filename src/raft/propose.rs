@@ -1,7 +1,8 @@
 //! Proposing commands on the leader: stamp, append in that very term, wait for the result.
 //!
 //! Invariants: a proposal is stamped only with the anchor of the term it is appended in (openraft refuses it otherwise); "not
-//! proposed" and "outcome unknown" are never confused; nothing waits for longer than the call's limit.
+//! proposed" and "outcome unknown" are never confused; nothing waits for longer than the call's limit; what openraft did not append
+//! because the leader's lease had run out is proposed again once a majority has answered.
 //!
 //! Deliberately not here: retries, which are the caller's, under the same request id.
 
@@ -63,43 +64,61 @@ impl Consensus {
         body: Command,
         handed_over: &AtomicBool,
     ) -> Result<Applied, ProposeError> {
-        if self.has_quorum() == Some(false) {
+        if self.lacks_quorum().await {
             return Err(ProposeError::NoQuorum);
         }
         if let Some(reason) = self.refusing() {
             return Err(ProposeError::Refusing { reason });
         }
-        let anchor = self.wait_for_anchor().await?;
-        let state = self.view();
-        if body.level() > state.level.max(1) {
-            // A node of an older build could not even read it, so it must not get into the log.
-            let result = Err(state::too_new(body.name(), body.level(), state.level));
-            return Ok(Applied { index: state.applied.index, now: state.now, result });
-        }
-        let at = anchor.time(self.clock().mono());
-        let stamped = Stamped { at, wall: self.clock().wall_ms(), term: anchor.term, principal, request, body };
-        let sealed = Sealed(self.encoded(&stamped)?.into());
-        let (responder, done) = ProgressResponder::complete_only();
-        handed_over.store(true, Ordering::Release);
-        let began = self.clock().micros();
-        let write = self.raft().write(sealed).with_leader(anchor.term).responder(responder);
-        write.await.map_err(|e| ProposeError::Stopped { reason: e.to_string() })?;
-        // The other end goes away with a stopped Raft only.
-        match done.await.map_err(|_| ProposeError::Unknown { reason: "consensus stopped on this node".into() })? {
-            Ok(written) => {
-                self.meters().commit.observe(seconds(self.clock().micros().saturating_sub(began)));
-                let index = written.log_id.index;
-                // A command always has a result; only blank and membership entries have none.
-                let unchanged = state::Applied { index, events: Vec::new(), repeated: false };
-                let result = written.data.result.unwrap_or(Ok(unchanged));
-                Ok(Applied { index, now: written.data.now, result })
+        let mut stamped = Stamped { at: Millis(0), wall: 0, term: 0, principal, request, body };
+        loop {
+            let anchor = self.wait_for_anchor().await?;
+            let state = self.view();
+            if stamped.body.level() > state.level.max(1) {
+                // A node of an older build could not even read it, so it must not get into the log.
+                let result = Err(state::too_new(stamped.body.name(), stamped.body.level(), state.level));
+                return Ok(Applied { index: state.applied.index, now: state.now, result });
             }
-            Err(ClientWriteError::ForwardToLeader(forward)) => Err(self.forwarded(&forward)),
-            Err(ClientWriteError::LogEntryDiscarded(_)) => {
-                Err(ProposeError::Unknown { reason: "the leader changed".into() })
+            let clock = self.clock();
+            (stamped.at, stamped.wall, stamped.term) = (anchor.time(clock.mono()), clock.wall_ms(), anchor.term);
+            let sealed = Sealed(self.encoded(&stamped)?.into());
+            let (responder, done) = ProgressResponder::complete_only();
+            handed_over.store(true, Ordering::Release);
+            let began = clock.micros();
+            let write = self.raft().write(sealed).with_leader(anchor.term).responder(responder);
+            write.await.map_err(|e| ProposeError::Stopped { reason: e.to_string() })?;
+            // The other end goes away with a stopped Raft only.
+            match done.await.map_err(|_| ProposeError::Unknown { reason: "consensus stopped on this node".into() })? {
+                Ok(written) => {
+                    self.meters().commit.observe(seconds(clock.micros().saturating_sub(began)));
+                    let index = written.log_id.index;
+                    // A command always has a result; only blank and membership entries have none.
+                    let unchanged = state::Applied { index, events: Vec::new(), repeated: false };
+                    let result = written.data.result.unwrap_or(Ok(unchanged));
+                    return Ok(Applied { index, now: written.data.now, result });
+                }
+                Err(ClientWriteError::ForwardToLeader(forward)) => match forward.reason {
+                    // It was not appended. Mostly everyone stood still for a moment, and the answers are on their way.
+                    ForwardReason::LeaseExpired => {
+                        handed_over.store(false, Ordering::Release);
+                        if !self.lease_returns().await {
+                            return Err(ProposeError::NoQuorum);
+                        }
+                    }
+                    ForwardReason::NotLeader | ForwardReason::LeadershipTransfer => {
+                        return Err(ProposeError::NotLeader { leader: self.named_leader(&forward) });
+                    }
+                },
+                Err(ClientWriteError::LogEntryDiscarded(_)) => {
+                    return Err(ProposeError::Unknown { reason: "the leader changed".into() });
+                }
+                Err(ClientWriteError::ChangeMembershipError(e)) => {
+                    return Err(ProposeError::Unknown { reason: e.to_string() });
+                }
+                Err(ClientWriteError::PreconditionFailed(e)) => {
+                    return Err(ProposeError::Unknown { reason: e.to_string() });
+                }
             }
-            Err(ClientWriteError::ChangeMembershipError(e)) => Err(ProposeError::Unknown { reason: e.to_string() }),
-            Err(ClientWriteError::PreconditionFailed(e)) => Err(ProposeError::Unknown { reason: e.to_string() }),
         }
     }
 
@@ -130,15 +149,6 @@ impl Consensus {
             };
             if changed.await.is_err() {
                 return Err(ProposeError::Stopped { reason: "it was shut down".into() });
-            }
-        }
-    }
-
-    fn forwarded(&self, forward: &ForwardToLeader<TypeConfig>) -> ProposeError {
-        match forward.reason {
-            ForwardReason::LeaseExpired => ProposeError::NoQuorum,
-            ForwardReason::NotLeader | ForwardReason::LeadershipTransfer => {
-                ProposeError::NotLeader { leader: self.named_leader(forward) }
             }
         }
     }

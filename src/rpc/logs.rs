@@ -50,14 +50,13 @@ impl Shared {
         if let Some(d) = &of {
             super::catalog::known(&read.state, d)?;
         }
-        let found: Vec<_> = read
+        let mut found: Vec<_> = read
             .state
             .instances
             .values()
             .filter(|i| of.as_ref().is_none_or(|d| d == &i.deployment))
             // A failed instance is what people read logs for.
             .filter(|i| only.map_or(i.life.is_live() || i.life == Life::Failed, |id| id == i.id))
-            .take(MAX_INSTANCES)
             .map(|i| (i.id, i.worker.clone()))
             .collect();
         if found.is_empty() {
@@ -66,6 +65,13 @@ impl Shared {
         }
         let lines = if ask.lines == 0 { DEFAULT_LINES } else { ask.lines.min(MAX_LINES) };
         let (send, receive) = mpsc::channel(BUFFER);
+        let left_out = found.len().saturating_sub(MAX_INSTANCES);
+        if let (Some((id, worker)), true) = (found.get(MAX_INSTANCES), left_out > 0) {
+            let why = format!("cut: this one and {} more are left out; ask for one with --instance", left_out - 1);
+            // There is room: it is the first.
+            let _ = send.send(Ok(complaint(*id, worker, &why))).await;
+        }
+        found.truncate(MAX_INSTANCES);
         for (id, worker) in found {
             let tail = v1::TailLogs { request: 0, instance: id.to_string(), lines, follow: ask.follow };
             let (shared, send) = (self.clone(), send.clone());
@@ -91,7 +97,7 @@ impl Shared {
 
     /// Logs of one instance, from wherever its worker's session is.
     pub(super) async fn tail(&self, worker: &WorkerName, ask: v1::TailLogs) -> Result<Chunks, Status> {
-        if let Some(chunks) = self.sessions.tail(worker, ask.clone()) {
+        if let Some(chunks) = self.sessions.tail(worker, ask.clone()).await {
             return Ok(self.bounded(chunks, worker.clone(), ask));
         }
         let consensus = self.consensus()?;

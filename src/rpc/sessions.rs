@@ -8,6 +8,7 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use tokio::sync::{mpsc, watch};
@@ -21,6 +22,8 @@ use crate::{
 /// Log lines that may wait for their reader.
 const LOG_BUFFER: usize = 256;
 const TELL_BUFFER: usize = 64;
+/// How long a word for an agent may wait for those before it: the logs of many instances are asked for at once.
+const TELL_LIMIT: Duration = Duration::from_secs(5);
 
 #[derive(Debug)]
 struct Session {
@@ -139,18 +142,23 @@ impl Sessions {
         }
     }
 
-    /// Asks a worker's agent for logs; `None` when its session is not here.
-    pub(super) fn tail(&self, worker: &WorkerName, mut ask: v1::TailLogs) -> Option<mpsc::Receiver<v1::LogChunk>> {
+    /// Asks a worker's agent for logs; `None` when its session is not here, or takes no more words.
+    pub(super) async fn tail(
+        &self,
+        worker: &WorkerName,
+        mut ask: v1::TailLogs,
+    ) -> Option<mpsc::Receiver<v1::LogChunk>> {
+        let tell = self.lock().get(worker)?.tell.clone();
         // Nobody who was not told it can guess it, and so push lines to this reader.
         let request = rand::random();
         ask.request = request;
         let (send, receive) = mpsc::channel(LOG_BUFFER);
-        let mut readers = self.readers();
-        readers.retain(|_, r| !r.is_closed());
-        readers.insert(request, send);
-        drop(readers);
-        let told = self.lock().get(worker).is_some_and(|s| s.tell.try_send(ask).is_ok());
-        if told {
+        {
+            let mut readers = self.readers();
+            readers.retain(|_, r| !r.is_closed());
+            readers.insert(request, send);
+        }
+        if let Ok(Ok(())) = tokio::time::timeout(TELL_LIMIT, tell.send(ask)).await {
             return Some(receive);
         }
         self.readers().remove(&request);
@@ -187,8 +195,8 @@ impl Drop for Answers {
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_newer_session_takes_the_older_ones_place() {
+    #[tokio::test]
+    async fn a_newer_session_takes_the_older_ones_place() {
         let all = Arc::new(Sessions::new(Clock::manual(0)));
         let name = WorkerName::new("w1").unwrap();
         let first = all.begin(&name);
@@ -197,9 +205,23 @@ mod tests {
         assert!(all.report(&name, second.id, v1::Report::default()));
         drop(first);
         assert_eq!(all.all().len(), 1);
-        assert!(all.tail(&name, v1::TailLogs::default()).is_some());
+        assert!(all.tail(&name, v1::TailLogs::default()).await.is_some());
         drop(second);
-        assert!(all.tail(&name, v1::TailLogs::default()).is_none());
+        assert!(all.tail(&name, v1::TailLogs::default()).await.is_none());
+    }
+
+    #[tokio::test]
+    async fn more_words_than_a_session_takes_at_once_wait_for_their_turn() {
+        let all = Arc::new(Sessions::new(Clock::manual(0)));
+        let name = WorkerName::new("w1").unwrap();
+        let mut held = all.begin(&name);
+        let asks = (0..TELL_BUFFER * 3).map(|_| all.tail(&name, v1::TailLogs::default()));
+        let taking = async { while held.told.recv().await.is_some() {} };
+        let told = tokio::select! {
+            told = futures_util::future::join_all(asks) => told,
+            () = taking => panic!("the session ended"),
+        };
+        assert!(told.iter().all(Option::is_some), "{} were not told", told.iter().filter(|t| t.is_none()).count());
     }
 
     #[tokio::test]
@@ -207,8 +229,8 @@ mod tests {
         let all = Arc::new(Sessions::new(Clock::manual(0)));
         let name = WorkerName::new("w1").unwrap();
         let mut held = all.begin(&name);
-        let mut reader = all.tail(&name, v1::TailLogs::default()).unwrap();
-        let mut other = all.tail(&name, v1::TailLogs::default()).unwrap();
+        let mut reader = all.tail(&name, v1::TailLogs::default()).await.unwrap();
+        let mut other = all.tail(&name, v1::TailLogs::default()).await.unwrap();
         let (first, second) = (held.told.recv().await.unwrap().request, held.told.recv().await.unwrap().request);
         assert!(first.abs_diff(second) > 1000 && first > 1000, "{first} {second}");
         let mut answers = all.answers();

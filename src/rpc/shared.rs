@@ -110,7 +110,7 @@ impl Shared {
         }
         let consensus = self.trusted()?;
         let alone = || consensus.has_quorum() == Some(false);
-        if alone() {
+        if consensus.lacks_quorum().await {
             return Err(error::unconfirmed(true, "this node leads without a majority"));
         }
         match timeout(READ_LIMIT, consensus.read_index()).await {

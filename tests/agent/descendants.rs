@@ -18,7 +18,7 @@ use crate::{
 const BY_SUBREAPER: &str = "cgroups = false\n";
 
 /// A helper in a session of its own that has lost its parent, with all of what it could inherit: descriptors, standard output.
-const HELPERS: &str = "setsid sleep 1000 & (setsid sh -c 'sleep 1001 & exec sleep 1002' &) ; sleep 1003 &";
+pub const HELPERS: &str = "setsid sleep 1000 & (setsid sh -c 'sleep 1001 & exec sleep 1002' &) ; sleep 1003 &";
 
 fn kill(signal: &str, pid: u32) {
     assert!(Command::new("kill").args([signal, &pid.to_string()]).status().unwrap().success(), "kill {signal} {pid}");
@@ -41,7 +41,7 @@ fn lives(pid: u32) -> bool {
 }
 
 /// The shop of an instance.
-fn shop(w: &Worker, id: &str) -> Option<u32> {
+pub fn shop(w: &Worker, id: &str) -> Option<u32> {
     w.pids(id).into_iter().find(|pid| name(*pid) == "real")
 }
 
@@ -51,25 +51,25 @@ fn helpers(w: &Worker, id: &str) -> Vec<u32> {
 }
 
 /// What a spec says of stopping.
-fn stops(stop: &str) -> v1::SpecDoc {
+pub fn stops(stop: &str) -> v1::SpecDoc {
     spec_of(&format!(
         "service: shop\nenvironment: production\nports: {{http: 80}}\nhealth: {{http: /healthz, interval: 100ms}}\n\
          run: {{command: [\"bin/shop\", \"--listen\", \"${{SLIPWAY_ADDR_HTTP}}\"], stop: {{{stop}}}}}\n"
     ))
 }
 
-fn with(spec: &v1::SpecDoc, generation: u64, packages: &[&Package], entries: Vec<v1::Entry>) -> v1::Assignment {
+pub fn with(spec: &v1::SpecDoc, generation: u64, packages: &[&Package], entries: Vec<v1::Entry>) -> v1::Assignment {
     v1::Assignment { specs: vec![spec.clone()], ..assignment(generation, "activate", packages, entries) }
 }
 
 /// The cgroup that a process is in.
-fn cgroup(pid: u32) -> Option<String> {
+pub fn cgroup(pid: u32) -> Option<String> {
     let text = fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
     text.lines().find_map(|l| l.strip_prefix("0::")).map(str::to_owned)
 }
 
 /// The directory of an agent's cgroups, if it has one.
-fn cgroups(w: &Worker) -> Option<PathBuf> {
+pub fn cgroups(w: &Worker) -> Option<PathBuf> {
     let log = fs::read_to_string(w.dir.path().join("agent.log")).unwrap();
     let (_, after) = log.split_once("a cgroup of its own below ")?;
     Some(Path::new(after.split_whitespace().next()?).to_path_buf())

@@ -18,7 +18,7 @@ use slipway::{
 
 use crate::node::Node;
 
-const PROGRAM: &str = env!("CARGO_BIN_EXE_slipwayd");
+pub const PROGRAM: &str = env!("CARGO_BIN_EXE_slipwayd");
 const DEADLINE: Duration = Duration::from_secs(60);
 
 /// Waits for something, and says what was missing.
@@ -148,6 +148,8 @@ pub struct Worker {
     pub node: Node,
     pub name: String,
     pub child: Child,
+    /// The agent's command line but for its last arguments; other than the program's name for an agent in another place.
+    command: Vec<String>,
     index: u64,
 }
 
@@ -158,6 +160,11 @@ impl Worker {
 
     /// With more lines in its configuration.
     pub async fn start_with(more: &str) -> Self {
+        Self::start_as(more, |_| vec![PROGRAM.into()]).await
+    }
+
+    /// With a command to start the agent by, for this directory of the test.
+    pub async fn start_as(more: &str, command: impl FnOnce(&Path) -> Vec<String>) -> Self {
         let node = Node::start().await;
         let dir = tempfile::tempdir().unwrap();
         let n = WORKERS.fetch_add(1, Ordering::Relaxed);
@@ -168,8 +175,9 @@ impl Worker {
             node.address
         );
         fs::write(dir.path().join("agent.toml"), config).unwrap();
-        let child = spawn(dir.path());
-        Self { dir, node, name, child, index: 1 }
+        let command = command(dir.path());
+        let child = spawn(dir.path(), &command);
+        Self { dir, node, name, child, command, index: 1 }
     }
 
     pub fn offer(&self, packages: &[&Package]) {
@@ -191,7 +199,7 @@ impl Worker {
     }
 
     pub fn restart(&mut self) {
-        self.child = spawn(self.dir.path());
+        self.child = spawn(self.dir.path(), &self.command);
     }
 
     pub fn data(&self, path: &str) -> PathBuf {
@@ -259,10 +267,10 @@ impl Worker {
     }
 }
 
-fn spawn(dir: &Path) -> Child {
+fn spawn(dir: &Path, within: &[String]) -> Child {
     let log = fs::OpenOptions::new().create(true).append(true).open(dir.join("agent.log")).unwrap();
-    let mut command = Command::new(PROGRAM);
-    command.args(["agent", "--config"]).arg(dir.join("agent.toml")).stdin(Stdio::null()).stderr(log);
+    let mut command = Command::new(&within[0]);
+    command.args(&within[1..]).args(["agent", "--config"]).arg(dir.join("agent.toml")).stdin(Stdio::null()).stderr(log);
     command.stdout(Stdio::null()).spawn().unwrap()
 }
 

@@ -27,6 +27,7 @@ mod history;
 mod host;
 mod leader;
 mod limits;
+mod logs;
 mod members;
 mod mistakes;
 mod pipes;

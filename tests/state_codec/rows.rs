@@ -7,9 +7,9 @@ use slipway::model::{
 };
 use slipway::state::{
     AsIs, Assignment, AssignmentContent, Batch, Delivery, DeliveryKey, DigestReport, Divergence, DrainState, Entry,
-    Evidence, FencePoint, Instance, Meta, PairCounts, Permit, PoolSlot, Presence, Reached, Reason, Replicas, Rollout,
-    RolloutKind, RolloutPhase, RolloutStatus, Route, RouteMode, RouteWeights, StepRow, StepStatus, Track, Tracks,
-    Verdict, Worker,
+    Evidence, FencePoint, Instance, Meta, PairCounts, Permit, PoolSlot, Presence, Reached, Reason, Replicas, Request,
+    Rollout, RolloutKind, RolloutPhase, RolloutStatus, Route, RouteMode, RouteWeights, StepRow, StepStatus, Track,
+    Tracks, Verdict, Worker,
 };
 
 use super::*;
@@ -245,6 +245,11 @@ fn full() -> State {
         diverged: [(3, split.clone())].into(),
         split: Some(split),
     });
+    let (asked, id) = (Principal::local_operator(), RequestId::new("q-9").unwrap());
+    let refused = slipway::state::Rejection::Guard("why".into());
+    let request = Request { body_digest: 1, index: 67, rejection: Some(refused), not_after: Millis(60_000) };
+    s.requests_by_expiry.insert((request.not_after, asked.clone(), id.clone()), ());
+    s.requests.insert((asked, id), request);
     s.lineage = vec![ClusterId::new("c-0").unwrap()];
     let mut node = s.nodes[&3].clone();
     node.silent_since = Some(Millis(9));

@@ -25,7 +25,7 @@ use slipway::{
 };
 
 use crate::{
-    history::{Call, Op, Out, Register, Verdict, check},
+    history::{Call, Judgement, Op, Out, Register, Verdict, check},
     lab::{Disk, Lab, Net, SOON, Skew, eventually, skip, spec},
 };
 
@@ -64,6 +64,8 @@ struct Counts {
     replaced: u32,
     histories: usize,
     linearizable: bool,
+    /// One for each register: whether it was judged at all, and where the search was stuck if it was not explained.
+    judgements: Vec<Judgement>,
     lost: u64,
     done_twice: u64,
     repeats: u64,
@@ -274,11 +276,11 @@ fn clients_see_one_register_each_under_faults() {
     counts.left = changes.left.load(Ordering::Relaxed);
     counts.replaced = changes.replaced.load(Ordering::Relaxed);
     let histories = shared.histories.lock().unwrap().clone();
-    let verdicts: Vec<Verdict> = histories.iter().map(|h| check::<Register>(h, JUDGE)).collect();
+    counts.judgements = histories.iter().map(|h| check::<Register>(h, JUDGE)).collect();
     counts.histories = histories.len();
     counts.operations = histories.iter().map(Vec::len).sum();
     counts.unknown = histories.iter().flatten().filter(|c| c.returned.is_none()).count();
-    counts.linearizable = verdicts.iter().all(|v| *v == Verdict::Linearizable);
+    counts.linearizable = counts.judgements.iter().all(|j| j.verdict == Verdict::Linearizable);
     counts.repeats = shared.repeated.load(Ordering::Relaxed);
     counts.repeats_answered_otherwise = shared.answered_otherwise.load(Ordering::Relaxed);
     counts.dns_answers = shared.dns_answers.load(Ordering::Relaxed);
@@ -292,7 +294,7 @@ fn clients_see_one_register_each_under_faults() {
         std::fs::write(path, line + "\n").unwrap();
     }
     assert!(unexpected.is_empty(), "seed {seed}: {unexpected:#?}");
-    assert!(counts.linearizable, "seed {seed}: {verdicts:#?}");
+    assert!(counts.linearizable, "seed {seed}: {:#?}", counts.judgements);
     assert_eq!((counts.lost, counts.done_twice), (0, 0), "seed {seed}: {counts:?}");
     assert!(led_twice.is_empty(), "seed {seed}: terms {led_twice:?} were led twice");
     assert!(counts.replicas_agree, "seed {seed}: {counts:?}");

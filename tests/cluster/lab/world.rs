@@ -228,8 +228,13 @@ impl Lab {
     }
 
     pub fn push_with(&self, release: &Release<'_>) {
+        self.push_to("shop", release);
+    }
+
+    /// The same for another service.
+    pub fn push_to(&self, service: &str, release: &Release<'_>) {
         let dir = shop::package(self.dir(), release);
-        self.slipway(&["release", "push", "shop", release.version, dir.to_str().unwrap()]).ok();
+        self.slipway(&["release", "push", service, release.version, dir.to_str().unwrap()]).ok();
     }
 
     /// Starts a rollout and follows it to its end.
