@@ -85,6 +85,11 @@ pub fn at_random(s: &State, kind: u32, a: u32, b: u32) -> Command {
             order: vec![worker(1)],
             steps: Vec::new(),
         }),
+        18 => {
+            let known = r.map(|r| r.order.as_slice()).unwrap_or_default();
+            let workers = (1..=4).map(worker).filter(|w| !known.contains(w)).collect();
+            Command::OrderExtended(OrderExtended { rollout, seen, workers })
+        }
         _ => Command::Tick(Tick {}),
     }
 }
@@ -94,6 +99,9 @@ pub fn fenced(s: &State, a: u32, b: u32) -> Command {
     let open = s.fences.open().next();
     let (switch, seen) = open.map_or((1, 1), |x| (x.id, x.revision));
     let served = s.nodes.keys().map(|n| (*n, if b.is_multiple_of(3) { 0 } else { s.applied.index })).collect();
+    if open.is_some_and(|x| x.moved.is_none()) && b.is_multiple_of(2) {
+        return Command::SwitchMoved(SwitchMoved { switch, seen, served });
+    }
     match a % 15 {
         12 => {
             let open = s.backs.values().find(|b| b.end.is_none());
@@ -128,7 +136,7 @@ pub fn fenced(s: &State, a: u32, b: u32) -> Command {
         8 => Command::LeasesSettled(LeasesSettled { seen: s.fences.revision }),
         9 => Command::LeaseSet(LeaseSet {
             mode: Some(if b.is_multiple_of(2) { LeaseMode::Always } else { LeaseMode::Armed }),
-            terms: Some(Terms { duration: Period(500 + u64::from(b)), ..Terms::default() }),
+            terms: Some(Terms { duration: Period(500 + u64::from(b % 4000)), ..Terms::default() }),
         }),
         10 => Command::ExpirySet(ExpirySet {
             deployment: shop(),

@@ -7,9 +7,10 @@ use slipway::state::command::{
     Abort, ArmsConfirmed, BatchPassed, BatchStarted, BlobDropped, BlobHeld, ClusterInit, Collected, CookieAsked,
     CookieRotated, CountedOut, DeliverySettled, DigestProbe, DigestReported, DrainSettled, ExpirySet, FactsRecorded,
     LeaseSet, LeasesSettled, LevelRaised, NodeAdmitted, NodeAnnounced, NodeDrained, NodeHeard, NodeRoleSet, NodeSilent,
-    Pause, Promote, PromotionBegan, ReleaseRegistered, Resume, Rollback, RollbackBegan, RolloutFinished, RolloutPaused,
-    RouteSet, SpecApplied, StepEnded, StepStarted, StepsCompiled, StopPermitted, SwitchAsked, SwitchEnded, SwitchMoved,
-    Switched, Tick, TrackAdjusted, TrafficBackSettled, ViewsServed, WorkerLost, WorkerRegistered, WorkerReturned,
+    OrderExtended, Pause, Promote, PromotionBegan, ReleaseRegistered, Resume, Rollback, RollbackBegan, RolloutFinished,
+    RolloutPaused, RouteSet, SpecApplied, StepEnded, StepStarted, StepsCompiled, StopPermitted, SwitchAsked,
+    SwitchEnded, SwitchMoved, Switched, Tick, TrackAdjusted, TrafficBackSettled, ViewsServed, WorkerLost,
+    WorkerRegistered, WorkerReturned,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -35,7 +36,6 @@ placement: {per_worker: 2}
 health: {http: /healthz}
 metrics: {requests: requests_total, errors: errors_total}
 drain: 1s
-lost_for_good: 5s
 rollout: {steps: [25, 50, 100], bake: 2s, min_requests: 10, warm_up: 1s, smoke: /smoke, monitor: 1s, grace: 5s}
 "#;
 
@@ -316,7 +316,12 @@ fn operator(s: &State, a: u32, b: u32) -> Command {
         6 => Command::Abort(Abort { rollout, as_is: a.is_multiple_of(3) }),
         7 | 8 => Command::Promote(Promote { rollout, full: a.is_multiple_of(2) }),
         9 | 10 => Command::Rollback(Rollback { rollout }),
-        _ => Command::SpecApplied(SpecApplied { spec: spec(1000 + u64::from(a % 3) * 100), expected: None }),
+        _ => {
+            let mut spec = spec(1000 + u64::from(a % 3) * 100);
+            // In the time of a walk machines are lost for good.
+            spec.lost_for_good = Period::seconds(3);
+            Command::SpecApplied(SpecApplied { spec, expected: None })
+        }
     }
 }
 
