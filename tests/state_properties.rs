@@ -184,8 +184,9 @@ fn the_walks_reach_what_they_claim_to_check() {
     for want in ["active", "paused", "promoting", "rolling_back", "completed", "rolled_back", "failed", "aborted"] {
         assert!(seen.contains(want), "no walk reached {want}: {seen:?}");
     }
-    // The prelude has these; a walk would only be refused.
-    let elsewhere = ["ClusterInit", "LevelProbe", "LevelRaised"];
+    // The prelude makes the cluster, and there is no level above; OrderExtended needs a worker that is lost when an undo is compiled and
+    // back before it ends, which the random stories of `tests/rest` have.
+    let elsewhere = ["ClusterInit", "LevelProbe", "LevelRaised", "OrderExtended"];
     let never: Vec<&&str> =
         Command::NAMES.iter().filter(|name| !accepted.contains(*name) && !elsewhere.contains(name)).collect();
     assert!(never.is_empty(), "no walk had an accepted {never:?}");

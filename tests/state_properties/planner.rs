@@ -87,7 +87,8 @@ pub fn at_random(s: &State, kind: u32, a: u32, b: u32) -> Command {
         }),
         18 => {
             let known = r.map(|r| r.order.as_slice()).unwrap_or_default();
-            let workers = (1..=4).map(worker).filter(|w| !known.contains(w)).collect();
+            let ready = |w: &WorkerName| s.workers.get(w).is_some_and(|w| w.presence == Presence::Ready);
+            let workers = (1..=4).map(worker).filter(|w| !known.contains(w) && ready(w)).collect();
             Command::OrderExtended(OrderExtended { rollout, seen, workers })
         }
         _ => Command::Tick(Tick {}),

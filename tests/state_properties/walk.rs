@@ -329,6 +329,10 @@ fn fleet(s: &State, a: u32, b: u32) -> Command {
     let w = worker(1 + a % 5);
     let node = u64::from(1 + a % 4);
     match b % 16 {
+        // Mostly while a rollout turns back: what lacks workers then is rare otherwise.
+        6 if s.live_rollout(&shop()).is_some_and(|r| !r.is_way_back()) => {
+            Command::WorkerLost(WorkerLost { worker: w, last_heard: s.now })
+        }
         0 => Command::WorkerLost(WorkerLost { worker: w, last_heard: s.now }),
         1..=5 => {
             let lost = s.workers.values().find(|w| w.presence == Presence::Lost).map(|w| w.name.clone());
@@ -376,6 +380,9 @@ fn members(s: &State, a: u32, b: u32) -> Command {
     let node = s.nodes.values().nth(a as usize % s.nodes.len().max(1));
     match b % 8 {
         0 => Command::NodeAdmitted(NodeAdmitted { node: node_named(4 + a % 3) }),
+        6 | 7 if s.live_rollout(&shop()).is_some_and(|r| r.is_way_back() && r.order.len() < 4) => {
+            planner::at_random(s, 18, a, b)
+        }
         1..=3 => {
             let (node, seen) = node.map_or((9, NodeRole::Voter), |n| (n.id, n.role));
             let role = match seen {
