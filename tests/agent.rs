@@ -19,6 +19,10 @@ mod environment;
 mod node;
 #[path = "agent/ports.rs"]
 mod ports;
+#[path = "support/procs.rs"]
+mod procs;
+#[path = "support/scratch.rs"]
+mod scratch;
 #[path = "agent/serves.rs"]
 mod serves;
 #[path = "support/skip.rs"]

@@ -1,5 +1,6 @@
 //! What `make` does around the build: scripts/probe.sh must try what the build uses, as a file's name proves nothing; scripts/test.sh
-//! must let no test rewrite what it compares with, and must say what a run did not show.
+//! must let no test rewrite what it compares with, and must say what a run did not show; .cargo/config.toml must keep failing properties
+//! from writing into the checkout.
 //!
 //! Not here: installing (`make fresh` does that, on a bare Debian).
 
@@ -138,4 +139,9 @@ fn a_run_says_at_its_end_what_it_did_not_show_and_fails_on_a_skip_that_nobody_al
     let (content, said) = run_of(&(dig + &skip("a_new_one: no reason")));
     assert!(!content && said.contains("a_new_one\n      not here: no reason\n      SKIPPED BUT NOT IN"), "{said}");
     assert!(said.contains("NOT SHOWN BY THIS RUN: 2") && said.contains("test result: FAILED. 7 passed"), "{said}");
+}
+
+#[test]
+fn a_property_that_fails_writes_nothing_into_the_checkout() {
+    assert_eq!(proptest::test_runner::Config::default().failure_persistence, None);
 }

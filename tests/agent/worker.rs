@@ -16,7 +16,7 @@ use slipway::{
     wire::v1,
 };
 
-use crate::node::Node;
+use crate::{node::Node, procs::dies_with_us, scratch::Scratch};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_slipwayd");
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -144,7 +144,7 @@ pub fn assignment(generation: u64, permit: &str, packages: &[&Package], entries:
 static WORKERS: AtomicU32 = AtomicU32::new(0);
 
 pub struct Worker {
-    pub dir: tempfile::TempDir,
+    pub dir: Scratch,
     pub node: Node,
     pub name: String,
     pub child: Child,
@@ -159,7 +159,7 @@ impl Worker {
     /// With more lines in its configuration.
     pub async fn start_with(more: &str) -> Self {
         let node = Node::start().await;
-        let dir = tempfile::tempdir().unwrap();
+        let dir = Scratch::new();
         let n = WORKERS.fetch_add(1, Ordering::Relaxed);
         let name = format!("w{n}-{}", std::process::id());
         let config = format!(
@@ -263,7 +263,7 @@ fn spawn(dir: &Path) -> Child {
     let log = fs::OpenOptions::new().create(true).append(true).open(dir.join("agent.log")).unwrap();
     let mut command = Command::new(PROGRAM);
     command.args(["agent", "--config"]).arg(dir.join("agent.toml")).stdin(Stdio::null()).stderr(log);
-    command.stdout(Stdio::null()).spawn().unwrap()
+    dies_with_us(command.stdout(Stdio::null())).spawn().unwrap()
 }
 
 impl Drop for Worker {
@@ -275,8 +275,9 @@ impl Drop for Worker {
             eprintln!("last report: {:#?}", self.report());
         }
         let drain = Command::new(PROGRAM).args(["agent", "drain", "--data-dir"]).arg(self.data("")).output();
-        let drain = drain.unwrap();
+        // A second panic would end the process at once and hide the first.
         if !std::thread::panicking() {
+            let drain = drain.unwrap();
             assert!(drain.status.success(), "{}", String::from_utf8_lossy(&drain.stderr));
         }
     }

@@ -81,7 +81,7 @@ fn fill(node: &TestNode, leave_mib: usize) {
 
 /// Three nodes; the first, which leads, has a small disk.
 async fn small_leader() -> TestCluster {
-    let root = tempfile::tempdir().unwrap();
+    let root = lab::Scratch::new();
     let mut nodes: Vec<TestNode> = (1..=3).map(|n| TestNode::new(root.path(), &format!("n{n}"))).collect();
     for (place, node) in nodes.iter_mut().enumerate() {
         node.settings = LOW.into();
@@ -155,7 +155,7 @@ async fn alone_with_a_nearly_full_disk_changes_are_refused_with_the_reason() {
     if !may_mount("alone_with_a_nearly_full_disk_changes_are_refused_with_the_reason") {
         return;
     }
-    let root = tempfile::tempdir().unwrap();
+    let root = lab::Scratch::new();
     let mut node = TestNode::new(root.path(), "n1");
     node.settings = LOW.into();
     start_small(&mut node);
@@ -236,7 +236,7 @@ async fn a_node_that_is_started_on_a_full_disk_waits_says_why_and_starts_once_th
     if !may_mount("a_node_that_is_started_on_a_full_disk_waits_says_why_and_starts_once_there_is_room") {
         return;
     }
-    let root = tempfile::tempdir().unwrap();
+    let root = lab::Scratch::new();
     let mut node = TestNode::new(root.path(), "n1");
     start_small_after(&mut node, "{ cat /dev/zero >\"$2/filler\" 2>/dev/null || true; }");
     let process = node.process.as_ref().unwrap().id();

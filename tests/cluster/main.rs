@@ -25,6 +25,7 @@ mod forming;
 #[path = "../history/mod.rs"]
 mod history;
 mod host;
+mod killed;
 mod leader;
 mod limits;
 mod members;

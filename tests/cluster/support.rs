@@ -15,6 +15,8 @@ use std::{
 use slipway::wire::v1::{self, catalog_client::CatalogClient, cluster_client::ClusterClient};
 use tonic::transport::Channel;
 
+use crate::lab::{Scratch, dies_with_us};
+
 /// Generous, as the machine may be busy; conditions are met long before.
 pub const LIMIT: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(30);
@@ -71,14 +73,7 @@ impl Process {
         let out = File::options().create(true).append(true).open(log).unwrap();
         command.stdin(Stdio::null()).stdout(out.try_clone().unwrap()).stderr(out).process_group(0);
         change(&mut command);
-        // SAFETY: between fork and exec only one system call is made, which allocates nothing.
-        unsafe {
-            command.pre_exec(|| {
-                rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
-                Ok(())
-            });
-        }
-        Self { child: command.spawn().unwrap(), log: log.into() }
+        Self { child: dies_with_us(&mut command).spawn().unwrap(), log: log.into() }
     }
 
     pub fn id(&self) -> u32 {
@@ -140,6 +135,8 @@ pub struct TestNode {
     pub flags: Vec<String>,
     /// Variables of its environment.
     pub environment: Vec<(&'static str, String)>,
+    /// Raft's timing; `None`: nothing is said of it.
+    pub raft: Option<&'static str>,
 }
 
 impl TestNode {
@@ -152,6 +149,7 @@ impl TestNode {
             settings: String::new(),
             flags: Vec::new(),
             environment: Vec::new(),
+            raft: Some("slow"),
         }
     }
 
@@ -182,8 +180,6 @@ impl TestNode {
             &self.name,
             "--data-dir",
             &dir,
-            "--raft",
-            "slow",
             "--peer-listen",
             &peer,
             "--client-listen",
@@ -193,7 +189,8 @@ impl TestNode {
             "--http-listen",
             &http,
         ];
-        let args: Vec<&str> = args.into_iter().chain(self.flags.iter().map(String::as_str)).collect();
+        let raft = self.raft.into_iter().flat_map(|timing| ["--raft", timing]);
+        let args: Vec<&str> = args.into_iter().chain(raft).chain(self.flags.iter().map(String::as_str)).collect();
         let mut command = Command::new(env!("CARGO_BIN_EXE_slipwayd"));
         command.args(args).envs(self.environment.iter().map(|(name, value)| (name, value)));
         self.process = Some(Process::spawn(command, &self.log()));
@@ -254,7 +251,7 @@ pub async fn eventually<T, F: Future<Output = Result<T, String>>>(what: &str, mu
 /// A formed cluster.
 pub struct TestCluster {
     pub nodes: Vec<TestNode>,
-    pub root: tempfile::TempDir,
+    pub root: Scratch,
 }
 
 impl TestCluster {
@@ -270,7 +267,7 @@ impl TestCluster {
 
     /// The same, each prepared before it starts.
     pub async fn idle_where(size: usize, prepare: impl Fn(&mut TestNode)) -> Self {
-        let root = tempfile::tempdir().unwrap();
+        let root = Scratch::new();
         let mut nodes: Vec<TestNode> = (1..=size).map(|n| TestNode::new(root.path(), &format!("n{n}"))).collect();
         for node in &mut nodes {
             prepare(node);

@@ -210,7 +210,7 @@ fn end(threads: Vec<JoinHandle<()>>) {
 #[test]
 fn clients_see_one_register_each_under_faults() {
     let mut lab = Lab::empty();
-    let net = match Net::make(lab.block.number(), NODES + 2) {
+    let net = match Net::make(&lab.block, NODES + 2) {
         Ok(net) => net,
         Err(why) => {
             skip(NAME, &why);

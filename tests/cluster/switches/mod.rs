@@ -283,7 +283,7 @@ fn judge(made: &[Made], polled: &[Polled]) -> Vec<String> {
 #[test]
 fn no_old_answer_follows_a_fenced_switch() {
     let mut lab = Lab::empty();
-    let mut net = match Net::make(lab.block.number(), NODES) {
+    let mut net = match Net::make(&lab.block, NODES) {
         Ok(net) => net,
         Err(why) => {
             skip(NAME, &why);
