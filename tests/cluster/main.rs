@@ -1,6 +1,6 @@
 //! The product as real processes: nodes, agents, the demo's service, the CLI, DNS over the wire; killed and paused at will.
 //!
-//! `bogus`, `drained`, `forming`, `members`, `refusals` and `upgrade` speak to single nodes (`support`). The other scenarios have a whole cluster each, with a directory and
+//! `bogus`, `drained`, `forming`, `handshake`, `members`, `refusals` and `upgrade` speak to single nodes (`support`). The other scenarios have a whole cluster each, with a directory and
 //! loopback addresses of its own (`lab`), and check at their end that nothing of it is left running. Conditions are waited for with
 //! a deadline; when a test fails, the ends of all logs are printed.
 
@@ -22,6 +22,7 @@ mod failing;
 mod floods;
 mod form;
 mod forming;
+mod handshake;
 #[path = "../history/mod.rs"]
 mod history;
 mod host;
