@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use crate::lab::{Lab, SOON, Scratch, dies_with_us, eventually, procs_naming, spec, sweep};
+use crate::lab::{Disk, Lab, SOON, Scratch, dies_with_us, eventually, procs_naming, skip, spec, sweep};
 
 /// Set in the runner that is killed: the file in which it says where it works.
 const TELL: &str = "SLIPWAY_TEST_KILLED_RUNNER";
@@ -19,8 +19,10 @@ fn a_killed_runner_leaves_nothing_that_the_next_does_not_remove() {
         lab.apply(&spec("strategy: direct, bake: 100ms"));
         lab.push("1.0.0");
         lab.roll("1.0.0", &[]).ok();
+        let disk = Disk::make(&lab.dir().join("disk"), 8);
         let unnamed = tell.with_extension("new");
-        std::fs::write(&unnamed, lab.dir().to_str().unwrap()).unwrap();
+        let lacks = disk.as_ref().err().cloned().unwrap_or_default();
+        std::fs::write(&unnamed, format!("{}\n{lacks}", lab.dir().display())).unwrap();
         std::fs::rename(unnamed, tell).unwrap();
         loop {
             std::thread::park();
@@ -35,10 +37,24 @@ fn a_killed_runner_leaves_nothing_that_the_next_does_not_remove() {
         .stdout(Stdio::null())
         .stderr(Stdio::null());
     let mut runner = dies_with_us(&mut command).spawn().unwrap();
-    let dir = eventually("a service runs", Duration::from_secs(90), || {
+    let told = eventually("a service runs", Duration::from_secs(90), || {
         assert!(runner.try_wait().unwrap().is_none(), "the runner ended by itself");
-        std::fs::read_to_string(&tell).map(PathBuf::from).map_err(|e| e.to_string())
+        std::fs::read_to_string(&tell).map_err(|e| e.to_string())
     });
+    let (dir, lacks) = told.split_once('\n').unwrap();
+    let dir = PathBuf::from(dir);
+    if !lacks.is_empty() {
+        skip("a_killed_runner_leaves_nothing_that_the_next_does_not_remove/disks", lacks);
+    }
+    // Mounts below the directory, and images of disks in memory.
+    let disks = || {
+        let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap();
+        let mounted = mounts.lines().filter(|l| l.contains(dir.to_str().unwrap())).count();
+        let name = dir.file_name().unwrap().to_str().unwrap();
+        let memory = std::fs::read_dir("/dev/shm").into_iter().flatten().flatten();
+        (mounted, memory.filter(|f| f.file_name().to_string_lossy().starts_with(name)).count())
+    };
+    assert!(disks() == (1, 1) || !lacks.is_empty(), "{:?}", disks());
     let daemons = || procs_naming(&dir).into_iter().filter(|p| p.command.contains("--config")).count();
     assert_eq!(daemons(), 2, "{:#?}", procs_naming(&dir));
     sweep(&std::env::temp_dir());
@@ -53,7 +69,7 @@ fn a_killed_runner_leaves_nothing_that_the_next_does_not_remove() {
     // Any other test may be the next runner.
     sweep(&std::env::temp_dir());
     eventually("instances and directory are gone", SOON, || match procs_naming(&dir) {
-        left if left.is_empty() && !dir.exists() => Ok(()),
-        left => Err(format!("{left:#?}")),
+        left if left.is_empty() && !dir.exists() && disks() == (0, 0) => Ok(()),
+        left => Err(format!("{left:#?} {:?}", disks())),
     });
 }

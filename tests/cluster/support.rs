@@ -15,7 +15,7 @@ use std::{
 use slipway::wire::v1::{self, catalog_client::CatalogClient, cluster_client::ClusterClient};
 use tonic::transport::Channel;
 
-use crate::lab::{Scratch, dies_with_us};
+use crate::lab::{Scratch, dies_with_us, forget_clock};
 
 /// Generous, as the machine may be busy; conditions are met long before.
 pub const LIMIT: Duration = Duration::from_secs(60);
@@ -114,6 +114,7 @@ impl Drop for Process {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+        forget_clock(self.child.id());
         if std::thread::panicking() {
             let said = self.said();
             let lines: Vec<&str> = said.lines().collect();

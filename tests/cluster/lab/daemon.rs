@@ -9,7 +9,10 @@ use std::{
 
 use rustix::process::Signal;
 
-use super::procs::{dies_with_us, signal};
+use super::{
+    procs::{dies_with_us, signal},
+    skew::forget_clock,
+};
 
 /// Most of a log that a failing test prints.
 const TAIL: usize = 40;
@@ -100,6 +103,7 @@ impl Daemon {
         if let Some(mut child) = self.child.take() {
             let _ = child.kill();
             child.wait().unwrap();
+            forget_clock(child.id());
         }
     }
 

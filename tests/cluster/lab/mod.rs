@@ -27,7 +27,7 @@ pub use net::Net;
 pub use procs::{Proc, dies_with_us, kill_all, naming as procs_naming, signal};
 pub use scratch::{Scratch, sweep};
 pub use shop::{Release, package, spec};
-pub use skew::Skew;
+pub use skew::{Skew, forget_clock};
 pub use skip_file::skip;
 pub use watch::{EventWatch, step_began};
 pub use world::{Lab, SHOP, clean, eventually};
