@@ -7,13 +7,13 @@ use std::{
 
 use slipway::wire::v1::{self, catalog_client::CatalogClient};
 
-use crate::lab::{Lab, SOON, eventually, spec, text};
+use crate::lab::{Lab, Release, SOON, eventually, list, package, spec, text};
 
-/// `slipway ARGS` with this on its standard input: whether it went well, and both outputs.
-fn told(lab: &Lab, input: &str, args: &[&str]) -> (bool, String) {
+/// `slipway ARGS` with these nodes in its environment and this on its standard input: whether it went well, and both outputs.
+fn told(nodes: &str, lab: &Lab, input: &str, args: &[&str]) -> (bool, String) {
     let mut child = Command::new(env!("CARGO_BIN_EXE_slipway"))
         .args(args)
-        .env("SLIPWAY_NODES", lab.node_list())
+        .env("SLIPWAY_NODES", nodes)
         .env("HOME", lab.dir())
         .env_remove("XDG_CONFIG_HOME")
         .stdin(Stdio::piped())
@@ -30,9 +30,9 @@ fn told(lab: &Lab, input: &str, args: &[&str]) -> (bool, String) {
 /// Two releases, one deployment that runs the first, one worker.
 fn furnished() -> Lab {
     let lab = Lab::new(1, 1);
-    let (done, said) = told(&lab, &spec("strategy: direct, bake: 100ms"), &["apply", "-f", "-"]);
+    let (done, said) = told(&lab.node_list(), &lab, &spec("strategy: direct, bake: 100ms"), &["apply", "-f", "-"]);
     assert!(done && said.contains("production/shop"), "{said}");
-    let (done, said) = told(&lab, "service: [", &["apply", "-f", "-"]);
+    let (done, said) = told(&lab.node_list(), &lab, "service: [", &["apply", "-f", "-"]);
     assert!(!done && said.contains("error: -: "), "what came over standard input is named so: {said}");
     lab.push("1.0.0");
     lab.push("2.0.0");
@@ -118,6 +118,71 @@ fn a_restart_rolls_the_running_version_out_again_and_scripts_read_it_as_yaml() {
     let history = lab.slipway(&["service", "history", "shop", "-o", "json"]).ok().json();
     let ids: Vec<&str> = history.as_array().unwrap().iter().map(|r| text(r, "id")).collect();
     assert!(ids.len() == 2 && ids[0] == second, "the newest first: {history:#}");
+    lab.finish();
+}
+
+#[test]
+fn short_spellings_follow_a_canary_and_flags_do_what_they_say() {
+    let lab = furnished();
+    lab.apply(&spec("strategy: canary, steps: [50, 100], bake: 1h"));
+    let started = lab.slipway(&["service", "update", "shop", "--to", "2.0.0", "-o", "json"]).ok().json();
+    let id = text(&started, "rollout");
+    eventually("half of it is there", SOON, || {
+        let said = lab.slipway(&["service", "canary", "status", "shop"]).ok();
+        if said.out.contains("2.0.0") && said.out.contains("50 %") { Ok(()) } else { Err(said.out) }
+    });
+    lab.slipway(&["rollout", "watch", id, "--within", "300ms"]).exits(4);
+    lab.slipway(&["service", "canary", "promote", "shop", "--watch", "--within", "60s"]).ok();
+    let watched = lab.slipway(&["rollout", "watch", id, "-o", "json"]).ok().json();
+    assert_eq!(text(&watched, "status"), "completed", "{watched:#}");
+
+    let shown = lab.slipway(&["deployment", "show", "shop", "-o", "json"]).ok().json();
+    let instance = text(&list(&shown, "instances")[0], "id").to_string();
+    let logs = lab.slipway(&["logs", "shop", "--instance", &instance, "-n", "3"]).ok();
+    assert!(logs.out.contains("listens on"), "{}", logs.out);
+    assert!(logs.out.lines().all(|l| l.starts_with(&format!("{instance} w1 "))), "{}", logs.out);
+
+    let probe = ["traffic", "probe", "shop", "--rate", "40", "--clients", "4", "--duration", "1s", "--json"];
+    let seen = lab.slipway(&probe).ok().json();
+    assert_eq!(seen["failed"], 0, "{seen:#}");
+    assert_eq!(seen["versions"].as_object().unwrap().keys().collect::<Vec<_>>(), ["2.0.0"], "{seen:#}");
+    let lease = lab.slipway(&["traffic", "lease", "shop", "--on-expiry", "stale:30s"]).ok();
+    assert!(lease.out.contains("at a lease's end, production/shop: stale"), "{}", lease.out);
+
+    let dir = package(lab.dir(), &Release { version: "3.0.0", settings: "" });
+    let push = ["release", "push", "shop", "3.0.0", dir.to_str().unwrap()];
+    lab.slipway(&[&push[..], &["--label", "team"]].concat()).exits(2).says(&["KEY=VALUE"]);
+    let named = ["--label", "team=blue", "--commit", "0a1b2c", "--toolchain", "rust-1.95"];
+    lab.slipway(&[&push[..], &named].concat()).ok();
+    let releases = lab.slipway(&["release", "list", "shop", "-o", "wide"]).ok();
+    assert!(["team=blue", "0a1b2c", "rust-1.95"].iter().all(|w| releases.out.contains(w)), "{}", releases.out);
+
+    lab.slipway(&["cluster", "backup", "whole"]).ok();
+    lab.slipway(&["cluster", "backup", "bare", "--without-packages"]).ok();
+    let size = |name: &str| std::fs::metadata(lab.dir().join(name)).unwrap().len();
+    assert!(size("bare") * 10 < size("whole"), "{} of {}", size("bare"), size("whole"));
+    lab.slipway(&["cluster", "check", "bare"]).ok();
+    lab.finish();
+}
+
+#[test]
+fn the_file_of_the_cli_says_which_nodes_and_what_a_bare_name_means() {
+    let lab = furnished();
+    let dir = lab.dir().join(".config/slipway");
+    std::fs::create_dir_all(&dir).unwrap();
+    let write = |text: &str| std::fs::write(dir.join("config.toml"), text).unwrap();
+    write(&format!("nodes = ['{}']\nenvironment = 'staging'\n", lab.client(1)));
+    // An empty variable says nothing.
+    let ask = |args: &[&str]| told("", &lab, "", args);
+    let (done, said) = ask(&["deployment", "show", "production/shop"]);
+    assert!(done && said.contains("1.0.0"), "{said}");
+    let (done, said) = ask(&["deployment", "show", "shop"]);
+    assert!(!done && said.contains("staging/shop"), "{said}");
+    let (done, said) = ask(&["--environment", "production", "deployment", "show", "shop"]);
+    assert!(done && said.contains("production/shop"), "a flag is nearer than the file: {said}");
+    write("node = 'x'\n");
+    let (done, said) = ask(&["deployment", "list"]);
+    assert!(!done && said.contains("config.toml") && said.contains("node"), "{said}");
     lab.finish();
 }
 
