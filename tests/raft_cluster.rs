@@ -232,6 +232,24 @@ async fn a_damaged_snapshot_that_is_moved_away_gives_way_to_the_one_before_and_t
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_snapshot_that_is_asked_for_while_one_is_made_is_made_too() {
+    let mut c = Cluster::new();
+    c.start(1).await;
+    c.at(1).init_single(&c.addr(1)).await.unwrap();
+    c.leader().await;
+    // Each after an entry of its own, all at once: while one is made, entries come that the next is asked for.
+    for _ in 0..5 {
+        let one = async || {
+            let index = tick(c.at(1)).await.unwrap().index;
+            (index, c.at(1).trigger_snapshot().await)
+        };
+        for (index, made) in futures_util::future::join_all((0..12).map(|_| one())).await {
+            assert!(made.as_ref().is_ok_and(|made| *made >= index), "asked for at {index}: {made:?}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn leadership_is_handed_over_on_request() {
     let c = Cluster::of_three().await;
     let from = c.leader().await;
