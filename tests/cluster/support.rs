@@ -317,18 +317,19 @@ impl TestCluster {
         .await;
     }
 
-    /// The place of the leader among `nodes`, as a running node knows it, once it is not `not`.
+    /// The place of the leader among `nodes`, by whoever knows of the newest term, once it is not `not`: an older one may have been
+    /// replaced.
     pub async fn leader(&self, not: Option<usize>) -> usize {
         eventually("a leader", || async {
+            let mut newest = None;
             for node in self.nodes.iter().filter(|n| n.process.is_some()) {
                 let status = node.status().await?;
                 let Some(row) = status.nodes.iter().find(|n| n.id == status.leader_id) else { continue };
-                let place = self.nodes.iter().position(|n| n.name == row.name);
-                if let Some(place) = place.filter(|p| Some(*p) != not) {
-                    return Ok(place);
-                }
+                newest = newest.max(Some((status.term, row.name.clone())));
             }
-            Err("nobody knows one".into())
+            let (_, name) = newest.ok_or("nobody knows one")?;
+            let place = self.nodes.iter().position(|n| n.name == name);
+            place.filter(|p| Some(*p) != not).ok_or(format!("{name} leads"))
         })
         .await
     }
