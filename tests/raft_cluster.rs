@@ -5,15 +5,15 @@
 #[path = "raft/cluster.rs"]
 mod cluster;
 
-use slipway::state::command::{ClusterInit, Tick};
+use slipway::state::command::{BlobHeld, ClusterInit, ReleaseRegistered, SpecApplied, Tick, WorkerRegistered};
 use std::{sync::atomic::Ordering, time::Duration};
 
 use cluster::{CLUSTER, Cluster, LIMIT, until};
 use slipway::{
     clock::Clock,
-    model::{Millis, Principal},
+    model::{BuildInfo, Digest, Millis, Name, Principal, RolloutParams, SpecFormat, WorkerName, read_spec},
     raft::{Consensus, ConsensusError, ProposeError, ReadError, Role},
-    state::Command,
+    state::{Command, StartRollout},
     storage::{DataDir, Identity, StorageError},
     wire::v1::{RaftMessage, ReadIndexRequest},
 };
@@ -43,23 +43,70 @@ async fn a_cluster_survives_its_leader_and_the_leader_comes_back() {
     assert!(!c.at(first).leader().borrow().is_me || c.nodes[&first].term() > new_term);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_restart_of_all_gives_the_same_state() {
-    let mut c = Cluster::of_three().await;
-    let leader = c.leader().await;
-    for step in 0..40 {
-        c.nodes[&leader].clock.advance(Duration::from_millis(step));
-        tick(c.at(leader)).await.unwrap();
+/// The cluster's first entry, as node 1 asks for it.
+fn init(name: &str) -> Command {
+    Command::ClusterInit(ClusterInit {
+        id: slipway::model::ClusterId::new(CLUSTER).unwrap(),
+        name: name.into(),
+        zone: "slipway.internal".into(),
+        node: slipway::state::NewNode {
+            name: "n1".into(),
+            peer_addr: "127.0.0.1:7001".into(),
+            client_addr: "127.0.0.1:7002".into(),
+            dns_addr: "127.0.0.1:7003".into(),
+            level: 1,
+        },
+    })
+}
+
+/// A cluster with a worker, a release and a rollout that has begun, asked for under request ids.
+async fn furnish(at: &Consensus) {
+    let digest = Digest::new(&"ab".repeat(32)).unwrap();
+    let spec = "service: shop\nenvironment: production\naddress: pool\nrun: {command: [bin/shop]}\nports: {http: 8080}\n\
+                placement: {per_worker: 2}\nhealth: {http: /healthz}\nrollout: {strategy: direct}\n";
+    let bodies = [
+        init("shop"),
+        Command::WorkerRegistered(WorkerRegistered {
+            name: WorkerName::new("w1").unwrap(),
+            key: "cd".repeat(32),
+            labels: [("zone".to_string(), "a".to_string())].into(),
+            capacity: 8,
+            build: "1.0.0".into(),
+            host: "10.0.0.1".into(),
+            pool: vec!["10.0.1.1".into(), "10.0.1.2".into()],
+            absent: vec![],
+            keeping: "cgroup".into(),
+        }),
+        Command::BlobHeld(BlobHeld { digest: digest.clone(), size: 5, node: 1 }),
+        Command::ReleaseRegistered(ReleaseRegistered {
+            service: Name::service("shop").unwrap(),
+            version: "1.0.0".parse().unwrap(),
+            digest,
+            build: BuildInfo::default(),
+            labels: [].into(),
+        }),
+        Command::SpecApplied(SpecApplied { spec: read_spec(spec, SpecFormat::Yaml).unwrap(), expected: None }),
+        Command::StartRollout(StartRollout {
+            deployment: "production/shop".parse().unwrap(),
+            version: "1.0.0".parse().unwrap(),
+            params: RolloutParams::default(),
+            restart: false,
+            replace: false,
+            expected: None,
+        }),
+    ];
+    for (n, body) in bodies.into_iter().enumerate() {
+        let request = slipway::state::Fence {
+            id: slipway::model::RequestId::new(&format!("furnish-{n}")).unwrap(),
+            not_after: Millis(60_000),
+        };
+        let said = at.submit(Principal::local_operator(), Some(request), body.clone()).await.unwrap();
+        said.result.unwrap_or_else(|e| panic!("{body:?}: {e}"));
     }
-    c.at(leader).trigger_snapshot().await.unwrap();
-    tick(c.at(leader)).await.unwrap();
-    let before = c.agree().await[0].clone();
-    for id in [1, 2, 3] {
-        c.stop(id).await;
-    }
-    for id in [1, 2, 3] {
-        c.start(id).await;
-    }
+}
+
+/// Whether all nodes hold what they held before, but for the blank entry of the new term.
+async fn hold_the_same(c: &Cluster, before: &slipway::state::State) {
     for id in [1, 2, 3] {
         c.at(id).wait_for_recovery(LIMIT).await.unwrap();
     }
@@ -69,6 +116,39 @@ async fn a_restart_of_all_gives_the_same_state() {
         view.applied = before.applied;
         assert_eq!(view, *before);
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_restart_of_all_gives_the_same_state() {
+    let mut c = Cluster::of_three().await;
+    let leader = c.leader().await;
+    furnish(c.at(leader)).await;
+    for step in 0..40 {
+        c.nodes[&leader].clock.advance(Duration::from_millis(step));
+        tick(c.at(leader)).await.unwrap();
+    }
+    let full = c.agree().await[0].clone();
+    let rows = [full.nodes.len(), full.workers.len(), full.deployments.len(), full.rollouts.len(), full.releases.len()];
+    assert!(rows.iter().all(|n| *n == 1) && full.requests.iter().count() >= 6, "{rows:?}: there is something to lose");
+    // From the log alone.
+    c.kill_all().await;
+    hold_the_same(&c, &full).await;
+    // From a snapshot and what came after it.
+    let leader = c.leader().await;
+    c.at(leader).trigger_snapshot().await.unwrap();
+    tick(c.at(leader)).await.unwrap();
+    let before = c.agree().await[0].clone();
+    c.kill_all().await;
+    hold_the_same(&c, &before).await;
+    // And when they had the time to end well.
+    let before = c.agree().await[0].clone();
+    for id in [1, 2, 3] {
+        c.stop(id).await;
+    }
+    for id in [1, 2, 3] {
+        c.start(id).await;
+    }
+    hold_the_same(&c, &before).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -150,6 +230,24 @@ async fn a_damaged_snapshot_that_is_moved_away_gives_way_to_the_one_before_and_t
     assert!(said.contains("are in no snapshot and no longer in the log"), "{said}");
     let said = slipway::raft::open_stopped(&dir).map(drop).unwrap_err().to_string();
     assert!(said.contains("are in no snapshot and no longer in the log"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_snapshot_that_is_asked_for_while_one_is_made_is_made_too() {
+    let mut c = Cluster::new();
+    c.start(1).await;
+    c.at(1).init_single(&c.addr(1)).await.unwrap();
+    c.leader().await;
+    // Each after an entry of its own, all at once: while one is made, entries come that the next is asked for.
+    for _ in 0..5 {
+        let one = async || {
+            let index = tick(c.at(1)).await.unwrap().index;
+            (index, c.at(1).trigger_snapshot().await)
+        };
+        for (index, made) in futures_util::future::join_all((0..12).map(|_| one())).await {
+            assert!(made.as_ref().is_ok_and(|made| *made >= index), "asked for at {index}: {made:?}");
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -282,20 +380,6 @@ async fn a_retry_through_another_node_is_the_same_request() {
     let leader = c.leader().await;
     let followers: Vec<u64> = [1, 2, 3].into_iter().filter(|id| *id != leader).collect();
     let id = slipway::model::RequestId::new("request-1").unwrap();
-    let init = |name: &str| {
-        Command::ClusterInit(ClusterInit {
-            id: slipway::model::ClusterId::new(CLUSTER).unwrap(),
-            name: name.into(),
-            zone: "slipway.internal".into(),
-            node: slipway::state::NewNode {
-                name: "n1".into(),
-                peer_addr: "127.0.0.1:7001".into(),
-                client_addr: "127.0.0.1:7002".into(),
-                dns_addr: "127.0.0.1:7003".into(),
-                level: 1,
-            },
-        })
-    };
     let ask = async |at: u64, name: &str| {
         let request = slipway::state::Fence { id: id.clone(), not_after: Millis(60_000) };
         c.at(at).submit(Principal::local_operator(), Some(request), init(name)).await.unwrap().result

@@ -175,11 +175,17 @@ impl Consensus {
         let wanted = self.view().applied.index;
         let mut metrics = self.raft().metrics();
         self.limited(WHAT, async {
-            self.raft().trigger().snapshot().await.map_err(|e| ConsensusError::Stopped { reason: e.to_string() })?;
+            let mut asked_after = None;
             loop {
                 let made = metrics.borrow_watched().snapshot.map(|id| id.index);
                 if let Some(made) = made.filter(|made| *made >= wanted) {
                     return Ok(made);
+                }
+                // While one is being made that began earlier, openraft takes no word for another: it is asked again after that one.
+                if asked_after != Some(made) {
+                    asked_after = Some(made);
+                    let asked = self.raft().trigger().snapshot().await;
+                    asked.map_err(|e| ConsensusError::Stopped { reason: e.to_string() })?;
                 }
                 metrics.changed().await.map_err(|_| ConsensusError::Stopped { reason: "it was shut down".into() })?;
             }

@@ -16,7 +16,7 @@ use slipway::{
     wire::v1,
 };
 
-use crate::node::Node;
+use crate::{node::Node, procs::dies_with_us, scratch::Scratch};
 
 pub const PROGRAM: &str = env!("CARGO_BIN_EXE_slipwayd");
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -144,7 +144,7 @@ pub fn assignment(generation: u64, permit: &str, packages: &[&Package], entries:
 static WORKERS: AtomicU32 = AtomicU32::new(0);
 
 pub struct Worker {
-    pub dir: tempfile::TempDir,
+    pub dir: Scratch,
     pub node: Node,
     pub name: String,
     pub child: Child,
@@ -166,7 +166,7 @@ impl Worker {
     /// With a command to start the agent by, for this directory of the test.
     pub async fn start_as(more: &str, command: impl FnOnce(&Path) -> Vec<String>) -> Self {
         let node = Node::start().await;
-        let dir = tempfile::tempdir().unwrap();
+        let dir = Scratch::new();
         let n = WORKERS.fetch_add(1, Ordering::Relaxed);
         let name = format!("w{n}-{}", std::process::id());
         let config = format!(
@@ -271,7 +271,7 @@ fn spawn(dir: &Path, within: &[String]) -> Child {
     let log = fs::OpenOptions::new().create(true).append(true).open(dir.join("agent.log")).unwrap();
     let mut command = Command::new(&within[0]);
     command.args(&within[1..]).args(["agent", "--config"]).arg(dir.join("agent.toml")).stdin(Stdio::null()).stderr(log);
-    command.stdout(Stdio::null()).spawn().unwrap()
+    dies_with_us(command.stdout(Stdio::null())).spawn().unwrap()
 }
 
 impl Drop for Worker {
@@ -283,8 +283,9 @@ impl Drop for Worker {
             eprintln!("last report: {:#?}", self.report());
         }
         let drain = Command::new(PROGRAM).args(["agent", "drain", "--data-dir"]).arg(self.data("")).output();
-        let drain = drain.unwrap();
+        // A second panic would end the process at once and hide the first.
         if !std::thread::panicking() {
+            let drain = drain.unwrap();
             assert!(drain.status.success(), "{}", String::from_utf8_lossy(&drain.stderr));
         }
     }

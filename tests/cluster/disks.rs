@@ -81,7 +81,7 @@ fn fill(node: &TestNode, leave_mib: usize) {
 
 /// Three nodes; the first, which leads, has a small disk.
 async fn small_leader() -> TestCluster {
-    let root = tempfile::tempdir().unwrap();
+    let root = lab::Scratch::new();
     let mut nodes: Vec<TestNode> = (1..=3).map(|n| TestNode::new(root.path(), &format!("n{n}"))).collect();
     for (place, node) in nodes.iter_mut().enumerate() {
         node.settings = LOW.into();
@@ -102,10 +102,12 @@ async fn small_leader() -> TestCluster {
     cluster
 }
 
-async fn transfer_to_first(cluster: &TestCluster) {
+/// Asks the leader to hand over to the first node: done, or why not.
+async fn transfer_to_first(cluster: &TestCluster) -> Result<(), String> {
     let leader = cluster.leader(None).await;
     let mut client = admin(&cluster.nodes[leader]).await;
-    let _ = client.transfer_leader(v1::TransferLeaderRequest { to: 1, term: 0 }).await;
+    let done = client.transfer_leader(v1::TransferLeaderRequest { to: 1, term: 0 }).await;
+    done.map(drop).map_err(|e| e.message().to_string())
 }
 
 #[tokio::test]
@@ -124,8 +126,9 @@ async fn a_leader_whose_disk_is_nearly_full_hands_over_and_changes_go_on() {
     })
     .await;
 
-    // Asked to lead, it passes the lead on; changes are taken all the same.
-    transfer_to_first(&cluster).await;
+    // Asked to lead, it says that it cannot, and why; changes are taken all the same.
+    let refused = transfer_to_first(&cluster).await.unwrap_err();
+    assert!(refused.contains("disk"), "{refused}");
     eventually("a change while the small node may not lead", || async {
         let changed = cluster.nodes[1].catalog().await.apply(apply(&spec("shop", "{bake: 9s}"))).await;
         changed.map_err(|e| e.to_string())
@@ -139,7 +142,7 @@ async fn a_leader_whose_disk_is_nearly_full_hands_over_and_changes_go_on() {
         if said.contains("room on the disk again") { Ok(()) } else { Err("not yet".into()) }
     })
     .await;
-    transfer_to_first(&cluster).await;
+    eventually("it may lead again", || transfer_to_first(&cluster)).await;
     eventually("it leads again", || async {
         match cluster.nodes[1].status().await?.leader_id {
             1 => Ok(()),
@@ -155,7 +158,7 @@ async fn alone_with_a_nearly_full_disk_changes_are_refused_with_the_reason() {
     if !may_mount("alone_with_a_nearly_full_disk_changes_are_refused_with_the_reason") {
         return;
     }
-    let root = tempfile::tempdir().unwrap();
+    let root = lab::Scratch::new();
     let mut node = TestNode::new(root.path(), "n1");
     node.settings = LOW.into();
     start_small(&mut node);
@@ -201,7 +204,10 @@ async fn a_node_whose_disk_is_full_answers_on_and_comes_back_by_itself() {
         bake += 1;
         let document = spec("shop", &format!("{{bake: {bake}s}}"));
         async move {
-            let _ = other.catalog().await.apply(apply(&document)).await;
+            // The leader may have to be found anew first; nothing else may be wrong with it.
+            if let Err(e) = other.catalog().await.apply(apply(&document)).await {
+                assert_eq!(e.code(), tonic::Code::Unavailable, "{e}");
+            }
             match small.page("/readyz").await? {
                 (503, text) if text.contains("No space left on device") => Ok(text),
                 (code, text) => Err(format!("{code}: {text}")),
@@ -236,7 +242,7 @@ async fn a_node_that_is_started_on_a_full_disk_waits_says_why_and_starts_once_th
     if !may_mount("a_node_that_is_started_on_a_full_disk_waits_says_why_and_starts_once_there_is_room") {
         return;
     }
-    let root = tempfile::tempdir().unwrap();
+    let root = lab::Scratch::new();
     let mut node = TestNode::new(root.path(), "n1");
     start_small_after(&mut node, "{ cat /dev/zero >\"$2/filler\" 2>/dev/null || true; }");
     let process = node.process.as_ref().unwrap().id();

@@ -10,7 +10,7 @@ const WORKERS: u8 = 3;
 #[test]
 fn rolling_in_place_in_network_namespaces() {
     let mut lab = Lab::empty();
-    let net = match Net::make(lab.block.number(), WORKERS) {
+    let net = match Net::make(&lab.block, WORKERS) {
         Ok(net) => net,
         Err(why) => {
             skip(NAME, &why);

@@ -1,6 +1,6 @@
 //! The product as real processes: nodes, agents, the demo's service, the CLI, DNS over the wire; killed and paused at will.
 //!
-//! `bogus`, `drained`, `forming`, `members`, `refusals` and `upgrade` speak to single nodes (`support`). The other scenarios have a whole cluster each, with a directory and
+//! `bogus`, `drained`, `forming`, `handshake`, `members`, `packages`, `refusals`, `sizes` and `upgrade` speak to single nodes (`support`). The other scenarios have a whole cluster each, with a directory and
 //! loopback addresses of its own (`lab`), and check at their end that nothing of it is left running. Conditions are waited for with
 //! a deadline; when a test fails, the ends of all logs are printed.
 
@@ -22,20 +22,25 @@ mod failing;
 mod floods;
 mod form;
 mod forming;
+mod handshake;
 #[path = "../history/mod.rs"]
 mod history;
 mod host;
+mod killed;
 mod leader;
 mod limits;
 mod logs;
 mod members;
 mod mistakes;
+mod packages;
 mod pipes;
 mod refusals;
 mod replicas;
+mod sizes;
 mod strategies;
 mod switches;
 mod tasks;
 mod upgrade;
+mod verbs;
 mod ways_back;
 mod worker_disk;

@@ -10,13 +10,13 @@ use std::{
 use rustix::process::Signal;
 
 use crate::{
-    lab::{Release, SOON, eventually, kill_all, package, procs_naming, signal, spec},
+    lab::{Release, SOON, Scratch, eventually, kill_all, package, procs_naming, signal, spec},
     support::{Addresses, Process},
 };
 
 /// A whole cluster in one process, whose log goes where the test says.
 struct Dev {
-    home: tempfile::TempDir,
+    home: Scratch,
     addresses: Addresses,
     process: Process,
 }
@@ -24,7 +24,7 @@ struct Dev {
 impl Dev {
     /// `log` says where standard error goes.
     fn start(log: impl FnOnce(&mut Command)) -> Self {
-        let home = tempfile::tempdir().unwrap();
+        let home = Scratch::new();
         let addresses = Addresses::allocate();
         let a = &addresses;
         let port = a.client.port();

@@ -6,7 +6,7 @@ use crate::support::{TestCluster, TestNode, apply, eventually, spec};
 
 #[tokio::test]
 async fn a_used_port_is_named_with_its_key() {
-    let root = tempfile::tempdir().unwrap();
+    let root = crate::lab::Scratch::new();
     let mut node = TestNode::new(root.path(), "n1");
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     node.addresses.client = taken.local_addr().unwrap();

@@ -15,6 +15,8 @@ use std::{
 use slipway::wire::v1::{self, catalog_client::CatalogClient, cluster_client::ClusterClient};
 use tonic::transport::Channel;
 
+use crate::lab::{Scratch, dies_with_us, forget_clock};
+
 /// Generous, as the machine may be busy; conditions are met long before.
 pub const LIMIT: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(30);
@@ -71,14 +73,7 @@ impl Process {
         let out = File::options().create(true).append(true).open(log).unwrap();
         command.stdin(Stdio::null()).stdout(out.try_clone().unwrap()).stderr(out).process_group(0);
         change(&mut command);
-        // SAFETY: between fork and exec only one system call is made, which allocates nothing.
-        unsafe {
-            command.pre_exec(|| {
-                rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
-                Ok(())
-            });
-        }
-        Self { child: command.spawn().unwrap(), log: log.into() }
+        Self { child: dies_with_us(&mut command).spawn().unwrap(), log: log.into() }
     }
 
     pub fn id(&self) -> u32 {
@@ -119,6 +114,7 @@ impl Drop for Process {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+        forget_clock(self.child.id());
         if std::thread::panicking() {
             let said = self.said();
             let lines: Vec<&str> = said.lines().collect();
@@ -140,6 +136,8 @@ pub struct TestNode {
     pub flags: Vec<String>,
     /// Variables of its environment.
     pub environment: Vec<(&'static str, String)>,
+    /// Raft's timing; `None`: nothing is said of it.
+    pub raft: Option<&'static str>,
 }
 
 impl TestNode {
@@ -152,6 +150,7 @@ impl TestNode {
             settings: String::new(),
             flags: Vec::new(),
             environment: Vec::new(),
+            raft: Some("slow"),
         }
     }
 
@@ -182,8 +181,6 @@ impl TestNode {
             &self.name,
             "--data-dir",
             &dir,
-            "--raft",
-            "slow",
             "--peer-listen",
             &peer,
             "--client-listen",
@@ -193,7 +190,8 @@ impl TestNode {
             "--http-listen",
             &http,
         ];
-        let args: Vec<&str> = args.into_iter().chain(self.flags.iter().map(String::as_str)).collect();
+        let raft = self.raft.into_iter().flat_map(|timing| ["--raft", timing]);
+        let args: Vec<&str> = args.into_iter().chain(raft).chain(self.flags.iter().map(String::as_str)).collect();
         let mut command = Command::new(env!("CARGO_BIN_EXE_slipwayd"));
         command.args(args).envs(self.environment.iter().map(|(name, value)| (name, value)));
         self.process = Some(Process::spawn(command, &self.log()));
@@ -254,7 +252,7 @@ pub async fn eventually<T, F: Future<Output = Result<T, String>>>(what: &str, mu
 /// A formed cluster.
 pub struct TestCluster {
     pub nodes: Vec<TestNode>,
-    pub root: tempfile::TempDir,
+    pub root: Scratch,
 }
 
 impl TestCluster {
@@ -270,7 +268,7 @@ impl TestCluster {
 
     /// The same, each prepared before it starts.
     pub async fn idle_where(size: usize, prepare: impl Fn(&mut TestNode)) -> Self {
-        let root = tempfile::tempdir().unwrap();
+        let root = Scratch::new();
         let mut nodes: Vec<TestNode> = (1..=size).map(|n| TestNode::new(root.path(), &format!("n{n}"))).collect();
         for node in &mut nodes {
             prepare(node);
@@ -319,18 +317,19 @@ impl TestCluster {
         .await;
     }
 
-    /// The place of the leader among `nodes`, as a running node knows it, once it is not `not`.
+    /// The place of the leader among `nodes`, by whoever knows of the newest term, once it is not `not`: an older one may have been
+    /// replaced.
     pub async fn leader(&self, not: Option<usize>) -> usize {
         eventually("a leader", || async {
+            let mut newest = None;
             for node in self.nodes.iter().filter(|n| n.process.is_some()) {
                 let status = node.status().await?;
                 let Some(row) = status.nodes.iter().find(|n| n.id == status.leader_id) else { continue };
-                let place = self.nodes.iter().position(|n| n.name == row.name);
-                if let Some(place) = place.filter(|p| Some(*p) != not) {
-                    return Ok(place);
-                }
+                newest = newest.max(Some((status.term, row.name.clone())));
             }
-            Err("nobody knows one".into())
+            let (_, name) = newest.ok_or("nobody knows one")?;
+            let place = self.nodes.iter().position(|n| n.name == name);
+            place.filter(|p| Some(*p) != not).ok_or(format!("{name} leads"))
         })
         .await
     }

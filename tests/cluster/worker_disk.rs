@@ -7,13 +7,13 @@ use crate::lab::{self, Disk, Lab, SOON, eventually, signal, spec, text};
 #[test]
 fn a_full_disk_stops_nothing_that_runs_and_heals_when_there_is_room() {
     let mut lab = Lab::new(1, 0);
-    let disk = match Disk::make(&lab.dir().join("w1"), 96) {
-        Ok(disk) => disk,
+    match Disk::make(&lab.dir().join("w1"), 96) {
+        Ok(disk) => lab.disks.push(disk),
         Err(why) => {
             lab::skip("a_full_disk_stops_nothing_that_runs_and_heals_when_there_is_room", &why);
             return lab.finish();
         }
-    };
+    }
     let config = lab.agent_config(1);
     lab.add_agent(1, &config);
     lab.workers_ready();
@@ -22,7 +22,7 @@ fn a_full_disk_stops_nothing_that_runs_and_heals_when_there_is_room() {
     lab.push("2.0.0");
     lab.roll("1.0.0", &[]).ok();
     let before = lab.instances();
-    disk.fill();
+    lab.disks[0].fill();
 
     // An agent that is killed, its disk full, finds its instances again and says so.
     lab.agents[0].kill();
@@ -43,7 +43,7 @@ fn a_full_disk_stops_nothing_that_runs_and_heals_when_there_is_room() {
     });
     assert_eq!(lab.instances(), before);
     assert!(lab.agents[0].ended().is_none());
-    disk.make_room();
+    lab.disks[0].make_room();
     lab.ends(&id, "completed");
     lab.runs(&[("2.0.0", 2)]);
     // What cannot be seen from outside: an instance that is killed is still supervised.

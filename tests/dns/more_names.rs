@@ -58,6 +58,31 @@ async fn a_key_has_one_version_on_every_node_and_only_moves_forward() {
     }
 }
 
+/// Which version a key has is a contract over builds: one that changed it would move every sticky client. The digits are versions of
+/// `user0`, `user1`, ... under salt 7; they were computed apart from this code (SHA-256, SplitMix64, Fisher and Yates) and may not change.
+#[tokio::test]
+async fn which_version_a_key_has_is_the_same_in_every_build() {
+    let golden = [
+        (500, "11111112111111111111"),
+        (2500, "12111112112111111111"),
+        (5000, "12212212122212111122"),
+        (9000, "22222222222222221222"),
+    ];
+    let mut world = World::shop(2, 2, (10_000, 0));
+    let serving = Serving::start(&world).await;
+    let client = serving.client().await;
+    let mut seen = Vec::new();
+    for (bps, _) in golden {
+        world.route(10_000 - bps, bps);
+        serving.publish(&world);
+        seen.push((bps, sticky(&client, 20).await.values().map(ToString::to_string).collect::<String>()));
+    }
+    assert_eq!(seen, golden.map(|(bps, versions)| (bps, versions.to_string())));
+    let slots: Vec<u16> = (0..6).map(|n| Key::new(&format!("user{n}")).unwrap().slot(7)).collect();
+    assert_eq!(slots, [4842, 3204, 955, 372, 781, 8872], "where a key falls, before any table");
+    serving.stop().await;
+}
+
 /// With a history the table is what was agreed on, not what the weights alone would say; three versions, and the same on every node.
 #[tokio::test]
 async fn keys_follow_the_slots_that_were_agreed_on() {

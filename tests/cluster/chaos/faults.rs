@@ -50,6 +50,10 @@ pub struct Faults {
     began: Instant,
     deck: Vec<Fault>,
     kinds: Vec<Fault>,
+    /// So many have happened.
+    happened: usize,
+    /// Whether nobody left a kind out.
+    all: bool,
     /// From then on no node can be taken back.
     finalising: bool,
 }
@@ -67,13 +71,30 @@ impl Faults {
         if upgrade {
             kinds.push(Upgrade);
         }
+        let allowed = kinds.len();
         if let Ok(only) = std::env::var("SLIPWAY_CHAOS_FAULTS") {
             let named: Vec<&str> = only.split(',').filter(|n| !n.is_empty()).collect();
             let all: Vec<String> = kinds.iter().map(|k| format!("{k:?}")).collect();
             kinds.retain(|k| named.is_empty() || named.contains(&format!("{k:?}").as_str()));
             assert!(named.iter().all(|n| all.iter().any(|a| a == n)), "{only:?}: the faults are {}", all.join(", "));
         }
-        Self { random, net, skews, began: Instant::now(), deck: Vec::new(), kinds, finalising: false }
+        let (all, began) = (kinds.len() == allowed, Instant::now());
+        Self { random, net, skews, began, deck: Vec::new(), kinds, happened: 0, all, finalising: false }
+    }
+
+    /// Whether each kind has happened: the deck was gone through once.
+    pub fn each_happened(&self) -> bool {
+        self.happened >= self.kinds.len()
+    }
+
+    /// Whether it is every kind that this machine allows.
+    pub fn are_all(&self) -> bool {
+        self.all
+    }
+
+    /// Whether clocks can be made to jump.
+    pub fn have_clocks(&self) -> bool {
+        !self.skews.is_empty()
     }
 
     pub fn net(&self) -> &Net {
@@ -104,6 +125,7 @@ impl Faults {
             self.deck.shuffle(&mut self.random);
         }
         let Some(fault) = self.deck.pop() else { return };
+        self.happened += 1;
         let any = self.random.random_range(0..usize::from(NODES));
         // Every second time it is the leader's turn.
         let leads = || lab.status().ok().map(|s| number(&s, "leader_id")).filter(|id| (1..=NODES.into()).contains(id));
@@ -172,7 +194,7 @@ impl Faults {
             Fault::PowerCutAll => {
                 counts.power_cuts += u32::from(NODES);
                 // The disks stop first, all within a millisecond or two, right after somebody was told that a write is safe.
-                shared.await_acknowledgement();
+                counts.power_cuts_after_acknowledgements += u32::from(shared.await_acknowledgement());
                 lab.disks.iter().for_each(crate::lab::Disk::cut_power);
                 for n in 0..lab.nodes.len() {
                     lab.nodes[n].kill();

@@ -87,13 +87,15 @@ impl Shared {
         self.ready.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Returns when the next write is acknowledged; not much later than that, if none is.
-    pub fn await_acknowledgement(&self) {
+    /// Returns when the next write is acknowledged; after a while, if none is. Whether one was.
+    pub fn await_acknowledgement(&self) -> bool {
         let before = self.acknowledged.load(Ordering::Relaxed);
-        let until = Instant::now() + Duration::from_secs(2);
+        // A leader may have to be elected first.
+        let until = Instant::now() + Duration::from_secs(10);
         while self.acknowledged.load(Ordering::Relaxed) == before && Instant::now() < until {
             std::thread::sleep(Duration::from_micros(100));
         }
+        self.acknowledged.load(Ordering::Relaxed) != before
     }
 
     pub fn complain(&self, what: String) {

@@ -2,7 +2,8 @@
 //! histories are judged afterwards.
 //!
 //! Each node has a namespace, a disk and a clock of its own. `SLIPWAY_CHAOS_SEED` and `SLIPWAY_CHAOS_SECONDS` make the long form; the
-//! line of counts is also written to `SLIPWAY_CHAOS_REPORT`. What the machine lacks is named in it, with the reason.
+//! line of counts is also written to `SLIPWAY_CHAOS_REPORT`. What the machine lacks is named in it and in the log of skips, with the
+//! reason. Each kind of fault that the machine allows happens once at least, however short the run is.
 //! `SLIPWAY_CHAOS_FAULTS` names the only faults to draw, such as `PowerCutAll,Kill`.
 
 mod faults;
@@ -53,6 +54,8 @@ struct Counts {
     restart_loops: u32,
     snapshots: u32,
     power_cuts: u32,
+    /// Of these, with all disks at once and right after a write was acknowledged.
+    power_cuts_after_acknowledgements: u32,
     disk_errors: u32,
     full_disks: u32,
     ended_on_full_disks: u32,
@@ -83,10 +86,43 @@ fn setting(name: &str, otherwise: u64) -> u64 {
     std::env::var(name).ok().and_then(|v| v.parse().ok()).unwrap_or(otherwise)
 }
 
+impl Counts {
+    /// Notes a part of the machine that is not there.
+    fn lacks(&mut self, part: &str, why: &str) {
+        skip(&format!("{NAME}/{part}"), why);
+        self.skipped.push(format!("{part}: {why}"));
+    }
+
+    /// What should have happened in a run of all kinds of faults and did not.
+    fn missing(&self, disks: bool, clocks: bool) -> Vec<&'static str> {
+        let always = [
+            ("kills", self.kills),
+            ("pauses", self.pauses),
+            ("partitions", self.partitions),
+            ("one_way", self.one_way),
+            ("restart_loops", self.restart_loops),
+            ("snapshots", self.snapshots),
+            ("joined", self.joined),
+        ];
+        let with_disks = [
+            ("power_cuts", self.power_cuts),
+            ("power_cuts_after_acknowledgements", self.power_cuts_after_acknowledgements),
+            ("disk_errors", self.disk_errors),
+            ("full_disks", self.full_disks),
+        ];
+        let with_clocks = [("clock_jumps", self.clock_jumps)];
+        let all = always.into_iter().chain(with_disks.into_iter().filter(|_| disks));
+        let all = all.chain(with_clocks.into_iter().filter(|_| clocks));
+        let repeats = [("repeats", self.repeats), ("canaries", self.canaries)];
+        let none = all.filter(|(_, n)| *n == 0).map(|(what, _)| what);
+        none.chain(repeats.into_iter().filter(|(_, n)| *n == 0).map(|(what, _)| what)).collect()
+    }
+}
+
 /// A cluster whose nodes have a namespace, a disk and a clock each, as far as the machine has such things.
 fn cluster(lab: &mut Lab, mut net: Net, counts: &mut Counts) -> Faults {
     if let Err(why) = net.filter() {
-        counts.skipped.push(format!("filters (links are cut by routes instead): {why}"));
+        counts.lacks("filters", &why);
     }
     lab.block.bridge();
     let mut skews = Vec::new();
@@ -101,7 +137,7 @@ fn cluster(lab: &mut Lab, mut net: Net, counts: &mut Counts) -> Faults {
                     config = config.replace(&format!("/n{n}/data"), &format!("/n{n}/disk/data"));
                     lab.disks.push(disk);
                 }
-                Err(why) => counts.skipped.push(format!("disks of their own: {why}")),
+                Err(why) => counts.lacks("disks", &why),
             }
         }
         // The last one's monotonic clock runs fast too.
@@ -115,7 +151,7 @@ fn cluster(lab: &mut Lab, mut net: Net, counts: &mut Counts) -> Faults {
                     skews.push(skew);
                 }
             }
-            Err(why) if n == 1 => counts.skipped.push(format!("skewed clocks: {why}")),
+            Err(why) if n == 1 => counts.lacks("clocks", &why),
             Err(_) => {}
         }
         let flags: &[&str] = if counts.seconds >= LONG { &[] } else { &NEW };
@@ -212,7 +248,7 @@ fn end(threads: Vec<JoinHandle<()>>) {
 #[test]
 fn clients_see_one_register_each_under_faults() {
     let mut lab = Lab::empty();
-    let net = match Net::make(lab.block.number(), NODES + 2) {
+    let net = match Net::make(&lab.block, NODES + 2) {
         Ok(net) => net,
         Err(why) => {
             skip(NAME, &why);
@@ -246,7 +282,7 @@ fn clients_see_one_register_each_under_faults() {
     });
     let (changes, changing) = churn(&lab, faults.net(), &shared, &addresses);
     let until = Instant::now() + Duration::from_secs(seconds);
-    while Instant::now() < until {
+    while Instant::now() < until || !faults.each_happened() {
         faults.next(&mut lab, &shared, &mut counts);
     }
 
@@ -298,7 +334,10 @@ fn clients_see_one_register_each_under_faults() {
     assert_eq!((counts.lost, counts.done_twice), (0, 0), "seed {seed}: {counts:?}");
     assert!(led_twice.is_empty(), "seed {seed}: terms {led_twice:?} were led twice");
     assert!(counts.replicas_agree, "seed {seed}: {counts:?}");
-    assert!(counts.canaries > 0, "seed {seed}: {counts:?}");
+    if faults.are_all() {
+        let missing = counts.missing(lab.disks.len() == usize::from(NODES), faults.have_clocks());
+        assert!(missing.is_empty(), "seed {seed}: none of {missing:?}: {counts:?}");
+    }
     assert!(counts.operations > 100 && counts.dns_answers > 20, "too little was done: {counts:?}");
     lab.finish();
 }

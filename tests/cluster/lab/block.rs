@@ -5,12 +5,17 @@
 use std::{
     fs::File,
     net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket},
+    os::unix::fs::OpenOptionsExt as _,
+    path::Path,
+    sync::{Arc, Once},
 };
 
 use rustix::fs::{FlockOperation, flock};
 
-use super::world::POOL;
+use super::{net, world::POOL};
 
+/// Locks, one a block. Addresses and networks are the machine's, so this is not below `TMPDIR`.
+const LOCKS: &str = "/tmp/slipway-test-addresses";
 const FIRST: u8 = 100;
 const BLOCKS: u8 = 100;
 /// Most nodes and workers of one test.
@@ -21,24 +26,33 @@ const WORKERS: u8 = 8;
 pub struct Block {
     b: u8,
     bridged: bool,
-    _lock: File,
+    lock: Arc<File>,
+}
+
+/// The lock of a block, if nobody has it: the kernel lets go of a dead one's.
+fn lock(b: u8) -> Option<File> {
+    // Another user's file cannot be opened: that block is not ours to take.
+    let mut open = File::options();
+    let file =
+        open.create(true).truncate(false).write(true).mode(0o666).open(Path::new(LOCKS).join(b.to_string())).ok()?;
+    flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok().then_some(file)
 }
 
 impl Block {
     /// Takes a block that nobody has.
     pub fn take() -> Self {
-        let dir = std::env::temp_dir().join("slipway-test-addresses");
-        std::fs::create_dir_all(&dir).unwrap();
+        static SWEPT: Once = Once::new();
+        std::fs::create_dir_all(LOCKS).unwrap();
+        SWEPT.call_once(sweep);
         for b in FIRST..FIRST + BLOCKS {
-            let lock = File::options().create(true).truncate(false).write(true).open(dir.join(b.to_string())).unwrap();
-            if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_ok() {
-                let block = Self { b, bridged: false, _lock: lock };
+            if let Some(lock) = lock(b) {
+                let block = Self { b, bridged: false, lock: Arc::new(lock) };
                 if block.is_free() {
                     return block;
                 }
             }
         }
-        panic!("no block of loopback addresses is free (locks in {})", dir.display());
+        panic!("no block of loopback addresses is free (locks in {LOCKS})");
     }
 
     /// Instances outlive their agents, so an aborted run may have left some, at any address; and something else than a test may
@@ -88,9 +102,18 @@ impl Block {
         Ipv4Addr::new(127, self.b, n, i)
     }
 
-    /// A number that no other test that runs now has.
-    pub fn number(&self) -> u8 {
-        self.b
+    /// A number that no other test that runs now has, for as long as the lock is held.
+    pub fn number(&self) -> (u8, Arc<File>) {
+        (self.b, Arc::clone(&self.lock))
+    }
+}
+
+/// Removes the networks of blocks that nobody holds: a runner that was killed could not.
+fn sweep() {
+    for b in net::left_behind().into_iter().filter(|b| (FIRST..FIRST + BLOCKS).contains(b)) {
+        if let Some(_held) = lock(b) {
+            net::remove(b);
+        }
     }
 }
 
@@ -105,4 +128,23 @@ fn a_block_with_a_left_over_instance_is_not_free() {
     assert!(!block.is_free(), "{:?} is taken", answers.local_addr());
     drop(answers);
     assert!(block.is_free());
+}
+
+#[test]
+fn a_network_is_swept_when_its_runner_is_dead_and_not_before() {
+    const NAME: &str = "a_network_is_swept_when_its_runner_is_dead_and_not_before";
+    let block = Block::take();
+    let net = match net::Net::make(&block, 1) {
+        Ok(net) => net,
+        Err(why) => return super::skip(NAME, &why),
+    };
+    let b = block.b;
+    // Without its test, but with the network still there: what it holds is not free either.
+    drop(block);
+    sweep();
+    assert!(net::left_behind().contains(&b), "it is of one that lives");
+    net.abandon();
+    // Another process may sweep first, or take the block, which removes the network too.
+    sweep();
+    assert!(!net::left_behind().contains(&b) || lock(b).is_none());
 }

@@ -10,6 +10,8 @@ use std::{
 
 use serde_json::Value;
 
+use super::procs::dies_with_us;
+
 /// No command of a test takes longer.
 const LIMIT: Duration = Duration::from_secs(150);
 
@@ -53,7 +55,8 @@ impl Said {
 pub fn run(home: &Path, nodes: &str, args: &[&str]) -> Said {
     let line = format!("slipway {}", args.join(" "));
     let began = Instant::now();
-    let mut child = Command::new(env!("CARGO_BIN_EXE_slipway"))
+    let mut command = Command::new(env!("CARGO_BIN_EXE_slipway"));
+    command
         .args(args)
         .env("SLIPWAY_NODES", nodes)
         .env("HOME", home)
@@ -62,9 +65,8 @@ pub fn run(home: &Path, nodes: &str, args: &[&str]) -> Said {
         .current_dir(home)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
+        .stderr(Stdio::piped());
+    let mut child = dies_with_us(&mut command).spawn().unwrap();
     let (out, err) = (drain(child.stdout.take().unwrap()), drain(child.stderr.take().unwrap()));
     let code = loop {
         if let Some(status) = child.try_wait().unwrap() {

@@ -9,7 +9,10 @@ use std::{
 
 use rustix::process::Signal;
 
-use super::procs::signal;
+use super::{
+    procs::{dies_with_us, signal},
+    skew::forget_clock,
+};
 
 /// Most of a log that a failing test prints.
 const TAIL: usize = 40;
@@ -56,7 +59,8 @@ impl Daemon {
     pub fn start(&mut self) {
         assert!(self.child.is_none(), "{} runs already", self.name);
         let log = File::options().create(true).append(true).open(self.log()).unwrap();
-        let child = Command::new(&self.command[0])
+        let mut command = Command::new(&self.command[0]);
+        command
             .args(&self.command[1..])
             .args(&self.flags)
             .current_dir(&self.dir)
@@ -65,8 +69,8 @@ impl Daemon {
             .env("NO_COLOR", "1")
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())
-            .stderr(log)
-            .spawn();
+            .stderr(log);
+        let child = dies_with_us(&mut command).spawn();
         self.child = Some(child.unwrap_or_else(|e| panic!("{}: {e}", self.command[0])));
     }
 
@@ -99,6 +103,7 @@ impl Daemon {
         if let Some(mut child) = self.child.take() {
             let _ = child.kill();
             child.wait().unwrap();
+            forget_clock(child.id());
         }
     }
 

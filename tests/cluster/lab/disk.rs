@@ -13,7 +13,7 @@ use std::{
 use rustix::ioctl::{Setter, ioctl, opcode};
 use tempfile::NamedTempFile;
 
-use super::net::sh;
+use super::{net::sh, scratch::MEMORY};
 
 /// `EXT4_IOC_SHUTDOWN` is `_IOR('X', 125, __u32)`.
 const SHUTDOWN: rustix::ioctl::Opcode = opcode::read::<u32>(b'X', 125);
@@ -31,7 +31,7 @@ impl Disk {
     pub fn make(at: &Path, mib: u64) -> Result<Self, String> {
         let why = |e: std::io::Error| format!("{}: {e}", at.display());
         std::fs::create_dir_all(at).map_err(why)?;
-        let image = Self::image_file().map_err(why)?;
+        let image = Self::image_file(at).map_err(why)?;
         image.as_file().set_len(mib << 20).map_err(why)?;
         let disk = Self { image, at: at.into() };
         sh("mkfs.ext4", &["-q", "-F", "-m", "0", disk.image()])?;
@@ -39,10 +39,15 @@ impl Disk {
         Ok(disk)
     }
 
-    /// In memory where that is possible: what a machine's own disk is busy with is not what is looked at here.
-    fn image_file() -> std::io::Result<NamedTempFile> {
-        let memory = Path::new("/dev/shm");
-        if memory.is_dir() { NamedTempFile::with_prefix_in("slipway-disk-", memory) } else { NamedTempFile::new() }
+    /// In memory where that is possible: what a machine's own disk is busy with is not what is looked at here. By its name the test's
+    /// directory is known, with which it is swept if nobody is left to drop it.
+    fn image_file(at: &Path) -> std::io::Result<NamedTempFile> {
+        let memory = Path::new(MEMORY);
+        let test = at.strip_prefix(std::env::temp_dir()).ok().and_then(|below| below.iter().next());
+        match test.filter(|_| memory.is_dir()) {
+            Some(test) => NamedTempFile::with_prefix_in(format!("{}-disk-", test.to_string_lossy()), memory),
+            None => NamedTempFile::new(),
+        }
     }
 
     fn image(&self) -> &str {
@@ -65,7 +70,7 @@ impl Disk {
         sh("umount", &[self.at.to_str().unwrap()]).unwrap();
         // From a copy: another process may have a copy of our mounts, as `unshare -m` makes one, and so keep the dead file system
         // alive, which this device would then be mounted as again.
-        let copy = Self::image_file().unwrap();
+        let copy = Self::image_file(&self.at).unwrap();
         sh("cp", &["--sparse=always", self.image(), copy.path().to_str().unwrap()]).unwrap();
         self.image = copy;
         self.mount().unwrap();

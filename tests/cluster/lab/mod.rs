@@ -7,7 +7,10 @@ mod disk;
 mod dns;
 mod load;
 mod net;
+#[path = "../../support/procs.rs"]
 mod procs;
+#[path = "../../support/scratch.rs"]
+mod scratch;
 mod shop;
 #[path = "../../support/skip.rs"]
 mod skip_file;
@@ -21,9 +24,10 @@ pub use disk::Disk;
 pub use dns::ask;
 pub use load::Load;
 pub use net::Net;
-pub use procs::{Proc, kill_all, naming as procs_naming, signal};
+pub use procs::{Proc, dies_with_us, kill_all, naming as procs_naming, signal};
+pub use scratch::{Scratch, sweep};
 pub use shop::{Release, package, spec};
-pub use skew::Skew;
+pub use skew::{Skew, forget_clock};
 pub use skip_file::skip;
 pub use watch::{EventWatch, step_began};
 pub use world::{Lab, SHOP, clean, eventually};

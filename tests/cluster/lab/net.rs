@@ -2,7 +2,9 @@
 //!
 //! The addresses are those for tests of networks (RFC 2544). Everything is removed when it goes.
 
-use std::{net::Ipv4Addr, process::Command};
+use std::{collections::BTreeSet, fs::File, net::Ipv4Addr, process::Command, sync::Arc};
+
+use super::block::Block;
 
 /// Runs a program; what it complains about is the error.
 pub fn sh(program: &str, args: &[&str]) -> Result<String, String> {
@@ -22,13 +24,45 @@ pub struct Net {
     b: u8,
     hosts: u8,
     filtered: bool,
+    abandoned: bool,
+    /// As long as this is held nobody else has such a network, and nobody sweeps it.
+    _number: Arc<File>,
+}
+
+/// Numbers of the networks that are on this machine.
+pub fn left_behind() -> BTreeSet<u8> {
+    let names = |dir: &str| -> Vec<String> {
+        let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+        entries.map(|e| e.file_name().to_string_lossy().into_owned()).collect()
+    };
+    let spaces =
+        names("/run/netns").into_iter().filter_map(|n| n.strip_prefix("slipway-")?.split('-').next()?.parse().ok());
+    let bridges = names("/sys/class/net").into_iter().filter_map(|n| n.strip_prefix("slwb")?.parse().ok());
+    spaces.chain(bridges).collect()
+}
+
+/// Removes all of a network.
+pub fn remove(b: u8) {
+    let entries = std::fs::read_dir("/run/netns").into_iter().flatten().flatten();
+    let names: Vec<String> = entries.map(|e| e.file_name().to_string_lossy().into_owned()).collect();
+    // With a namespace its link goes, at both ends.
+    for name in names.iter().filter(|n| n.starts_with(&format!("slipway-{b}-"))) {
+        let _ = ip(&format!("netns del {name}"));
+    }
+    // Held by a process that is about to end, a namespace may live on for a moment.
+    let links = std::fs::read_dir("/sys/class/net").into_iter().flatten().flatten();
+    let links: Vec<String> = links.map(|e| e.file_name().to_string_lossy().into_owned()).collect();
+    for link in links.iter().filter(|l| l.starts_with(&format!("slw{b}o")) || **l == format!("slwb{b}")) {
+        let _ = ip(&format!("link del {link}"));
+    }
 }
 
 impl Net {
-    /// With hosts 1 to `hosts`; 254 is this side. `b` is a number that no other test that runs now has.
-    pub fn make(b: u8, hosts: u8) -> Result<Self, String> {
-        let net = Self { b, hosts, filtered: false };
-        net.remove();
+    /// With hosts 1 to `hosts`; 254 is this side.
+    pub fn make(block: &Block, hosts: u8) -> Result<Self, String> {
+        let (b, number) = block.number();
+        let net = Self { b, hosts, filtered: false, abandoned: false, _number: number };
+        remove(b);
         let bridge = format!("slwb{b}");
         ip(&format!("link add {bridge} type bridge"))?;
         ip(&format!("addr add {}/24 dev {bridge}", net.address(254)))?;
@@ -96,17 +130,16 @@ impl Net {
         done.unwrap();
     }
 
-    fn remove(&self) {
-        for n in 1..=self.hosts {
-            let _ = ip(&format!("netns del {}", self.namespace(n)));
-            let _ = ip(&format!("link del slw{}o{n}", self.b));
-        }
-        let _ = ip(&format!("link del slwb{}", self.b));
+    /// Goes without removing anything.
+    pub fn abandon(mut self) {
+        self.abandoned = true;
     }
 }
 
 impl Drop for Net {
     fn drop(&mut self) {
-        self.remove();
+        if !self.abandoned {
+            remove(self.b);
+        }
     }
 }

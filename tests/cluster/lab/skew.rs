@@ -4,6 +4,13 @@ use std::path::{Path, PathBuf};
 
 use super::net::sh;
 
+/// Removes what libfaketime keeps in memory for a process that was killed and had a wrong clock.
+pub fn forget_clock(pid: u32) {
+    for name in ["faketime_shm_", "sem.faketime_sem_"] {
+        let _ = std::fs::remove_file(format!("/dev/shm/{name}{pid}"));
+    }
+}
+
 /// A wrong clock for one daemon.
 pub struct Skew {
     library: PathBuf,

@@ -9,7 +9,7 @@ use std::{
 
 use serde_json::Value;
 
-use super::Lab;
+use super::{Lab, procs::dies_with_us};
 
 /// A running watch.
 pub struct EventWatch {
@@ -22,16 +22,16 @@ pub struct EventWatch {
 impl EventWatch {
     /// Watches everything that comes after log entry `after`.
     pub fn after(lab: &Lab, after: u64) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_slipway"))
+        let mut command = Command::new(env!("CARGO_BIN_EXE_slipway"));
+        command
             .args(["event", "watch", "--after", &after.to_string(), "-o", "json"])
             .env("SLIPWAY_NODES", lab.node_list())
             .env("HOME", lab.dir())
             .current_dir(lab.dir())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
+            .stderr(Stdio::null());
+        let mut child = dies_with_us(&mut command).spawn().unwrap();
         let out = BufReader::new(child.stdout.take().unwrap());
         let (send, events) = mpsc::channel();
         std::thread::spawn(move || {

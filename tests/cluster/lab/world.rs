@@ -8,11 +8,10 @@ use std::{
 };
 
 use serde_json::Value;
-use tempfile::TempDir;
 
 use super::{
-    Daemon, Disk, Proc, ROLLOUT, Release, SOON, Said, block::Block, cli, dns::Answer, list, load, number, procs, shop,
-    text,
+    Daemon, Disk, Proc, ROLLOUT, Release, SOON, Said, Scratch, block::Block, cli, dns::Answer, list, load, number,
+    procs, shop, text,
 };
 
 /// Addresses of one worker's pool.
@@ -47,14 +46,14 @@ pub struct Lab {
     pub block: Block,
     /// Nodes' own disks, gone after the nodes and before the directory.
     pub disks: Vec<Disk>,
-    dir: TempDir,
+    dir: Scratch,
     finished: bool,
 }
 
 impl Lab {
     /// A directory and addresses, and nothing that runs.
     pub fn empty() -> Self {
-        let dir = tempfile::Builder::new().prefix("slipway-cluster-").tempdir().unwrap();
+        let dir = Scratch::new();
         Self { nodes: Vec::new(), agents: Vec::new(), block: Block::take(), disks: Vec::new(), dir, finished: false }
     }
 

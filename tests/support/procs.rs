@@ -1,9 +1,11 @@
-//! Processes of the machine that belong to a test: those whose command line, program or working directory lies in its directory.
+//! Processes of the machine that belong to a test: those whose command line, program or working directory lies in its directory; and
+//! those that must not outlive it.
 
 use std::{
     fs,
-    os::unix::ffi::OsStrExt,
+    os::unix::{ffi::OsStrExt, process::CommandExt as _},
     path::{Path, PathBuf},
+    process::Command,
     time::{Duration, Instant},
 };
 
@@ -37,6 +39,17 @@ pub fn naming(dir: &Path) -> Vec<Proc> {
         }
     }
     found
+}
+
+/// Has the kernel kill the process when the thread that starts it ends, however that comes: a runner may be killed.
+pub fn dies_with_us(command: &mut Command) -> &mut Command {
+    // SAFETY: between fork and exec only one system call is made, which allocates nothing.
+    unsafe {
+        command.pre_exec(|| {
+            rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
+            Ok(())
+        })
+    }
 }
 
 /// Sends a signal to one process.
