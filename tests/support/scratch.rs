@@ -3,7 +3,8 @@
 //! A runner that is killed drops nothing. Its nodes and agents die with it (`procs::dies_with_us`), but instances outlive agents by
 //! design, and small disks stay mounted: the next runner ends and removes them. Invariant: of a test that lives nothing is touched. It
 //! holds a lock in its directory from before that has a name that is looked at until it goes, and the kernel lets go of the lock of a
-//! dead one. Not here: addresses and networks, which go by the lock of their block (`cluster/lab/block.rs`).
+//! dead one. Nor is anything touched of one whose processes cannot be seen from here (`dns_clients` has a namespace of its own).
+//! Not here: addresses and networks, which go by the lock of their block (`cluster/lab/block.rs`).
 
 use std::{
     fs::{self, File},
@@ -34,7 +35,8 @@ impl Scratch {
         SWEPT.call_once(|| drop(sweep(&std::env::temp_dir())));
         let dir = tempfile::Builder::new().prefix(PREFIX).tempdir().unwrap();
         let unnamed = dir.path().join(".new");
-        let lock = File::create(&unnamed).unwrap();
+        fs::write(&unnamed, processes()).unwrap();
+        let lock = File::open(&unnamed).unwrap();
         flock(&lock, FlockOperation::NonBlockingLockExclusive).unwrap();
         fs::rename(unnamed, dir.path().join(LOCK)).unwrap();
         Self { dir, _lock: lock }
@@ -43,6 +45,11 @@ impl Scratch {
     pub fn path(&self) -> &Path {
         self.dir.path()
     }
+}
+
+/// Which processes are seen here: the name of their namespace.
+fn processes() -> String {
+    fs::read_link("/proc/self/ns/pid").unwrap().to_string_lossy().into_owned()
 }
 
 /// Removes what dead runners left below `base`; the directories that it found.
@@ -54,7 +61,9 @@ pub fn sweep(base: &Path) -> Vec<PathBuf> {
             continue;
         }
         let Ok(lock) = File::open(path.join(LOCK)) else { continue };
-        if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_ok() {
+        if fs::read_to_string(path.join(LOCK)).is_ok_and(|seen| seen == processes())
+            && flock(&lock, FlockOperation::NonBlockingLockExclusive).is_ok()
+        {
             remove(&path);
             swept.push(path);
         }
