@@ -4,16 +4,19 @@
 
 #[path = "raft/cluster.rs"]
 mod cluster;
+#[path = "raft/furnished.rs"]
+mod furnished;
 
-use slipway::state::command::{BlobHeld, ClusterInit, ReleaseRegistered, SpecApplied, Tick, WorkerRegistered};
+use slipway::state::command::Tick;
 use std::{sync::atomic::Ordering, time::Duration};
 
 use cluster::{CLUSTER, Cluster, LIMIT, until};
+use furnished::{furnish, init};
 use slipway::{
     clock::Clock,
-    model::{BuildInfo, Digest, Millis, Name, Principal, RolloutParams, SpecFormat, WorkerName, read_spec},
+    model::{Millis, Principal},
     raft::{Consensus, ConsensusError, ProposeError, ReadError, Role},
-    state::{Command, StartRollout},
+    state::Command,
     storage::{DataDir, Identity, StorageError},
     wire::v1::{RaftMessage, ReadIndexRequest},
 };
@@ -41,68 +44,6 @@ async fn a_cluster_survives_its_leader_and_the_leader_comes_back() {
     assert!(views.windows(2).all(|w| w[0] == w[1]), "all nodes hold the same state");
     // A restarted leader has to win again: nothing of its old term is resumed.
     assert!(!c.at(first).leader().borrow().is_me || c.nodes[&first].term() > new_term);
-}
-
-/// The cluster's first entry, as node 1 asks for it.
-fn init(name: &str) -> Command {
-    Command::ClusterInit(ClusterInit {
-        id: slipway::model::ClusterId::new(CLUSTER).unwrap(),
-        name: name.into(),
-        zone: "slipway.internal".into(),
-        node: slipway::state::NewNode {
-            name: "n1".into(),
-            peer_addr: "127.0.0.1:7001".into(),
-            client_addr: "127.0.0.1:7002".into(),
-            dns_addr: "127.0.0.1:7003".into(),
-            level: 1,
-        },
-    })
-}
-
-/// A cluster with a worker, a release and a rollout that has begun, asked for under request ids.
-async fn furnish(at: &Consensus) {
-    let digest = Digest::new(&"ab".repeat(32)).unwrap();
-    let spec = "service: shop\nenvironment: production\naddress: pool\nrun: {command: [bin/shop]}\nports: {http: 8080}\n\
-                placement: {per_worker: 2}\nhealth: {http: /healthz}\nrollout: {strategy: direct}\n";
-    let bodies = [
-        init("shop"),
-        Command::WorkerRegistered(WorkerRegistered {
-            name: WorkerName::new("w1").unwrap(),
-            key: "cd".repeat(32),
-            labels: [("zone".to_string(), "a".to_string())].into(),
-            capacity: 8,
-            build: "1.0.0".into(),
-            host: "10.0.0.1".into(),
-            pool: vec!["10.0.1.1".into(), "10.0.1.2".into()],
-            absent: vec![],
-            keeping: "cgroup".into(),
-        }),
-        Command::BlobHeld(BlobHeld { digest: digest.clone(), size: 5, node: 1 }),
-        Command::ReleaseRegistered(ReleaseRegistered {
-            service: Name::service("shop").unwrap(),
-            version: "1.0.0".parse().unwrap(),
-            digest,
-            build: BuildInfo::default(),
-            labels: [].into(),
-        }),
-        Command::SpecApplied(SpecApplied { spec: read_spec(spec, SpecFormat::Yaml).unwrap(), expected: None }),
-        Command::StartRollout(StartRollout {
-            deployment: "production/shop".parse().unwrap(),
-            version: "1.0.0".parse().unwrap(),
-            params: RolloutParams::default(),
-            restart: false,
-            replace: false,
-            expected: None,
-        }),
-    ];
-    for (n, body) in bodies.into_iter().enumerate() {
-        let request = slipway::state::Fence {
-            id: slipway::model::RequestId::new(&format!("furnish-{n}")).unwrap(),
-            not_after: Millis(60_000),
-        };
-        let said = at.submit(Principal::local_operator(), Some(request), body.clone()).await.unwrap();
-        said.result.unwrap_or_else(|e| panic!("{body:?}: {e}"));
-    }
 }
 
 /// Whether all nodes hold what they held before, but for the blank entry of the new term.
