@@ -4,6 +4,8 @@
 //! Its State is made by hand, as the other servers' is, and comes in as a node's does that was restored from a backup. Each service
 //! has a canary in its route step. A change is that step's own command, `RouteSet`, which moves the candidate between 9 % and 10 %.
 
+use slipway::state::StepRef;
+use slipway::state::command::RouteSet;
 use std::{
     collections::BTreeSet,
     path::Path,
@@ -74,7 +76,7 @@ fn canary(n: u32) -> Rollout {
         deadline: None,
         batch: None,
         hook: None,
-        route_index: None,
+        routed: None,
         evidence: None,
         ended_at: None,
     };
@@ -96,8 +98,6 @@ fn canary(n: u32) -> Rollout {
         phase: RolloutPhase::Forward,
         undo_compiled: false,
         status: RolloutStatus::Active,
-        remainder: None,
-        deadline_remainder: None,
         paused_at: None,
         switched: false,
         reason: None,
@@ -180,7 +180,10 @@ async fn change(consensus: &Consensus, services: u32, rate: &AtomicU64, made: &A
                     candidate: BasisPoints(candidate),
                     previous: BasisPoints(0),
                 };
-                Command::RouteSet { rollout, seen: state.rollouts[&rollout].meta.revision, step: 0, weights }
+                Command::RouteSet(RouteSet {
+                    at: StepRef { rollout, seen: state.rollouts[&rollout].meta.revision, step: 0 },
+                    weights,
+                })
             };
             let applied = consensus.propose(Principal::leader(), None, command).await.expect("it is committed");
             applied.result.unwrap_or_else(|why| panic!("a change was refused: {why}"));

@@ -143,13 +143,13 @@ fn instance(id_: InstanceId, n: u32, version: &str, address: String) -> Instance
         made_by: None,
         replaces: None,
         drain: None,
+        failed_at: None,
         restarts: 0,
         exit: None,
         life: Life::Running,
         health: Health::Passing,
         failures: 0,
         passed_once: true,
-        health_index: 1,
         counted_out: None,
     }
 }

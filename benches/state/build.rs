@@ -3,6 +3,7 @@
 //! The planner is asked about a cut of State that holds one deployment, as it looks at each by itself; its commands are applied to
 //! the whole.
 
+use slipway::state::command::{BlobHeld, ClusterInit, FactsRecorded, ReleaseRegistered, SpecApplied, WorkerRegistered};
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
@@ -83,7 +84,7 @@ impl World {
             level: 1,
         };
         let id = ClusterId::new("c-1").expect("an id");
-        w.must(Command::ClusterInit { id, name: "bench".into(), zone: "slipway.internal".into(), node });
+        w.must(Command::ClusterInit(ClusterInit { id, name: "bench".into(), zone: "slipway.internal".into(), node }));
         for s in 1..=services {
             w.workers(s);
             w.service(s);
@@ -134,7 +135,7 @@ impl World {
     fn workers(&mut self, s: u32) {
         for n in 0..GROUP {
             let pool = (1..=2 * PER_WORKER).map(|a| format!("10.{}.{}.{}", s / 250, s % 250, n * 2 * PER_WORKER + a));
-            self.must(Command::WorkerRegistered {
+            self.must(Command::WorkerRegistered(WorkerRegistered {
                 name: worker(s, n),
                 key: format!("{:064x}", s * GROUP + n),
                 labels: BTreeMap::from([("group".into(), format!("g{s}"))]),
@@ -144,20 +145,20 @@ impl World {
                 pool: pool.collect(),
                 absent: Vec::new(),
                 keeping: String::new(),
-            });
+            }));
         }
     }
 
     fn service(&mut self, s: u32) {
-        self.must(Command::SpecApplied { spec: spec(s, "0"), expected: None });
-        self.must(Command::BlobHeld { digest: digest(s), size: 10, node: 1 });
-        self.must(Command::ReleaseRegistered {
+        self.must(Command::SpecApplied(SpecApplied { spec: spec(s, "0"), expected: None }));
+        self.must(Command::BlobHeld(BlobHeld { digest: digest(s), size: 10, node: 1 }));
+        self.must(Command::ReleaseRegistered(ReleaseRegistered {
             service: Name::service(&format!("s{s}")).expect("a name"),
             version: version(),
             digest: digest(s),
             build: BuildInfo::default(),
             labels: BTreeMap::new(),
-        });
+        }));
         self.start(s, false);
         while let Some(command) = self.next(s) {
             self.must(command);
@@ -259,7 +260,7 @@ impl World {
     /// What every worker of the service would report now, as one command, if any of it is new.
     fn reports(&self, s: u32, cut: &State) -> Option<Command> {
         let workers: Vec<WorkerFacts> = (0..GROUP).filter_map(|n| report(cut, &worker(s, n), &deployment(s))).collect();
-        (!workers.is_empty()).then_some(Command::FactsRecorded { workers })
+        (!workers.is_empty()).then_some(Command::FactsRecorded(FactsRecorded { workers }))
     }
 }
 
@@ -310,5 +311,5 @@ pub fn transition(w: &World, s: u32, n: u32, instance: InstanceId) -> Command {
     let fact = InstanceFact { id: instance, life: Life::Running, health, failures: 0, restarts: 0, exit: None };
     let seq = w.state.workers[&name].report.1 + 1;
     let facts = WorkerFacts { worker: name, epoch: 1, seq, instances: vec![fact], reached: vec![], staged: None };
-    Command::FactsRecorded { workers: vec![facts] }
+    Command::FactsRecorded(FactsRecorded { workers: vec![facts] })
 }

@@ -5,6 +5,7 @@
 //! and remembered; cluster time goes on by a millisecond a command, so the table grows to what a minute of them brings (some 8,400)
 //! and forgets as it goes.
 
+use slipway::state::command::{BlobHeld, SpecApplied, Tick};
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
@@ -54,17 +55,17 @@ pub fn run(world: &mut World, seconds: u64) -> u64 {
             batch.push(match n % 100 {
                 0 => match next_of_rollout(world, &mut rolling, &mut used) {
                     Some(command) => ("rollout", world.entry(command, false, 1)),
-                    None => ("tick", world.entry(Command::Tick, false, 1)),
+                    None => ("tick", world.entry(Command::Tick(Tick {}), false, 1)),
                 },
-                1..=10 => ("tick", world.entry(Command::Tick, false, 1)),
+                1..=10 => ("tick", world.entry(Command::Tick(Tick {}), false, 1)),
                 11..=20 => {
-                    let body = Command::SpecApplied { spec: spec(s, &n.to_string()), expected: None };
+                    let body = Command::SpecApplied(SpecApplied { spec: spec(s, &n.to_string()), expected: None });
                     last = world.entry(body, true, 1);
                     ("spec", last.clone())
                 }
                 21..=25 if !last.is_empty() => ("repeat", last.clone()),
                 21..=29 => {
-                    let body = Command::BlobHeld { digest: digest(s), size: 10, node: 1 };
+                    let body = Command::BlobHeld(BlobHeld { digest: digest(s), size: 10, node: 1 });
                     ("blob", world.entry(body, true, 1))
                 }
                 _ => {
@@ -72,7 +73,7 @@ pub fn run(world: &mut World, seconds: u64) -> u64 {
                     let row = world.state.assignments.get(&key);
                     match row.and_then(|a| a.content.instances.first()).map(|e| e.id) {
                         Some(id) => ("report", world.entry(transition(world, s, w, id), false, 1)),
-                        None => ("tick", world.entry(Command::Tick, false, 1)),
+                        None => ("tick", world.entry(Command::Tick(Tick {}), false, 1)),
                     }
                 }
             });
