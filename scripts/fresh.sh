@@ -45,6 +45,8 @@ mmdebstrap --quiet --variant=minbase --keyring="$keyring" "$suite" "$root"
 say "root made: $(du -sh "$root" | cut -f1), $(chroot "$root" dpkg-query -W | wc -l) packages"
 
 mount --make-rprivate /
+# A mount of its own, as tests make namespaces in it: `/` of a change of root has to be one for that.
+mount --bind "$root" "$root"
 mount -t proc proc "$root/proc"
 mount --rbind /sys "$root/sys"
 mount --rbind /dev "$root/dev"
