@@ -20,21 +20,11 @@ use crate::{
 pub(in crate::state) const SLACK: Period = Period::seconds(15);
 
 pub(in crate::state) fn check_status(r: &Rollout) -> Done {
-    match (r.status, r.phase) {
-        (RolloutStatus::Active, RolloutPhase::Forward) | (RolloutStatus::RollingBack, RolloutPhase::Undo) => Ok(()),
-        (
-            RolloutStatus::Pending
-            | RolloutStatus::Active
-            | RolloutStatus::Paused
-            | RolloutStatus::Promoting
-            | RolloutStatus::RollingBack
-            | RolloutStatus::Completed
-            | RolloutStatus::RolledBack
-            | RolloutStatus::Failed
-            | RolloutStatus::Aborted,
-            _,
-        ) => guard(format!("{} is {}", r.id, r.status)),
-    }
+    let installs = match r.phase {
+        RolloutPhase::Forward => RolloutStatus::Active,
+        RolloutPhase::Undo => RolloutStatus::RollingBack,
+    };
+    if r.status == installs { Ok(()) } else { guard(format!("{} is {}", r.id, r.status)) }
 }
 
 /// The track that runs a pair.

@@ -34,23 +34,19 @@ impl Apply for RolloutFinished {
         let reason = self.reason.as_ref();
         let mut r = cx.rollout_seen(id, seen)?;
         let all_done = r.cursor as usize >= r.steps.len();
-        let ok = match (r.status, status) {
-            (RolloutStatus::Promoting, RolloutStatus::Completed) => all_done,
-            (RolloutStatus::RollingBack, RolloutStatus::RolledBack) => r.undo_compiled && all_done && r.from.is_some(),
-            (RolloutStatus::RollingBack, RolloutStatus::Failed) => r.from.is_none() && (!r.undo_compiled || all_done),
-            (RolloutStatus::Pending, RolloutStatus::Failed) => true,
-            (
-                RolloutStatus::Pending
-                | RolloutStatus::Active
-                | RolloutStatus::Paused
-                | RolloutStatus::Promoting
-                | RolloutStatus::RollingBack
-                | RolloutStatus::Completed
-                | RolloutStatus::RolledBack
-                | RolloutStatus::Failed
-                | RolloutStatus::Aborted,
-                _,
-            ) => false,
+        let turns = r.status == RolloutStatus::RollingBack;
+        let ok = match status {
+            RolloutStatus::Completed => r.status == RolloutStatus::Promoting && all_done,
+            RolloutStatus::RolledBack => turns && r.undo_compiled && all_done && r.from.is_some(),
+            RolloutStatus::Failed => {
+                r.status == RolloutStatus::Pending || turns && r.from.is_none() && (!r.undo_compiled || all_done)
+            }
+            RolloutStatus::Pending
+            | RolloutStatus::Active
+            | RolloutStatus::Paused
+            | RolloutStatus::Promoting
+            | RolloutStatus::RollingBack
+            | RolloutStatus::Aborted => false,
         };
         if !ok {
             return guard(format!(

@@ -35,21 +35,9 @@ impl Apply for StepStarted {
     fn apply(&self, cx: &mut Cx<'_>) -> Done {
         let &Self { at: StepRef { rollout: id, seen, step }, attempt } = self;
         let mut r = cx.rollout_seen(id, seen)?;
-        let allowed = match (r.status, r.phase) {
-            (RolloutStatus::Active | RolloutStatus::Promoting, RolloutPhase::Forward) => true,
-            (RolloutStatus::RollingBack, RolloutPhase::Undo) => r.undo_compiled,
-            (
-                RolloutStatus::Pending
-                | RolloutStatus::Paused
-                | RolloutStatus::Completed
-                | RolloutStatus::RolledBack
-                | RolloutStatus::Failed
-                | RolloutStatus::Aborted
-                | RolloutStatus::Active
-                | RolloutStatus::Promoting
-                | RolloutStatus::RollingBack,
-                _,
-            ) => false,
+        let allowed = match r.phase {
+            RolloutPhase::Forward => r.status == RolloutStatus::Active || r.status == RolloutStatus::Promoting,
+            RolloutPhase::Undo => r.status == RolloutStatus::RollingBack && r.undo_compiled,
         };
         if !allowed {
             return guard(format!("{id} is {}", r.status));
