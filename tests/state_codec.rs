@@ -12,7 +12,6 @@ mod commands;
 #[path = "state_codec/rows.rs"]
 mod rows;
 
-use slipway::state::command::{Abort, LevelProbe, NodeAnnounced, NodeDrained, RollbackBegan};
 use std::{collections::BTreeSet, fs, path::PathBuf, sync::Arc};
 
 use rows::{evidence, instance, spec, worker};
@@ -23,6 +22,7 @@ use slipway::state::{
     OnExpiry, Secret, ServerEnd, Stamped, State, Switch, SwitchAsk, SwitchEnd, SwitchTarget, TrafficBack, Unfenced,
     WaitLevel, apply,
     codec::{self, CodecError},
+    command::{Abort, LevelProbe, NodeAnnounced, NodeDrained, RollbackBegan},
     digest,
 };
 use slipway::traffic::{Run, lease::Terms};

@@ -22,11 +22,6 @@ mod ways_back;
 #[path = "state_guards/workers.rs"]
 mod workers;
 
-use slipway::state::StepRef;
-use slipway::state::command::{
-    Abort, BlobHeld, FactsRecorded, Pause, Promote, ReleaseRegistered, Resume, Rollback, RouteSet, SpecApplied, Tick,
-    WorkerLost, WorkerRegistered, WorkerReturned,
-};
 use std::collections::BTreeMap;
 
 use slipway::model::{
@@ -35,7 +30,12 @@ use slipway::model::{
 };
 use slipway::state::{
     Applied, Command, Fence, NewNode, NodeRole, PoolSlot, Rejection, RolloutStatus, RouteWeights, StartRollout, State,
-    StepStatus, TrackName, apply, invariants, passing, serving, switching,
+    StepRef, StepStatus, TrackName, apply,
+    command::{
+        Abort, BlobHeld, FactsRecorded, Pause, Promote, ReleaseRegistered, Resume, Rollback, RouteSet, SpecApplied,
+        Tick, WorkerLost, WorkerRegistered, WorkerReturned,
+    },
+    invariants, passing, serving, switching,
 };
 use walk::{Walk, good_round, prelude, shop};
 

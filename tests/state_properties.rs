@@ -6,13 +6,14 @@
 #[path = "state_properties/walk.rs"]
 mod walk;
 
-use slipway::state::command::{Abort, Rollback, Tick};
 use std::collections::BTreeSet;
 
 use proptest::prelude::*;
 use slipway::model::Millis;
 use slipway::state::{
-    Command, Fence, LogId, Rejection, Stamped, State, apply, codec, digest,
+    Command, Fence, LogId, Rejection, Stamped, State, apply, codec,
+    command::{Abort, Rollback, Tick},
+    digest,
     invariants::{check, check_step},
 };
 use walk::{Walk, command, prelude};

@@ -10,16 +10,15 @@ mod ways_back;
 use ways_back::waiting_for_n3;
 
 use sim_fleet::{Fleet, Shape, params, version};
-use slipway::state::StepRef;
-use slipway::state::command::{
-    DigestProbe, DigestReported, ExpirySet, LeaseSet, NodeRoleSet, Rollback, RouteSet, SwitchAsked, SwitchEnded,
-    SwitchMoved, Switched, TrafficBackSettled, WorkerLost, WorkerReturned,
-};
 use slipway::{
     model::{BasisPoints, Period, RolloutId, Strategy},
     state::{
-        Command, DigestReport, LeaseMode, OnExpiry, Rejection, RolloutStatus, Seen, ServerEnd, Switch, SwitchAsk,
-        SwitchEnd, SwitchTo, TrafficBack, Unfenced, WaitLevel, codec,
+        Command, DigestReport, LeaseMode, OnExpiry, Rejection, RolloutStatus, Seen, ServerEnd, StepRef, Switch,
+        SwitchAsk, SwitchEnd, SwitchTo, TrafficBack, Unfenced, WaitLevel, codec,
+        command::{
+            DigestProbe, DigestReported, ExpirySet, LeaseSet, NodeRoleSet, Rollback, RouteSet, SwitchAsked,
+            SwitchEnded, SwitchMoved, Switched, TrafficBackSettled, WorkerLost, WorkerReturned,
+        },
     },
     traffic::lease::{Left, Terms},
 };

@@ -13,7 +13,6 @@ mod sim_fleet;
 #[path = "transcripts/ways_back.rs"]
 mod ways_back;
 
-use slipway::state::command::{Abort, Pause, Promote, Resume, Rollback, Tick};
 use std::path::PathBuf;
 
 use canary::{
@@ -23,7 +22,11 @@ use canary::{
 use servers::{canary_slots, fenced_switches};
 use sim_fleet::{Behaviour, Fleet, Shape, Walked, params};
 use slipway::model::{FailureAction, OnNoData, Period, RolloutId, Strategy};
-use slipway::state::{Command, Rejection, RolloutStatus, StepStatus, lifecycle};
+use slipway::state::{
+    Command, Rejection, RolloutStatus, StepStatus,
+    command::{Abort, Pause, Promote, Resume, Rollback, Tick},
+    lifecycle,
+};
 use ways_back::{rolling_in_place_pool, undo_fails};
 
 type Scenario = fn() -> Fleet;

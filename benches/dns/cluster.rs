@@ -4,8 +4,6 @@
 //! Its State is made by hand, as the other servers' is, and comes in as a node's does that was restored from a backup. Each service
 //! has a canary in its route step. A change is that step's own command, `RouteSet`, which moves the candidate between 9 % and 10 %.
 
-use slipway::state::StepRef;
-use slipway::state::command::RouteSet;
 use std::{
     collections::BTreeSet,
     path::Path,
@@ -23,7 +21,7 @@ use slipway::{
     raft::{Consensus, ConsensusConfig, Source, restore_backup, write_backup},
     state::{
         Command, Meta, NewNode, Restoration, Rollout, RolloutKind, RolloutPhase, RolloutStatus, RouteWeights, State,
-        StepRow, StepStatus,
+        StepRef, StepRow, StepStatus, command::RouteSet,
     },
     storage::{BlobStore, DataDir, Identity},
 };

@@ -3,7 +3,6 @@
 //! The planner is asked about a cut of State that holds one deployment, as it looks at each by itself; its commands are applied to
 //! the whole.
 
-use slipway::state::command::{BlobHeld, ClusterInit, FactsRecorded, ReleaseRegistered, SpecApplied, WorkerRegistered};
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
@@ -18,6 +17,7 @@ use slipway::{
     state::{
         Applied, Command, EventBody, Fence, InstanceFact, LogId, NewNode, NodeSeen, Observations, Permit, Reached,
         ReachedFact, Rejection, Seen, Stamped, StartRollout, State, WorkerFacts, apply, codec,
+        command::{BlobHeld, ClusterInit, FactsRecorded, ReleaseRegistered, SpecApplied, WorkerRegistered},
     },
 };
 

@@ -5,14 +5,16 @@
 //! and remembered; cluster time goes on by a millisecond a command, so the table grows to what a minute of them brings (some 8,400)
 //! and forgets as it goes.
 
-use slipway::state::command::{BlobHeld, SpecApplied, Tick};
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use slipway::state::{Command, State};
+use slipway::state::{
+    Command, State,
+    command::{BlobHeld, SpecApplied, Tick},
+};
 
 use super::build::{GROUP, World, digest, spec, transition, worker};
 

@@ -39,10 +39,12 @@ fn keeps_to_loopback(worker: &Worker) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::state::command::{ClusterInit, WorkerRegistered};
     use crate::{
         model::{ClusterId, Millis, Principal, WorkerName},
-        state::{Command, LogId, NewNode, Stamped, apply},
+        state::{
+            Command, LogId, NewNode, Stamped, apply,
+            command::{ClusterInit, WorkerRegistered},
+        },
     };
 
     fn commit(state: &mut State, body: Command) -> Result<(), String> {

@@ -5,7 +5,6 @@
 //! serves is taken down only to make room, and never more of it than may be missing; a lost worker's share is waited for until it is
 //! counted out, and hinders nobody else. Not here: going forward (`install`), choosing among free places (`place`).
 
-use crate::state::command::OrderExtended;
 use std::collections::BTreeSet;
 
 use super::batch::Running;
@@ -18,7 +17,7 @@ use super::room::{self, Room};
 use super::view::{Notes, count};
 use super::weigh;
 use crate::model::{BatchMode, InstanceId, Pair, Routing, StepKind, Wait, WorkerName};
-use crate::state::{Batch, Command, Instance, RouteWeights, Verdict, chosen};
+use crate::state::{Batch, Command, Instance, RouteWeights, Verdict, chosen, command::OrderExtended};
 
 /// An installation's parameters.
 struct Back<'a> {

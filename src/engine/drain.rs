@@ -3,12 +3,15 @@
 //! Invariant: a server that is silent, answers nobody or has just started counts with the largest TTL that the deployment's names can
 //! have. Drains go on whatever a rollout does.
 
-use crate::state::command::{DrainSettled, StopPermitted, ViewsServed};
 use std::collections::BTreeMap;
 
 use super::view::{Notes, View};
 use crate::model::{AddressMode, Life, NodeId, Pair, Period, Wait, WorkerName};
-use crate::state::{Command, Instance, Seen, Worker, differs, free_addresses, free_when};
+use crate::state::{
+    Command, Instance, Seen, Worker,
+    command::{DrainSettled, StopPermitted, ViewsServed},
+    differs, free_addresses, free_when,
+};
 
 /// The TTL of weighted answers where a spec sets none.
 pub(super) const DEFAULT_TTL: Period = Period::seconds(5);

@@ -9,14 +9,14 @@ use super::strategy::{self, Subject};
 use super::view::{Notes, View};
 use super::{back, bake, drain, evidence, hook, install, retire, route, stage};
 use crate::model::{FailureAction, InstanceId, Life, StepKind, WHOLE, Wait, WorkerName};
-use crate::state::StepRef;
-use crate::state::command::{
-    BatchPassed, BatchStarted, PromotionBegan, RollbackBegan, RolloutFinished, RolloutPaused, RouteSet, StepEnded,
-    StepStarted, StepsCompiled,
-};
 use crate::state::{
-    Batch, Command, Evidence, Reason, Rollout, RolloutPhase, RolloutStatus, RouteWeights, StepRow, StepStatus, Verdict,
-    chosen, need,
+    Batch, Command, Evidence, Reason, Rollout, RolloutPhase, RolloutStatus, RouteWeights, StepRef, StepRow, StepStatus,
+    Verdict, chosen,
+    command::{
+        BatchPassed, BatchStarted, PromotionBegan, RollbackBegan, RolloutFinished, RolloutPaused, RouteSet, StepEnded,
+        StepStarted, StepsCompiled,
+    },
+    need,
 };
 
 /// A running step, as the files of each kind get it.

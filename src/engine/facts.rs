@@ -5,9 +5,9 @@
 //! leader's own start at the earliest. Not here: what follows from facts (`plan`).
 
 use crate::model::{DeploymentId, Digest, Health, Life, Millis, Period};
-use crate::state::command::{FactsRecorded, NodeHeard, NodeSilent, WorkerLost, WorkerReturned};
 use crate::state::{
     Command, Instance, InstanceFact, Observations, Presence, ReachedFact, Seen, State, Worker, WorkerFacts, codec,
+    command::{FactsRecorded, NodeHeard, NodeSilent, WorkerLost, WorkerReturned},
     cut_text,
 };
 

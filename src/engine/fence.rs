@@ -5,15 +5,15 @@
 //! cannot be known is said in the end's record and never waited out. Not here: what a command does (`state`), the law of one lease
 //! (`traffic::lease`), rollouts' own `switch` steps (`route`, which asks here too).
 
-use crate::state::command::{ArmsConfirmed, LeasesSettled, SwitchEnded, SwitchMoved};
 use std::collections::BTreeMap;
 
 use super::view::Notes;
 use crate::{
     model::{DeploymentId, Millis, NodeId, Period, Wait},
     state::{
-        Command, Observations, Seen, ServerEnd, State, Switch, SwitchEnd, Unfenced, WaitLevel, bound, differs,
-        fence_set, leases_due, switch_obstacle,
+        Command, Observations, Seen, ServerEnd, State, Switch, SwitchEnd, Unfenced, WaitLevel, bound,
+        command::{ArmsConfirmed, LeasesSettled, SwitchEnded, SwitchMoved},
+        differs, fence_set, leases_due, switch_obstacle,
     },
     traffic::lease::Standing,
 };

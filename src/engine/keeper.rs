@@ -5,7 +5,6 @@
 //! it only holds what that left. A lost worker's instances are left as they are: nobody can reach them, and they count again when it
 //! returns. Not here: counting them out (`lost`).
 
-use crate::state::command::TrackAdjusted;
 use std::collections::BTreeMap;
 
 use super::analysis::health::describe;
@@ -13,7 +12,7 @@ use super::drain;
 use super::place::{Freed, free_places};
 use super::view::{Notes, View, count};
 use crate::model::{BasisPoints, InstanceId, Life, Millis, Pair, Period, WHOLE, Wait, WorkerName};
-use crate::state::{AsIs, Command, Instance, TrackName, chosen};
+use crate::state::{AsIs, Command, Instance, TrackName, chosen, command::TrackAdjusted};
 
 /// Wait before the first replacement of a failed instance; doubled with each further one.
 const BACK_OFF: Period = Period::seconds(10);

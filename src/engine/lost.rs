@@ -3,12 +3,11 @@
 //! Invariant: one deployment and worker a pass, only once its time is over by the law's own reckoning. Not here: what it changes
 //! (`state::lost`).
 
-use crate::state::command::CountedOut;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::view::{Notes, View};
 use crate::model::{DeploymentId, Millis, Wait, WorkerName};
-use crate::state::{Command, State, Worker, counts_out_at};
+use crate::state::{Command, State, Worker, command::CountedOut, counts_out_at};
 
 /// What counts out next of each deployment, and when. Costs nothing while no worker is lost.
 pub(super) fn upcoming(state: &State) -> BTreeMap<DeploymentId, (Millis, WorkerName)> {

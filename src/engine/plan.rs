@@ -4,13 +4,15 @@
 //! Invariant: one command a deployment and pass, in the order of ids; the next pass sees it applied. Not here: facts about workers
 //! and nodes, which are committed beside (`facts`).
 
-use crate::state::command::{BatchStarted, TrackAdjusted};
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::view::{Notes, View};
 use super::{collect, drain, executor, fence, keeper, lost, returned};
 use crate::model::{DeploymentId, Millis, Wait, WorkerName};
-use crate::state::{Command, Observations, State};
+use crate::state::{
+    Command, Observations, State,
+    command::{BatchStarted, TrackAdjusted},
+};
 
 /// What to propose now, when to look again at the latest, and why each deployment waits.
 #[derive(Debug, Clone, Default, PartialEq)]

@@ -5,10 +5,12 @@
 
 use super::fence::{name, served, worth_waiting};
 use super::plan::Plan;
-use crate::state::command::TrafficBackSettled;
 use crate::{
     model::{Millis, NodeId, Period, Wait},
-    state::{Command, Observations, ServerEnd, State, SwitchEnd, TrafficBack, differs, fence_set},
+    state::{
+        Command, Observations, ServerEnd, State, SwitchEnd, TrafficBack, command::TrafficBackSettled, differs,
+        fence_set,
+    },
     traffic::lease::Standing,
 };
 

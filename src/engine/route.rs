@@ -8,9 +8,11 @@ use super::fence;
 use super::view::Notes;
 use super::weigh;
 use crate::model::{BasisPoints, Millis, NodeId, Period, WHOLE, Wait};
-use crate::state::StepRef;
-use crate::state::command::{ArmsConfirmed, Switched};
-use crate::state::{Command, Verdict, fence_set, need};
+use crate::state::{
+    Command, StepRef, Verdict,
+    command::{ArmsConfirmed, Switched},
+    fence_set, need,
+};
 use crate::traffic::lease::Standing;
 
 /// How long a switch waits for nodes to say that they serve it.

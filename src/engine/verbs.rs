@@ -4,8 +4,11 @@
 //! (`pause`) are no way out. Not here: the reasons for waiting (`plan`).
 
 use crate::model::{AddressMode, DeploymentId, RolloutParams, Strategy, Version};
-use crate::state::command::{Abort, Promote, Resume, Rollback};
-use crate::state::{Command, StartRollout, State, rehearse};
+use crate::state::{
+    Command, StartRollout, State,
+    command::{Abort, Promote, Resume, Rollback},
+    rehearse,
+};
 
 /// Releases that are tried for `start`, newest first.
 const TRIED: usize = 8;

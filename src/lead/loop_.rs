@@ -1,6 +1,5 @@
 //! One term at a time.
 
-use crate::state::command::{CookieRotated, DeliverySettled, DigestProbe, Tick};
 use std::{
     any::Any,
     collections::BTreeSet,
@@ -23,7 +22,11 @@ use crate::{
     model::{Millis, Period, Principal},
     observe::Collector,
     raft::{Consensus, ProposeError},
-    state::{Command, DeliveryKey, Observations, Presence, Rejection, Secret, State, cookie_due},
+    state::{
+        Command, DeliveryKey, Observations, Presence, Rejection, Secret, State,
+        command::{CookieRotated, DeliverySettled, DigestProbe, Tick},
+        cookie_due,
+    },
     supervise,
     traffic::lease::Left,
 };

@@ -3,19 +3,20 @@
 //! Invariant: one stuck deployment costs the others nothing; its own next try comes within a second. Not here: proposals that got no
 //! answer, after which the whole loop pauses (`loop_`).
 
-use crate::state::StepRef;
-use crate::state::command::{
-    Abort, BatchPassed, BatchStarted, CookieAsked, CountedOut, DigestProbe, DrainSettled, ExpirySet, LevelProbe,
-    OrderExtended, Pause, Promote, PromotionBegan, Resume, Rollback, RollbackBegan, RolloutFinished, RolloutPaused,
-    RouteSet, SpecApplied, StepEnded, StepStarted, StepsCompiled, StopPermitted, Switched, Tick, TrackAdjusted,
-    TrafficBackSettled,
-};
 use std::{collections::BTreeMap, time::Duration};
 
 use crate::{
     clock::{Clock, Mono},
     model::{DeploymentId, RolloutId},
-    state::{Command, State},
+    state::{
+        Command, State, StepRef,
+        command::{
+            Abort, BatchPassed, BatchStarted, CookieAsked, CountedOut, DigestProbe, DrainSettled, ExpirySet,
+            LevelProbe, OrderExtended, Pause, Promote, PromotionBegan, Resume, Rollback, RollbackBegan,
+            RolloutFinished, RolloutPaused, RouteSet, SpecApplied, StepEnded, StepStarted, StepsCompiled,
+            StopPermitted, Switched, Tick, TrackAdjusted, TrafficBackSettled,
+        },
+    },
 };
 
 /// Rest after a first refusal; doubles up to the longest.

@@ -1,6 +1,5 @@
 //! The node behind the services: init and join, and what the leader knows.
 
-use crate::state::command::ClusterInit;
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
@@ -13,7 +12,7 @@ use crate::{
     observe::ObserveError,
     raft::Consensus,
     rpc::{Backend, refusal},
-    state::{Command, Fence, NodeRole, Rejection, check_init},
+    state::{Command, Fence, NodeRole, Rejection, check_init, command::ClusterInit},
     storage::Identity,
     wire::{
         convert::role_name,

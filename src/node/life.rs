@@ -5,7 +5,6 @@
 //!
 //! Deliberately not here: the steps of membership, which the leader takes (`membership`).
 
-use crate::state::command::NodeAnnounced;
 use std::{sync::Arc, time::Duration};
 
 use futures_util::future::join_all;
@@ -16,7 +15,7 @@ use super::start::Parts;
 use crate::{
     raft::Consensus,
     rpc::Shared,
-    state::{Command, NodeRole, NodeRow},
+    state::{Command, NodeRole, NodeRow, command::NodeAnnounced},
     wire::v1::{self, cluster_client::ClusterClient},
 };
 

@@ -5,13 +5,12 @@
 //! one stopped. No step is taken while traffic is switched. A node that does not come or catch up keeps no other
 //! one waiting.
 
-use crate::state::command::NodeRoleSet;
 use std::time::Duration;
 
 use crate::{
     model::Principal,
     raft::{Consensus, ConsensusError},
-    state::{Command, NodeRole, NodeRow, switching},
+    state::{Command, NodeRole, NodeRow, command::NodeRoleSet, switching},
 };
 
 const RETRY: Duration = Duration::from_millis(300);

@@ -3,7 +3,6 @@
 //! Invariants: every holder is asked, in a random order, one after the other with a pause between; a package that nobody gives is tried
 //! ever more rarely and keeps no other one waiting. Not here: the fetch itself (`rpc`), and who counts as a holder (`state::copies`).
 
-use crate::state::command::BlobDropped;
 use std::{
     collections::{BTreeMap, BTreeSet},
     time::Duration,
@@ -18,7 +17,7 @@ use crate::{
     model::{Digest, NodeId},
     raft::Consensus,
     rpc::{Shared, fetch_blob},
-    state::{Blob, Command, NodeRole, State},
+    state::{Blob, Command, NodeRole, State, command::BlobDropped},
 };
 
 const EVERY: Duration = Duration::from_secs(1);

@@ -5,14 +5,13 @@
 //! request, keeps no worker and asks for no votes, and its log goes on, so that it hears when it agrees again. Not here: the
 //! verdict (`state::replicas`), and who asks for probes (`lead`).
 
-use crate::state::command::DigestReported;
 use std::{sync::Arc, time::Duration};
 
 use super::{follow, run::hand_over, start::Parts};
 use crate::{
     model::Principal,
     raft::Consensus,
-    state::{Command, DigestReport, digest},
+    state::{Command, DigestReport, command::DigestReported, digest},
 };
 
 const RETRY: Duration = Duration::from_millis(200);

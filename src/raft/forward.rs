@@ -6,14 +6,13 @@
 //!
 //! Deliberately not here: retrying, who may ask, and refusals as gRPC statuses (`rpc`).
 
-use crate::state::command::DigestProbe;
 use tokio::time::timeout;
 use tonic::Code;
 
 use super::{Applied, Consensus, PeerAddress, PeerError, ProposeError};
 use crate::{
     model::{Millis, Principal, RequestId},
-    state::{self, Command, Fence, Rejection, Stamped},
+    state::{self, Command, Fence, Rejection, Stamped, command::DigestProbe},
     wire::v1::{ProposeReply, ProposeRequest, Receipt, RequestMeta},
 };
 

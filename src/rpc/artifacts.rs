@@ -2,7 +2,6 @@
 //!
 //! Invariants: nothing is visible before its digest was checked and its bytes are durable; one upload of a digest at a time.
 
-use crate::state::command::BlobHeld;
 use std::{io::Read as _, time::Duration};
 
 use futures_util::future::join_all;
@@ -13,7 +12,7 @@ use tonic::{Request, Response, Status, Streaming, async_trait};
 use super::{Shared, error};
 use crate::{
     model::{Digest, MAX_PACKAGE, NodeId},
-    state::{Command, NodeRole},
+    state::{Command, NodeRole, command::BlobHeld},
     storage::{BlobStore, StorageError},
     wire::v1,
 };

@@ -1,6 +1,5 @@
 //! The `Catalog` service: specs, releases, lists.
 
-use crate::state::command::{ReleaseRegistered, SpecApplied};
 use std::collections::BTreeSet;
 
 use tonic::{Request, Response, Status, async_trait};
@@ -13,7 +12,11 @@ use super::{
 };
 use crate::{
     model::{BuildInfo, DeploymentId, Digest, Name, Spec, SpecFormat, Version, read_spec},
-    state::{Command, State, copies_of, rehearse, serving},
+    state::{
+        Command, State,
+        command::{ReleaseRegistered, SpecApplied},
+        copies_of, rehearse, serving,
+    },
     wire::{
         convert::{self, count},
         v1,

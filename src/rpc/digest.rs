@@ -2,7 +2,6 @@
 //!
 //! Invariant: the answer is about one entry. Not here: the verdict (`state::replicas`), and the hashing (`node`).
 
-use crate::state::command::DigestProbe;
 use std::time::Duration;
 
 use tokio::time::timeout;
@@ -10,7 +9,7 @@ use tonic::Status;
 
 use super::Shared;
 use crate::{
-    state::{Command, NodeRole, State},
+    state::{Command, NodeRole, State, command::DigestProbe},
     wire::v1,
 };
 

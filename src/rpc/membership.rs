@@ -5,7 +5,6 @@
 //!
 //! Deliberately not here: the steps of leaving, which the leader's membership loop takes (`node`).
 
-use crate::state::command::{LevelRaised, NodeDrained, NodeRoleSet};
 use std::time::Duration;
 
 use tonic::{Code, Request, Status, transport::Endpoint};
@@ -14,7 +13,11 @@ use super::{Shared, error};
 use crate::{
     model::NodeId,
     raft::{Consensus, Member},
-    state::{Command, NodeRole, NodeRow, State, last_copies, would_lose},
+    state::{
+        Command, NodeRole, NodeRow, State,
+        command::{LevelRaised, NodeDrained, NodeRoleSet},
+        last_copies, would_lose,
+    },
     wire::{convert::role_name, v1},
 };
 

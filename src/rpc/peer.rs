@@ -2,7 +2,6 @@
 //!
 //! Invariant: every call but `Admit` names this cluster and this node as its target, or is refused.
 
-use crate::state::command::NodeAdmitted;
 use futures_util::{StreamExt, stream::BoxStream};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -12,7 +11,7 @@ use super::{Shared, error, fetch::fetch_blob};
 use crate::{
     model::{DeploymentId, Digest, WorkerName},
     raft::Consensus,
-    state::{Command, NewNode},
+    state::{Command, NewNode, command::NodeAdmitted},
     wire::{convert::role_name, v1},
 };
 

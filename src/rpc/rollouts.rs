@@ -1,6 +1,5 @@
 //! The `Rollouts` service: plan, start, look, and the verbs.
 
-use crate::state::command::{Abort, Pause, Promote, Resume, Rollback};
 use tonic::{Code, Request, Response, Status, async_trait};
 
 use super::{
@@ -13,7 +12,10 @@ use super::{
 use crate::{
     engine::{planned_way_back, preview, way_back, ways_out},
     model::{DeploymentId, RolloutId, StepKind},
-    state::{Command, Rollout, RolloutStatus, State},
+    state::{
+        Command, Rollout, RolloutStatus, State,
+        command::{Abort, Pause, Promote, Resume, Rollback},
+    },
     wire::{
         convert::pair,
         convert_rollout::{self, planned_step},

@@ -3,7 +3,6 @@
 //! Invariants: a switch is asked for under one request id, so a repeat finds the first one; waiting for its end reads this node's own
 //! State and may be cut off and taken up again anywhere. Not here: what a switch waits for (`engine`).
 
-use crate::state::command::{ExpirySet, LeaseSet, SwitchAsked};
 use std::time::Duration;
 
 use tokio::time::timeout;
@@ -12,7 +11,10 @@ use tonic::{Code, Request, Response, Status, async_trait};
 use super::{Shared, catalog::known, error};
 use crate::{
     model::{DeploymentId, Period},
-    state::{Command, State, SwitchAsk, SwitchTo, Unfenced},
+    state::{
+        Command, State, SwitchAsk, SwitchTo, Unfenced,
+        command::{ExpirySet, LeaseSet, SwitchAsked},
+    },
     traffic::lease::Terms,
     wire::{convert, convert_switch, v1},
 };

@@ -3,7 +3,6 @@
 //! Invariants: no word of an agent counts before its proof; Desired is made from this node's applied State, whole; a session whose
 //! agent has been silent for [`SILENT`] ends.
 
-use crate::state::command::WorkerRegistered;
 use std::{collections::BTreeSet, net::IpAddr, time::Duration};
 
 use ed25519_dalek::{Signature, VerifyingKey};
@@ -15,7 +14,7 @@ use super::{Shared, error};
 use crate::{
     model::{MAX_POOL, WorkerName, unfit},
     raft::Consensus,
-    state::{Command, NodeRole, State, Worker},
+    state::{Command, NodeRole, State, Worker, command::WorkerRegistered},
     wire::{
         convert_worker::{desired, desired_key, read_counts, read_report},
         v1::{self, from_agent, to_agent},

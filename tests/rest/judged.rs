@@ -4,8 +4,10 @@
 //! What a release does is the story's word; only what was asked of the rollout is read from State.
 
 use slipway::model::{AddressMode, BatchMode, OnNoData, Period, StepKind, Strategy};
-use slipway::state::command::{PromotionBegan, RolloutFinished, TrackAdjusted};
-use slipway::state::{Command, Rollout, RolloutKind, RolloutStatus, State, StepStatus};
+use slipway::state::{
+    Command, Rollout, RolloutKind, RolloutStatus, State, StepStatus,
+    command::{PromotionBegan, RolloutFinished, TrackAdjusted},
+};
 
 use super::story::Ill;
 use super::watch::{Broken, runs_whole};

@@ -2,12 +2,14 @@
 //!
 //! Invariant: what `plan` proposes on a State is never refused on that State, as nothing comes between; a refusal is a finding.
 
-use slipway::state::command::{DeliverySettled, Tick};
 use std::collections::BTreeMap;
 
 use slipway::engine::{facts, plan};
 use slipway::model::{Millis, Pair};
-use slipway::state::{Command, NodeSeen, Presence, Seen, StepCounts};
+use slipway::state::{
+    Command, NodeSeen, Presence, Seen, StepCounts,
+    command::{DeliverySettled, Tick},
+};
 
 use super::story::Ill;
 use super::world::World;

@@ -2,14 +2,16 @@
 //!
 //! Not here: what follows once the last act is over (`law`, `way_out`).
 
-use slipway::state::command::{
-    Abort, BlobHeld, ClusterInit, NodeAdmitted, NodeRoleSet, Pause, Promote, ReleaseRegistered, Resume, Rollback,
-    SpecApplied, WorkerRegistered,
-};
 use std::collections::BTreeMap;
 
 use slipway::model::{BuildInfo, ClusterId, DeploymentId, RolloutId, RolloutParams, WorkerName};
-use slipway::state::{Command, NewNode, NodeRole, StartRollout, codec};
+use slipway::state::{
+    Command, NewNode, NodeRole, StartRollout, codec,
+    command::{
+        Abort, BlobHeld, ClusterInit, NodeAdmitted, NodeRoleSet, Pause, Promote, ReleaseRegistered, Resume, Rollback,
+        SpecApplied, WorkerRegistered,
+    },
+};
 use slipway::traffic::lease::Left;
 
 use super::catalogue::{Catalogue, digest};

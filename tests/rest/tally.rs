@@ -1,10 +1,12 @@
 //! What stories reached: counts by name, so that it can be asserted that the model gets to what it claims to judge.
 
-use slipway::state::command::{Abort, Promote, Rollback};
 use std::collections::BTreeMap;
 
 use slipway::model::{DeploymentId, Wait};
-use slipway::state::{Command, RolloutKind, RolloutPhase, State};
+use slipway::state::{
+    Command, RolloutKind, RolloutPhase, State,
+    command::{Abort, Promote, Rollback},
+};
 
 #[derive(Clone, Default)]
 pub struct Tally(pub BTreeMap<String, u64>);

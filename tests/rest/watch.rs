@@ -3,17 +3,16 @@
 //!
 //! Not here: where a story may come to rest (`law`).
 
-use slipway::state::StepRef;
-use slipway::state::command::{
-    Abort, BatchPassed, BatchStarted, CountedOut, Pause, Promote, Resume, Rollback, RollbackBegan, RolloutPaused,
-    TrackAdjusted,
-};
 use std::collections::BTreeSet;
 
 use slipway::model::{DeploymentId, Life, Millis, Pair, Period, RolloutId, StepKind, Strategy, WorkerName};
 use slipway::state::{
-    Command, Deployment, Presence, Reason, RolloutKind, RolloutPhase, State, StepRow, TrackName, free_addresses,
-    invariants,
+    Command, Deployment, Presence, Reason, RolloutKind, RolloutPhase, State, StepRef, StepRow, TrackName,
+    command::{
+        Abort, BatchPassed, BatchStarted, CountedOut, Pause, Promote, Resume, Rollback, RollbackBegan, RolloutPaused,
+        TrackAdjusted,
+    },
+    free_addresses, invariants,
 };
 
 use super::judged;

@@ -2,8 +2,10 @@
 //! A way back that waits must end by each of the two verbs that are made for it.
 
 use slipway::model::{DeploymentId, RolloutId};
-use slipway::state::command::{Abort, Promote, Resume, Rollback};
-use slipway::state::{Command, RolloutStatus};
+use slipway::state::{
+    Command, RolloutStatus,
+    command::{Abort, Promote, Resume, Rollback},
+};
 
 use super::law::{self, Unrest, Way};
 use super::play;

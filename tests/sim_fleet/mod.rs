@@ -8,13 +8,13 @@ mod render;
 mod setup;
 mod watch;
 
-use slipway::state::command::{DeliverySettled, Tick};
 use std::collections::{BTreeMap, BTreeSet};
 
 use slipway::engine::{facts, plan};
 use slipway::model::{DeploymentId, Millis, NodeId, Principal, RolloutId, Wait, WorkerName};
 use slipway::state::{
     Command, LogId, NodeSeen, Observations, Rejection, RolloutStatus, Seen, Stamped, State, apply, apply_blank,
+    command::{DeliverySettled, Tick},
 };
 
 pub use agents::{Agent, Behaviour};

@@ -1,15 +1,16 @@
 //! One line for each entry, short enough to read a whole rollout at a glance.
 
 use slipway::model::{RolloutId, WorkerName};
-use slipway::state::StepRef;
-use slipway::state::command::{
-    Abort, ArmsConfirmed, BatchPassed, BatchStarted, CookieAsked, CountedOut, DeliverySettled, DigestProbe,
-    DrainSettled, FactsRecorded, LeaseSet, LevelProbe, NodeHeard, NodeSilent, OrderExtended, Pause, Promote,
-    PromotionBegan, Resume, Rollback, RollbackBegan, RolloutFinished, RolloutPaused, RouteSet, StepEnded, StepStarted,
-    StepsCompiled, StopPermitted, SwitchAsked, SwitchEnded, SwitchMoved, Switched, Tick, TrackAdjusted,
-    TrafficBackSettled, ViewsServed, WorkerLost, WorkerReturned,
+use slipway::state::{
+    Command, PairCounts, Rejection, RolloutStatus, RouteWeights, State, StepRef, WorkerFacts,
+    command::{
+        Abort, ArmsConfirmed, BatchPassed, BatchStarted, CookieAsked, CountedOut, DeliverySettled, DigestProbe,
+        DrainSettled, FactsRecorded, LeaseSet, LevelProbe, NodeHeard, NodeSilent, OrderExtended, Pause, Promote,
+        PromotionBegan, Resume, Rollback, RollbackBegan, RolloutFinished, RolloutPaused, RouteSet, StepEnded,
+        StepStarted, StepsCompiled, StopPermitted, SwitchAsked, SwitchEnded, SwitchMoved, Switched, Tick,
+        TrackAdjusted, TrafficBackSettled, ViewsServed, WorkerLost, WorkerReturned,
+    },
 };
-use slipway::state::{Command, PairCounts, Rejection, RolloutStatus, RouteWeights, State, WorkerFacts};
 
 fn weights(w: &RouteWeights) -> String {
     format!("{{stable {}, candidate {}}}", w.stable.0, w.candidate.0)

@@ -1,15 +1,15 @@
 //! The fleet before the first rollout: three nodes, workers w1 to w4, `production/shop`, releases 1.0.0 to 5.0.0.
 
-use slipway::state::command::{
-    BlobHeld, ClusterInit, NodeAdmitted, NodeRoleSet, ReleaseRegistered, SpecApplied, WorkerRegistered,
-};
 use std::collections::BTreeMap;
 
 use slipway::model::{
     BasisPoints, BuildInfo, ClusterId, DeploymentId, Digest, Name, Period, RolloutId, RolloutParams, Spec, SpecFormat,
     Strategy, Version, WorkerName, read_spec,
 };
-use slipway::state::{Command, NewNode, NodeRole, Observations, RolloutStatus, StartRollout, State, codec};
+use slipway::state::{
+    Command, NewNode, NodeRole, Observations, RolloutStatus, StartRollout, State, codec,
+    command::{BlobHeld, ClusterInit, NodeAdmitted, NodeRoleSet, ReleaseRegistered, SpecApplied, WorkerRegistered},
+};
 use slipway::traffic::lease::Left;
 
 use super::{Agent, Behaviour, Fleet, Node, Walked};

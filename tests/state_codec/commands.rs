@@ -1,6 +1,5 @@
 //! One of each command, every field filled: what a field holds does not matter, that it keeps its bytes does.
 
-use slipway::state::StepRef;
 use std::collections::BTreeMap;
 
 use slipway::model::{
@@ -10,7 +9,7 @@ use slipway::model::{
 use slipway::state::command::*;
 use slipway::state::{
     DeliveryKey, DigestReport, InstanceFact, LeaseMode, NewNode, NodeRole, OnExpiry, Reached, ReachedFact, Reason,
-    RolloutPhase, RolloutStatus, RouteWeights, Secret, SwitchTo, TrackName, Unfenced, WaitLevel, WorkerFacts,
+    RolloutPhase, RolloutStatus, RouteWeights, Secret, StepRef, SwitchTo, TrackName, Unfenced, WaitLevel, WorkerFacts,
 };
 use slipway::traffic::lease::Terms;
 

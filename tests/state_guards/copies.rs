@@ -2,8 +2,10 @@
 //!
 //! Not here: how copies are made (`tests/cluster/members.rs`).
 
-use slipway::state::command::{BlobDropped, BlobHeld, NodeRoleSet};
-use slipway::state::{copies, copies_of};
+use slipway::state::{
+    command::{BlobDropped, BlobHeld, NodeRoleSet},
+    copies, copies_of,
+};
 
 use super::*;
 use crate::walk::package;

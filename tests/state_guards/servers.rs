@@ -2,11 +2,13 @@
 //!
 //! Not here: switches (`tests/switches.rs`).
 
-use slipway::state::command::{DigestProbe, DigestReported, DrainSettled, NodeHeard, NodeSilent};
 use slipway::{
     engine::facts,
     model::{NodeId, Period},
-    state::{DigestReport, NodeSeen, Observations, Seen},
+    state::{
+        DigestReport, NodeSeen, Observations, Seen,
+        command::{DigestProbe, DigestReported, DrainSettled, NodeHeard, NodeSilent},
+    },
 };
 
 use super::*;

@@ -2,12 +2,13 @@
 
 use slipway::engine::{facts, plan, ways_out};
 use slipway::model::{Health, Life, Millis, Period, RolloutId, Strategy, WorkerName};
-use slipway::state::command::{
-    Abort, CountedOut, FactsRecorded, NodeSilent, Rollback, SpecApplied, ViewsServed, WorkerLost, WorkerReturned,
-};
 use slipway::state::{
     Command, InstanceFact, NodeSeen, Observations, PoolSlot, Presence, ReleaseStatus, RolloutStatus, Seen, State,
-    WorkerFacts, free_addresses, passing, serving, wanted,
+    WorkerFacts,
+    command::{
+        Abort, CountedOut, FactsRecorded, NodeSilent, Rollback, SpecApplied, ViewsServed, WorkerLost, WorkerReturned,
+    },
+    free_addresses, passing, serving, wanted,
 };
 
 use super::{Story, shop, start};

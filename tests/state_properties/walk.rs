@@ -2,16 +2,6 @@
 
 mod planner;
 
-use slipway::state::StepRef;
-use slipway::state::command::{
-    Abort, ArmsConfirmed, BatchPassed, BatchStarted, BlobDropped, BlobHeld, ClusterInit, Collected, CookieAsked,
-    CookieRotated, CountedOut, DeliverySettled, DigestProbe, DigestReported, DrainSettled, ExpirySet, FactsRecorded,
-    LeaseSet, LeasesSettled, LevelRaised, NodeAdmitted, NodeAnnounced, NodeDrained, NodeHeard, NodeRoleSet, NodeSilent,
-    OrderExtended, Pause, Promote, PromotionBegan, ReleaseRegistered, Resume, Rollback, RollbackBegan, RolloutFinished,
-    RolloutPaused, RouteSet, SpecApplied, StepEnded, StepStarted, StepsCompiled, StopPermitted, SwitchAsked,
-    SwitchEnded, SwitchMoved, Switched, Tick, TrackAdjusted, TrafficBackSettled, ViewsServed, WorkerLost,
-    WorkerRegistered, WorkerReturned,
-};
 use std::collections::{BTreeMap, BTreeSet};
 
 use slipway::engine;
@@ -22,8 +12,17 @@ use slipway::model::{
 use slipway::state::{
     Command, DeliveryKey, DigestReport, Evidence, Fence, InstanceFact, LeaseMode, LogId, NewNode, NodeRole, NodeSeen,
     Observations, OnExpiry, PairCounts, Presence, Reached, ReachedFact, Reason, RolloutPhase, RolloutStatus,
-    RouteWeights, Secret, Seen, ServerEnd, Stamped, StartRollout, State, StepCounts, SwitchAsk, SwitchEnd, SwitchTo,
-    TrackName, Unfenced, Verdict, WaitLevel, WorkerFacts, codec,
+    RouteWeights, Secret, Seen, ServerEnd, Stamped, StartRollout, State, StepCounts, StepRef, SwitchAsk, SwitchEnd,
+    SwitchTo, TrackName, Unfenced, Verdict, WaitLevel, WorkerFacts, codec,
+    command::{
+        Abort, ArmsConfirmed, BatchPassed, BatchStarted, BlobDropped, BlobHeld, ClusterInit, Collected, CookieAsked,
+        CookieRotated, CountedOut, DeliverySettled, DigestProbe, DigestReported, DrainSettled, ExpirySet,
+        FactsRecorded, LeaseSet, LeasesSettled, LevelRaised, NodeAdmitted, NodeAnnounced, NodeDrained, NodeHeard,
+        NodeRoleSet, NodeSilent, OrderExtended, Pause, Promote, PromotionBegan, ReleaseRegistered, Resume, Rollback,
+        RollbackBegan, RolloutFinished, RolloutPaused, RouteSet, SpecApplied, StepEnded, StepStarted, StepsCompiled,
+        StopPermitted, SwitchAsked, SwitchEnded, SwitchMoved, Switched, Tick, TrackAdjusted, TrafficBackSettled,
+        ViewsServed, WorkerLost, WorkerRegistered, WorkerReturned,
+    },
 };
 use slipway::traffic::lease::Terms;
 

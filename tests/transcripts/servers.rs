@@ -1,9 +1,11 @@
 //! Stories of DNS servers: switches with leases, rollbacks that are watched, slots of keys.
 
-use slipway::state::command::{Rollback, SwitchAsked};
 use slipway::{
     model::{Period, Strategy},
-    state::{Command, RolloutStatus, SwitchAsk, SwitchTo, Unfenced, WaitLevel},
+    state::{
+        Command, RolloutStatus, SwitchAsk, SwitchTo, Unfenced, WaitLevel,
+        command::{Rollback, SwitchAsked},
+    },
 };
 
 use crate::sim_fleet::{Fleet, Shape, params};

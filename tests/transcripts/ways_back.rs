@@ -1,8 +1,10 @@
 //! Stories of ways back that do not go smoothly.
 
 use slipway::model::{RolloutParams, Strategy};
-use slipway::state::command::{Abort, Rollback};
-use slipway::state::{Command, RolloutStatus};
+use slipway::state::{
+    Command, RolloutStatus,
+    command::{Abort, Rollback},
+};
 
 use super::{at_once, canary::stopping};
 use crate::sim_fleet::{Behaviour, Fleet, Shape, params};

@@ -1,6 +1,5 @@
 //! A small backup, written, altered, restored into a directory that Raft starts on.
 
-use crate::state::command::{BlobHeld, ClusterInit};
 use proptest::prelude::*;
 
 use super::*;
@@ -8,7 +7,10 @@ use crate::{
     clock::Clock,
     model::{ClusterId, Millis, Principal},
     raft::{ConsensusConfig, Timing},
-    state::{Command, NewNode, Stamped, apply},
+    state::{
+        Command, NewNode, Stamped, apply,
+        command::{BlobHeld, ClusterInit},
+    },
 };
 
 fn node(name: &str) -> NewNode {

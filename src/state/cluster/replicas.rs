@@ -58,10 +58,12 @@ pub(in crate::state) fn judge(s: &State, r: &mut Replicas) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::state::command::{ClusterInit, DigestProbe, DigestReported, NodeAdmitted, NodeRoleSet};
     use crate::{
         model::{ClusterId, Millis, Principal},
-        state::{Command, EventBody, LogId, NewNode, Rejection, Stamped, apply},
+        state::{
+            Command, EventBody, LogId, NewNode, Rejection, Stamped, apply,
+            command::{ClusterInit, DigestProbe, DigestReported, NodeAdmitted, NodeRoleSet},
+        },
     };
 
     fn run(s: &mut State, body: Command) -> Vec<EventBody> {

@@ -115,10 +115,9 @@ fn touch(meta: &mut Meta, index: u64) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::state::command::ClusterInit;
     use crate::{
         model::{Millis, Principal},
-        state::{Command, Stamped, apply, codec, invariants},
+        state::{Command, Stamped, apply, codec, command::ClusterInit, invariants},
     };
 
     fn node(name: &str) -> NewNode {
