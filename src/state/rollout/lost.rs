@@ -2,7 +2,7 @@
 //!
 //! Invariants: nothing is counted out before its spec's `lost_for_good` is over, nor ever where the spec says `singleton`, as a copy
 //! may still run behind a cut; a rollout keeps at least one worker in its order, so that "nobody is left" never reads as "done". A worker
-//! that returns counts again. Not here: noticing that a worker is silent (`fleet`), what DNS makes of it (`serving`).
+//! that returns counts again. Not here: the command (`counted_out`), noticing that a worker is silent (`fleet`), what DNS makes of it (`serving`).
 
 use super::rows::Rollout;
 use crate::{

@@ -1,7 +1,7 @@
 //! The tracks with which a rollout begins: its candidate appears beside stable and what an earlier one left.
 //!
 //! Invariants: a version that has traffic keeps it, and its track; where three share it already and a fourth comes, the one with the least
-//! gives its share to those that pass. What has no track here is what the leading `Retire` drains. Not here: compiled steps (`steps`),
+//! gives its share to those that pass. What has no track here is what the leading `Retire` drains. Not here: compiled steps (`steps_compiled`),
 //! how the traffic moves later (`routes`).
 
 use super::rows::{Rollout, RolloutKind};

@@ -1,4 +1,7 @@
-//! An operator's verbs on a rollout. Guarded by its id and life cycle alone, so that nobody's abort at night is refused as stale.
+//! What an operator's verbs on a rollout share. They are guarded by its id and life cycle alone, so that nobody's abort at night is
+//! refused as stale.
+//!
+//! Not here: the verbs themselves (`pause`, `resume`, `abort`, `promote`, `rollback`).
 
 use super::{
     as_is, back, outbox,

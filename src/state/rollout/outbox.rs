@@ -1,4 +1,6 @@
-//! Deliveries the leader owes: made by the step that needs them, settled once, by the attempt that made them.
+//! Deliveries the leader owes: made by the step that needs them, forgotten with it.
+//!
+//! Not here: their end (`delivery_settled`).
 
 use super::rows::{Delivery, DeliveryKey, Rollout};
 use crate::{

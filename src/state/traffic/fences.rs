@@ -2,7 +2,7 @@
 //!
 //! Invariants: a deployment is armed only while a live switch or a running `switch` step owns its arm; a server that left stays in the
 //! fence set until a later entry has outlived its last possible lease; earlier, longer terms are waited for in the same way.
-//! Deliberately not here: commands (`switches`), the law of one lease (`traffic::lease`).
+//! Deliberately not here: the commands and what they share (`switches`), the law of one lease (`traffic::lease`).
 
 use std::collections::{BTreeMap, BTreeSet};
 

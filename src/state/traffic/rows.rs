@@ -1,5 +1,5 @@
-//! The rows of a deployment: its tracks, its route, and what a person left of a way back. What may happen to them stands in `routes`,
-//! `steps` and `keeper`.
+//! The rows of a deployment: its tracks, its route, and what a person left of a way back. What may happen to them stands
+//! in `routes` and in the commands of `rollout`.
 
 use std::collections::BTreeSet;
 

@@ -1,7 +1,7 @@
-//! The commands of the fenced switch: arms, and switches of several deployments.
+//! What the commands of the fenced switch share: arms, and switches of several deployments.
 //!
-//! Invariants: one entry moves all deployments of a switch or none; a switch that says "fenced" names for every server of the fence
-//! set its word or the end of its lease; nothing else moves a deployment's traffic while a switch is under way.
+//! Invariants: one entry moves all deployments of a switch or none; nothing else moves a deployment's traffic while a switch is under
+//! way. Not here: the commands (`switch_asked`, `arms_confirmed`, `switch_moved`, `switch_ended`).
 
 use std::{collections::BTreeSet, sync::Arc};
 
