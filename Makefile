@@ -65,7 +65,7 @@ crash-images:
 	@scripts/setup.sh test
 	@report=$$(mktemp) && trap 'rm -f "$$report"' EXIT && status=0; \
 	SLIPWAY_CRASH_REPORT="$$report" SLIPWAY_CRASH_IMAGES=$(or $(CRASH_IMAGES),1500) SLIPWAY_CRASH_SEED=$(or $(CRASH_SEED),1) \
-	    cargo test --locked --test crash_images -- --nocapture --test-threads 1 || status=$$?; \
+	    cargo test --locked --test store crash_images:: -- --nocapture --test-threads 1 || status=$$?; \
 	cat "$$report"; exit $$status
 
 # CASES=N and SEED=N choose how many, and which; make test runs 20,000 of the same.

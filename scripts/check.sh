@@ -11,10 +11,10 @@ step() { printf '\n== %s\n' "$*"; }
 step "formatting"
 cargo fmt --check
 
-step "house rules (tests/tidy.rs)"
+step "house rules (tests/tidy)"
 # Compiled alone: the rules read the sources and need nothing of the crate, so they answer at once.
 mkdir -p "$target/tidy"
-CARGO_MANIFEST_DIR=$PWD rustc --edition 2024 --test tests/tidy.rs -o "$target/tidy/tidy-$$"
+CARGO_MANIFEST_DIR=$PWD rustc --edition 2024 --test tests/tidy/main.rs -o "$target/tidy/tidy-$$"
 trap 'rm -f "$target/tidy/tidy-$$"' EXIT
 "$target/tidy/tidy-$$" --quiet
 

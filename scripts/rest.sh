@@ -9,8 +9,8 @@ if ! [[ $from =~ ^[0-9]+$ && $to =~ ^[0-9]+$ && $from -le $to ]]; then
     echo "SEEDS=$1: write a range such as 1..20000" >&2
     exit 2
 fi
-cargo test --locked --profile rest --test rest --no-run
-built=$(cargo test --locked --profile rest --test rest --no-run 2>&1)
+cargo test --locked --profile rest --test pure --no-run
+built=$(cargo test --locked --profile rest --test pure --no-run 2>&1)
 program=$(sed -nE 's/.*Executable .*\((.*)\).*/\1/p' <<<"$built")
 [ -x "$program" ] || { echo "no test program: $built" >&2; exit 1; }
 # Another build is another run.
@@ -26,7 +26,7 @@ for ((at = from; at <= to; at += chunk)); do
 done
 echo "${#ranges[@]} ranges of $chunk seeds to play, reports in $dir"
 play() {
-    SLIPWAY_REST=$2 "$1" --exact the_stories_reach_what_they_claim >"$SLIPWAY_REST_DIR/$2.log" 2>&1 || { cat "$SLIPWAY_REST_DIR/$2.log"; return 255; }
+    SLIPWAY_REST=$2 "$1" --exact rest::the_stories_reach_what_they_claim >"$SLIPWAY_REST_DIR/$2.log" 2>&1 || { cat "$SLIPWAY_REST_DIR/$2.log"; return 255; }
     rm -f "$SLIPWAY_REST_DIR/$2.log"
     echo "$2"
 }
@@ -34,6 +34,6 @@ export -f play
 if [ ${#ranges[@]} -gt 0 ]; then
     printf '%s\n' "${ranges[@]}" | xargs -P 2 -I{} bash -c 'play "$0" "$1"' "$program" {}
 fi
-said=$(SLIPWAY_REST=merge "$program" --exact the_stories_reach_what_they_claim --nocapture | grep -E '^(seed |\{)')
+said=$(SLIPWAY_REST=merge "$program" --exact rest::the_stories_reach_what_they_claim --nocapture | grep -E '^(seed |\{)')
 printf '%s\n' "$said"
 grep -q '"findings":0,' <<<"$said"

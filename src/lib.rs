@@ -3,7 +3,7 @@
 //! The map. Four verbs: *observe* (`observe`), *decide* (`engine`, pure), *agree* (`state`, pure and replicated by `raft`),
 //! *act* (`act`; everything else is level-triggered from State). `ARCHITECTURE.md` walks one rollout through the files.
 //!
-//! Pure layers: no clock, no randomness, no async, ordered maps only (`tests/tidy.rs` holds this and the import table).
+//! Pure layers: no clock, no randomness, no async, ordered maps only (`tests/tidy` holds this and the import table).
 
 /// The outbox: hooks, called at least once with a stable key.
 pub mod act;

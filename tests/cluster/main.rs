@@ -6,9 +6,12 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[path = "../helpers/mod.rs"]
+mod helpers;
 mod lab;
 mod support;
 
+mod agent;
 mod agents;
 mod answers;
 mod backups;
@@ -23,8 +26,6 @@ mod floods;
 mod form;
 mod forming;
 mod handshake;
-#[path = "../history/mod.rs"]
-mod history;
 mod host;
 mod killed;
 mod leader;
@@ -36,6 +37,8 @@ mod packages;
 mod pipes;
 mod refusals;
 mod replicas;
+mod setup;
+mod shop;
 mod sizes;
 mod strategies;
 mod switches;

@@ -11,7 +11,7 @@ use hickory_resolver::{
 
 use crate::{
     fixture::{SHOP, Serving, World, version},
-    skip::skip,
+    helpers::skip::skip,
 };
 
 #[tokio::test]

@@ -7,6 +7,10 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[allow(dead_code, unused_imports, reason = "each binary needs a part of it")]
+#[path = "../helpers/mod.rs"]
+mod helpers;
+
 mod forwarder;
 mod haproxy;
 #[allow(dead_code, unused_imports, reason = "shared with tests/cluster")]

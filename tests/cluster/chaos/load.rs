@@ -22,7 +22,7 @@ use slipway::{
 };
 
 use crate::{
-    history::{Call, Op, Out},
+    helpers::history::{Call, Op, Out},
     lab::spec,
 };
 

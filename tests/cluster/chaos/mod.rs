@@ -26,7 +26,7 @@ use slipway::{
 };
 
 use crate::{
-    history::{Call, Judgement, Op, Out, Register, Verdict, check},
+    helpers::history::{Call, Judgement, Op, Out, Register, Verdict, check},
     lab::{Disk, Lab, Net, SOON, Skew, eventually, skip, spec},
 };
 

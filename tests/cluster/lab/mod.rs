@@ -7,13 +7,7 @@ mod disk;
 mod dns;
 mod load;
 mod net;
-#[path = "../../support/procs.rs"]
-mod procs;
-#[path = "../../support/scratch.rs"]
-mod scratch;
 mod shop;
-#[path = "../../support/skip.rs"]
-mod skip_file;
 mod skew;
 mod watch;
 mod world;
@@ -28,11 +22,13 @@ pub use procs::{Proc, dies_with_us, kill_all, naming as procs_naming, signal};
 pub use scratch::{Scratch, sweep};
 pub use shop::{Release, package, spec};
 pub use skew::{Skew, forget_clock};
-pub use skip_file::skip;
+pub use skip::skip;
 pub use watch::{EventWatch, step_began};
 pub use world::{Lab, SHOP, clean, eventually};
 
 use std::time::Duration;
+
+use crate::helpers::{procs, scratch, skip};
 
 /// The longest wait for something that takes a moment: two cores may be shared by many.
 pub const SOON: Duration = Duration::from_secs(30);
