@@ -11,7 +11,7 @@ export PATH := /usr/lib/ccache:$(PATH)
 endif
 SLIPWAY := $(TARGET)/debug/slipway
 
-.PHONY: help setup build demo demo-up demo-down test chaos switch-history check fresh dns-fuzz dns-flood dns-clients bench-raft bench-state bench-dns crash-images rest
+.PHONY: help setup build demo demo-up demo-down test chaos switch-history check fresh mutants dns-fuzz dns-flood dns-clients bench-raft bench-state bench-dns crash-images rest
 
 help:
 	@echo 'make setup      install what is missing (libclang, a C++ compiler, dig; without root: says what to run)'
@@ -29,6 +29,7 @@ help:
 	@echo 'make dns-clients   dig, kdig, drill, glibc, musl, Java, Go, systemd-resolved and HAProxy against a cluster, in namespaces of its own (root; last line: JSON)'
 	@echo 'make chaos      kills, partitions, power cuts, bad disks, clocks and changes of members under load, judged (SEED=1 FOR=60: seconds of faults; FAULTS=PowerCutAll,Kill: only these)'
 	@echo 'make switch-history  500 switches under kills, pauses and partitions with every node asked 200 times a second, judged (SWITCHES=N, SEED=1; last line: JSON)'
+	@echo 'make mutants SHARD=0/20  small faults put into engine, state and traffic, one at a time: does a test notice? (about 150 a shard; last line: JSON)'
 	@echo 'make fresh SUITE=bookworm   README, word for word, in a bare Debian root (bookworm or trixie; root; up to 75 minutes; last line: JSON)'
 	@echo 'make check      formatting, clippy, house rules, licences and advisories; writes nothing into the checkout'
 
@@ -104,6 +105,12 @@ switch-history:
 	@scripts/setup.sh test
 	cargo build --locked --bins --example shop
 	@scripts/switch-history.sh $(SWITCHES) $(SEED)
+
+# SHARD=K/N with K from 0; MUTANTS=RE takes those whose description matches.
+SHARD ?= 0/20
+mutants:
+	@scripts/setup.sh mutants
+	@scripts/mutants.sh $(SHARD)
 
 # FRESH_STEPS=setup,demo,test,walk takes some of the steps.
 SUITE ?= bookworm

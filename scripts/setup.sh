@@ -3,6 +3,7 @@
 #   setup.sh build    what a build needs: libclang (bindgen) and a C++ compiler for RocksDB; dig, if it can be had
 #   setup.sh test     and what tests use: ip, dig; nft, libfaketime and ext4's tools if they can be had (else parts are skipped, and said)
 #   setup.sh check    and cargo-deny, rustfmt, clippy
+#   setup.sh mutants  what tests use, and cargo-mutants and cargo-nextest
 #   setup.sh bench-raft   what a build needs, and etcd to be measured beside; without root it says so and goes on without etcd
 #   setup.sh bench-dns    likewise, and Knot
 #   setup.sh dns-clients  and the clients of `make dns-clients`
@@ -10,8 +11,8 @@
 set -euo pipefail
 
 what=${1:-build}
-case $what in build | test | check | bench-raft | bench-dns | dns-clients) ;; *)
-    echo "usage: $0 [build|test|check|bench-raft|bench-dns|dns-clients]" >&2
+case $what in build | test | check | mutants | bench-raft | bench-dns | dns-clients) ;; *)
+    echo "usage: $0 [build|test|check|mutants|bench-raft|bench-dns|dns-clients]" >&2
     exit 2
     ;;
 esac
@@ -125,7 +126,28 @@ if [ "$(printf '%s\n%s\n' "$wanted" "$found" | sort -V | head -n1)" != "$wanted"
     exit 1
 fi
 
-[ "$what" = check ] || exit 0
+# tool NAME VERSION: a tool of cargo's, built once per machine, outside the clone and outside the user's own ~/.cargo/bin.
+tools=${SLIPWAY_TOOLS:-${XDG_CACHE_HOME:-$HOME/.cache}/slipway/tools}
+tool() {
+    local name=$1 version=$2 build
+    [[ "$(PATH=$tools/bin:$PATH "$name" --version 2>/dev/null)" != "$name $version"* ]] || return 0
+    echo "setup: building $name $version into $tools (once per machine, about two minutes)"
+    build=$(mktemp -d "${TMPDIR:-/tmp}/slipway-tools.XXXXXX")
+    CARGO_PROFILE_DEV_DEBUG=0 cargo install "$name" --version "$version" --locked --debug --quiet --force --root "$tools" --target-dir "$build" 2>&1 |
+        { grep -v 'be sure to add' || true; }
+    rm -rf "$build"
+    [ -x "$tools/bin/$name" ] || { echo "setup: $name could not be built" >&2; exit 1; }
+}
+
+case $what in
+mutants)
+    cargo nextest --version >/dev/null 2>&1 || tool cargo-nextest 0.9.143
+    tool cargo-mutants 27.1.0
+    exit 0
+    ;;
+check) ;;
+*) exit 0 ;;
+esac
 
 for component in fmt clippy; do
     if ! cargo "$component" --version >/dev/null 2>&1; then
@@ -138,14 +160,4 @@ for component in fmt clippy; do
     fi
 done
 
-# cargo-deny, built once per machine (two minutes), outside the clone and outside the user's own ~/.cargo/bin.
-version=0.20.2
-tools=${SLIPWAY_TOOLS:-${XDG_CACHE_HOME:-$HOME/.cache}/slipway/tools}
-if [ ! -x "$tools/bin/cargo-deny" ] || [ "$("$tools/bin/cargo-deny" --version 2>/dev/null)" != "cargo-deny $version" ]; then
-    echo "setup: building cargo-deny $version into $tools (once per machine, about two minutes)"
-    build=$(mktemp -d "${TMPDIR:-/tmp}/slipway-tools.XXXXXX")
-    trap 'rm -rf "$build"' EXIT
-    CARGO_PROFILE_DEV_DEBUG=0 cargo install cargo-deny --version "$version" --locked --debug --quiet --force --root "$tools" --target-dir "$build" 2>&1 |
-        { grep -v 'be sure to add' || true; }
-    [ -x "$tools/bin/cargo-deny" ] || { echo "setup: cargo-deny could not be built" >&2; exit 1; }
-fi
+tool cargo-deny 0.20.2

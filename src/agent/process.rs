@@ -93,7 +93,11 @@ fn io_error(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Proces
 }
 
 fn locked(dir: &InstanceDir) -> Result<bool, ProcessError> {
-    let lock = open_lock(dir).map_err(io_error("lock", &dir.lock()))?;
+    let lock = match open_lock(dir) {
+        // The journal names a run before its directory is made: an agent that was killed between the two leaves no directory, and no shim.
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(false),
+        lock => lock.map_err(io_error("lock", &dir.lock()))?,
+    };
     // A shim that tries in this very moment leaves; `start` then begins the run again.
     Ok(!try_lock(&lock).map_err(io_error("lock", &dir.lock()))?)
 }
@@ -355,6 +359,14 @@ mod tests {
         fs::write(dir.run(1).exit(), "exited with status 3").unwrap();
         let Found::Ended(how) = find(&dir, 1).await.unwrap() else { panic!("not ended") };
         assert_eq!(how, "exited with status 3");
+    }
+
+    #[tokio::test]
+    async fn a_run_that_the_journal_names_and_that_has_no_directory_never_began() {
+        let root = tempfile::tempdir().unwrap();
+        let dir = InstanceDir::at(&root.path().join("59-0"));
+        assert!(matches!(find(&dir, 1).await.unwrap(), Found::Nothing));
+        assert!(!dir.path().exists(), "looking makes nothing");
     }
 
     #[tokio::test]

@@ -1,6 +1,6 @@
 //! docs/config.md, made of the settings themselves.
 //!
-//! Not here: writing the file; `tests/pure/shipped_files.rs` does, and holds that it is current.
+//! Not here: writing the file; `tests/cluster/shipped_files.rs` does, and holds that it is current.
 
 use std::fmt::Write as _;
 
@@ -17,7 +17,7 @@ file but for names, directories and addresses.
 * `slipwayd config check node --config FILE` (or `agent`) reads all of it as `slipwayd node` would: exit code 0, or 2 and what is wrong.
 * `slipwayd config print node --config FILE` says what is in force, as a file with the source of each value.
 
-Generated from `src/config.rs`: `SLIPWAY_GOLDEN=write cargo test --test pure shipped_files`.
+Generated from `src/config.rs`: `SLIPWAY_GOLDEN=write cargo test --test cluster shipped_files`.
 ";
 
 const TAIL: &str = "

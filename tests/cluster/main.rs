@@ -38,6 +38,7 @@ mod pipes;
 mod refusals;
 mod replicas;
 mod setup;
+mod shipped_files;
 mod shop;
 mod sizes;
 mod strategies;

@@ -229,11 +229,15 @@ impl TestNode {
 
     /// The body of a page on the HTTP listener.
     pub async fn page(&self, path: &str) -> Result<(u16, String), String> {
-        let url = format!("http://{}{path}", self.addresses.http);
-        let answer = reqwest::get(url).await.map_err(|e| e.to_string())?;
-        let code = answer.status().as_u16();
-        Ok((code, answer.text().await.map_err(|e| e.to_string())?))
+        page(self.addresses.http, path).await
     }
+}
+
+/// The status and the body of a page on an HTTP listener.
+pub async fn page(http: SocketAddr, path: &str) -> Result<(u16, String), String> {
+    let answer = reqwest::get(format!("http://{http}{path}")).await.map_err(|e| e.to_string())?;
+    let code = answer.status().as_u16();
+    Ok((code, answer.text().await.map_err(|e| e.to_string())?))
 }
 
 /// Waits until `look` gives something; its last complaint is the test's.

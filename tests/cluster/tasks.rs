@@ -1,7 +1,7 @@
 //! Tasks that die: a planner costs its node the leadership and never DNS, three stop planning everywhere; any other task ends the node with
 //! its name when it cannot be kept running.
 
-use slipway::wire::v1::{self, peer_client::PeerClient, relay_item::Body};
+use slipway::wire::v1::{self, cluster_client::ClusterClient, peer_client::PeerClient, relay_item::Body};
 
 use crate::{
     lab::{Lab, SOON, eventually, list, spec},
@@ -58,18 +58,27 @@ fn a_planner_that_panics_costs_the_leadership_and_the_third_stops_planning_every
 
 #[tokio::test]
 async fn a_task_that_cannot_be_kept_running_ends_the_node_with_its_name() {
-    let cluster = TestCluster::idle_where(1, |node: &mut TestNode| {
+    let mut cluster = TestCluster::idle_where(1, |node: &mut TestNode| {
         node.flags = vec!["--fault".into(), "task:event log".into()];
     })
     .await;
-    let mut cluster = cluster.formed().await;
-    let node = &mut cluster.nodes[0];
-    support::eventually("readiness names it", || async {
-        let (code, text) = node.page("/readyz").await?;
-        if code == 503 && text.contains("the task \"event log\" of this node panicked") { Ok(()) } else { Err(text) }
-    })
-    .await;
-    let mut process = node.process.take().unwrap();
+    // It dies as soon as there is a cluster, and the node four seconds later: whoever waited for the cluster first may come too late.
+    let http = cluster.nodes[0].addresses.http;
+    let named = tokio::spawn(async move {
+        support::eventually("readiness names it", || async {
+            let (code, text) = support::page(http, "/readyz").await?;
+            if code == 503 && text.contains("the task \"event log\" of this node panicked") {
+                Ok(())
+            } else {
+                Err(text)
+            }
+        })
+        .await;
+    });
+    let mut client = ClusterClient::new(cluster.nodes[0].channel().await.unwrap());
+    client.init(v1::InitRequest { name: "test".into(), zone: String::new() }).await.unwrap();
+    named.await.unwrap();
+    let mut process = cluster.nodes[0].process.take().unwrap();
     assert_eq!(process.wait().code(), Some(1));
     let said = process.said();
     let last = said.lines().rev().find(|l| l.starts_with("slipwayd: ")).unwrap_or_default();

@@ -1,5 +1,5 @@
 //! Everything that needs no process, no disk of a node and no socket: the law, the planner, traffic, codecs, whole rollouts on simulated
-//! fleets, and the files that are shipped.
+//! fleets.
 //!
 //! A suite is a module; what several suites stand on is one too (`sim_fleet`, `walk`), or lies in `tests/helpers` when another binary
 //! needs it. Not here: files and Raft (`tests/store`), DNS over sockets (`tests/dns`), real processes (`tests/cluster`).
@@ -16,7 +16,6 @@ mod history;
 mod lease_model;
 mod properties;
 mod rest;
-mod shipped_files;
 mod sim_fleet;
 mod switches;
 mod transcripts;

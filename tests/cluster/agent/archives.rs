@@ -1,6 +1,6 @@
 //! Archives made by hand: what push takes an agent unpacks, byte for byte; what an agent refuses push refuses, in the same words.
 
-use std::{collections::BTreeMap, fs, os::unix::fs::PermissionsExt, path::Path, process::Command};
+use std::{collections::BTreeMap, fs, io::Write as _, os::unix::fs::PermissionsExt, path::Path, process::Command};
 
 use slipway::{agent::unpack, archive::Limits, cli::pack};
 use tar::EntryType;
@@ -96,14 +96,19 @@ fn both(bytes: &[u8]) -> Result<BTreeMap<String, String>, String> {
 /// What it is, its bytes, and the files that must come of it.
 type Taken = (&'static str, Vec<u8>, &'static [(&'static str, &'static str)]);
 
-fn compressed(by: &str, bytes: &[u8]) -> Vec<u8> {
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("a.tar");
-    fs::write(&path, bytes).unwrap();
-    let mut words = by.split(' ');
-    let out = Command::new(words.next().unwrap()).args(words).arg("-c").arg(&path).output().unwrap();
-    assert!(out.status.success(), "{by}: {}", String::from_utf8_lossy(&out.stderr));
-    out.stdout
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut out = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+    out.write_all(bytes).unwrap();
+    out.finish().unwrap()
+}
+
+/// As of `zstd --long=31`: the largest window there is (2 GiB), unless the frame says that it holds less (`of`).
+fn zstd_of_a_long_window(bytes: &[u8], of: Option<u64>) -> Vec<u8> {
+    let mut out = zstd::stream::write::Encoder::new(Vec::new(), 3).unwrap();
+    out.window_log(31).unwrap();
+    out.set_pledged_src_size(of).unwrap();
+    out.write_all(bytes).unwrap();
+    out.finish().unwrap()
 }
 
 #[test]
@@ -119,7 +124,7 @@ fn what_an_agent_would_refuse_push_refuses_with_the_same_words() {
     let circle: Vec<Vec<u8>> = vec![link("a", "b"), link("b", "a")];
     let chain: Vec<Vec<u8>> = (0..45).map(|n| link(&format!("l{n:02}"), &format!("l{:02}", n + 1))).collect();
     let good = whole(&[file("bin/svc")]);
-    let zipped = compressed("gzip", &whole(&[entry("bin/svc", b'0', 0o755, "", &[b'x'; 9000])]));
+    let zipped = gzip(&whole(&[entry("bin/svc", b'0', 0o755, "", &[b'x'; 9000])]));
     let cases: Vec<(&str, Vec<u8>, &str)> = vec![
         ("pax sparse", sparse("bin/svc"), "\"bin/svc\" is a sparse file"),
         ("GNU sparse", kind(b'S'), "sparse"),
@@ -165,10 +170,11 @@ fn what_an_agent_would_refuse_push_refuses_with_the_same_words() {
         ("two joined", [good.clone(), whole(&[file("bin/other")])].concat(), "more follows its end"),
         ("cut gzip", zipped[..zipped.len() - 4].to_vec(), "cut short"),
         ("damaged gzip", [&zipped[..zipped.len() - 8], &[1, 2, 3, 4, 5, 6, 7, 8]].concat(), "damaged"),
-        ("xz", compressed("xz", &good), "compressed with xz"),
+        ("zstd with a long window", zstd_of_a_long_window(&good, None), "too much memory"),
+        ("xz", [b"\xfd7zXZ\0".as_slice(), &good].concat(), "compressed with xz"),
         ("zip", b"PK\x03\x04 and so on".repeat(60), "compressed with zip"),
         ("text", b"these are notes ".repeat(60), "neither a .tar.gz"),
-        ("text in gzip", compressed("gzip", &b"these are notes ".repeat(60)), "no tar archive inside"),
+        ("text in gzip", gzip(&b"these are notes ".repeat(60)), "no tar archive inside"),
         ("no bytes", vec![], "neither a .tar.gz"),
         ("no entries", whole(&[]), "is empty"),
         ("directories alone", whole(&[dir("a/"), dir("a/b/")]), "is empty"),
@@ -181,6 +187,7 @@ fn what_an_agent_would_refuse_push_refuses_with_the_same_words() {
 
 #[test]
 fn what_push_takes_is_unpacked_as_it_was_packed() {
+    let small = whole(&[file("f")]);
     let want = |files: &[(&str, &str)]| {
         Ok(files.iter().map(|(name, text)| (name.to_string(), text.to_string())).collect::<BTreeMap<_, _>>())
     };
@@ -229,11 +236,11 @@ fn what_push_takes_is_unpacked_as_it_was_packed() {
             "gzip in two parts",
             {
                 let all = whole(&[file("f"), file("g")]);
-                [compressed("gzip", &all[..700]), compressed("gzip", &all[700..])].concat()
+                [gzip(&all[..700]), gzip(&all[700..])].concat()
             },
             &[("f", "f"), ("g", "g")],
         ),
-        ("zstd with a long window", compressed("zstd -q --long=31", &whole(&[file("f")])), &[("f", "f")]),
+        ("zstd with a long window around little", zstd_of_a_long_window(&small, Some(small.len() as u64)), &[("f", "f")]),
     ];
     for (what, bytes, files) in cases {
         assert_eq!(both(&bytes), want(files), "{what}");

@@ -7,21 +7,23 @@ use std::{
     process::Command,
 };
 
+use rustix::process::{Pid, Signal, kill_process};
 use slipway::wire::v1;
 
 use super::{
     ID,
     worker::{Package, Worker, assignment, free_port, spec_of, until},
 };
-use crate::helpers::skip::skip;
+use crate::helpers::{procs::signal, skip::skip};
 
 const BY_SUBREAPER: &str = "cgroups = false\n";
 
 /// A helper in a session of its own that has lost its parent, with all of what it could inherit: descriptors, standard output.
 pub const HELPERS: &str = "setsid sleep 1000 & (setsid sh -c 'sleep 1001 & exec sleep 1002' &) ; sleep 1003 &";
 
-fn kill(signal: &str, pid: u32) {
-    assert!(Command::new("kill").args([signal, &pid.to_string()]).status().unwrap().success(), "kill {signal} {pid}");
+fn kill(pid: u32) {
+    let pid = Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
+    kill_process(pid, Signal::KILL).unwrap();
 }
 
 /// A process's parent.
@@ -95,7 +97,7 @@ async fn helpers_of_a_crashed_program_end_with_it_and_do_not_stop_the_restart() 
     let (mut w, package, _) = with_helpers(BY_SUBREAPER, &script()).await;
     assert_eq!(w.node.shared.hellos.lock().unwrap().last().unwrap().keeping, "subreaper: cgroups = false");
     let first = w.pids(ID);
-    kill("-9", shop(&w, ID).unwrap());
+    kill(shop(&w, ID).unwrap());
     until("one restart", || w.instance(ID).filter(|i| i.restarts == 1 && i.health == "passing")).await;
     until("all anew", || (w.pids(ID).len() == 5).then_some(())).await;
     assert!(w.pids(ID).iter().all(|pid| !first.contains(pid)), "none of the first run is left");
@@ -117,7 +119,7 @@ async fn killed_shim_agent_or_both_none_is_doubled_and_none_left_behind() {
         }
         let main = shop(&w, ID).unwrap();
         // The shim alone: what runs goes on.
-        kill("-9", parent(main));
+        kill(parent(main));
         until("no shim", || (parent(main) == 1 || name(parent(main)) != "slipwayd").then_some(())).await;
         assert_eq!(w.instance(ID).unwrap().health, "passing");
         // Shim and agent: it is adopted.
@@ -127,21 +129,21 @@ async fn killed_shim_agent_or_both_none_is_doubled_and_none_left_behind() {
         assert_eq!((shop(&w, ID), report.restarts), (Some(main), 0));
         // The program after its shim: what it left is ended before the next run.
         let before = w.pids(ID);
-        kill("-9", main);
+        kill(main);
         until("one restart", || w.instance(ID).filter(|i| i.restarts == 1 && i.health == "passing")).await;
         until("all anew", || (w.pids(ID).len() == 5).then_some(())).await;
         assert!(w.pids(ID).iter().all(|pid| !before.contains(pid)), "strays of the killed shim are ended");
         // Agent, shim and program at once.
         let (main, before) = (shop(&w, ID).unwrap(), w.pids(ID));
         w.kill();
-        kill("-9", parent(main));
-        kill("-9", main);
+        kill(parent(main));
+        kill(main);
         w.restart();
         until("another restart", || w.instance(ID).filter(|i| i.restarts == 2 && i.health == "passing")).await;
         until("all anew again", || (w.pids(ID).len() == 5).then_some(())).await;
         assert!(w.pids(ID).iter().all(|pid| !before.contains(pid)));
         // A stop without a shim.
-        kill("-9", parent(shop(&w, ID).unwrap()));
+        kill(parent(shop(&w, ID).unwrap()));
         w.desire(vec![assignment(2, "activate", &[&package], vec![])]);
         w.instance_is(ID, "gone", "unknown").await;
         assert!(w.pids(ID).is_empty());
@@ -170,7 +172,7 @@ async fn a_shim_killed_at_any_moment_of_a_start_leaves_one_instance_or_none() {
         let shim = until("its shim", || shims(&w).first().copied()).await;
         // Not a wait for something: the moment of the kill is what varies.
         tokio::time::sleep(std::time::Duration::from_millis(3 * n)).await;
-        let _ = Command::new("kill").args(["-9", &shim.to_string()]).status().unwrap();
+        signal(i32::try_from(shim).unwrap(), Signal::KILL);
         // Before its identity was kept the run begins anew; between that and the first word it has failed; after that it runs on.
         let end = || w.instance(ID).filter(|i| i.health == "passing" || i.life == "failed");
         let end = until("its end or its health", end).await;
@@ -218,8 +220,8 @@ async fn in_a_cgroup_what_hides_from_its_killed_shim_is_ended_all_the_same() {
     let main = shop(&w, ID).unwrap();
     let hidden = || fs::read_to_string(pid_file.path()).ok()?.trim().parse::<u32>().ok();
     let hidden = until("the hidden one", hidden).await;
-    kill("-9", parent(main));
-    kill("-9", main);
+    kill(parent(main));
+    kill(main);
     until("one restart", || w.instance(ID).filter(|i| i.restarts == 1 && i.health == "passing")).await;
     assert!(!lives(hidden), "{hidden} is ended too");
 }

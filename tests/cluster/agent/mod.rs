@@ -16,8 +16,11 @@ mod worker;
 
 use std::{fs, time::Duration};
 
+use rustix::process::Signal;
 use slipway::wire::v1;
 use worker::{Package, Worker, assignment, free_port, spec_of, until};
+
+use crate::helpers::procs::signal;
 
 const ID: &str = "59-0";
 
@@ -201,7 +204,7 @@ async fn killed_while_it_stops_it_stops() {
 async fn an_instance_that_dies_after_it_passed_is_started_again() {
     let (w, _, _) = running().await;
     let pid = w.pid(ID);
-    std::process::Command::new("kill").args(["-9", &pid.to_string()]).status().unwrap();
+    signal(i32::try_from(pid).unwrap(), Signal::KILL);
     let report = until("one restart", || w.instance(ID).filter(|i| i.restarts == 1 && i.health == "passing")).await;
     assert!(report.exit.contains("signal 9"), "{}", report.exit);
     assert_ne!(w.pid(ID), pid);

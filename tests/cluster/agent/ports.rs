@@ -5,12 +5,14 @@ use std::{
     net::{TcpListener, UdpSocket},
 };
 
+use rustix::process::Signal;
 use slipway::wire::v1;
 
 use super::{
     ID, running,
     worker::{Package, Worker, assignment, free_port, spec_of, until},
 };
+use crate::helpers::procs::signal;
 
 /// A spec whose shop listens where `listen` says.
 fn listens(listen: &str, health: &str, ports: &str) -> v1::SpecDoc {
@@ -131,7 +133,7 @@ async fn what_an_instance_left_on_its_port_ends_with_it_so_it_starts_again() {
     w.instance_is(ID, "running", "passing").await;
     let helper = std::fs::read_to_string(&pid_file).unwrap().trim().to_owned();
     let main = w.pids(ID).into_iter().find(|pid| pid.to_string() != helper).unwrap();
-    std::process::Command::new("kill").args(["-9", &main.to_string()]).status().unwrap();
+    signal(i32::try_from(main).unwrap(), Signal::KILL);
     until("one restart", || w.instance(ID).filter(|i| i.restarts == 1 && i.health == "passing")).await;
     assert!(!w.pids(ID).iter().any(|pid| pid.to_string() == helper));
 }

@@ -32,7 +32,7 @@ fn current(page: &str, text: &str) {
         std::fs::write(&file, text).unwrap();
     }
     let kept = std::fs::read_to_string(&file).unwrap_or_default();
-    assert!(kept == text, "docs/{page} is out of date: SLIPWAY_GOLDEN=write cargo test --test pure shipped_files");
+    assert!(kept == text, "docs/{page} is out of date: SLIPWAY_GOLDEN=write cargo test --test cluster shipped_files");
 }
 
 #[test]
@@ -100,7 +100,7 @@ fn table(metrics: &str) -> String {
     rows.remove("");
     let mut text = String::from(
         "# Metrics\n\nWhat `/metrics` of a node shows (OpenMetrics). Counters begin at 0 with the process; names end in their unit, and \
-         one without has none.\nGenerated: `SLIPWAY_GOLDEN=write cargo test --test pure shipped_files`.\n\n| name | type | labels | meaning \
+         one without has none.\nGenerated: `SLIPWAY_GOLDEN=write cargo test --test cluster shipped_files`.\n\n| name | type | labels | meaning \
          |\n|---|---|---|---|\n",
     );
     for (name, (kind, help)) in rows {
