@@ -1,21 +1,22 @@
 //! Switches under way: when every server knows of one, when its traffic moves, and from when on no server answers with the old
 //! version.
 //!
-//! Invariants: a server counts as fenced by its own word, or when it is known to be bound and its last possible lease is over; what
-//! cannot be known is said in the end's record and never waited out. Not here: what a command does (`state`), the law of one lease
-//! (`traffic::lease`), rollouts' own `switch` steps (`route`, which asks here too).
+//! Invariant: what cannot be known is said in the end's record and never waited out. Not here: how one server stands (`standing`), what a
+//! command does (`state`), rollouts' own `switch` steps (`route`).
 
 use std::collections::BTreeMap;
 
-use super::view::Notes;
+use super::{
+    standing::{self, Move, Servers, names, served, silent},
+    view::Notes,
+};
 use crate::{
     model::{DeploymentId, Millis, NodeId, Period, Wait},
     state::{
-        Command, Observations, Seen, ServerEnd, State, Switch, SwitchEnd, Unfenced, WaitLevel, bound,
+        Arm, Command, Observations, ServerEnd, State, Switch, SwitchEnd, Unfenced, WaitLevel, bound,
         command::{ArmsConfirmed, LeasesSettled, SwitchEnded, SwitchMoved},
-        differs, fence_set, leases_due, switch_obstacle,
+        fence_set, leases_due, switch_obstacle,
     },
-    traffic::lease::Standing,
 };
 
 /// How long servers that have long been silent are waited for.
@@ -59,14 +60,6 @@ pub(super) fn due(state: &State) -> Option<Millis> {
     times.map(|at| at.plus(f.waited().bound())).min()
 }
 
-/// What a server was heard to serve, and when it said so. The word of one whose State differs from the majority's is no evidence.
-pub(super) fn served(state: &State, seen: &Observations, node: NodeId) -> (u64, Option<Millis>) {
-    match seen.nodes.get(&node).filter(|_| !differs(state, node)) {
-        Some(Seen::Known { at, value }) => (value.served_index, Some(*at)),
-        Some(Seen::Unknown | Seen::Silent { .. }) | None => (0, None),
-    }
-}
-
 /// Every server with what it was heard to serve, for commands that confirm arms.
 pub(super) fn words(state: &State, seen: &Observations) -> Vec<(NodeId, u64)> {
     let all = fence_set(state).into_iter().map(|n| (n, served(state, seen, n).0));
@@ -81,43 +74,6 @@ pub(super) fn unbound<'a>(
 ) -> Vec<NodeId> {
     let free = |n: &NodeId| !deployments.clone().all(|d| bound(state, d, *n, served(state, seen, *n).0));
     fence_set(state).into_iter().filter(free).collect()
-}
-
-/// How a server stands to an entry that moved these deployments.
-pub(super) fn standing<'a>(
-    state: &State,
-    seen: &Observations,
-    deployments: impl Iterator<Item = &'a DeploymentId> + Clone,
-    node: NodeId,
-    index: u64,
-) -> Standing {
-    let (at, _) = served(state, seen, node);
-    let is_bound = deployments.clone().all(|d| bound(state, d, node, at));
-    // Stale answers go on after the lease, and when it ended nobody here remembers.
-    let mode = |d: &DeploymentId| state.deployments.get(d).and_then(|d| d.route.as_ref()).map(|r| r.mode);
-    let stale = deployments.filter_map(|d| Some(state.fences.policy(d, mode(d)?).stale())).max().unwrap_or_default();
-    let left = seen.leases.as_ref().map(|l| Period(l.of(node).0.saturating_add(stale.0)));
-    Standing::of(at >= index, is_bound, left)
-}
-
-/// Whether a lease will be over in its time: a service that answers stale goes on for longer, and of leases that nobody keeps a book
-/// of nothing is known.
-pub(super) fn worth_waiting(state: &State, left: Period) -> bool {
-    left <= state.fences.waited().bound()
-}
-
-/// What a server is called.
-pub(super) fn name(state: &State, node: NodeId) -> String {
-    state.nodes.get(&node).map_or_else(|| format!("node {node}"), |n| n.name.clone())
-}
-
-fn names(state: &State, nodes: &[NodeId]) -> String {
-    nodes.iter().map(|n| name(state, *n)).collect::<Vec<_>>().join(", ")
-}
-
-/// Whether all of these have been silent for long, or answer nobody as their State is wrong.
-pub(super) fn silent(state: &State, nodes: &[NodeId]) -> bool {
-    nodes.iter().all(|n| differs(state, *n) || state.nodes.get(n).is_none_or(|row| row.silent_since.is_some()))
 }
 
 fn deployments(s: &Switch) -> impl Iterator<Item = &DeploymentId> + Clone {
@@ -174,55 +130,30 @@ fn after(
     (index, moved): (u64, Millis),
     notes: &mut Notes,
 ) -> Option<Command> {
-    let (mut servers, mut behind, mut open) = (Vec::new(), Vec::new(), Vec::new());
-    let (mut look_again, mut until) = (Millis(u64::MAX), moved.plus(UNBOUND));
-    for node in fence_set(state) {
-        let how = match standing(state, seen, deployments(s), node, index) {
-            Standing::Served => ServerEnd::Served(served(state, seen, node).1.unwrap_or(now)),
-            Standing::Expired => ServerEnd::Expired,
-            Standing::Holds(left) => {
-                if worth_waiting(state, left) {
-                    look_again = look_again.min(now.plus(left));
-                    until = state.fences.gives_up(moved);
-                }
-                behind.push(node);
-                ServerEnd::Holds
-            }
-            Standing::Unbound => {
-                open.push(node);
-                ServerEnd::Unbound
-            }
-        };
-        servers.push((node, name(state, node), how));
-    }
-    let fenced = behind.is_empty() && open.is_empty();
+    let stands = |node, at| standing::of(state, seen, deployments(s), index, (node, at));
+    let servers = Servers::look(state, seen, now, Move { index, at: moved, patience: UNBOUND }, stands);
+    let fenced = servers.behind().is_empty();
     let words = words(state, seen);
-    let waited_out = servers.iter().any(|(_, _, how)| *how == ServerEnd::Expired);
-    if fenced && waited_out && news(state, &words) {
+    if fenced && !servers.that(ServerEnd::Expired).is_empty() && news(state, &words) {
         // Whom only its word binds is bound by law once that is committed; without it the end would be refused.
         return Some(Command::ArmsConfirmed(ArmsConfirmed { served: words }));
     }
-    if !fenced && now < until {
-        let waits: Vec<NodeId> = behind.into_iter().chain(open).collect();
-        notes.wait(Wait::Views { index, behind: waits });
-        notes.wake_at(until.min(look_again));
+    if let Some((wait, at)) = servers.wait(now) {
+        notes.wait(wait);
+        notes.wake_at(at);
         return None;
     }
-    let note = if fenced {
-        String::new()
-    } else {
-        let mut parts = Vec::new();
-        if !open.is_empty() {
-            parts.push(format!(
-                "{} may go on answering with the old version: it did not confirm that it knows of the switch",
-                names(state, &open)
-            ));
-        }
-        if !behind.is_empty() {
-            parts.push(format!("{} may answer with the old version for a while", names(state, &behind)));
-        }
-        parts.join("; ")
-    };
+    let (holding, unbound) = (servers.that(ServerEnd::Holds), servers.that(ServerEnd::Unbound));
+    let mut parts = Vec::new();
+    if !unbound.is_empty() {
+        parts.push(format!(
+            "{} may go on answering with the old version: it did not confirm that it knows of the switch",
+            names(state, &unbound)
+        ));
+    }
+    if !holding.is_empty() {
+        parts.push(format!("{} may answer with the old version for a while", names(state, &holding)));
+    }
     // TTLs were 0 since before the old one ran out, if every server has served the arm itself: one that was only waited out has not.
     let low = |n: &NodeId| {
         s.targets.iter().all(|t| state.fences.arms.get(&t.deployment).is_some_and(|a| a.confirmed.contains(n)))
@@ -233,27 +164,26 @@ fn after(
         at: now,
         switched: true,
         fenced_at: fenced.then_some(now),
-        servers,
+        servers: servers.record(),
         clear_at: fenced.then_some(cleared),
-        note,
+        note: parts.join("; "),
     };
     Some(Command::SwitchEnded(SwitchEnded { switch: s.id, seen: s.revision, end }))
 }
 
 /// Whether these words confirm an arm of a switch to a server that has not confirmed it yet.
 fn news(state: &State, words: &[(NodeId, u64)]) -> bool {
-    let new = |(node, at): &(NodeId, u64)| {
-        state.nodes.contains_key(node)
-            && state.fences.arms.values().any(|a| *at >= a.index && !a.confirmed.contains(node))
-    };
-    words.iter().any(new)
+    state.fences.arms.values().any(|arm| confirms(state, arm, words))
+}
+
+/// Whether these words confirm an arm to a server that has not confirmed it yet.
+pub(super) fn confirms(state: &State, arm: &Arm, words: &[(NodeId, u64)]) -> bool {
+    words.iter().any(|(n, at)| *at >= arm.index && !arm.confirmed.contains(n) && state.nodes.contains_key(n))
 }
 
 /// Servers that have come to know of the mode `always`.
 fn always(state: &State, seen: &Observations) -> Option<Command> {
     let arm = state.fences.always.as_ref()?;
     let words = words(state, seen);
-    let news =
-        words.iter().any(|(n, at)| *at >= arm.index && !arm.confirmed.contains(n) && state.nodes.contains_key(n));
-    news.then_some(Command::ArmsConfirmed(ArmsConfirmed { served: words }))
+    confirms(state, arm, &words).then_some(Command::ArmsConfirmed(ArmsConfirmed { served: words }))
 }

@@ -26,6 +26,7 @@ mod returned;
 mod room;
 mod route;
 mod stage;
+mod standing;
 mod strategy;
 mod verbs;
 mod view;

@@ -3,14 +3,11 @@
 //! Invariants: nothing waits for this; a server counts by its own word, or, if a lease bound it when the traffic moved, by the end of
 //! its last possible lease; what cannot be said within a minute is said to be unknown. Not here: switches (`fence`).
 
-use super::fence::{name, served, worth_waiting};
 use super::plan::Plan;
+use super::standing::{Move, Servers, left, names};
 use crate::{
-    model::{Millis, NodeId, Period, Wait},
-    state::{
-        Command, Observations, ServerEnd, State, SwitchEnd, TrafficBack, command::TrafficBackSettled, differs,
-        fence_set,
-    },
+    model::{Millis, Period, Wait},
+    state::{Command, Observations, State, SwitchEnd, TrafficBack, command::TrafficBackSettled, differs},
     traffic::lease::Standing,
 };
 
@@ -38,40 +35,21 @@ pub(super) fn next(state: &State, seen: &Observations, now: Millis, plan: &mut P
 }
 
 fn look(state: &State, seen: &Observations, now: Millis, b: &TrafficBack) -> Result<SwitchEnd, (Wait, Millis)> {
-    let mut until = b.at.plus(WITHIN);
-    let mut look_again = until;
-    let (mut servers, mut behind) = (Vec::new(), Vec::new());
-    for node in fence_set(state) {
-        let (at, heard) = served(state, seen, node);
+    let stands = |node, at| {
         let bound = !differs(state, node) && (b.bound.contains(&node) || state.fences.left.contains_key(&node));
-        let left = seen.leases.as_ref().map(|l| Period(l.of(node).0.saturating_add(b.stale.0)));
-        let how = match Standing::of(at >= b.index, bound, left) {
-            Standing::Served => ServerEnd::Served(heard.unwrap_or(now)),
-            Standing::Expired => ServerEnd::Expired,
-            Standing::Holds(left) => {
-                if worth_waiting(state, left) {
-                    look_again = look_again.min(now.plus(left));
-                    until = until.max(state.fences.gives_up(b.at));
-                }
-                behind.push(node);
-                ServerEnd::Holds
-            }
-            Standing::Unbound => {
-                behind.push(node);
-                ServerEnd::Unbound
-            }
-        };
-        servers.push((node, name(state, node), how));
+        Standing::of(at >= b.index, bound, left(seen, node, b.stale))
+    };
+    let servers = Servers::look(state, seen, now, Move { index: b.index, at: b.at, patience: WITHIN }, stands);
+    if let Some(wait) = servers.wait(now) {
+        return Err(wait);
     }
-    if !behind.is_empty() && now < until {
-        return Err((Wait::Views { index: b.index, behind }, look_again.min(until)));
-    }
+    let behind = servers.behind();
     let fenced_at = behind.is_empty().then_some(now);
-    let names = |nodes: &[NodeId]| nodes.iter().map(|n| name(state, *n)).collect::<Vec<_>>().join(", ");
     let note = if behind.is_empty() {
         String::new()
     } else {
-        format!("{} may go on answering with {}: no word within {WITHIN}", names(&behind), b.left)
+        format!("{} may go on answering with {}: no word within {WITHIN}", names(state, &behind), b.left)
     };
+    let servers = servers.record();
     Ok(SwitchEnd { at: now, switched: true, fenced_at, servers, clear_at: fenced_at.map(|at| at.plus(b.ttl)), note })
 }

@@ -5,15 +5,15 @@
 use super::analysis::health;
 use super::executor::Turn;
 use super::fence;
+use super::standing::{self, Move, Servers, name, names};
 use super::view::Notes;
 use super::weigh;
 use crate::model::{BasisPoints, Millis, NodeId, Period, WHOLE, Wait};
 use crate::state::{
-    Command, StepRef, Verdict,
+    Command, ServerEnd, StepRef, Verdict,
     command::{ArmsConfirmed, Switched},
-    fence_set, need,
+    need,
 };
-use crate::traffic::lease::Standing;
 
 /// How long a switch waits for nodes to say that they serve it.
 const SERVED_WITHIN: Period = Period::seconds(2);
@@ -75,9 +75,7 @@ fn armed(turn: &Turn<'_>, notes: &mut Notes) -> Option<Option<Command>> {
     let arm = state.fences.arms.get(view.id())?;
     let missing = fence::unbound(state, view.seen, std::iter::once(view.id()));
     let words = fence::words(state, view.seen);
-    let news =
-        words.iter().any(|(n, at)| *at >= arm.index && !arm.confirmed.contains(n) && state.nodes.contains_key(n));
-    let within = if fence::silent(state, &missing) { SERVED_WITHIN } else { CONFIRMED_WITHIN };
+    let within = if standing::silent(state, &missing) { SERVED_WITHIN } else { CONFIRMED_WITHIN };
     let until = arm.since.plus(within);
     if !missing.is_empty() && view.now < until {
         notes.wait(Wait::Views { index: arm.index, behind: missing });
@@ -85,45 +83,32 @@ fn armed(turn: &Turn<'_>, notes: &mut Notes) -> Option<Option<Command>> {
         return Some(None);
     }
     // What they have confirmed outlives this leader.
-    news.then_some(Some(Command::ArmsConfirmed(ArmsConfirmed { served: words })))
+    fence::confirms(state, arm, &words).then_some(Some(Command::ArmsConfirmed(ArmsConfirmed { served: words })))
 }
 
 /// Ends an armed switch: once no server answers with the old version, or when waiting cannot tell any more.
 fn fenced(turn: &Turn<'_>, index: u64, switched_at: Millis, notes: &mut Notes) -> Option<Command> {
     let (view, state) = (turn.view, turn.view.state);
-    let (mut said, mut behind, mut open) = (Vec::new(), Vec::<NodeId>::new(), Vec::<NodeId>::new());
-    let (mut look_again, mut until) = (Millis(u64::MAX), switched_at.plus(SERVED_WITHIN));
-    for node in fence_set(state) {
-        let name = fence::name(state, node);
-        match fence::standing(state, view.seen, std::iter::once(view.id()), node, index) {
-            Standing::Served => {
-                let at = fence::served(state, view.seen, node).1.unwrap_or(view.now);
-                said.push(format!("{name} {} ms", at.since(switched_at).0));
-            }
-            Standing::Expired => said.push(format!("{name} by the end of its lease")),
-            Standing::Holds(left) => {
-                if fence::worth_waiting(state, left) {
-                    look_again = look_again.min(view.now.plus(left));
-                    until = state.fences.gives_up(switched_at);
-                }
-                behind.push(node);
-            }
-            Standing::Unbound => open.push(node),
-        }
-    }
-    let done = behind.is_empty() && open.is_empty();
-    if !done && view.now < until {
-        notes.wait(Wait::Views { index, behind: behind.into_iter().chain(open).collect() });
-        notes.wake_at(until.min(look_again));
+    let stands = |node, at| standing::of(state, view.seen, std::iter::once(view.id()), index, (node, at));
+    let moved = Move { index, at: switched_at, patience: SERVED_WITHIN };
+    let servers = Servers::look(state, view.seen, view.now, moved, stands);
+    if let Some((wait, at)) = servers.wait(view.now) {
+        notes.wait(wait);
+        notes.wake_at(at);
         return None;
     }
+    let said = servers.each.iter().filter_map(|(node, how)| match how {
+        ServerEnd::Served(at) => Some(format!("{} {} ms", name(state, *node), at.since(switched_at).0)),
+        ServerEnd::Expired => Some(format!("{} by the end of its lease", name(state, *node))),
+        ServerEnd::Holds | ServerEnd::Unbound => None,
+    });
+    let (said, behind) = (said.collect::<Vec<_>>(), servers.behind());
     let ttl = view.deployment.route.as_ref().map_or(Period(0), |r| r.ttl);
     let mut note = format!("switched at {index}: {}", said.join(", "));
-    if done {
+    if behind.is_empty() {
         note.push_str(&format!("; fenced after {} ms; caches up to {ttl}", view.now.since(switched_at).0));
     } else {
-        let names: Vec<String> = behind.iter().chain(&open).map(|n| fence::name(state, *n)).collect();
-        note.push_str(&format!("; not fenced: {} may answer with the old version", names.join(", ")));
+        note.push_str(&format!("; not fenced: {} may answer with the old version", names(state, &behind)));
     }
     Some(turn.end(Verdict::Unjudged, note))
 }
@@ -137,10 +122,10 @@ fn served(turn: &Turn<'_>, index: u64, switched_at: Millis, notes: &mut Notes) -
     let until: Millis = switched_at.plus(SERVED_WITHIN);
     let (mut said, mut behind, mut silent) = (Vec::new(), Vec::<NodeId>::new(), Vec::<String>::new());
     for node in view.state.nodes.values().filter(|n| n.role.serves_dns()) {
-        let (served, heard) = fence::served(view.state, view.seen, node.id);
+        let (served, heard) = standing::served(view.state, view.seen, node.id);
         if let Some(at) = heard.filter(|_| served >= index) {
             said.push(format!("{} {} ms", node.name, at.since(switched_at).0));
-        } else if fence::silent(view.state, &[node.id]) {
+        } else if standing::silent(view.state, &[node.id]) {
             silent.push(node.name.clone());
         } else {
             behind.push(node.id);
@@ -156,9 +141,7 @@ fn served(turn: &Turn<'_>, index: u64, switched_at: Millis, notes: &mut Notes) -
         note.push_str(&format!("; silent: {}", silent.join(", ")));
     }
     if !behind.is_empty() {
-        let names: Vec<String> =
-            behind.iter().filter_map(|id| view.state.nodes.get(id)).map(|n| n.name.clone()).collect();
-        note.push_str(&format!("; not confirmed within {SERVED_WITHIN}: {}", names.join(", ")));
+        note.push_str(&format!("; not confirmed within {SERVED_WITHIN}: {}", names(view.state, &behind)));
     }
     let ttl = view.deployment.route.as_ref().map_or(Period(0), |r| r.ttl);
     note.push_str(&format!("; caches up to {ttl}"));

@@ -240,7 +240,11 @@ fn what_push_takes_is_unpacked_as_it_was_packed() {
             },
             &[("f", "f"), ("g", "g")],
         ),
-        ("zstd with a long window around little", zstd_of_a_long_window(&small, Some(small.len() as u64)), &[("f", "f")]),
+        (
+            "zstd with a long window around little",
+            zstd_of_a_long_window(&small, Some(small.len() as u64)),
+            &[("f", "f")],
+        ),
     ];
     for (what, bytes, files) in cases {
         assert_eq!(both(&bytes), want(files), "{what}");
