@@ -8,7 +8,7 @@ use super::place::Freed;
 use super::strategy::{self, Subject};
 use super::view::{Notes, View};
 use super::{back, bake, drain, evidence, hook, install, retire, route, stage};
-use crate::model::{FailureAction, InstanceId, Life, StepKind, WHOLE, Wait, WorkerName};
+use crate::model::{FailureAction, InstanceId, StepKind, WHOLE, Wait, WorkerName};
 use crate::state::{
     Batch, Command, Evidence, Reason, Rollout, RolloutPhase, RolloutStatus, RouteWeights, StepRef, StepRow, StepStatus,
     Verdict, chosen,
@@ -16,7 +16,7 @@ use crate::state::{
         BatchPassed, BatchStarted, PromotionBegan, RollbackBegan, RolloutFinished, RolloutPaused, RouteSet, StepEnded,
         StepStarted, StepsCompiled,
     },
-    need,
+    need, unstaged,
 };
 
 /// A running step, as the files of each kind get it.
@@ -195,15 +195,7 @@ impl Turn<'_> {
             return true;
         }
         let Some(from) = r.from.as_ref().filter(|_| !r.is_way_back()) else { return false };
-        let mut gone: Vec<WorkerName> = view
-            .instances
-            .iter()
-            .filter(|i| &i.pair == from && i.life == Life::Running && view.worker_ready(&i.worker))
-            .filter(|i| !view.staged(&i.worker, &from.digest))
-            .map(|i| i.worker.clone())
-            .collect();
-        gone.sort();
-        gone.dedup();
+        let gone: Vec<WorkerName> = unstaged(view.state, view.id(), from).into_iter().collect();
         if gone.is_empty() {
             return false;
         }

@@ -4,7 +4,7 @@
 
 use crate::model::Spec;
 use crate::model::{DeploymentId, Digest, Health, Life, Millis, Pair, Wait, WorkerName};
-use crate::state::{Deployment, Instance, Observations, Presence, Seen, Settings, State};
+use crate::state::{Deployment, Instance, Observations, Seen, Settings, State, hears};
 
 /// What a pass notes beside commands.
 #[derive(Debug, Default)]
@@ -55,7 +55,7 @@ impl<'a> View<'a> {
     }
 
     pub fn worker_ready(&self, name: &WorkerName) -> bool {
-        self.state.workers.get(name).is_some_and(|w| w.presence == Presence::Ready)
+        hears(self.state, name)
     }
 
     /// Serves, on a worker that is heard of.

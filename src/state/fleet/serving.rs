@@ -1,8 +1,10 @@
 //! Which instances count: what DNS may name, and how much capacity a pair has. DNS, guards and the planner share these.
 
+use std::collections::BTreeSet;
+
 use super::rows::{Instance, Presence, Worker};
 use crate::{
-    model::{DeploymentId, Millis, Pair, Period},
+    model::{DeploymentId, Life, Millis, Pair, Period, WorkerName},
     state::{State, cluster::rows::Settings},
 };
 
@@ -72,9 +74,21 @@ pub fn there(state: &State, deployment: &DeploymentId, pair: &Pair) -> u32 {
     count(state, deployment, pair, |i| i.life.is_wanted() && ready(state, i))
 }
 
+/// Whether a worker is heard of.
+pub fn hears(state: &State, worker: &WorkerName) -> bool {
+    state.workers.get(worker).is_some_and(|w| w.presence == Presence::Ready)
+}
+
 /// Whether the instance's worker is heard of.
 pub(in crate::state) fn ready(state: &State, i: &Instance) -> bool {
-    state.workers.get(&i.worker).is_some_and(|w| w.presence == Presence::Ready)
+    hears(state, &i.worker)
+}
+
+/// Workers on which instances of a pair run and that no longer have its package unpacked: a rollback to it could start nothing there.
+pub fn unstaged(state: &State, deployment: &DeploymentId, pair: &Pair) -> BTreeSet<WorkerName> {
+    let runs = |i: &&Instance| &i.pair == pair && i.life == Life::Running && ready(state, i);
+    let on = state.instances_of(deployment).filter(runs).map(|i| &i.worker);
+    on.filter(|w| !state.workers.get(*w).is_some_and(|w| w.staged.contains(&pair.digest))).cloned().collect()
 }
 
 fn count(state: &State, deployment: &DeploymentId, pair: &Pair, f: impl Fn(&Instance) -> bool) -> u32 {

@@ -6,15 +6,13 @@ use super::{
     steps,
 };
 use crate::{
-    model::{BatchMode, InstanceId, Life, Millis, Routing, StepId, StepKind, WHOLE, fields},
+    model::{BatchMode, InstanceId, Millis, Routing, StepId, StepKind, WHOLE, fields},
     state::{
         State,
         base::context::{Apply, Cx, Done, guard},
         fleet::{
             assign::{self, Allow},
-            drain,
-            rows::Instance,
-            serving,
+            drain, serving,
         },
         traffic::switches,
     },
@@ -111,13 +109,10 @@ fn carry_over(s: &State, mut b: Batch, now: Millis) -> Option<Batch> {
 /// Readiness to roll back is an invariant: every worker that runs the release to return to has it unpacked.
 fn return_is_staged(cx: &Cx<'_>, r: &Rollout) -> Done {
     let Some(from) = &r.from else { return Ok(()) };
-    let runs = |i: &&Instance| &i.pair == from && i.life == Life::Running && serving::ready(&cx.s, i);
-    for i in cx.s.instances_of(&r.deployment).filter(runs) {
-        if cx.s.workers.get(&i.worker).is_some_and(|w| w.staged.binary_search(&from.digest).is_err()) {
-            return guard(format!("{} no longer has {} unpacked, which a rollback would need", i.worker, from.version));
-        }
+    match serving::unstaged(&cx.s, &r.deployment, from).first() {
+        Some(w) => guard(format!("{w} no longer has {} unpacked, which a rollback would need", from.version)),
+        None => Ok(()),
     }
-    Ok(())
 }
 
 /// Raises the candidate's cap for a step of the forward phase.
