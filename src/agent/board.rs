@@ -4,9 +4,10 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
 };
 
+use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use crate::{
@@ -45,7 +46,7 @@ impl Default for Board {
 impl Board {
     /// Hangs a deployment's part. Counts that grow are not a change worth a report of its own.
     pub fn hang(&self, id: &DeploymentId, view: View) {
-        let mut views = self.views.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut views = self.views.lock();
         let quiet = |v: &View| View { counts: None, ..v.clone() };
         let step = |v: &View| v.counts.as_ref().map(|c| (c.step_id, c.pairs.len(), c.uncounted.clone()));
         let same = views.get(id).is_some_and(|old| quiet(old) == quiet(&view) && step(old) == step(&view));
@@ -58,7 +59,7 @@ impl Board {
 
     /// Takes a deployment's part down.
     pub fn remove(&self, id: &DeploymentId) {
-        self.views.lock().unwrap_or_else(PoisonError::into_inner).remove(id);
+        self.views.lock().remove(id);
         self.changed.send_modify(|n| *n = n.wrapping_add(1));
     }
 
@@ -74,13 +75,13 @@ impl Board {
 
     /// Whether all parts are hung and settled.
     pub fn settled(&self, deployments: &[DeploymentId]) -> bool {
-        let views = self.views.lock().unwrap_or_else(PoisonError::into_inner);
+        let views = self.views.lock();
         deployments.iter().all(|id| views.get(id).is_some_and(|v| v.settled))
     }
 
     /// Packages that some deployment needs; `None` while one of them has not said.
     pub fn needs(&self, deployments: &[DeploymentId]) -> Option<BTreeSet<Digest>> {
-        let views = self.views.lock().unwrap_or_else(PoisonError::into_inner);
+        let views = self.views.lock();
         if !deployments.iter().all(|id| views.contains_key(id)) {
             return None;
         }
@@ -89,7 +90,7 @@ impl Board {
 
     /// The whole report.
     pub fn report(&self, epoch: u64, seq: u64, staged: &[Digest]) -> v1::Report {
-        let views = self.views.lock().unwrap_or_else(PoisonError::into_inner);
+        let views = self.views.lock();
         v1::Report {
             epoch,
             seq,

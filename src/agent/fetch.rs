@@ -10,12 +10,13 @@ use std::{
     io::Read,
     path::{Path, PathBuf},
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
 
+use parking_lot::Mutex;
 use sha2::{Digest as _, Sha256};
 use thiserror::Error;
 use tokio::io::AsyncWriteExt;
@@ -93,20 +94,12 @@ impl Store {
     /// Whether a package is in place.
     pub fn has(&self, digest: &Digest) -> bool {
         // In this order: what is marked after this look was looked at by `collect` after its owner had said that it is needed.
-        self.0.layout.release(digest).is_dir() && !self.going().contains(digest)
-    }
-
-    fn going(&self) -> MutexGuard<'_, BTreeSet<Digest>> {
-        self.0.going.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn trouble(&self) -> MutexGuard<'_, BTreeMap<Digest, String>> {
-        self.0.trouble.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.layout.release(digest).is_dir() && !self.0.going.lock().contains(digest)
     }
 
     /// Why a package that is wanted is not in place yet, when something is in its way.
     pub fn in_the_way(&self, digest: &Digest) -> Option<String> {
-        self.trouble().get(digest).cloned()
+        self.0.trouble.lock().get(digest).cloned()
     }
 
     /// All packages in place, ascending.
@@ -120,12 +113,12 @@ impl Store {
     /// Brings a package into place; goes on until it is there, refused or cancelled.
     pub async fn ensure(&self, hold: &Hold, cancel: &CancellationToken) -> Result<(), FetchError> {
         let lock = {
-            let mut busy = self.0.busy.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut busy = self.0.busy.lock();
             Arc::clone(busy.entry(hold.digest.clone()).or_default())
         };
         let _alone = lock.lock().await;
         let done = self.bring(hold, cancel).await;
-        self.trouble().remove(&hold.digest);
+        self.0.trouble.lock().remove(&hold.digest);
         done
     }
 
@@ -146,7 +139,7 @@ impl Store {
             match placed {
                 Ok(()) => return Ok(()),
                 Err(FetchError::Later(why)) => {
-                    let before = self.trouble().insert(hold.digest.clone(), why.clone());
+                    let before = self.0.trouble.lock().insert(hold.digest.clone(), why.clone());
                     if before.as_ref() != Some(&why) {
                         tracing::warn!(
                             digest = hold.digest.short(),
@@ -251,13 +244,13 @@ impl Store {
     /// crash leaves no half of it. Nobody has it any more from before `needed` is asked, so none that is started meanwhile loses it.
     pub fn collect(&self, needed: impl Fn(&Digest) -> bool) -> std::io::Result<()> {
         for digest in self.staged() {
-            self.going().insert(digest.clone());
+            self.0.going.lock().insert(digest.clone());
             let removed = if needed(&digest) { Ok(()) } else { self.remove(&digest) };
-            self.going().remove(&digest);
+            self.0.going.lock().remove(&digest);
             removed?;
         }
         for (digest, path) in self.files() {
-            let lock = self.0.busy.lock().unwrap_or_else(PoisonError::into_inner).get(&digest).cloned();
+            let lock = self.0.busy.lock().get(&digest).cloned();
             let fetching = lock.as_ref().is_some_and(|l| l.try_lock().is_err());
             if !fetching && !needed(&digest) {
                 tracing::info!(

@@ -4,12 +4,9 @@
 //! generation never goes back, and the same generation with other content is never obeyed. Not here: the file (`journal`), the
 //! acts (`reconcile`, `instance`).
 
-use std::{
-    collections::BTreeMap,
-    path::Path,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::{collections::BTreeMap, path::Path, sync::Arc};
 
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -358,7 +355,7 @@ impl Book {
 
     /// Writes a record that may as well be left out, unless room is scarce.
     pub async fn write_if_room(&self, record: Record) -> Result<bool, JournalError> {
-        if self.0.lock().unwrap_or_else(PoisonError::into_inner).0.is_low() {
+        if self.0.lock().0.is_low() {
             return Ok(false);
         }
         match self.try_write(record).await {
@@ -371,7 +368,7 @@ impl Book {
     async fn try_write(&self, record: Record) -> Result<(), JournalError> {
         let book = Arc::clone(&self.0);
         let done = tokio::task::spawn_blocking(move || {
-            let mut book = book.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut book = book.lock();
             let (journal, ledger) = &mut *book;
             journal.append(&record)?;
             ledger.apply(record);
@@ -390,7 +387,7 @@ impl Book {
 
     /// Looks at the state.
     pub fn read<R>(&self, look: impl FnOnce(&Ledger) -> R) -> R {
-        look(&self.0.lock().unwrap_or_else(PoisonError::into_inner).1)
+        look(&self.0.lock().1)
     }
 }
 

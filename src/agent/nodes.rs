@@ -3,12 +3,9 @@
 //! Invariant: without `insecure`, only loopback addresses are ever connected to, whoever named them. Not here: what is said
 //! (`session`, `fetch`, `logs`).
 
-use std::{
-    net::IpAddr,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
+use parking_lot::Mutex;
 use tonic::transport::{Channel, Endpoint};
 
 use crate::{config::bare, model::host_port};
@@ -48,7 +45,7 @@ impl Nodes {
 
     /// Takes the addresses a node told; the configured ones stay.
     pub fn learn(&self, told: &[String]) {
-        let mut known = self.0.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.0.known.lock();
         let mut all = self.0.configured.clone();
         for address in told.iter().map(|a| bare(a)).filter(|a| !a.is_empty()) {
             let allowed = self.0.insecure || written_loopback(address) != Some(false);
@@ -62,7 +59,7 @@ impl Nodes {
     /// The next node in turn, with a channel that connects at its first use.
     pub async fn next(&self) -> Result<(String, Channel), String> {
         let address = {
-            let mut known = self.0.known.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut known = self.0.known.lock();
             known.1 = known.1.wrapping_add(1);
             let at = known.1 % known.0.len().max(1);
             known.0.get(at).cloned().ok_or("no node is known")?

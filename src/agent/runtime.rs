@@ -8,8 +8,9 @@ use std::{
     fmt, io,
     net::{IpAddr, SocketAddr},
     path::PathBuf,
-    sync::{Mutex, PoisonError},
 };
+
+use parking_lot::Mutex;
 
 use super::{
     kin::{self, start_time},
@@ -93,7 +94,7 @@ impl Processes {
     }
 
     fn was_own(&self, of: &Tree, socket: &Socket) -> bool {
-        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let seen = self.seen.lock();
         seen.get(&(of.clone(), socket.inode)).is_some_and(|path| sockets::is_still_at(path, socket.inode))
     }
 
@@ -103,7 +104,7 @@ impl Processes {
         for pid in pids {
             match sockets::held(*pid, socket.inode) {
                 Ok(Some(path)) => {
-                    let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+                    let mut seen = self.seen.lock();
                     if seen.len() >= MAX_SEEN {
                         seen.clear();
                     }

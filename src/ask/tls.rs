@@ -4,11 +4,9 @@
 //! name that anything goes. The CA file is read again for each handshake, so that a new one needs no restart. Not here: certificates of
 //! clients, which nobody is asked for.
 
-use std::{
-    net::SocketAddr,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::{net::SocketAddr, sync::Arc};
 
+use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::{
     TlsConnector,
@@ -99,7 +97,7 @@ impl Tls {
         bytes: Vec<u8>,
         make: impl FnOnce(&[u8]) -> Result<Arc<ClientConfig>, AskError>,
     ) -> Result<Arc<ClientConfig>, AskError> {
-        let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut made = self.made.lock();
         if let Some((before, config)) = made.as_ref()
             && *before == bytes
         {

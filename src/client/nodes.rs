@@ -1,13 +1,11 @@
 //! The nodes a client knows: those it was given first, then those the cluster named. One is asked first; a failure moves on.
 
 use std::{
-    sync::{
-        RwLock,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::atomic::{AtomicUsize, Ordering},
     time::Duration,
 };
 
+use parking_lot::RwLock;
 use tonic::transport::{Channel, Endpoint};
 
 use super::ClientError;
@@ -43,12 +41,12 @@ impl Nodes {
     }
 
     fn read<T>(&self, at: usize, take: impl Fn(&Node) -> T) -> T {
-        let all = self.all.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let all = self.all.read();
         take(&all[at % all.len()])
     }
 
     pub fn len(&self) -> usize {
-        self.all.read().unwrap_or_else(std::sync::PoisonError::into_inner).len()
+        self.all.read().len()
     }
 
     pub fn current(&self) -> usize {
@@ -76,7 +74,7 @@ impl Nodes {
 
     /// Adds members of the cluster that were not named by the caller, so that a single address outlives its node.
     pub fn learn(&self, members: &[v1::Node]) {
-        let mut all = self.all.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut all = self.all.write();
         for member in members.iter().filter(|m| !m.client_addr.is_empty() && m.role != "removed") {
             if let Some(known) = all.iter_mut().find(|n| n.address == member.client_addr) {
                 known.name = Some(member.name.clone());

@@ -231,7 +231,7 @@ impl Context<'_> {
         let servable = |arm: usize| odds.may_be_chosen(arm);
         let draw = || {
             let mut random = || rand::rng().next_u64();
-            traffic::choose(By::Deck(&mut site.deck.guard(), &mut random), &servable)
+            traffic::choose(By::Deck(&mut site.deck.lock(), &mut random), &servable)
         };
         let (client, now) = (self.client, self.now);
         let query = Query { client, site: site.number, generation: route.generation, kind, now };

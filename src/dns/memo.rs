@@ -11,10 +11,11 @@
 use std::{
     hash::BuildHasher as _,
     net::{IpAddr, SocketAddr},
-    sync::{Mutex, MutexGuard, OnceLock, PoisonError},
+    sync::OnceLock,
 };
 
 use foldhash::quality::RandomState;
+use parking_lot::{Mutex, MutexGuard};
 
 use crate::{clock::Mono, state::FencePoint};
 
@@ -134,7 +135,7 @@ impl Memo {
         // Six bits; below them are those of the place.
         let shard = &self.shards[usize::try_from(key >> 58).unwrap_or(0) % SHARDS];
         let sets = shard.get_or_init(|| Mutex::new(vec![Set::default(); SETS].into()));
-        sets.lock().unwrap_or_else(PoisonError::into_inner)
+        sets.lock()
     }
 }
 

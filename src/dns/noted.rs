@@ -4,10 +4,9 @@
 //! out from, as one site leaves this to the next; counts only rise. Few different TTLs exist at a time: four have a place of their own
 //! here, more share a lock. Everything that answers touch is in one line of the processor's cache.
 
-use std::sync::{
-    Mutex, PoisonError,
-    atomic::{AtomicU64, Ordering::Relaxed},
-};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use parking_lot::Mutex;
 
 use crate::clock::Mono;
 
@@ -57,7 +56,7 @@ impl Noted {
                 }
             }
         }
-        let mut others = self.others.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut others = self.others.lock();
         match others.iter_mut().find(|(t, _)| *t == ttl) {
             Some((_, at)) => *at = (*at).max(now),
             None => others.push((ttl, now)),
@@ -66,7 +65,7 @@ impl Noted {
 
     /// The largest TTL that a cache may still hold at `now`, in milliseconds.
     pub(super) fn largest(&self, now: Mono) -> Option<u64> {
-        let mut others = self.others.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut others = self.others.lock();
         others.retain(|noted| !is_over(*noted, now));
         let placed = self.ttls.iter().map(|place| unpack(place.load(Relaxed)));
         let live = placed.chain(others.iter().copied()).filter(|noted| !is_over(*noted, now));

@@ -3,10 +3,9 @@
 //! Invariant: what was not heard again for a while is not shown, as silence is not zero. Not here: scraping (`agent`), summing up
 //! (`observe`).
 
-use std::{
-    collections::BTreeMap,
-    sync::{Mutex, PoisonError},
-};
+use std::collections::BTreeMap;
+
+use parking_lot::Mutex;
 
 use crate::{clock::Mono, model::DeploymentId};
 
@@ -22,11 +21,11 @@ pub(super) struct Requests(Mutex<(Mono, Requested)>);
 
 impl Requests {
     pub(super) fn set(&self, now: Mono, all: Requested) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = (now, all);
+        *self.0.lock() = (now, all);
     }
 
     pub(super) fn of(&self, id: &DeploymentId, now: Mono) -> BTreeMap<String, u64> {
-        let last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let last = self.0.lock();
         if now.since(last.0) > FRESH_MS {
             return BTreeMap::new();
         }
@@ -34,7 +33,7 @@ impl Requests {
     }
 
     pub(super) fn all(&self, now: Mono) -> Requested {
-        let last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let last = self.0.lock();
         if now.since(last.0) > FRESH_MS { Requested::new() } else { last.1.clone() }
     }
 }

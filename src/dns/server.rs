@@ -11,11 +11,12 @@ use std::{
     collections::{BTreeMap, HashMap},
     io::{self, ErrorKind},
     net::{IpAddr, SocketAddr},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     thread,
     time::Duration,
 };
 
+use parking_lot::Mutex;
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, BufReader},
     net::{TcpListener, TcpStream, UdpSocket},
@@ -382,19 +383,14 @@ struct Seat {
 
 impl Seat {
     fn answered(&self) {
-        self.clients.lock().renew(self.id);
+        self.clients.0.lock().renew(self.id);
     }
 }
 
 impl Clients {
-    /// A panic while it was held would leave counts that are off by one at most.
-    fn lock(&self) -> MutexGuard<'_, Open> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// A place, unless this address has its share or nobody can make room; and whether another had to go.
     fn seat(this: &Arc<Self>, ip: IpAddr, limits: &DnsLimits) -> (Option<Seat>, bool) {
-        let mut open = this.lock();
+        let mut open = this.0.lock();
         let mine = open.by_ip.get(&ip).copied().unwrap_or(0);
         if mine >= limits.tcp_per_address {
             return (None, false);
@@ -413,6 +409,6 @@ impl Clients {
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        self.clients.lock().remove(self.id);
+        self.clients.0.lock().remove(self.id);
     }
 }

@@ -7,8 +7,10 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     hash::{BuildHasher as _, BuildHasherDefault, DefaultHasher},
     ops::Deref,
-    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+    sync::{Arc, OnceLock},
 };
+
+use parking_lot::Mutex;
 
 use super::{
     endpoints::{Endpoint, Endpoints},
@@ -102,11 +104,6 @@ type Table = Kept<OnceLock<Option<SlotTable>>>;
 impl<T> Shared<T> {
     fn new(value: T) -> Self {
         Self(Arc::new(Mutex::new(value)))
-    }
-
-    /// A panic while the lock was held leaves a deck or a list that is still usable, so poison is passed over.
-    pub(super) fn guard(&self) -> MutexGuard<'_, T> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -7,12 +7,13 @@
 use std::{
     collections::BTreeMap,
     sync::{
-        Arc, Mutex, PoisonError, Weak,
+        Arc, Weak,
         atomic::{AtomicBool, AtomicU64, Ordering, fence},
     },
 };
 
 use arc_swap::ArcSwap;
+use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use super::{
@@ -110,12 +111,12 @@ impl ViewStore {
     /// Makes the view of a State, swaps the pointer, then publishes the index. Takes well below a millisecond for one changed
     /// deployment.
     pub fn publish(&self, state: &Arc<State>) {
-        let mut builder = self.builder.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut builder = self.builder.lock();
         let view = builder.next(state);
         let index = view.index;
         let old = self.view.swap(Arc::clone(&view));
         if !Arc::ptr_eq(&old, &view) {
-            let mut leaving = self.leaving.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut leaving = self.leaving.lock();
             // As many as there are answering threads: what nobody holds is gone.
             leaving.retain(|view| view.strong_count() > 0);
             fence(Ordering::Acquire);
@@ -178,7 +179,7 @@ impl ViewStore {
     pub fn settled_index(&self) -> u64 {
         // First what is served: the views before it stand among those that leave by then.
         let served = *self.served.borrow();
-        let leaving = self.leaving.lock().unwrap_or_else(PoisonError::into_inner);
+        let leaving = self.leaving.lock();
         let held = leaving.iter().filter_map(Weak::upgrade).map(|view| view.index).min();
         // What was noted under a view is seen by whoever sees that it was let go of; here and where dead ones are dropped.
         fence(Ordering::Acquire);

@@ -103,8 +103,8 @@ impl Site {
         self.noted.answered(arm);
         // Where there are many, one of some stands for all of them: answers are not to wait for a table of clients.
         match self.answers().iter().sum::<u64>() {
-            0..=EACH => self.clients.guard().note(client, 1, now),
-            n if n.is_multiple_of(ONE_OF) => self.clients.guard().note(client, ONE_OF, now),
+            0..=EACH => self.clients.lock().note(client, 1, now),
+            n if n.is_multiple_of(ONE_OF) => self.clients.lock().note(client, ONE_OF, now),
             _ => {}
         }
     }
@@ -117,7 +117,7 @@ impl Site {
 
     pub(super) fn realised(&self, now: Mono) -> Realised {
         let answers = self.answers();
-        let (clients, largest, squares) = self.clients.guard().shares(now);
+        let (clients, largest, squares) = self.clients.lock().shares(now);
         let arms = super::site::ARMS.into_iter().zip(&self.arms).zip(answers);
         let versions = arms.filter_map(|((track, arm), n)| Some((track, arm.version.clone()?, arm.bps, n)));
         let weight = self.arm(TrackName::Candidate).bps;

@@ -117,7 +117,7 @@ impl Responder {
         trace.generation = site.route.as_ref().map(|r| r.generation);
         trace.mode = site.route.as_ref().map(|r| r.mode);
         let (full, left) = {
-            let deck = site.deck.guard();
+            let deck = site.deck.lock();
             (deck.counts().to_vec(), deck.left())
         };
         let card = |of: &[u32], n: usize| of.get(n).copied().unwrap_or(0);

@@ -2,8 +2,7 @@
 //!
 //! Invariant: each event is counted once in a process, also when several entries are applied between two looks.
 
-use std::sync::{Mutex, PoisonError};
-
+use parking_lot::Mutex;
 use prometheus_client::{
     encoding::EncodeLabelSet,
     metrics::{counter::Counter, family::Family, histogram::Histogram},
@@ -85,7 +84,7 @@ impl RolloutCounters {
 
     /// Counts the events that are new in this State.
     pub fn follow(&self, state: &State) {
-        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut seen = self.seen.lock();
         let newest = state.events.get_max().map(|(key, _)| *key).unwrap_or_default();
         let Some(from) = seen.replace(newest) else { return };
         for (_, event) in state.events.range((std::ops::Bound::Excluded(from), std::ops::Bound::Unbounded)) {

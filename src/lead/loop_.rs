@@ -1,17 +1,12 @@
 //! One term at a time.
 
-use std::{
-    any::Any,
-    collections::BTreeSet,
-    panic::AssertUnwindSafe,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{any::Any, collections::BTreeSet, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use futures_util::{
     FutureExt,
     future::{BoxFuture, join_all},
 };
+use parking_lot::Mutex;
 use tokio::{sync::mpsc, task::JoinSet};
 
 use super::{LastPlan, LeadCounts, Panic, Panics, Part, PlanBoard, counts::add, published::aged, rests::Rests};
@@ -168,12 +163,12 @@ impl Lead {
     }
 
     fn enter(&self, part: Part) {
-        *self.part.lock().unwrap_or_else(PoisonError::into_inner) = part;
+        *self.part.lock() = part;
     }
 
     /// Notes a panic and lets another node lead. If none can, this one tries again.
     async fn fell(&self, term: u64, reason: String) {
-        let (now, part) = (self.clock.mono(), *self.part.lock().unwrap_or_else(PoisonError::into_inner));
+        let (now, part) = (self.clock.mono(), *self.part.lock());
         add(&self.counts.panics);
         tracing::error!(term, %part, reason, "the leader's loop panicked; another node is to lead");
         let node = self.consensus.node_id();

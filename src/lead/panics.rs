@@ -6,11 +6,9 @@
 //!
 //! Not here: the telling (`node`), catching them (`loop_`).
 
-use std::{
-    collections::BTreeMap,
-    fmt,
-    sync::{Mutex, MutexGuard, PoisonError},
-};
+use std::{collections::BTreeMap, fmt};
+
+use parking_lot::Mutex;
 
 use crate::{clock::Mono, model::NodeId};
 
@@ -83,14 +81,10 @@ pub struct Panics {
 }
 
 impl Panics {
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<(NodeId, u64), Panic>> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Takes one in; one that is known already changes nothing.
     pub fn learn(&self, mut panic: Panic, now: Mono) {
         panic.reason = panic.reason.chars().take(MAX_REASON).collect();
-        let mut known = self.lock();
+        let mut known = self.known.lock();
         known.retain(|_, p| now.since(p.at) < WINDOW_MS);
         if known.len() < MAX_KEPT && now.since(panic.at) < WINDOW_MS {
             known.entry((panic.node, panic.id)).or_insert(panic);
@@ -99,7 +93,7 @@ impl Panics {
 
     /// Those of the last ten minutes.
     pub fn recent(&self, now: Mono) -> Vec<Panic> {
-        self.lock().values().filter(|p| now.since(p.at) < WINDOW_MS).cloned().collect()
+        self.known.lock().values().filter(|p| now.since(p.at) < WINDOW_MS).cloned().collect()
     }
 
     /// Why a part rests at `now`, and for how many milliseconds still.

@@ -3,10 +3,9 @@
 //!
 //! Not here: cluster time (`raft`), and what the machine's clock should be.
 
-use std::{
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
+
+use parking_lot::Mutex;
 
 use super::start::Parts;
 use crate::{
@@ -29,12 +28,12 @@ pub(super) struct Jumped(Mutex<Option<(i128, Mono)>>);
 
 impl Jumped {
     fn note(&self, by: i128, now: Mono) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some((by, now));
+        *self.0.lock() = Some((by, now));
     }
 
     /// A jump within the last hour, in words.
     pub(super) fn lately(&self, now: Mono) -> Option<String> {
-        let (by, at) = (*self.0.lock().unwrap_or_else(PoisonError::into_inner))?;
+        let (by, at) = (*self.0.lock())?;
         let ago = now.since(at);
         (ago < SAID_MS).then(|| format!("{}, {} ago", jumped(by), Period(ago / 1000 * 1000)))
     }

@@ -3,11 +3,9 @@
 //! Invariants: the book is written before a majority is asked for the index of a grant; a term that this process has not led yet begins
 //! with a lease presumed of everyone; a lease is used only once the served view has reached its index. The law is `traffic::lease`'s.
 
-use std::{
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
+use parking_lot::Mutex;
 use tokio::time::timeout;
 use tonic::Status;
 
@@ -37,7 +35,7 @@ pub(super) struct Leases(Mutex<Book>);
 impl Leases {
     /// Records a lease that is about to be granted under these agreed terms.
     fn record(&self, term: u64, node: NodeId, now: Boot, fences: &Fences) -> bool {
-        let mut book = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut book = self.0.lock();
         let present = book.enter(term, now, fences.waited().bound());
         if present {
             // This very lease is as long as the present terms say, also while an earlier, longer one may be held: that one stands in the
@@ -52,7 +50,7 @@ impl Leases {
     /// say, whatever was presumed before.
     fn left(&self, term: u64, now: Boot, fences: &Fences) -> Option<Left> {
         let bound = fences.waited().bound();
-        let mut book = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut book = self.0.lock();
         book.enter(term, now, bound).then(|| book.left(now).at_most(bound))
     }
 }

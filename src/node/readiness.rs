@@ -4,10 +4,9 @@
 //! was left alone says so although it still names a leader (with pre-votes a term outlives its leader until another is won); the
 //! reason names what is missing. Not here: the page (`http`), and when DNS may answer (`follow`).
 
-use std::{
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
+
+use parking_lot::Mutex;
 
 use super::start::Parts;
 use crate::{clock::Mono, raft::Consensus};
@@ -24,7 +23,7 @@ pub(super) struct Confirmed(Mutex<Option<(Mono, Option<String>)>>);
 impl Confirmed {
     /// A read that began at `asked` was confirmed, or was not and why.
     fn note(&self, asked: Mono, outcome: Result<(), String>) {
-        let mut newest = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut newest = self.0.lock();
         *newest = match (outcome, newest.take()) {
             (Ok(()), _) => Some((asked, None)),
             (Err(why), Some((at, _))) => Some((at, Some(why))),
@@ -35,7 +34,7 @@ impl Confirmed {
 
     /// Why reads are not confirmed any more at `now`.
     pub(super) fn problem(&self, now: Mono) -> Option<String> {
-        let newest = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let newest = self.0.lock();
         let (at, why) = newest.as_ref()?;
         let age = now.since(*at);
         if age < STALE_MS {

@@ -4,14 +4,10 @@
 //! until it has run for a while `/readyz` says its name; the fourth time within ten minutes ends the node with its name. Not here: what
 //! the tasks do, and the leader's loop, which catches its own panics (`lead`): those cost the leadership.
 
-use std::{
-    collections::BTreeMap,
-    panic::AssertUnwindSafe,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::{collections::BTreeMap, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use futures_util::FutureExt;
+use parking_lot::Mutex;
 use tokio::task::JoinSet;
 
 use crate::{
@@ -45,13 +41,9 @@ impl Default for Deaths {
 pub(super) struct Watched(Mutex<BTreeMap<&'static str, Deaths>>);
 
 impl Watched {
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<&'static str, Deaths>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Notes a death; whether it may be started again.
     fn died(&self, name: &'static str, why: &str, now: Mono) -> bool {
-        let mut all = self.lock();
+        let mut all = self.0.lock();
         let deaths = all.entry(name).or_default();
         deaths.total += 1;
         deaths.last = why.into();
@@ -60,14 +52,14 @@ impl Watched {
 
     /// Which task does not run, or has run again for a moment only.
     pub(super) fn problem(&self, now: Mono) -> Option<String> {
-        let all = self.lock();
+        let all = self.0.lock();
         let down = all.iter().find(|(_, d)| d.lately.last().is_some_and(|at| now.since(at) < PROVEN_MS));
         down.map(|(name, d)| format!("the task {name:?} of this node {} and is started again", d.last))
     }
 
     /// Starts after a death, by task.
     pub(super) fn restarts(&self) -> BTreeMap<String, u64> {
-        self.lock().iter().map(|(name, d)| ((*name).to_string(), d.total)).collect()
+        self.0.lock().iter().map(|(name, d)| ((*name).to_string(), d.total)).collect()
     }
 }
 

@@ -1,10 +1,8 @@
 //! The collector of one term.
 
-use std::{
-    collections::BTreeMap,
-    sync::{Mutex, MutexGuard, PoisonError},
-};
+use std::collections::BTreeMap;
 
+use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use crate::{
@@ -92,10 +90,6 @@ impl Collector {
         Self { clock, heard: Mutex::default(), changed: watch::Sender::new(0) }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Heard> {
-        self.heard.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Changes whenever something new was heard; a mere sign of life is nothing new.
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.changed.subscribe()
@@ -104,12 +98,12 @@ impl Collector {
     /// Forgets earlier terms.
     pub fn begin_term(&self, term: u64) {
         // An older term than the one heard of is not led by anyone; there is nothing to begin.
-        let _ = self.lock().enter(term);
+        let _ = self.heard.lock().enter(term);
     }
 
     /// The node that holds a worker's session.
     pub fn holder(&self, worker: &WorkerName) -> Option<NodeId> {
-        self.lock().workers.get(worker).filter(|w| !w.gone).map(|w| w.node)
+        self.heard.lock().workers.get(worker).filter(|w| !w.gone).map(|w| w.node)
     }
 
     /// Takes what a node says of a worker.
@@ -121,7 +115,7 @@ impl Collector {
         };
         let now = self.clock.mono();
         let at = before(now, seen.age_ms);
-        let mut heard = self.lock();
+        let mut heard = self.heard.lock();
         heard.enter(term)?;
         let record = heard.workers.entry(name).or_insert(WorkerRecord {
             node: from,
@@ -165,7 +159,7 @@ impl Collector {
             serving_since: before(now, seen.serving_for_ms),
             unready_since: (!ready).then_some(now),
         };
-        let mut heard = self.lock();
+        let mut heard = self.heard.lock();
         heard.enter(term)?;
         let earlier = heard.nodes.get(&from);
         let news = earlier.is_none_or(|n| (n.served_index, n.unready_since.is_none()) != (record.served_index, ready));
@@ -182,7 +176,7 @@ impl Collector {
     pub fn observations(&self, term: u64, leader_since: Millis, now: Millis, silent_after: Period) -> Observations {
         let mono = self.clock.mono();
         let cluster = |at: Mono| Millis(now.0.saturating_sub(mono.since(at)));
-        let heard = self.lock();
+        let heard = self.heard.lock();
         let mut seen = Observations { leader_since, ..Observations::default() };
         if heard.term != term {
             return seen;
@@ -219,7 +213,7 @@ impl Collector {
 
     /// Requests by deployment and version since the newest step began that workers count for.
     pub fn requests(&self) -> BTreeMap<DeploymentId, BTreeMap<String, u64>> {
-        let heard = self.lock();
+        let heard = self.heard.lock();
         let all = || heard.workers.values().filter(|w| !w.gone).flat_map(|w| &w.counts);
         let mut newest: BTreeMap<&DeploymentId, StepId> = BTreeMap::new();
         for (deployment, step, _) in all() {
@@ -239,7 +233,7 @@ impl Collector {
 
     /// The index that each node's DNS was last heard to serve.
     pub fn served(&self) -> BTreeMap<NodeId, u64> {
-        self.lock().nodes.iter().map(|(id, n)| (*id, n.served_index)).collect()
+        self.heard.lock().nodes.iter().map(|(id, n)| (*id, n.served_index)).collect()
     }
 }
 

@@ -6,11 +6,12 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    sync::{Arc, Weak},
     time::Duration,
 };
 
 use openraft::{BasicNode, async_runtime::WatchReceiver};
+use parking_lot::Mutex;
 use tokio::{sync::watch, task::JoinHandle};
 
 use super::{
@@ -196,22 +197,17 @@ impl Consensus {
     /// Why no proposals are taken here.
     #[must_use]
     pub fn refusing(&self) -> Option<String> {
-        self.standing().refusing.clone()
+        self.inner.standing.lock().refusing.clone()
     }
 
     /// Whether this node may ask for votes.
     pub(super) fn may_lead(&self) -> bool {
-        let standing = self.standing();
+        let standing = self.inner.standing.lock();
         standing.electable && standing.refusing.is_none()
     }
 
-    fn standing(&self) -> MutexGuard<'_, Standing> {
-        // Each field is set whole, so a panic elsewhere leaves them valid.
-        self.inner.standing.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn change_standing(&self, change: impl FnOnce(&mut Standing)) {
-        let mut standing = self.standing();
+        let mut standing = self.inner.standing.lock();
         change(&mut standing);
         self.raft().runtime_config().elect(standing.electable && standing.refusing.is_none());
     }
@@ -296,7 +292,7 @@ impl Consensus {
     /// dropped too.
     pub async fn shutdown(&self) -> Result<(), ConsensusError> {
         self.raft().shutdown().await.map_err(|e| ConsensusError::Stopped { reason: e.to_string() })?;
-        let follower = self.inner.follower.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let follower = self.inner.follower.lock().take();
         if let Some(follower) = follower {
             follower.abort();
             // An aborted task answers with a cancellation, which is what was asked for.
@@ -340,7 +336,7 @@ impl Consensus {
     pub(super) fn leader_at_hand(&self) -> Option<PeerAddress> {
         let leader = self.other_leader()?;
         let silent = self.config().timing.election_max * 2;
-        let heard = *self.inner.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        let heard = *self.inner.heard.lock();
         let now = self.clock().mono();
         heard
             .is_some_and(|(from, at)| from == leader.id && Duration::from_millis(now.since(at)) < silent)
@@ -350,7 +346,7 @@ impl Consensus {
     /// A leader's message was taken.
     pub(super) fn hear(&self, from: NodeId) {
         let now = self.clock().mono();
-        *self.inner.heard.lock().unwrap_or_else(PoisonError::into_inner) = Some((from, now));
+        *self.inner.heard.lock() = Some((from, now));
     }
 
     /// Runs an administrative step within five times the limit of a call: membership takes several commits.

@@ -9,13 +9,14 @@ use std::{
     fmt::Debug,
     io,
     ops::{Bound, RangeBounds},
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    sync::{Arc, Weak},
 };
 
 use openraft::{
     LogState, OptionalSend, RaftLogReader,
     storage::{IOFlushed, RaftLogStorage},
 };
+use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 use super::{
@@ -49,13 +50,8 @@ impl LogStore {
         Arc::downgrade(&self.db)
     }
 
-    fn tail(&self) -> MutexGuard<'_, Tail> {
-        // Its operations leave it whole, so a panic elsewhere does too.
-        self.tail.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn read(&self, from: u64, to: u64, max_bytes: usize) -> io::Result<Vec<Entry>> {
-        if let Some(entries) = self.tail().read(from, to, max_bytes) {
+        if let Some(entries) = self.tail.lock().read(from, to, max_bytes) {
             return Ok(entries);
         }
         let rows = self.db.read(from..to, usize::MAX, max_bytes).map_err(StorageError::into_io)?;
@@ -141,13 +137,13 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         let rows = entries.iter().map(|entry| (entry.log_id.index, entry.encode())).collect();
         let done = Box::new(move |result| callback.io_completed(result));
         self.db.append(rows, done).map_err(StorageError::into_io)?;
-        self.tail().push(entries);
+        self.tail.lock().push(entries);
         Ok(())
     }
 
     async fn truncate_after(&mut self, last: Option<LogId>) -> Result<(), io::Error> {
         let (db, from) = (self.db.clone(), last.map_or(0, |id| id.index.saturating_add(1)));
-        self.tail().truncate_from(from);
+        self.tail.lock().truncate_from(from);
         // It waits for a sync; off the async threads.
         tokio::task::spawn_blocking(move || db.truncate_from(from))
             .await
@@ -156,7 +152,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     }
 
     async fn purge(&mut self, id: LogId) -> Result<(), io::Error> {
-        self.tail().purge_to(id.index);
+        self.tail.lock().purge_to(id.index);
         self.db.purge_to(id.index, &id.encode()).map_err(StorageError::into_io)
     }
 }

@@ -9,7 +9,7 @@ use std::{
     collections::BTreeMap,
     io,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -20,6 +20,7 @@ use openraft::{
     EntryPayload, OptionalSend, RaftSnapshotBuilder,
     storage::{ApplyResponder, EntryResponder, RaftStateMachine},
 };
+use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 
 use super::{
@@ -82,7 +83,7 @@ impl View {
     /// The State as of the newest digest probe that nobody has taken yet; one taker at a time.
     pub(super) async fn probed(&self) -> Arc<State> {
         loop {
-            if let Some(state) = lock(&self.probed).take() {
+            if let Some(state) = self.probed.lock().take() {
                 return state;
             }
             self.asked.notified().await;
@@ -94,7 +95,7 @@ impl View {
     }
 
     pub(super) fn counts(&self) -> ApplyCounts {
-        lock(&self.counts).clone()
+        self.counts.lock().clone()
     }
 
     fn publish(&self, state: Arc<State>) {
@@ -166,14 +167,14 @@ impl Machine {
                 let stamped = state::codec::decode_command(&sealed.0).map_err(|e| undecodable(id.index, &e))?;
                 let result = state::apply(state, id, &stamped);
                 {
-                    let mut counts = lock(&self.view.counts);
+                    let mut counts = self.view.counts.lock();
                     *counts.commands.entry(stamped.body.name()).or_default() += 1;
                     if let Err(refused) = &result {
                         *counts.refused.entry(refused.code()).or_default() += 1;
                     }
                 }
                 if result.is_ok() && state.replicas.probe == id.index {
-                    *lock(&self.view.probed) = Some(self.state.clone());
+                    *self.view.probed.lock() = Some(self.state.clone());
                     self.view.asked.notify_one();
                 }
                 self.view.meters.apply.observe(seconds(self.clock.micros().saturating_sub(began)));
@@ -249,7 +250,7 @@ impl RaftStateMachine<TypeConfig> for Machine {
 
     async fn install_snapshot(&mut self, meta: &SnapshotMeta, snapshot: SnapshotBytes) -> Result<(), io::Error> {
         let index = meta.last_log_id.map_or(0, |id| id.index);
-        let known = *lock(&self.on_disk) == meta.last_log_id;
+        let known = *self.on_disk.lock() == meta.last_log_id;
         let size = snapshot.len() as u64;
         let (bytes, described, snapshots) = (snapshot, meta.encode(), self.snapshots.clone());
         let reads = self.reads;
@@ -273,7 +274,7 @@ impl RaftStateMachine<TypeConfig> for Machine {
         })
         .await
         .map_err(io::Error::other)??;
-        *lock(&self.on_disk) = meta.last_log_id;
+        *self.on_disk.lock() = meta.last_log_id;
         self.view.made.store(size, Ordering::Relaxed);
         if !known {
             self.view.meters.installed.inc();
@@ -293,7 +294,7 @@ impl RaftStateMachine<TypeConfig> for Machine {
             .map_err(StorageError::into_io)?;
         let Some(found) = found else { return Ok(None) };
         let meta = SnapshotMeta::decode(&found.meta).map_err(CodecError::into_io)?;
-        *lock(&self.on_disk) = meta.last_log_id;
+        *self.on_disk.lock() = meta.last_log_id;
         self.view.made.store(found.body.len() as u64, Ordering::Relaxed);
         Ok(Some(RaftSnapshot { meta, snapshot: Arc::new(found.body) }))
     }
@@ -324,14 +325,9 @@ impl RaftSnapshotBuilder<TypeConfig> for Builder {
         })
         .await
         .map_err(io::Error::other)??;
-        *lock(&self.on_disk) = self.meta.last_log_id;
+        *self.on_disk.lock() = self.meta.last_log_id;
         self.view.made.store(body.len() as u64, Ordering::Relaxed);
         self.meters.snapshot.observe(seconds(self.clock.micros().saturating_sub(began)));
         Ok(RaftSnapshot { meta: self.meta.clone(), snapshot: Arc::new(body) })
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    // Only whole values are stored under these locks.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

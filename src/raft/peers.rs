@@ -5,12 +5,9 @@
 //!
 //! Deliberately not here: TLS between nodes, which comes with the listeners that offer it.
 
-use std::{
-    collections::BTreeMap,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
+use parking_lot::Mutex;
 use tonic::transport::{Channel, Endpoint};
 
 use crate::{
@@ -47,7 +44,7 @@ impl Peers {
 
     /// A client for the peer; connects at its first call. An address that is none is an error with the reason.
     pub(super) fn client(&self, id: NodeId, addr: &str) -> Result<PeerClient<Channel>, String> {
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut open = self.open.lock();
         let channel = match open.get(&id) {
             Some((known, channel)) if known == addr => channel.clone(),
             Some(_) | None => {

@@ -8,7 +8,7 @@
 
 use std::{
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -21,6 +21,7 @@ use openraft::{
     errors::{NetworkError, RPCError, Timeout, Unreachable},
     raft::{AppendEntriesRequest, StreamAppendError, StreamAppendResult},
 };
+use parking_lot::Mutex;
 use prost::Message;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -167,7 +168,7 @@ impl Consensus {
             match this.open_shared::<AppendEntriesRequest<TypeConfig>>(message) {
                 Ok(append) => Some(append),
                 Err(error) => {
-                    *refusing.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+                    *refusing.lock() = Some(error);
                     None
                 }
             }
@@ -182,8 +183,7 @@ impl Consensus {
             }
             Err(stopped) => Err(PeerError::Failed { reason: stopped.to_string() }),
         });
-        let last =
-            futures_util::stream::once(async move { refused.lock().unwrap_or_else(PoisonError::into_inner).take() });
+        let last = futures_util::stream::once(async move { refused.lock().take() });
         answers.chain(last.filter_map(|refused| async { refused.map(Err) }))
     }
 }

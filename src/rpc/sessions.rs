@@ -5,12 +5,13 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
 
+use parking_lot::Mutex;
 use tokio::sync::{mpsc, watch};
 
 use crate::{
@@ -82,14 +83,6 @@ impl Sessions {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<WorkerName, Session>> {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn readers(&self) -> MutexGuard<'_, BTreeMap<u64, mpsc::Sender<v1::LogChunk>>> {
-        self.readers.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn bump(&self) {
         self.changed.send_modify(|n| *n = n.wrapping_add(1));
     }
@@ -108,7 +101,7 @@ impl Sessions {
             age_ms: now.since(s.heard),
             report: s.report.clone(),
         };
-        self.lock().iter().map(view).collect()
+        self.open.lock().iter().map(view).collect()
     }
 
     /// Begins a session; an older one of the same worker ends.
@@ -116,14 +109,14 @@ impl Sessions {
         let id = self.next.fetch_add(1, Ordering::Relaxed);
         let (tell, told) = mpsc::channel(TELL_BUFFER);
         let session = Session { id, report: None, heard: self.clock.mono(), tell };
-        self.lock().insert(worker.clone(), session);
+        self.open.lock().insert(worker.clone(), session);
         self.bump();
         Held { id, told, worker: worker.clone(), all: self.clone() }
     }
 
     /// Takes a report; `false` when the session is no longer the worker's.
     pub(super) fn report(&self, worker: &WorkerName, id: u64, report: v1::Report) -> bool {
-        let mut open = self.lock();
+        let mut open = self.open.lock();
         let Some(session) = open.get_mut(worker).filter(|s| s.id == id) else { return false };
         session.heard = self.clock.mono();
         session.report = Some(Arc::new(report));
@@ -134,7 +127,7 @@ impl Sessions {
 
     /// Ends it, unless a newer one has taken its place.
     fn end(&self, worker: &WorkerName, id: u64) {
-        let mut open = self.lock();
+        let mut open = self.open.lock();
         if open.get(worker).is_some_and(|s| s.id == id) {
             open.remove(worker);
             drop(open);
@@ -148,20 +141,20 @@ impl Sessions {
         worker: &WorkerName,
         mut ask: v1::TailLogs,
     ) -> Option<mpsc::Receiver<v1::LogChunk>> {
-        let tell = self.lock().get(worker)?.tell.clone();
+        let tell = self.open.lock().get(worker)?.tell.clone();
         // Nobody who was not told it can guess it, and so push lines to this reader.
         let request = rand::random();
         ask.request = request;
         let (send, receive) = mpsc::channel(LOG_BUFFER);
         {
-            let mut readers = self.readers();
+            let mut readers = self.readers.lock();
             readers.retain(|_, r| !r.is_closed());
             readers.insert(request, send);
         }
         if let Ok(Ok(())) = tokio::time::timeout(TELL_LIMIT, tell.send(ask)).await {
             return Some(receive);
         }
-        self.readers().remove(&request);
+        self.readers.lock().remove(&request);
         None
     }
 
@@ -181,13 +174,13 @@ impl Answers {
     /// The reader of a request, while it listens.
     pub(super) fn reader(&mut self, request: u64) -> Option<mpsc::Sender<v1::LogChunk>> {
         self.requests.insert(request);
-        self.all.readers().get(&request).filter(|r| !r.is_closed()).cloned()
+        self.all.readers.lock().get(&request).filter(|r| !r.is_closed()).cloned()
     }
 }
 
 impl Drop for Answers {
     fn drop(&mut self) {
-        self.all.readers().retain(|request, _| !self.requests.contains(request));
+        self.all.readers.lock().retain(|request, _| !self.requests.contains(request));
     }
 }
 

@@ -2,11 +2,12 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, OnceLock, PoisonError},
+    sync::{Arc, OnceLock},
     time::Duration,
 };
 
 use async_trait::async_trait;
+use parking_lot::Mutex;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tonic::{Response, Status, metadata::MetadataValue};
@@ -61,12 +62,12 @@ pub struct Counts(Mutex<BTreeMap<(&'static str, &'static str), u64>>);
 
 impl Counts {
     pub(super) fn add(&self, what: &'static str, label: &'static str) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner).entry((what, label)).or_default() += 1;
+        *self.0.lock().entry((what, label)).or_default() += 1;
     }
 
     /// All counters: (`proposal` or `rejection`, label) and value.
     pub fn all(&self) -> BTreeMap<(&'static str, &'static str), u64> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.0.lock().clone()
     }
 }
 

@@ -11,9 +11,10 @@ use std::{
     fs::{self, File, OpenOptions},
     io::{Read, Seek, SeekFrom, Write},
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
 };
 
+use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
 
 use super::{
@@ -226,7 +227,7 @@ struct Claim {
 
 impl Claim {
     fn take(set: &Arc<Mutex<BTreeSet<String>>>, digest: &str) -> Result<Self> {
-        if set.lock().unwrap_or_else(PoisonError::into_inner).insert(digest.into()) {
+        if set.lock().insert(digest.into()) {
             Ok(Self { set: set.clone(), digest: digest.into() })
         } else {
             Err(StorageError::BlobBusy { digest: digest.into() })
@@ -236,7 +237,7 @@ impl Claim {
 
 impl Drop for Claim {
     fn drop(&mut self) {
-        self.set.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.digest);
+        self.set.lock().remove(&self.digest);
     }
 }
 

@@ -13,12 +13,13 @@ use std::{
     ops::Range,
     path::{Path, PathBuf},
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc,
         atomic::{AtomicU64, Ordering},
         mpsc,
     },
 };
 
+use parking_lot::Mutex;
 use rocksdb::{
     BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBRecoveryMode, IteratorMode, Options,
     ReadOptions, WriteBatch, properties,
@@ -108,7 +109,7 @@ impl LogDb {
         let this =
             Self { inner: Arc::new(Inner { flusher, db, dir: dir.into(), poison, bounds, durable, _lock: lock }) };
         let bounds = this.verify()?;
-        *this.bounds() = bounds;
+        *this.inner.bounds.lock() = bounds;
         mark::write(dir, sequence)?;
         Ok(this)
     }
@@ -128,7 +129,7 @@ impl LogDb {
     /// Writes the entries, readable at return; `done` follows from the sync thread once they are durable. If this call fails, `done`
     /// is dropped uncalled.
     pub fn append(&self, entries: Vec<(u64, Vec<u8>)>, done: Done) -> Result<()> {
-        let mut bounds = self.bounds();
+        let mut bounds = self.inner.bounds.lock();
         self.inner.poison.check()?;
         let mut next = *bounds;
         let mut batch = self.batch();
@@ -153,7 +154,7 @@ impl LogDb {
 
     /// The entries of `range` that are held, at most `max_entries` and, after the first, at most `max_bytes` of values.
     pub fn read(&self, range: Range<u64>, max_entries: usize, max_bytes: usize) -> Result<Vec<(u64, Vec<u8>)>> {
-        let Some((first, last)) = self.bounds().held else { return Ok(Vec::new()) };
+        let Some((first, last)) = self.inner.bounds.lock().held else { return Ok(Vec::new()) };
         let (from, to) = (range.start.max(first), range.end.min(last.saturating_add(1)));
         if from >= to {
             return Ok(Vec::new());
@@ -183,13 +184,13 @@ impl LogDb {
     /// The first entry held.
     #[must_use]
     pub fn first(&self) -> Option<u64> {
-        self.bounds().held.map(|(first, _)| first)
+        self.inner.bounds.lock().held.map(|(first, _)| first)
     }
 
     /// The last entry held.
     #[must_use]
     pub fn last(&self) -> Option<u64> {
-        self.bounds().held.map(|(_, last)| last)
+        self.inner.bounds.lock().held.map(|(_, last)| last)
     }
 
     /// The last purged index and the marker that was stored with it.
@@ -203,7 +204,7 @@ impl LogDb {
 
     /// Removes `index` and everything after it; durable at return.
     pub fn truncate_from(&self, index: u64) -> Result<()> {
-        let mut bounds = self.bounds();
+        let mut bounds = self.inner.bounds.lock();
         self.inner.poison.check()?;
         if let Some(purged) = bounds.purged
             && index <= purged
@@ -227,7 +228,7 @@ impl LogDb {
     /// Removes everything up to and including `index` and stores `marker` in the same batch. Not synced: losing a purge is harmless,
     /// and any later sync carries it.
     pub fn purge_to(&self, index: u64, marker: &[u8]) -> Result<()> {
-        let mut bounds = self.bounds();
+        let mut bounds = self.inner.bounds.lock();
         self.inner.poison.check()?;
         if bounds.purged.is_some_and(|purged| purged >= index) {
             return Ok(());
@@ -262,7 +263,7 @@ impl LogDb {
 
     /// Stores a named value; `done` follows once it, and all before it, is durable.
     pub fn put_meta_then(&self, name: &str, bytes: &[u8], done: Done) -> Result<()> {
-        let _order = self.bounds();
+        let _order = self.inner.bounds.lock();
         self.put_meta_locked(name, bytes)?;
         self.inner.flusher.after_sync(done);
         Ok(())
@@ -278,7 +279,7 @@ impl LogDb {
 
     /// Stores a named value; a later sync of anything makes it durable.
     pub fn put_meta_unsynced(&self, name: &str, bytes: &[u8]) -> Result<()> {
-        let _order = self.bounds();
+        let _order = self.inner.bounds.lock();
         self.put_meta_locked(name, bytes)
     }
 
@@ -345,11 +346,6 @@ impl LogDb {
             .db
             .cf_handle(name)
             .ok_or(StorageError::Database { what: name, reason: "column family is missing".into() })
-    }
-
-    fn bounds(&self) -> MutexGuard<'_, Bounds> {
-        // Bounds are replaced whole, so a panic elsewhere leaves them valid.
-        self.inner.bounds.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -12,8 +12,10 @@
 use std::{
     fs,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
 };
+
+use parking_lot::Mutex;
 
 use super::{
     Result, StorageError,
@@ -72,7 +74,7 @@ impl SnapshotDir {
         head.extend_from_slice(&(body.len() as u64).to_be_bytes());
         let crc = checksum(&head, meta, body);
         head.extend_from_slice(&crc.to_be_bytes());
-        let _turn = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let _turn = self.writing.lock();
         replace(&self.dir, TEMP, &name(index), &[&head, meta, body])?;
         for index in self.indexes()?.into_iter().rev().skip(KEEP) {
             self.remove(index)?;

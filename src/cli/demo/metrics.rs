@@ -1,13 +1,9 @@
 //! Reads the nodes' `/metrics` pages at a steady pace and keeps what they said: the demo judges from these and from the probe,
 //! never from State.
 
-use std::{
-    collections::BTreeMap,
-    net::SocketAddr,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 
+use parking_lot::Mutex;
 use tokio::task::JoinHandle;
 
 use crate::clock::Clock;
@@ -81,7 +77,7 @@ impl Readings {
                 let asked = nodes.iter().map(|(id, addr)| read_one(&http, *id, *addr));
                 let nodes = futures_util::future::join_all(asked).await.into_iter().flatten().collect();
                 let reading = Reading { at: clock.wall_ms(), nodes };
-                to.lock().unwrap_or_else(PoisonError::into_inner).push(reading);
+                to.lock().push(reading);
             }
         });
         Self { kept, task }
@@ -89,12 +85,12 @@ impl Readings {
 
     /// The newest reading.
     pub fn last(&self) -> Reading {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner).last().cloned().unwrap_or_default()
+        self.kept.lock().last().cloned().unwrap_or_default()
     }
 
     /// All readings from a moment on.
     pub fn since(&self, at: u64) -> Vec<Reading> {
-        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let kept = self.kept.lock();
         kept.iter().filter(|r| r.at >= at).cloned().collect()
     }
 

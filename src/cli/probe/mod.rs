@@ -23,11 +23,12 @@ pub use report::{line, starved, table};
 use std::{
     collections::BTreeMap,
     net::{IpAddr, SocketAddr},
-    sync::{Arc, RwLock},
+    sync::Arc,
     time::Duration,
 };
 
 use hickory_proto::rr::Name;
+use parking_lot::RwLock;
 use thiserror::Error;
 use tokio::sync::{Mutex, Semaphore};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};

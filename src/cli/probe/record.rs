@@ -3,9 +3,9 @@
 use std::{
     collections::{BTreeMap, VecDeque},
     net::{IpAddr, SocketAddr},
-    sync::Mutex,
 };
 
+use parking_lot::Mutex;
 use serde::Serialize;
 
 use super::Histogram;
@@ -222,12 +222,8 @@ impl Records {
         Self::default()
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Kept> {
-        self.kept.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
-    }
-
     pub fn request(&self, at_ms: u64, outcome: Outcome) {
-        let mut kept = self.lock();
+        let mut kept = self.kept.lock();
         let second = kept.second(at_ms);
         second.requests += 1;
         match outcome {
@@ -258,17 +254,17 @@ impl Records {
     }
 
     pub fn not_sent(&self, at_ms: u64) {
-        self.lock().second(at_ms).not_sent += 1;
+        self.kept.lock().second(at_ms).not_sent += 1;
     }
 
     pub fn late(&self, at_ms: u64, by_ms: u64) {
-        let mut kept = self.lock();
+        let mut kept = self.kept.lock();
         let second = kept.second(at_ms);
         second.late_ms = second.late_ms.max(by_ms);
     }
 
     pub fn asked(&self, at_ms: u64, server: SocketAddr, outcome: ServerOutcome) {
-        let mut kept = self.lock();
+        let mut kept = self.kept.lock();
         let counts = kept.second(at_ms).dns.entry(server.to_string()).or_default();
         match outcome {
             ServerOutcome::Answered => counts.answered += 1,
@@ -281,14 +277,14 @@ impl Records {
     }
 
     pub fn summary(&self, from_ms: u64, to_ms: u64) -> Summary {
-        let kept = self.lock();
+        let kept = self.kept.lock();
         let mut sum = if from_ms == 0 { kept.older.clone() } else { Summary::default() };
         kept.seconds.range(from_ms..to_ms).for_each(|(_, second)| sum.add(second));
         sum
     }
 
     pub fn buckets(&self, from_ms: u64) -> Vec<Bucket> {
-        let kept = self.lock();
+        let kept = self.kept.lock();
         kept.seconds
             .range(from_ms..)
             .map(|(start_ms, seen)| Bucket { start_ms: *start_ms, seen: seen.clone() })
@@ -296,6 +292,6 @@ impl Records {
     }
 
     pub fn failures(&self) -> Vec<FailedRequest> {
-        self.lock().failures.iter().cloned().collect()
+        self.kept.lock().failures.iter().cloned().collect()
     }
 }

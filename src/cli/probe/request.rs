@@ -30,7 +30,7 @@ pub async fn send(shared: &Shared, client: &ClientState) {
     };
     let answer = shared.http.get(url).header(HOST, &config.name).header(CONNECTION, "close").send().await;
     let by_address = || {
-        let known = config.versions.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let known = config.versions.read();
         known.get(&address).cloned()
     };
     let failed = |e: &reqwest::Error, version: Option<String>| {

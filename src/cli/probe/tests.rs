@@ -227,7 +227,7 @@ async fn truncated_answers_are_asked_for_over_tcp_and_silent_services_told_apart
     let (server, _) = dns(Manner::OverTcp([127, 0, 0, 9])).await;
     let port = service(&[9], 0).await;
     let config = config(vec![server], port);
-    config.versions.write().unwrap().insert([127, 0, 0, 9].into(), "9.9.9".into());
+    config.versions.write().insert([127, 0, 0, 9].into(), "9.9.9".into());
     let (seen, _) = run(config).await;
     assert_eq!(seen.versions.keys().collect::<Vec<_>>(), ["9.9.9"]);
     assert_eq!(seen.failed(), 0);

@@ -146,7 +146,7 @@ async fn keep_versions(s: &Session, name: &str, versions: &VersionsByAddress) {
             .shares
             .iter()
             .flat_map(|share| share.addresses.iter().filter_map(|a| Some((a.parse().ok()?, share.version.clone()))));
-        let mut known = versions.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut known = versions.write();
         known.extend(all);
     }
 }
