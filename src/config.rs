@@ -62,8 +62,9 @@ pub enum ConfigError {
 }
 
 /// Raft's times.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, strum::Display, strum::EnumString)]
 #[serde(rename_all = "lowercase")]
+#[strum(serialize_all = "snake_case")]
 pub enum RaftProfile {
     /// Heartbeat 50 ms, election 200 to 400 ms, RPC 150 ms.
     #[default]

@@ -11,12 +11,12 @@ use std::{
 use slipway::{
     engine::plan,
     model::{
-        BuildInfo, ClusterId, DeploymentId, Digest, Health, InstanceId, Life, Millis, Name, Period, Principal,
+        BuildInfo, ClusterId, DeploymentId, Digest, Health, InstanceId, Life, Millis, Name, Period, Permit, Principal,
         RequestId, RolloutId, RolloutParams, Spec, SpecFormat, Strategy, Version, WorkerName, read_spec,
     },
     state::{
-        Applied, Command, EventBody, Fence, InstanceFact, LogId, NewNode, NodeSeen, Observations, Permit, Reached,
-        ReachedFact, Rejection, Seen, Stamped, StartRollout, State, WorkerFacts, apply, codec,
+        Applied, Command, EventBody, Fence, InstanceFact, LogId, NewNode, NodeSeen, Observations, Reached, ReachedFact,
+        Rejection, Seen, Stamped, StartRollout, State, WorkerFacts, apply, codec,
         command::{BlobHeld, ClusterInit, FactsRecorded, ReleaseRegistered, SpecApplied, WorkerRegistered},
     },
 };

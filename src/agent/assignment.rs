@@ -7,25 +7,14 @@ use std::{collections::BTreeMap, net::IpAddr};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    model::{DeploymentId, Digest, InstanceId, Pair, Spec},
-    wire::v1,
+    model::{DeploymentId, Digest, InstanceId, Pair, Permit, Spec},
+    wire::{convert_worker::read_pair, v1},
 };
 
 /// Instances of one deployment on one worker at most.
 const MAX_ENTRIES: usize = 1000;
 /// Packages of one deployment at most.
 const MAX_HOLD: usize = 100;
-
-/// How far the agent may go with a generation.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub enum Permit {
-    /// Fetch, verify, unpack.
-    Stage,
-    /// Run the entries, new ones on probation.
-    Activate,
-    /// Probation is over.
-    Commit,
-}
 
 /// A package to have unpacked.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -83,15 +72,8 @@ pub struct Offer {
     pub mark: Option<u64>,
 }
 
-/// Reads a pair.
-pub fn pair(p: &v1::Pair) -> Result<Pair, String> {
-    let version = p.version.parse().map_err(|e| format!("{e}"))?;
-    Ok(Pair { version, digest: Digest::new(&p.digest).map_err(|e| e.to_string())?, spec: p.spec })
-}
-
-/// Writes a pair.
-pub fn wire_pair(p: &Pair) -> v1::Pair {
-    v1::Pair { version: p.version.to_string(), digest: p.digest.as_str().into(), spec: p.spec }
+fn pair(p: &v1::Pair) -> Result<Pair, String> {
+    read_pair(p).map_err(|e| e.to_string())
 }
 
 fn entry(e: &v1::Entry, specs: &BTreeMap<u64, Spec>) -> Result<Entry, String> {
@@ -118,12 +100,7 @@ impl TryFrom<&v1::Assignment> for Offer {
 
     fn try_from(a: &v1::Assignment) -> Result<Self, String> {
         let deployment: DeploymentId = a.deployment.parse().map_err(|e| format!("{e}"))?;
-        let permit = match a.permit.as_str() {
-            "stage" => Permit::Stage,
-            "activate" => Permit::Activate,
-            "commit" => Permit::Commit,
-            other => return Err(format!("permit {other:?} is not stage, activate or commit")),
-        };
+        let permit = a.permit.parse().map_err(|e: String| format!("permit {e}"))?;
         if a.instances.len() > MAX_ENTRIES || a.hold.len() > MAX_HOLD {
             return Err(format!("{} instances and {} packages are too many", a.instances.len(), a.hold.len()));
         }

@@ -203,11 +203,8 @@ mod tests {
 
     use super::*;
     use crate::{
-        agent::{
-            assignment::{Assigned, Permit},
-            nodes::Nodes,
-        },
-        model::Digest,
+        agent::{assignment::Assigned, nodes::Nodes},
+        model::{Digest, Permit},
     };
 
     #[tokio::test]

@@ -10,12 +10,12 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    assignment::{Assigned, Entry, Offer, Permit},
+    assignment::{Assigned, Entry, Offer},
     journal::{Journal, JournalError},
     kin::Identity,
     tally::{Counts, Mark, Raw, Tally},
 };
-use crate::model::{Digest, InstanceId, Pair, Spec};
+use crate::model::{Digest, InstanceId, Pair, Permit, Spec};
 
 /// Ended instances kept so that reports go on naming them.
 const ENDED_KEPT: usize = 64;

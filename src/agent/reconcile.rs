@@ -19,7 +19,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::{
     AgentError,
-    assignment::{Entry, Offer, Permit},
+    assignment::{Entry, Offer},
     board::Board,
     fetch::Store,
     files,
@@ -31,7 +31,7 @@ use super::{
     tally::Tally,
 };
 use crate::{
-    model::{DeploymentId, Health, InstanceId, Life},
+    model::{DeploymentId, Health, InstanceId, Life, Permit},
     supervise::{self, Lately},
 };
 

@@ -90,18 +90,11 @@ impl Kind for RaftProfile {
     const NAME: &'static str = "lan or slow";
 
     fn read(text: &str) -> Result<Self, String> {
-        match text.trim() {
-            "lan" => Ok(Self::Lan),
-            "slow" => Ok(Self::Slow),
-            other => Err(format!("{other:?} is neither lan nor slow")),
-        }
+        text.trim().parse().map_err(|_| format!("{:?} is neither lan nor slow", text.trim()))
     }
 
     fn show(&self) -> Option<String> {
-        Some(quoted(match self {
-            Self::Lan => "lan",
-            Self::Slow => "slow",
-        }))
+        Some(quoted(&self.to_string()))
     }
 }
 

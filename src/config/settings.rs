@@ -9,7 +9,8 @@ use std::fmt::Write as _;
 use super::ConfigError;
 
 /// Where a value came from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, strum::Display)]
+#[strum(serialize_all = "snake_case")]
 pub enum Source {
     /// The command line.
     Flag,
@@ -19,18 +20,6 @@ pub enum Source {
     File,
     /// Nobody said anything.
     Default,
-}
-
-impl Source {
-    /// As shown to people.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Flag => "flag",
-            Self::Environment => "environment",
-            Self::File => "file",
-            Self::Default => "default",
-        }
-    }
 }
 
 /// A setting as it is in force.
@@ -63,7 +52,7 @@ impl<T> Resolved<T> {
         let width = self.shown.iter().map(|s| line(s).chars().count()).max().unwrap_or(0).min(60);
         let mut text = String::new();
         for s in &self.shown {
-            let _ = writeln!(text, "{:width$}  # {}", line(s), s.source.name());
+            let _ = writeln!(text, "{:width$}  # {}", line(s), s.source);
         }
         text
     }

@@ -71,7 +71,7 @@ impl RolloutCounters {
     /// Makes every series that may come, at 0: a rate needs to see the first step from it.
     fn begin(&self) {
         let over = [RolloutStatus::Completed, RolloutStatus::RolledBack, RolloutStatus::Failed, RolloutStatus::Aborted];
-        for strategy in Strategy::ALL.map(|s| s.to_string()) {
+        for strategy in Strategy::ALL.iter().map(ToString::to_string) {
             for status in over {
                 drop(self.ended.get_or_create(&Ended { strategy: strategy.clone(), status: status.to_string() }));
             }

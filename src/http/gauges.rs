@@ -11,7 +11,7 @@ use prometheus_client::{
 use super::server::HttpSources;
 use crate::{
     raft::Meters,
-    state::{Presence, State, StepRow, TrackName, serving},
+    state::{State, StepRow, TrackName, serving},
     storage::LogMeters,
 };
 
@@ -318,11 +318,7 @@ impl Collector for Gauges {
 fn rows(e: &mut DescriptorEncoder<'_>, state: &State) -> Encoded {
     let mut workers = BTreeMap::from([("ready".to_string(), 0), ("lost".to_string(), 0)]);
     for worker in state.workers.values() {
-        let presence = match worker.presence {
-            Presence::Ready => "ready",
-            Presence::Lost => "lost",
-        };
-        *workers.entry(presence.to_string()).or_default() += 1;
+        *workers.entry(worker.presence.to_string()).or_default() += 1;
     }
     labelled(e, "slipway_workers", "Workers by presence", "presence", &workers)?;
     let live = state.deployments.values().filter(|d| d.live.is_some()).count() as u64;

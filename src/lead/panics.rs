@@ -22,7 +22,8 @@ const MAX_REASON: usize = 300;
 const MAX_KEPT: usize = 64;
 
 /// A part of the loop that can be stopped by itself.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, strum::IntoStaticStr, strum::EnumString)]
+#[strum(serialize_all = "snake_case")]
 pub enum Part {
     /// What was heard becomes facts.
     Facts,
@@ -36,16 +37,12 @@ pub enum Part {
 impl Part {
     /// Its name on the wire and for people.
     pub fn name(self) -> &'static str {
-        match self {
-            Self::Facts => "facts",
-            Self::Plan => "plan",
-            Self::Rest => "rest",
-        }
+        self.into()
     }
 
     /// From its name; what is not known is the rest.
     pub fn named(name: &str) -> Self {
-        [Self::Facts, Self::Plan].into_iter().find(|p| p.name() == name).unwrap_or_default()
+        name.parse().unwrap_or_default()
     }
 }
 

@@ -2,14 +2,26 @@
 //!
 //! Not here: what is healthy (`state::serving`).
 
-use std::{fmt, str::FromStr};
-
 use serde::{Deserialize, Serialize};
+use strum::VariantNames as _;
 
 use super::{BasisPoints, ModelError, WHOLE, fields};
 
 /// What happens to an answer whose version has nothing to name.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    Default,
+    PartialEq,
+    Eq,
+    Serialize,
+    Deserialize,
+    strum::Display,
+    strum::EnumString,
+    strum::VariantNames,
+)]
+#[strum(serialize_all = "snake_case", parse_err_ty = ModelError, parse_err_fn = no_when_empty)]
 pub enum WhenEmpty {
     /// Another version is drawn.
     #[default]
@@ -19,7 +31,20 @@ pub enum WhenEmpty {
 }
 
 /// What a version names when fewer of its running instances pass than `panic_below`.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    Default,
+    PartialEq,
+    Eq,
+    Serialize,
+    Deserialize,
+    strum::Display,
+    strum::EnumString,
+    strum::VariantNames,
+)]
+#[strum(serialize_all = "snake_case", parse_err_ty = ModelError, parse_err_fn = no_on_panic)]
 pub enum OnPanic {
     /// What passes, as always; with none, nothing.
     #[default]
@@ -62,53 +87,12 @@ impl DnsPolicy {
     }
 }
 
-impl FromStr for WhenEmpty {
-    type Err = ModelError;
-
-    fn from_str(s: &str) -> Result<Self, ModelError> {
-        match s {
-            "renormalise" => Ok(Self::Renormalise),
-            "strict" => Ok(Self::Strict),
-            other => Err(ModelError::field("dns.when_empty", format!("{other:?} is neither renormalise nor strict"))),
-        }
-    }
+fn no_when_empty(text: &str) -> ModelError {
+    ModelError::field("dns.when_empty", format!("{text:?} is neither {}", WhenEmpty::VARIANTS.join(" nor ")))
 }
 
-impl fmt::Display for WhenEmpty {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Renormalise => "renormalise",
-            Self::Strict => "strict",
-        })
-    }
-}
-
-impl FromStr for OnPanic {
-    type Err = ModelError;
-
-    fn from_str(s: &str) -> Result<Self, ModelError> {
-        match s {
-            "nodata" => Ok(Self::Nodata),
-            "fail_open" => Ok(Self::FailOpen),
-            "last_good" => Ok(Self::LastGood),
-            "servfail" => Ok(Self::Servfail),
-            other => {
-                let problem = format!("{other:?} is not one of nodata, fail_open, last_good, servfail");
-                Err(ModelError::field("dns.on_panic", problem))
-            }
-        }
-    }
-}
-
-impl fmt::Display for OnPanic {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Nodata => "nodata",
-            Self::FailOpen => "fail_open",
-            Self::LastGood => "last_good",
-            Self::Servfail => "servfail",
-        })
-    }
+fn no_on_panic(text: &str) -> ModelError {
+    ModelError::field("dns.on_panic", format!("{text:?} is not one of {}", OnPanic::VARIANTS.join(", ")))
 }
 
 #[cfg(test)]

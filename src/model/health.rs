@@ -1,11 +1,12 @@
 //! Life and health of an instance, as agents report and State commits them.
 
-use std::fmt;
-
 use serde::{Deserialize, Serialize};
 
 /// Where an instance is in its life. Only moves forward, but for `Draining` back to `Running` by a rollback.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, strum::Display, strum::EnumString,
+)]
+#[strum(serialize_all = "snake_case")]
 pub enum Life {
     /// Assigned; its agent has not said that it runs.
     Starting,
@@ -39,21 +40,11 @@ impl Life {
     }
 }
 
-impl fmt::Display for Life {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Starting => "starting",
-            Self::Running => "running",
-            Self::Draining => "draining",
-            Self::Stopping => "stopping",
-            Self::Gone => "gone",
-            Self::Failed => "failed",
-        })
-    }
-}
-
 /// Committed health, after the agent's hysteresis. Unknown is a value: never read as passing or failing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, strum::Display, strum::EnumString,
+)]
+#[strum(serialize_all = "snake_case")]
 pub enum Health {
     /// No verdict of the checks yet.
     Unknown,
@@ -61,14 +52,4 @@ pub enum Health {
     Passing,
     /// The last `unhealthy_after` checks failed.
     Failing,
-}
-
-impl fmt::Display for Health {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Unknown => "unknown",
-            Self::Passing => "passing",
-            Self::Failing => "failing",
-        })
-    }
 }

@@ -12,6 +12,7 @@ mod host_port;
 pub mod ids;
 mod lacking;
 pub(crate) mod numbered;
+mod permit;
 mod prefix;
 pub mod release;
 pub mod selector;
@@ -28,6 +29,7 @@ mod unfit;
 mod variables;
 pub mod wait;
 pub mod weight;
+mod words;
 
 pub use dns_policy::{DnsPolicy, OnPanic, WhenEmpty};
 pub use env_file::read_env_file;
@@ -40,6 +42,7 @@ pub use ids::{
 };
 pub use lacking::{MAX_POOL, lacking};
 pub(crate) use numbered::fields;
+pub use permit::Permit;
 pub use prefix::Prefix;
 pub use release::{BuildInfo, MAX_PACKAGE, Pair, Version};
 pub use selector::Selector;
@@ -55,3 +58,4 @@ pub use unfit::unfit;
 pub use variables::{GIVEN, OF_USER, address_variable};
 pub use wait::Wait;
 pub use weight::{BasisPoints, Ceiling, WHOLE};
+pub use words::{nearest, one_of};

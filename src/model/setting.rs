@@ -3,12 +3,11 @@
 //! Invariant: what a strategy's compiler reads going forward stands in its list here, and nothing else does. Not here: the values
 //! (`RolloutParams`).
 
-use std::fmt;
-
 use super::{AddressMode, RolloutParams, Strategy};
 
 /// A setting, by its name in a spec's `rollout`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, strum::Display, strum::VariantArray)]
+#[strum(serialize_all = "snake_case")]
 pub enum Setting {
     /// `steps`
     Steps,
@@ -34,18 +33,7 @@ pub enum Setting {
 
 impl Setting {
     /// All of them.
-    pub const ALL: [Self; 10] = [
-        Self::Steps,
-        Self::Bake,
-        Self::Parallelism,
-        Self::Delay,
-        Self::MaxSurge,
-        Self::MaxUnavailable,
-        Self::WarmUp,
-        Self::Smoke,
-        Self::Monitor,
-        Self::Grace,
-    ];
+    pub const ALL: &[Self] = <Self as strum::VariantArray>::VARIANTS;
 
     /// Whether two sets of parameters differ in it.
     pub fn differs(self, a: &RolloutParams, b: &RolloutParams) -> bool {
@@ -66,23 +54,6 @@ impl Setting {
     /// As a flag of the command line.
     pub fn flag(self) -> String {
         format!("--{}", self.to_string().replace('_', "-"))
-    }
-}
-
-impl fmt::Display for Setting {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Steps => "steps",
-            Self::Bake => "bake",
-            Self::Parallelism => "parallelism",
-            Self::Delay => "delay",
-            Self::MaxSurge => "max_surge",
-            Self::MaxUnavailable => "max_unavailable",
-            Self::WarmUp => "warm_up",
-            Self::Smoke => "smoke",
-            Self::Monitor => "monitor",
-            Self::Grace => "grace",
-        })
     }
 }
 

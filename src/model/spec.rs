@@ -1,11 +1,13 @@
 //! The spec: what a deployment runs beside its release. Complete and checked; the form a person writes is `spec_doc`.
 
-use std::{collections::BTreeMap, fmt, str::FromStr};
+use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
 use super::health_check::check_path;
-use super::{DeploymentId, DnsPolicy, HealthCheck, ModelError, Period, RolloutParams, Selector, fields, variables};
+use super::{
+    DeploymentId, DnsPolicy, HealthCheck, ModelError, Period, RolloutParams, Selector, fields, one_of, variables,
+};
 
 fields! {
     json
@@ -43,7 +45,10 @@ fields! {
 }
 
 /// Who gets the stop signal at once. What is left of the tree when the main process has ended gets it then.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, strum::EnumString, strum::VariantNames,
+)]
+#[strum(serialize_all = "snake_case", parse_err_ty = ModelError, parse_err_fn = no_stop_to)]
 pub enum StopTo {
     /// The main process: for one that stops its workers itself.
     Main,
@@ -52,20 +57,13 @@ pub enum StopTo {
     Group,
 }
 
-impl FromStr for StopTo {
-    type Err = ModelError;
-
-    fn from_str(text: &str) -> Result<Self, ModelError> {
-        match text {
-            "main" => Ok(Self::Main),
-            "group" => Ok(Self::Group),
-            _ => Err(ModelError::field("run.stop.to", format!("{text:?} is not main or group"))),
-        }
-    }
+fn no_stop_to(text: &str) -> ModelError {
+    ModelError::field("run.stop.to", one_of::<StopTo>(text))
 }
 
 /// Where an instance listens.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, strum::Display)]
+#[strum(serialize_all = "snake_case")]
 pub enum AddressMode {
     /// The machine's address and fixed ports: one instance of a deployment a worker.
     Host,
@@ -73,17 +71,9 @@ pub enum AddressMode {
     Pool,
 }
 
-impl fmt::Display for AddressMode {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Host => "host",
-            Self::Pool => "pool",
-        })
-    }
-}
-
 /// Transport of a port, for SRV names.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, strum::EnumString, strum::VariantNames)]
+#[strum(serialize_all = "snake_case", parse_err_ty = String, parse_err_fn = one_of::<Self>)]
 pub enum Protocol {
     /// TCP.
     Tcp,

@@ -347,14 +347,9 @@ impl SpecDoc {
                 PortDoc::Number(n) => (n, Protocol::Tcp),
                 PortDoc::Other(what) => return Err(bad(what)),
                 PortDoc::Full(full) => {
-                    let protocol = match full.protocol.as_str() {
-                        "tcp" => Protocol::Tcp,
-                        "udp" => Protocol::Udp,
-                        x => {
-                            let field = format!("ports.{name}.protocol");
-                            return Err(ModelError::field(field, format!("{x:?} is not tcp or udp")));
-                        }
-                    };
+                    let protocol = full.protocol.parse();
+                    let protocol =
+                        protocol.map_err(|e: String| ModelError::field(format!("ports.{name}.protocol"), e))?;
                     (full.port.ok_or_else(|| bad("nothing".into()))?, protocol)
                 }
             };

@@ -10,15 +10,17 @@ use serde::{
 use serde_json::Value;
 use serde_saphyr::UserMessageFormatter;
 
-use super::{ModelError, Spec, SpecDoc};
+use super::{ModelError, Spec, SpecDoc, nearest};
 
 /// Longest spec document, in bytes.
 pub const MAX_DOCUMENT: usize = 256 * 1024;
 
 /// The three formats, by file ending.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, strum::Display, strum::EnumString)]
+#[strum(serialize_all = "snake_case")]
 pub enum SpecFormat {
     /// `.yaml`, `.yml`.
+    #[strum(to_string = "yaml", serialize = "yml")]
     Yaml,
     /// `.json`.
     Json,
@@ -156,8 +158,7 @@ pub fn with_nearest(message: &str) -> String {
         let known = list
             .split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'))
             .filter(|k| !["", "one", "of", "or"].contains(k));
-        let best = known.map(|k| (strsim::damerau_levenshtein(k, unknown), k)).min_by_key(|(distance, _)| *distance)?;
-        (best.0 <= 2.max(unknown.len() / 2)).then(|| best.1.to_string())
+        nearest(unknown, known).map(String::from)
     };
     match nearest() {
         // Beside the first line, where it is read: some readers quote the place below it.

@@ -27,7 +27,8 @@ pub enum Routing {
 }
 
 /// One step's kind and parameters.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, strum::IntoStaticStr)]
+#[strum(serialize_all = "snake_case")]
 pub enum StepKind {
     /// The artifact is verified and unpacked on the chosen workers.
     Stage,
@@ -100,16 +101,7 @@ pub struct Step {
 impl StepKind {
     /// The kind's name in tables and transcripts.
     pub fn name(&self) -> &'static str {
-        match self {
-            Self::Stage => "stage",
-            Self::Install { .. } => "install",
-            Self::Route { .. } => "route",
-            Self::Switch => "switch",
-            Self::Bake { .. } => "bake",
-            Self::Smoke { .. } => "smoke",
-            Self::Promote => "promote",
-            Self::Retire { .. } => "retire",
-        }
+        self.into()
     }
 }
 

@@ -1,13 +1,29 @@
 //! Strategies and the parameters of one rollout. A strategy only *compiles* to steps (`engine/strategy`).
 
-use std::{fmt, str::FromStr};
+use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
+use strum::VariantNames as _;
 
-use super::{BasisPoints, BatchMode, ModelError, Period, WHOLE, fields};
+use super::{BasisPoints, BatchMode, ModelError, Period, WHOLE, fields, nearest, one_of};
 
 /// How a rollout moves to its new pair.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Serialize,
+    Deserialize,
+    strum::Display,
+    strum::VariantArray,
+    strum::VariantNames,
+)]
+#[strum(serialize_all = "kebab-case")]
 pub enum Strategy {
     /// All at once, then check.
     Direct,
@@ -21,18 +37,7 @@ pub enum Strategy {
 
 impl Strategy {
     /// All strategies, for messages and completions.
-    pub const ALL: [Self; 4] = [Self::Direct, Self::Rolling, Self::Canary, Self::BlueGreen];
-}
-
-impl fmt::Display for Strategy {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Direct => "direct",
-            Self::Rolling => "rolling",
-            Self::Canary => "canary",
-            Self::BlueGreen => "blue-green",
-        })
-    }
+    pub const ALL: &[Self] = <Self as strum::VariantArray>::VARIANTS;
 }
 
 impl FromStr for Strategy {
@@ -43,23 +48,33 @@ impl FromStr for Strategy {
         if folded == "bluegreen" {
             return Ok(Self::BlueGreen);
         }
-        Self::ALL.into_iter().find(|x| x.to_string() == folded).ok_or_else(|| {
-            let near = Self::ALL
-                .iter()
-                .map(ToString::to_string)
-                .filter(|k| strsim::damerau_levenshtein(k, &folded) <= 2.max(folded.len() / 3))
-                .map(|k| format!("; did you mean {k}?"))
-                .next();
+        Self::ALL.iter().copied().find(|x| x.to_string() == folded).ok_or_else(|| {
+            let near = nearest(&folded, Self::VARIANTS).map(|k| format!("; did you mean {k}?"));
             ModelError::Document(format!(
-                "unknown strategy {s:?}{}; known: direct, rolling, canary, blue-green",
-                near.unwrap_or_default()
+                "unknown strategy {s:?}{}; known: {}",
+                near.unwrap_or_default(),
+                Self::VARIANTS.join(", ")
             ))
         })
     }
 }
 
 /// What a failing batch or verdict does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Serialize,
+    Deserialize,
+    strum::EnumString,
+    strum::VariantNames,
+)]
+#[strum(serialize_all = "snake_case", parse_err_ty = String, parse_err_fn = one_of::<Self>)]
 pub enum FailureAction {
     /// Hold where it is until an operator decides.
     Pause,
@@ -70,7 +85,22 @@ pub enum FailureAction {
 }
 
 /// What a bake without enough data does at its end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Serialize,
+    Deserialize,
+    strum::Display,
+    strum::EnumString,
+    strum::VariantNames,
+)]
+#[strum(serialize_all = "snake_case", parse_err_ty = String, parse_err_fn = one_of::<Self>)]
 pub enum OnNoData {
     /// Wait for data: silence is never health.
     Hold,
@@ -78,25 +108,6 @@ pub enum OnNoData {
     Pass,
     /// Take it for a failure.
     Fail,
-}
-
-impl fmt::Display for OnNoData {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Hold => "hold",
-            Self::Pass => "pass",
-            Self::Fail => "fail",
-        })
-    }
-}
-
-impl FromStr for OnNoData {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let all = [Self::Hold, Self::Pass, Self::Fail];
-        all.into_iter().find(|x| x.to_string() == text).ok_or_else(|| format!("{text:?} is not hold, pass or fail"))
-    }
 }
 
 fields! {

@@ -14,10 +14,7 @@ use crate::{
     rpc::{Backend, refusal},
     state::{Command, Fence, NodeRole, Rejection, check_init, command::ClusterInit},
     storage::Identity,
-    wire::{
-        convert::role_name,
-        v1::{self, cluster_client::ClusterClient, peer_client::PeerClient, relay_item},
-    },
+    wire::v1::{self, cluster_client::ClusterClient, peer_client::PeerClient, relay_item},
 };
 
 const LEAD_LIMIT: Duration = Duration::from_secs(10);
@@ -187,7 +184,7 @@ impl Backend for NodeBackend {
             cluster_id: consensus.cluster().into(),
             node_id: consensus.node_id(),
             name: self.0.config.name.clone(),
-            role: role_name(role).into(),
+            role: role.to_string(),
         })
     }
 

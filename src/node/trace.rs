@@ -10,10 +10,7 @@ use crate::{
     dns::Trace,
     model::{DeploymentId, Health, Life, WHOLE},
     state::{Instance, Presence, State, serving},
-    wire::{
-        convert::{route_mode, track_name},
-        v1,
-    },
+    wire::v1,
 };
 
 /// Most characters of a name in text: 255 octets, each written as `\DDD`.
@@ -66,7 +63,7 @@ fn lease(parts: &Parts, state: &State, deployment: Option<&DeploymentId>) -> Str
 fn reply(t: Trace) -> v1::TraceReply {
     let parts = t.parts.into_iter().map(|(label, meaning)| v1::TracePart { label, meaning });
     let arms = t.arms.iter().map(|a| v1::TraceArm {
-        track: track_name(a.track).into(),
+        track: a.track.to_string(),
         version: a.version.clone(),
         weight_bp: a.bps,
         deck: a.cards.0,
@@ -84,11 +81,11 @@ fn reply(t: Trace) -> v1::TraceReply {
         deployment: t.deployment.map(|d| d.to_string()).unwrap_or_default(),
         incarnation: t.generation.map_or(0, |g| g.incarnation),
         generation: t.generation.map_or(0, |g| g.n),
-        mode: t.mode.map(|m| route_mode(m).into()).unwrap_or_default(),
+        mode: t.mode.map(|m| m.to_string()).unwrap_or_default(),
         ttl_s: t.ttl,
         arms: arms.collect(),
         slot: t.slot.map(u32::from),
-        track: t.chosen.map(|c| track_name(c).into()).unwrap_or_default(),
+        track: t.chosen.map(|c| c.to_string()).unwrap_or_default(),
         version: version(t.chosen).unwrap_or_default(),
         addresses: t.endpoints.iter().map(|(_, ip)| ip.to_string()).collect(),
         ..v1::TraceReply::default()
@@ -139,7 +136,7 @@ fn left_out(state: &State, i: &Instance) -> String {
 pub(super) fn realised(parts: &Parts, id: &DeploymentId, reply: &mut v1::GetRouteReply) {
     let Some(seen) = parts.dns.realised(id, parts.clock.mono()) else { return };
     for (track, version, _, answers) in &seen.versions {
-        let fits = |s: &&mut v1::VersionShare| s.track == track_name(*track) && s.version == *version;
+        let fits = |s: &&mut v1::VersionShare| s.track == track.to_string() && s.version == *version;
         if let Some(share) = reply.shares.iter_mut().find(fits) {
             (share.answers, share.answered_bp) = (*answers, seen.share(*track));
         }

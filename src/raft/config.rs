@@ -40,17 +40,6 @@ impl Timing {
             rpc: Duration::from_millis(rpc),
         }
     }
-
-    /// A profile by name: `lan` or `slow`.
-    pub fn named(name: &str) -> Result<Self, ConsensusError> {
-        match name {
-            "lan" => Ok(Self::lan()),
-            "slow" => Ok(Self::slow()),
-            other => {
-                Err(ConsensusError::Config { reason: format!("unknown timing profile `{other}`: use `lan` or `slow`") })
-            }
-        }
-    }
 }
 
 /// Everything that can be tuned.
@@ -141,13 +130,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn both_profiles_are_valid_and_others_are_named() {
-        for name in ["lan", "slow"] {
-            let config = ConsensusConfig { timing: Timing::named(name).unwrap(), ..ConsensusConfig::default() };
-            config.openraft("c").unwrap();
+    fn both_profiles_are_valid() {
+        for timing in [Timing::lan(), Timing::slow()] {
+            ConsensusConfig { timing, ..ConsensusConfig::default() }.openraft("c").unwrap();
         }
-        let said = Timing::named("fast").unwrap_err().to_string();
-        assert!(said.contains("`fast`") && said.contains("`slow`"), "{said}");
     }
 
     #[test]

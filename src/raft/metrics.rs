@@ -10,7 +10,8 @@ use super::Consensus;
 use crate::model::NodeId;
 
 /// This node's part at the moment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, strum::IntoStaticStr)]
+#[strum(serialize_all = "snake_case")]
 pub enum Role {
     /// Receives the log, does not vote.
     Learner,
@@ -28,13 +29,7 @@ impl Role {
     /// As shown to people and in labels.
     #[must_use]
     pub fn name(self) -> &'static str {
-        match self {
-            Self::Learner => "learner",
-            Self::Follower => "follower",
-            Self::Candidate => "candidate",
-            Self::Leader => "leader",
-            Self::Stopped => "stopped",
-        }
+        self.into()
     }
 }
 

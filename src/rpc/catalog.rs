@@ -11,7 +11,7 @@ use super::{
     page::page,
 };
 use crate::{
-    model::{BuildInfo, DeploymentId, Digest, Name, Spec, SpecFormat, Version, read_spec},
+    model::{BuildInfo, DeploymentId, Digest, Name, Spec, SpecFormat, Version, nearest, read_spec},
     state::{
         Command, State,
         command::{ReleaseRegistered, SpecApplied},
@@ -27,12 +27,10 @@ const MAX_LABELS: usize = 64;
 const MAX_TEXT: usize = 256;
 
 fn format(name: &str) -> Result<SpecFormat, Status> {
-    match name {
-        "" | "yaml" | "yml" => Ok(SpecFormat::Yaml),
-        "json" => Ok(SpecFormat::Json),
-        "toml" => Ok(SpecFormat::Toml),
-        other => Err(error::bad(format!("format {other:?} is not yaml, json or toml"))),
+    if name.is_empty() {
+        return Ok(SpecFormat::Yaml);
     }
+    name.parse().map_err(|_| error::bad(format!("format {name:?} is not yaml, json or toml")))
 }
 
 /// Whether a row passes an exact filter; an empty one takes everything.
@@ -223,13 +221,8 @@ impl v1::catalog_server::Catalog for Shared {
 /// The deployment's row, or why there is none, with the nearest known name.
 pub(super) fn known<'a>(state: &'a State, id: &DeploymentId) -> Result<&'a crate::state::Deployment, Status> {
     state.deployments.get(id).ok_or_else(|| {
-        let text = id.to_string();
-        let near = state
-            .deployments
-            .keys()
-            .map(ToString::to_string)
-            .filter(|k| strsim::damerau_levenshtein(k, &text) <= 3)
-            .min_by_key(|k| strsim::damerau_levenshtein(k, &text));
+        let known: Vec<String> = state.deployments.keys().map(ToString::to_string).collect();
+        let near = nearest(&id.to_string(), &known);
         let hint = near.map_or("; `slipway apply -f` makes it".to_string(), |k| format!("; did you mean {k}?"));
         error::not_found(format!("deployment {id} does not exist{hint}"))
     })

@@ -18,7 +18,7 @@ use crate::{
         command::{LevelRaised, NodeDrained, NodeRoleSet},
         last_copies, would_lose,
     },
-    wire::{convert::role_name, v1},
+    wire::v1,
 };
 
 /// Who stays must answer the leader after the question came, within this: what was heard before says nothing about now. Below the time
@@ -52,7 +52,7 @@ fn find(state: &State, id: NodeId) -> Result<NodeRow, Status> {
 }
 
 fn left(row: &NodeRow) -> v1::LeaveReply {
-    v1::LeaveReply { node: row.id, name: row.name.clone(), role: role_name(row.role).into() }
+    v1::LeaveReply { node: row.id, name: row.name.clone(), role: row.role.to_string() }
 }
 
 impl Shared {
@@ -77,7 +77,7 @@ impl Shared {
         let lose_packages = request.lose_packages;
         self.change(None, Command::NodeRoleSet(NodeRoleSet { node: id, role: to, seen: row.role, lose_packages }))
             .await?;
-        Ok(v1::LeaveReply { role: role_name(to).into(), ..left(&row) })
+        Ok(v1::LeaveReply { role: to.to_string(), ..left(&row) })
     }
 
     pub(super) async fn drain_now(&self, request: v1::DrainRequest) -> Result<v1::DrainReply, Status> {

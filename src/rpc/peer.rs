@@ -12,7 +12,7 @@ use crate::{
     model::{DeploymentId, Digest, WorkerName},
     raft::Consensus,
     state::{Command, NewNode, command::NodeAdmitted},
-    wire::{convert::role_name, v1},
+    wire::v1,
 };
 
 const ACKS: usize = 16;
@@ -191,7 +191,7 @@ impl v1::peer_server::Peer for Shared {
         Ok(Response::new(v1::AdmitReply {
             cluster_id: consensus.cluster().into(),
             node_id: row.id,
-            role: role_name(row.role).into(),
+            role: row.role.to_string(),
         }))
     }
 }

@@ -69,7 +69,7 @@ fn asked(state: &State, id: &DeploymentId, params: &RolloutParams) -> Strategy {
 pub(super) fn unused(state: &State, start: &StartRollout, chosen: Strategy) -> Option<String> {
     let spec = state.deployments.get(&start.deployment).and_then(|d| state.spec(&start.deployment, d.spec))?;
     let defaults = RolloutParams::default();
-    let said = Setting::ALL.into_iter().filter(|s| s.differs(&spec.rollout, &defaults));
+    let said = Setting::ALL.iter().filter(|s| s.differs(&spec.rollout, &defaults));
     let unused: Vec<String> =
         said.filter(|s| !chosen.reads(spec.address).contains(s)).map(|s| format!("rollout.{s}")).collect();
     (!unused.is_empty()).then(|| format!("{chosen} does not use what the spec says of {}", unused.join(", ")))

@@ -9,7 +9,7 @@ use crate::{
     model::{DeploymentId, Pair},
     state::{
         Copies, Deployment, Environment, FencePoint, Instance, Meta, NodeRole, NodeRow, PoolSlot, Presence, Release,
-        ReleaseStatus, Route, RouteMode, Service, State, TrackName, Worker, copies, copies_of, serving,
+        ReleaseStatus, Route, Service, State, Worker, copies, copies_of, serving,
     },
 };
 
@@ -31,46 +31,6 @@ pub fn meta(m: &Meta) -> v1::Meta {
 /// A release and the spec revision it runs under.
 pub fn pair(p: &Pair) -> v1::Pair {
     v1::Pair { version: p.version.to_string(), digest: p.digest.to_string(), spec: p.spec }
-}
-
-/// A track's name.
-pub fn track_name(name: TrackName) -> &'static str {
-    match name {
-        TrackName::Stable => "stable",
-        TrackName::Candidate => "candidate",
-        TrackName::Previous => "previous",
-    }
-}
-
-/// A node's role.
-pub fn role_name(role: NodeRole) -> &'static str {
-    match role {
-        NodeRole::Joining => "joining",
-        NodeRole::Learner => "learner",
-        NodeRole::Voter => "voter",
-        NodeRole::Leaving => "leaving",
-        NodeRole::Removed => "removed",
-    }
-}
-
-/// A release's status.
-pub fn release_status(status: ReleaseStatus) -> &'static str {
-    match status {
-        ReleaseStatus::Loading => "loading",
-        ReleaseStatus::Active => "active",
-        ReleaseStatus::Canary => "canary",
-        ReleaseStatus::Deprecated => "deprecated",
-        ReleaseStatus::Failed => "failed",
-        ReleaseStatus::Retired => "retired",
-    }
-}
-
-/// A route's mode.
-pub fn route_mode(mode: RouteMode) -> &'static str {
-    match mode {
-        RouteMode::Weighted => "weighted",
-        RouteMode::Switch => "switch",
-    }
 }
 
 /// An environment.
@@ -106,7 +66,7 @@ pub fn release(state: &State, r: &Release) -> v1::Release {
         version: r.version.to_string(),
         digest: r.digest.to_string(),
         size: r.size,
-        status: if is_ready { "ready" } else { release_status(r.status) }.into(),
+        status: if is_ready { "ready" } else { r.status.into() }.into(),
         build: Some(v1::BuildInfo {
             commit: r.build.commit.clone(),
             built_at: r.build.built_at.clone(),
@@ -151,7 +111,7 @@ fn route(r: &Route) -> v1::Route {
     v1::Route {
         incarnation,
         generation: n,
-        mode: route_mode(r.mode).into(),
+        mode: r.mode.to_string(),
         ttl_s: u32::try_from(r.ttl.0 / 1000).unwrap_or(u32::MAX),
     }
 }
@@ -160,7 +120,7 @@ fn route(r: &Route) -> v1::Route {
 pub fn deployment(state: &State, d: &Deployment) -> v1::Deployment {
     let able = serving(state, &d.id, state.now);
     let tracks = d.tracks.iter().map(|(name, t)| v1::Track {
-        name: track_name(name).into(),
+        name: name.to_string(),
         pair: Some(pair(&t.pair)),
         want: t.want,
         serving: count(able.iter().filter(|i| i.pair == t.pair).count()),
@@ -201,11 +161,7 @@ pub fn worker(state: &State, w: &Worker) -> v1::Worker {
     v1::Worker {
         meta: Some(meta(&w.meta)),
         name: w.name.to_string(),
-        presence: match w.presence {
-            Presence::Ready => "ready",
-            Presence::Lost => "lost",
-        }
-        .into(),
+        presence: w.presence.to_string(),
         capacity: w.capacity,
         build: w.build.clone(),
         host: w.host.clone(),
@@ -221,7 +177,7 @@ pub fn worker(state: &State, w: &Worker) -> v1::Worker {
 /// Which track an instance belongs to, if any.
 fn track_of(state: &State, i: &Instance) -> &'static str {
     let tracks = state.deployments.get(&i.deployment).map(|d| &d.tracks);
-    tracks.and_then(|t| t.iter().find(|(_, t)| t.pair == i.pair)).map_or("", |(name, _)| track_name(name))
+    tracks.and_then(|t| t.iter().find(|(_, t)| t.pair == i.pair)).map_or("", |(name, _)| name.into())
 }
 
 /// Ports as the contract writes them.
@@ -259,7 +215,7 @@ pub fn node(n: &NodeRow, leader: bool, served: u64) -> v1::Node {
         peer_addr: n.peer_addr.clone(),
         client_addr: n.client_addr.clone(),
         dns_addr: n.dns_addr.clone(),
-        role: role_name(n.role).into(),
+        role: n.role.to_string(),
         leader,
         dns_silent: n.silent_since.is_some(),
         served_index: served,
@@ -275,7 +231,7 @@ pub fn node(n: &NodeRow, leader: bool, served: u64) -> v1::Node {
 pub fn traffic(state: &State, d: &Deployment) -> v1::GetRouteReply {
     let able = serving(state, &d.id, state.now);
     let shares = d.tracks.iter().map(|(name, t)| v1::VersionShare {
-        track: track_name(name).into(),
+        track: name.to_string(),
         version: t.pair.version.to_string(),
         weight_bp: d.route.as_ref().map_or(0, |r| r.weights.get(name).0),
         serving: count(able.iter().filter(|i| i.pair == t.pair).count()),
@@ -292,7 +248,7 @@ pub fn traffic(state: &State, d: &Deployment) -> v1::GetRouteReply {
         deployment: d.id.to_string(),
         name: dns_name(state, &d.id),
         generation: d.route.as_ref().map_or(0, |r| r.generation.n),
-        mode: d.route.as_ref().map(|r| route_mode(r.mode).into()).unwrap_or_default(),
+        mode: d.route.as_ref().map(|r| r.mode.to_string()).unwrap_or_default(),
         ttl_s: d.route.as_ref().map_or(0, |r| u32::try_from(r.ttl.0 / 1000).unwrap_or(u32::MAX)),
         shares: shares.collect(),
         dns_servers: servers.map(|n| n.dns_addr.clone()).collect(),

@@ -11,29 +11,8 @@ use crate::{
         BasisPoints, FailureAction, Millis, ModelError, OnNoData, Period, RolloutParams, Setting, Step, StepKind,
         Strategy, Version,
     },
-    state::{Evidence, Reason, Rollout, RolloutKind, RolloutPhase, State, StepRow, StepStatus, Verdict},
+    state::{Evidence, Reason, Rollout, RolloutKind, State, StepRow, StepStatus, Verdict},
 };
-
-fn step_status(status: StepStatus) -> &'static str {
-    match status {
-        StepStatus::Waiting => "waiting",
-        StepStatus::Running => "running",
-        StepStatus::Passed => "passed",
-        StepStatus::Failed => "failed",
-        StepStatus::Skipped => "skipped",
-        StepStatus::Cancelled => "cancelled",
-        StepStatus::Undone => "undone",
-    }
-}
-
-fn verdict(v: Verdict) -> &'static str {
-    match v {
-        Verdict::NotWorse => "not worse",
-        Verdict::Worse => "worse",
-        Verdict::Undecided => "undecided",
-        Verdict::Unjudged => "unjudged",
-    }
-}
 
 fn evidence(e: &Evidence) -> v1::Evidence {
     let mut totals: BTreeMap<&Version, (u64, u64)> = BTreeMap::new();
@@ -51,7 +30,7 @@ fn evidence(e: &Evidence) -> v1::Evidence {
         to_ms: e.to.0,
         totals: totals.collect(),
         limit_bp: e.limit.unwrap_or(0),
-        verdict: verdict(e.verdict).into(),
+        verdict: e.verdict.to_string(),
         note: e.note.clone(),
     }
 }
@@ -61,7 +40,7 @@ fn step_row(row: &StepRow, whole: bool) -> v1::Step {
         group: row.step.group.clone(),
         kind: row.step.kind.name().into(),
         detail: row.step.kind.to_string(),
-        status: step_status(row.status).into(),
+        status: row.status.to_string(),
         attempt: row.attempt,
         step_id: row.step_id.map_or(0, |s| s.0),
         started_at_ms: row.started_at.map_or(0, |t| t.0),
@@ -83,7 +62,7 @@ pub fn planned_step(s: &Step) -> v1::Step {
         group: s.group.clone(),
         kind: s.kind.name().into(),
         detail: s.kind.to_string(),
-        status: step_status(StepStatus::Waiting).into(),
+        status: StepStatus::Waiting.to_string(),
         ..v1::Step::default()
     }
 }
@@ -103,11 +82,7 @@ pub fn rollout(state: &State, r: &Rollout, whole: bool) -> v1::Rollout {
         to: Some(pair(&r.to)),
         strategy: r.strategy.to_string(),
         status: r.status.to_string(),
-        phase: match r.phase {
-            RolloutPhase::Forward => "forward",
-            RolloutPhase::Undo => "undo",
-        }
-        .into(),
+        phase: r.phase.to_string(),
         cursor: r.cursor,
         desired: r.desired,
         steps: r.steps.iter().map(|s| step_row(s, whole)).collect(),
@@ -142,7 +117,7 @@ pub fn decisions(r: &Rollout) -> Vec<String> {
         // "stage stage" says no more than "stage".
         let what = if kind.starts_with(group) { kind } else { format!("{group}: {kind}") };
         let after = Millis(at.0.saturating_sub(r.started_at.0));
-        let mut line = format!("after {after}: {what} {}", step_status(row.status));
+        let mut line = format!("after {after}: {what} {}", row.status);
         if let Some(e) = &row.evidence {
             let said = evidence(e);
             let tests = matches!(row.step.kind, StepKind::Bake { .. });
@@ -184,7 +159,7 @@ pub fn given(p: &v1::Params) -> Vec<Setting> {
         Setting::Monitor => p.monitor_ms.is_some(),
         Setting::Grace => p.grace_ms.is_some(),
     };
-    Setting::ALL.into_iter().filter(is_given).collect()
+    Setting::ALL.iter().copied().filter(is_given).collect()
 }
 
 /// Lays a request's fields over the defaults.
@@ -192,15 +167,8 @@ pub fn params_over(p: &v1::Params, base: RolloutParams) -> Result<RolloutParams,
     let period = |v: Option<u64>, d: Period| v.map_or(d, Period);
     let on_no_data = p.on_no_data.as_deref().map(OnNoData::from_str).transpose();
     let on_no_data = on_no_data.map_err(|e| ModelError::field("on_no_data", e))?.or(base.on_no_data);
-    let failure_action = match p.failure_action.as_deref() {
-        None => base.failure_action,
-        Some("pause") => FailureAction::Pause,
-        Some("rollback") => FailureAction::Rollback,
-        Some("continue") => FailureAction::Continue,
-        Some(x) => {
-            return Err(ModelError::field("failure_action", format!("{x:?} is not pause, rollback or continue")));
-        }
-    };
+    let failure_action = p.failure_action.as_deref().map(FailureAction::from_str).transpose();
+    let failure_action = failure_action.map_err(|e| ModelError::field("failure_action", e))?;
     if p.steps_bp.len() > MAX_STEPS {
         return Err(ModelError::field("steps", format!("{} percentages are too many", count(p.steps_bp.len()))));
     }
@@ -219,7 +187,7 @@ pub fn params_over(p: &v1::Params, base: RolloutParams) -> Result<RolloutParams,
         delay: period(p.delay_ms, base.delay),
         max_surge: p.max_surge.unwrap_or(base.max_surge),
         max_unavailable: p.max_unavailable.unwrap_or(base.max_unavailable),
-        failure_action,
+        failure_action: failure_action.unwrap_or(base.failure_action),
         max_health_failures: p.max_health_failures.unwrap_or(base.max_health_failures),
         health_timeout: p.health_timeout_ms.map(Period).or(base.health_timeout),
         warm_up: period(p.warm_up_ms, base.warm_up),

@@ -27,7 +27,7 @@ pub fn switch(s: &Switch) -> v1::Switch {
                 to: t.to.version.to_string(),
             })
             .collect(),
-        wait: wait(s.wait).into(),
+        wait: s.wait.to_string(),
         phase: phase.into(),
         asked_at_ms: s.asked_at.0,
         index,
@@ -74,10 +74,7 @@ pub fn lease(state: &State) -> v1::Lease {
     let f = &state.fences;
     let name = |id: &u64| state.nodes.get(id).map_or_else(|| id.to_string(), |n| n.name.clone());
     v1::Lease {
-        mode: match f.mode {
-            LeaseMode::Armed => "armed".into(),
-            LeaseMode::Always => "always".into(),
-        },
+        mode: f.mode.to_string(),
         duration_ms: f.terms.duration.0,
         drift_ppm: f.terms.drift_ppm,
         margin_ms: f.terms.margin.0,
@@ -94,14 +91,6 @@ pub fn lease(state: &State) -> v1::Lease {
     }
 }
 
-fn wait(w: WaitLevel) -> &'static str {
-    match w {
-        WaitLevel::Quorum => "quorum",
-        WaitLevel::Fenced => "fenced",
-        WaitLevel::Caches => "caches",
-    }
-}
-
 fn expiry(p: OnExpiry) -> String {
     match p {
         OnExpiry::Fail => "fail".into(),
@@ -115,22 +104,16 @@ fn bad(value: &str, expected: &'static str) -> ModelError {
 
 /// What a switch waits for; fenced when nothing is said.
 pub fn read_wait(text: &str) -> Result<WaitLevel, ModelError> {
-    match text {
-        "quorum" => Ok(WaitLevel::Quorum),
-        "" | "fenced" => Ok(WaitLevel::Fenced),
-        "caches" => Ok(WaitLevel::Caches),
-        other => Err(bad(other, "what a switch waits for (quorum, fenced or caches)")),
+    if text.is_empty() {
+        return Ok(WaitLevel::Fenced);
     }
+    text.parse().map_err(|_| bad(text, "what a switch waits for (quorum, fenced or caches)"))
 }
 
 /// A mode; none when nothing is said.
 pub fn read_mode(text: &str) -> Result<Option<LeaseMode>, ModelError> {
-    match text {
-        "" => Ok(None),
-        "armed" => Ok(Some(LeaseMode::Armed)),
-        "always" => Ok(Some(LeaseMode::Always)),
-        other => Err(bad(other, "a mode of leases (armed or always)")),
-    }
+    let mode = Some(text).filter(|text| !text.is_empty()).map(str::parse).transpose();
+    mode.map_err(|_| bad(text, "a mode of leases (armed or always)"))
 }
 
 /// A policy; none for the default.

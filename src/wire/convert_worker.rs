@@ -7,21 +7,13 @@ use super::{
     v1,
 };
 use crate::{
-    model::{DeploymentId, Digest, Health, InstanceId, Life, ModelError, Pair, StepId, WorkerName},
-    state::{Assignment, InstanceFact, PairCounts, Permit, Reached, ReachedFact, State, WorkerFacts},
+    model::{DeploymentId, Digest, Health, InstanceId, Life, ModelError, Pair, Permit, StepId, WorkerName},
+    state::{Assignment, InstanceFact, PairCounts, Reached, ReachedFact, State, WorkerFacts},
 };
 
 /// Most instances, deployments or counts in one report.
 const MAX_ITEMS: usize = 10_000;
 const MAX_TEXT: usize = 1024;
-
-fn permit(p: Permit) -> &'static str {
-    match p {
-        Permit::Stage => "stage",
-        Permit::Activate => "activate",
-        Permit::Commit => "commit",
-    }
-}
 
 /// The assignments of one worker, in order of deployments.
 fn assignments<'a>(
@@ -84,7 +76,7 @@ fn assignment(state: &State, id: &DeploymentId, a: &Assignment) -> v1::Assignmen
         deployment: id.to_string(),
         generation: a.generation,
         content_digest: a.content_digest,
-        permit: permit(a.permit).into(),
+        permit: a.permit.to_string(),
         hold: hold.collect(),
         instances: instances.collect(),
         specs: specs.collect(),
@@ -99,22 +91,15 @@ fn bad(value: &str, expected: &'static str) -> ModelError {
 }
 
 fn life(s: &str) -> Result<Life, ModelError> {
-    match s {
-        "starting" => Ok(Life::Starting),
-        "running" => Ok(Life::Running),
-        "gone" => Ok(Life::Gone),
-        "failed" => Ok(Life::Failed),
-        other => Err(bad(other, "a life that an agent reports (starting, running, gone, failed)")),
-    }
+    let reported = s.parse().ok().filter(|life| !matches!(life, Life::Draining | Life::Stopping));
+    reported.ok_or_else(|| bad(s, "a life that an agent reports (starting, running, gone, failed)"))
 }
 
 fn health(s: &str) -> Result<Health, ModelError> {
-    match s {
-        "unknown" | "" => Ok(Health::Unknown),
-        "passing" => Ok(Health::Passing),
-        "failing" => Ok(Health::Failing),
-        other => Err(bad(other, "a health (unknown, passing, failing)")),
+    if s.is_empty() {
+        return Ok(Health::Unknown);
     }
+    s.parse().map_err(|_| bad(s, "a health (unknown, passing, failing)"))
 }
 
 fn cut(s: &str) -> String {

@@ -8,14 +8,13 @@ use std::{collections::BTreeMap, time::Duration};
 use super::{Deployment, NewMark};
 use crate::{
     agent::{
-        assignment::wire_pair,
         instance::Shown,
         journal::JournalError,
         ledger::{Ledger, Record},
         scrape::Reading,
     },
     model::{Health, InstanceId, Life, Pair},
-    wire::v1,
+    wire::{convert, v1},
 };
 
 /// Longest time a new step waits for the scrapes that give its bases.
@@ -94,12 +93,12 @@ impl Deployment {
     pub(super) fn counts(&self, ledger: &Ledger) -> Option<v1::StepCounts> {
         let (step_id, pairs) = self.tally.counts()?;
         let pairs = pairs.into_iter().map(|(pair, c)| v1::PairCounts {
-            pair: Some(wire_pair(&pair)),
+            pair: Some(convert::pair(&pair)),
             requests: c.requests,
             errors: c.errors,
         });
         let unknown =
-            self.unknown(ledger).into_iter().map(|(pair, why)| v1::Uncounted { pair: Some(wire_pair(pair)), why });
+            self.unknown(ledger).into_iter().map(|(pair, why)| v1::Uncounted { pair: Some(convert::pair(pair)), why });
         Some(v1::StepCounts {
             deployment: self.shared.deployment.to_string(),
             step_id,

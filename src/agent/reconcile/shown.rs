@@ -6,13 +6,8 @@ use std::collections::BTreeMap;
 
 use super::{Deployment, Live};
 use crate::{
-    agent::{
-        assignment::{Entry, Permit},
-        board::View,
-        instance::Status,
-        ledger::Ledger,
-    },
-    model::{Health, InstanceId, Life},
+    agent::{assignment::Entry, board::View, instance::Status, ledger::Ledger},
+    model::{Health, InstanceId, Life, Permit},
     wire::v1,
 };
 

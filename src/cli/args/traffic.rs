@@ -69,14 +69,16 @@ pub struct SwitchArgs {
     pub within: Period,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, strum::Display)]
+#[strum(serialize_all = "snake_case")]
 pub enum WaitFor {
     Quorum,
     Fenced,
     Caches,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, strum::Display)]
+#[strum(serialize_all = "snake_case")]
 pub enum LeaseMode {
     Armed,
     Always,

@@ -68,12 +68,8 @@ pub async fn apply(s: &Session, args: ApplyArgs) -> Result<u8, CliError> {
     };
     // Mistakes in the file are said without asking a node, in the same words.
     read_spec(&document, format).map_err(|e| CliError::Failed(format!("{path}: {e}")))?;
-    let format = match format {
-        SpecFormat::Yaml => "yaml",
-        SpecFormat::Json => "json",
-        SpecFormat::Toml => "toml",
-    };
-    let request = v1::ApplyRequest { document, format: format.into(), dry_run: args.dry_run, ..Default::default() };
+    let request =
+        v1::ApplyRequest { document, format: format.to_string(), dry_run: args.dry_run, ..Default::default() };
     let reply = s.client.apply(request).await?;
     s.out.show(&reply, |r| render::applied(r, args.dry_run))?;
     Ok(DONE)

@@ -5,7 +5,7 @@
 use crate::{
     cli::{
         CliError, Session,
-        args::{LeaseArgs, LeaseMode, SwitchArgs, WaitFor},
+        args::{LeaseArgs, SwitchArgs, WaitFor},
         error::{DONE, FAILED, ROLLED_BACK},
         output::table,
     },
@@ -18,17 +18,12 @@ const WAIT_MS: u64 = 1500;
 
 pub async fn switch(s: &Session, args: SwitchArgs) -> Result<u8, CliError> {
     let deployments = args.deployments.iter().map(|d| s.deployment_id(d)).collect::<Result<Vec<_>, _>>()?;
-    let wait = match args.wait {
-        WaitFor::Quorum => "quorum",
-        WaitFor::Fenced => "fenced",
-        WaitFor::Caches => "caches",
-    };
     let request = v1::SwitchRequest {
         request: None,
         deployments,
         to: args.to.unwrap_or_default(),
         back: args.back.unwrap_or_default(),
-        wait: wait.into(),
+        wait: args.wait.to_string(),
         take_back: args.or_take_back,
         within_ms: args.within.0,
         wait_ms: WAIT_MS,
@@ -89,14 +84,10 @@ pub async fn lease(s: &Session, args: LeaseArgs) -> Result<u8, CliError> {
         || args.margin.is_some()
         || args.on_expiry.is_some();
     let lease = if changes {
-        let mode = args.mode.map_or("", |m| match m {
-            LeaseMode::Armed => "armed",
-            LeaseMode::Always => "always",
-        });
         let deployment = args.deployment.as_deref().map(|d| s.deployment_id(d)).transpose()?;
         let request = v1::SetLeaseRequest {
             request: None,
-            mode: mode.into(),
+            mode: args.mode.map(|m| m.to_string()).unwrap_or_default(),
             duration_ms: args.duration.map_or(0, |p| p.0),
             drift_ppm: args.drift.unwrap_or(0),
             margin_ms: args.margin.map_or(0, |p| p.0),

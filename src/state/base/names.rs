@@ -5,24 +5,20 @@
 use std::fmt::Display;
 
 use super::rejection::Rejection;
-use crate::{model::DeploymentId, state::State};
+use crate::{
+    model::{DeploymentId, nearest},
+    state::State,
+};
 
 /// `; did you mean X?` for the nearest of the known names, or what is known, or nothing.
 pub(in crate::state) fn hint<T: Display>(wanted: &str, known: impl Iterator<Item = T>) -> String {
     let mut known: Vec<String> = known.map(|k| k.to_string()).collect();
     known.sort();
     known.dedup();
-    // Edits between the two, letters swapped counting as one; integers, as refusals are kept in State.
-    let edits = |k: &String| strsim::damerau_levenshtein(k, wanted);
-    let near = |k: &String| {
-        let begins = wanted.len() >= 3 && k.starts_with(wanted);
-        begins || edits(k) <= (k.len() / 3).clamp(1, 4)
-    };
-    let best = known.iter().filter(|k| near(k)).min_by_key(|k| edits(k)).or(known.first());
-    match best {
-        Some(k) if near(k) => format!("; did you mean {k}?"),
-        Some(_) if known.len() <= 8 => format!("; known: {}", known.join(", ")),
-        Some(_) | None => String::new(),
+    match nearest(wanted, &known) {
+        Some(k) => format!("; did you mean {k}?"),
+        None if (1..=8).contains(&known.len()) => format!("; known: {}", known.join(", ")),
+        None => String::new(),
     }
 }
 

@@ -6,7 +6,8 @@ use thiserror::Error;
 use crate::model::{Millis, RolloutId};
 
 /// Why a command was refused.
-#[derive(Debug, Clone, PartialEq, Eq, Error, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Error, Serialize, Deserialize, strum::IntoStaticStr)]
+#[strum(serialize_all = "snake_case")]
 pub enum Rejection {
     /// No cluster yet.
     #[error("there is no cluster yet: run `slipway cluster init` first")]
@@ -103,23 +104,7 @@ pub enum Rejection {
 impl Rejection {
     /// A machine-readable word for errors and metrics.
     pub fn code(&self) -> &'static str {
-        match self {
-            Self::NoCluster => "no_cluster",
-            Self::AlreadyInitialised => "already_initialised",
-            Self::NotFound { .. } => "not_found",
-            Self::Conflict { .. } => "conflict",
-            Self::Invalid(_) => "invalid",
-            Self::Precondition(_) => "precondition",
-            Self::Busy { .. } => "busy",
-            Self::Lifecycle { .. } => "lifecycle",
-            Self::Stale { .. } => "stale",
-            Self::WrongTerm { .. } => "wrong_term",
-            Self::Expired { .. } => "expired",
-            Self::TooFarAhead => "too_far_ahead",
-            Self::RequestReused { .. } => "request_reused",
-            Self::Exhausted { .. } => "exhausted",
-            Self::Guard(_) => "guard",
-        }
+        self.into()
     }
 
     /// Shorthand for [`Rejection::NotFound`].

@@ -49,7 +49,8 @@ fields! {
 }
 
 /// A release's status (FEATURES V1).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, strum::IntoStaticStr)]
+#[strum(serialize_all = "snake_case")]
 pub enum ReleaseStatus {
     /// Registered, nothing runs it.
     Loading,

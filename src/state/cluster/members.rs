@@ -55,18 +55,8 @@ pub(in crate::state) fn row(meta: Meta, id: NodeId, node: &NewNode, role: NodeRo
     }
 }
 
-pub(in crate::state) fn role_name(role: NodeRole) -> &'static str {
-    match role {
-        NodeRole::Joining => "joining",
-        NodeRole::Learner => "learner",
-        NodeRole::Voter => "voter",
-        NodeRole::Leaving => "leaving",
-        NodeRole::Removed => "removed",
-    }
-}
-
 pub(in crate::state) fn changed(cx: &mut Cx<'_>, row: &NodeRow) {
-    let role = role_name(row.role).to_string();
+    let role = row.role.to_string();
     cx.emit(EventBody::NodeChanged { node: row.id, name: row.name.clone(), role });
 }
 
@@ -103,9 +93,7 @@ pub(in crate::state) fn check_leave(cx: &Cx<'_>, node: &NodeRow) -> Done {
         return Err(Rejection::Conflict {
             what: format!(
                 "another change of members is running: node {} ({}) is {}; wait until it is over (`slipway cluster status`)",
-                other.name,
-                other.id,
-                role_name(other.role)
+                other.name, other.id, other.role
             ),
         });
     }

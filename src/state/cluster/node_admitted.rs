@@ -43,9 +43,7 @@ impl Apply for NodeAdmitted {
                 return Err(Rejection::Conflict {
                     what: format!(
                         "node name {} is taken by node {} ({}): start this one with another name",
-                        n.name,
-                        n.id,
-                        members::role_name(n.role)
+                        n.name, n.id, n.role
                     ),
                 });
             }

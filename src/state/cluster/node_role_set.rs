@@ -34,14 +34,10 @@ impl Apply for NodeRoleSet {
         let &Self { node: id, role: to, seen, lose_packages } = self;
         let mut n = cx.node(id)?;
         if n.role != seen {
-            return guard(format!("node {id} is {}, not {}", members::role_name(n.role), members::role_name(seen)));
+            return guard(format!("node {id} is {}, not {}", n.role, seen));
         }
         if !lifecycle::role(n.role, to) {
-            return guard(format!(
-                "node {id} cannot go from {} to {}",
-                members::role_name(n.role),
-                members::role_name(to)
-            ));
+            return guard(format!("node {id} cannot go from {} to {}", n.role, to));
         }
         let voters = cx.s.nodes.values().filter(|n| n.role == NodeRole::Voter).count();
         if n.role == NodeRole::Voter && voters <= 1 {

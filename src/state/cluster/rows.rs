@@ -100,7 +100,10 @@ impl Default for Settings {
 }
 
 /// A node's place in the cluster. Only moves as the table in `state::lifecycle` allows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, strum::Display, strum::IntoStaticStr,
+)]
+#[strum(serialize_all = "snake_case")]
 pub enum NodeRole {
     /// Admitted, not yet in the membership.
     Joining,

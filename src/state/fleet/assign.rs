@@ -4,9 +4,9 @@
 //! new step changes no generation. `hold` keeps what a rollback would need: the pairs of all tracks, of the live rollout and of the
 //! newest completed one.
 
-use super::rows::{Assignment, AssignmentContent, Entry, Instance, Permit};
+use super::rows::{Assignment, AssignmentContent, Entry, Instance};
 use crate::{
-    model::{DeploymentId, Digest, InstanceId, StepId, WorkerName},
+    model::{DeploymentId, Digest, InstanceId, Permit, StepId, WorkerName},
     state::{State, base::context::Cx, store::frame},
 };
 

@@ -6,11 +6,11 @@ use super::{
     alloc,
     assign::{self, Allow},
     drain,
-    rows::{Instance, InstanceFact, Permit, PoolSlot, Reached, WorkerFacts},
+    rows::{Instance, InstanceFact, PoolSlot, Reached, WorkerFacts},
     workers,
 };
 use crate::{
-    model::{Health, Life, fields},
+    model::{Health, Life, Permit, fields},
     state::base::context::{Apply, Cx, Done, guard},
 };
 

@@ -8,12 +8,15 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    model::{DeploymentId, Digest, Health, InstanceId, Life, Millis, Pair, RolloutId, StepId, WorkerName, fields},
+    model::{
+        DeploymentId, Digest, Health, InstanceId, Life, Millis, Pair, Permit, RolloutId, StepId, WorkerName, fields,
+    },
     state::base::rows::Meta,
 };
 
 /// Whether a worker is heard of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, strum::IntoStaticStr, strum::Display)]
+#[strum(serialize_all = "snake_case")]
 pub enum Presence {
     /// Some node holds its session, or lost it less than `lost_after` ago.
     Ready,
@@ -136,17 +139,6 @@ impl Instance {
     pub fn serves(&self) -> bool {
         self.life == Life::Running && self.health == Health::Passing
     }
-}
-
-/// How far an assignment may go. Only rises within a generation.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub enum Permit {
-    /// Fetch, verify, unpack.
-    Stage,
-    /// Run the entries, new ones on probation.
-    Activate,
-    /// Probation is over.
-    Commit,
 }
 
 /// How far an agent got with a generation.

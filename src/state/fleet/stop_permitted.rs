@@ -4,10 +4,10 @@ use super::{
     alloc,
     assign::{self, Allow},
     drain,
-    rows::{Instance, Permit},
+    rows::Instance,
 };
 use crate::{
-    model::{DeploymentId, InstanceId, Life, fields},
+    model::{DeploymentId, InstanceId, Life, Permit, fields},
     state::{
         State,
         base::context::{Apply, Cx, Done, guard},

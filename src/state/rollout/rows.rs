@@ -24,7 +24,8 @@ pub enum RolloutKind {
 }
 
 /// Which way the steps run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, strum::Display)]
+#[strum(serialize_all = "snake_case")]
 pub enum RolloutPhase {
     /// Towards the new pair.
     Forward,
@@ -33,7 +34,8 @@ pub enum RolloutPhase {
 }
 
 /// Life cycle (table in `state::lifecycle`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, strum::Display)]
+#[strum(serialize_all = "snake_case")]
 pub enum RolloutStatus {
     /// Accepted; steps are not compiled yet.
     Pending,
@@ -62,22 +64,6 @@ impl RolloutStatus {
             Self::Pending | Self::Active | Self::Paused | Self::Promoting | Self::RollingBack => false,
             Self::Completed | Self::RolledBack | Self::Failed | Self::Aborted => true,
         }
-    }
-}
-
-impl fmt::Display for RolloutStatus {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Pending => "pending",
-            Self::Active => "active",
-            Self::Paused => "paused",
-            Self::Promoting => "promoting",
-            Self::RollingBack => "rolling_back",
-            Self::Completed => "completed",
-            Self::RolledBack => "rolled_back",
-            Self::Failed => "failed",
-            Self::Aborted => "aborted",
-        })
     }
 }
 
@@ -192,9 +178,11 @@ fields! {
 }
 
 /// What a check concluded.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, strum::Display)]
+#[strum(serialize_all = "lowercase")]
 pub enum Verdict {
     /// Below every ceiling with enough data.
+    #[strum(to_string = "not worse")]
     NotWorse,
     /// Above a ceiling.
     Worse,
@@ -224,7 +212,8 @@ fields! {
 }
 
 /// A step's life.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, strum::Display)]
+#[strum(serialize_all = "snake_case")]
 pub enum StepStatus {
     /// Not yet.
     Waiting,

@@ -2,7 +2,7 @@
 
 use super::rows::{Evidence, Rollout, StepRow, StepStatus};
 use crate::{
-    model::{FailureAction, Life},
+    model::{FailureAction, Life, Permit},
     state::{
         State,
         base::{
@@ -11,10 +11,7 @@ use crate::{
             lifecycle,
             rejection::Rejection,
         },
-        fleet::{
-            assign::Allow,
-            rows::{Instance, Permit},
-        },
+        fleet::{assign::Allow, rows::Instance},
         store::frame,
     },
 };
@@ -60,7 +57,7 @@ pub(in crate::state) fn move_step(cx: &mut Cx<'_>, r: &mut Rollout, step: u32, t
     let now = cx.now();
     let Some(row) = r.steps.get_mut(step as usize) else { return guard(format!("there is no step {step}")) };
     if !lifecycle::step(row.status, to) {
-        return guard(format!("step {step} is {} and cannot become {}", word(row.status), word(to)));
+        return guard(format!("step {step} is {} and cannot become {}", row.status, to));
     }
     row.status = to;
     match to {
@@ -75,22 +72,9 @@ pub(in crate::state) fn move_step(cx: &mut Cx<'_>, r: &mut Rollout, step: u32, t
         step,
         group: row.step.group.clone(),
         kind: row.step.kind.name().into(),
-        status: word(to).into(),
+        status: to.to_string(),
     });
     Ok(())
-}
-
-/// A status as people read it.
-pub(in crate::state) fn word(s: StepStatus) -> &'static str {
-    match s {
-        StepStatus::Waiting => "waiting",
-        StepStatus::Running => "running",
-        StepStatus::Passed => "passed",
-        StepStatus::Failed => "failed",
-        StepStatus::Skipped => "skipped",
-        StepStatus::Cancelled => "cancelled",
-        StepStatus::Undone => "undone",
-    }
 }
 
 /// Refuses evidence that is too large to keep.

@@ -3,7 +3,7 @@
 
 use super::{back, batches};
 use crate::{
-    model::{DeploymentId, InstanceId, WorkerName, fields},
+    model::{DeploymentId, InstanceId, Permit, WorkerName, fields},
     state::{
         base::{
             context::{Apply, Cx, Done, guard},
@@ -13,7 +13,7 @@ use crate::{
             alloc,
             assign::{self, Allow},
             drain,
-            rows::{Instance, Permit, Presence},
+            rows::{Instance, Presence},
             serving,
         },
         traffic::{

@@ -24,7 +24,20 @@ const PATIENCE: Period = Period(2000);
 const STALE: Period = Period::minutes(60);
 
 /// When leases bind.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    Default,
+    PartialEq,
+    Eq,
+    Serialize,
+    Deserialize,
+    strum::IntoStaticStr,
+    strum::EnumString,
+    strum::Display,
+)]
+#[strum(serialize_all = "snake_case")]
 pub enum LeaseMode {
     /// Only what is being switched, from an arm that servers confirm until the switch is over.
     #[default]
@@ -90,7 +103,10 @@ fields! {
 }
 
 /// What an acknowledgement of a switch means.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, strum::IntoStaticStr, strum::EnumString, strum::Display,
+)]
+#[strum(serialize_all = "snake_case")]
 pub enum WaitLevel {
     /// It is committed.
     Quorum,

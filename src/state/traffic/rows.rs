@@ -15,7 +15,10 @@ use crate::{
 };
 
 /// The three tracks of a deployment.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, strum::IntoStaticStr, strum::Display,
+)]
+#[strum(serialize_all = "snake_case")]
 pub enum TrackName {
     /// What everyone gets between rollouts.
     Stable,
@@ -70,7 +73,8 @@ impl Tracks {
 }
 
 /// Whether weights are drawn or one version is served.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, strum::IntoStaticStr, strum::Display)]
+#[strum(serialize_all = "snake_case")]
 pub enum RouteMode {
     /// By weights: direct, rolling, canary.
     Weighted,

@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 
 use slipway::model::{
-    BasisPoints, Health, InstanceId, Life, Spec, SpecFormat, Step, StepId, StepKind, Strategy, WorkerName, read_spec,
+    BasisPoints, Health, InstanceId, Life, Permit, Spec, SpecFormat, Step, StepId, StepKind, Strategy, WorkerName,
+    read_spec,
 };
 use slipway::state::{
     AsIs, Assignment, AssignmentContent, Batch, Delivery, DeliveryKey, DigestReport, Divergence, DrainState, Entry,
-    Evidence, FencePoint, Instance, Meta, PairCounts, Permit, PoolSlot, Presence, Reached, Reason, Replicas, Request,
-    Rollout, RolloutKind, RolloutPhase, RolloutStatus, Route, RouteMode, RouteWeights, StepRow, StepStatus, Track,
-    Tracks, Verdict, Worker,
+    Evidence, FencePoint, Instance, Meta, PairCounts, PoolSlot, Presence, Reached, Reason, Replicas, Request, Rollout,
+    RolloutKind, RolloutPhase, RolloutStatus, Route, RouteMode, RouteWeights, StepRow, StepStatus, Track, Tracks,
+    Verdict, Worker,
 };
 
 use super::*;

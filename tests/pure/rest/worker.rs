@@ -6,8 +6,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use slipway::model::{DeploymentId, Digest, Health, InstanceId, Life, Pair, StepId, WorkerName};
-use slipway::state::{Assignment, InstanceFact, PairCounts, Permit, Reached, ReachedFact, State, WorkerFacts};
+use slipway::model::{DeploymentId, Digest, Health, InstanceId, Life, Pair, Permit, StepId, WorkerName};
+use slipway::state::{Assignment, InstanceFact, PairCounts, Reached, ReachedFact, State, WorkerFacts};
 
 use super::catalogue::{Catalogue, Fetch};
 use super::process::Process;

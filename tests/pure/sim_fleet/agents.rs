@@ -3,10 +3,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use slipway::model::{Digest, Health, InstanceId, Life, Pair, StepId, WorkerName};
-use slipway::state::{
-    InstanceFact, PairCounts, Permit, Reached, ReachedFact, Seen, StepCounts, TrackName, WorkerFacts,
-};
+use slipway::model::{Digest, Health, InstanceId, Life, Pair, Permit, StepId, WorkerName};
+use slipway::state::{InstanceFact, PairCounts, Reached, ReachedFact, Seen, StepCounts, TrackName, WorkerFacts};
 
 use super::Fleet;
 

@@ -396,7 +396,7 @@ fn a_preview_is_what_is_compiled_and_changes_nothing() {
         expected: None,
     };
     let before = f.state.clone();
-    for strategy in Strategy::ALL {
+    for &strategy in Strategy::ALL {
         let steps = slipway::engine::preview(&f.state, &start("2.0.0", strategy)).expect("a preview");
         let mut copy = Fleet::with_stable(&Shape::default());
         let id = copy.start("2.0.0", params(strategy));

@@ -32,14 +32,14 @@ fn a_strategy_reads_the_settings_that_it_says_and_no_others() {
             let start = StartRollout { deployment, version, params, restart: false, replace: false, expected: None };
             preview(&f.state, &start)
         };
-        for strategy in Strategy::ALL {
+        for &strategy in Strategy::ALL {
             let p = RolloutParams { parallelism: 8, max_surge: 1, max_unavailable: 2, ..params(strategy) };
             let Ok(before) = steps(p.clone()) else {
                 // Blue-green has no room on a fleet of hosts without spare workers.
                 assert_eq!((strategy, mode), (Strategy::BlueGreen, AddressMode::Host));
                 continue;
             };
-            for s in Setting::ALL {
+            for &s in Setting::ALL {
                 let reads = steps(changed(&p, s)).expect("a preview") != before;
                 assert_eq!(strategy.reads(mode).contains(&s), reads, "{strategy}, {mode}: {s}");
             }
