@@ -19,6 +19,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use data_encoding::HEXLOWER_PERMISSIVE;
 use serde::{Deserialize, de::DeserializeOwned};
 use thiserror::Error;
 
@@ -121,7 +122,7 @@ settings::settings! {
         /// Ranges of addresses that these rates do not hold for, such as your own resolvers.
         dns_rate_exempt: Vec<Prefix>, "--dns-rate-exempt", or(prefixes(&LOOPBACK));
         /// Secrets of DNS cookies, each 32 hexadecimal digits: the first signs, all are accepted. Only to share them with other servers:
-        /// without any the cluster makes up its own and changes it every day.
+        /// without any the cluster makes up its own and changes it every day. Others can read a command line: better in the file.
         dns_cookie_secrets: Vec<String>, "--dns-cookie-secret", or(Vec::new());
         /// Whether listeners may be on other than loopback addresses without TLS and tokens.
         insecure: bool, "--insecure", or(false);
@@ -225,11 +226,7 @@ impl NodeConfig {
 
     /// The secrets of DNS cookies.
     pub fn cookie_secrets(&self) -> Result<Vec<[u8; 16]>, ConfigError> {
-        let read = |text: &String| {
-            let byte = |at: usize| text.get(at..at + 2).and_then(|t| u8::from_str_radix(t, 16).ok());
-            let bytes: Option<Vec<u8>> = (0..16).map(|n| byte(2 * n)).collect();
-            bytes.filter(|_| text.len() == 32).and_then(|b| b.try_into().ok())
-        };
+        let read = |text: &String| <[u8; 16]>::try_from(HEXLOWER_PERMISSIVE.decode(text.as_bytes()).ok()?).ok();
         let all: Option<Vec<[u8; 16]>> = self.dns_cookie_secrets.iter().map(read).collect();
         all.ok_or_else(|| {
             // A secret is not repeated in a message.

@@ -24,7 +24,7 @@ use self::{
     first::{First, Seen},
     tls::Tls,
 };
-use crate::model::HealthCheck;
+use crate::model::{HealthCheck, innermost};
 
 /// Bytes of a page that are read.
 const MAX_PAGE: usize = 4 << 20;
@@ -117,7 +117,7 @@ impl Way {
                 let stream = tls.connect(at, stream).await?;
                 exchange(stream, request).await.map_err(|e| match cause(&e) {
                     Some(gone) => AskError::ClosedTls(gone),
-                    None => AskError::Http(innermost(&e)),
+                    None => AskError::Http(innermost(&e).to_string()),
                 })
             }
         }
@@ -190,7 +190,7 @@ impl Answer {
 async fn read(mut response: Response<Incoming>, most: usize) -> Result<Vec<u8>, AskError> {
     let mut body = Vec::new();
     while let Some(frame) = response.body_mut().frame().await {
-        let frame = frame.map_err(|e| AskError::Body(innermost(&e)))?;
+        let frame = frame.map_err(|e| AskError::Body(innermost(&e).to_string()))?;
         let Ok(part) = frame.into_data() else { continue };
         if body.len() + part.len() > most {
             return Err(AskError::TooLong);
@@ -222,7 +222,7 @@ fn clear_error(e: &hyper::Error, seen: &Seen) -> AskError {
     match cause(e) {
         Some(gone) if !seen.any() => AskError::ClosedClear(gone),
         Some(gone) => AskError::Http(gone),
-        None => AskError::Http(innermost(e)),
+        None => AskError::Http(innermost(e).to_string()),
     }
 }
 
@@ -239,15 +239,6 @@ fn cause(e: &hyper::Error) -> Option<String> {
         }
     }
     (e.is_incomplete_message() || e.is_closed() || e.is_canceled()).then(|| "no byte came".to_owned())
-}
-
-/// "connection refused" says more than "error sending request".
-pub fn innermost(e: &dyn std::error::Error) -> String {
-    let mut last = e;
-    while let Some(source) = last.source() {
-        last = source;
-    }
-    last.to_string()
 }
 
 /// A path as it may stand in a request line: what may not is escaped.

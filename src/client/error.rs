@@ -5,7 +5,7 @@ use std::{error::Error as _, time::Duration};
 use thiserror::Error;
 use tonic::{Code, Status};
 
-use crate::wire::REASON;
+use crate::{model::innermost, wire::REASON};
 
 /// The reason of a node that belongs to no cluster.
 const NO_CLUSTER: &str = "no_cluster";
@@ -106,7 +106,10 @@ pub enum Failure {
 /// Tells what is worth another try from what is final.
 pub fn judge(status: Status) -> Result<Failure, ClientError> {
     // Only failures of the transport carry a source: what a server says comes as plain trailers.
-    if let Some(innermost) = innermost(&status) {
+    if let Some(cause) = status.source() {
+        let said = innermost(cause).to_string().to_lowercase();
+        // Without the operating system's number.
+        let innermost = said.split(" (os error").next().unwrap_or(&said).to_string();
         let refused = innermost.contains("refused") || status.message().contains("connect");
         return Ok(if refused { Failure::Connect(innermost) } else { Failure::Broken(innermost) });
     }
@@ -143,16 +146,6 @@ pub fn judge(status: Status) -> Result<Failure, ClientError> {
             Err(ClientError::Refused { code, message, reason })
         }
     }
-}
-
-/// The text of the first cause, without the operating system's number.
-fn innermost(status: &Status) -> Option<String> {
-    let mut cause = status.source()?;
-    while let Some(next) = cause.source() {
-        cause = next;
-    }
-    let text = cause.to_string().to_lowercase();
-    Some(text.split(" (os error").next().unwrap_or(&text).to_string())
 }
 
 /// The error for a call that no node took, with the time that has passed and not the one that there was.

@@ -8,6 +8,8 @@
 
 use std::net::IpAddr;
 
+use siphasher::sip::SipHasher24;
+
 use crate::state::Secret;
 
 /// A secret's length in octets.
@@ -103,47 +105,8 @@ fn made(secret: &[u8; SECRET], theirs: [u8; CLIENT], front: [u8; 4], client: IpA
     };
     let mut out = [0; SERVER];
     out[..8].copy_from_slice(&text[8..16]);
-    out[8..].copy_from_slice(&siphash(secret, &text[..length]).to_le_bytes());
+    out[8..].copy_from_slice(&SipHasher24::new_with_key(secret).hash(&text[..length]).to_le_bytes());
     out
-}
-
-/// SipHash-2-4 (Aumasson and Bernstein, 2012).
-pub(super) fn siphash(key: &[u8; SECRET], text: &[u8]) -> u64 {
-    let word = |bytes: &[u8]| bytes.iter().rev().fold(0_u64, |n, b| n << 8 | u64::from(*b));
-    let (k0, k1) = (word(&key[..8]), word(&key[8..]));
-    let mut v = [
-        k0 ^ 0x736f_6d65_7073_6575,
-        k1 ^ 0x646f_7261_6e64_6f6d,
-        k0 ^ 0x6c79_6765_6e65_7261,
-        k1 ^ 0x7465_6462_7974_6573,
-    ];
-    let chunks = text.chunks_exact(8);
-    // The last word has what is left over and, on top, the length modulo 256.
-    let last = word(chunks.remainder()) | (text.len() as u64) << 56;
-    for m in chunks.map(word).chain([last]) {
-        v[3] ^= m;
-        round(&mut v);
-        round(&mut v);
-        v[0] ^= m;
-    }
-    v[2] ^= 0xff;
-    for _ in 0..4 {
-        round(&mut v);
-    }
-    v[0] ^ v[1] ^ v[2] ^ v[3]
-}
-
-fn round(v: &mut [u64; 4]) {
-    v[0] = v[0].wrapping_add(v[1]);
-    v[1] = v[1].rotate_left(13) ^ v[0];
-    v[0] = v[0].rotate_left(32);
-    v[2] = v[2].wrapping_add(v[3]);
-    v[3] = v[3].rotate_left(16) ^ v[2];
-    v[0] = v[0].wrapping_add(v[3]);
-    v[3] = v[3].rotate_left(21) ^ v[0];
-    v[2] = v[2].wrapping_add(v[1]);
-    v[1] = v[1].rotate_left(17) ^ v[2];
-    v[2] = v[2].rotate_left(32);
 }
 
 #[cfg(test)]
@@ -151,9 +114,7 @@ mod tests {
     use super::*;
 
     fn hex<const N: usize>(text: &str) -> [u8; N] {
-        let byte = |i: usize| u8::from_str_radix(&text[2 * i..2 * i + 2], 16).unwrap();
-        assert_eq!(text.len(), 2 * N);
-        std::array::from_fn(byte)
+        data_encoding::HEXLOWER.decode(text.as_bytes()).unwrap().try_into().unwrap()
     }
 
     /// The vector of SipHash's authors: key 00..0f, text 00..0e.
@@ -161,7 +122,7 @@ mod tests {
     fn the_hash_is_siphash_2_4() {
         let key = std::array::from_fn(|i| u8::try_from(i).unwrap());
         let text: Vec<u8> = (0..15).collect();
-        assert_eq!(siphash(&key, &text), 0xa129_ca61_49be_45e5);
+        assert_eq!(SipHasher24::new_with_key(&key).hash(&text), 0xa129_ca61_49be_45e5);
     }
 
     fn look(secrets: &[&str], option: &[u8], client: &str, now: u32) -> Presented {

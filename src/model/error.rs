@@ -58,3 +58,11 @@ impl ModelError {
         Self::Field { field: field.into(), problem: problem.into() }
     }
 }
+
+/// The cause that says most: the innermost one.
+pub fn innermost<'a>(mut e: &'a (dyn std::error::Error + 'static)) -> &'a (dyn std::error::Error + 'static) {
+    while let Some(source) = e.source() {
+        e = source;
+    }
+    e
+}

@@ -3,6 +3,7 @@
 
 use std::{fmt, str::FromStr, sync::Arc};
 
+use data_encoding::HEXLOWER;
 use serde::{Deserialize, Serialize};
 
 use super::ModelError;
@@ -117,7 +118,7 @@ impl ClusterId {
 /// Bytes as lower-case hexadecimal digits, as digests are written.
 #[must_use]
 pub fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|b| format!("{b:02x}")).collect()
+    HEXLOWER.encode(bytes)
 }
 
 impl Digest {

@@ -33,7 +33,7 @@ mod words;
 
 pub use dns_policy::{DnsPolicy, OnPanic, WhenEmpty};
 pub use env_file::read_env_file;
-pub use error::ModelError;
+pub use error::{ModelError, innermost};
 pub use health::{Health, Life};
 pub use health_check::{CheckTls, HealthCheck, StatusRule, Trust};
 pub use host_port::{host_port, is_host};

@@ -2,41 +2,30 @@
 
 use std::{fmt, net::IpAddr, str::FromStr};
 
+use ipnet::IpNet;
 use serde::{Deserialize, Deserializer, de};
 
 use super::ModelError;
 
 /// A prefix of IPv4 or IPv6.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Prefix {
-    ip: IpAddr,
-    len: u32,
-}
+pub struct Prefix(IpNet);
 
 impl Prefix {
     /// Its first address.
     pub fn ip(&self) -> IpAddr {
-        self.ip
+        self.0.addr()
     }
 
     /// Its length.
     pub fn bits(&self) -> u32 {
-        self.len
+        self.0.prefix_len().into()
     }
 
     /// Whether an address is in it; an IPv4 address written as IPv6 counts as IPv4.
     pub fn contains(&self, ip: IpAddr) -> bool {
-        match (self.ip, ip.to_canonical()) {
-            (IpAddr::V4(a), IpAddr::V4(b)) => high(u128::from(u32::from(a) ^ u32::from(b)) << 96, self.len) == 0,
-            (IpAddr::V6(a), IpAddr::V6(b)) => high(u128::from(a) ^ u128::from(b), self.len) == 0,
-            (IpAddr::V4(_) | IpAddr::V6(_), IpAddr::V4(_) | IpAddr::V6(_)) => false,
-        }
+        self.0.contains(&ip.to_canonical())
     }
-}
-
-/// The first `len` bits.
-fn high(bits: u128, len: u32) -> u128 {
-    bits.checked_shr(128_u32.saturating_sub(len)).unwrap_or(0)
 }
 
 impl FromStr for Prefix {
@@ -44,17 +33,11 @@ impl FromStr for Prefix {
 
     fn from_str(s: &str) -> Result<Self, ModelError> {
         let read = || {
-            let (ip, len) = match s.trim().split_once('/') {
-                Some((ip, len)) => (ip.parse::<IpAddr>().ok()?, Some(len.parse::<u8>().ok()?)),
-                None => (s.trim().parse::<IpAddr>().ok()?, None),
+            let net = match s.trim().split_once('/') {
+                Some((ip, len)) => IpNet::new(ip.parse().ok()?, len.parse().ok()?).ok()?,
+                None => IpNet::from(s.trim().parse::<IpAddr>().ok()?),
             };
-            let (bits, width) = match ip {
-                IpAddr::V4(a) => (u128::from(u32::from(a)) << 96, 32),
-                IpAddr::V6(a) => (u128::from(a), 128),
-            };
-            let len = u32::from(len.unwrap_or(width));
-            let clean = bits.trailing_zeros() >= 128_u32.saturating_sub(len);
-            (len <= u32::from(width) && clean).then_some(Self { ip, len })
+            (net == net.trunc()).then_some(Self(net))
         };
         read().ok_or_else(|| ModelError::BadValue {
             value: s.into(),
@@ -71,7 +54,7 @@ impl<'de> Deserialize<'de> for Prefix {
 
 impl fmt::Display for Prefix {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.ip, self.len)
+        self.0.fmt(f)
     }
 }
 

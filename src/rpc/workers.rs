@@ -5,6 +5,7 @@
 
 use std::{collections::BTreeSet, net::IpAddr, time::Duration};
 
+use data_encoding::HEXLOWER_PERMISSIVE;
 use ed25519_dalek::{Signature, VerifyingKey};
 use tokio::{sync::mpsc, time::timeout};
 use tokio_stream::wrappers::ReceiverStream;
@@ -113,7 +114,8 @@ fn check(hello: v1::Hello) -> Result<Greeting, Refusal> {
         )));
     }
     let name = WorkerName::new(&hello.name).map_err(|e| never(e.to_string()))?;
-    let key = read_hex32(&hello.public_key).and_then(|b| VerifyingKey::from_bytes(&b).ok());
+    let key = HEXLOWER_PERMISSIVE.decode(hello.public_key.as_bytes()).ok();
+    let key = key.and_then(|b| VerifyingKey::try_from(b.as_slice()).ok());
     let key = key.ok_or_else(|| never("the public key is not an ed25519 key (64 hexadecimal digits)"))?;
     // The machine's own address may be absent too.
     let too_many = hello.pool.len() > MAX_POOL || hello.absent.len() > MAX_POOL + 1;
@@ -138,17 +140,6 @@ fn check(hello: v1::Hello) -> Result<Greeting, Refusal> {
         return Err(never(format!("what is said of keeping processes together is longer than {MAX_TEXT} bytes")));
     }
     Ok(Greeting { name, key, hello })
-}
-
-fn read_hex32(text: &str) -> Option<[u8; 32]> {
-    let mut bytes = [0; 32];
-    if text.len() != 64 || !text.is_ascii() {
-        return None;
-    }
-    for (i, byte) in bytes.iter_mut().enumerate() {
-        *byte = u8::from_str_radix(text.get(i * 2..i * 2 + 2)?, 16).ok()?;
-    }
-    Some(bytes)
 }
 
 /// Whether the committed row says what the agent says.

@@ -85,7 +85,7 @@ pub struct ServerCounts {
 }
 
 /// One second, or several added up. Every request is in exactly one of the versions' counts or failures.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Summary {
     /// Requests.
     pub requests: u64,
@@ -110,7 +110,7 @@ pub struct Summary {
 }
 
 /// One second.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Bucket {
     /// Wall-clock milliseconds at which it begins.
     pub start_ms: u64,

@@ -6,6 +6,7 @@ use super::{
     ClientState, Shared,
     record::{FailureKind, Outcome},
 };
+use crate::model::innermost;
 
 /// Sends one request for a client and records what came of it.
 pub async fn send(shared: &Shared, client: &ClientState) {
@@ -39,7 +40,7 @@ pub async fn send(shared: &Shared, client: &ClientState) {
             (false, true) => FailureKind::Connect,
             (false, false) => FailureKind::Broken,
         };
-        Outcome::Failed { kind, version, address: Some(address), detail: innermost(e) }
+        Outcome::Failed { kind, version, address: Some(address), detail: innermost(e).to_string() }
     };
     let outcome = match answer {
         Err(e) => failed(&e, by_address()),
@@ -59,13 +60,4 @@ pub async fn send(shared: &Shared, client: &ClientState) {
         }
     };
     shared.records.request(at_ms, outcome);
-}
-
-/// The cause that says most: the innermost one.
-fn innermost(e: &reqwest::Error) -> String {
-    let mut cause: &dyn std::error::Error = e;
-    while let Some(next) = cause.source() {
-        cause = next;
-    }
-    cause.to_string()
 }
