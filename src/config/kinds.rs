@@ -17,8 +17,19 @@ pub trait Kind: Sized {
     /// What to write, in words.
     const NAME: &'static str;
 
+    /// What stands for a value in the help of its flag.
+    const VALUE: &'static str;
+
+    /// Whether its flag may be repeated, each time with one value more.
+    const MANY: bool = false;
+
     /// Reads the text of an environment variable.
     fn read(text: &str) -> Result<Self, String>;
+
+    /// Reads what its flag was given; of one that may not be repeated that is one text.
+    fn given(texts: &[&str]) -> Result<Self, String> {
+        Self::read(&texts.concat())
+    }
 
     /// As TOML; nothing for a value that is not there.
     fn show(&self) -> Option<String>;
@@ -32,50 +43,34 @@ fn parsed<T: FromStr>(text: &str, kind: &str) -> Result<T, String> {
     text.trim().parse().map_err(|_| format!("{text:?} is not {kind}"))
 }
 
-/// Types that are quoted text in TOML.
-macro_rules! as_text {
-    ($($ty:ty, $name:literal;)+) => {$(
+/// Types that are read as they print themselves; TOML writes them as `$show` does.
+macro_rules! printed {
+    ($($ty:ty, $name:literal, $value:literal, $show:expr;)+) => {$(
         impl Kind for $ty {
             const NAME: &'static str = $name;
+            const VALUE: &'static str = $value;
             fn read(text: &str) -> Result<Self, String> {
                 parsed(text, concat!("of the kind: ", $name))
             }
             fn show(&self) -> Option<String> {
-                Some(quoted(&self.to_string()))
+                Some($show(&self.to_string()))
             }
         }
     )+};
 }
 
-/// Types that TOML writes bare.
-macro_rules! bare {
-    ($($ty:ty, $name:literal;)+) => {$(
-        impl Kind for $ty {
-            const NAME: &'static str = $name;
-            fn read(text: &str) -> Result<Self, String> {
-                parsed(text, concat!("of the kind: ", $name))
-            }
-            fn show(&self) -> Option<String> {
-                Some(self.to_string())
-            }
-        }
-    )+};
-}
-
-as_text! {
-    String, "text";
-    SocketAddr, "IP address and port";
-    IpAddr, "IP address";
-}
-
-bare! {
-    u32, "number";
-    u64, "number";
-    bool, "true or false";
+printed! {
+    String, "text", "TEXT", quoted;
+    SocketAddr, "IP address and port", "ADDRESS:PORT", quoted;
+    IpAddr, "IP address", "ADDRESS", quoted;
+    u32, "number", "NUMBER", str::to_owned;
+    u64, "number", "NUMBER", str::to_owned;
+    bool, "true or false", "true|false", str::to_owned;
 }
 
 impl Kind for PathBuf {
     const NAME: &'static str = "path";
+    const VALUE: &'static str = "PATH";
 
     fn read(text: &str) -> Result<Self, String> {
         Ok(text.into())
@@ -88,6 +83,7 @@ impl Kind for PathBuf {
 
 impl Kind for RaftProfile {
     const NAME: &'static str = "lan or slow";
+    const VALUE: &'static str = "lan|slow";
 
     fn read(text: &str) -> Result<Self, String> {
         text.trim().parse().map_err(|_| format!("{:?} is neither lan nor slow", text.trim()))
@@ -100,6 +96,12 @@ impl Kind for RaftProfile {
 
 impl Kind for Vec<String> {
     const NAME: &'static str = "list of text";
+    const VALUE: &'static str = "TEXT";
+    const MANY: bool = true;
+
+    fn given(texts: &[&str]) -> Result<Self, String> {
+        Ok(texts.iter().map(ToString::to_string).collect())
+    }
 
     fn read(text: &str) -> Result<Self, String> {
         Ok(text.split(',').map(|item| item.trim().to_string()).filter(|item| !item.is_empty()).collect())
@@ -113,10 +115,15 @@ impl Kind for Vec<String> {
 
 impl Kind for Vec<Prefix> {
     const NAME: &'static str = "list of address ranges";
+    const VALUE: &'static str = "RANGE";
+    const MANY: bool = true;
+
+    fn given(texts: &[&str]) -> Result<Self, String> {
+        texts.iter().map(|item| item.parse().map_err(|e: crate::model::ModelError| e.to_string())).collect()
+    }
 
     fn read(text: &str) -> Result<Self, String> {
-        let items = text.split(',').map(str::trim).filter(|item| !item.is_empty());
-        items.map(|item| item.parse().map_err(|e: crate::model::ModelError| e.to_string())).collect()
+        Self::given(&text.split(',').map(str::trim).filter(|item| !item.is_empty()).collect::<Vec<_>>())
     }
 
     fn show(&self) -> Option<String> {
@@ -127,14 +134,19 @@ impl Kind for Vec<Prefix> {
 
 impl Kind for BTreeMap<String, String> {
     const NAME: &'static str = "table of text";
+    const VALUE: &'static str = "KEY=VALUE";
+    const MANY: bool = true;
 
-    fn read(text: &str) -> Result<Self, String> {
-        let pairs = Vec::<String>::read(text)?;
-        let split = |pair: &String| {
+    fn given(texts: &[&str]) -> Result<Self, String> {
+        let pair = |pair: &&str| {
             let (key, value) = pair.split_once('=').ok_or_else(|| format!("{pair:?} is not KEY=VALUE"))?;
             Ok((key.trim().to_string(), value.trim().to_string()))
         };
-        pairs.iter().map(split).collect()
+        texts.iter().map(pair).collect()
+    }
+
+    fn read(text: &str) -> Result<Self, String> {
+        Self::given(&text.split(',').map(str::trim).filter(|item| !item.is_empty()).collect::<Vec<_>>())
     }
 
     fn show(&self) -> Option<String> {
@@ -145,6 +157,7 @@ impl Kind for BTreeMap<String, String> {
 
 impl<T: Kind> Kind for Option<T> {
     const NAME: &'static str = T::NAME;
+    const VALUE: &'static str = T::VALUE;
 
     fn read(text: &str) -> Result<Self, String> {
         T::read(text).map(Some)

@@ -1,12 +1,14 @@
 //! Settings in layers: a file, over it the environment, over it the command line; below them the defaults.
 //!
 //! Invariants: each setting is declared once, by `settings!`, which makes of it the field, the key of the file, the variable, the
-//! line of `slipwayd config print` and the line of docs/config.md; an unknown key or variable is refused with the nearest known one.
+//! flag, the line of `slipwayd config print` and the line of docs/config.md; an unknown key or variable is refused with the nearest known one.
 //! Not here: what values fit together (`NodeConfig::check`, `AgentConfig::check`).
 
 use std::fmt::Write as _;
 
-use super::ConfigError;
+use clap::{Arg, ArgAction, ArgMatches, error::ErrorKind};
+
+use super::{ConfigError, kinds::Kind};
 
 /// Where a value came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, strum::Display)]
@@ -67,12 +69,42 @@ pub struct Described {
     pub about: &'static str,
     /// What to write.
     pub kind: &'static str,
+    /// What stands for a value in the flag's help.
+    pub value: &'static str,
+    /// Whether the flag may be repeated.
+    pub many: bool,
     /// What it is when nobody says anything; absent when it must be given.
     pub default: Option<String>,
     /// Its flag.
     pub flag: &'static str,
     /// Its environment variable.
     pub variable: String,
+}
+
+impl Described {
+    /// Its flag. What is off unless somebody wants it is a switch.
+    pub(super) fn argument(&self) -> Arg {
+        let about = self.about.trim_end_matches('.');
+        let arg = Arg::new(self.key).long(self.flag.trim_start_matches('-'));
+        match (self.value, self.default.as_deref(), self.many) {
+            ("true|false", Some("false"), _) => arg.help(about).action(ArgAction::SetTrue),
+            (value, _, true) => {
+                arg.help(format!("{about}; may be repeated")).value_name(value).action(ArgAction::Append)
+            }
+            (value, _, false) => arg.help(about).value_name(value),
+        }
+    }
+}
+
+/// What a flag was given; none when it was not.
+pub(super) fn given<T: Kind>(matches: &ArgMatches, key: &str, flag: &str) -> Result<Option<T>, clap::Error> {
+    let texts: Vec<&str> = match matches.try_get_many::<String>(key) {
+        Ok(texts) => texts.into_iter().flatten().map(String::as_str).collect(),
+        Err(_) if matches.get_flag(key) => vec!["true"],
+        Err(_) => Vec::new(),
+    };
+    let read = (!texts.is_empty()).then(|| T::given(&texts)).transpose();
+    read.map_err(|problem| clap::Error::raw(ErrorKind::ValueValidation, format!("{flag}: {problem}\n")))
 }
 
 /// The variable of a key.
@@ -152,6 +184,27 @@ macro_rules! settings {
             }
         }
 
+        impl clap::FromArgMatches for $layer {
+            fn from_arg_matches(matches: &clap::ArgMatches) -> Result<Self, clap::Error> {
+                Ok(Self { $($key: $crate::config::settings::given(matches, stringify!($key), $flag)?,)+ })
+            }
+
+            fn update_from_arg_matches(&mut self, matches: &clap::ArgMatches) -> Result<(), clap::Error> {
+                *self = Self::from_arg_matches(matches)?;
+                Ok(())
+            }
+        }
+
+        impl clap::Args for $layer {
+            fn augment_args(command: clap::Command) -> clap::Command {
+                command.args($name::described().iter().map($crate::config::settings::Described::argument))
+            }
+
+            fn augment_args_for_update(command: clap::Command) -> clap::Command {
+                Self::augment_args(command)
+            }
+        }
+
         impl $name {
             /// Lays the sources over each other, the first one on top.
             pub fn from_layers(
@@ -179,6 +232,8 @@ macro_rules! settings {
                     key: stringify!($key),
                     about: concat!($($doc),+).trim(),
                     kind: <$ty as $crate::config::kinds::Kind>::NAME,
+                    value: <$ty as $crate::config::kinds::Kind>::VALUE,
+                    many: <$ty as $crate::config::kinds::Kind>::MANY,
                     default: $crate::config::settings::settings!(@default $ty, $how $(($default))?),
                     flag: $flag,
                     variable: $crate::config::settings::variable_name($prefix, stringify!($key)),

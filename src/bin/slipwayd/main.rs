@@ -4,16 +4,15 @@
 
 mod agent_flags;
 mod dev;
-mod dns_flags;
 
-use std::{ffi::OsString, net::SocketAddr, path::PathBuf, process::ExitCode};
+use std::{ffi::OsString, path::PathBuf, process::ExitCode};
 
 use agent_flags::{AgentFlags, AgentSettings, AgentVerb};
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use slipway::{
     agent,
-    config::{self, NodeConfig, NodeLayer, RaftProfile, Resolved},
+    config::{self, NodeConfig, NodeLayer, Resolved},
     console::{self, Unwritten},
     dns::TlsIdentity,
     node::{End, Node, offline, wait_for_room},
@@ -93,59 +92,13 @@ enum ConfigOf {
     Agent(Box<AgentSettings>),
 }
 
-/// Raft's times.
-#[derive(Clone, Copy, ValueEnum)]
-enum Profile {
-    Lan,
-    Slow,
-}
-
 #[derive(Args)]
 struct NodeFlags {
     /// Configuration file (TOML); the other flags are laid over it.
     #[arg(long, short)]
     config: Option<PathBuf>,
-    /// The node's name.
-    #[arg(long)]
-    name: Option<String>,
-    /// Its data directory.
-    #[arg(long)]
-    data_dir: Option<PathBuf>,
-    /// Where peers reach it.
-    #[arg(long)]
-    peer_listen: Option<SocketAddr>,
-    /// Where operators and agents reach it.
-    #[arg(long)]
-    client_listen: Option<SocketAddr>,
-    /// Where its DNS listens, UDP and TCP.
-    #[arg(long)]
-    dns_listen: Option<SocketAddr>,
     #[command(flatten)]
-    dns: dns_flags::DnsFlags,
-    /// Where `/healthz`, `/readyz` and `/metrics` listen.
-    #[arg(long)]
-    http_listen: Option<SocketAddr>,
-    /// Host that others use for this node when it differs from the listeners'.
-    #[arg(long)]
-    advertise: Option<String>,
-    /// Raft's times: `lan`, or `slow` for busy or distant machines.
-    #[arg(long, value_enum)]
-    raft: Option<Profile>,
-    /// Log entries between snapshots.
-    #[arg(long)]
-    snapshot_every: Option<u64>,
-    /// Milliseconds between digest probes; 0: none but those asked for.
-    #[arg(long)]
-    digest_every_ms: Option<u64>,
-    /// Room in MiB below which the node does not lead and takes no changes; 0: no mark.
-    #[arg(long)]
-    disk_low_mib: Option<u64>,
-    /// Connections that each listener serves at a time.
-    #[arg(long)]
-    max_connections: Option<u32>,
-    /// Listen on other than loopback addresses without TLS and tokens.
-    #[arg(long)]
-    insecure: bool,
+    flags: NodeLayer,
     /// Claims to support feature levels from here on only, for tests of upgrades.
     #[arg(long, hide = true, default_value_t = 1)]
     min_feature_level: u32,
@@ -183,35 +136,9 @@ struct BackupFlags {
     without_packages: bool,
 }
 
-/// A flag that was given as often as there are values; none when it was not given.
-fn given<T>(values: Vec<T>) -> Option<Vec<T>> {
-    (!values.is_empty()).then_some(values)
-}
-
 impl NodeFlags {
     fn read(self) -> anyhow::Result<Resolved<NodeConfig>> {
-        let raft = self.raft.map(|profile| match profile {
-            Profile::Lan => RaftProfile::Lan,
-            Profile::Slow => RaftProfile::Slow,
-        });
-        let mut flags = NodeLayer {
-            name: self.name,
-            data_dir: self.data_dir,
-            peer_listen: self.peer_listen,
-            client_listen: self.client_listen,
-            dns_listen: self.dns_listen,
-            http_listen: self.http_listen,
-            advertise: self.advertise.map(Some),
-            raft,
-            snapshot_every: self.snapshot_every,
-            digest_every_ms: self.digest_every_ms,
-            disk_low_mib: self.disk_low_mib,
-            max_connections: self.max_connections,
-            insecure: self.insecure.then_some(true),
-            ..NodeLayer::default()
-        };
-        self.dns.lay(&mut flags);
-        let mut resolved = NodeConfig::read(self.config.as_deref(), flags)?;
+        let mut resolved = NodeConfig::read(self.config.as_deref(), self.flags)?;
         resolved.config.fault = self.fault;
         if self.min_feature_level > 1 || self.max_feature_level.is_some() {
             let known = u32::from(slipway::state::codec::READS);
