@@ -5,6 +5,7 @@ pub(in crate::state) mod event;
 pub mod lifecycle;
 pub(in crate::state) mod names;
 pub(in crate::state) mod observed;
+pub(in crate::state) mod prelude;
 pub(in crate::state) mod rejection;
 pub(in crate::state) mod rows;
 pub(in crate::state) mod servers;

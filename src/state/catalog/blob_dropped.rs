@@ -1,13 +1,7 @@
 //! `BlobDropped`: a node no longer has a package. The row goes with its last holder, unless a release names it.
 
 use super::copies;
-use crate::{
-    model::{Digest, NodeId, fields},
-    state::base::{
-        context::{Apply, Cx, Done},
-        rejection::Rejection,
-    },
-};
+use crate::state::base::prelude::*;
 
 fields! {
     /// A node no longer has it.

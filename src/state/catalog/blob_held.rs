@@ -1,16 +1,6 @@
 //! `BlobHeld`: a node has a package fsynced.
 
-use super::rows::Blob;
-use crate::{
-    model::{Digest, NodeId, fields},
-    state::{
-        base::{
-            context::{Apply, Cx, Done},
-            rejection::Rejection,
-        },
-        cluster::rows::NodeRole,
-    },
-};
+use crate::state::base::prelude::*;
 
 fields! {
     /// A node has a package fsynced.

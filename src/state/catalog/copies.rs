@@ -5,18 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::rows::Release;
-use crate::{
-    model::{Digest, NodeId},
-    state::{
-        State,
-        base::{
-            context::{Cx, Done},
-            rejection::Rejection,
-        },
-        cluster::rows::{NodeRole, NodeRow},
-    },
-};
+use crate::state::base::prelude::*;
 
 /// Packages that one refusal names; the others are counted.
 const NAMED: usize = 5;

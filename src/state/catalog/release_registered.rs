@@ -2,20 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::{
-    copies,
-    rows::{Release, ReleaseStatus},
-    services,
-};
-use crate::{
-    model::{BuildInfo, Digest, Name, Version, fields},
-    state::base::{
-        context::{Apply, Cx, Done},
-        event::EventBody,
-        names,
-        rejection::Rejection,
-    },
-};
+use super::{copies, services};
+use crate::state::base::{names, prelude::*};
 
 fields! {
     /// Registers a release whose package a majority of voters holds.

@@ -1,14 +1,6 @@
 //! Services appear with the first spec or release that names them.
 
-use super::rows::Service;
-use crate::{
-    model::Name,
-    state::base::{
-        context::{Cx, Done},
-        names,
-        rejection::Rejection,
-    },
-};
+use crate::state::base::{names, prelude::*};
 
 pub(in crate::state) fn make_service(cx: &mut Cx<'_>, name: &Name) -> Done {
     Name::service(name.as_str()).map_err(|e| Rejection::Invalid(e.to_string()))?;

@@ -3,19 +3,7 @@
 use std::sync::Arc;
 
 use super::services;
-use crate::{
-    model::{Spec, fields},
-    state::{
-        State,
-        base::{
-            context::{Apply, Cx, Done},
-            event::EventBody,
-            names,
-            rejection::Rejection,
-        },
-        traffic::rows::{Deployment, Tracks},
-    },
-};
+use crate::state::base::{names, prelude::*};
 
 /// What runs at addresses of one mode cannot be replaced in place by what has those of the other: a rollout between them would stand.
 fn check_mode_stays(s: &State, spec: &Spec) -> Done {

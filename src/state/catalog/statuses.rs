@@ -1,15 +1,6 @@
 //! The status of a release, derived from where it runs and how its rollouts ended.
 
-use super::rows::{Release, ReleaseStatus};
-use crate::{
-    model::{DeploymentId, Name, Version},
-    state::{
-        State,
-        base::context::Cx,
-        rollout::rows::{Rollout, RolloutStatus},
-        traffic::rows::{Deployment, Track},
-    },
-};
+use crate::state::base::prelude::*;
 
 /// Brings the statuses of both versions of a rollout up to date, after anything moved.
 pub(in crate::state) fn settle(cx: &mut Cx<'_>, r: &Rollout) {

@@ -2,21 +2,8 @@
 
 use std::sync::Arc;
 
-use super::{
-    members,
-    rows::{Cluster, NewNode, NodeRole, Settings},
-};
-use crate::{
-    model::{ClusterId, Name, OnNoData, Strategy, fields},
-    state::{
-        base::{
-            context::{Apply, Cx, Done},
-            event::EventBody,
-            rejection::Rejection,
-        },
-        catalog::rows::Environment,
-    },
-};
+use super::members;
+use crate::state::base::prelude::*;
 
 /// Environments that every cluster begins with, in the order of promotion.
 const ENVIRONMENTS: [(&str, Strategy); 4] = [

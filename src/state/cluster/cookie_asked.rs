@@ -1,9 +1,6 @@
 //! `CookieAsked`: an operator wants another secret of DNS cookies; the leader makes it up.
 
-use crate::{
-    model::fields,
-    state::base::context::{Apply, Cx, Done},
-};
+use crate::state::base::prelude::*;
 
 fields! {
     /// An operator wants another secret of DNS cookies.

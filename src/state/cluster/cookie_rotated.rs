@@ -1,16 +1,7 @@
 //! `CookieRotated`: another secret of DNS cookies, from the leader. Cookies of the one before are good for a while.
 
-use super::{
-    cookies::KEPT,
-    rows::{CookieSecrets, Secret},
-};
-use crate::{
-    model::fields,
-    state::base::{
-        context::{Apply, Cx, Done, guard},
-        rejection::Rejection,
-    },
-};
+use super::cookies::KEPT;
+use crate::state::base::prelude::*;
 
 fields! {
     /// Another secret of DNS cookies, from the leader.

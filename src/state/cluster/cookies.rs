@@ -4,10 +4,7 @@
 //! when it is older than a day. Invariants: the one before is accepted for as long as its cookies live; a secret is shown nowhere (its
 //! `Debug` hides it). It stands in the log, in snapshots and in backups as everything else does. Not here: cookies (`dns`).
 
-use crate::{
-    model::{Millis, Period},
-    state::State,
-};
+use crate::state::base::prelude::*;
 
 /// For how long after a change cookies of the one before are good: as long as one lives.
 pub(in crate::state) const KEPT: Period = Period::minutes(60);

@@ -2,11 +2,7 @@
 
 use std::sync::Arc;
 
-use super::rows::NodeRole;
-use crate::{
-    model::{NodeId, fields},
-    state::base::context::{Apply, Cx, Done},
-};
+use crate::state::base::prelude::*;
 
 fields! {
     /// Asks every node to hash its State as of this entry.

@@ -2,18 +2,8 @@
 
 use std::sync::Arc;
 
-use super::{
-    replicas::{self, MAX_NAME, MAX_TABLES},
-    rows::{DigestReport, NodeRole},
-};
-use crate::{
-    model::{NodeId, fields},
-    state::base::{
-        context::{Apply, Cx, Done, guard},
-        event::EventBody,
-        rejection::Rejection,
-    },
-};
+use super::replicas::{self, MAX_NAME, MAX_TABLES};
+use crate::state::base::prelude::*;
 
 fields! {
     /// A node's hashes of its State at a probe.

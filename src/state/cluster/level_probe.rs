@@ -1,9 +1,6 @@
 //! `LevelProbe`: a command of a feature level that only debug builds know, so that tests can play an upgrade. It changes nothing.
 
-use crate::{
-    model::fields,
-    state::base::context::{Apply, Cx, Done},
-};
+use crate::state::base::prelude::*;
 
 fields! {
     /// Changes nothing: what a later feature level would bring. In debug builds only, for tests of levels.

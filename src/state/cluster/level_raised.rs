@@ -1,13 +1,6 @@
 //! `LevelRaised`: the feature level rises by one, once every node supports it.
 
-use super::rows::NodeRole;
-use crate::{
-    model::fields,
-    state::base::{
-        context::{Apply, Cx, Done, guard},
-        rejection::Rejection,
-    },
-};
+use crate::state::base::prelude::*;
 
 fields! {
     /// Raises the feature level, once every node supports it.

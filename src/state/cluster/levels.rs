@@ -2,10 +2,7 @@
 //!
 //! Invariant: the active level only rises, by one, and never above what a node that is not removed supports.
 
-use crate::state::base::{
-    context::{Cx, Done},
-    rejection::Rejection,
-};
+use crate::state::base::prelude::*;
 
 /// A command that nodes at the active level cannot read.
 pub fn too_new(command: &str, needs: u32, level: u32) -> Rejection {

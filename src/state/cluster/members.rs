@@ -3,20 +3,7 @@
 //! Invariant: one change of members at a time, and none while traffic is switched. Not here: Raft's own membership (`raft`), and which
 //! nodes answer at the moment, which the leader knows.
 
-use super::rows::{NewNode, NodeRole, NodeRow};
-use crate::{
-    model::{NodeId, StepKind},
-    state::{
-        State,
-        base::{
-            context::{Cx, Done},
-            event::EventBody,
-            rejection::Rejection,
-            rows::Meta,
-        },
-        rollout::rows::{RolloutStatus, StepStatus},
-    },
-};
+use crate::state::base::prelude::*;
 
 pub(in crate::state) fn check_node(node: &NewNode) -> Done {
     let bad = |what: &str, v: &str, want: &str| Err(Rejection::Invalid(format!("{what} {v:?} is not {want}")));

@@ -2,17 +2,8 @@
 
 use std::sync::Arc;
 
-use super::{
-    levels, members,
-    rows::{NewNode, NodeRole},
-};
-use crate::{
-    model::fields,
-    state::base::{
-        context::{Apply, Cx, Done},
-        rejection::Rejection,
-    },
-};
+use super::{levels, members};
+use crate::state::base::prelude::*;
 
 /// Most nodes ever admitted that are not removed.
 const MAX_NODES: usize = 31;

@@ -1,14 +1,8 @@
 //! `NodeAnnounced`: a node says what its program is and where it is reached. Its peer address stays as it was admitted: Raft's own
 //! membership has it too.
 
-use super::{levels, members::check_address, rows::NodeRole};
-use crate::{
-    model::{NodeId, fields},
-    state::base::{
-        context::{Apply, Cx, Done, guard},
-        rejection::Rejection,
-    },
-};
+use super::{levels, members::check_address};
+use crate::state::base::prelude::*;
 
 /// Longest version of a program.
 const MAX_VERSION: usize = 64;

@@ -1,13 +1,6 @@
 //! `NodeDrained`: a node is taken out for maintenance, or back.
 
-use super::rows::{NodeRole, NodeRow};
-use crate::{
-    model::{NodeId, fields},
-    state::base::{
-        context::{Apply, Cx, Done},
-        rejection::Rejection,
-    },
-};
+use crate::state::base::prelude::*;
 
 fields! {
     /// Takes a node out for maintenance, or back.

@@ -1,10 +1,7 @@
 //! `NodeHeard`: a silent node's DNS view is heard of again.
 
 use super::node_silent;
-use crate::{
-    model::{NodeId, fields},
-    state::base::context::{Apply, Cx, Done},
-};
+use crate::state::base::prelude::*;
 
 fields! {
     /// A silent node's DNS view is heard of again.

@@ -1,17 +1,10 @@
 //! `NodeRoleSet`: a node's role moves one step along the table.
 
-use super::{members, rows::NodeRole};
-use crate::{
-    model::{NodeId, fields},
-    state::{
-        base::{
-            context::{Apply, Cx, Done, guard},
-            lifecycle,
-            rejection::Rejection,
-        },
-        catalog::copies,
-        traffic::switches,
-    },
+use super::members;
+use crate::state::{
+    base::{lifecycle, prelude::*},
+    catalog::copies,
+    traffic::switches,
 };
 
 fields! {

@@ -1,12 +1,6 @@
 //! `NodeSilent`: a node's DNS view has not been heard of.
 
-use crate::{
-    model::{NodeId, fields},
-    state::base::{
-        context::{Apply, Cx, Done, guard},
-        event::EventBody,
-    },
-};
+use crate::state::base::prelude::*;
 
 fields! {
     /// A node's DNS view has not been heard of.

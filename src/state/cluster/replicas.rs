@@ -6,8 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use super::rows::{DigestReport, Divergence, NodeRole, Replicas};
-use crate::{model::NodeId, state::State};
+use crate::state::base::prelude::*;
 
 /// Tables in one report, and letters in a name, at most.
 pub(in crate::state) const MAX_TABLES: usize = 64;

@@ -1,9 +1,6 @@
 //! `Tick`: time goes by. Every entry raises `now` and drops the requests that are past their time; this one does nothing else.
 
-use crate::{
-    model::fields,
-    state::base::context::{Apply, Cx, Done},
-};
+use crate::state::base::prelude::*;
 
 fields! {
     /// Raises `now`; drops requests past their time.

@@ -6,21 +6,8 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use super::{
-    drain,
-    rows::{DrainState, Instance, PoolSlot, Worker},
-};
-use crate::{
-    model::{AddressMode, DeploymentId, InstanceId, Life, NodeId, Period, Spec, WorkerName},
-    state::{
-        State,
-        base::{
-            context::{Cx, guard},
-            rejection::Rejection,
-        },
-        cluster::rows::NodeRole,
-    },
-};
+use super::drain;
+use crate::state::base::prelude::*;
 
 /// The lowest index that a DNS server which holds addresses back has served, by what `heard` knows of it beside the row.
 fn served_by_all(s: &State, heard: impl Fn(NodeId) -> u64) -> u64 {

@@ -1,17 +1,7 @@
 //! Drains: out of DNS, then settled once every server has served the removal and the caches let go, then stopped.
 
-use super::{
-    alloc, assign,
-    rows::{DrainState, Instance},
-    serving,
-};
-use crate::{
-    model::{DeploymentId, Health, InstanceId, Life, Millis, NodeId, Pair, Period},
-    state::{
-        State,
-        base::{context::Cx, rejection::Rejection, servers::differs},
-    },
-};
+use super::{alloc, assign, serving};
+use crate::state::base::{prelude::*, servers::differs};
 
 /// Added to the TTL: resolvers round.
 pub const MARGIN: Period = Period::seconds(1);

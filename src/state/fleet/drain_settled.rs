@@ -1,17 +1,8 @@
 //! `DrainSettled`: every DNS server has served the removal, or is silent: caches decide from here. It also records what each node has
 //! served, which frees addresses for other deployments.
 
-use super::{
-    drain::{self, MARGIN, MAX_TTL},
-    rows::Instance,
-};
-use crate::{
-    model::{DeploymentId, Life, NodeId, Period, fields},
-    state::{
-        base::context::{Apply, Cx, Done, guard},
-        base::servers::differs,
-    },
-};
+use super::drain::{self, MARGIN, MAX_TTL};
+use crate::state::base::{prelude::*, servers::differs};
 
 fields! {
     /// Every DNS server has served the removal (or is silent): caches decide from here.

@@ -5,14 +5,9 @@ use std::sync::Arc;
 use super::{
     alloc,
     assign::{self, Allow},
-    drain,
-    rows::{Instance, InstanceFact, PoolSlot, Reached, WorkerFacts},
-    workers,
+    drain, workers,
 };
-use crate::{
-    model::{Health, Life, Permit, fields},
-    state::base::context::{Apply, Cx, Done, guard},
-};
+use crate::state::base::prelude::*;
 
 /// Most digests a worker may say it has.
 const MAX_STAGED: usize = 1024;

@@ -1,12 +1,6 @@
 //! Which instances count: what DNS may name, and how much capacity a pair has. DNS, guards and the planner share these.
 
-use std::collections::BTreeSet;
-
-use super::rows::{Instance, Presence, Worker};
-use crate::{
-    model::{DeploymentId, Life, Millis, Pair, Period, WorkerName},
-    state::{State, cluster::rows::Settings},
-};
+use crate::state::base::prelude::*;
 
 /// Whether the instance's worker has been silent for so long that it leaves DNS.
 fn silent(state: &State, i: &Instance, out_after: Period, now: Millis) -> bool {

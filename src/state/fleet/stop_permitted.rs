@@ -4,15 +4,8 @@ use super::{
     alloc,
     assign::{self, Allow},
     drain,
-    rows::Instance,
 };
-use crate::{
-    model::{DeploymentId, InstanceId, Life, Permit, fields},
-    state::{
-        State,
-        base::context::{Apply, Cx, Done, guard},
-    },
-};
+use crate::state::base::prelude::*;
 
 fields! {
     /// Drained instances may be stopped.

@@ -1,10 +1,7 @@
 //! `ViewsServed`: what each DNS server has served, when only freed addresses wait for it.
 
 use super::drain;
-use crate::{
-    model::{NodeId, fields},
-    state::base::context::{Apply, Cx, Done, guard},
-};
+use crate::state::base::prelude::*;
 
 fields! {
     /// What every DNS server has served, when only freed addresses wait for it.

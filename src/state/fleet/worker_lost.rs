@@ -1,13 +1,7 @@
 //! `WorkerLost`: a worker is silent at every node.
 
-use super::{rows::Presence, workers};
-use crate::{
-    model::{Millis, WorkerName, fields},
-    state::base::{
-        context::{Apply, Cx, Done, guard},
-        event::EventBody,
-    },
-};
+use super::workers;
+use crate::state::base::prelude::*;
 
 fields! {
     /// A worker is silent at every node.

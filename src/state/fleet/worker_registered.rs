@@ -6,18 +6,8 @@ use std::{
     sync::Arc,
 };
 
-use super::{
-    rows::{PoolSlot, Presence, Worker},
-    workers::MAX_TEXT,
-};
-use crate::{
-    model::{MAX_POOL, WorkerName, fields, unfit},
-    state::base::{
-        context::{Apply, Cx, Done},
-        event::EventBody,
-        rejection::Rejection,
-    },
-};
+use super::workers::MAX_TEXT;
+use crate::state::base::prelude::*;
 
 fn check(name: &WorkerName, f: &WorkerRegistered) -> Done {
     let bad = |text: String| Err(Rejection::Invalid(format!("worker {name}: {text}")));

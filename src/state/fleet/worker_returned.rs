@@ -1,16 +1,7 @@
 //! `WorkerReturned`: a lost worker reported again; what was counted out on it counts again.
 
-use super::{
-    rows::{Instance, Presence},
-    workers,
-};
-use crate::{
-    model::{WorkerName, fields},
-    state::base::{
-        context::{Apply, Cx, Done, guard},
-        event::EventBody,
-    },
-};
+use super::workers;
+use crate::state::base::prelude::*;
 
 fields! {
     /// A lost worker reported again.

@@ -1,9 +1,6 @@
 //! What the commands about workers share.
 
-use crate::{
-    model::WorkerName,
-    state::base::{context::Cx, names, rejection::Rejection},
-};
+use crate::state::base::{names, prelude::*};
 
 /// Longest free text of an agent that is kept.
 pub(in crate::state) const MAX_TEXT: usize = 512;

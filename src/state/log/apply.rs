@@ -8,20 +8,14 @@ use super::{
     requests::{self, Look},
     stamp::Stamped,
 };
-use crate::{
-    model::Principal,
-    state::{
-        State,
-        base::{
-            context::Cx,
-            event::{EVENT_RING, Event, EventBody, EventKey},
-            rejection::Rejection,
-            rows::LogId,
-        },
-        catalog::statuses,
-        cluster::levels,
-        traffic::{rows::Deployment, slots, switches},
+use crate::state::{
+    base::{
+        event::{EVENT_RING, Event, EventKey},
+        prelude::*,
     },
+    catalog::statuses,
+    cluster::levels,
+    traffic::{slots, switches},
 };
 
 /// What a command that was not refused did.

@@ -3,22 +3,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::{
-    model::{DeploymentId, Life, RolloutId, WHOLE},
-    state::{
-        State,
-        catalog::copies,
-        fleet::{
-            assign,
-            rows::{Instance, PoolSlot},
-        },
-        rollout::rows::{Rollout, RolloutStatus, StepStatus},
-        traffic::{
-            returns,
-            rows::{Deployment, RouteMode, TrackName},
-            slots, switches,
-        },
-    },
+use crate::state::{
+    base::prelude::*,
+    catalog::copies,
+    fleet::assign,
+    traffic::{returns, slots, switches},
 };
 
 fn ensure(ok: bool, text: impl FnOnce() -> String) -> Result<(), String> {

@@ -2,20 +2,11 @@
 //! its `not_after`: from there on a repeat is refused as expired, so it can never take effect twice. A part of it is kept for verbs
 //! that stop or turn something (`Command::steers`): a client that asks for everything else without end does not lock them out.
 
-use super::command::Command;
-use super::stamp::{Fence, Stamped};
-use crate::{
-    model::{Millis, Period, Principal, RequestId},
-    state::{
-        State,
-        base::{
-            rejection::Rejection,
-            rows::{LogId, Request},
-        },
-        cluster::rows::Settings,
-        store::frame,
-    },
+use super::{
+    command::Command,
+    stamp::{Fence, Stamped},
 };
+use crate::state::{base::prelude::*, store::frame};
 
 /// How far ahead `not_after` may lie.
 const AHEAD: Period = Period::minutes(10);

@@ -6,17 +6,10 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use crate::{
-    model::{ClusterId, Digest},
-    state::{
-        State,
-        base::rows::{FencePoint, LogId, Meta},
-        cluster::{
-            members,
-            rows::{NewNode, NodeRole, Replicas},
-        },
-        traffic::{returns, switches},
-    },
+use crate::state::{
+    base::prelude::*,
+    cluster::members,
+    traffic::{returns, switches},
 };
 
 /// Log indexes are moved ahead by so many for each incarnation: more than a cluster writes between a backup and its loss.

@@ -9,26 +9,11 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    model::{ClusterId, DeploymentId, Digest, Millis, Principal, RequestId, Spec, WorkerName},
-    state::{
-        State,
-        base::{
-            event::Event,
-            rows::{LogId, Request},
-        },
-        catalog::rows::{Blob, Environment, Release, Service},
-        cluster::rows::{Cluster, CookieSecrets, NodeRow, Replicas},
-        fleet::rows::{Assignment, Instance, Worker},
-        rollout::rows::{Delivery, DeliveryKey, Rollout},
-        store::frame::{CodecError, Kind, frame, unframe},
-        tables::shares::Shares,
-        traffic::{
-            fences::Fences,
-            key_slots::KeySlots,
-            rows::{Deployment, TrafficBack},
-        },
-    },
+use crate::state::{
+    base::{event::Event, prelude::*},
+    store::frame::{CodecError, Kind, frame, unframe},
+    tables::shares::Shares,
+    traffic::key_slots::KeySlots,
 };
 
 /// What stands at the top of State.

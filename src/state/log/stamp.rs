@@ -7,7 +7,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::command::Command;
-use crate::model::{Millis, Principal, RequestId, fields};
+use crate::state::base::prelude::*;
 
 /// Client's part of a command that may be retried.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,16 +1,7 @@
 //! `Abort`: traffic on stable, candidates stay for a while to look at; with `as_is` a rollback is ended where it stands.
 
-use super::{
-    as_is, operator,
-    rows::{Rollout, RolloutStatus},
-};
-use crate::{
-    model::{RolloutId, fields},
-    state::base::{
-        context::{Apply, Cx, Done},
-        rejection::Rejection,
-    },
-};
+use super::{as_is, operator};
+use crate::state::base::prelude::*;
 
 fields! {
     /// Puts traffic on stable and stops; candidates are kept to look at.

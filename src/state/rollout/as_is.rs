@@ -6,25 +6,12 @@
 
 use std::cmp::Reverse;
 
-use super::{
-    opening, operator,
-    rows::{Reason, Rollout, RolloutPhase, RolloutStatus},
-    turn,
-};
-use crate::{
-    model::{BasisPoints, Pair, RolloutId, WHOLE},
-    state::{
-        base::{
-            context::{Cx, Done},
-            rejection::Rejection,
-        },
-        catalog::statuses,
-        fleet::{assign, drain, serving},
-        traffic::{
-            routes,
-            rows::{AsIs, Deployment, RouteWeights, Track},
-        },
-    },
+use super::{opening, operator, turn};
+use crate::state::{
+    base::prelude::*,
+    catalog::statuses,
+    fleet::{assign, drain, serving},
+    traffic::routes,
 };
 
 /// `Abort` with `as_is`.

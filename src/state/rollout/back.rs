@@ -1,19 +1,12 @@
 //! Moving tracks and traffic together: forward when a candidate becomes stable, and back to stable in the entry that asks for it.
 
-use super::{
-    rows::{Rollout, RolloutStatus},
-    weights,
-};
-use crate::{
-    model::{BasisPoints, InstanceId, WHOLE},
-    state::{
-        base::context::{Cx, Done},
-        fleet::{drain, rows::Instance, serving},
-        traffic::{
-            returns,
-            routes::{self, ALL_STABLE},
-            rows::{Deployment, RouteMode, RouteWeights, Track},
-        },
+use super::weights;
+use crate::state::{
+    base::prelude::*,
+    fleet::{drain, serving},
+    traffic::{
+        returns,
+        routes::{self, ALL_STABLE},
     },
 };
 

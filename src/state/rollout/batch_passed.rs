@@ -1,17 +1,10 @@
 //! `BatchPassed`: probation is over; by capacity, weights and drains.
 
-use super::{
-    batches,
-    rows::{Rollout, RolloutPhase, StepRef},
-    steps, weights,
-};
-use crate::{
-    model::{BatchMode, FailureAction, InstanceId, Life, Routing, StepKind, fields},
-    state::{
-        base::context::{Apply, Cx, Done, guard},
-        fleet::{assign, drain, serving},
-        traffic::{returns, routes, rows::RouteWeights},
-    },
+use super::{batches, steps, weights};
+use crate::state::{
+    base::prelude::*,
+    fleet::{assign, drain, serving},
+    traffic::{returns, routes},
 };
 
 fields! {

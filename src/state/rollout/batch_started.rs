@@ -2,22 +2,11 @@
 
 use super::{
     batches::{self, SLACK},
-    rows::{Batch, Rollout, StepRef},
     steps::{self, PROBATION},
 };
-use crate::{
-    model::{AddressMode, BatchMode, InstanceId, Life, Pair, Period, Spec, StepKind, Strategy, WorkerName, fields},
-    state::{
-        base::{
-            context::{Apply, Cx, Done, guard},
-            rejection::Rejection,
-        },
-        fleet::{
-            alloc, assign, drain,
-            rows::{Instance, Presence},
-            serving,
-        },
-    },
+use crate::state::{
+    base::prelude::*,
+    fleet::{alloc, assign, drain, serving},
 };
 
 fields! {

@@ -2,18 +2,9 @@
 
 use std::sync::Arc;
 
-use super::rows::{Rollout, RolloutPhase, RolloutStatus};
-use crate::{
-    model::{DeploymentId, Health, InstanceId, Life, Pair, Period, Strategy, WorkerName},
-    state::{
-        State,
-        base::{
-            context::{Cx, Done, guard},
-            event::EventBody,
-        },
-        fleet::{drain, rows::Instance, serving},
-        traffic::rows::{Deployment, Track},
-    },
+use crate::state::{
+    base::prelude::*,
+    fleet::{drain, serving},
 };
 
 /// Slack on top of the health time-out before a batch counts as failed: fetch of the assignment, start, report.

@@ -1,15 +1,6 @@
 //! The row of a rollout that begins.
 
-use super::rows::{Rollout, RolloutKind, RolloutPhase, RolloutStatus};
-use crate::{
-    model::{Pair, RolloutId, Spec, Strategy},
-    state::{
-        State,
-        base::{context::Cx, event::EventBody},
-        fleet::rows::{Presence, Worker},
-        traffic::rows::Deployment,
-    },
-};
+use crate::state::base::prelude::*;
 
 /// Workers that a spec's placement chooses and that are heard of, by name.
 pub fn chosen<'a>(s: &'a State, spec: &'a Spec) -> impl Iterator<Item = &'a Worker> + 'a {

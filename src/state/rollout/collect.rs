@@ -2,11 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::rows::RolloutKind;
-use crate::{
-    model::{DeploymentId, InstanceId, RolloutId},
-    state::base::context::Cx,
-};
+use crate::state::base::prelude::*;
 
 /// One deployment; also run at the end of each of its rollouts, so that nothing grows without bound.
 pub(in crate::state) fn deployment(cx: &mut Cx<'_>, id: &DeploymentId) {

@@ -1,10 +1,7 @@
 //! `Collected`: every deployment forgets what is beyond retention.
 
 use super::collect;
-use crate::{
-    model::{DeploymentId, fields},
-    state::base::context::{Apply, Cx, Done, guard},
-};
+use crate::state::base::prelude::*;
 
 fields! {
     /// Forgets terminal rollouts, unnamed specs and ended instances beyond retention.

@@ -1,16 +1,7 @@
 //! `CountedOut`: a worker is lost for good: its instances of a deployment are counted out, of capacity and of a live rollout's order.
 
-use super::{lost, rows::RolloutPhase};
-use crate::{
-    model::{DeploymentId, Pair, WorkerName, fields},
-    state::{
-        base::{
-            context::{Apply, Cx, Done, guard},
-            event::EventBody,
-        },
-        fleet::rows::Instance,
-    },
-};
+use super::lost;
+use crate::state::base::prelude::*;
 
 fields! {
     /// A worker that is lost for good: its instances of a deployment are counted out, of capacity and of a live rollout's desired count.

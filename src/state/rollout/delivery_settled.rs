@@ -1,16 +1,6 @@
 //! `DeliverySettled`: a delivery came to its end; it is settled once, by the attempt that made it.
 
-use super::rows::{DeliveryKey, StepStatus};
-use crate::{
-    model::fields,
-    state::{
-        base::{
-            context::{Apply, Cx, Done, guard},
-            event::EventBody,
-        },
-        fleet::workers,
-    },
-};
+use crate::state::{base::prelude::*, fleet::workers};
 
 fields! {
     /// A delivery came to its end.

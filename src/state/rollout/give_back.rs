@@ -3,18 +3,12 @@
 //! Invariants: only what made the stable version can be gone back from, whatever was tried and ended since; a return is never gone back
 //! from, as that would be forward again. Not here: turning a live rollout back (`rollback`).
 
-use super::{
-    back, begin,
-    rows::{Reason, Rollout, RolloutKind, RolloutStatus},
-};
+use super::{back, begin};
 use crate::state::{
-    base::{
-        context::{Cx, Done},
-        rejection::Rejection,
-    },
-    catalog::{rows::ReleaseStatus, statuses},
+    base::prelude::*,
+    catalog::statuses,
     fleet::{assign, serving},
-    traffic::{returns, rows::Track, switches},
+    traffic::{returns, switches},
 };
 
 /// A rollback of what has ended by itself or by somebody's word: what would go back further is another wish, and named.

@@ -4,14 +4,7 @@
 //! may still run behind a cut; a rollout keeps at least one worker in its order, so that "nobody is left" never reads as "done". A worker
 //! that returns counts again. Not here: the command (`counted_out`), noticing that a worker is silent (`fleet`), what DNS makes of it (`serving`).
 
-use super::rows::Rollout;
-use crate::{
-    model::{DeploymentId, Millis, Pair, Spec, WorkerName},
-    state::{
-        State,
-        fleet::rows::{Instance, Presence, Worker},
-    },
-};
+use crate::state::base::prelude::*;
 
 /// Cluster time from which a worker counts as lost for good under a spec; `None`: it is heard of, or never.
 pub fn lost_for_good_at(worker: &Worker, spec: &Spec) -> Option<Millis> {

@@ -4,19 +4,7 @@
 //! gives its share to those that pass. What has no track here is what the leading `Retire` drains. Not here: compiled steps (`steps_compiled`),
 //! how the traffic moves later (`routes`).
 
-use super::rows::{Rollout, RolloutKind};
-use crate::{
-    model::{BasisPoints, Pair, WHOLE},
-    state::{
-        State,
-        base::context::{Cx, Done},
-        fleet::serving,
-        traffic::{
-            routes,
-            rows::{Deployment, RouteMode, RouteWeights, Track, Tracks},
-        },
-    },
-};
+use crate::state::{base::prelude::*, fleet::serving, traffic::routes};
 
 /// The tracks and weights of a deployment once a rollout to `to` has begun, before its mode and its TTL.
 pub fn tracks_at_start(s: &State, d: &Deployment, to: &Pair) -> (Tracks, RouteWeights) {

@@ -3,21 +3,11 @@
 //!
 //! Not here: the verbs themselves (`pause`, `resume`, `abort`, `promote`, `rollback`).
 
-use super::{
-    as_is, back, outbox,
-    rows::{Reason, Rollout, RolloutStatus, StepRow, StepStatus},
-    steps, turn,
-};
-use crate::{
-    model::{Period, RolloutId},
-    state::{
-        base::{
-            context::{Cx, Done},
-            rejection::Rejection,
-        },
-        catalog::statuses,
-        fleet::{assign, serving},
-    },
+use super::{as_is, back, outbox, steps, turn};
+use crate::state::{
+    base::prelude::*,
+    catalog::statuses,
+    fleet::{assign, serving},
 };
 
 pub(in crate::state) fn lifecycle(r: &Rollout, verb: &str) -> Rejection {

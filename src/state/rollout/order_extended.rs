@@ -1,13 +1,7 @@
 //! `OrderExtended`: a rollback that lacks workers takes up those that came since its steps were compiled.
 
-use super::{
-    begin::chosen,
-    rows::{RolloutPhase, RolloutStatus},
-};
-use crate::{
-    model::{RolloutId, WorkerName, fields},
-    state::base::context::{Apply, Cx, Done, guard},
-};
+use super::begin::chosen;
+use crate::state::base::prelude::*;
 
 fields! {
     /// A way back that lacks workers takes up those that came since its steps were compiled.

@@ -2,17 +2,7 @@
 //!
 //! Not here: their end (`delivery_settled`).
 
-use super::rows::{Delivery, DeliveryKey, Rollout};
-use crate::{
-    model::RolloutId,
-    state::{
-        base::{
-            context::{Cx, Done, guard},
-            rejection::Rejection,
-        },
-        fleet::serving,
-    },
-};
+use crate::state::{base::prelude::*, fleet::serving};
 
 /// Queues the smoke test of a step's attempt: every candidate that serves is asked.
 pub(in crate::state) fn queue_smoke(cx: &mut Cx<'_>, r: &Rollout, step: u32, path: &str) -> Done {

@@ -1,13 +1,7 @@
 //! `Pause`: an operator holds a rollout.
 
-use super::{
-    operator,
-    rows::{Reason, RolloutStatus},
-};
-use crate::{
-    model::{RolloutId, fields},
-    state::base::context::{Apply, Cx, Done},
-};
+use super::operator;
+use crate::state::base::prelude::*;
 
 fields! {
     /// Holds a rollout.

@@ -1,20 +1,7 @@
 //! `Promote`: ends the step that waits; with `full` everything but the last installation and route is passed over.
 
-use super::{
-    operator, outbox,
-    rows::{Rollout, RolloutStatus, StepRow, StepStatus},
-    steps,
-};
-use crate::{
-    model::{RolloutId, StepKind, fields},
-    state::{
-        base::{
-            context::{Apply, Cx, Done},
-            rejection::Rejection,
-        },
-        fleet::assign,
-    },
-};
+use super::{operator, outbox, steps};
+use crate::state::{base::prelude::*, fleet::assign};
 
 /// Steps that `promote` may pass over one by one: they only wait.
 fn only_waits(kind: &StepKind) -> bool {

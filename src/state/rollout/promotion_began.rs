@@ -1,17 +1,10 @@
 //! `PromotionBegan`: the step `promote` passes, tracks move unless a switch moved them, and all traffic is the new stable's.
 
-use super::{
-    back,
-    rows::{RolloutStatus, StepStatus},
-    steps, weights,
-};
-use crate::{
-    model::{RolloutId, StepKind, WHOLE, fields},
-    state::{
-        base::context::{Apply, Cx, Done, guard},
-        catalog::statuses,
-        fleet::{assign, serving},
-    },
+use super::{back, steps, weights};
+use crate::state::{
+    base::prelude::*,
+    catalog::statuses,
+    fleet::{assign, serving},
 };
 
 fields! {

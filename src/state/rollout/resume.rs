@@ -1,10 +1,7 @@
 //! `Resume`: a held rollout goes on.
 
-use super::{operator, rows::RolloutStatus};
-use crate::{
-    model::{RolloutId, fields},
-    state::base::context::{Apply, Cx, Done},
-};
+use super::operator;
+use crate::state::base::prelude::*;
 
 fields! {
     /// Lets a paused one go on.

@@ -1,17 +1,7 @@
 //! `Rollback`: unwinds a live rollout, or starts a return from the newest one that completed.
 
-use super::{
-    give_back, operator,
-    rows::{Reason, RolloutStatus},
-    turn,
-};
-use crate::{
-    model::{RolloutId, fields},
-    state::base::{
-        context::{Apply, Cx, Done},
-        rejection::Rejection,
-    },
-};
+use super::{give_back, operator, turn};
+use crate::state::base::prelude::*;
 
 fields! {
     /// Unwinds a live rollout, or starts a return from the last completed one.

@@ -1,13 +1,7 @@
 //! `RollbackBegan`: a verdict turns the rollout back; it fails the step and moves the traffic in one entry.
 
-use super::{
-    rows::{Evidence, Reason},
-    turn,
-};
-use crate::{
-    model::{RolloutId, fields},
-    state::base::context::{Apply, Cx, Done, guard},
-};
+use super::turn;
+use crate::state::base::prelude::*;
 
 fields! {
     /// A verdict turned the rollout back: fails the step and moves the traffic in one entry.

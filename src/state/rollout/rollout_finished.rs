@@ -1,17 +1,7 @@
 //! `RolloutFinished`: completed, rolled back, or failed.
 
-use super::{
-    back,
-    rows::{Reason, RolloutPhase, RolloutStatus},
-    turn,
-};
-use crate::{
-    model::{RolloutId, fields},
-    state::{
-        base::context::{Apply, Cx, Done, guard},
-        catalog::statuses,
-    },
-};
+use super::{back, turn};
+use crate::state::{base::prelude::*, catalog::statuses};
 
 fields! {
     /// The rollout ends.

@@ -1,17 +1,7 @@
 //! `RolloutPaused`: a policy holds it; the running step failed and may be tried again.
 
-use super::{
-    operator,
-    rows::{Evidence, Reason},
-    turn,
-};
-use crate::{
-    model::{RolloutId, fields},
-    state::{
-        base::context::{Apply, Cx, Done, guard},
-        fleet::assign,
-    },
-};
+use super::{operator, turn};
+use crate::state::{base::prelude::*, fleet::assign};
 
 fields! {
     /// A policy holds the rollout.

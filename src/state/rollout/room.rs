@@ -1,18 +1,9 @@
 //! Whether the workers have room for a rollout: asked when it starts, so that nobody waits for what cannot come.
 
 use super::{begin, start_rollout::StartRollout};
-use crate::{
-    model::{AddressMode, Pair, Spec, Strategy, WorkerName},
-    state::{
-        State,
-        base::{context::Done, rejection::Rejection},
-        fleet::{
-            alloc,
-            rows::{Instance, PoolSlot, Worker},
-            serving,
-        },
-        traffic::rows::{Deployment, Track},
-    },
+use crate::state::{
+    base::prelude::*,
+    fleet::{alloc, serving},
 };
 
 /// Whether there are workers, addresses and capacity for the strategy's peak.

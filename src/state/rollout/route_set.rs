@@ -1,15 +1,9 @@
 //! `RouteSet`: the running step's weights.
 
-use super::{
-    rows::{RolloutPhase, RolloutStatus, StepRef},
-    steps, weights,
-};
-use crate::{
-    model::{Routing, StepKind, fields},
-    state::{
-        base::context::{Apply, Cx, Done, guard},
-        traffic::{returns, routes, rows::RouteWeights},
-    },
+use super::{steps, weights};
+use crate::state::{
+    base::prelude::*,
+    traffic::{returns, routes},
 };
 
 fields! {

@@ -1,17 +1,9 @@
 //! `StartRollout`: everything that can be refused is refused here; then a pending rollout owns the deployment.
 
-use super::{begin, operator, room, rows::RolloutKind};
-use crate::{
-    model::{DeploymentId, Pair, RolloutParams, Strategy, Version, fields},
-    state::{
-        base::{
-            context::{Apply, Cx, Done},
-            names,
-            rejection::Rejection,
-        },
-        catalog::rows::ReleaseStatus,
-        traffic::{rows::Deployment, switches},
-    },
+use super::{begin, operator, room};
+use crate::state::{
+    base::{names, prelude::*},
+    traffic::switches,
 };
 
 fields! {

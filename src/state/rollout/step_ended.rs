@@ -1,20 +1,9 @@
 //! `StepEnded`: the running step is done. The condition of each kind's end is computed anew from committed rows.
 
-use super::{
-    outbox,
-    rows::{Evidence, Rollout, RolloutPhase, RolloutStatus, StepRef, StepRow, StepStatus, Verdict},
-    steps, weights,
-};
-use crate::{
-    model::{BatchMode, OnNoData, Period, StepKind, fields},
-    state::{
-        base::context::{Apply, Cx, Done, guard},
-        fleet::{
-            assign, drain,
-            rows::{Instance, Presence},
-            serving,
-        },
-    },
+use super::{outbox, steps, weights};
+use crate::state::{
+    base::prelude::*,
+    fleet::{assign, drain, serving},
 };
 
 fields! {

@@ -1,21 +1,13 @@
 //! `StepStarted`: the next step begins: its clock, and what its kind does at once.
 
-use super::{
-    back, batches, outbox,
-    rows::{Batch, Rollout, RolloutPhase, RolloutStatus, StepRef, StepStatus},
-    steps,
-};
-use crate::{
-    model::{BatchMode, InstanceId, Millis, Routing, StepId, StepKind, WHOLE, fields},
-    state::{
-        State,
-        base::context::{Apply, Cx, Done, guard},
-        fleet::{
-            assign::{self, Allow},
-            drain, serving,
-        },
-        traffic::switches,
+use super::{back, batches, outbox, steps};
+use crate::state::{
+    base::prelude::*,
+    fleet::{
+        assign::{self, Allow},
+        drain, serving,
     },
+    traffic::switches,
 };
 
 fields! {

@@ -1,19 +1,9 @@
 //! What the commands about steps share: the running step, moves along the table, evidence.
 
-use super::rows::{Evidence, Rollout, StepRow, StepStatus};
-use crate::{
-    model::{FailureAction, Life, Permit},
-    state::{
-        State,
-        base::{
-            context::{Cx, Done, guard},
-            event::EventBody,
-            lifecycle,
-            rejection::Rejection,
-        },
-        fleet::{assign::Allow, rows::Instance},
-        store::frame,
-    },
+use crate::state::{
+    base::{lifecycle, prelude::*},
+    fleet::assign::Allow,
+    store::frame,
 };
 
 /// Largest evidence, in bytes as encoded.

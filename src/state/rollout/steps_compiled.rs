@@ -1,17 +1,7 @@
 //! `StepsCompiled`: a rollout's steps, or its undo's. Going forward the candidate's track appears.
 
-use super::{
-    opening,
-    rows::{Rollout, RolloutPhase, RolloutStatus, StepRow, StepStatus},
-};
-use crate::{
-    model::{RolloutId, Step, WorkerName, fields},
-    state::{
-        base::context::{Apply, Cx, Done, guard},
-        catalog::statuses,
-        fleet::{assign, rows::Presence},
-    },
-};
+use super::opening;
+use crate::state::{base::prelude::*, catalog::statuses, fleet::assign};
 
 /// Most steps of one phase.
 const MAX_STEPS: usize = 500;

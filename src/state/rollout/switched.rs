@@ -1,16 +1,9 @@
 //! `Switched`: tracks and weights in one entry.
 
-use super::{
-    back,
-    rows::{RolloutStatus, StepRef},
-    steps, weights,
-};
-use crate::{
-    model::{StepKind, WHOLE, fields},
-    state::{
-        base::context::{Apply, Cx, Done, guard},
-        fleet::{assign, serving},
-    },
+use super::{back, steps, weights};
+use crate::state::{
+    base::prelude::*,
+    fleet::{assign, serving},
 };
 
 fields! {

@@ -2,25 +2,14 @@
 //! left on the candidate goes back to stable as soon as half of it passes.
 
 use super::{back, batches};
-use crate::{
-    model::{DeploymentId, InstanceId, Permit, WorkerName, fields},
-    state::{
-        base::{
-            context::{Apply, Cx, Done, guard},
-            rejection::Rejection,
-        },
-        fleet::{
-            alloc,
-            assign::{self, Allow},
-            drain,
-            rows::{Instance, Presence},
-            serving,
-        },
-        traffic::{
-            rows::{Deployment, RouteWeights, TrackName, Tracks},
-            switches,
-        },
+use crate::state::{
+    base::prelude::*,
+    fleet::{
+        alloc,
+        assign::{self, Allow},
+        drain, serving,
     },
+    traffic::switches,
 };
 
 /// Most instances one adjustment adds.

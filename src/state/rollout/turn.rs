@@ -1,14 +1,7 @@
 //! A rollout that fails its step, turns back, or ends: what the commands of its life have in common.
 
-use super::{
-    back, collect, outbox,
-    rows::{Evidence, Reason, Rollout, RolloutPhase, RolloutStatus, StepStatus},
-    steps,
-};
-use crate::state::{
-    base::context::{Cx, Done},
-    fleet::assign,
-};
+use super::{back, collect, outbox, steps};
+use crate::state::{base::prelude::*, fleet::assign};
 
 /// The running step fails with what was seen; without one, nothing happens.
 pub(in crate::state) fn fail_running(cx: &mut Cx<'_>, r: &mut Rollout, evidence: Option<&Evidence>) -> Done {

@@ -1,24 +1,7 @@
 //! Weights of a rollout: what a share needs, what may rise, and what goes back.
 
-use super::{
-    rows::{Rollout, StepRow},
-    steps,
-};
-use crate::{
-    model::{BasisPoints, InstanceId, Pair, WHOLE},
-    state::{
-        State,
-        base::{
-            context::{Cx, Done, guard},
-            rejection::Rejection,
-        },
-        fleet::serving,
-        traffic::{
-            returns,
-            rows::{Deployment, RouteMode, RouteWeights, Track, TrackName},
-        },
-    },
-};
+use super::steps;
+use crate::state::{base::prelude::*, fleet::serving, traffic::returns};
 
 /// Instances that a share of a rollout needs. Failed ones count as done under `failure_action: continue`, but one must pass.
 pub fn need(s: &State, r: &Rollout, share: BasisPoints) -> u32 {

@@ -1,10 +1,7 @@
 //! `ArmsConfirmed`: servers have served the entries from which on their leases bind.
 
 use super::switches;
-use crate::{
-    model::{NodeId, fields},
-    state::base::context::{Apply, Cx, Done, guard},
-};
+use crate::state::base::prelude::*;
 
 fields! {
     /// Servers have served the entries from which on their leases bind.

@@ -2,11 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::fences::Arm;
-use crate::{
-    model::{DeploymentId, NodeId},
-    state::{State, base::servers::differs, cluster::rows::NodeRole},
-};
+use crate::state::base::{prelude::*, servers::differs};
 
 /// The servers that a fence is about: every node that is not removed, and those that were and may hold a lease.
 pub fn fence_set(state: &State) -> Vec<NodeId> {

@@ -1,13 +1,7 @@
 //! `ExpirySet`: what a bound deployment answers after a lease's end. Every server confirms the change anew.
 
-use super::{fences::OnExpiry, lease_set, switches};
-use crate::{
-    model::{DeploymentId, Period, fields},
-    state::base::{
-        context::{Apply, Cx, Done},
-        rejection::Rejection,
-    },
-};
+use super::{lease_set, switches};
+use crate::state::base::prelude::*;
 
 /// Longest time of stale answers.
 const MAX_STALE: Period = Period::minutes(60 * 24 * 7);

@@ -4,18 +4,8 @@
 
 use std::collections::BTreeSet;
 
-use super::{
-    fences::{Arm, ArmOwner, LeaseMode},
-    switches,
-};
-use crate::{
-    model::{DeploymentId, fields},
-    state::base::{
-        context::{Apply, Cx, Done},
-        rejection::Rejection,
-    },
-    traffic::lease::Terms,
-};
+use super::switches;
+use crate::{state::base::prelude::*, traffic::lease::Terms};
 
 /// Refuses while a rollout's step switches the deployment. Servers that confirmed the arm go by the policy that they knew then, and one
 /// that is cut off goes on doing so: it must not be judged by a shorter one.

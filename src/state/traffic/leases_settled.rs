@@ -1,13 +1,7 @@
 //! `LeasesSettled`: what earlier leases may still hold is settled, in two entries.
 
-use super::{fences::Fences, switches};
-use crate::{
-    model::{Millis, fields},
-    state::base::{
-        context::{Apply, Cx, Done, guard},
-        rejection::Rejection,
-    },
-};
+use super::switches;
+use crate::state::base::prelude::*;
 
 fields! {
     /// What earlier leases may still hold is settled.

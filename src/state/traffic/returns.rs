@@ -5,14 +5,8 @@
 //! says "fenced" only with every server's word, or the end of the lease of one that was bound already when the traffic moved; it holds
 //! nothing up. Deliberately not here: moving the traffic (`routes`), when there is something to say (`engine`).
 
-use super::{
-    bound::{bound, fence_set},
-    rows::{Deployment, TrafficBack},
-};
-use crate::{
-    model::{NodeId, RolloutId, Version},
-    state::{State, base::context::Cx},
-};
+use super::bound::{bound, fence_set};
+use crate::state::base::prelude::*;
 
 /// Records that are kept; the planner looks at all of them.
 pub(in crate::state) const KEPT: usize = 1024;

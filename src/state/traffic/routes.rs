@@ -1,11 +1,7 @@
 //! Writing a route: weights, mode and TTL, with a new generation when anything that an answer depends on changed. The one place that
 //! writes routes.
 
-use super::rows::{Deployment, Route, RouteMode, RouteWeights, Track};
-use crate::{
-    model::{BasisPoints, Pair, Period, Strategy, WHOLE},
-    state::base::{context::Cx, event::EventBody, rows::FencePoint},
-};
+use crate::state::base::prelude::*;
 
 /// Everything on stable.
 pub(in crate::state) const ALL_STABLE: RouteWeights =

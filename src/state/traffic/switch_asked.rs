@@ -2,22 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use super::{
-    fences::{Arm, ArmOwner, Switch, SwitchAsk, SwitchEnd, SwitchTarget, SwitchTo, WaitLevel},
-    routes::ALL_STABLE,
-    rows::{Deployment, TrackName},
-    switches,
-};
-use crate::{
-    model::{DeploymentId, Pair, Period, fields},
-    state::{
-        State,
-        base::{
-            context::{Apply, Cx, Done},
-            rejection::Rejection,
-        },
-    },
-};
+use super::{routes::ALL_STABLE, switches};
+use crate::state::base::prelude::*;
 
 /// Deployments of one switch at most.
 const MAX_DEPLOYMENTS: usize = 64;

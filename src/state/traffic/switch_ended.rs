@@ -2,16 +2,9 @@
 
 use super::{
     bound::{bound, fence_set},
-    fences::{ArmOwner, ServerEnd, Switch, SwitchEnd},
     switches,
 };
-use crate::{
-    model::fields,
-    state::{
-        base::context::{Apply, Cx, Done, guard},
-        base::servers::differs,
-    },
-};
+use crate::state::base::{prelude::*, servers::differs};
 
 /// Longest note of an end.
 const MAX_NOTE: usize = 2048;

@@ -2,13 +2,9 @@
 
 use super::{
     bound::{bound, fence_set},
-    fences::Unfenced,
     switches,
 };
-use crate::{
-    model::{NodeId, fields},
-    state::base::context::{Apply, Cx, Done, guard},
-};
+use crate::state::base::prelude::*;
 
 fields! {
     /// A switch moves its traffic.

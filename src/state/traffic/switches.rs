@@ -7,24 +7,12 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use super::{
     bound::{bound, fence_set},
-    fences::{Arm, ArmOwner, Fences, KEPT, LeaseMode, Switch},
     routes::{self, ALL_STABLE},
-    rows::{Deployment, Track, TrackName},
 };
-use crate::{
-    model::{BasisPoints, DeploymentId, Millis, NodeId, Pair, Period, StepKind, WHOLE},
-    state::{
-        State,
-        base::servers::differs,
-        base::{
-            context::{Cx, Done, guard},
-            event::EventBody,
-            rejection::Rejection,
-        },
-        catalog::statuses,
-        fleet::{assign, serving},
-        rollout::rows::RolloutStatus,
-    },
+use crate::state::{
+    base::{prelude::*, servers::differs},
+    catalog::statuses,
+    fleet::{assign, serving},
 };
 
 /// Changes the row, with its revision.

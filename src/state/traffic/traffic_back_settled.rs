@@ -1,21 +1,7 @@
 //! `TrafficBackSettled`: what is known of the DNS servers after traffic was taken back.
 
-use super::{
-    bound::fence_set,
-    fences::{ServerEnd, SwitchEnd},
-    returns::KEPT,
-};
-use crate::{
-    model::{RolloutId, fields},
-    state::{
-        base::servers::differs,
-        base::{
-            context::{Apply, Cx, Done, guard},
-            event::EventBody,
-            rejection::Rejection,
-        },
-    },
-};
+use super::{bound::fence_set, returns::KEPT};
+use crate::state::base::{prelude::*, servers::differs};
 
 /// Longest note of an end.
 const MAX_NOTE: usize = 2048;
