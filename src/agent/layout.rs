@@ -4,6 +4,18 @@ use std::path::{Path, PathBuf};
 
 use crate::model::{DeploymentId, Digest, InstanceId};
 
+/// What lies directly in a directory, by name.
+macro_rules! paths {
+    ($dir:ident, $field:ident: $($(#[$doc:meta])+ $name:ident = $at:literal;)+) => {
+        impl $dir {
+            $($(#[$doc])+
+            pub fn $name(&self) -> PathBuf {
+                self.$field.join($at)
+            })+
+        }
+    };
+}
+
 /// The data directory.
 #[derive(Debug, Clone)]
 pub struct Layout {
@@ -21,34 +33,9 @@ impl Layout {
         &self.root
     }
 
-    /// Held by the one agent that uses the directory.
-    pub fn agent_lock(&self) -> PathBuf {
-        self.root.join("lock")
-    }
-
-    /// The worker's key.
-    pub fn key(&self) -> PathBuf {
-        self.root.join("key")
-    }
-
-    /// Newest (incarnation, index) obeyed.
-    pub fn seen(&self) -> PathBuf {
-        self.root.join("seen")
-    }
-
-    /// Number of starts.
-    pub fn epoch(&self) -> PathBuf {
-        self.root.join("epoch")
-    }
-
     /// Packages, complete ones and `*.part`.
     pub fn blobs(&self) -> PathBuf {
         self.root.join("blobs").join("sha256")
-    }
-
-    /// Unpacked packages.
-    pub fn releases(&self) -> PathBuf {
-        self.root.join("releases")
     }
 
     /// One unpacked package.
@@ -56,21 +43,28 @@ impl Layout {
         self.releases().join(digest.as_str())
     }
 
-    /// Where packages are unpacked before they are renamed into place.
-    pub fn staging(&self) -> PathBuf {
-        self.root.join("staging")
-    }
-
-    /// All deployments.
-    pub fn deployments(&self) -> PathBuf {
-        self.root.join("deployments")
-    }
-
     /// One deployment.
     pub fn deployment(&self, id: &DeploymentId) -> DeploymentDir {
         // Both parts are DNS labels, so neither holds a dot.
         DeploymentDir { path: self.deployments().join(format!("{}.{}", id.environment, id.service)) }
     }
+}
+
+paths! { Layout, root:
+    /// Held by the one agent that uses the directory.
+    agent_lock = "lock";
+    /// The worker's key.
+    key = "key";
+    /// Newest (incarnation, index) obeyed.
+    seen = "seen";
+    /// Number of starts.
+    epoch = "epoch";
+    /// Unpacked packages.
+    releases = "releases";
+    /// Where packages are unpacked before they are renamed into place.
+    staging = "staging";
+    /// All deployments.
+    deployments = "deployments";
 }
 
 /// The deployment a directory name stands for.
@@ -91,30 +85,21 @@ impl DeploymentDir {
         &self.path
     }
 
-    /// The journal.
-    pub fn journal(&self) -> PathBuf {
-        self.path.join("journal")
-    }
-
-    /// Link to the release in use, for people.
-    pub fn current(&self) -> PathBuf {
-        self.path.join("current")
-    }
-
-    /// Link to the release before, for people.
-    pub fn previous(&self) -> PathBuf {
-        self.path.join("previous")
-    }
-
-    /// All instances.
-    pub fn instances(&self) -> PathBuf {
-        self.path.join("instances")
-    }
-
     /// One instance.
     pub fn instance(&self, id: InstanceId) -> InstanceDir {
         InstanceDir { path: self.instances().join(id.to_string()) }
     }
+}
+
+paths! { DeploymentDir, path:
+    /// The journal.
+    journal = "journal";
+    /// Link to the release in use, for people.
+    current = "current";
+    /// Link to the release before, for people.
+    previous = "previous";
+    /// All instances.
+    instances = "instances";
 }
 
 /// An instance's directory.
@@ -166,31 +151,19 @@ impl RunDir {
     pub fn path(&self) -> &Path {
         &self.path
     }
+}
 
+paths! { RunDir, path:
     /// What to execute.
-    pub fn launch(&self) -> PathBuf {
-        self.path.join("launch")
-    }
-
+    launch = "launch";
     /// Until when it may take to stop.
-    pub fn stop(&self) -> PathBuf {
-        self.path.join("stop")
-    }
-
+    stop = "stop";
     /// Who its processes are ([`super::tree::Tree`]).
-    pub fn identity(&self) -> PathBuf {
-        self.path.join("identity")
-    }
-
+    identity = "identity";
     /// How the process ended.
-    pub fn exit(&self) -> PathBuf {
-        self.path.join("exit")
-    }
-
+    exit = "exit";
     /// Why it could not be executed.
-    pub fn error(&self) -> PathBuf {
-        self.path.join("error")
-    }
+    error = "error";
 }
 
 #[cfg(test)]

@@ -10,11 +10,14 @@ use tokio_stream::wrappers::TcpListenerStream;
 use tonic::{Request, Response, Status, transport::Server};
 
 use super::*;
-use crate::wire::v1::{
-    artifacts_server::{Artifacts, ArtifactsServer},
-    cluster_server::{Cluster, ClusterServer},
-    events_server::{Events, EventsServer},
-    rollouts_server::{Rollouts, RolloutsServer},
+use crate::wire::{
+    unanswered,
+    v1::{
+        artifacts_server::{Artifacts, ArtifactsServer},
+        cluster_server::{Cluster, ClusterServer},
+        events_server::{Events, EventsServer},
+        rollouts_server::{Rollouts, RolloutsServer},
+    },
 };
 
 /// What both test nodes record, and how they behave.
@@ -43,37 +46,19 @@ impl Cluster for TestNode {
     async fn init(&self, _: Request<v1::InitRequest>) -> Result<Response<v1::InitReply>, Status> {
         Err(Status::already_exists("this is already a cluster"))
     }
-    async fn join(&self, _: Request<v1::JoinRequest>) -> Result<Response<v1::JoinReply>, Status> {
-        Err(Status::failed_precondition("no"))
-    }
     async fn status(&self, _: Request<v1::StatusRequest>) -> Result<Response<v1::StatusReply>, Status> {
         let nodes = self.seen.members.lock().unwrap().clone();
         let quorum = self.id != CUT_OFF;
         Ok(Response::new(v1::StatusReply { now_ms: 5_000, applied: 7, nodes, quorum, ..Default::default() }))
     }
-    async fn digest(&self, _: Request<v1::DigestRequest>) -> Result<Response<v1::DigestReply>, Status> {
-        Err(Status::failed_precondition("no"))
-    }
-    async fn transfer_leader(
-        &self,
-        _: Request<v1::TransferLeaderRequest>,
-    ) -> Result<Response<v1::TransferLeaderReply>, Status> {
-        Err(Status::failed_precondition("no"))
-    }
-    async fn leave(&self, _: Request<v1::LeaveRequest>) -> Result<Response<v1::LeaveReply>, Status> {
-        no()
-    }
-    async fn drain(&self, _: Request<v1::DrainRequest>) -> Result<Response<v1::DrainReply>, Status> {
-        no()
-    }
-    async fn rotate_dns_cookie(
-        &self,
-        _: Request<v1::RotateDnsCookieRequest>,
-    ) -> Result<Response<v1::RotateDnsCookieReply>, Status> {
-        no()
-    }
-    async fn finalize(&self, _: Request<v1::FinalizeRequest>) -> Result<Response<v1::FinalizeReply>, Status> {
-        no()
+    unanswered! {
+        join(JoinRequest) -> v1::JoinReply;
+        digest(DigestRequest) -> v1::DigestReply;
+        transfer_leader(TransferLeaderRequest) -> v1::TransferLeaderReply;
+        leave(LeaveRequest) -> v1::LeaveReply;
+        drain(DrainRequest) -> v1::DrainReply;
+        rotate_dns_cookie(RotateDnsCookieRequest) -> v1::RotateDnsCookieReply;
+        finalize(FinalizeRequest) -> v1::FinalizeReply;
     }
 }
 
@@ -98,10 +83,6 @@ impl Events for TestNode {
     }
 }
 
-fn no<T>() -> Result<Response<T>, Status> {
-    Err(Status::unimplemented("not in this test"))
-}
-
 #[tonic::async_trait]
 impl Rollouts for TestNode {
     async fn start(&self, _: Request<v1::StartRequest>) -> Result<Response<v1::StartReply>, Status> {
@@ -122,12 +103,6 @@ impl Rollouts for TestNode {
         }
         Ok(Response::new(v1::VerbReply { rollout: "r-1".into(), ..Default::default() }))
     }
-    async fn plan(&self, _: Request<v1::StartRequest>) -> Result<Response<v1::PlanReply>, Status> {
-        no()
-    }
-    async fn get(&self, _: Request<v1::GetRolloutRequest>) -> Result<Response<v1::Rollout>, Status> {
-        no()
-    }
     async fn history(&self, r: Request<v1::HistoryRequest>) -> Result<Response<v1::HistoryReply>, Status> {
         let after = r.into_inner().page.unwrap_or_default().after;
         let next = if after.is_empty() { "r-2".to_string() } else { String::new() };
@@ -137,20 +112,14 @@ impl Rollouts for TestNode {
             items: vec![item],
         }))
     }
-    async fn resume(&self, _: Request<v1::VerbRequest>) -> Result<Response<v1::VerbReply>, Status> {
-        no()
-    }
-    async fn abort(&self, _: Request<v1::AbortRequest>) -> Result<Response<v1::VerbReply>, Status> {
-        no()
-    }
-    async fn promote(&self, _: Request<v1::PromoteRequest>) -> Result<Response<v1::VerbReply>, Status> {
-        no()
-    }
-    async fn rollback(&self, _: Request<v1::VerbRequest>) -> Result<Response<v1::VerbReply>, Status> {
-        no()
-    }
-    async fn explain(&self, _: Request<v1::ExplainRequest>) -> Result<Response<v1::ExplainReply>, Status> {
-        no()
+    unanswered! {
+        plan(StartRequest) -> v1::PlanReply;
+        get(GetRolloutRequest) -> v1::Rollout;
+        resume(VerbRequest) -> v1::VerbReply;
+        abort(AbortRequest) -> v1::VerbReply;
+        promote(PromoteRequest) -> v1::VerbReply;
+        rollback(VerbRequest) -> v1::VerbReply;
+        explain(ExplainRequest) -> v1::ExplainReply;
     }
 }
 
@@ -163,8 +132,8 @@ impl Artifacts for TestNode {
     async fn push(&self, _: Request<tonic::Streaming<v1::PushChunk>>) -> Result<Response<v1::PushReply>, Status> {
         Err(Status::unavailable("the disk of this node is low"))
     }
-    async fn fetch(&self, _: Request<v1::FetchRequest>) -> Result<Response<Self::FetchStream>, Status> {
-        no()
+    unanswered! {
+        fetch(FetchRequest) -> Self::FetchStream;
     }
 }
 

@@ -62,8 +62,10 @@ fn no_stop_to(text: &str) -> ModelError {
 }
 
 /// Where an instance listens.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, strum::Display)]
-#[strum(serialize_all = "snake_case")]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, strum::Display, strum::EnumString, strum::VariantNames,
+)]
+#[strum(serialize_all = "snake_case", parse_err_ty = String, parse_err_fn = one_of::<Self>)]
 pub enum AddressMode {
     /// The machine's address and fixed ports: one instance of a deployment a worker.
     Host,

@@ -286,35 +286,25 @@ impl HealthDoc {
 }
 
 impl RolloutDoc {
-    /// Lays this document's values over `base`. Ranges are checked by [`RolloutParams::check`].
-    pub fn over(&self, base: RolloutParams) -> Result<RolloutParams, ModelError> {
+    /// Lays this document's values over `base`; `at` stands before the names of fields in errors. Ranges are checked by
+    /// [`RolloutParams::check`].
+    pub fn over(&self, base: RolloutParams, at: &str) -> Result<RolloutParams, ModelError> {
+        let wrong = |name: &'static str| move |problem: String| ModelError::field(format!("{at}{name}"), problem);
         let strategy = self.strategy.as_deref().map(Strategy::from_str).transpose()?;
         let on_no_data = self.on_no_data.as_deref().map(OnNoData::from_str).transpose();
-        let on_no_data = on_no_data.map_err(|e| ModelError::field("rollout.on_no_data", e))?.or(base.on_no_data);
-        let failure_action = match self.failure_action.as_deref() {
-            None => base.failure_action,
-            Some("pause") => FailureAction::Pause,
-            Some("rollback") => FailureAction::Rollback,
-            Some("continue") => FailureAction::Continue,
-            Some(x) => {
-                return Err(ModelError::field(
-                    "rollout.failure_action",
-                    format!("{x:?} is not pause, rollback or continue"),
-                ));
-            }
-        };
+        let failure_action = self.failure_action.as_deref().map(FailureAction::from_str).transpose();
         Ok(RolloutParams {
             strategy: strategy.or(base.strategy),
             steps: self.steps.clone().unwrap_or(base.steps),
             bake: self.bake.unwrap_or(base.bake),
             max_error_rate: self.max_error_rate.map_or(base.max_error_rate, |c| c.0),
             min_requests: self.min_requests.unwrap_or(base.min_requests),
-            on_no_data,
+            on_no_data: on_no_data.map_err(wrong("on_no_data"))?.or(base.on_no_data),
             parallelism: self.parallelism.unwrap_or(base.parallelism),
             delay: self.delay.unwrap_or(base.delay),
             max_surge: self.max_surge.unwrap_or(base.max_surge),
             max_unavailable: self.max_unavailable.unwrap_or(base.max_unavailable),
-            failure_action,
+            failure_action: failure_action.map_err(wrong("failure_action"))?.unwrap_or(base.failure_action),
             max_health_failures: self.max_health_failures.unwrap_or(base.max_health_failures),
             health_timeout: self.health_timeout.or(base.health_timeout),
             warm_up: self.warm_up.unwrap_or(base.warm_up),
@@ -331,11 +321,8 @@ impl SpecDoc {
     pub fn into_spec(self) -> Result<Spec, ModelError> {
         let deployment =
             DeploymentId { environment: Name::environment(&self.environment)?, service: Name::service(&self.service)? };
-        let address = match self.address.as_deref() {
-            None | Some("pool") => AddressMode::Pool,
-            Some("host") => AddressMode::Host,
-            Some(x) => return Err(ModelError::field("address", format!("{x:?} is not pool or host"))),
-        };
+        let address = self.address.as_deref().map_or(Ok(AddressMode::Pool), str::parse);
+        let address = address.map_err(|e| ModelError::field("address", e))?;
         let mut ports = BTreeMap::new();
         for (name, port) in self.ports {
             let bad = |what: String| {
@@ -391,7 +378,7 @@ impl SpecDoc {
             singleton: self.singleton,
             ttl: self.dns.ttl,
             pin_ttl: self.dns.pin_ttl.unwrap_or(Period::seconds(30)),
-            rollout: self.rollout.over(RolloutParams::default())?,
+            rollout: self.rollout.over(RolloutParams::default(), "rollout.")?,
             dns,
             labels: self.labels,
         };

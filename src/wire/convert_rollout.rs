@@ -1,6 +1,6 @@
 //! Rollouts, their steps and evidence as messages, and a request's parameters laid over the spec's defaults.
 
-use std::{collections::BTreeMap, str::FromStr as _};
+use std::collections::BTreeMap;
 
 use super::{
     convert::{count, meta, pair},
@@ -8,8 +8,8 @@ use super::{
 };
 use crate::{
     model::{
-        BasisPoints, FailureAction, Millis, ModelError, OnNoData, Period, RolloutParams, Setting, Step, StepKind,
-        Strategy, Version,
+        BasisPoints, Ceiling, Millis, ModelError, Period, RolloutParams, Setting, Step, StepKind, Version,
+        spec_doc::RolloutDoc,
     },
     state::{Evidence, Reason, Rollout, RolloutKind, State, StepRow, StepStatus, Verdict},
 };
@@ -164,36 +164,33 @@ pub fn given(p: &v1::Params) -> Vec<Setting> {
 
 /// Lays a request's fields over the defaults.
 pub fn params_over(p: &v1::Params, base: RolloutParams) -> Result<RolloutParams, ModelError> {
-    let period = |v: Option<u64>, d: Period| v.map_or(d, Period);
-    let on_no_data = p.on_no_data.as_deref().map(OnNoData::from_str).transpose();
-    let on_no_data = on_no_data.map_err(|e| ModelError::field("on_no_data", e))?.or(base.on_no_data);
-    let failure_action = p.failure_action.as_deref().map(FailureAction::from_str).transpose();
-    let failure_action = failure_action.map_err(|e| ModelError::field("failure_action", e))?;
     if p.steps_bp.len() > MAX_STEPS {
         return Err(ModelError::field("steps", format!("{} percentages are too many", count(p.steps_bp.len()))));
     }
     let steps: Vec<BasisPoints> = p.steps_bp.iter().copied().map(BasisPoints).collect();
-    Ok(RolloutParams {
-        strategy: p.strategy.as_deref().map(Strategy::from_str).transpose()?.or(base.strategy),
-        steps: if steps.is_empty() { base.steps } else { steps },
-        bake: period(p.bake_ms, base.bake),
-        max_error_rate: match p.max_error_rate_off {
-            true => None,
-            false => p.max_error_rate_bp.map(BasisPoints).or(base.max_error_rate),
-        },
-        min_requests: p.min_requests.unwrap_or(base.min_requests),
-        on_no_data,
-        parallelism: p.parallelism.unwrap_or(base.parallelism),
-        delay: period(p.delay_ms, base.delay),
-        max_surge: p.max_surge.unwrap_or(base.max_surge),
-        max_unavailable: p.max_unavailable.unwrap_or(base.max_unavailable),
-        failure_action: failure_action.unwrap_or(base.failure_action),
-        max_health_failures: p.max_health_failures.unwrap_or(base.max_health_failures),
-        health_timeout: p.health_timeout_ms.map(Period).or(base.health_timeout),
-        warm_up: period(p.warm_up_ms, base.warm_up),
-        smoke: p.smoke.clone().or(base.smoke),
-        monitor: period(p.monitor_ms, base.monitor),
-        grace: period(p.grace_ms, base.grace),
-        deadline: period(p.deadline_ms, base.deadline),
-    })
+    let max_error_rate = match p.max_error_rate_off {
+        true => Some(Ceiling(None)),
+        false => p.max_error_rate_bp.map(|rate| Ceiling(Some(BasisPoints(rate)))),
+    };
+    let said = RolloutDoc {
+        strategy: p.strategy.clone(),
+        steps: (!steps.is_empty()).then_some(steps),
+        bake: p.bake_ms.map(Period),
+        max_error_rate,
+        min_requests: p.min_requests,
+        on_no_data: p.on_no_data.clone(),
+        parallelism: p.parallelism,
+        delay: p.delay_ms.map(Period),
+        max_surge: p.max_surge,
+        max_unavailable: p.max_unavailable,
+        failure_action: p.failure_action.clone(),
+        max_health_failures: p.max_health_failures,
+        health_timeout: p.health_timeout_ms.map(Period),
+        warm_up: p.warm_up_ms.map(Period),
+        smoke: p.smoke.clone(),
+        monitor: p.monitor_ms.map(Period),
+        grace: p.grace_ms.map(Period),
+        deadline: p.deadline_ms.map(Period),
+    };
+    said.over(base, "")
 }

@@ -28,3 +28,22 @@ pub mod v1 {
     /// Encoded file descriptors, for gRPC reflection.
     pub const DESCRIPTOR: &[u8] = tonic::include_file_descriptor_set!("slipway_descriptor");
 }
+
+/// Calls of a service that a test's server does not answer. In the form that `async_trait` gives a method, as it does not look into macros.
+#[cfg(test)]
+macro_rules! unanswered {
+    ($($call:ident($ask:ident) -> $reply:ty;)+) => {$(
+        fn $call<'s, 'a>(
+            &'s self,
+            _: tonic::Request<$crate::wire::v1::$ask>,
+        ) -> futures_util::future::BoxFuture<'a, Result<tonic::Response<$reply>, tonic::Status>>
+        where
+            's: 'a,
+            Self: 'a,
+        {
+            Box::pin(async { Err(tonic::Status::unimplemented("not in this test")) })
+        }
+    )+};
+}
+#[cfg(test)]
+pub(crate) use unanswered;

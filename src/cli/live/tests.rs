@@ -18,10 +18,13 @@ use super::*;
 use crate::{
     cli::args::Command,
     clock::Clock,
-    wire::v1::{
-        cluster_server::{Cluster, ClusterServer},
-        events_server::{Events, EventsServer},
-        rollouts_server::{Rollouts, RolloutsServer},
+    wire::{
+        unanswered,
+        v1::{
+            cluster_server::{Cluster, ClusterServer},
+            events_server::{Events, EventsServer},
+            rollouts_server::{Rollouts, RolloutsServer},
+        },
     },
 };
 
@@ -64,43 +67,19 @@ impl Events for TestNode {
 
 #[tonic::async_trait]
 impl Cluster for TestNode {
-    async fn init(&self, _: Request<v1::InitRequest>) -> Result<Response<v1::InitReply>, Status> {
-        no()
-    }
-    async fn join(&self, _: Request<v1::JoinRequest>) -> Result<Response<v1::JoinReply>, Status> {
-        no()
-    }
     async fn status(&self, _: Request<v1::StatusRequest>) -> Result<Response<v1::StatusReply>, Status> {
         Ok(Response::new(v1::StatusReply { now_ms: 1000, applied: 5, term: 4, ..Default::default() }))
     }
-    async fn digest(&self, _: Request<v1::DigestRequest>) -> Result<Response<v1::DigestReply>, Status> {
-        no()
+    unanswered! {
+        init(InitRequest) -> v1::InitReply;
+        join(JoinRequest) -> v1::JoinReply;
+        digest(DigestRequest) -> v1::DigestReply;
+        transfer_leader(TransferLeaderRequest) -> v1::TransferLeaderReply;
+        leave(LeaveRequest) -> v1::LeaveReply;
+        drain(DrainRequest) -> v1::DrainReply;
+        rotate_dns_cookie(RotateDnsCookieRequest) -> v1::RotateDnsCookieReply;
+        finalize(FinalizeRequest) -> v1::FinalizeReply;
     }
-    async fn transfer_leader(
-        &self,
-        _: Request<v1::TransferLeaderRequest>,
-    ) -> Result<Response<v1::TransferLeaderReply>, Status> {
-        no()
-    }
-    async fn leave(&self, _: Request<v1::LeaveRequest>) -> Result<Response<v1::LeaveReply>, Status> {
-        no()
-    }
-    async fn drain(&self, _: Request<v1::DrainRequest>) -> Result<Response<v1::DrainReply>, Status> {
-        no()
-    }
-    async fn rotate_dns_cookie(
-        &self,
-        _: Request<v1::RotateDnsCookieRequest>,
-    ) -> Result<Response<v1::RotateDnsCookieReply>, Status> {
-        no()
-    }
-    async fn finalize(&self, _: Request<v1::FinalizeRequest>) -> Result<Response<v1::FinalizeReply>, Status> {
-        no()
-    }
-}
-
-fn no<T>() -> Result<Response<T>, Status> {
-    Err(Status::unimplemented("not in this test"))
 }
 
 #[tonic::async_trait]
@@ -118,32 +97,16 @@ impl Rollouts for TestNode {
             ..Default::default()
         }))
     }
-    async fn start(&self, _: Request<v1::StartRequest>) -> Result<Response<v1::StartReply>, Status> {
-        no()
-    }
-    async fn pause(&self, _: Request<v1::VerbRequest>) -> Result<Response<v1::VerbReply>, Status> {
-        no()
-    }
-    async fn plan(&self, _: Request<v1::StartRequest>) -> Result<Response<v1::PlanReply>, Status> {
-        no()
-    }
-    async fn history(&self, _: Request<v1::HistoryRequest>) -> Result<Response<v1::HistoryReply>, Status> {
-        no()
-    }
-    async fn resume(&self, _: Request<v1::VerbRequest>) -> Result<Response<v1::VerbReply>, Status> {
-        no()
-    }
-    async fn abort(&self, _: Request<v1::AbortRequest>) -> Result<Response<v1::VerbReply>, Status> {
-        no()
-    }
-    async fn promote(&self, _: Request<v1::PromoteRequest>) -> Result<Response<v1::VerbReply>, Status> {
-        no()
-    }
-    async fn rollback(&self, _: Request<v1::VerbRequest>) -> Result<Response<v1::VerbReply>, Status> {
-        no()
-    }
-    async fn explain(&self, _: Request<v1::ExplainRequest>) -> Result<Response<v1::ExplainReply>, Status> {
-        no()
+    unanswered! {
+        start(StartRequest) -> v1::StartReply;
+        pause(VerbRequest) -> v1::VerbReply;
+        plan(StartRequest) -> v1::PlanReply;
+        history(HistoryRequest) -> v1::HistoryReply;
+        resume(VerbRequest) -> v1::VerbReply;
+        abort(AbortRequest) -> v1::VerbReply;
+        promote(PromoteRequest) -> v1::VerbReply;
+        rollback(VerbRequest) -> v1::VerbReply;
+        explain(ExplainRequest) -> v1::ExplainReply;
     }
 }
 
