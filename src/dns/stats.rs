@@ -14,85 +14,71 @@ pub const RCODES: [(u16, &str); 8] = [
     (23, "badcookie"),
 ];
 
-/// Running counters.
-#[derive(Debug, Default)]
-pub(super) struct Stats {
-    rcodes: [AtomicU64; RCODES.len()],
-    pub udp: AtomicU64,
-    pub tcp: AtomicU64,
-    pub truncated: AtomicU64,
-    pub ignored: AtomicU64,
-    pub renormalised: AtomicU64,
-    pub limited: AtomicU64,
-    pub slipped: AtomicU64,
-    pub stale: AtomicU64,
-    pub fenced: AtomicU64,
-    pub not_ready: AtomicU64,
-    pub tcp_refused: AtomicU64,
-    pub tcp_evicted: AtomicU64,
-    pub tls: AtomicU64,
-    pub tls_failed: AtomicU64,
-    pub panics: AtomicU64,
+/// Declares the counters: what runs, what is read of it, and the values of their label.
+macro_rules! counters {
+    ($($(#[$doc:meta])+ $name:ident,)+) => {
+        /// Running counters.
+        #[derive(Debug, Default)]
+        pub(super) struct Stats {
+            rcodes: [AtomicU64; RCODES.len()],
+            $(pub $name: AtomicU64,)+
+        }
+
+        /// What the server has done since it started.
+        #[derive(Debug, Clone, Default, PartialEq, Eq)]
+        pub struct DnsCounts {
+            /// Responses by code, in the order of [`RCODES`].
+            pub rcodes: [u64; RCODES.len()],
+            $($(#[$doc])+ pub $name: u64,)+
+        }
+
+        impl DnsCounts {
+            /// What came and what became of it, by the value of a label, for metrics.
+            pub fn events(&self) -> Vec<(&'static str, u64)> {
+                vec![$((stringify!($name), self.$name)),+]
+            }
+        }
+
+        impl Stats {
+            pub(super) fn counts(&self) -> DnsCounts {
+                let get = |n: &AtomicU64| n.load(Ordering::Relaxed);
+                DnsCounts { rcodes: self.rcodes.each_ref().map(get), $($name: get(&self.$name)),+ }
+            }
+        }
+    };
 }
 
-/// What the server has done since it started.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct DnsCounts {
-    /// Responses by code, in the order of [`RCODES`].
-    pub rcodes: [u64; RCODES.len()],
+counters! {
     /// Messages received over UDP.
-    pub udp: u64,
+    udp,
     /// Messages received over TCP.
-    pub tcp: u64,
+    tcp,
     /// Responses with TC set.
-    pub truncated: u64,
+    truncated,
     /// Messages that get no answer: responses, and what is shorter than a header.
-    pub ignored: u64,
+    ignored,
     /// Answers whose version was drawn while another version with a weight had no endpoint.
-    pub renormalised: u64,
+    renormalised,
     /// Responses withheld because the client's network is over its rate.
-    pub limited: u64,
+    limited,
     /// Responses sent short for the same reason.
-    pub slipped: u64,
+    slipped,
     /// Answers given after the serving lease was over, marked as stale.
-    pub stale: u64,
+    stale,
     /// Questions refused because the serving lease was over.
-    pub fenced: u64,
+    fenced,
     /// Questions refused because this node has not caught up yet, or has had no lease yet.
-    pub not_ready: u64,
+    not_ready,
     /// TCP connections closed at once because of a limit.
-    pub tcp_refused: u64,
+    tcp_refused,
     /// TCP connections closed to make room for a new one.
-    pub tcp_evicted: u64,
+    tcp_evicted,
     /// TLS connections that got through their handshake.
-    pub tls: u64,
+    tls,
     /// TLS connections that did not.
-    pub tls_failed: u64,
+    tls_failed,
     /// Messages whose handling failed inside; always 0 unless there is a bug.
-    pub panics: u64,
-}
-
-impl DnsCounts {
-    /// What came and what became of it, by the value of a label, for metrics.
-    pub fn events(&self) -> [(&'static str, u64); 15] {
-        [
-            ("udp", self.udp),
-            ("tcp", self.tcp),
-            ("truncated", self.truncated),
-            ("ignored", self.ignored),
-            ("renormalised", self.renormalised),
-            ("limited", self.limited),
-            ("slipped", self.slipped),
-            ("stale", self.stale),
-            ("fenced", self.fenced),
-            ("not_ready", self.not_ready),
-            ("tcp_refused", self.tcp_refused),
-            ("tcp_evicted", self.tcp_evicted),
-            ("tls", self.tls),
-            ("tls_failed", self.tls_failed),
-            ("panics", self.panics),
-        ]
-    }
+    panics,
 }
 
 /// What one batch of datagrams adds.
@@ -121,28 +107,6 @@ impl Stats {
     pub(super) fn rcode(&self, code: u16) {
         if let Some(i) = RCODES.iter().position(|(c, _)| *c == code) {
             add(&self.rcodes[i]);
-        }
-    }
-
-    pub(super) fn counts(&self) -> DnsCounts {
-        let get = |n: &AtomicU64| n.load(Ordering::Relaxed);
-        DnsCounts {
-            rcodes: std::array::from_fn(|i| get(&self.rcodes[i])),
-            udp: get(&self.udp),
-            tcp: get(&self.tcp),
-            truncated: get(&self.truncated),
-            ignored: get(&self.ignored),
-            renormalised: get(&self.renormalised),
-            limited: get(&self.limited),
-            slipped: get(&self.slipped),
-            stale: get(&self.stale),
-            fenced: get(&self.fenced),
-            not_ready: get(&self.not_ready),
-            tcp_refused: get(&self.tcp_refused),
-            tcp_evicted: get(&self.tcp_evicted),
-            tls: get(&self.tls),
-            tls_failed: get(&self.tls_failed),
-            panics: get(&self.panics),
         }
     }
 }

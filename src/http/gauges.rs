@@ -10,7 +10,7 @@ use prometheus_client::{
 
 use super::server::HttpSources;
 use crate::{
-    raft::Meters,
+    raft::{ApplyCounts, ConsensusMetrics, Meters},
     state::{State, StepRow, TrackName, serving},
     storage::LogMeters,
 };
@@ -24,43 +24,25 @@ pub struct RaftFigures {
     pub log: LogMeters,
     /// Size of the newest snapshot; 0: none.
     pub snapshot_bytes: u64,
-    /// Last entry removed from the log.
-    pub purged: u64,
-    /// Newest term known.
-    pub term: u64,
     /// Whether this node leads.
     pub leads: bool,
-    /// Last log entry.
-    pub last_log: u64,
-    /// Last entry in the published State.
-    pub applied: u64,
-    /// Seconds since a majority last confirmed the leadership; leaders only.
-    pub quorum_age: Option<f64>,
-    /// Last entry known to be committed.
-    pub committed: u64,
-    /// Entry of the newest snapshot; 0: none.
-    pub snapshot: u64,
-    /// This node's part.
-    pub role: &'static str,
-    /// Entries that each other member is behind; leaders only.
-    pub lag: BTreeMap<String, u64>,
-    /// Applied commands by name.
-    pub commands: BTreeMap<String, u64>,
-    /// Refused commands by reason.
-    pub rejections: BTreeMap<String, u64>,
+    /// Raft as this node sees it; absent before there is a cluster.
+    pub seen: Option<ConsensusMetrics>,
+    /// What was applied.
+    pub applied: ApplyCounts,
 }
 
 /// The client listener's figures, since the process started.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RpcFigures {
     /// Changes asked for here, by command.
-    pub proposals: BTreeMap<String, u64>,
+    pub proposals: BTreeMap<&'static str, u64>,
     /// Refusals told here, by reason.
-    pub rejections: BTreeMap<String, u64>,
+    pub rejections: BTreeMap<&'static str, u64>,
     /// Workers whose session is here.
     pub sessions: u64,
     /// Connections by listener.
-    pub connections: BTreeMap<String, Connections>,
+    pub connections: BTreeMap<&'static str, Connections>,
 }
 
 /// A listener's connections.
@@ -82,9 +64,9 @@ pub struct DnsFigures {
     /// Index the view has reached; 0 while the server answers "not ready".
     pub view_index: u64,
     /// Answers by response code since the process started.
-    pub answers: BTreeMap<String, u64>,
+    pub answers: BTreeMap<&'static str, u64>,
     /// What came and what became of it, by kind.
-    pub events: BTreeMap<String, u64>,
+    pub events: BTreeMap<&'static str, u64>,
     /// Answers by the policy since the route last changed: deployment, version, how many.
     pub realised: Vec<(String, String, u64)>,
     /// Deployment, version and the requests that its instances counted since the running step began.
@@ -110,19 +92,19 @@ pub struct LeadFigures {
     /// Passes of the planner.
     pub passes: u64,
     /// Ended deliveries by outcome.
-    pub deliveries: BTreeMap<String, u64>,
+    pub deliveries: BTreeMap<&'static str, u64>,
     /// How long deliveries took.
     pub delivery: Option<Histogram>,
     /// Engine commands proposed.
     pub proposed: u64,
     /// Refusals by reason.
-    pub refused: BTreeMap<String, u64>,
+    pub refused: BTreeMap<&'static str, u64>,
     /// Panics of the leader's loop.
     pub panics: u64,
     /// Whether a part of it rests because of panics, here or elsewhere.
     pub stopped: bool,
     /// Background tasks that panicked or ended and were started again.
-    pub restarts: BTreeMap<String, u64>,
+    pub restarts: BTreeMap<&'static str, u64>,
 }
 
 /// Reads the sources at each scrape.
@@ -149,6 +131,30 @@ fn histogram(e: &mut DescriptorEncoder<'_>, name: &str, help: &str, values: &His
     values.encode(e.encode_descriptor(name, help, None, MetricType::Histogram)?)
 }
 
+/// Raft as this node sees it.
+fn seen(e: &mut DescriptorEncoder<'_>, raft: Option<&ConsensusMetrics>, leads: bool) -> Encoded {
+    let of = |pick: fn(&ConsensusMetrics) -> Option<u64>| raft.and_then(pick).unwrap_or(0);
+    gauge(e, "slipway_raft_term", "Newest Raft term this node knows", of(|r| Some(r.term)))?;
+    gauge(e, "slipway_raft_leader", "1 while this node leads", u64::from(leads))?;
+    gauge(e, "slipway_raft_last_log_index", "Last entry of this node's log", of(|r| r.last_log))?;
+    gauge(e, "slipway_raft_applied_index", "Last entry applied by this node", of(|r| Some(r.applied)))?;
+    gauge(e, "slipway_raft_committed_index", "Last entry that this node knows to be committed", of(|r| r.committed))?;
+    gauge(e, "slipway_raft_snapshot_index", "Entry of the newest snapshot; 0: none", of(|r| r.snapshot))?;
+    let role = raft.map_or("none", |r| r.role.name());
+    labelled(e, "slipway_raft_role", "1 for this node's part", "role", &[(role, 1)].into())?;
+    let others = raft.into_iter().flat_map(|r| r.members.iter().filter(|m| m.id != r.node));
+    let lag = others.filter_map(|m| Some((m.id.to_string(), of(|r| r.last_log).saturating_sub(m.matched?)))).collect();
+    let help = "Entries a member is behind; leaders only";
+    labelled::<String>(e, "slipway_raft_replication_lag_entries", help, "peer", &lag)?;
+    gauge(e, "slipway_raft_purged_index", "Last entry removed from this node's log", of(|r| r.purged))?;
+    let Some((raft, age)) = raft.and_then(|r| Some((r, r.quorum_age?))) else { return Ok(()) };
+    // A single voter is its own majority and hears from nobody.
+    let alone = raft.members.iter().filter(|m| m.voter).count() < 2;
+    let help = "Since a majority last confirmed this leader; leaders only";
+    let family = e.encode_descriptor("slipway_raft_quorum_age_seconds", help, None, MetricType::Gauge)?;
+    ConstGauge::new(if alone { 0.0 } else { age.as_secs_f64() }).encode(family)
+}
+
 /// What Raft, its log and `apply` measure.
 fn measured(e: &mut DescriptorEncoder<'_>, raft: &RaftFigures) -> Encoded {
     let log = &raft.log;
@@ -163,37 +169,37 @@ fn measured(e: &mut DescriptorEncoder<'_>, raft: &RaftFigures) -> Encoded {
     counter(e, "slipway_raft_leader_changes", "Leaders that this node saw after one another", meters.leaders.get())
 }
 
-fn labelled(
+fn labelled<K: AsRef<str>>(
     e: &mut DescriptorEncoder<'_>,
     name: &str,
     help: &str,
     label: &str,
-    values: &BTreeMap<String, u64>,
+    values: &BTreeMap<K, u64>,
 ) -> Encoded {
     let mut family = e.encode_descriptor(name, help, None, MetricType::Gauge)?;
     for (key, value) in values {
         let value = i64::try_from(*value).unwrap_or(i64::MAX);
-        ConstGauge::new(value).encode(family.encode_family(&[(label, key.as_str())])?)?;
+        ConstGauge::new(value).encode(family.encode_family(&[(label, key.as_ref())])?)?;
     }
     Ok(())
 }
 
-fn counters(
+fn counters<K: AsRef<str>>(
     e: &mut DescriptorEncoder<'_>,
     name: &str,
     help: &str,
     label: &str,
-    values: &BTreeMap<String, u64>,
+    values: &BTreeMap<K, u64>,
 ) -> Encoded {
     let mut family = e.encode_descriptor(name, help, None, MetricType::Counter)?;
     for (key, value) in values {
-        ConstCounter::new(*value).encode(family.encode_family(&[(label, key.as_str())])?)?;
+        ConstCounter::new(*value).encode(family.encode_family(&[(label, key.as_ref())])?)?;
     }
     Ok(())
 }
 
-fn connections(e: &mut DescriptorEncoder<'_>, listeners: &BTreeMap<String, Connections>) -> Encoded {
-    let pick = |f: fn(&Connections) -> u64| listeners.iter().map(|(l, c)| (l.clone(), f(c))).collect();
+fn connections(e: &mut DescriptorEncoder<'_>, listeners: &BTreeMap<&'static str, Connections>) -> Encoded {
+    let pick = |f: fn(&Connections) -> u64| listeners.iter().map(|(l, c)| (*l, f(c))).collect::<BTreeMap<_, _>>();
     labelled(e, "slipway_connections_open", "Connections served now", "listener", &pick(|c| c.open))?;
     let mut family = e.encode_descriptor(
         "slipway_connections_refused",
@@ -203,7 +209,7 @@ fn connections(e: &mut DescriptorEncoder<'_>, listeners: &BTreeMap<String, Conne
     )?;
     for (listener, c) in listeners {
         for (why, n) in [("too_many", c.refused), ("silent", c.silent), ("idle", c.idle)] {
-            let labels = [("listener", listener.as_str()), ("reason", why)];
+            let labels = [("listener", *listener), ("reason", why)];
             ConstCounter::new(n).encode(family.encode_family(&labels)?)?;
         }
     }
@@ -226,33 +232,10 @@ impl Collector for Gauges {
     fn encode(&self, mut e: DescriptorEncoder<'_>) -> Encoded {
         let e = &mut e;
         let raft = (self.0.raft)();
-        gauge(e, "slipway_raft_term", "Newest Raft term this node knows", raft.term)?;
-        gauge(e, "slipway_raft_leader", "1 while this node leads", u64::from(raft.leads))?;
-        gauge(e, "slipway_raft_last_log_index", "Last entry of this node's log", raft.last_log)?;
-        gauge(e, "slipway_raft_applied_index", "Last entry applied by this node", raft.applied)?;
-        gauge(e, "slipway_raft_committed_index", "Last entry that this node knows to be committed", raft.committed)?;
-        gauge(e, "slipway_raft_snapshot_index", "Entry of the newest snapshot; 0: none", raft.snapshot)?;
-        labelled(e, "slipway_raft_role", "1 for this node's part", "role", &[(raft.role.to_string(), 1)].into())?;
-        labelled(
-            e,
-            "slipway_raft_replication_lag_entries",
-            "Entries a member is behind; leaders only",
-            "peer",
-            &raft.lag,
-        )?;
-        gauge(e, "slipway_raft_purged_index", "Last entry removed from this node's log", raft.purged)?;
+        seen(e, raft.seen.as_ref(), raft.leads)?;
         measured(e, &raft)?;
-        if let Some(age) = raft.quorum_age {
-            let help = "Since a majority last confirmed this leader; leaders only";
-            ConstGauge::new(age).encode(e.encode_descriptor(
-                "slipway_raft_quorum_age_seconds",
-                help,
-                None,
-                MetricType::Gauge,
-            )?)?;
-        }
-        counters(e, "slipway_apply_commands", "Commands applied by this process", "command", &raft.commands)?;
-        counters(e, "slipway_apply_rejections", "Applied commands that were refused", "reason", &raft.rejections)?;
+        counters(e, "slipway_apply_commands", "Commands applied by this process", "command", &raft.applied.commands)?;
+        counters(e, "slipway_apply_rejections", "Applied commands that were refused", "reason", &raft.applied.refused)?;
         let rpc = (self.0.rpc)();
         counters(e, "slipway_rpc_proposals", "Changes asked for at this node", "command", &rpc.proposals)?;
         counters(e, "slipway_rpc_rejections", "Refusals told by this node", "reason", &rpc.rejections)?;

@@ -124,6 +124,7 @@ async fn metrics(Shared(pages): Shared<Arc<Pages>>) -> Response {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::raft::ConsensusMetrics;
     use tokio::{
         io::{AsyncReadExt, AsyncWriteExt},
         net::{TcpListener, TcpStream},
@@ -144,12 +145,12 @@ mod tests {
         let addr = listener.local_addr().unwrap();
         let sources = HttpSources {
             state: Arc::new(|| Arc::new(State::default())),
-            raft: Arc::new(|| RaftFigures { term: 3, leads: true, ..RaftFigures::default() }),
-            dns: Arc::new(|| DnsFigures {
-                view_index: 7,
-                answers: [("noerror".to_string(), 2)].into(),
-                ..DnsFigures::default()
+            raft: Arc::new(|| RaftFigures {
+                leads: true,
+                seen: Some(ConsensusMetrics { term: 3, ..ConsensusMetrics::default() }),
+                ..RaftFigures::default()
             }),
+            dns: Arc::new(|| DnsFigures { view_index: 7, answers: [("noerror", 2)].into(), ..DnsFigures::default() }),
             lead: Arc::new(LeadFigures::default),
             rpc: Arc::new(RpcFigures::default),
             process: Arc::new(ProcessFigures::default),

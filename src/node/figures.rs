@@ -35,10 +35,6 @@ pub(super) fn sources(parts: &Arc<Parts>, shared: &Shared, responder: &Arc<Respo
     }
 }
 
-fn named(counts: BTreeMap<&'static str, u64>) -> BTreeMap<String, u64> {
-    counts.into_iter().map(|(name, n)| (name.to_string(), n)).collect()
-}
-
 fn rpc(shared: &Shared, gates: &Gates) -> RpcFigures {
     let mut figures = RpcFigures { sessions: shared.sessions.all().len() as u64, ..RpcFigures::default() };
     for (listener, gate) in gates {
@@ -48,43 +44,25 @@ fn rpc(shared: &Shared, gates: &Gates) -> RpcFigures {
             silent: gate.silent.load(Ordering::Relaxed),
             idle: gate.idle.load(Ordering::Relaxed),
         };
-        figures.connections.insert((*listener).to_string(), seen);
+        figures.connections.insert(*listener, seen);
     }
     for ((what, label), n) in shared.counts.all() {
         let into = if what == "proposal" { &mut figures.proposals } else { &mut figures.rejections };
-        into.insert(label.to_string(), n);
+        into.insert(label, n);
     }
     figures
 }
 
 fn raft(parts: &Parts) -> RaftFigures {
     let log = parts.dir.log().meters();
-    let Some(consensus) = parts.slot.get() else { return RaftFigures { role: "none", log, ..RaftFigures::default() } };
-    let seen = consensus.metrics();
-    let applied = consensus.apply_counts();
-    // A single voter is its own majority and hears from nobody.
-    let alone = seen.members.iter().filter(|m| m.voter).count() < 2;
+    let Some(consensus) = parts.slot.get() else { return RaftFigures { log, ..RaftFigures::default() } };
     RaftFigures {
         meters: Some(consensus.meters()),
         log,
         snapshot_bytes: consensus.snapshot_bytes(),
-        purged: seen.purged.unwrap_or(0),
-        term: seen.term,
         leads: consensus.leader().borrow().is_me,
-        last_log: seen.last_log.unwrap_or(0),
-        applied: seen.applied,
-        quorum_age: if alone { seen.quorum_age.map(|_| 0.0) } else { seen.quorum_age.map(|age| age.as_secs_f64()) },
-        committed: seen.committed.unwrap_or(0),
-        snapshot: seen.snapshot.unwrap_or(0),
-        role: seen.role.name(),
-        lag: seen
-            .members
-            .iter()
-            .filter(|m| m.id != seen.node)
-            .filter_map(|m| Some((m.id.to_string(), seen.last_log.unwrap_or(0).saturating_sub(m.matched?))))
-            .collect(),
-        commands: named(applied.commands),
-        rejections: named(applied.refused),
+        seen: Some(consensus.metrics()),
+        applied: consensus.apply_counts(),
     }
 }
 
@@ -102,10 +80,10 @@ fn dns(parts: &Parts, responder: &Responder) -> DnsFigures {
     DnsFigures {
         view_index: if parts.dns.is_ready() { parts.dns.view().index } else { 0 },
         generations: parts.dns.generations().into_iter().map(|(d, n)| (d.to_string(), n)).collect(),
-        events: counts.events().into_iter().map(|(kind, n)| (kind.to_string(), n)).collect(),
+        events: counts.events().into_iter().collect(),
         realised: realised(parts),
         requests: requests(parts),
-        answers: RCODES.iter().zip(counts.rcodes).map(|((_, label), n)| ((*label).to_string(), n)).collect(),
+        answers: RCODES.iter().zip(counts.rcodes).map(|((_, label), n)| (*label, n)).collect(),
     }
 }
 
@@ -137,13 +115,9 @@ fn lead(parts: &Parts) -> LeadFigures {
         panics: read(&counts.panics),
         stopped: parts.panics.any_stopped(parts.clock.mono()).is_some(),
         restarts: parts.tasks.restarts(),
-        deliveries: [
-            ("delivered".to_string(), read(&counts.delivered)),
-            ("failed".to_string(), read(&counts.undelivered)),
-        ]
-        .into(),
+        deliveries: [("delivered", read(&counts.delivered)), ("failed", read(&counts.undelivered))].into(),
         delivery: Some(counts.deliveries.0.clone()),
-        proposed: counts.proposed.load(Ordering::Relaxed),
-        refused: refused.into_iter().map(|(label, n)| (label.to_string(), n.load(Ordering::Relaxed))).collect(),
+        proposed: read(&counts.proposed),
+        refused: refused.into_iter().map(|(label, n)| (label, read(n))).collect(),
     }
 }

@@ -58,8 +58,8 @@ impl Watched {
     }
 
     /// Starts after a death, by task.
-    pub(super) fn restarts(&self) -> BTreeMap<String, u64> {
-        self.0.lock().iter().map(|(name, d)| ((*name).to_string(), d.total)).collect()
+    pub(super) fn restarts(&self) -> BTreeMap<&'static str, u64> {
+        self.0.lock().iter().map(|(name, d)| (*name, d.total)).collect()
     }
 }
 
@@ -162,7 +162,7 @@ mod tests {
         let (name, why) = tasks.dead().await;
         assert_eq!((name, why.as_str()), ("relay", "panicked (broken 3)"));
         assert_eq!(starts.load(Ordering::Relaxed), 4);
-        assert_eq!(watched.restarts(), [("relay".to_string(), 4)].into());
+        assert_eq!(watched.restarts(), [("relay", 4)].into());
         let why = watched.problem(clock.mono()).unwrap();
         assert!(why.contains("\"relay\"") && why.contains("broken 3"), "{why}");
         assert_eq!(watched.problem(Mono(PROVEN_MS)), None);

@@ -10,7 +10,7 @@ use super::Consensus;
 use crate::model::NodeId;
 
 /// This node's part at the moment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, strum::IntoStaticStr)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, strum::IntoStaticStr)]
 #[strum(serialize_all = "snake_case")]
 pub enum Role {
     /// Receives the log, does not vote.
@@ -22,6 +22,7 @@ pub enum Role {
     /// Leads, or believes so.
     Leader,
     /// Raft has stopped.
+    #[default]
     Stopped,
 }
 
@@ -49,7 +50,7 @@ pub struct Member {
 }
 
 /// A look at Raft on this node.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ConsensusMetrics {
     /// This node.
     pub node: NodeId,

@@ -1,14 +1,14 @@
 //! The files that users are told to apply are accepted as they are, and say what their comments promise; the reference pages that
 //! are made of the program are current.
 
-use std::{collections::BTreeMap, path::Path, process::Command, sync::Arc};
+use std::{collections::BTreeMap, path::Path, process::Command, sync::Arc, time::Duration};
 
 use prometheus_client::metrics::histogram::Histogram;
 use slipway::model::{AddressMode, Period, RolloutParams, SpecFormat, Strategy, read_spec};
 use slipway::{
     config::{self, AgentConfig, NodeConfig},
     http::{self, Connections, DnsFigures, HttpSources, LeadFigures, ProcessFigures, RaftFigures, RpcFigures},
-    raft::Meters,
+    raft::{ApplyCounts, ConsensusMetrics, Member, Meters},
     state::State,
 };
 
@@ -133,20 +133,21 @@ fn labels(metrics: &str, name: &str) -> String {
 
 /// Sources that have one of everything.
 fn full() -> HttpSources {
-    let one = || BTreeMap::from([("x".to_string(), 1)]);
+    let one = || BTreeMap::from([("x", 1)]);
     HttpSources {
         state: Arc::new(|| Arc::new(State::default())),
         raft: Arc::new(move || RaftFigures {
-            quorum_age: Some(0.5),
-            role: "leader",
+            seen: Some(ConsensusMetrics {
+                quorum_age: Some(Duration::from_millis(500)),
+                members: vec![Member { id: 2, addr: "x".into(), voter: true, matched: Some(1), heard: None }],
+                ..ConsensusMetrics::default()
+            }),
             meters: Some(Meters::default()),
-            lag: one(),
-            commands: one(),
-            rejections: one(),
+            applied: ApplyCounts { commands: one(), refused: one() },
             ..RaftFigures::default()
         }),
         dns: Arc::new(move || DnsFigures {
-            generations: one(),
+            generations: BTreeMap::from([("x".to_string(), 1)]),
             answers: one(),
             events: one(),
             realised: vec![("a".into(), "b".into(), 1)],
@@ -163,7 +164,7 @@ fn full() -> HttpSources {
         rpc: Arc::new(move || RpcFigures {
             proposals: one(),
             rejections: one(),
-            connections: BTreeMap::from([("x".to_string(), Connections::default())]),
+            connections: BTreeMap::from([("x", Connections::default())]),
             ..RpcFigures::default()
         }),
         ready: Arc::new(|| Ok(())),
