@@ -19,7 +19,6 @@ const MAX_HOLD: usize = 100;
 /// A package to have unpacked.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hold {
-    /// Its digest.
     pub digest: Digest,
     /// Its size; 0: not known.
     pub size: u64,
@@ -28,7 +27,6 @@ pub struct Hold {
 /// An instance to run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Entry {
-    /// Which.
     pub id: InstanceId,
     /// What it runs.
     pub pair: Pair,
@@ -62,7 +60,6 @@ pub struct Assigned {
 /// An assignment as it arrives.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Offer {
-    /// Whose.
     pub deployment: DeploymentId,
     /// The content.
     pub assigned: Assigned,

@@ -18,7 +18,6 @@ use crate::{
 /// A deployment's part.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct View {
-    /// Its instances.
     pub instances: Vec<v1::InstanceReport>,
     /// How far its newest generation got; `None` when it is no longer assigned.
     pub reached: Option<v1::ReachedReport>,

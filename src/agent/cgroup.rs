@@ -145,7 +145,6 @@ fn write(path: &Path, text: &str) -> io::Result<()> {
     fs::OpenOptions::new().write(true).open(path)?.write_all(text.as_bytes())
 }
 
-/// One cgroup.
 #[derive(Debug)]
 pub struct Cgroup<'a> {
     path: &'a Path,

@@ -48,13 +48,11 @@ const SCRAPE_IDLE: Duration = Duration::from_secs(10);
 /// What reports say of an instance.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Status {
-    /// Where it is in its life.
     pub life: Life,
     /// After the hysteresis.
     pub health: Health,
     /// Failed checks in a row, of one that has passed.
     pub failures: u32,
-    /// Restarts.
     pub restarts: u32,
     /// How its last run ended.
     pub exit: String,
@@ -67,7 +65,6 @@ pub enum News {
     Status(Status),
     /// Its counters, or that they could not be read.
     Scraped {
-        /// In which run.
         run: u32,
         /// What they show; `None` when the spec has no metrics.
         shown: Option<Shown>,

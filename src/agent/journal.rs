@@ -54,7 +54,6 @@ pub enum JournalError {
     TooLarge {
         /// Which journal.
         path: PathBuf,
-        /// Its size.
         size: usize,
     },
     /// There is no room; nothing was written, and it may be tried again.

@@ -47,13 +47,10 @@ pub fn start_time(pid: i32) -> io::Result<u64> {
 /// A process as it stands in its family.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Kin {
-    /// Its pid.
     pub pid: i32,
-    /// Its parent.
     pub parent: i32,
     /// Its process group.
     pub group: i32,
-    /// Its session.
     pub session: i32,
     /// When it began, as in [`Identity`].
     pub start: u64,

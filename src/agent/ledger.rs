@@ -22,7 +22,6 @@ const ENDED_KEPT: usize = 64;
 /// Between two looks whether a full disk has room again.
 const ROOM_LOOK: std::time::Duration = std::time::Duration::from_secs(1);
 
-/// One record.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Record {
     /// An assignment, or a higher permit for the same one.
@@ -34,14 +33,11 @@ pub enum Record {
     },
     /// A package is in place.
     Staged {
-        /// Which.
         digest: Digest,
     },
     /// A package cannot be had.
     Refused {
-        /// In which generation.
         generation: u64,
-        /// Which.
         digest: Digest,
         /// Why.
         reason: String,
@@ -55,31 +51,25 @@ pub enum Record {
     },
     /// Its process is known.
     Running {
-        /// Which instance.
         id: InstanceId,
         /// Its process.
         identity: Identity,
     },
     /// It passed its first check.
     Passing {
-        /// Which instance.
         id: InstanceId,
     },
     /// A run ended; the instance starts again.
     Restarting {
-        /// Which instance.
         id: InstanceId,
         /// How it ended.
         exit: String,
     },
-    /// It is stopped.
     Stopping {
-        /// Which instance.
         id: InstanceId,
     },
     /// It has no process any more and gets no other.
     Gone {
-        /// Which instance.
         id: InstanceId,
         /// How it ended.
         exit: String,
@@ -88,12 +78,10 @@ pub enum Record {
     },
     /// An instance that had been replaced is put back.
     Reverting {
-        /// Which instance.
         id: InstanceId,
     },
     /// Probation is over.
     Committed {
-        /// In which generation.
         generation: u64,
     },
     /// A step begins, or none runs.
@@ -103,10 +91,8 @@ pub enum Record {
     },
     /// What is counted.
     Totals {
-        /// By pair.
         #[serde(with = "pairs")]
         totals: BTreeMap<Pair, Counts>,
-        /// By instance.
         #[serde(with = "pairs")]
         raws: BTreeMap<InstanceId, Raw>,
     },
@@ -125,7 +111,6 @@ pub struct Known {
     pub run: u32,
     /// Whether it ever passed.
     pub passed: bool,
-    /// Restarts.
     pub restarts: u32,
     /// Whether it is being stopped.
     pub stopping: bool,

@@ -30,7 +30,6 @@ pub struct Seen {
 
 /// This agent.
 pub struct Machine {
-    /// Its name.
     pub name: WorkerName,
     /// Starts so far, this one included.
     pub epoch: u64,

@@ -27,7 +27,7 @@ use super::{
 };
 use crate::clock::Clock;
 
-pub use stopping::{Stopping, signal_named};
+pub use stopping::Stopping;
 
 /// How long a lock may be held without an identity, a process be gone without an exit record, and what was killed still be there.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -42,7 +42,6 @@ pub enum ProcessError {
     Io {
         /// What was tried.
         what: &'static str,
-        /// On what.
         path: PathBuf,
         /// Why not.
         source: io::Error,
@@ -55,10 +54,7 @@ pub enum ProcessError {
     },
     /// Something of an earlier run lives on.
     #[error("of its run before there is still {who}, which cannot be killed: it starts again once that is gone")]
-    Left {
-        /// Who.
-        who: String,
-    },
+    Left { who: String },
     /// The shim leaves again and again.
     #[error("the shim for {path} ends at once: {detail}")]
     Shim {

@@ -31,7 +31,6 @@ pub struct Holder {
 /// A process, for people.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Seen {
-    /// Its pid.
     pub pid: i32,
     /// Its name.
     pub command: String,

@@ -57,7 +57,6 @@ const MAX_MESSAGE: usize = 16 << 20;
 
 /// The session's side of the agent.
 pub struct Session {
-    /// Who this is.
     pub machine: Machine,
     /// How it keeps the processes of an instance together.
     pub keeping: Keeping,

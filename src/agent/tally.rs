@@ -14,9 +14,7 @@ use crate::model::{InstanceId, Pair};
 /// Requests and errors.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counts {
-    /// Requests.
     pub requests: u64,
-    /// Errors.
     pub errors: u64,
 }
 
@@ -44,7 +42,6 @@ fn growth(before: u64, now: u64) -> u64 {
 /// What an instance showed last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Raw {
-    /// In which run.
     pub run: u32,
     /// Its counters.
     pub shown: Counts,
@@ -66,7 +63,6 @@ pub struct Tally {
     /// By pair, since the journal began.
     #[serde(with = "super::ledger::pairs")]
     pub totals: BTreeMap<Pair, Counts>,
-    /// By instance.
     #[serde(with = "super::ledger::pairs")]
     pub raws: BTreeMap<InstanceId, Raw>,
     /// The running step.
@@ -85,12 +81,7 @@ pub enum Look {
     /// It was read.
     Fine,
     /// So many times in a row it was of no use; why, the last time.
-    Vain {
-        /// Times.
-        times: u32,
-        /// Why.
-        why: String,
-    },
+    Vain { times: u32, why: String },
 }
 
 /// Looks in vain after which what was read before no longer speaks for an instance: a page may fail once.
@@ -111,13 +102,11 @@ impl Tally {
         self.heard.insert(pair.clone()) || changed
     }
 
-    /// Begins a step.
     pub fn begin(&mut self, step: u64) {
         self.mark = Some(Mark { step, bases: self.totals.clone() });
         self.heard.clear();
     }
 
-    /// Ends it.
     pub fn end(&mut self) {
         self.mark = None;
         self.heard.clear();

@@ -143,7 +143,6 @@ impl Way {
 }
 
 impl Answer {
-    /// Its status.
     pub fn status(&self) -> u16 {
         self.response.status().as_u16()
     }

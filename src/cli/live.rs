@@ -26,7 +26,6 @@ pub struct End {
 
 /// What following needs.
 pub struct Follow {
-    /// The rollout.
     pub rollout: String,
     /// Events from this log index on; 0: only what comes.
     pub from_index: u64,

@@ -10,7 +10,7 @@ mod live;
 mod output;
 pub mod pack;
 mod params;
-pub mod probe;
+mod probe;
 mod render;
 mod verbs;
 

@@ -63,7 +63,6 @@ pub struct Lead {
 /// What is left of servers' leases, by the term that asks.
 pub type Leases = Arc<dyn Fn(u64) -> Option<Left> + Send + Sync>;
 
-/// One term.
 struct Term {
     term: u64,
     since: Millis,

@@ -11,7 +11,7 @@ mod panics;
 mod published;
 mod rests;
 
-pub use counts::{DeliveryTimes, LeadCounts};
+pub use counts::LeadCounts;
 pub use loop_::{Fallen, Lead};
 pub use panics::{Panic, Panics, Part};
 pub use published::{LastPlan, PlanBoard};

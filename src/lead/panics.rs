@@ -56,16 +56,13 @@ impl fmt::Display for Part {
     }
 }
 
-/// One panic.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Panic {
-    /// Where.
     pub node: NodeId,
     /// Tells two of one node apart; differs from process to process.
     pub id: u64,
     /// When, on this node's clock.
     pub at: Mono,
-    /// In what.
     pub part: Part,
     /// What it said.
     pub reason: String,

@@ -23,7 +23,6 @@ pub enum ObserveError {
     Term {
         /// The item's.
         theirs: u64,
-        /// Ours.
         ours: u64,
     },
     /// It makes no sense.

@@ -10,7 +10,6 @@ pub(super) const WARNING: &str = "slipway-warning";
 /// Metadata key of the milliseconds after which another try makes sense: an election takes about that.
 const RETRY_AFTER: &str = "slipway-retry-after-ms";
 
-/// A status with its reason.
 pub(super) fn status(code: Code, reason: &'static str, text: impl Into<String>) -> Status {
     let mut status = Status::new(code, text);
     status.metadata_mut().insert(REASON, MetadataValue::from_static(reason));

@@ -37,7 +37,6 @@ struct Session {
 /// What the relay needs of one session.
 #[derive(Debug, Clone)]
 pub struct SessionView {
-    /// Whose.
     pub worker: WorkerName,
     /// Differs from session to session of one process.
     pub id: u64,

@@ -80,7 +80,6 @@ pub struct Shared {
     pub blobs: BlobStore,
     /// Workers' sessions at this node.
     pub sessions: Arc<Sessions>,
-    /// The clock.
     pub clock: Clock,
     /// Ends streams when the node stops.
     pub stop: CancellationToken,

@@ -20,7 +20,6 @@ const HEADER: [&str; 10] = [
 /// One row of the table.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Phase {
-    /// Its name.
     pub name: String,
     /// How long it took, seconds.
     pub seconds: f64,

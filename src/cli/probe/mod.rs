@@ -17,7 +17,7 @@ mod tests;
 
 pub use histogram::Histogram;
 pub(in crate::cli) use lookup::ask_tcp;
-pub use record::{Bucket, Counts, FailedRequest, FailureKind, ServerCounts, Summary};
+pub use record::{Bucket, Counts, FailedRequest, FailureKind, Summary};
 pub use report::{line, starved, table};
 
 use std::{
@@ -64,7 +64,6 @@ pub struct ProbeConfig {
     pub path: String,
     /// Requests a second, of all clients together.
     pub rate: u32,
-    /// Clients.
     pub clients: u32,
     /// How long; `None`: until stopped.
     pub duration: Option<Duration>,

@@ -87,7 +87,6 @@ pub struct ServerCounts {
 /// One second, or several added up. Every request is in exactly one of the versions' counts or failures.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Summary {
-    /// Requests.
     pub requests: u64,
     /// Answers by version.
     pub versions: BTreeMap<String, Counts>,
@@ -119,7 +118,6 @@ pub struct Bucket {
     pub seen: Summary,
 }
 
-/// A failed request.
 #[derive(Debug, Clone, Serialize)]
 pub struct FailedRequest {
     /// Wall-clock milliseconds at which it was sent.
