@@ -319,7 +319,7 @@ impl Process {
 mod tests {
     use std::process::{Child, Command};
 
-    use super::*;
+    use super::{stopping::signal_named, *};
     use crate::{
         agent::{kin::Identity, tree},
         model::{Period, StopSpec, StopTo},

@@ -1,5 +1,7 @@
 //! Which instances count: what DNS may name, and how much capacity a pair has. DNS, guards and the planner share these.
 
+use std::collections::BTreeSet;
+
 use crate::state::base::prelude::*;
 
 /// Whether the instance's worker has been silent for so long that it leaves DNS.
