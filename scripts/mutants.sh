@@ -19,7 +19,10 @@ tools=${SLIPWAY_TOOLS:-${XDG_CACHE_HOME:-$HOME/.cache}/slipway/tools}
 PATH=$PATH:$tools/bin
 work=$(realpath -m "${CARGO_TARGET_DIR:-target}")/mutants
 crate=$work/crate
-rm -rf "$crate" "$work/mutants.out"
+# What is built stays: the crates that ours stands on take minutes.
+mkdir -p "$crate"
+find "$crate" -mindepth 1 -maxdepth 1 ! -name target -exec rm -rf {} +
+rm -rf "$work/mutants.out"
 mkdir -p "$crate/src" "$crate/tests" "$crate/.config" "$crate/.cargo"
 
 layers=(model traffic state engine)
@@ -60,9 +63,12 @@ priority = -50
 EOF
 
 status=0
-CARGO_TARGET_DIR='' cargo mutants --dir "$crate" --output "$work" --no-config --colors never --no-times \
+unset CARGO_TARGET_DIR
+(cd "$crate" && cargo nextest run --no-run)
+cargo mutants --dir "$crate" --output "$work" --no-config --colors never --no-times \
     --file 'src/engine/**' --file 'src/state/**' --file 'src/traffic/**' --exclude '**/tests.rs' --exclude 'src/**/invariants*' \
-    ${MUTANTS:+--re "$MUTANTS"} --shard "$shard" --sharding round-robin --jobs "${JOBS:-2}" --test-tool nextest \
+    ${MUTANTS:+--re "$MUTANTS"} --shard "$shard" --sharding round-robin --copy-target true \
+    --jobs "${JOBS:-2}" --test-tool nextest \
     --minimum-test-timeout 120 --cap-lints true || status=$?
 # 2: some were missed; 3: some ran out of time. Anything else is no judgement.
 case $status in 0 | 2 | 3) ;; *)

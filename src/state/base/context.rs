@@ -1,13 +1,14 @@
 //! The draft a command works on. Rows are read as values and put back: putting one back bumps its revision once per entry and only
-//! when it changed, so that "every change bumps" and "nothing else does" hold by construction.
+//! when it changed, so that "every change bumps" and "nothing else does" hold by construction. No update is lost: an entry that would
+//! put back a copy which is older than the row is refused as a whole.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, fmt::Display};
 
 use super::{
     event::EventBody,
     lifecycle, names,
     rejection::Rejection,
-    rows::{LogId, Meta},
+    rows::{Draft, LogId, Meta},
 };
 use crate::{
     model::{DeploymentId, InstanceId, Life, Millis, NodeId, Principal, RolloutId, WorkerName},
@@ -55,16 +56,21 @@ pub(in crate::state) struct Cx<'a> {
     deployments: BTreeSet<DeploymentId>,
     instances: u32,
     deliveries: u32,
+    overwritten: Option<String>,
 }
 
 impl<'a> Cx<'a> {
     pub fn new(state: &State, at: LogId, principal: &'a Principal) -> Self {
         let (events, deployments) = (Vec::new(), BTreeSet::new());
-        Self { s: state.clone(), at, principal, events, deployments, instances: 0, deliveries: 0 }
+        Self { s: state.clone(), at, principal, events, deployments, instances: 0, deliveries: 0, overwritten: None }
     }
 
-    pub fn finish(self) -> (State, Vec<EventBody>) {
-        (self.s, self.events)
+    /// The State after the entry and what it told, unless an update was lost.
+    pub fn finish(self) -> Result<(State, Vec<EventBody>), Rejection> {
+        match self.overwritten {
+            Some(what) => guard(format!("this build would lose a change of {what} in this entry: please report it")),
+            None => Ok((self.s, self.events)),
+        }
     }
 
     /// Deployments that this entry changed so far; what follows from them is done at its end (`log::apply`).
@@ -98,6 +104,16 @@ impl<'a> Cx<'a> {
         }
     }
 
+    /// Marks a row that is put back over one that is there.
+    fn put_back(&mut self, what: &dyn Display, stored: Option<Draft>, meta: &mut Meta) {
+        if stored.is_some_and(|there| !there.is(meta.draft)) {
+            debug_assert!(false, "a copy of {what} is put back that is older than the row");
+            self.overwritten.get_or_insert_with(|| what.to_string());
+        }
+        meta.draft = meta.draft.next();
+        self.touch(meta);
+    }
+
     /// The next instance id of this entry.
     pub fn next_instance(&mut self) -> InstanceId {
         let ordinal = self.instances;
@@ -125,8 +141,10 @@ impl<'a> Cx<'a> {
     }
 
     pub fn put_rollout(&mut self, mut row: Rollout) {
-        if self.s.rollouts.get(&row.id) != Some(&row) {
-            self.touch(&mut row.meta);
+        let there = self.s.rollouts.get(&row.id);
+        if there != Some(&row) {
+            let draft = there.map(|r| r.meta.draft);
+            self.put_back(&format_args!("rollout {}", row.id), draft, &mut row.meta);
             self.s.rollouts.insert(row.id, row);
         }
     }
@@ -153,23 +171,29 @@ impl<'a> Cx<'a> {
     }
 
     pub fn put_deployment(&mut self, mut row: Deployment) {
-        if self.s.deployments.get(&row.id) != Some(&row) {
-            self.touch(&mut row.meta);
+        let there = self.s.deployments.get(&row.id);
+        if there != Some(&row) {
+            let draft = there.map(|r| r.meta.draft);
+            self.put_back(&row.id, draft, &mut row.meta);
             self.deployments.insert(row.id.clone());
             self.s.deployments.insert(row.id.clone(), row);
         }
     }
 
     pub fn put_worker(&mut self, mut row: Worker) {
-        if self.s.workers.get(&row.name) != Some(&row) {
-            self.touch(&mut row.meta);
+        let there = self.s.workers.get(&row.name);
+        if there != Some(&row) {
+            let draft = there.map(|r| r.meta.draft);
+            self.put_back(&row.name, draft, &mut row.meta);
             self.s.workers.insert(row.name.clone(), row);
         }
     }
 
     pub fn put_node(&mut self, mut row: NodeRow) {
-        if self.s.nodes.get(&row.id) != Some(&row) {
-            self.touch(&mut row.meta);
+        let there = self.s.nodes.get(&row.id);
+        if there != Some(&row) {
+            let draft = there.map(|r| r.meta.draft);
+            self.put_back(&format_args!("node {}", row.id), draft, &mut row.meta);
             self.s.nodes.insert(row.id, row);
         }
     }
@@ -180,8 +204,10 @@ impl<'a> Cx<'a> {
     }
 
     pub fn put_assignment(&mut self, key: (WorkerName, DeploymentId), mut row: Assignment) {
-        if self.s.assignments.get(&key) != Some(&row) {
-            self.touch(&mut row.meta);
+        let there = self.s.assignments.get(&key);
+        if there != Some(&row) {
+            let draft = there.map(|r| r.meta.draft);
+            self.put_back(&format_args!("the assignment of {} on {}", key.1, key.0), draft, &mut row.meta);
             self.s.assignments.insert(key, row);
         }
     }
@@ -201,7 +227,8 @@ impl<'a> Cx<'a> {
             return;
         }
         let same = old.is_some_and(|o| o.life == row.life && o.health == row.health);
-        self.touch(&mut row.meta);
+        let draft = old.map(|r| r.meta.draft);
+        self.put_back(&row.id, draft, &mut row.meta);
         if !same {
             self.emit(EventBody::InstanceChanged {
                 instance: row.id,
@@ -224,5 +251,38 @@ impl<'a> Cx<'a> {
             }
         }
         ok
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Name, Permit};
+
+    /// Takes two copies of a row, changes each otherwise, and puts both back.
+    #[test]
+    #[should_panic(
+        expected = "a copy of the assignment of production/shop on w1 is put back that is older than the row"
+    )]
+    fn a_copy_that_is_older_than_its_row_is_never_put_back() {
+        let (s, principal) = (State::default(), Principal::local_operator());
+        let mut cx = Cx::new(&s, LogId { index: 7, term: 1 }, &principal);
+        let (service, environment) = (Name::service("shop").unwrap(), Name::environment("production").unwrap());
+        let key = (WorkerName::new("w1").unwrap(), DeploymentId { environment, service });
+        let row = Assignment {
+            meta: cx.new_meta(),
+            generation: 1,
+            content_digest: 0,
+            permit: Permit::Stage,
+            reached: None,
+            content: Default::default(),
+            mark: None,
+        };
+        cx.put_assignment(key.clone(), row);
+        let taken = cx.s.assignments.get(&key).unwrap().clone();
+        cx.put_assignment(key.clone(), Assignment { generation: 2, ..taken.clone() });
+        let again = cx.s.assignments.get(&key).unwrap().clone();
+        cx.put_assignment(key.clone(), Assignment { generation: 3, ..again });
+        cx.put_assignment(key, Assignment { permit: Permit::Activate, ..taken });
     }
 }

@@ -22,8 +22,35 @@ fields! {
         3 pub updated_index: u64,
         /// Free labels.
         4 pub labels: BTreeMap<String, String>,
+        /// Never stored, as it always equals its default.
+        5 pub draft: Draft,
     }
 }
+
+/// How often a row was put back so far: a copy that was taken before somebody else put the row back is told by it (`Cx`). It is
+/// no part of the row: all drafts are equal.
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+pub struct Draft(u32);
+
+impl Draft {
+    /// Whether both copies were taken after the same change.
+    pub fn is(self, other: Self) -> bool {
+        self.0 == other.0
+    }
+
+    /// After one more.
+    pub fn next(self) -> Self {
+        Self(self.0.wrapping_add(1))
+    }
+}
+
+impl PartialEq for Draft {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Draft {}
 
 /// A fence: restored backups take the next incarnation, so `(incarnation, n)` never goes back.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]

@@ -57,12 +57,12 @@ pub fn apply(state: &mut State, at: LogId, stamped: &Stamped) -> Result<Applied,
         (Command::ClusterInit(_), None) | (_, Some(_)) => stamped.body.apply(&mut cx),
         (_, None) => Err(Rejection::NoCluster),
     };
-    let result = result.map(|()| {
+    let result = result.and_then(|()| {
         switches::sweep(&mut cx);
         follow_up(&mut cx, state);
-        let (draft, bodies) = cx.finish();
+        let (draft, bodies) = cx.finish()?;
         *state = draft;
-        Applied { index: at.index, events: record(state, at, bodies), repeated: false }
+        Ok(Applied { index: at.index, events: record(state, at, bodies), repeated: false })
     });
     if let Some(ticket) = ticket {
         requests::remember(state, at, ticket, result.as_ref().err());

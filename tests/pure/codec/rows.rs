@@ -72,7 +72,13 @@ pub fn evidence() -> Evidence {
 }
 
 fn meta() -> Meta {
-    Meta { revision: 3, created_index: 60, updated_index: 61, labels: [("team".to_string(), "web".to_string())].into() }
+    Meta {
+        revision: 3,
+        created_index: 60,
+        updated_index: 61,
+        labels: [("team".to_string(), "web".to_string())].into(),
+        ..Meta::default()
+    }
 }
 
 fn ports() -> Arc<BTreeMap<String, u16>> {
