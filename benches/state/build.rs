@@ -15,8 +15,8 @@ use slipway::{
         RequestId, RolloutId, RolloutParams, Spec, SpecFormat, Strategy, Version, WorkerName, read_spec,
     },
     state::{
-        Applied, Command, EventBody, Fence, InstanceFact, LogId, NewNode, NodeSeen, Observations, Reached, ReachedFact,
-        Rejection, Seen, Stamped, StartRollout, State, WorkerFacts, apply, codec,
+        Applied, Command, EventBody, Fence, Fit, InstanceFact, LogId, NewNode, NodeSeen, Observations, Reached,
+        ReachedFact, Rejection, Seen, Stamped, StartRollout, State, WorkerFacts, apply, codec,
         command::{BlobHeld, ClusterInit, FactsRecorded, ReleaseRegistered, SpecApplied, WorkerRegistered},
     },
 };
@@ -286,11 +286,12 @@ fn report(s: &State, name: &WorkerName, id: &DeploymentId) -> Option<WorkerFacts
             (Permit::Activate, false) => Reached::Active,
             (Permit::Commit, false) => Reached::Committed,
         };
-        let fact = (a.generation, word);
-        (a.reached.as_ref() != Some(&fact)).then(|| ReachedFact {
+        let (fact, fit) = ((a.generation, word), a.content.next.as_ref().map(|_| Fit::Fits));
+        (a.reached.as_ref() != Some(&fact) || !a.fits()).then(|| ReachedFact {
             deployment: id.clone(),
             generation: fact.0,
             reached: fact.1,
+            fit,
         })
     });
     let staged = (w.staged != hold).then_some(hold);

@@ -38,6 +38,15 @@ pub struct Entry {
     pub replaces: Option<InstanceId>,
 }
 
+/// What is to run here next, as far as it is known before there is an instance of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Next {
+    /// What it runs.
+    pub pair: Pair,
+    /// Where it will listen, if the machine has one address for it.
+    pub address: Option<IpAddr>,
+}
+
 /// An assignment's content.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Assigned {
@@ -55,6 +64,8 @@ pub struct Assigned {
     pub current: Option<Pair>,
     /// For people: what `previous` names.
     pub previous: Option<Pair>,
+    /// What to look at before it is started.
+    pub next: Option<Next>,
 }
 
 /// An assignment as it arrives.
@@ -63,7 +74,7 @@ pub struct Offer {
     pub deployment: DeploymentId,
     /// The content.
     pub assigned: Assigned,
-    /// The specs that its entries name.
+    /// The specs that its entries and the next pair name.
     pub specs: BTreeMap<u64, Spec>,
     /// The running step whose counts are wanted.
     pub mark: Option<u64>,
@@ -90,6 +101,18 @@ fn entry(e: &v1::Entry, specs: &BTreeMap<u64, Spec>) -> Result<Entry, String> {
         other => Some(other.parse().map_err(|e| format!("{e}"))?),
     };
     Ok(Entry { id, pair, address, ports, replaces })
+}
+
+fn next(n: &v1::Next, specs: &BTreeMap<u64, Spec>) -> Result<Next, String> {
+    let pair = pair(n.pair.as_ref().ok_or("what is to run next has no pair")?)?;
+    if !specs.contains_key(&pair.spec) {
+        return Err(format!("what is to run next names spec {}, which was not sent", pair.spec));
+    }
+    let address = match n.address.as_str() {
+        "" => None,
+        text => Some(text.parse().map_err(|_| format!("{text:?}, where the next is to listen, is not an IP address"))?),
+    };
+    Ok(Next { pair, address })
 }
 
 impl TryFrom<&v1::Assignment> for Offer {
@@ -119,6 +142,7 @@ impl TryFrom<&v1::Assignment> for Offer {
             entries: entries?,
             current: a.current.as_ref().map(pair).transpose()?,
             previous: a.previous.as_ref().map(pair).transpose()?,
+            next: a.next.as_ref().map(|n| next(n, &specs)).transpose()?,
         };
         Ok(Self { deployment, assigned, specs, mark: Some(a.mark).filter(|m| *m != 0) })
     }

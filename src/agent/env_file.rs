@@ -10,13 +10,9 @@ use std::{
     os::unix::fs::OpenOptionsExt,
 };
 
-use rustix::{
-    fs::OFlags,
-    process::{Gid, Uid},
-    thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid},
-};
+use rustix::fs::OFlags;
 
-use super::shim::Credentials;
+use super::{shim::Credentials, user::acting_as};
 use crate::model::read_env_file;
 
 /// Largest file.
@@ -27,7 +23,7 @@ pub fn read(path: &str, user: Option<&Credentials>) -> Result<BTreeMap<String, S
     let at = |problem: String| format!("run.env_file {path}: {problem}");
     let text = match user {
         None => text(path),
-        Some(user) => as_user(path, user),
+        Some(user) => acting_as(user, || text(path)),
     };
     let text = text.map_err(|e| {
         let reader = match user {
@@ -39,19 +35,6 @@ pub fn read(path: &str, user: Option<&Credentials>) -> Result<BTreeMap<String, S
         at(format!("{e}{reader}"))
     })?;
     read_env_file(&text).map_err(|wrong| format!("run.env_file {path}, line {}: {}", wrong.line, wrong.problem))
-}
-
-/// In a thread of its own, whose rights end with it. Only the effective ids change: with the real ones the user could signal the agent.
-fn as_user(path: &str, user: &Credentials) -> io::Result<String> {
-    let groups: Vec<Gid> = user.groups.iter().copied().map(Gid::from_raw).collect();
-    let reads = || {
-        set_thread_groups(&groups)?;
-        set_thread_res_gid(None, Gid::from_raw(user.gid), None)?;
-        set_thread_res_uid(None, Uid::from_raw(user.uid), None)?;
-        text(path)
-    };
-    std::thread::scope(|scope| scope.spawn(reads).join())
-        .unwrap_or_else(|_| Err(io::Error::other("reading it panicked")))
 }
 
 fn text(path: &str) -> io::Result<String> {

@@ -227,6 +227,7 @@ mod tests {
             entries: Vec::new(),
             current: None,
             previous: None,
+            next: None,
         };
         let offer = Offer { deployment: id.clone(), assigned, specs: BTreeMap::new(), mark: None };
         fleet.obey(BTreeMap::from([(id.clone(), offer)])).await.unwrap();

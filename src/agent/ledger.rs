@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    assignment::{Assigned, Entry, Offer},
+    assignment::{Assigned, Entry, Next, Offer},
     journal::{Journal, JournalError},
     kin::Identity,
     tally::{Counts, Mark, Raw, Tally},
@@ -183,6 +183,11 @@ impl Ledger {
         }
     }
 
+    /// What is to run here next.
+    pub fn next(&self) -> Option<&Next> {
+        self.assigned.as_ref().filter(|_| !self.removed)?.next.as_ref()
+    }
+
     /// How far to go.
     pub fn permit(&self) -> Permit {
         self.assigned.as_ref().map_or(Permit::Stage, |a| a.permit)
@@ -297,6 +302,7 @@ impl Ledger {
             .filter(|(id, k)| k.ended.is_none() || keep(id))
             .map(|(_, k)| k.entry.pair.spec)
             .chain(entries.iter().map(|(_, spec)| *spec))
+            .chain(self.next().map(|n| n.pair.spec))
             .collect();
         self.specs.retain(|revision, _| used.contains(revision));
     }
@@ -419,7 +425,16 @@ mod tests {
     }
 
     fn assigned(generation: u64, permit: Permit, entries: Vec<Entry>) -> Assigned {
-        Assigned { generation, content_digest: 1, permit, hold: vec![], entries, current: None, previous: None }
+        Assigned {
+            generation,
+            content_digest: 1,
+            permit,
+            hold: vec![],
+            entries,
+            current: None,
+            previous: None,
+            next: None,
+        }
     }
 
     fn accept(ledger: &mut Ledger, a: Assigned) {

@@ -35,9 +35,11 @@ use crate::{
     supervise::{self, Lately},
 };
 
+mod fitness;
 mod packages;
 mod shown;
 
+use fitness::Fitness;
 use packages::Fetching;
 
 /// Time between journalled totals.
@@ -87,6 +89,7 @@ pub struct Deployment {
     saved: Tally,
     new_mark: Option<NewMark>,
     fetching: Fetching,
+    fitness: Fitness,
     conflict: Option<(u64, String)>,
     // What was last said in the log of an instance's counters.
     uncounted: BTreeMap<InstanceId, String>,
@@ -114,6 +117,7 @@ impl Deployment {
             tally,
             new_mark: None,
             fetching: Fetching::default(),
+            fitness: Fitness::default(),
             conflict: None,
             uncounted: BTreeMap::new(),
             stop_all: None,
@@ -150,6 +154,7 @@ impl Deployment {
                 },
                 Some((id, news)) = self.news.recv() => self.hear(id, news).await?,
                 Some(done) = self.fetching.done() => self.fetched(done).await?,
+                Some(found) = self.fitness.done() => self.fitness.take(found),
                 () = until(self.new_mark.as_mut().map(|m| &mut m.timer)) => self.begin_mark().await?,
                 _ = save.tick() => self.save().await?,
                 () = until(farewell.as_mut()) => return Ok(self.forget()?),
@@ -288,6 +293,7 @@ impl Deployment {
                 }
             }
         }
+        self.look(&ledger);
         self.commit(&ledger).await?;
         self.link(&ledger);
         Ok(())

@@ -1,7 +1,13 @@
 //! The user of `run.user`, as this machine knows one: ids, groups, name and home. It is asked as `login` asks, so users of a directory
-//! service are found too. Not here: becoming one (`shim`).
+//! service are found too. Not here: becoming one for good (`shim`).
+
+use std::io;
 
 use nix::unistd::{Uid, User as Entry, getgrouplist};
+use rustix::{
+    process::Gid,
+    thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid},
+};
 
 use super::shim::Credentials;
 use crate::model::OF_USER;
@@ -31,6 +37,19 @@ pub fn find(name: &str) -> Result<User, String> {
         home: entry.dir.to_string_lossy().into_owned(),
         name: entry.name,
     })
+}
+
+/// Does something with the rights of a user, in a thread of its own, whose rights end with it. Only the effective ids change: with the real
+/// ones the user could signal the agent.
+pub fn acting_as<T: Send>(user: &Credentials, act: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
+    let groups: Vec<Gid> = user.groups.iter().copied().map(Gid::from_raw).collect();
+    let acts = || {
+        set_thread_groups(&groups)?;
+        set_thread_res_gid(None, Gid::from_raw(user.gid), None)?;
+        set_thread_res_uid(None, rustix::process::Uid::from_raw(user.uid), None)?;
+        act()
+    };
+    std::thread::scope(|scope| scope.spawn(acts).join()).unwrap_or_else(|_| Err(io::Error::other("it panicked")))
 }
 
 impl User {

@@ -99,6 +99,14 @@ impl Way {
         Self { host: check.host.clone(), tls }
     }
 
+    /// Whether the file that it trusts can be used, if it names one.
+    pub async fn trust_is_there(&self) -> Result<(), AskError> {
+        match &self.tls {
+            Some(tls) => tls.config().await.map(|_| ()),
+            None => Ok(()),
+        }
+    }
+
     /// In the clear, under its address.
     pub fn plain() -> Self {
         Self { host: None, tls: None }

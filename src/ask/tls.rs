@@ -80,7 +80,8 @@ impl Tls {
         })
     }
 
-    async fn config(&self) -> Result<Arc<ClientConfig>, AskError> {
+    /// What it trusts, as the file says now.
+    pub async fn config(&self) -> Result<Arc<ClientConfig>, AskError> {
         let Trust::CaFile(path) = &self.trust else { return self.made(Vec::new(), anyone) };
         let bad = |problem: String| AskError::Trust { path: path.clone(), problem };
         let size = tokio::fs::metadata(path).await.map_err(|e| bad(e.to_string()))?.len();

@@ -6,7 +6,8 @@
 
 use crate::model::{DeploymentId, Digest, Health, Life, Millis, Period};
 use crate::state::{
-    Command, Instance, InstanceFact, Observations, Presence, ReachedFact, Seen, State, Worker, WorkerFacts, codec,
+    Assignment, Command, Instance, InstanceFact, Observations, Presence, ReachedFact, Seen, State, Worker, WorkerFacts,
+    clipped, codec,
     command::{FactsRecorded, NodeHeard, NodeSilent, WorkerLost, WorkerReturned},
     cut_text,
 };
@@ -137,13 +138,14 @@ fn difference(state: &State, worker: &Worker, report: &WorkerFacts) -> Option<Wo
     let reached: Vec<ReachedFact> = report
         .reached
         .iter()
+        .map(clipped)
         .filter(|f| {
             let row = state.assignments.get(&(worker.name.clone(), f.deployment.clone()));
             row.is_some_and(|a| {
-                f.generation <= a.generation && a.reached.as_ref() != Some(&(f.generation, f.reached.clone()))
+                f.generation <= a.generation
+                    && (a.reached.as_ref() != Some(&(f.generation, f.reached.clone())) || looked_anew(a, f))
             })
         })
-        .cloned()
         .collect();
     let staged = report.staged.as_deref().map(sorted).filter(|s| *s != sorted(&worker.staged));
     for fact in &mut instances {
@@ -153,6 +155,12 @@ fn difference(state: &State, worker: &Worker, report: &WorkerFacts) -> Option<Wo
         return None;
     }
     Some(WorkerFacts { worker: worker.name.clone(), epoch: report.epoch, seq: report.seq, instances, reached, staged })
+}
+
+/// Whether an agent says something else of the next pair than it did.
+fn looked_anew(a: &Assignment, f: &ReachedFact) -> bool {
+    let said = a.look.as_ref().filter(|l| l.generation == f.generation).map(|l| &l.fit);
+    f.fit.as_ref().is_some_and(|found| said != Some(found))
 }
 
 fn sorted(digests: &[Digest]) -> Vec<Digest> {

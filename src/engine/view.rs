@@ -4,7 +4,7 @@
 
 use crate::model::Spec;
 use crate::model::{DeploymentId, Digest, Health, Life, Millis, Pair, Wait, WorkerName};
-use crate::state::{Deployment, Instance, Observations, Seen, Settings, State, hears};
+use crate::state::{Assignment, Deployment, Instance, Observations, Seen, Settings, State, hears};
 
 /// What a pass notes beside commands.
 #[derive(Debug, Default)]
@@ -123,6 +123,15 @@ impl<'a> View<'a> {
 
     pub fn spec(&self, pair: &Pair) -> Option<&'a Spec> {
         self.state.spec(&self.deployment.id, pair.spec).map(AsRef::as_ref)
+    }
+
+    pub fn assignment(&self, worker: &WorkerName) -> Option<&'a Assignment> {
+        self.state.assignments.get(&(worker.clone(), self.deployment.id.clone()))
+    }
+
+    /// Whether the worker is known to have what the pair that is to run there next asks for.
+    pub fn fits(&self, worker: &WorkerName) -> bool {
+        self.assignment(worker).is_none_or(Assignment::fits)
     }
 
     pub fn staged(&self, worker: &WorkerName, digest: &Digest) -> bool {

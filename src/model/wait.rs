@@ -34,6 +34,8 @@ pub enum Wait {
     Unheard { workers: Vec<WorkerName> },
     /// Counts that a worker cannot make, whatever time it takes: a selector matches nothing, or the page cannot be read.
     Uncounted { worker: WorkerName, why: String },
+    /// Workers whose machines lack something that the release or its spec asks for; until then it may be mended.
+    Unfit { workers: Vec<WorkerName>, until: Millis, why: String },
     /// A hook's answer.
     Hook { attempt: u32, until: Millis },
     /// Healthy capacity to route to, or to return to.
@@ -82,6 +84,7 @@ impl Wait {
             | Self::Bake { until }
             | Self::Hook { until, .. }
             | Self::Lost { until: Some(until), .. }
+            | Self::Unfit { until, .. }
             | Self::Again { until, .. } => Some(*until),
             Self::Staging { .. }
             | Self::Starting { .. }
@@ -126,6 +129,9 @@ impl fmt::Display for Wait {
             Self::Data { pair, have, need } => write!(f, "{have} of {need} requests seen by {}", pair.version),
             Self::Missing { workers } => write!(f, "no counts from {}", join(workers)),
             Self::Uncounted { worker, why } => write!(f, "{worker} cannot count: {why}"),
+            Self::Unfit { workers, until, why } => {
+                write!(f, "{} cannot run the release, which may be mended until {until}: {why}", join(workers))
+            }
             Self::Hook { attempt, until } => write!(f, "hook, attempt {attempt}, until {until}"),
             Self::Capacity { have, need } => write!(f, "{have} of {need} instances of capacity"),
             Self::Addresses { worker } => write!(f, "no free address on {worker}"),
@@ -163,6 +169,10 @@ mod tests {
         assert_eq!(bake.told(Millis(300_000)), "baking for 0.0 s more");
         let hears = Wait::Observing { until: Millis(4_000) };
         assert_eq!(hears.told(Millis(1_000)), "the new leader is still hearing from workers (for 3.0 s more at most)");
+        let unfit =
+            Wait::Unfit { workers: vec![WorkerName::new("w2").unwrap()], until: Millis(9_000), why: "no user".into() };
+        let said = unfit.told(Millis(1_000));
+        assert_eq!(said, "w2 cannot run the release, which may be mended for 8.0 s more: no user");
         assert_eq!(Wait::Healthy { have: 1, need: 2 }.told(Millis(1)), "1 of 2 instances pass their checks");
     }
 }

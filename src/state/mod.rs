@@ -34,9 +34,10 @@ pub use cluster::rows::{
 };
 pub use fleet::alloc::{free_addresses, free_when};
 pub use fleet::drain::MARGIN as DRAIN_MARGIN;
+pub use fleet::facts_recorded::clipped;
 pub use fleet::rows::{
-    Assignment, AssignmentContent, DrainState, Entry, Instance, InstanceFact, PoolSlot, Presence, Reached, ReachedFact,
-    Worker, WorkerFacts,
+    Assignment, AssignmentContent, DrainState, Entry, Fit, Instance, InstanceFact, Look, PoolSlot, Presence, Reached,
+    ReachedFact, Worker, WorkerFacts,
 };
 pub use fleet::serving::{hears, leave_at, passing, serving, serving_among, there, unstaged, wanted};
 pub use fleet::workers::cut as cut_text;

@@ -7,8 +7,8 @@ use super::{
     v1,
 };
 use crate::{
-    model::{DeploymentId, Digest, Health, InstanceId, Life, ModelError, Pair, Permit, StepId, WorkerName},
-    state::{Assignment, InstanceFact, PairCounts, Reached, ReachedFact, State, WorkerFacts},
+    model::{AddressMode, DeploymentId, Digest, Health, InstanceId, Life, ModelError, Pair, Permit, StepId, WorkerName},
+    state::{Assignment, Fit, InstanceFact, PairCounts, Reached, ReachedFact, State, WorkerFacts},
 };
 
 /// Most instances, deployments or counts in one report.
@@ -45,12 +45,12 @@ pub fn desired(state: &State, worker: &WorkerName) -> Option<v1::Desired> {
         incarnation: state.incarnation,
         index: state.applied.index,
         set_generation: row.set_generation,
-        assignments: assignments(state, worker).map(|(d, a)| assignment(state, d, a)).collect(),
+        assignments: assignments(state, worker).map(|(d, a)| assignment(state, worker, d, a)).collect(),
         now_ms: state.now.0,
     })
 }
 
-fn assignment(state: &State, id: &DeploymentId, a: &Assignment) -> v1::Assignment {
+fn assignment(state: &State, worker: &WorkerName, id: &DeploymentId, a: &Assignment) -> v1::Assignment {
     let hold = a.content.hold.iter().map(|digest| {
         let release = state.releases.values().find(|r| &r.digest == digest && r.service == id.service);
         v1::Hold {
@@ -66,7 +66,9 @@ fn assignment(state: &State, id: &DeploymentId, a: &Assignment) -> v1::Assignmen
         ports: ports(&e.ports),
         replaces: e.replaces.map(|r| r.to_string()).unwrap_or_default(),
     });
-    let named: std::collections::BTreeSet<u64> = a.content.instances.iter().map(|e| e.pair.spec).collect();
+    let next = a.content.next.iter();
+    let named: std::collections::BTreeSet<u64> =
+        a.content.instances.iter().map(|e| e.pair.spec).chain(next.map(|p| p.spec)).collect();
     let specs = named.into_iter().filter_map(|revision| {
         // A spec holds no map with keys that are not text, so it always has a JSON form.
         let json = serde_json::to_string(state.spec(id, revision)?.as_ref()).ok()?;
@@ -83,6 +85,15 @@ fn assignment(state: &State, id: &DeploymentId, a: &Assignment) -> v1::Assignmen
         current: a.content.current.as_ref().map(pair),
         previous: a.content.previous.as_ref().map(pair),
         mark: a.mark.map_or(0, |m| m.0),
+        next: a.content.next.as_ref().map(|p| v1::Next { pair: Some(pair(p)), address: address(state, id, worker, p) }),
+    }
+}
+
+/// Where the only instance of a pair that a worker can have will listen; empty where the batch chooses.
+fn address(state: &State, id: &DeploymentId, worker: &WorkerName, pair: &Pair) -> String {
+    match state.spec(id, pair.spec).map(|spec| spec.address) {
+        Some(AddressMode::Host) => state.workers.get(worker).map(|w| w.host.clone()).unwrap_or_default(),
+        Some(AddressMode::Pool) | None => String::new(),
     }
 }
 
@@ -122,7 +133,13 @@ fn reached(r: &v1::ReachedReport) -> Result<ReachedFact, ModelError> {
             return Err(bad(other, states));
         }
     };
-    Ok(ReachedFact { deployment: r.deployment.parse()?, generation: r.generation, reached })
+    let fit = match r.fit.as_str() {
+        "" => None,
+        "fits" => Some(Fit::Fits),
+        "lacks" => Some(Fit::Lacks(cut(&r.lacks))),
+        other => return Err(bad(other, "whether a machine has what is asked for (fits, lacks)")),
+    };
+    Ok(ReachedFact { deployment: r.deployment.parse()?, generation: r.generation, reached, fit })
 }
 
 /// A pair from the outside.

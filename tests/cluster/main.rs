@@ -44,6 +44,7 @@ mod sizes;
 mod strategies;
 mod switches;
 mod tasks;
+mod unfit;
 mod upgrade;
 mod verbs;
 mod ways_back;

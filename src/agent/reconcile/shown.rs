@@ -13,6 +13,13 @@ use crate::{
 
 impl Deployment {
     fn reached(&self, ledger: &Ledger) -> Option<v1::ReachedReport> {
+        let mut report = self.got(ledger)?;
+        self.fit(ledger, &mut report);
+        Some(report)
+    }
+
+    /// How far it got.
+    fn got(&self, ledger: &Ledger) -> Option<v1::ReachedReport> {
         let assigned = ledger.assigned.as_ref().filter(|_| !ledger.removed)?;
         let generation = assigned.generation;
         let packages = ledger.refused().into_iter().flat_map(|all| all.keys()).map(ToString::to_string);
@@ -24,6 +31,8 @@ impl Deployment {
                 state: state.into(),
                 detail: detail.chars().take(1000).collect(),
                 packages: if state == "refused" { packages.clone() } else { Vec::new() },
+                fit: String::new(),
+                lacks: String::new(),
             })
         };
         if let Some((_, why)) = self.conflict.as_ref().filter(|(g, _)| *g == generation) {

@@ -2,11 +2,11 @@
 //!
 //! A generation rises with every change of the content; within one, the permit only rises. Marks are outside the content, so that a
 //! new step changes no generation. `hold` keeps what a rollback would need: the pairs of all tracks, of the live rollout and of the
-//! newest completed one.
+//! newest completed one. `next` comes with the step that stages and goes with the first instance, in entries that change the content anyway.
 
 use super::rows::{Assignment, AssignmentContent, Entry, Instance};
 use crate::{
-    model::{DeploymentId, Digest, InstanceId, Permit, StepId, WorkerName},
+    model::{DeploymentId, Digest, InstanceId, Pair, Permit, StepId, WorkerName},
     state::{State, base::context::Cx, store::frame},
 };
 
@@ -34,6 +34,15 @@ pub(in crate::state) fn needed(s: &State, deployment: &DeploymentId) -> Vec<Dige
     hold
 }
 
+/// The pair that agents are to look at before anything of it is started: the candidate, once its package is staged and while no entry
+/// runs it.
+fn next(s: &State, deployment: &DeploymentId, content: &AssignmentContent, stage: bool) -> Option<Pair> {
+    let pair = &s.deployments.get(deployment)?.tracks.candidate.as_ref()?.pair;
+    let asked = stage || content.next.as_ref() == Some(pair);
+    let runs = content.instances.iter().any(|e| &e.pair == pair);
+    (asked && !runs).then(|| pair.clone())
+}
+
 /// crc32c of the encoded content: what an agent compares.
 pub fn content_digest(content: &AssignmentContent) -> u32 {
     frame::encode_plain(content).map(|b| crc32c::crc32c(&b)).unwrap_or_default()
@@ -45,7 +54,7 @@ fn mark(s: &State, deployment: &DeploymentId) -> Option<StepId> {
 }
 
 /// Edits a worker's assignment; makes the row when needed, and removes it when nothing is left to hold or run. `stage` takes the
-/// deployment's needed digests into `hold`; otherwise `hold` only loses what is needed no more.
+/// deployment's needed digests into `hold`, and the candidate as what is to run next; otherwise `hold` only loses what is needed no more.
 pub(in crate::state) fn edit(
     cx: &mut Cx<'_>,
     worker: &WorkerName,
@@ -64,6 +73,7 @@ pub(in crate::state) fn edit(
         reached: None,
         content: AssignmentContent::default(),
         mark: None,
+        look: None,
     });
     let before = row.content.clone();
     change(&mut row.content);
@@ -74,6 +84,7 @@ pub(in crate::state) fn edit(
     hold.sort();
     hold.dedup();
     row.content.hold = hold;
+    row.content.next = next(&cx.s, deployment, &row.content, stage);
     let tracks = cx.s.deployments.get(deployment).map(|d| d.tracks.clone()).unwrap_or_default();
     row.content.current = tracks.stable.map(|t| t.pair);
     row.content.previous = tracks.previous.map(|t| t.pair);

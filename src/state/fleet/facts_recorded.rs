@@ -45,7 +45,11 @@ impl Apply for FactsRecorded {
                 if r.generation > a.generation || older {
                     continue;
                 }
-                a.reached = Some((r.generation, clip(&r.reached)));
+                let said = clipped(r);
+                a.reached = Some((said.generation, said.reached));
+                if let Some(fit) = said.fit {
+                    a.look = Some(look(a.look.take(), said.generation, fit, cx.now()));
+                }
                 cx.put_assignment(key, a);
             }
             for fact in &f.instances {
@@ -58,15 +62,28 @@ impl Apply for FactsRecorded {
     }
 }
 
-fn clip(r: &Reached) -> Reached {
+/// A fact as it is kept: its texts have a bound.
+pub fn clipped(fact: &ReachedFact) -> ReachedFact {
     use Reached::{Accepted, Active, Committed, Failed, Refused, Staged};
-    match r {
+    let reached = match &fact.reached {
         Failed(text) => Failed(workers::cut(text)),
         Refused { packages, detail } => {
             Refused { packages: packages.iter().take(MAX_STAGED).cloned().collect(), detail: workers::cut(detail) }
         }
-        Accepted | Staged | Active | Committed => r.clone(),
-    }
+        Accepted | Staged | Active | Committed => fact.reached.clone(),
+    };
+    let fit = fact.fit.as_ref().map(|fit| match fit {
+        Fit::Fits => Fit::Fits,
+        Fit::Lacks(what) => Fit::Lacks(workers::cut(what)),
+    });
+    ReachedFact { deployment: fact.deployment.clone(), generation: fact.generation, reached, fit }
+}
+
+/// What was found of the next pair, and since when it has been so.
+fn look(before: Option<Look>, generation: u64, fit: Fit, now: Millis) -> Look {
+    let same = |b: &Look| b.generation == generation && (b.fit == Fit::Fits) == (fit == Fit::Fits);
+    let since = before.filter(same).map_or(now, |b| b.since);
+    Look { generation, fit, since }
 }
 
 /// Where a report takes a life; `None`: it says nothing new.

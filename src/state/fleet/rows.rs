@@ -163,6 +163,28 @@ pub enum Reached {
     },
 }
 
+/// What an agent found when it looked whether its machine has what a pair asks for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Fit {
+    /// It has.
+    Fits,
+    /// It lacks something; what, in the words that a start would fail with.
+    Lacks(String),
+}
+
+fields! {
+    /// What a worker said of the next pair.
+    #[derive(Debug, Clone, PartialEq, Eq)]
+    pub struct Look {
+        /// Of which generation's.
+        1 pub generation: u64,
+        /// What it said.
+        2 [required] pub fit: Fit,
+        /// Cluster time since when it lacks something, or fits.
+        3 pub since: Millis,
+    }
+}
+
 fields! {
     /// One instance entry of an assignment.
     #[derive(Debug, Clone, PartialEq, Eq)]
@@ -192,6 +214,8 @@ fields! {
         3 pub current: Option<Pair>,
         /// For people and backups: what `previous` names.
         4 pub previous: Option<Pair>,
+        /// Pair that a rollout is to run here and that has no instance here yet: the agent looks whether the machine has what it asks for.
+        5 pub next: Option<Pair>,
     }
 }
 
@@ -213,6 +237,20 @@ fields! {
         6 [required] pub content: AssignmentContent,
         /// Running step whose counts are wanted, with the deployment's pairs.
         7 pub mark: Option<StepId>,
+        /// What the agent said of the next pair last.
+        8 pub look: Option<Look>,
+    }
+}
+
+impl Assignment {
+    /// What is known of the next pair in the present generation; `None`: the agent has not said.
+    pub fn looked(&self) -> Option<&Look> {
+        self.look.as_ref().filter(|l| l.generation == self.generation)
+    }
+
+    /// Whether the machine is known to have what the next pair asks for, if there is one.
+    pub fn fits(&self) -> bool {
+        self.content.next.is_none() || self.looked().is_some_and(|l| l.fit == Fit::Fits)
     }
 }
 
@@ -245,6 +283,8 @@ fields! {
         2 pub generation: u64,
         /// How far.
         3 [required] pub reached: Reached,
+        /// What it found of the generation's next pair; `None`: there is none, or it has not looked yet.
+        4 pub fit: Option<Fit>,
     }
 }
 

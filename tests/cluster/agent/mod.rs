@@ -8,6 +8,7 @@ mod counts;
 mod delegated;
 mod descendants;
 mod environment;
+mod fitness;
 mod floods;
 mod node;
 mod ports;

@@ -141,6 +141,7 @@ pub fn assignment(generation: u64, permit: &str, packages: &[&Package], entries:
         current: packages.first().map(|p| p.pair()),
         previous: None,
         mark: 0,
+        next: None,
     }
 }
 

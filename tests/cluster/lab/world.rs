@@ -132,7 +132,12 @@ impl Lab {
     }
 
     pub fn add_agent(&mut self, n: u8, config: &str) {
-        let mut agent = Daemon::new(self.dir(), &format!("w{n}"), "agent", config, &[]);
+        self.add_agent_within(n, config, &[]);
+    }
+
+    /// An agent with this in front of its command, such as a namespace.
+    pub fn add_agent_within(&mut self, n: u8, config: &str, within: &[String]) {
+        let mut agent = Daemon::new(self.dir(), &format!("w{n}"), "agent", config, within);
         agent.start();
         self.agents.push(agent);
     }

@@ -8,7 +8,7 @@ use slipway::model::{
 };
 use slipway::state::command::*;
 use slipway::state::{
-    DeliveryKey, DigestReport, InstanceFact, LeaseMode, NewNode, NodeRole, OnExpiry, Reached, ReachedFact, Reason,
+    DeliveryKey, DigestReport, Fit, InstanceFact, LeaseMode, NewNode, NodeRole, OnExpiry, Reached, ReachedFact, Reason,
     RolloutPhase, RolloutStatus, RouteWeights, Secret, StepRef, SwitchTo, TrackName, Unfenced, WaitLevel, WorkerFacts,
 };
 use slipway::traffic::lease::Terms;
@@ -64,12 +64,13 @@ fn facts() -> WorkerFacts {
             exit: Some("exit status 1".into()),
         }],
         reached: vec![
-            ReachedFact { deployment: shop(), generation: 6, reached: Reached::Active },
-            ReachedFact { deployment: shop(), generation: 7, reached: Reached::Failed("why".into()) },
+            ReachedFact { deployment: shop(), generation: 6, reached: Reached::Active, fit: Some(Fit::Fits) },
+            ReachedFact { deployment: shop(), generation: 7, reached: Reached::Failed("why".into()), fit: None },
             ReachedFact {
                 deployment: shop(),
                 generation: 8,
                 reached: Reached::Refused { packages: vec![pair(1).digest], detail: "why".into() },
+                fit: Some(Fit::Lacks("what".into())),
             },
         ],
         staged: Some(vec![pair(2).digest]),

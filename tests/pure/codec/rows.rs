@@ -8,9 +8,9 @@ use slipway::model::{
 };
 use slipway::state::{
     AsIs, Assignment, AssignmentContent, Batch, Delivery, DeliveryKey, DigestReport, Divergence, DrainState, Entry,
-    Evidence, FencePoint, Instance, Meta, PairCounts, PoolSlot, Presence, Reached, Reason, Replicas, Request, Rollout,
-    RolloutKind, RolloutPhase, RolloutStatus, Route, RouteMode, RouteWeights, StepRow, StepStatus, Track, Tracks,
-    Verdict, Worker,
+    Evidence, FencePoint, Fit, Instance, Look, Meta, PairCounts, PoolSlot, Presence, Reached, Reason, Replicas,
+    Request, Rollout, RolloutKind, RolloutPhase, RolloutStatus, Route, RouteMode, RouteWeights, StepRow, StepStatus,
+    Track, Tracks, Verdict, Worker,
 };
 
 use super::*;
@@ -204,6 +204,7 @@ fn full() -> State {
         instances: vec![entry],
         current: Some(pair(1)),
         previous: Some(pair(2)),
+        next: Some(pair(3)),
     };
     let assignment = Assignment {
         meta: meta(),
@@ -213,6 +214,7 @@ fn full() -> State {
         reached: Some((4, Reached::Failed("why".into()))),
         content,
         mark: Some(StepId(62)),
+        look: Some(Look { generation: 4, fit: Fit::Lacks("what".into()), since: Millis(700) }),
     };
     s.assignments.insert((worker(1), shop()), assignment);
     let delivery = Delivery {

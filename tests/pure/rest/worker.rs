@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use slipway::model::{DeploymentId, Digest, Health, InstanceId, Life, Pair, Permit, StepId, WorkerName};
-use slipway::state::{Assignment, InstanceFact, PairCounts, Reached, ReachedFact, State, WorkerFacts};
+use slipway::state::{Assignment, Fit, InstanceFact, PairCounts, Reached, ReachedFact, State, WorkerFacts};
 
 use super::catalogue::{Catalogue, Fetch};
 use super::process::Process;
@@ -202,7 +202,9 @@ impl Agent {
                 (None, true, true, Permit::Activate) => Reached::Active,
                 (None, true, _, _) => Reached::Staged,
             };
-            reached.push(ReachedFact { deployment: d.clone(), generation: a.generation, reached: word });
+            let next = a.content.next.as_ref().filter(|p| self.staged.contains(&p.digest));
+            let fit = next.map(|_| Fit::Fits);
+            reached.push(ReachedFact { deployment: d.clone(), generation: a.generation, reached: word, fit });
         }
         WorkerFacts {
             worker: name.clone(),

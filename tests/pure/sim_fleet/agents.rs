@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use slipway::model::{Digest, Health, InstanceId, Life, Pair, Permit, StepId, WorkerName};
-use slipway::state::{InstanceFact, PairCounts, Reached, ReachedFact, Seen, StepCounts, TrackName, WorkerFacts};
+use slipway::state::{Fit, InstanceFact, PairCounts, Reached, ReachedFact, Seen, StepCounts, TrackName, WorkerFacts};
 
 use super::Fleet;
 
@@ -28,6 +28,8 @@ pub struct Behaviour {
     pub errors: u64,
     /// Whether its smoke test passes.
     pub smoke: bool,
+    /// What machines lack that it asks for, by worker.
+    pub lacks: BTreeMap<String, String>,
     /// Whether its workers can not read how many of its requests failed.
     pub blind: bool,
 }
@@ -40,6 +42,7 @@ impl Default for Behaviour {
             fails_after: None,
             only_on: BTreeSet::new(),
             errors: 0,
+            lacks: BTreeMap::new(),
             blind: false,
             smoke: true,
         }
@@ -205,7 +208,10 @@ impl Agent {
                 (None, true, true, Permit::Activate) => Reached::Active,
                 (None, true, _, _) => Reached::Staged,
             };
-            reached.push(ReachedFact { deployment: d.clone(), generation: a.generation, reached: word });
+            let next = a.content.next.as_ref().filter(|p| self.staged.contains(&p.digest));
+            let lacks = |p: &Pair| fleet.behaviour.get(&p.version.to_string())?.lacks.get(name.as_str()).cloned();
+            let fit = next.map(|p| lacks(p).map_or(Fit::Fits, Fit::Lacks));
+            reached.push(ReachedFact { deployment: d.clone(), generation: a.generation, reached: word, fit });
         }
         WorkerFacts {
             worker: name.clone(),

@@ -5,6 +5,7 @@ mod canary;
 mod crash_loop;
 mod servers;
 mod settings;
+mod unfit;
 mod ways_back;
 
 use std::path::PathBuf;
@@ -21,6 +22,7 @@ use slipway::state::{
     command::{Abort, Pause, Promote, Resume, Rollback, Tick},
     lifecycle,
 };
+use unfit::unfit_worker;
 use ways_back::{rolling_in_place_pool, undo_fails};
 
 type Scenario = fn() -> Fleet;
@@ -89,6 +91,7 @@ stories!(
     keeper,
     fenced_switches,
     canary_slots,
+    unfit_worker,
 );
 
 fn direct_first() -> Fleet {

@@ -10,8 +10,8 @@ use slipway::model::{
     Principal, RequestId, RolloutId, RolloutParams, Spec, SpecFormat, Strategy, Version, WorkerName, read_spec,
 };
 use slipway::state::{
-    Command, DeliveryKey, DigestReport, Evidence, Fence, InstanceFact, LeaseMode, LogId, NewNode, NodeRole, NodeSeen,
-    Observations, OnExpiry, PairCounts, Presence, Reached, ReachedFact, Reason, RolloutPhase, RolloutStatus,
+    Command, DeliveryKey, DigestReport, Evidence, Fence, Fit, InstanceFact, LeaseMode, LogId, NewNode, NodeRole,
+    NodeSeen, Observations, OnExpiry, PairCounts, Presence, Reached, ReachedFact, Reason, RolloutPhase, RolloutStatus,
     RouteWeights, Secret, Seen, ServerEnd, Stamped, StartRollout, State, StepCounts, StepRef, SwitchAsk, SwitchEnd,
     SwitchTo, TrackName, Unfenced, Verdict, WaitLevel, WorkerFacts, codec,
     command::{
@@ -229,6 +229,12 @@ fn report(s: &State, name: &WorkerName, luck: u32) -> Option<WorkerFacts> {
         deployment: shop(),
         generation: a.generation,
         reached: Reached::Committed,
+        // Whoever lacks something has it with a later report.
+        fit: a
+            .content
+            .next
+            .as_ref()
+            .map(|_| if luck.is_multiple_of(5) { Fit::Lacks("no user".into()) } else { Fit::Fits }),
     });
     Some(WorkerFacts {
         worker: name.clone(),
