@@ -7,7 +7,9 @@ use super::{
     v1,
 };
 use crate::{
-    model::{AddressMode, DeploymentId, Digest, Health, InstanceId, Life, ModelError, Pair, Permit, StepId, WorkerName},
+    model::{
+        AddressMode, DeploymentId, Digest, Health, InstanceId, Life, ModelError, Pair, Permit, StepId, WorkerName,
+    },
     state::{Assignment, Fit, InstanceFact, PairCounts, Reached, ReachedFact, State, WorkerFacts},
 };
 

@@ -277,6 +277,7 @@ mod tests {
             reached: None,
             content: Default::default(),
             mark: None,
+            look: Default::default(),
         };
         cx.put_assignment(key.clone(), row);
         let taken = cx.s.assignments.get(&key).unwrap().clone();

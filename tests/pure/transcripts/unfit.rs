@@ -61,7 +61,7 @@ fn a_worker_that_lacks_what_is_asked_for_is_named_before_a_batch_under_every_str
         ] {
             let mut f = lacking();
             let before = f.state.instances.clone();
-            let id = f.start("2.0.0", policy(strategy, action));
+            let id = f.start("2.0.0", policy(*strategy, action));
             f.until(20, "it says who and why", |f| waits(f, NO_USER));
             f.until_status(60, id, end);
             f.run(5);
@@ -110,7 +110,7 @@ fn a_new_spec_of_the_same_package_is_looked_at_too() {
     let before = f.state.instances.clone();
     let restart = StartRollout {
         deployment: f.shop(),
-        version: sim_fleet::version("1.0.0"),
+        version: crate::sim_fleet::version("1.0.0"),
         params: params(Strategy::Rolling),
         restart: true,
         replace: false,
