@@ -6,13 +6,13 @@
 //! Pure layers: no clock, no randomness, no async, ordered maps only (`tests/tidy` holds this and the import table).
 
 /// The outbox: hooks, called at least once with a stable key.
-pub(crate) mod act;
+mod act;
 /// The worker agent: session, releases on disk, processes, probes.
 pub mod agent;
 /// The one reader of packages, for who pushes and who unpacks them.
 pub mod archive;
 /// One HTTP request to an instance: checks, scrapes, smoke tests.
-pub(crate) mod ask;
+mod ask;
 /// Verbs, tables, live view, JSON; over `client` only.
 pub mod cli;
 /// Finds a node, retries with request ids, watches.
@@ -30,21 +30,21 @@ pub mod engine;
 /// Health, readiness, metrics over HTTP.
 pub mod http;
 /// The leader's loop: starts and stops with the term.
-pub(crate) mod lead;
+mod lead;
 /// The nouns and their invariants; ids, versions, time, weights, specs.
 pub mod model;
 /// The daemon: wiring, readiness, membership.
 pub mod node;
 /// What the leader hears: reports, counts, what DNS has served; freshness.
-pub(crate) mod observe;
+mod observe;
 /// The only module that names openraft.
 pub mod raft;
 /// gRPC services for operators, workers and peers.
-pub(crate) mod rpc;
+mod rpc;
 /// The law: State, Command, Event, Rejection, `apply`; lifecycle tables; invariants; codec; digest.
 pub mod state;
 /// What a panic said, and how often something happened lately.
-pub(crate) mod supervise;
+mod supervise;
 /// RocksDB log, snapshot files, blob store; knows no Raft rules.
 pub mod storage;
 /// Who gets which version: decks, bucket tables, routes.

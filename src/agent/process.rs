@@ -328,7 +328,7 @@ mod tests {
     #[test]
     fn every_signal_of_a_spec_is_known_here() {
         for name in crate::model::spec::SIGNALS {
-            assert!(signal_named(name).is_some(), "{name}");
+            assert!(stopping::signal_named(name).is_some(), "{name}");
         }
     }
 

@@ -2,14 +2,19 @@
 
 use serde::Serialize;
 
-/// Counts of microseconds. Serializes as its quantiles in milliseconds.
+/// Counts of microseconds. Serializes as its quantiles in milliseconds. Of 32 bits a count, as one is kept for each second.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Histogram(hdrhistogram::Histogram<u64>);
+pub struct Histogram {
+    counts: hdrhistogram::Histogram<u32>,
+    /// Exact, as the worst is what people look for.
+    max: u64,
+}
 
 impl Default for Histogram {
     fn default() -> Self {
         // Of 1 to 5 digits, which is all that it may be refused for.
-        Self(hdrhistogram::Histogram::new(2).unwrap_or_else(|_| unreachable!("two digits are kept")))
+        let counts = hdrhistogram::Histogram::new(2).unwrap_or_else(|_| unreachable!("two digits are kept"));
+        Self { counts, max: 0 }
     }
 }
 
@@ -17,17 +22,19 @@ impl Histogram {
     /// Counts one latency.
     pub fn record(&mut self, us: u64) {
         // It grows to hold whatever comes.
-        let _ = self.0.record(us);
+        let _ = self.counts.record(us);
+        self.max = self.max.max(us);
     }
 
     /// Adds another one's counts.
     pub fn merge(&mut self, other: &Self) {
-        let _ = self.0.add(&other.0);
+        let _ = self.counts.add(&other.counts);
+        self.max = self.max.max(other.max);
     }
 
     /// Latency in milliseconds that `q` (0 to 1) of the requests stayed within; `None` without requests.
     pub fn quantile_ms(&self, q: f64) -> Option<f64> {
-        (!self.0.is_empty()).then(|| self.0.value_at_quantile(q).min(self.0.max()) as f64 / 1000.0)
+        (!self.counts.is_empty()).then(|| self.counts.value_at_quantile(q).min(self.max) as f64 / 1000.0)
     }
 }
 
@@ -35,7 +42,7 @@ impl Serialize for Histogram {
     fn serialize<S: serde::Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
         use serde::ser::SerializeMap;
         let mut map = s.serialize_map(Some(5))?;
-        map.serialize_entry("count", &self.0.len())?;
+        map.serialize_entry("count", &self.counts.len())?;
         for (name, q) in [("p50_ms", 0.5), ("p90_ms", 0.9), ("p99_ms", 0.99), ("max_ms", 1.0)] {
             map.serialize_entry(name, &self.quantile_ms(q))?;
         }
