@@ -5,7 +5,7 @@
 //! cgroup it is and what is killed when (`tree`, `shim`).
 
 use std::{
-    fmt, fs,
+    fs,
     io::{self, Write as _},
     path::{Path, PathBuf},
     process::{Command, Stdio},
@@ -19,21 +19,14 @@ const TRIAL: Duration = Duration::from_secs(2);
 const LOOK: Duration = Duration::from_millis(5);
 
 /// How this agent keeps the processes of an instance together.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, derive_more::Display)]
 pub enum Keeping {
     /// In a cgroup each, below this directory.
+    #[display("cgroup")]
     Cgroups(PathBuf),
     /// The shim inherits what loses its parent; why there are no cgroups.
+    #[display("subreaper: {_0}")]
     Subreaper(String),
-}
-
-impl fmt::Display for Keeping {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Cgroups(_) => f.write_str("cgroup"),
-            Self::Subreaper(why) => write!(f, "subreaper: {why}"),
-        }
-    }
 }
 
 impl Keeping {

@@ -33,17 +33,13 @@ const MAX_FILE: u64 = 1 << 20;
 type Read = (Vec<u8>, Arc<ClientConfig>);
 
 /// How a spec's instances are spoken to.
+#[derive(derive_more::Debug)]
 pub struct Tls {
     trust: Trust,
     name: Option<String>,
     // The CA file as it was last read, and what was made of it.
+    #[debug(skip)]
     made: Mutex<Option<Read>>,
-}
-
-impl std::fmt::Debug for Tls {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Tls").field("trust", &self.trust).field("name", &self.name).finish_non_exhaustive()
-    }
 }
 
 impl Tls {

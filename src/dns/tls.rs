@@ -86,17 +86,13 @@ struct Pem {
 }
 
 /// A certificate with its key, from two PEM files.
+#[derive(derive_more::Debug)]
 pub struct TlsIdentity {
     cert: PathBuf,
     key: PathBuf,
+    // A key is not printed.
+    #[debug(skip)]
     now: ArcSwap<(Pem, TlsAcceptor)>,
-}
-
-impl std::fmt::Debug for TlsIdentity {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        // A key is not printed.
-        f.debug_struct("TlsIdentity").field("cert", &self.cert).field("key", &self.key).finish_non_exhaustive()
-    }
 }
 
 impl TlsIdentity {

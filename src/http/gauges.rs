@@ -108,13 +108,9 @@ pub struct LeadFigures {
 }
 
 /// Reads the sources at each scrape.
+#[derive(derive_more::Debug)]
+#[debug("Gauges")]
 pub(super) struct Gauges(pub HttpSources);
-
-impl fmt::Debug for Gauges {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Gauges")
-    }
-}
 
 type Encoded = Result<(), fmt::Error>;
 

@@ -3,24 +3,12 @@
 //! Not here: what is healthy (`state::serving`).
 
 use serde::{Deserialize, Serialize};
-use strum::VariantNames as _;
+use strum::{Display, EnumString, VariantNames};
 
 use super::{BasisPoints, ModelError, WHOLE, fields};
 
 /// What happens to an answer whose version has nothing to name.
-#[derive(
-    Debug,
-    Clone,
-    Copy,
-    Default,
-    PartialEq,
-    Eq,
-    Serialize,
-    Deserialize,
-    strum::Display,
-    strum::EnumString,
-    strum::VariantNames,
-)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, Display, EnumString, VariantNames)]
 #[strum(serialize_all = "snake_case", parse_err_ty = ModelError, parse_err_fn = no_when_empty)]
 pub enum WhenEmpty {
     /// Another version is drawn.
@@ -31,19 +19,7 @@ pub enum WhenEmpty {
 }
 
 /// What a version names when fewer of its running instances pass than `panic_below`.
-#[derive(
-    Debug,
-    Clone,
-    Copy,
-    Default,
-    PartialEq,
-    Eq,
-    Serialize,
-    Deserialize,
-    strum::Display,
-    strum::EnumString,
-    strum::VariantNames,
-)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, Display, EnumString, VariantNames)]
 #[strum(serialize_all = "snake_case", parse_err_ty = ModelError, parse_err_fn = no_on_panic)]
 pub enum OnPanic {
     /// What passes, as always; with none, nothing.

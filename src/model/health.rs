@@ -1,11 +1,10 @@
 //! Life and health of an instance, as agents report and State commits them.
 
 use serde::{Deserialize, Serialize};
+use strum::{Display, EnumString};
 
 /// Where an instance is in its life. Only moves forward, but for `Draining` back to `Running` by a rollback.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, strum::Display, strum::EnumString,
-)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, Display, EnumString)]
 #[strum(serialize_all = "snake_case")]
 pub enum Life {
     /// Assigned; its agent has not said that it runs.
@@ -41,9 +40,7 @@ impl Life {
 }
 
 /// Committed health, after the agent's hysteresis. Unknown is a value: never read as passing or failing.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, strum::Display, strum::EnumString,
-)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, Display, EnumString)]
 #[strum(serialize_all = "snake_case")]
 pub enum Health {
     /// No verdict of the checks yet.

@@ -1,7 +1,7 @@
 //! Names and ids. Readable where a person types them; never reused: numeric ids come from log indexes. Texts are shared: a row's copy
 //! of a name costs no memory, and maps of names are copied cheaply.
 
-use std::{fmt, str::FromStr, sync::Arc};
+use std::{str::FromStr, sync::Arc};
 
 use data_encoding::HEXLOWER;
 use serde::{Deserialize, Serialize};
@@ -28,7 +28,7 @@ fn check_label(kind: &'static str, s: &str) -> Result<(), ModelError> {
 macro_rules! text_id {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
-        #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, derive_more::Display)]
         pub struct $name(Arc<str>);
 
         impl $name {
@@ -40,12 +40,6 @@ macro_rules! text_id {
             /// The empty text, which sorts before every name and is none: the lower end of a range.
             pub fn least() -> Self {
                 Self(Arc::default())
-            }
-        }
-
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(&self.0)
             }
         }
     };
@@ -173,7 +167,8 @@ impl RequestId {
 }
 
 /// A service in an environment: the routable unit. Written `production/shop`.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, derive_more::Display)]
+#[display("{environment}/{service}")]
 pub struct DeploymentId {
     /// The environment.
     pub environment: Name,
@@ -185,12 +180,6 @@ impl DeploymentId {
     /// Sorts before every deployment and is none: the lower end of a range.
     pub fn least() -> Self {
         Self { environment: Name::least(), service: Name::least() }
-    }
-}
-
-impl fmt::Display for DeploymentId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.environment, self.service)
     }
 }
 
@@ -207,14 +196,9 @@ impl FromStr for DeploymentId {
 }
 
 /// A rollout, by the log index of the entry that made it. Written `r-52`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, derive_more::Display)]
+#[display("r-{_0}")]
 pub struct RolloutId(pub u64);
-
-impl fmt::Display for RolloutId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "r-{}", self.0)
-    }
-}
 
 impl FromStr for RolloutId {
     type Err = ModelError;
@@ -230,7 +214,8 @@ impl FromStr for RolloutId {
 pub struct StepId(pub u64);
 
 /// One running copy: log index of the entry that made it, and its place in that entry. Written `59-0`, in DNS `i-59-0`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, derive_more::Display)]
+#[display("{index}-{ordinal}")]
 pub struct InstanceId {
     /// Log index of the entry that made the instance.
     pub index: u64,
@@ -243,12 +228,6 @@ impl InstanceId {
     pub const MIN: Self = Self { index: 0, ordinal: 0 };
     /// Sorts after or at every instance: the upper end of a range.
     pub const MAX: Self = Self { index: u64::MAX, ordinal: u32::MAX };
-}
-
-impl fmt::Display for InstanceId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}-{}", self.index, self.ordinal)
-    }
 }
 
 impl FromStr for InstanceId {

@@ -1,6 +1,6 @@
 //! A range of IP addresses as a prefix, such as `10.0.0.0/8`: for settings. No bit may be set behind the prefix.
 
-use std::{fmt, net::IpAddr, str::FromStr};
+use std::{net::IpAddr, str::FromStr};
 
 use ipnet::IpNet;
 use serde::{Deserialize, Deserializer, de};
@@ -8,7 +8,7 @@ use serde::{Deserialize, Deserializer, de};
 use super::ModelError;
 
 /// A prefix of IPv4 or IPv6.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, derive_more::Display)]
 pub struct Prefix(IpNet);
 
 impl Prefix {
@@ -49,12 +49,6 @@ impl FromStr for Prefix {
 impl<'de> Deserialize<'de> for Prefix {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         String::deserialize(from)?.parse().map_err(de::Error::custom)
-    }
-}
-
-impl fmt::Display for Prefix {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
     }
 }
 

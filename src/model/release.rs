@@ -1,6 +1,6 @@
 //! What is versioned: a release's version, its build information, and the pair that is rolled out.
 
-use std::{collections::BTreeMap, fmt, str::FromStr};
+use std::{collections::BTreeMap, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
@@ -10,7 +10,7 @@ use super::{Digest, ModelError, fields};
 pub const MAX_PACKAGE: u64 = 1 << 30;
 
 /// A semantic version (semver.org 2.0.0) of at most 64 characters.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, derive_more::Display)]
 pub struct Version(semver::Version);
 
 impl Version {
@@ -29,12 +29,6 @@ impl Version {
             text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x100_0000_01b3));
         let head: String = slug.chars().take(54).collect();
         format!("{}-{:06x}", head.trim_end_matches('-'), hash & 0xff_ffff)
-    }
-}
-
-impl fmt::Display for Version {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
     }
 }
 
@@ -108,7 +102,8 @@ fields! {
 
 /// What is rolled out: a release and the spec revision it runs under. Tracks, instances and counts are keyed by pairs,
 /// so a changed setting is a rollout like any other.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, derive_more::Display)]
+#[display("{version} (spec {spec})")]
 pub struct Pair {
     /// Version name of the release.
     pub version: Version,
@@ -116,12 +111,6 @@ pub struct Pair {
     pub digest: Digest,
     /// Revision of the deployment's spec.
     pub spec: u64,
-}
-
-impl fmt::Display for Pair {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} (spec {})", self.version, self.spec)
-    }
 }
 
 #[cfg(test)]

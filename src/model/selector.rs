@@ -3,7 +3,7 @@
 //! Regular expressions match whole values, as Prometheus has it. One parser for the spec and the agent: what `apply` took, every worker can
 //! read. Not here: the page and its numbers (the agent's `scrape`), what the counters mean over time (its `tally`).
 
-use std::{collections::BTreeMap, fmt};
+use std::collections::BTreeMap;
 
 use regex_automata::{
     Anchored, Input,
@@ -17,6 +17,8 @@ const MAX_REGEX: usize = 1 << 20;
 const WRITE: &str = "write one series, such as http_requests_total{code=~\"5..\"}";
 
 /// Chooses series.
+#[derive(derive_more::Debug)]
+#[debug("{name}{{{} matchers}}", matchers.len())]
 pub struct Selector {
     name: String,
     matchers: Vec<(String, Matcher)>,
@@ -27,12 +29,6 @@ enum Matcher {
     IsNot(String),
     Like(Box<dense::DFA<Vec<u32>>>),
     Unlike(Box<dense::DFA<Vec<u32>>>),
-}
-
-impl fmt::Debug for Selector {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}{{{} matchers}}", self.name, self.matchers.len())
-    }
 }
 
 fn whole(pattern: &str) -> Result<Box<dense::DFA<Vec<u32>>>, String> {

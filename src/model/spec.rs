@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use strum::{Display, EnumString, VariantNames};
 
 use super::health_check::check_path;
 use super::{
@@ -45,9 +46,7 @@ fields! {
 }
 
 /// Who gets the stop signal at once. What is left of the tree when the main process has ended gets it then.
-#[derive(
-    Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, strum::EnumString, strum::VariantNames,
-)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, EnumString, VariantNames)]
 #[strum(serialize_all = "snake_case", parse_err_ty = ModelError, parse_err_fn = no_stop_to)]
 pub enum StopTo {
     /// The main process: for one that stops its workers itself.
@@ -62,9 +61,7 @@ fn no_stop_to(text: &str) -> ModelError {
 }
 
 /// Where an instance listens.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, strum::Display, strum::EnumString, strum::VariantNames,
-)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Display, EnumString, VariantNames)]
 #[strum(serialize_all = "snake_case", parse_err_ty = String, parse_err_fn = one_of::<Self>)]
 pub enum AddressMode {
     /// The machine's address and fixed ports: one instance of a deployment a worker.
@@ -74,7 +71,7 @@ pub enum AddressMode {
 }
 
 /// Transport of a port, for SRV names.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, strum::EnumString, strum::VariantNames)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, EnumString, VariantNames)]
 #[strum(serialize_all = "snake_case", parse_err_ty = String, parse_err_fn = one_of::<Self>)]
 pub enum Protocol {
     /// TCP.

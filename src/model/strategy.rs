@@ -3,7 +3,7 @@
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
-use strum::VariantNames as _;
+use strum::{Display, EnumString, VariantNames};
 
 use super::{BasisPoints, BatchMode, ModelError, Period, WHOLE, fields, nearest, one_of};
 
@@ -19,9 +19,9 @@ use super::{BasisPoints, BatchMode, ModelError, Period, WHOLE, fields, nearest, 
     Hash,
     Serialize,
     Deserialize,
-    strum::Display,
+    Display,
     strum::VariantArray,
-    strum::VariantNames,
+    VariantNames,
 )]
 #[strum(serialize_all = "kebab-case")]
 pub enum Strategy {
@@ -61,18 +61,7 @@ impl FromStr for Strategy {
 
 /// What a failing batch or verdict does.
 #[derive(
-    Debug,
-    Clone,
-    Copy,
-    PartialEq,
-    Eq,
-    PartialOrd,
-    Ord,
-    Hash,
-    Serialize,
-    Deserialize,
-    strum::EnumString,
-    strum::VariantNames,
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, EnumString, VariantNames,
 )]
 #[strum(serialize_all = "snake_case", parse_err_ty = String, parse_err_fn = one_of::<Self>)]
 pub enum FailureAction {
@@ -86,19 +75,7 @@ pub enum FailureAction {
 
 /// What a bake without enough data does at its end.
 #[derive(
-    Debug,
-    Clone,
-    Copy,
-    PartialEq,
-    Eq,
-    PartialOrd,
-    Ord,
-    Hash,
-    Serialize,
-    Deserialize,
-    strum::Display,
-    strum::EnumString,
-    strum::VariantNames,
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, Display, EnumString, VariantNames,
 )]
 #[strum(serialize_all = "snake_case", parse_err_ty = String, parse_err_fn = one_of::<Self>)]
 pub enum OnNoData {

@@ -7,7 +7,10 @@ use serde::{Deserialize, Serialize};
 use super::ModelError;
 
 /// A point of cluster time: milliseconds since `ClusterInit`, stamped by leaders, never going back.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, derive_more::Display,
+)]
+#[display("{}.{} s", _0 / 1000, _0 % 1000 / 100)]
 pub struct Millis(pub u64);
 
 /// A length of time in milliseconds. A person writes `10m`, `1h30m`, `250ms` or ISO 8601 `PT10M`.
@@ -29,12 +32,6 @@ impl Millis {
     /// Time from `earlier` to this point; zero when `earlier` is later.
     pub fn since(self, earlier: Self) -> Period {
         Period(self.0.saturating_sub(earlier.0))
-    }
-}
-
-impl fmt::Display for Millis {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}.{} s", self.0 / 1000, self.0 % 1000 / 100)
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Deliberately not here: how any of it is encoded (`codec`).
 
-use std::{fmt, sync::Arc};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -35,7 +35,9 @@ pub(super) type SnapshotBytes = Arc<Vec<u8>>;
 pub(super) type RaftSnapshot = openraft::alias::SnapshotOf<TypeConfig, SnapshotBytes>;
 
 /// A stamped command in the encoding of `state`'s codec; opaque to the log and to the network. Clones share the bytes.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, derive_more::Debug, derive_more::Display)]
+#[debug("Sealed({} bytes)", _0.len())]
+#[display("command of {} bytes", _0.len())]
 #[serde(from = "Vec<u8>", into = "Vec<u8>")]
 pub struct Sealed(pub(super) Bytes);
 
@@ -48,18 +50,6 @@ impl From<Vec<u8>> for Sealed {
 impl From<Sealed> for Vec<u8> {
     fn from(sealed: Sealed) -> Self {
         sealed.0.into()
-    }
-}
-
-impl fmt::Debug for Sealed {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Sealed({} bytes)", self.0.len())
-    }
-}
-
-impl fmt::Display for Sealed {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "command of {} bytes", self.0.len())
     }
 }
 

@@ -4,8 +4,6 @@
 //! the contract: a changed one would move keys between versions, and other programs may compute it (SHA-256 of the salt as eight
 //! big-endian bytes and the key; the first eight bytes as a big-endian number; modulo 10,000).
 
-use std::fmt;
-
 use sha2::{Digest as _, Sha256};
 
 use super::{SLOTS, TrafficError};
@@ -14,7 +12,7 @@ use super::{SLOTS, TrafficError};
 pub const MAX_KEY: usize = 255;
 
 /// A key in its canonical form.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, derive_more::Display)]
 pub struct Key(String);
 
 impl Key {
@@ -36,12 +34,6 @@ impl Key {
         let hash = Sha256::new().chain_update(salt.to_be_bytes()).chain_update(self.0.as_bytes()).finalize();
         let first = hash.iter().take(8).fold(0_u64, |n, b| n << 8 | u64::from(*b));
         u16::try_from(first % u64::from(SLOTS)).unwrap_or(0)
-    }
-}
-
-impl fmt::Display for Key {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
     }
 }
 

@@ -50,7 +50,7 @@ pub enum ServerOutcome {
 }
 
 /// One version's answers.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, derive_more::AddAssign)]
 pub struct Counts {
     /// Status below 400.
     pub ok: u64,
@@ -68,7 +68,7 @@ impl Counts {
 }
 
 /// One DNS server's answers.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, derive_more::AddAssign)]
 pub struct ServerCounts {
     /// With addresses.
     pub answered: u64,
@@ -164,19 +164,10 @@ impl Summary {
         self.not_sent += other.not_sent;
         self.late_ms = self.late_ms.max(other.late_ms);
         for (version, c) in &other.versions {
-            let mine = self.versions.entry(version.clone()).or_default();
-            mine.ok += c.ok;
-            mine.client_errors += c.client_errors;
-            mine.failed += c.failed;
+            *self.versions.entry(version.clone()).or_default() += c.clone();
         }
         for (server, c) in &other.dns {
-            let mine = self.dns.entry(server.clone()).or_default();
-            mine.answered += c.answered;
-            mine.no_address += c.no_address;
-            mine.servfail += c.servfail;
-            mine.refused += c.refused;
-            mine.unreachable += c.unreachable;
-            mine.silent += c.silent;
+            *self.dns.entry(server.clone()).or_default() += c.clone();
         }
         self.latency.merge(&other.latency);
     }

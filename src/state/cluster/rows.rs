@@ -1,6 +1,6 @@
 //! The rows of the cluster: itself, its settings, its nodes, whether their replicas agree, the secrets of DNS cookies.
 
-use std::{collections::BTreeMap, fmt};
+use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
@@ -100,9 +100,7 @@ impl Default for Settings {
 }
 
 /// A node's place in the cluster. Only moves as the table in `state::lifecycle` allows.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, strum::Display, strum::IntoStaticStr,
-)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, strum::Display)]
 #[strum(serialize_all = "snake_case")]
 pub enum NodeRole {
     /// Admitted, not yet in the membership.
@@ -190,18 +188,13 @@ fields! {
 
 fields! {
     /// Where a replica differs.
-    #[derive(Debug, Clone, Default, PartialEq, Eq)]
+    #[derive(Debug, Clone, Default, PartialEq, Eq, derive_more::Display)]
+    #[display("at index {index}, table {}", tables.join(", "))]
     pub struct Divergence {
         /// The probe's entry.
         1 pub index: u64,
         /// Tables that differ.
         2 pub tables: Vec<String>,
-    }
-}
-
-impl std::fmt::Display for Divergence {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "at index {}, table {}", self.index, self.tables.join(", "))
     }
 }
 
@@ -223,7 +216,8 @@ fields! {
 }
 
 /// A secret of 128 bits.
-#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize, derive_more::Debug)]
+#[debug("(secret)")]
 pub struct Secret([u8; 16]);
 
 impl Secret {
@@ -235,12 +229,6 @@ impl Secret {
     /// For who computes with it.
     pub fn bytes(&self) -> &[u8; 16] {
         &self.0
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("(secret)")
     }
 }
 

@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// Whether a worker is heard of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, strum::IntoStaticStr, strum::Display)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, strum::Display)]
 #[strum(serialize_all = "snake_case")]
 pub enum Presence {
     /// Some node holds its session, or lost it less than `lost_after` ago.

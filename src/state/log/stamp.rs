@@ -2,8 +2,6 @@
 //!
 //! Not here: the commands (`command`), remembering requests (`requests`).
 
-use std::fmt;
-
 use serde::{Deserialize, Serialize};
 
 use super::command::Command;
@@ -20,7 +18,8 @@ pub struct Fence {
 
 fields! {
     /// A command with the leader's stamp ("time is an argument").
-    #[derive(Debug, Clone, PartialEq)]
+    #[derive(Debug, Clone, PartialEq, derive_more::Display)]
+    #[display("{} at {at} by {principal}", body.name())]
     pub struct Stamped {
         /// Cluster time: the term's anchor plus what has elapsed since.
         1 pub at: Millis,
@@ -34,11 +33,5 @@ fields! {
         5 pub request: Option<Fence>,
         /// What to do.
         6 [required] pub body: Command,
-    }
-}
-
-impl fmt::Display for Stamped {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} at {} by {}", self.body.name(), self.at, self.principal)
     }
 }

@@ -24,19 +24,7 @@ const PATIENCE: Period = Period(2000);
 const STALE: Period = Period::minutes(60);
 
 /// When leases bind.
-#[derive(
-    Debug,
-    Clone,
-    Copy,
-    Default,
-    PartialEq,
-    Eq,
-    Serialize,
-    Deserialize,
-    strum::IntoStaticStr,
-    strum::EnumString,
-    strum::Display,
-)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, strum::EnumString, strum::Display)]
 #[strum(serialize_all = "snake_case")]
 pub enum LeaseMode {
     /// Only what is being switched, from an arm that servers confirm until the switch is over.
@@ -103,9 +91,7 @@ fields! {
 }
 
 /// What an acknowledgement of a switch means.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, strum::IntoStaticStr, strum::EnumString, strum::Display,
-)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, strum::EnumString, strum::Display)]
 #[strum(serialize_all = "snake_case")]
 pub enum WaitLevel {
     /// It is committed.

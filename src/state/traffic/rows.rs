@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
+use strum::{Display, IntoStaticStr};
 
 use super::fences::SwitchEnd;
 use crate::{
@@ -15,9 +16,7 @@ use crate::{
 };
 
 /// The three tracks of a deployment.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, strum::IntoStaticStr, strum::Display,
-)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, IntoStaticStr, Display)]
 #[strum(serialize_all = "snake_case")]
 pub enum TrackName {
     /// What everyone gets between rollouts.
@@ -73,7 +72,7 @@ impl Tracks {
 }
 
 /// Whether weights are drawn or one version is served.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, strum::IntoStaticStr, strum::Display)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Display)]
 #[strum(serialize_all = "snake_case")]
 pub enum RouteMode {
     /// By weights: direct, rolling, canary.
