@@ -4,14 +4,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use slipway::model::{Digest, Health, InstanceId, Life, Pair, Permit, StepId, WorkerName};
-use slipway::state::{Fit, InstanceFact, PairCounts, Reached, ReachedFact, Seen, StepCounts, TrackName, WorkerFacts};
+use slipway::state::{Fit, InstanceFact, PairCounts, Reached, ReachedFact, StepCounts, TrackName, WorkerFacts};
 
-use super::Fleet;
+use super::{Fleet, Word};
 
 const FETCH: u64 = 500;
 const SPAWN: u64 = 250;
 const STOP: u64 = 500;
 const REPORT: u64 = 2000;
+/// Between the end of a process that had passed and its next start.
+const PUT_OFF: u64 = 1000;
 
 /// How a release's instances behave.
 #[derive(Clone)]
@@ -49,12 +51,15 @@ impl Default for Behaviour {
     }
 }
 
+#[derive(Clone)]
 struct Process {
     pair: Pair,
     started: u64,
     life: Life,
     health: Health,
     failures: u32,
+    restarts: u32,
+    passed: bool,
     exit: Option<String>,
     stopping: Option<u64>,
 }
@@ -63,7 +68,7 @@ struct Process {
 type Totals = BTreeMap<Pair, (u64, u64)>;
 
 /// A worker's agent.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Agent {
     pub alive: bool,
     pub epoch: u64,
@@ -80,6 +85,12 @@ pub struct Agent {
     pub said: Option<(WorkerFacts, u64)>,
     /// Instances to be killed at the next step.
     pub kill: Vec<InstanceId>,
+    /// Instances whose program dies at the next step and is started again by the agent.
+    crash: Vec<InstanceId>,
+    /// True time until which the agent's process is not there; its instances are.
+    down_until: u64,
+    /// How often each instance was begun, over all of the agent's lives.
+    pub begun: BTreeMap<InstanceId, u32>,
 }
 
 /// One step of every worker.
@@ -87,7 +98,7 @@ pub fn step(fleet: &mut Fleet) {
     let names: Vec<WorkerName> = fleet.agents.keys().cloned().collect();
     for name in names {
         let Some(mut agent) = fleet.agents.remove(&name) else { continue };
-        if agent.alive {
+        if agent.alive && fleet.real >= agent.down_until {
             agent.obey(fleet, &name);
             if fleet.leading && fleet.real >= agent.quiet_until {
                 agent.report(fleet, &name);
@@ -124,25 +135,40 @@ impl Agent {
         for (id, (pair, permit, replaces)) in &wanted {
             let free = replaces.is_none_or(|old| self.processes.get(&old).is_none_or(|p| !p.life.is_live()));
             if free && *permit >= Permit::Activate && self.staged.contains(&pair.digest) {
-                self.processes.entry(*id).or_insert_with(|| Process {
-                    pair: pair.clone(),
-                    started: real,
-                    life: Life::Starting,
-                    health: Health::Unknown,
-                    failures: 0,
-                    exit: None,
-                    stopping: None,
+                let begun = &mut self.begun;
+                self.processes.entry(*id).or_insert_with(|| {
+                    *begun.entry(*id).or_default() += 1;
+                    Process {
+                        pair: pair.clone(),
+                        started: real,
+                        life: Life::Starting,
+                        health: Health::Unknown,
+                        failures: 0,
+                        restarts: 0,
+                        passed: false,
+                        exit: None,
+                        stopping: None,
+                    }
                 });
             }
         }
         // What State has seen the end of is forgotten.
         let over = |id: &InstanceId| fleet.state.instances.get(id).is_none_or(|i| !i.life.is_live());
         self.processes.retain(|id, p| wanted.contains_key(id) || p.life.is_live() || !over(id));
-        let kill = std::mem::take(&mut self.kill);
+        // Nobody says that something has ended before its worker did: its place would be given away.
+        let gone = |id: &InstanceId| fleet.state.instances.get(id).is_some_and(|i| !i.life.is_live());
+        let early = self.processes.iter().find(|(id, p)| p.life.is_live() && gone(id)).map(|(id, _)| *id);
+        assert_eq!(early, None, "it runs on {name} and counts as ended\n{}", fleet.transcript.join("\n"));
+        let (kill, crash) = (std::mem::take(&mut self.kill), std::mem::take(&mut self.crash));
         for (id, p) in &mut self.processes {
             if kill.contains(id) {
                 p.end("signal 9");
+            } else if crash.contains(id) && p.life.is_live() && p.stopping.is_none() {
+                p.again(real);
             } else if !wanted.contains_key(id) {
+                if p.life.is_live() && p.passed && p.stopping.is_none() {
+                    fleet.stops(*id);
+                }
                 p.stop(real);
             } else {
                 p.live(fleet, name, real);
@@ -165,9 +191,8 @@ impl Agent {
         }
         self.seq += 1;
         let facts = WorkerFacts { seq: self.seq, ..facts };
-        let now = fleet.now();
-        fleet.seen.workers.insert(name.clone(), Seen::Known { at: now, value: facts.clone() });
-        if let Some((id, base)) = &self.mark {
+        self.said = Some((facts.clone(), fleet.real));
+        let counts = self.mark.as_ref().map(|(id, base)| {
             let since = |pair: &Pair, of: &(u64, u64)| {
                 let (requests, errors) = base.get(pair).copied().unwrap_or_default();
                 PairCounts {
@@ -180,10 +205,9 @@ impl Agent {
             let unknown = self.counts.keys().filter(blind).map(|p| (p.clone(), "no such series".to_string())).collect();
             let seen = self.counts.iter().filter(|(p, _)| !blind(p));
             let pairs = seen.map(|(p, n)| since(p, n)).collect();
-            let counts = fleet.seen.counts.entry((shop, *id)).or_default();
-            counts.insert(name.clone(), StepCounts { pairs, unknown });
-        }
-        self.said = Some((facts, fleet.real));
+            ((shop, *id), StepCounts { pairs, unknown })
+        });
+        fleet.says(name, Word { facts, counts });
     }
 
     fn facts(&self, fleet: &Fleet, name: &WorkerName) -> WorkerFacts {
@@ -192,7 +216,7 @@ impl Agent {
             life: p.life,
             health: p.health,
             failures: p.failures,
-            restarts: 0,
+            restarts: p.restarts,
             exit: p.exit.clone(),
         };
         let mut reached = Vec::new();
@@ -231,6 +255,15 @@ impl Process {
         self.exit = Some(how.into());
     }
 
+    /// It dies and its agent starts it again after a while, if it ever passed.
+    fn again(&mut self, real: u64) {
+        if !self.passed {
+            return self.end("signal 9");
+        }
+        (self.started, self.restarts) = (real + PUT_OFF, self.restarts + 1);
+        (self.health, self.exit) = (Health::Failing, Some("signal 9".into()));
+    }
+
     fn stop(&mut self, real: u64) {
         match self.stopping {
             _ if !self.life.is_live() => {}
@@ -250,7 +283,7 @@ impl Process {
         let version = self.pair.version.to_string();
         let b = fleet.behaviour.get(&version).cloned().unwrap_or_default();
         let bad = b.only_on.is_empty() || b.only_on.contains(worker.as_str());
-        let age = real - self.started;
+        let Some(age) = real.checked_sub(self.started) else { return };
         if age >= SPAWN {
             self.life = Life::Running;
         }
@@ -270,7 +303,7 @@ impl Process {
         let never = bad && b.passes_after.is_none();
         let after = b.passes_after.unwrap_or(1000);
         if !never && age >= after {
-            self.health = Health::Passing;
+            (self.health, self.passed) = (Health::Passing, true);
         } else if never && age >= start_within {
             self.end("did not pass in time");
         }
@@ -309,6 +342,29 @@ impl Fleet {
         let worker = self.state.instances[&id].worker.clone();
         self.note(&format!("{id} on {worker} is killed"));
         self.agents.get_mut(&worker).expect("a known worker").kill.push(id);
+    }
+
+    /// An instance's program dies; its agent starts it again.
+    pub fn crash(&mut self, id: InstanceId) {
+        let worker = self.state.instances[&id].worker.clone();
+        self.note(&format!("{id} on {worker} crashes"));
+        self.agents.get_mut(&worker).expect("a known worker").crash.push(id);
+    }
+
+    /// An agent is started anew and is back after so long; with its machine also all that it runs starts anew.
+    pub fn restart_agent(&mut self, name: &WorkerName, ms: u64, machine: bool) {
+        self.note(&format!("{} of {name} is started anew", if machine { "the machine" } else { "the agent" }));
+        let until = self.real + ms;
+        let agent = self.agents.get_mut(name).expect("a known worker");
+        (agent.epoch, agent.seq, agent.said, agent.down_until) = (agent.epoch + 1, 0, None, until);
+        if machine {
+            for p in agent.processes.values_mut().filter(|p| p.life.is_live()) {
+                match p.stopping {
+                    Some(_) => (p.life, p.health) = (Life::Gone, Health::Unknown),
+                    None => p.again(until),
+                }
+            }
+        }
     }
 
     /// A worker vanishes or comes back with its processes as they were.

@@ -1,10 +1,14 @@
 //! A simulated fleet around the real `plan`, `facts` and `apply`: workers that fetch, start, pass or fail; traffic by the committed
-//! weights; nodes that serve what is applied; leaders that die. One thread, one clock, nothing random: a transcript is exact.
+//! weights; nodes that serve what is applied; leaders that die. One thread, one clock, nothing random but from a seed: a transcript is
+//! exact.
 //!
-//! Invariant: no command of the engine is ever refused here, as nothing comes between a plan and its entries.
+//! Invariant: no command of the engine is ever refused here, as nothing comes between a plan and its entries, but where a test asks for
+//! just that (`faults`).
 
 mod agents;
+mod faults;
 pub mod render;
+mod servers;
 mod setup;
 mod watch;
 
@@ -13,24 +17,22 @@ use std::collections::{BTreeMap, BTreeSet};
 use slipway::engine::{facts, plan};
 use slipway::model::{DeploymentId, Millis, NodeId, Principal, RolloutId, Wait, WorkerName};
 use slipway::state::{
-    Command, LogId, NodeSeen, Observations, Rejection, RolloutStatus, Seen, Stamped, State, apply, apply_blank,
-    command::{DeliverySettled, Tick},
+    Command, DeliveryKey, LogId, Observations, Rejection, RolloutStatus, Stamped, State, apply, apply_blank,
+    command::{DeliverySettled, StepEnded, SwitchEnded, Tick, TrafficBackSettled},
 };
 
 pub use agents::{Agent, Behaviour};
-pub use setup::{Shape, params, version};
+pub use faults::{Death, Dice, Faults};
+use faults::{Went, Word};
+pub use servers::{Node, Truth};
+pub use setup::{Shape, cart, params, version};
 pub use watch::Walked;
 
 /// Milliseconds of one step of the simulation.
 const STEP: u64 = 250;
 
-/// A DNS node.
-pub struct Node {
-    pub alive: bool,
-    pub serving_since: u64,
-}
-
 /// Everything.
+#[derive(Clone)]
 pub struct Fleet {
     pub state: State,
     pub seen: Observations,
@@ -51,7 +53,14 @@ pub struct Fleet {
     leading: bool,
     last_tick: u64,
     waits: BTreeMap<DeploymentId, Vec<Wait>>,
-    deliveries: BTreeSet<(u64, u32)>,
+    /// Smoke tests that the present leader has under way.
+    deliveries: BTreeSet<DeliveryKey>,
+    /// Every call of a smoke test by any leader, with the attempt that it was for.
+    pub calls: Vec<(DeliveryKey, u32)>,
+    pub faults: Faults,
+    pub truth: Truth,
+    /// Words of agents that are under way, with the true time of their arrival.
+    post: BTreeMap<WorkerName, Vec<(u64, Word)>>,
 }
 
 impl Fleet {
@@ -80,6 +89,10 @@ impl Fleet {
         let result = apply(&mut self.state, at, &stamped);
         watch::check(&before, &self.state, &stamped.body);
         self.walked.note(&before, &self.state);
+        self.truth.note(self.index, self.real, &self.state);
+        if let Some(moved) = said_fenced(&before, &stamped.body).filter(|_| result.is_ok()) {
+            self.fenced(moved);
+        }
         if let Some(line) = render::command(&self.state, &before, self.index, &stamped.body, result.as_ref().err()) {
             self.transcript.push(line);
         }
@@ -97,8 +110,11 @@ impl Fleet {
     pub fn step(&mut self) {
         self.real += STEP;
         self.traffic();
+        self.look();
         agents::step(self);
+        self.deliver_words();
         if self.leading {
+            self.latecomers();
             self.hear();
             self.lead();
         }
@@ -141,30 +157,15 @@ impl Fleet {
         r.running().is_some_and(|(_, s)| s.step.kind.name() == kind && s.step.group == group)
     }
 
-    /// What nodes and workers say reaches the leader.
-    fn hear(&mut self) {
-        let now = self.now();
-        for (id, node) in self.nodes.iter().filter(|(_, n)| n.alive) {
-            let ttls = self.state.deployments.values();
-            let ttls = ttls.filter_map(|d| Some((d.id.clone(), d.route.as_ref()?.ttl.0))).collect();
-            let value = NodeSeen {
-                applied: self.index,
-                served_index: self.index,
-                ttls,
-                serving_since: Millis(node.serving_since),
-                unready_since: None,
-            };
-            self.seen.nodes.insert(*id, Seen::Known { at: now, value });
-        }
-    }
-
     /// The leader's loop: facts, then plans until there is nothing to do.
     fn lead(&mut self) {
         if !self.leading {
             return;
         }
-        self.deliver();
-        for _ in 0..100 {
+        if self.deliver() == Went::Dead {
+            return;
+        }
+        'passes: for _ in 0..100 {
             let mut commands = facts(&self.state, &self.seen, self.now());
             let plan = plan(&self.state, &self.seen, self.now());
             if commands.is_empty() {
@@ -178,9 +179,11 @@ impl Fleet {
                 break;
             }
             for c in commands {
-                let name = c.name();
-                if let Err(e) = self.commit(c) {
-                    panic!("{name} was refused: {e}\n{}", self.transcript.join("\n"));
+                match self.propose(c) {
+                    Went::On => {}
+                    // The loop rests before it tries again.
+                    Went::Again => break 'passes,
+                    Went::Dead => return,
                 }
             }
             self.hear();
@@ -205,18 +208,23 @@ impl Fleet {
     }
 
     /// Smoke tests are answered a step after they were queued.
-    fn deliver(&mut self) {
+    fn deliver(&mut self) -> Went {
         let due: Vec<_> = self.state.outbox.iter().map(|(k, d)| (*k, d.clone())).collect();
         for (key, d) in due {
-            if self.deliveries.insert((key.index, key.ordinal)) {
+            if self.deliveries.insert(key) {
+                self.calls.push((key, d.attempt));
                 continue;
             }
             let version = self.state.rollouts[&d.rollout].to.version.to_string();
             let ok = self.behaviour.get(&version).is_none_or(|b| b.smoke);
             let detail = if ok { "200 from all" } else { "500 from 1 of all" };
             let body = Command::DeliverySettled(DeliverySettled { key, attempt: d.attempt, ok, detail: detail.into() });
-            self.commit(body).expect("a delivery is settled once");
+            let went = self.propose(body);
+            if went != Went::On {
+                return went;
+            }
         }
+        Went::On
     }
 
     /// Workers' sessions find no way to a leader for so long.
@@ -238,6 +246,9 @@ impl Fleet {
         self.index += 1;
         self.skew = skew;
         apply_blank(&mut self.state, LogId { term: self.term, index: self.index });
+        self.truth.note(self.index, self.real, &self.state);
+        // What the dead one had under way nobody knows of: it is asked again, under the same key.
+        self.deliveries.clear();
         self.anchor = (self.state.now.0, self.real);
         self.last_tick = self.real;
         let leases = self.seen.leases.take();
@@ -249,5 +260,20 @@ impl Fleet {
         self.note(&format!("a new leader, term {}, at {}", self.term, self.state.now));
         // What it plans before anyone has spoken.
         self.lead();
+    }
+}
+
+/// The index that an entry calls fenced.
+fn said_fenced(before: &State, body: &Command) -> Option<u64> {
+    match body {
+        Command::SwitchEnded(SwitchEnded { switch, end, .. }) => {
+            end.fenced_at?;
+            before.fences.switches.get(switch)?.moved.map(|(index, _)| index)
+        }
+        Command::TrafficBackSettled(TrafficBackSettled { index, end, .. }) => end.fenced_at.map(|_| *index),
+        Command::StepEnded(StepEnded { at, evidence }) if evidence.note.contains("; fenced after") => {
+            before.rollouts.get(&at.rollout)?.running()?.1.routed.map(|(index, _)| index)
+        }
+        _ => None,
     }
 }

@@ -12,7 +12,7 @@ use slipway::state::{
 };
 use slipway::traffic::lease::Left;
 
-use super::{Agent, Behaviour, Fleet, Node, Walked};
+use super::{Agent, Behaviour, Faults, Fleet, Node, Truth, Walked};
 
 /// How the deployment is laid out.
 #[derive(Clone)]
@@ -20,16 +20,38 @@ pub struct Shape {
     pub host: bool,
     pub workers: u32,
     pub metrics: bool,
+    pub per_worker: u32,
+    /// Seconds of the largest TTL and of a drain.
+    pub ttl: u32,
+    /// Addresses of each worker's pool.
+    pub pool: u32,
+    pub capacity: u32,
+    /// Workers that are not like the others: addresses and capacity.
+    pub uneven: BTreeMap<u32, (u32, u32)>,
 }
 
 impl Default for Shape {
     fn default() -> Self {
-        Self { host: false, workers: 4, metrics: true }
+        Self {
+            host: false,
+            workers: 4,
+            metrics: true,
+            per_worker: 2,
+            ttl: 5,
+            pool: 6,
+            capacity: 20,
+            uneven: BTreeMap::new(),
+        }
     }
 }
 
 pub fn shop() -> DeploymentId {
     "production/shop".parse().expect("an id")
+}
+
+/// The second deployment, where a test adds it.
+pub fn cart() -> DeploymentId {
+    "production/cart".parse().expect("an id")
 }
 
 pub fn version(text: &str) -> Version {
@@ -52,7 +74,9 @@ pub fn params(strategy: Strategy) -> RolloutParams {
 }
 
 fn spec(shape: &Shape) -> Spec {
-    let (address, per_worker) = if shape.host { ("host", 1) } else { ("pool", 2) };
+    let (address, per_worker) = if shape.host { ("host", 1) } else { ("pool", shape.per_worker) };
+    let (ttl, drain) = (shape.ttl, shape.ttl.min(2));
+    let weighted = if ttl < 5 { format!(", ttl: {ttl}s") } else { String::new() };
     let metrics = if shape.metrics { "metrics: {requests: r, errors: e}" } else { "" };
     let text = format!(
         "
@@ -64,8 +88,8 @@ ports: {{http: 8080}}
 placement: {{per_worker: {per_worker}}}
 health: {{http: /healthz, start_within: 10s}}
 {metrics}
-drain: 2s
-dns: {{pin_ttl: 5s}}
+drain: {drain}s
+dns: {{pin_ttl: {ttl}s{weighted}}}
 "
     );
     read_spec(&text, SpecFormat::Yaml).expect("a spec")
@@ -92,7 +116,7 @@ impl Fleet {
             state: State::default(),
             seen: Observations { leases: Some(Left::default()), ..Observations::default() },
             agents: BTreeMap::new(),
-            nodes: (1..=3).map(|n| (n, Node { alive: true, serving_since: 0 })).collect(),
+            nodes: (1..=3).map(|n| (n, Node::new())).collect(),
             behaviour: BTreeMap::<String, Behaviour>::new(),
             transcript: Vec::new(),
             walked: Walked::default(),
@@ -106,6 +130,10 @@ impl Fleet {
             last_tick: 0,
             waits: BTreeMap::new(),
             deliveries: Default::default(),
+            calls: Vec::new(),
+            faults: Faults::default(),
+            truth: Truth::default(),
+            post: BTreeMap::new(),
         };
         f.must(Command::ClusterInit(ClusterInit {
             id: ClusterId::new("c-1").expect("an id"),
@@ -129,20 +157,13 @@ impl Fleet {
             }));
         }
         for n in 1..=shape.workers {
-            f.add_worker(n);
+            let (pool, capacity) = shape.uneven.get(&n).copied().unwrap_or((shape.pool, shape.capacity));
+            let name = f.register_with(n, pool, capacity);
+            f.agents.insert(name, Agent::new());
         }
         f.must(Command::SpecApplied(SpecApplied { spec: spec(shape), expected: None }));
         for n in 1..=5 {
-            for node in 1..=2 {
-                f.must(Command::BlobHeld(BlobHeld { digest: digest(n), size: 10, node }));
-            }
-            f.must(Command::ReleaseRegistered(ReleaseRegistered {
-                service: Name::service("shop").expect("a name"),
-                version: version(&format!("{n}.0.0")),
-                digest: digest(n),
-                build: BuildInfo::default(),
-                labels: BTreeMap::new(),
-            }));
+            f.release("shop", n);
         }
         f.run(1);
         f.transcript.clear();
@@ -159,12 +180,42 @@ impl Fleet {
         f
     }
 
+    /// A service's release of that number.
+    fn release(&mut self, service: &str, n: u32) {
+        for node in 1..=2 {
+            self.must(Command::BlobHeld(BlobHeld { digest: digest(n), size: 10, node }));
+        }
+        self.must(Command::ReleaseRegistered(ReleaseRegistered {
+            service: Name::service(service).expect("a name"),
+            version: version(&format!("{n}.0.0")),
+            digest: digest(n),
+            build: BuildInfo::default(),
+            labels: BTreeMap::new(),
+        }));
+    }
+
+    /// A second deployment beside the first, on the same workers and pools; nothing of it runs yet.
+    pub fn add_cart(&mut self, shape: &Shape) {
+        let mut spec = spec(shape);
+        let name = Name::service("cart").expect("a name");
+        spec.deployment.service = name;
+        self.must(Command::SpecApplied(SpecApplied { spec, expected: None }));
+        for n in 1..=3 {
+            self.release("cart", n);
+        }
+    }
+
     pub fn add_worker(&mut self, n: u32) {
         let name = self.register(n, 20);
         self.agents.insert(name, Agent::new());
     }
 
     pub fn register(&mut self, n: u32, capacity: u32) -> WorkerName {
+        self.register_with(n, 6, capacity)
+    }
+
+    /// A worker registers, or registers anew, with so many addresses.
+    pub fn register_with(&mut self, n: u32, pool: u32, capacity: u32) -> WorkerName {
         let name = WorkerName::new(&format!("w{n}")).expect("a name");
         self.must(Command::WorkerRegistered(WorkerRegistered {
             name: name.clone(),
@@ -174,7 +225,7 @@ impl Fleet {
             build: "0.1.0".into(),
             // Its own address is one of its pool, as where a machine has just one range.
             host: format!("10.1.{n}.1"),
-            pool: (1..=6).map(|a| format!("10.1.{n}.{a}")).collect(),
+            pool: (1..=pool).map(|a| format!("10.1.{n}.{a}")).collect(),
             absent: Vec::new(),
             keeping: String::new(),
         }));
@@ -187,8 +238,12 @@ impl Fleet {
     }
 
     pub fn start(&mut self, to: &str, params: RolloutParams) -> RolloutId {
+        self.start_of(shop(), to, params)
+    }
+
+    pub fn start_of(&mut self, deployment: DeploymentId, to: &str, params: RolloutParams) -> RolloutId {
         let body = Command::StartRollout(StartRollout {
-            deployment: shop(),
+            deployment,
             version: version(to),
             params,
             restart: false,

@@ -3,6 +3,8 @@
 
 mod canary;
 mod crash_loop;
+mod deaths;
+mod faults;
 mod servers;
 mod settings;
 mod unfit;
