@@ -319,7 +319,7 @@ impl Process {
 mod tests {
     use std::process::{Child, Command};
 
-    use super::{stopping::signal_named, *};
+    use super::*;
     use crate::{
         agent::{kin::Identity, tree},
         model::{Period, StopSpec, StopTo},
