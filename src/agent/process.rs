@@ -327,7 +327,7 @@ mod tests {
 
     #[test]
     fn every_signal_of_a_spec_is_known_here() {
-        for name in crate::model::spec::SIGNALS {
+        for name in crate::model::signal::SIGNALS {
             assert!(stopping::signal_named(name).is_some(), "{name}");
         }
     }
@@ -382,11 +382,13 @@ mod tests {
 
     #[tokio::test]
     async fn a_process_is_stopped_by_its_signal_or_killed_after_its_grace() {
-        for (ignores, expected) in [(false, 15), (true, 9)] {
+        for (signal, ignores, expected) in
+            [("TERM", false, 15), ("TERM", true, 9), ("RTMIN+3", false, 37), ("RTMAX-1", false, 63), ("RTMIN", true, 9)]
+        {
             let root = tempfile::tempdir().unwrap();
             let dir = instance(root.path());
             let ready = root.path().join("ready");
-            let trap = if ignores { "trap '' TERM;" } else { "" };
+            let trap = if ignores { "trap '' TERM 34;" } else { "" };
             let script = format!("{trap} : > {}; while :; do sleep 0.05; done", ready.display());
             let mut child =
                 tokio::process::Command::new("/bin/sh").args(["-c", &script]).process_group(0).spawn().unwrap();
@@ -395,7 +397,7 @@ mod tests {
                 tokio::time::sleep(LOOK).await;
             }
             let process = open(tree_of(Identity::of(pid).unwrap())).unwrap().unwrap();
-            let how = StopSpec { signal: "TERM".into(), to: StopTo::Group, grace: Period(300) };
+            let how = StopSpec { signal: signal.into(), to: StopTo::Group, grace: Period(300) };
             process.stop(&dir, 1, &how).await.unwrap();
             let status = child.wait().await.unwrap();
             assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(expected));

@@ -17,6 +17,7 @@ mod prefix;
 pub mod release;
 pub mod selector;
 mod setting;
+pub mod signal;
 pub mod spec;
 pub mod spec_doc;
 mod spec_read;

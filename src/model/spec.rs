@@ -7,7 +7,8 @@ use strum::{Display, EnumString, VariantNames};
 
 use super::health_check::check_path;
 use super::{
-    DeploymentId, DnsPolicy, HealthCheck, ModelError, Period, RolloutParams, Selector, fields, one_of, variables,
+    DeploymentId, DnsPolicy, HealthCheck, ModelError, Period, RolloutParams, Selector, fields, one_of, signal,
+    variables,
 };
 
 fields! {
@@ -28,15 +29,12 @@ fields! {
     }
 }
 
-/// The signals that stop programs; WINCH is httpd's graceful one.
-pub const SIGNALS: [&str; 8] = ["TERM", "INT", "QUIT", "HUP", "USR1", "USR2", "WINCH", "KILL"];
-
 fields! {
     json
     /// How an instance is stopped.
     #[derive(Debug, Clone, PartialEq, Eq)]
     pub struct StopSpec {
-        /// `TERM`, `INT`, `QUIT`, `HUP`, `USR1`, `USR2`, `WINCH` or `KILL`.
+        /// A name of [`signal`], without `SIG`: `TERM`, `RTMIN+3`.
         1 pub signal: String,
         /// Who gets it first.
         2 [required] pub to: StopTo,
@@ -181,10 +179,7 @@ impl Spec {
         if self.run.command.iter().map(String::len).sum::<usize>() > 16_384 {
             return err("run.command", "is longer than 16 KiB".into());
         }
-        if !SIGNALS.contains(&self.run.stop.signal.as_str()) {
-            let known = SIGNALS.join(", ");
-            return err("run.stop.signal", format!("{:?} is not one of {known}", self.run.stop.signal));
-        }
+        signal::check("run.stop.signal", &self.run.stop.signal)?;
         if self.run.stop.grace > Period::minutes(60) {
             return err("run.stop.grace", "must be at most 1h".into());
         }

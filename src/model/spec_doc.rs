@@ -343,6 +343,7 @@ impl SpecDoc {
             ports.insert(name, value);
         }
         let signal = self.run.stop.signal.unwrap_or_else(|| "TERM".into()).to_ascii_uppercase();
+        let signal = signal.strip_prefix("SIG").unwrap_or(&signal);
         let dns = DnsPolicy {
             when_empty: self.dns.when_empty.as_deref().map(str::parse).transpose()?.unwrap_or_default(),
             on_panic: self.dns.on_panic.as_deref().map(str::parse).transpose()?.unwrap_or_default(),
@@ -356,7 +357,7 @@ impl SpecDoc {
                 env_file: self.run.env_file,
                 user: self.run.user,
                 stop: StopSpec {
-                    signal: signal.trim_start_matches("SIG").to_string(),
+                    signal: signal.to_string(),
                     to: self.run.stop.to.as_deref().map(str::parse).transpose()?.unwrap_or_default(),
                     grace: self.run.stop.grace.unwrap_or(Period::seconds(20)),
                 },

@@ -196,6 +196,26 @@ rollout: {strategy: canary, steps: [10, "25%", 100], bake: PT10M, max_error_rate
     }
 
     #[test]
+    fn a_stop_signal_is_written_with_or_without_sig() {
+        let with = |signal: &str| {
+            let text = format!(
+                "service: shop\nenvironment: production\nports: {{http: 80}}\nhealth: {{http: /h}}\n\
+                 run: {{command: [bin/shop], stop: {{signal: {signal}}}}}\n"
+            );
+            read_spec(&text, SpecFormat::Yaml).map(|spec| spec.run.stop.signal).map_err(|e| e.to_string())
+        };
+        for (text, signal) in
+            [("SIGRTMIN+3", "RTMIN+3"), ("rtmax-1", "RTMAX-1"), ("SigTerm", "TERM"), ("WINCH", "WINCH")]
+        {
+            assert_eq!(with(text), Ok(signal.into()), "{text}");
+        }
+        for text in ["SIGSIGTERM", "SIGRTMIN+31", "37", "STOP"] {
+            let said = with(text).unwrap_err();
+            assert!(said.contains("run.stop.signal") && said.contains("RTMIN+1 to RTMIN+30"), "{said}");
+        }
+    }
+
+    #[test]
     fn unknown_keys_name_the_nearest() {
         let e = read_spec(&SHOP.replace("placement:", "placment:"), SpecFormat::Yaml).unwrap_err().to_string();
         assert!(e.lines().next().unwrap().ends_with("did you mean `placement`?"), "{e}");

@@ -15,7 +15,7 @@ use crate::{
         kin::start_time,
         layout::{InstanceDir, RunDir},
     },
-    model::{StopSpec, StopTo},
+    model::{StopSpec, StopTo, signal},
 };
 
 /// Time between looks at what is left of a tree.
@@ -46,8 +46,15 @@ pub fn signal_named(name: &str) -> Option<Signal> {
         "USR2" => Signal::USR2,
         "WINCH" => Signal::WINCH,
         "KILL" => Signal::KILL,
-        _ => return None,
+        other => return realtime(signal::above_rtmin(other)?),
     })
+}
+
+/// The real-time signal so far above the first that this machine's libc leaves to programs.
+fn realtime(above: u8) -> Option<Signal> {
+    let number = libc::SIGRTMIN().checked_add(above.into()).filter(|n| *n <= libc::SIGRTMAX())?;
+    // SAFETY: a valid number that is not zero, and none of those that libc keeps for itself, which are below its SIGRTMIN.
+    Some(unsafe { Signal::from_raw_unchecked(number) })
 }
 
 impl Process {
