@@ -1,11 +1,12 @@
 //! The `Artifacts` service: packages come in, are verified and spread to the other voters, and go out by ranges.
 //!
-//! Invariants: nothing is visible before its digest was checked and its bytes are durable; one upload of a digest at a time.
+//! Invariants: nothing is visible before its digest was checked and its bytes are durable; one upload of a digest at a time, and one that stands
+//! still has its place for a bounded time.
 
 use std::{io::Read as _, time::Duration};
 
-use futures_util::future::join_all;
-use tokio::sync::mpsc;
+use futures_util::{Stream, StreamExt as _, future::join_all};
+use tokio::{sync::mpsc, time::timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming, async_trait};
 
@@ -20,6 +21,9 @@ use crate::{
 /// Largest chunk, both ways.
 pub(super) const CHUNK: usize = 256 << 10;
 const CHUNKS_AHEAD: usize = 4;
+/// Longest wait for the next bytes of an upload, whose package nobody else can send meanwhile. A line that loses packets has sent them again by
+/// then; a client that was away for longer goes on where it was, as what came is kept.
+const STILL: Duration = Duration::from_secs(30);
 /// How long a peer may take per MiB, and in any case.
 const SPREAD_BASE: Duration = Duration::from_secs(10);
 const SPREAD_PER_MIB: Duration = Duration::from_millis(200);
@@ -60,6 +64,38 @@ impl Intake {
     }
 }
 
+/// Hands on what comes until it ends, or until no byte of it came for `patience`. A chunk without bytes is no sign of one.
+async fn receive<S>(stream: &mut S, first: v1::PushChunk, intake: &Intake, patience: Duration) -> Result<(), Status>
+where
+    S: Stream<Item = Result<v1::PushChunk, Status>> + Unpin,
+{
+    let mut next = Some(first);
+    while let Some(chunk) = next {
+        if chunk.data.len() > CHUNK {
+            return Err(error::bad(format!("a chunk has {CHUNK} bytes at most")));
+        }
+        if !chunk.data.is_empty() && intake.push(chunk.data).await.is_err() {
+            break;
+        }
+        let bytes = async {
+            loop {
+                match stream.next().await.transpose()? {
+                    Some(chunk) if chunk.data.is_empty() => {}
+                    other => return Ok::<_, Status>(other),
+                }
+            }
+        };
+        let kept = "; what came is kept: ask Stat where to go on";
+        next = timeout(patience, bytes).await.map_err(|_| still("the package", patience, kept))??;
+    }
+    Ok(())
+}
+
+fn still(of: &str, patience: Duration, kept: &str) -> Status {
+    let text = format!("nothing of {of} came for {patience:?}, so its place is given up{kept}");
+    error::status(tonic::Code::Unavailable, "still", text)
+}
+
 fn ended(e: tokio::task::JoinError) -> StorageError {
     StorageError::Io { what: "the thread that writes ended:", path: "blobs".into(), source: std::io::Error::other(e) }
 }
@@ -84,7 +120,8 @@ impl v1::artifacts_server::Artifacts for Shared {
 
     async fn push(&self, request: Request<Streaming<v1::PushChunk>>) -> Result<Response<v1::PushReply>, Status> {
         let mut stream = request.into_inner();
-        let first = stream.message().await?.ok_or_else(|| error::bad("the upload has no first chunk"))?;
+        let first = timeout(STILL, stream.message()).await.map_err(|_| still("the upload", STILL, ""))??;
+        let first = first.ok_or_else(|| error::bad("the upload has no first chunk"))?;
         if let Some(reason) = self.consensus()?.refusing() {
             return Err(error::status(tonic::Code::Unavailable, "disk_low", reason));
         }
@@ -101,17 +138,12 @@ impl v1::artifacts_server::Artifacts for Shared {
                 let text = format!("the upload goes on at {offset}, not at {}: ask Stat", first.offset);
                 return Err(error::status(tonic::Code::OutOfRange, "offset", text));
             }
-            let mut chunk = Some(first);
-            while let Some(c) = chunk {
-                if c.data.len() > CHUNK {
-                    return Err(error::bad(format!("a chunk has {CHUNK} bytes at most")));
-                }
-                if !c.data.is_empty() && intake.push(c.data).await.is_err() {
-                    break;
-                }
-                chunk = stream.message().await?;
+            let came = receive(&mut stream, first, &intake, STILL).await;
+            // Also of one that broke off: its package is free again before its client hears of it, and whole if all of it came.
+            if let Err(e) = intake.finish().await {
+                came?;
+                return Err(error::stored(&e));
             }
-            intake.finish().await.map_err(|e| error::stored(&e))?;
         }
         let size = self.blobs.size(digest.as_str()).map_err(|e| error::stored(&e))?.unwrap_or(size);
         self.hold(&digest, size).await?;
@@ -175,7 +207,7 @@ impl Shared {
             let mut client = consensus.peer_client(to)?;
             let header = Some(consensus.peer_header(to));
             let request = v1::HaveBlobRequest { header, digest: digest.to_string(), size };
-            match tokio::time::timeout(limit, client.have_blob(request)).await {
+            match timeout(limit, client.have_blob(request)).await {
                 Ok(Ok(_)) => {}
                 Ok(Err(status)) => tracing::warn!(node = to, %status, digest = digest.short(), "package not taken"),
                 Err(_) => tracing::warn!(node = to, digest = digest.short(), "package not taken in time"),
@@ -183,5 +215,55 @@ impl Shared {
             Some(())
         });
         join_all(calls).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use sha2::{Digest as _, Sha256};
+
+    use super::*;
+    use crate::model::ids::hex;
+
+    const SHORT: Duration = Duration::from_millis(50);
+
+    fn chunk(data: &[u8]) -> v1::PushChunk {
+        v1::PushChunk { data: data.into(), ..v1::PushChunk::default() }
+    }
+
+    #[tokio::test]
+    async fn an_upload_that_stands_still_gives_its_package_up_says_so_and_goes_on_later() {
+        let dir = tempfile::tempdir().unwrap();
+        let blobs = BlobStore::open(dir.path()).unwrap();
+        let bytes = vec![7_u8; 600];
+        let digest = hex(&Sha256::digest(&bytes));
+        let begin = async || Intake::begin(&blobs, &digest, 600).await;
+
+        // Its client lives, and sends chunks without bytes for ever.
+        let empty = futures_util::stream::unfold((), |()| async {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            Some((Ok(chunk(&[])), ()))
+        });
+        let (intake, offset) = begin().await.unwrap();
+        assert!(matches!(begin().await.map(|(_, at)| at), Err(StorageError::BlobBusy { .. })));
+        let mut empty = Box::pin(empty);
+        let said = receive(&mut empty, chunk(&bytes[..300]), &intake, SHORT).await.unwrap_err();
+        assert_eq!((offset, said.code()), (0, tonic::Code::Unavailable));
+        assert!(
+            said.message().contains("nothing of the package came for 50ms") && said.message().contains("Stat"),
+            "{said}"
+        );
+        intake.finish().await.unwrap_err();
+
+        // Another sends nothing at all, and a third the rest.
+        let (intake, _) = begin().await.unwrap();
+        receive(&mut futures_util::stream::pending(), chunk(&[]), &intake, SHORT).await.unwrap_err();
+        intake.finish().await.unwrap_err();
+        let (intake, offset) = begin().await.unwrap();
+        assert_eq!(offset, 300);
+        let mut rest = tokio_stream::iter([Ok(chunk(&[])), Ok(chunk(&bytes[400..]))]);
+        receive(&mut rest, chunk(&bytes[300..400]), &intake, Duration::from_secs(60)).await.unwrap();
+        intake.finish().await.unwrap();
+        assert_eq!(blobs.size(&digest).unwrap(), Some(600));
     }
 }
