@@ -15,7 +15,10 @@ use crate::sim_fleet::{Dice, Fleet, Shape, cart, version};
 
 const SEEDS: u64 = 3;
 
-const STORIES: &[(&str, fn() -> Fleet, &[Act])] = &[
+/// A name, what was before, and what persons do.
+type Told = (&'static str, fn() -> Fleet, &'static [Act]);
+
+const STORIES: &[Told] = &[
     ("canary", small, &[CANARY]),
     ("rolling", small, &[(now, |_| start(Strategy::Rolling))]),
     ("blue-green", small, &[(now, |_| start(Strategy::BlueGreen))]),
