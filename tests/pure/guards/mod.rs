@@ -11,7 +11,6 @@ mod workers;
 
 use std::collections::BTreeMap;
 
-use crate::walk::{Walk, good_round, prelude, shop};
 use slipway::model::{
     AddressMode, BasisPoints, BuildInfo, Digest, Health, Life, Millis, Principal, RequestId, RolloutParams, StepKind,
     Strategy, WorkerName,
@@ -24,6 +23,11 @@ use slipway::state::{
         Tick, WorkerLost, WorkerRegistered, WorkerReturned,
     },
     invariants, passing, serving, switching,
+};
+use crate::walk::{
+    Walk, prelude,
+    rounds::{good_round, summary},
+    shop,
 };
 
 /// A State under hand.
@@ -79,7 +83,7 @@ impl Story {
                 }
             }
         }
-        panic!("{what} never came: {}", crate::walk::summary(self.s()));
+        panic!("{what} never came: {}", summary(self.s()));
     }
 
     fn start(&mut self, version: &str, strategy: Strategy) -> Result<(), Rejection> {

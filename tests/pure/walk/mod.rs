@@ -1,6 +1,8 @@
 //! Random but plausible commands: most of them the planner's own or an operator's, some at random, some nonsense.
 
 mod planner;
+pub mod rounds;
+mod words;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,10 +12,10 @@ use slipway::model::{
     Principal, RequestId, RolloutId, RolloutParams, Spec, SpecFormat, Strategy, Version, WorkerName, read_spec,
 };
 use slipway::state::{
-    Command, DeliveryKey, DigestReport, Evidence, Fence, Fit, InstanceFact, LeaseMode, LogId, NewNode, NodeRole,
-    NodeSeen, Observations, OnExpiry, PairCounts, Presence, Reached, ReachedFact, Reason, RolloutPhase, RolloutStatus,
-    RouteWeights, Secret, Seen, ServerEnd, Stamped, StartRollout, State, StepCounts, StepRef, SwitchAsk, SwitchEnd,
-    SwitchTo, TrackName, Unfenced, Verdict, WaitLevel, WorkerFacts, codec,
+    Command, DeliveryKey, Deployment, DigestReport, Evidence, Fence, Fit, InstanceFact, LeaseMode, LogId, NewNode, NodeRole,
+    NodeSeen, Observations, OnExpiry, PairCounts, Presence, Reached, ReachedFact, Reason, Rejection, Rollout,
+    RolloutPhase, RolloutStatus, RouteWeights, Secret, Seen, ServerEnd, Stamped, StartRollout, State, StepCounts,
+    StepRef, SwitchAsk, SwitchEnd, SwitchTo, TrackName, Unfenced, Verdict, WaitLevel, WorkerFacts, codec,
     command::{
         Abort, ArmsConfirmed, BatchPassed, BatchStarted, BlobDropped, BlobHeld, ClusterInit, Collected, CookieAsked,
         CookieRotated, CountedOut, DeliverySettled, DigestProbe, DigestReported, DrainSettled, ExpirySet,
@@ -25,6 +27,8 @@ use slipway::state::{
     },
 };
 use slipway::traffic::lease::Terms;
+
+use words::{evidence, heard, report};
 
 const SPEC: &str = r#"
 service: shop
@@ -38,13 +42,20 @@ drain: 1s
 rollout: {steps: [25, 50, 100], bake: 2s, min_requests: 10, warm_up: 1s, smoke: /smoke, monitor: 1s, grace: 5s}
 "#;
 
+/// Ceiling of the evidence that random commands carry, in basis points.
+const CEILING: u32 = 500;
+
 /// A State that grows by commands, with what happened.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Walk {
     pub state: State,
+    /// Where the log begins.
+    pub base: State,
     pub log: Vec<(LogId, Stamped)>,
     pub seen: BTreeSet<String>,
     pub accepted: BTreeSet<&'static str>,
+    /// Refusals, without their numbers.
+    pub refused: BTreeSet<String>,
     requests: u32,
 }
 
@@ -73,16 +84,55 @@ impl Walk {
         (LogId { term: 3, index }, Stamped { at, wall: 1_000_000 + at.0, term: 3, principal, request, body })
     }
 
-    pub fn note(&mut self, ok: bool, c: &Stamped) {
-        if ok {
-            self.accepted.insert(c.body.name());
+    pub fn note(&mut self, refusal: Option<&Rejection>, c: &Stamped) {
+        match refusal {
+            None => drop(self.accepted.insert(c.body.name())),
+            Some(why) => {
+                let words: String = why.to_string().chars().filter(|c| !c.is_ascii_digit()).collect();
+                self.refused.insert(format!("{}: {words}", c.body.name()));
+            }
         }
-        self.seen.extend(self.state.rollouts.values().map(|r| r.status.to_string()));
+        let s = &self.state;
+        self.seen.extend(s.rollouts.values().map(|r| r.status.to_string()));
+        let active = |d| s.live_rollout(&d).is_some_and(|r| r.status == RolloutStatus::Active);
+        if active(shop()) && active(cart()) {
+            self.seen.insert("both roll".into());
+        }
+        let two = |x: &&slipway::state::Switch| x.targets.len() == 2;
+        for x in s.fences.switches.values().filter(two) {
+            self.seen.insert(if x.moved.is_some() { "two moved" } else { "two asked for" }.into());
+        }
+        if let (Some(why), Command::SwitchAsked(SwitchAsked { ask })) = (refusal, &c.body)
+            && let [_, second] = ask.deployments.as_slice()
+            && why.to_string().contains(&second.to_string())
+        {
+            self.seen.insert("a second target refused".into());
+        }
     }
 }
 
 pub fn shop() -> DeploymentId {
     "production/shop".parse().unwrap()
+}
+
+/// On the same workers and pools.
+pub fn cart() -> DeploymentId {
+    "production/cart".parse().unwrap()
+}
+
+/// The deployment that a pick is about.
+fn of(pick: u32) -> DeploymentId {
+    if pick.is_multiple_of(2) { shop() } else { cart() }
+}
+
+/// With one instance on each worker beside two of `shop`: where both have a version beside their stable one, pools of six are full.
+fn spec_of(deployment: &DeploymentId, drain_ms: u64) -> Spec {
+    let mut spec = spec(drain_ms);
+    if *deployment != spec.deployment {
+        spec.deployment = deployment.clone();
+        spec.placement.per_worker = 1;
+    }
+    spec
 }
 
 fn spec(drain_ms: u64) -> Spec {
@@ -157,97 +207,27 @@ pub fn prelude() -> Vec<Command> {
         for node in 1..=2 {
             all.push(Command::BlobHeld(BlobHeld { digest: package(n), size: 100, node }));
         }
-        all.push(release(n));
+        all.push(release(&shop(), n));
     }
     all
 }
 
-fn release(n: u32) -> Command {
+/// The same, and a second deployment.
+pub fn prelude_of_two() -> Vec<Command> {
+    let mut all = prelude();
+    all.push(Command::SpecApplied(SpecApplied { spec: spec_of(&cart(), 1000), expected: None }));
+    all.extend((1..=4).map(|n| release(&cart(), n)));
+    all
+}
+
+fn release(of: &DeploymentId, n: u32) -> Command {
     Command::ReleaseRegistered(ReleaseRegistered {
-        service: shop().service,
+        service: of.service.clone(),
         version: version(n),
         digest: package(n),
         build: BuildInfo::default(),
         labels: BTreeMap::new(),
     })
-}
-
-/// What a leader would have heard by now.
-fn heard(s: &State, errors: u64) -> Observations {
-    let mut seen = Observations { leader_since: Millis(0), ..Observations::default() };
-    let at = s.now;
-    for n in s.nodes.values() {
-        let value = NodeSeen { applied: s.applied.index, served_index: s.applied.index, ..NodeSeen::default() };
-        seen.nodes.insert(n.id, Seen::Known { at, value });
-    }
-    for w in s.workers.values() {
-        let value = WorkerFacts {
-            worker: w.name.clone(),
-            epoch: w.report.0,
-            seq: w.report.1,
-            instances: Vec::new(),
-            reached: Vec::new(),
-            staged: None,
-        };
-        seen.workers.insert(w.name.clone(), Seen::Known { at, value });
-    }
-    if let Some(r) = s.live_rollout(&shop())
-        && let Some(id) = r.running().and_then(|(_, row)| row.step_id)
-    {
-        let pairs = vec![PairCounts { pair: r.to.clone(), requests: 100, errors }];
-        let counts = s
-            .workers
-            .keys()
-            .map(|w| (w.clone(), StepCounts { pairs: pairs.clone(), ..StepCounts::default() }))
-            .collect();
-        seen.counts.insert((shop(), id), counts);
-    }
-    seen
-}
-
-/// A worker's report: mostly all is well, sometimes something broke.
-fn report(s: &State, name: &WorkerName, luck: u32) -> Option<WorkerFacts> {
-    let w = s.workers.get(name)?;
-    let entries: BTreeSet<InstanceId> = s
-        .assignments
-        .get(&(name.clone(), shop()))
-        .map(|a| a.content.instances.iter().map(|e| e.id).collect())
-        .unwrap_or_default();
-    let fact = |(n, i): (usize, &slipway::state::Instance)| {
-        let bad = luck.is_multiple_of(97) && n == (luck / 97) as usize % 4;
-        let (life, health) = match (entries.contains(&i.id), bad) {
-            (false, _) => (Life::Gone, Health::Unknown),
-            (true, true) if luck.is_multiple_of(2) => (Life::Failed, Health::Unknown),
-            (true, true) => (Life::Running, Health::Failing),
-            (true, false) => (Life::Running, Health::Passing),
-        };
-        InstanceFact { id: i.id, life, health, failures: u32::from(bad) * 3, restarts: 0, exit: None }
-    };
-    let instances =
-        s.instances.values().filter(|i| &i.worker == name && i.life.is_live()).enumerate().map(fact).collect();
-    let reached = s.assignments.get(&(name.clone(), shop())).map(|a| ReachedFact {
-        deployment: shop(),
-        generation: a.generation,
-        reached: Reached::Committed,
-        // Whoever lacks something has it with a later report.
-        fit: a
-            .content
-            .next
-            .as_ref()
-            .map(|_| if luck.is_multiple_of(5) { Fit::Lacks("no user".into()) } else { Fit::Fits }),
-    });
-    Some(WorkerFacts {
-        worker: name.clone(),
-        epoch: 1,
-        seq: w.report.1 + 1,
-        instances,
-        reached: reached.into_iter().collect(),
-        staged: Some((1..=4).map(package).collect()),
-    })
-}
-
-fn evidence(s: &State, verdict: Verdict) -> Evidence {
-    Evidence { from: Millis(0), to: s.now, counts: BTreeMap::new(), limit: None, verdict, note: String::new() }
 }
 
 fn weights(a: u32) -> RouteWeights {
@@ -262,27 +242,74 @@ pub fn is_plan([kind, a, _, _]: [u32; 4]) -> bool {
 
 /// One pick's commands.
 pub fn command(s: &State, [kind, a, b, _]: [u32; 4]) -> Vec<Command> {
+    let d = of(kind / 64 / 32);
     match kind % 64 {
         0..=24 if a.is_multiple_of(3) && !s.outbox.is_empty() => vec![settle(s, b)],
         0..=24 => {
             let errors = if a.is_multiple_of(60) { 50 } else { 0 };
-            engine::plan(s, &heard(s, errors), s.now).commands
+            engine::plan(s, &heard(s, errors, if b.is_multiple_of(4) { b } else { 0 }), s.now).commands
         }
         25..=40 => {
-            let workers = (1..=4).filter_map(|n| report(s, &worker(n), a.wrapping_add(b.wrapping_mul(n)))).collect();
-            vec![Command::FactsRecorded(FactsRecorded { workers }), Command::Tick(Tick {}), Command::Tick(Tick {})]
+            let reports = (1..=4).filter_map(|n| report(s, &worker(n), a.wrapping_add(b.wrapping_mul(n))));
+            let mut all = vec![Command::Tick(Tick {}), Command::Tick(Tick {})];
+            if b.is_multiple_of(2) {
+                all.push(Command::FactsRecorded(FactsRecorded { workers: reports.collect() }));
+            } else {
+                // As a leader makes of it what differs from State.
+                let mut seen = heard(s, 0, 0);
+                for value in reports {
+                    seen.workers.insert(value.worker.clone(), Seen::Known { at: s.now, value });
+                }
+                all.extend(engine::facts(s, &seen, s.now));
+            }
+            all
         }
-        41..=45 => vec![Command::StartRollout(start(a, b))],
+        41..=45 => vec![planner::switch_of_two(s, b).unwrap_or_else(|| Command::StartRollout(start(d, a, b)))],
         46..=47 => vec![Command::Tick(Tick {}); 4],
-        48..=50 => vec![operator(s, a, b)],
-        51..=53 => vec![fleet(s, a, b)],
-        54 => vec![members(s, a, b)],
+        48..=50 => vec![operator(s, d, a, b)],
+        51..=53 => vec![fleet(s, &d, a, b)],
+        54 => vec![members(s, &d, a, b)],
         55..=56 => vec![planner::fenced(s, a, b)],
-        _ => vec![planner::at_random(s, kind / 64, a, b)],
+        57 => turned_short(s, &d, a),
+        58 | 59 => bent(s, a),
+        _ => vec![planner::at_random(s, d, kind / 64, a, b)],
     }
 }
 
-fn start(a: u32, b: u32) -> StartRollout {
+/// The end of a step at its right time, with a record that says something else than its verdict.
+fn bent(s: &State, a: u32) -> Vec<Command> {
+    let ends = engine::plan(s, &heard(s, 1, 0), s.now).commands.into_iter().filter_map(|c| match c {
+        Command::StepEnded(end) => Some(end),
+        _ => None,
+    });
+    let bent = |end: StepEnded| {
+        let r = s.rollouts.get(&end.at.rollout);
+        let evidence = Evidence { limit: Some(CEILING), ..evidence(s, r, end.evidence.verdict, 3 * (1 + a % 4)) };
+        Command::StepEnded(StepEnded { evidence, ..end })
+    };
+    let all: Vec<Command> = ends.map(bent).collect();
+    if all.is_empty() { vec![Command::Tick(Tick {})] } else { all }
+}
+
+/// A rollout is turned back while a worker is lost, and that one is back before the way back has ended.
+fn turned_short(s: &State, d: &DeploymentId, a: u32) -> Vec<Command> {
+    let Some(r) = s.live_rollout(d) else { return vec![Command::Tick(Tick {})] };
+    if !r.is_way_back() {
+        let lost = WorkerLost { worker: worker(1 + a % 4), last_heard: s.now };
+        return vec![Command::WorkerLost(lost), Command::Rollback(Rollback { rollout: r.id })];
+    }
+    let lost = s.workers.values().find(|w| w.presence == Presence::Lost && !r.order.contains(&w.name));
+    let Some(lost) = lost.filter(|_| r.undo_compiled).map(|w| w.name.clone()) else {
+        return vec![Command::Tick(Tick {})];
+    };
+    let workers = vec![lost.clone()];
+    vec![
+        Command::WorkerReturned(WorkerReturned { worker: lost }),
+        Command::OrderExtended(OrderExtended { rollout: r.id, seen: r.meta.revision, workers }),
+    ]
+}
+
+fn start(deployment: DeploymentId, a: u32, b: u32) -> StartRollout {
     let base = spec(1000).rollout;
     let params = RolloutParams {
         strategy: [
@@ -296,10 +323,11 @@ fn start(a: u32, b: u32) -> StartRollout {
         max_surge: b / 3 % 3,
         max_unavailable: 1 + b / 9 % 2,
         failure_action: [FailureAction::Rollback, FailureAction::Pause, FailureAction::Continue][b as usize / 18 % 3],
+        grace: if b.is_multiple_of(4) { base.grace } else { Period::minutes(5) },
         ..base
     };
     StartRollout {
-        deployment: shop(),
+        deployment,
         version: version(1 + a / 5 % 5),
         params,
         restart: b.is_multiple_of(11),
@@ -308,13 +336,20 @@ fn start(a: u32, b: u32) -> StartRollout {
     }
 }
 
-fn some_rollout(s: &State, a: u32) -> RolloutId {
-    let live = s.deployments.get(&shop()).and_then(|d| if a.is_multiple_of(4) { d.last } else { d.live.or(d.last) });
+/// One by name, which leaves what was stable beside it for long.
+pub fn start_as(deployment: DeploymentId, n: u32, strategy: Strategy) -> StartRollout {
+    let start = start(deployment, 0, 1);
+    let params = RolloutParams { strategy: Some(strategy), ..start.params };
+    StartRollout { version: version(n), params, restart: false, replace: false, ..start }
+}
+
+fn some_rollout(s: &State, d: &DeploymentId, a: u32) -> RolloutId {
+    let live = s.deployments.get(d).and_then(|d| if a.is_multiple_of(4) { d.last } else { d.live.or(d.last) });
     live.unwrap_or(RolloutId(u64::from(a % 50)))
 }
 
-fn operator(s: &State, a: u32, b: u32) -> Command {
-    let rollout = some_rollout(s, a);
+fn operator(s: &State, d: DeploymentId, a: u32, b: u32) -> Command {
+    let rollout = some_rollout(s, &d, a);
     match b % 14 {
         0 | 1 => Command::Pause(Pause { rollout }),
         2..=5 => Command::Resume(Resume { rollout }),
@@ -322,7 +357,7 @@ fn operator(s: &State, a: u32, b: u32) -> Command {
         7 | 8 => Command::Promote(Promote { rollout, full: a.is_multiple_of(2) }),
         9 | 10 => Command::Rollback(Rollback { rollout }),
         _ => {
-            let mut spec = spec(1000 + u64::from(a % 3) * 100);
+            let mut spec = spec_of(&d, 1000 + u64::from(a % 3) * 100);
             // In the time of a walk machines are lost for good.
             spec.lost_for_good = Period::seconds(3);
             Command::SpecApplied(SpecApplied { spec, expected: None })
@@ -330,12 +365,12 @@ fn operator(s: &State, a: u32, b: u32) -> Command {
     }
 }
 
-fn fleet(s: &State, a: u32, b: u32) -> Command {
+fn fleet(s: &State, d: &DeploymentId, a: u32, b: u32) -> Command {
     let w = worker(1 + a % 5);
     let node = u64::from(1 + a % 4);
     match b % 16 {
         // Mostly while a rollout turns back: what lacks workers then is rare otherwise.
-        6 if s.live_rollout(&shop()).is_some_and(|r| !r.is_way_back()) => {
+        6 if s.live_rollout(d).is_some_and(|r| !r.is_way_back()) => {
             Command::WorkerLost(WorkerLost { worker: w, last_heard: s.now })
         }
         0 => Command::WorkerLost(WorkerLost { worker: w, last_heard: s.now }),
@@ -349,7 +384,7 @@ fn fleet(s: &State, a: u32, b: u32) -> Command {
             Command::NodeHeard(NodeHeard { node: silent.unwrap_or(node) })
         }
         9 => Command::Collected(Collected { incarnation: s.incarnation }),
-        10 => release(1 + a % 5),
+        10 => release(d, 1 + a % 5),
         11 => Command::DigestProbe(DigestProbe {}),
         12 => {
             let tables = vec![("services".to_string(), u64::from(b % 3))];
@@ -364,7 +399,7 @@ fn fleet(s: &State, a: u32, b: u32) -> Command {
             client_addr: "127.0.0.9:2".into(),
             dns_addr: "127.0.0.9:3".into(),
         }),
-        15 if b.is_multiple_of(4) => Command::CountedOut(CountedOut { deployment: shop(), worker: w }),
+        15 if b.is_multiple_of(4) => Command::CountedOut(CountedOut { deployment: d.clone(), worker: w }),
         15 if b.is_multiple_of(5) => Command::ViewsServed(ViewsServed { served: vec![(node, s.applied.index)] }),
         14 if a.is_multiple_of(2) => Command::LevelRaised(LevelRaised { to: s.level + 1, seen: s.level }),
         14 => Command::NodeDrained(NodeDrained { node, on: (b / 16).is_multiple_of(2) }),
@@ -381,12 +416,12 @@ fn fleet(s: &State, a: u32, b: u32) -> Command {
 }
 
 /// Nodes that join and leave, packages that come and go, workers whose registration changes.
-fn members(s: &State, a: u32, b: u32) -> Command {
+fn members(s: &State, d: &DeploymentId, a: u32, b: u32) -> Command {
     let node = s.nodes.values().nth(a as usize % s.nodes.len().max(1));
     match b % 8 {
         0 => Command::NodeAdmitted(NodeAdmitted { node: node_named(4 + a % 3) }),
-        6 | 7 if s.live_rollout(&shop()).is_some_and(|r| r.is_way_back() && r.order.len() < 4) => {
-            planner::at_random(s, 18, a, b)
+        6 | 7 if s.live_rollout(d).is_some_and(|r| r.is_way_back() && r.order.len() < 4) => {
+            planner::at_random(s, d.clone(), 18, a, b)
         }
         1..=3 => {
             let (node, seen) = node.map_or((9, NodeRole::Voter), |n| (n.id, n.role));
@@ -410,60 +445,4 @@ fn settle(s: &State, b: u32) -> Command {
     let none = (DeliveryKey { index: 1, ordinal: 0 }, 1);
     let (key, attempt) = s.outbox.iter().next().map_or(none, |(k, d)| (*k, d.attempt));
     Command::DeliverySettled(DeliverySettled { key, attempt, ok: !b.is_multiple_of(4), detail: "200".into() })
-}
-
-/// Everyone is back, and a rollout that waits for an operator is resumed once.
-pub fn healing(s: &State) -> Vec<Command> {
-    let back = s.workers.values().filter(|w| w.presence == Presence::Lost);
-    let mut all: Vec<Command> =
-        back.map(|w| Command::WorkerReturned(WorkerReturned { worker: w.name.clone() })).collect();
-    let heard = s.nodes.values().filter(|n| n.silent_since.is_some());
-    all.extend(heard.map(|n| Command::NodeHeard(NodeHeard { node: n.id })));
-    all
-}
-
-/// One round in which nothing fails: reports, settled deliveries, the planner.
-pub fn good_round(s: &State) -> (Vec<Command>, String) {
-    // Reports and a tick are always there: with nothing else, only time can change something.
-    let mut all = Vec::new();
-    let workers: Vec<WorkerFacts> = (1..=4).filter_map(|n| report(s, &worker(n), 1)).collect();
-    all.push(Command::FactsRecorded(FactsRecorded { workers }));
-    all.extend(s.outbox.iter().map(|(key, d)| {
-        Command::DeliverySettled(DeliverySettled { key: *key, attempt: d.attempt, ok: true, detail: "200".into() })
-    }));
-    let plan = engine::plan(s, &heard(s, 0), s.now);
-    let waits = format!("{:?}; proposes {:?}", plan.waits, plan.commands.iter().map(Command::name).collect::<Vec<_>>());
-    all.extend(plan.commands);
-    all.push(Command::Tick(Tick {}));
-    if let Some(rollout) = held(s) {
-        all.push(Command::Resume(Resume { rollout }));
-    }
-    (all, waits)
-}
-
-/// Held by its policy for an operator, who has resumed it in vain: what is left is `rollback` or `abort`.
-pub fn held(s: &State) -> Option<RolloutId> {
-    s.live_rollout(&shop()).filter(|r| r.status == RolloutStatus::Paused).map(|r| r.id)
-}
-
-/// No live rollout, as many healthy stable instances as desired, nothing on its way.
-pub fn at_rest(s: &State) -> bool {
-    let Some(d) = s.deployments.get(&shop()) else { return true };
-    let settled = s.instances.values().all(|i| !matches!(i.life, Life::Starting | Life::Draining | Life::Stopping));
-    let whole = d.tracks.stable.as_ref().is_none_or(|t| slipway::state::passing(s, &d.id, &t.pair) >= d.desired);
-    let one = d.tracks.stable.is_none() || d.tracks.previous.is_none() && d.tracks.candidate.is_none();
-    d.live.is_none() && settled && whole && one
-}
-
-/// What stands in the way of rest.
-pub fn summary(s: &State) -> String {
-    let Some(d) = s.deployments.get(&shop()) else { return String::new() };
-    let lives: Vec<String> =
-        s.instances.values().map(|i| format!("{} {} {} {} {}", i.id, i.pair, i.worker, i.life, i.health)).collect();
-    let live = d.live.and_then(|id| s.rollouts.get(&id));
-    let rollout = live.map(|r| {
-        let row = r.steps.get(r.cursor as usize).map(|row| (row.step.kind.to_string(), row.status, row.batch.clone()));
-        (r.id, r.status, r.strategy, r.phase, row, r.reason.clone())
-    });
-    format!("{:?} desired {} {:?} {:?} {rollout:?} {lives:#?}", d.tracks, d.desired, d.route, d.live)
 }

@@ -3,24 +3,25 @@
 use super::*;
 
 /// Engine commands with the right revision and otherwise at random.
-pub fn at_random(s: &State, kind: u32, a: u32, b: u32) -> Command {
-    let rollout = some_rollout(s, 1);
+pub fn at_random(s: &State, deployment: DeploymentId, kind: u32, a: u32, b: u32) -> Command {
+    let rollout = some_rollout(s, &deployment, 1);
     let r = s.rollouts.get(&rollout);
     let seen = r.map_or(0, |r| r.meta.revision).wrapping_sub(u64::from(b.is_multiple_of(29)));
     let step = r.map_or(0, |r| r.cursor) + u32::from(b.is_multiple_of(31));
     let attempt = r.and_then(|r| r.steps.get(r.cursor as usize)).map_or(1, |row| row.attempt + 1);
     let batch = r.and_then(|r| r.steps.get(r.cursor as usize)).and_then(|row| row.batch.clone());
-    let mine: Vec<InstanceId> = s.instances.values().filter(|i| i.life.is_live()).map(|i| i.id).collect();
+    // Now and then it names what is not its own.
+    let its = |i: &&slipway::state::Instance| i.life.is_live() && (i.deployment == deployment || b.is_multiple_of(23));
+    let mine: Vec<InstanceId> = s.instances.values().filter(its).map(|i| i.id).collect();
     let one = mine.get(a as usize % mine.len().max(1)).copied();
     let some: Vec<InstanceId> = one.into_iter().collect();
     let reason = Reason::Deadline;
-    let deployment = shop();
     let d = s.deployments.get(&deployment);
     match kind % 20 {
         0 => Command::StepStarted(StepStarted { at: StepRef { rollout, seen, step }, attempt }),
         1 => Command::StepEnded(StepEnded {
             at: StepRef { rollout, seen, step },
-            evidence: evidence(s, Verdict::NotWorse),
+            evidence: evidence(s, r, Verdict::NotWorse, a),
         }),
         2 => Command::BatchStarted(BatchStarted {
             at: StepRef { rollout, seen, step },
@@ -50,12 +51,21 @@ pub fn at_random(s: &State, kind: u32, a: u32, b: u32) -> Command {
         }
         7 => Command::StopPermitted(StopPermitted {
             deployment,
-            instances: s.instances.values().filter(|i| i.life == Life::Draining).map(|i| i.id).take(2).collect(),
+            instances: s
+                .instances
+                .values()
+                .filter(|i| i.life == Life::Draining && i.deployment == d.map_or_else(shop, |d| d.id.clone()))
+                .map(|i| i.id)
+                .take(2)
+                .collect(),
         }),
         8 if b.is_multiple_of(16) => Command::RollbackBegan(RollbackBegan { rollout, seen, reason, evidence: None }),
-        9 if b.is_multiple_of(16) => {
-            Command::RolloutPaused(RolloutPaused { rollout, seen, reason, evidence: Some(evidence(s, Verdict::Worse)) })
-        }
+        9 if b.is_multiple_of(16) => Command::RolloutPaused(RolloutPaused {
+            rollout,
+            seen,
+            reason,
+            evidence: Some(evidence(s, r, Verdict::Worse, a)),
+        }),
         10 => Command::PromotionBegan(PromotionBegan { rollout, seen }),
         11 => Command::RolloutFinished(RolloutFinished {
             rollout,
@@ -95,6 +105,26 @@ pub fn at_random(s: &State, kind: u32, a: u32, b: u32) -> Command {
     }
 }
 
+/// Both deployments in one switch, now and then when each has a version beside its stable one and no more than one is busy.
+pub fn switch_of_two(s: &State, b: u32) -> Option<Command> {
+    let has = |d| s.deployments.get(&d).is_some_and(|d| d.tracks.previous.is_some());
+    let live = [shop(), cart()].iter().filter(|d| s.live_rollout(d).is_some()).count();
+    let wanted = has(shop()) && has(cart()) && live < 2 && b.is_multiple_of(2);
+    wanted.then(|| ask(vec![shop(), cart()], SwitchTo::Previous, b / 2))
+}
+
+fn ask(deployments: Vec<DeploymentId>, to: SwitchTo, b: u32) -> Command {
+    Command::SwitchAsked(SwitchAsked {
+        ask: SwitchAsk {
+            deployments,
+            to,
+            wait: [WaitLevel::Quorum, WaitLevel::Fenced, WaitLevel::Caches][b as usize % 3],
+            unfenced: if b.is_multiple_of(5) { Unfenced::TakeBack } else { Unfenced::Proceed },
+            within: Period::seconds(u64::from(b % 4)),
+        },
+    })
+}
+
 /// What concerns switches: asked for, moved and ended at the right time or not.
 pub fn fenced(s: &State, a: u32, b: u32) -> Command {
     let open = s.fences.open().next();
@@ -115,15 +145,12 @@ pub fn fenced(s: &State, a: u32, b: u32) -> Command {
         }
         13 => Command::CookieAsked(CookieAsked {}),
         14 => Command::CookieRotated(CookieRotated { secret: Secret::new([b as u8; 16]), seen: s.cookies.index }),
-        0..=3 => Command::SwitchAsked(SwitchAsked {
-            ask: SwitchAsk {
-                deployments: vec![shop()],
-                to: if b.is_multiple_of(2) { SwitchTo::Previous } else { SwitchTo::Version(version(1 + b % 5)) },
-                wait: [WaitLevel::Quorum, WaitLevel::Fenced, WaitLevel::Caches][b as usize / 2 % 3],
-                unfenced: if b.is_multiple_of(5) { Unfenced::TakeBack } else { Unfenced::Proceed },
-                within: Period::seconds(u64::from(b % 4)),
-            },
-        }),
+        0..=3 => {
+            let which =
+                [vec![shop()], vec![cart()], vec![shop(), cart()], vec![cart(), shop()]][b as usize / 7 % 4].clone();
+            let to = if b.is_multiple_of(2) { SwitchTo::Previous } else { SwitchTo::Version(version(1 + b % 5)) };
+            ask(which, to, b / 2)
+        }
         4 => Command::SwitchMoved(SwitchMoved { switch, seen, served }),
         5 | 6 => {
             let switched = open.is_some_and(|x| x.moved.is_some()) != b.is_multiple_of(7);
@@ -140,7 +167,7 @@ pub fn fenced(s: &State, a: u32, b: u32) -> Command {
             terms: Some(Terms { duration: Period(500 + u64::from(b % 4000)), ..Terms::default() }),
         }),
         10 => Command::ExpirySet(ExpirySet {
-            deployment: shop(),
+            deployment: of(b / 2),
             on_expiry: b.is_multiple_of(2).then_some(OnExpiry::Fail),
         }),
         _ => {
