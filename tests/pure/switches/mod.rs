@@ -1,5 +1,7 @@
 //! Stories of switches on the simulated fleet: who is waited for, what is claimed, and what is taken back.
 
+mod guards;
+mod several;
 mod ways_back;
 
 use ways_back::waiting_for_n3;
