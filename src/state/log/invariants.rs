@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::bounds;
 use crate::state::{
     base::prelude::*,
     catalog::copies,
@@ -65,9 +66,20 @@ fn owner(s: &State, d: &Deployment) -> Result<(), String> {
     ensure(live == named, || format!("9: {} names {named:?} and {live:?} are live", d.id))
 }
 
-/// 6: at most one step runs, at the cursor, and everything before it has ended.
+/// 6: at most one step runs, at the cursor, and everything before it has ended. 7: what goes back neither pauses nor goes forward.
 fn steps(s: &State) -> Result<(), String> {
     for r in s.rollouts.values() {
+        let back = match r.status {
+            RolloutStatus::Pending | RolloutStatus::Active | RolloutStatus::Paused | RolloutStatus::Promoting => false,
+            RolloutStatus::RollingBack
+            | RolloutStatus::Completed
+            | RolloutStatus::RolledBack
+            | RolloutStatus::Failed
+            | RolloutStatus::Aborted => true,
+        };
+        ensure(back || r.phase == RolloutPhase::Forward, || {
+            format!("7: {} is on its way back and {}", r.id, r.status)
+        })?;
         for (n, row) in r.steps.iter().enumerate() {
             let before = n < r.cursor as usize;
             let ended = match row.status {
@@ -151,8 +163,10 @@ pub fn check_step(before: &State, after: &State) -> Result<(), String> {
     for (id, old) in &before.deployments {
         let Some(new) = after.deployments.get(id) else { return Err(format!("{id} is gone")) };
         generation(before, after, id, old, new)?;
+        bounds::check_step(before, after, old, new)?;
         slots::check_step(before, after, old, new)?;
     }
+    bounds::addresses(before, after)?;
     for (key, old) in &before.assignments {
         let Some(new) = after.assignments.get(key) else { continue };
         ensure(new.generation >= old.generation, || format!("generation of {} went back", key.0))?;
@@ -166,8 +180,12 @@ pub fn check_step(before: &State, after: &State) -> Result<(), String> {
         ensure(new.set_generation >= old.set_generation && new.report >= old.report, || format!("{name} went back"))?;
     }
     for (id, old) in &before.nodes {
-        let same = after.nodes.get(id).is_some_and(|n| n.name == old.name);
-        ensure(same, || format!("node {id} is another one now"))?;
+        let Some(new) = after.nodes.get(id).filter(|n| n.name == old.name) else {
+            return Err(format!("node {id} is another one now"));
+        };
+        ensure(along(old.role, new.role, lifecycle::ROLE), || {
+            format!("node {id} went from {:?} to {:?}", old.role, new.role)
+        })?;
     }
     for (key, old) in &before.specs {
         ensure(after.specs.get(key).is_none_or(|n| n == old), || format!("spec {} of {} changed", key.1, key.0))?;
@@ -180,11 +198,19 @@ pub fn check_step(before: &State, after: &State) -> Result<(), String> {
                 && (n.life == old.life || old.life.is_live())
         });
         ensure(same, || format!("instance {id} changed what it is, or came back to life"))?;
+        let moved = after.instances.get(id).is_none_or(|n| along(old.life, n.life, lifecycle::LIFE));
+        ensure(moved, || format!("instance {id} left the table of lives from {}", old.life))?;
         let stops = old.life != Life::Stopping && after.instances.get(id).is_some_and(|n| n.life == Life::Stopping);
         let clear = old.drain.and_then(|d| d.clear_at).is_some_and(|t| t <= after.now);
         ensure(!stops || clear, || format!("20: {id} is to stop before every cache has let go of it"))?;
     }
     Ok(())
+}
+
+/// Whether a table leads from one to the other, in one move or, as one entry may take two (a promotion out of a pause), in two.
+fn along<T: Copy + PartialEq>(from: T, to: T, table: &[(T, T)]) -> bool {
+    let mut next = table.iter().filter(|(a, _)| *a == from).map(|(_, b)| *b);
+    from == to || next.any(|mid| mid == to || table.contains(&(mid, to)))
 }
 
 /// 7, 8: along the table only, and a terminal one never changes (but for the name of what undid it).
@@ -198,13 +224,18 @@ fn rollout(id: &RolloutId, old: &Rollout, new: Option<&Rollout>) -> Result<(), S
         same.meta = old.meta.clone();
         return ensure(same == *old, || format!("8: {id} had ended and changed"));
     }
-    // One entry may take two moves (a promotion out of a pause); only ends and the way back are final.
-    let back = old.status == RolloutStatus::RollingBack
-        && !matches!(
-            new.status,
-            RolloutStatus::RollingBack | RolloutStatus::RolledBack | RolloutStatus::Failed | RolloutStatus::Aborted
-        );
-    ensure(!back, || format!("7: {id} went from rolling back to {}", new.status))?;
+    ensure(along(old.status, new.status, lifecycle::ROLLOUT), || {
+        format!("7: {id} went from {} to {}", old.status, new.status)
+    })?;
+    let turned = old.phase == RolloutPhase::Undo && new.phase != old.phase;
+    ensure(!turned, || format!("7: {id} was on its way back and goes forward"))?;
+    // Where the way back has its own steps, those that went forward stand aside.
+    let rows = if new.undo_compiled && !old.undo_compiled { &new.forward_steps } else { &new.steps };
+    for (n, (a, b)) in old.steps.iter().zip(rows).enumerate() {
+        ensure(along(a.status, b.status, lifecycle::STEP), || {
+            format!("7: step {n} of {id} went from {:?} to {:?}", a.status, b.status)
+        })?;
+    }
     ensure(new.meta.revision >= old.meta.revision, || format!("{id}: its revision went back"))?;
     let silent = new.meta.revision == old.meta.revision && new != old;
     ensure(!silent, || format!("{id} changed without a new revision"))

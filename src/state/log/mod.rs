@@ -1,6 +1,7 @@
 //! How an entry takes effect, and how State is written and compared: the top of `state`.
 
 pub(in crate::state) mod apply;
+mod bounds;
 pub mod codec;
 pub mod command;
 pub mod digest;

@@ -2,9 +2,12 @@
 
 mod requests;
 mod addresses;
+mod bounds;
 mod copies;
+mod limits;
 mod members;
 mod servers;
+mod steps;
 mod traffic;
 mod ways_back;
 mod workers;
