@@ -3,6 +3,7 @@
 
 use std::{collections::BTreeSet, sync::OnceLock};
 
+use crate::walk::{self, Walk, cart, command, prelude_of_two, rounds, shop};
 use proptest::prelude::{ProptestConfig, TestCaseError, any, prop, prop_assert, prop_assert_eq, proptest};
 use slipway::model::{FailureAction, Millis, Strategy};
 use slipway::state::{
@@ -11,7 +12,6 @@ use slipway::state::{
     digest,
     invariants::{check, check_step},
 };
-use crate::walk::{Walk, cart, command, prelude_of_two, rounds, shop};
 
 /// A refusal changes nothing but the position, the time and the table of requests.
 fn untouched(before: &State, after: &State) -> bool {

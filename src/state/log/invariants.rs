@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::bounds;
 use crate::state::{
-    base::prelude::*,
+    base::{lifecycle, prelude::*},
     catalog::copies,
     fleet::assign,
     traffic::{returns, slots, switches},

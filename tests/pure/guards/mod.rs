@@ -14,6 +14,11 @@ mod workers;
 
 use std::collections::BTreeMap;
 
+use crate::walk::{
+    Walk, prelude,
+    rounds::{good_round, summary},
+    shop,
+};
 use slipway::model::{
     AddressMode, BasisPoints, BuildInfo, Digest, Health, Life, Millis, Principal, RequestId, RolloutParams, StepKind,
     Strategy, WorkerName,
@@ -26,11 +31,6 @@ use slipway::state::{
         Tick, WorkerLost, WorkerRegistered, WorkerReturned,
     },
     invariants, passing, serving, switching,
-};
-use crate::walk::{
-    Walk, prelude,
-    rounds::{good_round, summary},
-    shop,
 };
 
 /// A State under hand.

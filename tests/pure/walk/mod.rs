@@ -12,8 +12,8 @@ use slipway::model::{
     Principal, RequestId, RolloutId, RolloutParams, Spec, SpecFormat, Strategy, Version, WorkerName, read_spec,
 };
 use slipway::state::{
-    Command, DeliveryKey, Deployment, DigestReport, Evidence, Fence, Fit, InstanceFact, LeaseMode, LogId, NewNode, NodeRole,
-    NodeSeen, Observations, OnExpiry, PairCounts, Presence, Reached, ReachedFact, Reason, Rejection, Rollout,
+    Command, DeliveryKey, Deployment, DigestReport, Evidence, Fence, Fit, InstanceFact, LeaseMode, LogId, NewNode,
+    NodeRole, NodeSeen, Observations, OnExpiry, PairCounts, Presence, Reached, ReachedFact, Reason, Rejection, Rollout,
     RolloutPhase, RolloutStatus, RouteWeights, Secret, Seen, ServerEnd, Stamped, StartRollout, State, StepCounts,
     StepRef, SwitchAsk, SwitchEnd, SwitchTo, TrackName, Unfenced, Verdict, WaitLevel, WorkerFacts, codec,
     command::{
