@@ -1,26 +1,26 @@
 //! What the journal says: its records, and the state they add up to.
 //!
 //! Invariants: the state is a function of the records alone; a record is written and fsynced before the act it announces; a
-//! generation never goes back, and the same generation with other content is never obeyed. Not here: the file (`journal`), the
-//! acts (`reconcile`, `instance`).
+//! generation never goes back, and the same generation with other content is never obeyed. Not here: the file (`journal`), who
+//! writes and reads it (`book`), the acts (`reconcile`, `instance`).
 
-use std::{collections::BTreeMap, path::Path, sync::Arc};
+mod book;
 
-use parking_lot::Mutex;
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use super::{
     assignment::{Assigned, Entry, Next, Offer},
-    journal::{Journal, JournalError},
     kin::Identity,
     tally::{Counts, Mark, Raw, Tally},
 };
 use crate::model::{Digest, InstanceId, Pair, Permit, Spec};
 
+pub use book::Book;
+
 /// Ended instances kept so that reports go on naming them.
 const ENDED_KEPT: usize = 64;
-/// Between two looks whether a full disk has room again.
-const ROOM_LOOK: std::time::Duration = std::time::Duration::from_secs(1);
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Record {
@@ -311,74 +311,6 @@ impl Ledger {
 impl Known {
     fn new(entry: Entry) -> Self {
         Self { entry, run: 0, passed: false, restarts: 0, stopping: false, exit: String::new(), ended: None }
-    }
-}
-
-/// A journal and the state of its records, shared by the tasks of a deployment.
-#[derive(Debug, Clone)]
-pub struct Book(Arc<Mutex<(Journal, Ledger)>>);
-
-impl Book {
-    /// Opens a deployment's journal.
-    pub fn open(path: &Path) -> Result<Self, JournalError> {
-        let (journal, records) = Journal::open::<Record>(path)?;
-        let mut ledger = Ledger::default();
-        records.into_iter().for_each(|r| ledger.apply(r));
-        Ok(Self(Arc::new(Mutex::new((journal, ledger)))))
-    }
-
-    /// Writes a record, fsyncs it and applies it. The caller acts after that. While the disk has no room for it the caller waits: what runs
-    /// goes on, and nothing is done that is not written.
-    pub async fn write(&self, record: Record) -> Result<(), JournalError> {
-        let mut said = false;
-        loop {
-            match self.try_write(record.clone()).await {
-                Err(e @ JournalError::Full { .. }) => {
-                    if !std::mem::replace(&mut said, true) {
-                        tracing::error!("{e}");
-                    }
-                    tokio::time::sleep(ROOM_LOOK).await;
-                }
-                other => return other,
-            }
-        }
-    }
-
-    /// Writes a record that may as well be left out, unless room is scarce.
-    pub async fn write_if_room(&self, record: Record) -> Result<bool, JournalError> {
-        if self.0.lock().0.is_low() {
-            return Ok(false);
-        }
-        match self.try_write(record).await {
-            Ok(()) => Ok(true),
-            Err(JournalError::Full { .. }) => Ok(false),
-            Err(e) => Err(e),
-        }
-    }
-
-    async fn try_write(&self, record: Record) -> Result<(), JournalError> {
-        let book = Arc::clone(&self.0);
-        let done = tokio::task::spawn_blocking(move || {
-            let mut book = book.lock();
-            let (journal, ledger) = &mut *book;
-            journal.append(&record)?;
-            ledger.apply(record);
-            if journal.wants_compaction() {
-                // The record is written; that the file is long is no reason to end.
-                match journal.compact(&[Record::Whole(Box::new(ledger.clone()))]) {
-                    Ok(()) => {}
-                    Err(e) => tracing::warn!("not made shorter: {e}"),
-                }
-            }
-            Ok(())
-        });
-        // A task that panicked holds no record back: the journal says what was written.
-        done.await.unwrap_or_else(|e| std::panic::resume_unwind(e.into_panic()))
-    }
-
-    /// Looks at the state.
-    pub fn read<R>(&self, look: impl FnOnce(&Ledger) -> R) -> R {
-        look(&self.0.lock().1)
     }
 }
 

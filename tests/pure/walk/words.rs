@@ -75,7 +75,7 @@ pub fn report(s: &State, name: &WorkerName, luck: u32) -> Option<WorkerFacts> {
             .content
             .next
             .as_ref()
-            .map(|_| if luck.is_multiple_of(5) { Fit::Lacks("no user".into()) } else { Fit::Fits }),
+            .map(|_| if luck.is_multiple_of(61) { Fit::Lacks("no user".into()) } else { Fit::Fits }),
     };
     let (epoch, seq) = if luck % 53 == 7 { (w.report.0 + 1, 1) } else { (w.report.0.max(1), w.report.1 + 1) };
     Some(WorkerFacts {
