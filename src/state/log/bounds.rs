@@ -65,11 +65,13 @@ fn serves(s: &State, i: &Instance) -> bool {
     i.serves() && serving::ready(s, i)
 }
 
-/// 12: no entry takes out of service what must be available.
+/// 12: no entry takes out of service what must be available. What an earlier rollout left beside both versions goes first, all at once:
+/// it has no traffic.
 fn unavailable(before: &State, after: &State, r: &Rollout) -> Result<(), String> {
     let taken = |i: &&Instance| {
         let leaves = |n: &Instance| matches!(n.life, Life::Draining | Life::Stopping | Life::Gone);
-        serves(before, i) && after.instances.get(&i.id).is_some_and(leaves)
+        let ours = i.pair == r.to || r.from.as_ref() == Some(&i.pair);
+        ours && serves(before, i) && after.instances.get(&i.id).is_some_and(leaves)
     };
     let takes = before.instances_of(&r.deployment).any(|i| taken(&i));
     let left = after.instances_of(&r.deployment).filter(|i| serves(after, i)).count();
