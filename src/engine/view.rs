@@ -4,7 +4,7 @@
 
 use crate::model::Spec;
 use crate::model::{DeploymentId, Digest, Health, Life, Millis, Pair, Wait, WorkerName};
-use crate::state::{Assignment, Deployment, Instance, Observations, Seen, Settings, State, hears};
+use crate::state::{Assignment, Deployment, Instance, Observations, Seen, Settings, State, hears, passes, staged};
 
 /// What a pass notes beside commands.
 #[derive(Debug, Default)]
@@ -60,7 +60,7 @@ impl<'a> View<'a> {
 
     /// Serves, on a worker that is heard of.
     pub fn passes(&self, i: &Instance) -> bool {
-        i.serves() && self.worker_ready(&i.worker)
+        passes(self.state, i)
     }
 
     /// Instances of a pair that are meant to serve and were not counted out.
@@ -135,7 +135,7 @@ impl<'a> View<'a> {
     }
 
     pub fn staged(&self, worker: &WorkerName, digest: &Digest) -> bool {
-        self.state.workers.get(worker).is_some_and(|w| w.staged.contains(digest))
+        staged(self.state, worker, digest)
     }
 }
 

@@ -39,7 +39,7 @@ pub use fleet::rows::{
     Assignment, AssignmentContent, DrainState, Entry, Fit, Instance, InstanceFact, Look, PoolSlot, Presence, Reached,
     ReachedFact, Worker, WorkerFacts,
 };
-pub use fleet::serving::{hears, leave_at, passing, serving, serving_among, there, unstaged, wanted};
+pub use fleet::serving::{hears, leave_at, passes, passing, serving, serving_among, staged, there, unstaged, wanted};
 pub use fleet::workers::cut as cut_text;
 pub use log::apply::{Applied, apply, apply_blank, rehearse};
 pub use log::command::{Command, StartRollout};

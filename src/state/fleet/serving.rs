@@ -57,7 +57,7 @@ pub fn serving_among<'a>(
 /// Capacity of a pair: instances that run, pass their checks and stand on a worker that is heard of. No panic threshold: capacity is
 /// what weights may be raised to.
 pub fn passing(state: &State, deployment: &DeploymentId, pair: &Pair) -> u32 {
-    count(state, deployment, pair, |i| i.serves() && ready(state, i))
+    count(state, deployment, pair, |i| passes(state, i))
 }
 
 /// Instances of a pair that are meant to serve (starting or running) and were not counted out.
@@ -80,11 +80,21 @@ pub(in crate::state) fn ready(state: &State, i: &Instance) -> bool {
     hears(state, &i.worker)
 }
 
+/// Whether it serves, on a worker that is heard of: what capacity counts.
+pub fn passes(state: &State, i: &Instance) -> bool {
+    i.serves() && ready(state, i)
+}
+
+/// Whether a worker has a package unpacked.
+pub fn staged(state: &State, worker: &WorkerName, digest: &Digest) -> bool {
+    state.workers.get(worker).is_some_and(|w| w.staged.contains(digest))
+}
+
 /// Workers on which instances of a pair run and that no longer have its package unpacked: a rollback to it could start nothing there.
 pub fn unstaged(state: &State, deployment: &DeploymentId, pair: &Pair) -> BTreeSet<WorkerName> {
     let runs = |i: &&Instance| &i.pair == pair && i.life == Life::Running && ready(state, i);
     let on = state.instances_of(deployment).filter(runs).map(|i| &i.worker);
-    on.filter(|w| !state.workers.get(*w).is_some_and(|w| w.staged.contains(&pair.digest))).cloned().collect()
+    on.filter(|w| !staged(state, w, &pair.digest)).cloned().collect()
 }
 
 fn count(state: &State, deployment: &DeploymentId, pair: &Pair, f: impl Fn(&Instance) -> bool) -> u32 {

@@ -4,19 +4,7 @@
 //! Invariant: each bound is judged on both States of a step, never on the command between them. Not here: what must hold in one State
 //! (`invariants`), the guards that keep it so.
 
-use crate::{
-    model::{BasisPoints, BatchMode, DeploymentId, Life, Pair, Routing, StepKind, Strategy},
-    state::{
-        State,
-        cluster::rows::NodeRow,
-        fleet::{rows::Instance, rows::PoolSlot, serving},
-        rollout::{
-            rows::{Rollout, RolloutStatus},
-            weights,
-        },
-        traffic::rows::Deployment,
-    },
-};
+use crate::state::{base::prelude::*, fleet::serving, rollout::weights};
 
 /// From one applied State to the next, for one deployment.
 pub(super) fn check_step(before: &State, after: &State, old: &Deployment, new: &Deployment) -> Result<(), String> {
@@ -61,20 +49,16 @@ fn rises(after: &State, r: &Rollout, old: &Deployment, new: &Deployment) -> Resu
     Ok(())
 }
 
-fn serves(s: &State, i: &Instance) -> bool {
-    i.serves() && serving::ready(s, i)
-}
-
 /// 12: no entry takes out of service what must be available. What an earlier rollout left beside both versions goes first, all at once:
 /// it has no traffic.
 fn unavailable(before: &State, after: &State, r: &Rollout) -> Result<(), String> {
     let taken = |i: &&Instance| {
         let leaves = |n: &Instance| matches!(n.life, Life::Draining | Life::Stopping | Life::Gone);
         let ours = i.pair == r.to || r.from.as_ref() == Some(&i.pair);
-        ours && serves(before, i) && after.instances.get(&i.id).is_some_and(leaves)
+        ours && serving::passes(before, i) && after.instances.get(&i.id).is_some_and(leaves)
     };
     let takes = before.instances_of(&r.deployment).any(|i| taken(&i));
-    let left = after.instances_of(&r.deployment).filter(|i| serves(after, i)).count();
+    let left = after.instances_of(&r.deployment).filter(|i| serving::passes(after, i)).count();
     let floor = r.desired.saturating_sub(r.params.max_unavailable) as usize;
     if takes && left < floor {
         return Err(format!("12: {left} of at least {floor} instances of {} serve", r.deployment));

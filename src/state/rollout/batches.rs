@@ -36,8 +36,7 @@ pub(in crate::state) fn set_want(cx: &mut Cx<'_>, deployment: &DeploymentId, pai
 
 /// Instances of the deployment that serve, without some.
 fn serve_without(s: &State, deployment: &DeploymentId, without: &[InstanceId]) -> u32 {
-    let n =
-        s.instances_of(deployment).filter(|i| i.serves() && serving::ready(s, i) && !without.contains(&i.id)).count();
+    let n = s.instances_of(deployment).filter(|i| serving::passes(s, i) && !without.contains(&i.id)).count();
     u32::try_from(n).unwrap_or(u32::MAX)
 }
 
@@ -46,7 +45,7 @@ pub(in crate::state) fn check_unavailable(cx: &Cx<'_>, r: &Rollout, leaving: &[I
     if r.strategy != Strategy::Rolling || r.is_way_back() {
         return Ok(());
     }
-    let loses = leaving.iter().filter_map(|id| cx.s.instances.get(id)).any(|i| i.serves() && serving::ready(&cx.s, i));
+    let loses = leaving.iter().filter_map(|id| cx.s.instances.get(id)).any(|i| serving::passes(&cx.s, i));
     let left = serve_without(&cx.s, &r.deployment, leaving);
     let floor = r.desired.saturating_sub(r.params.max_unavailable);
     if loses && left < floor {

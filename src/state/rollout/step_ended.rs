@@ -77,12 +77,10 @@ fn end_retire(cx: &mut Cx<'_>, r: &Rollout, delay: Period) -> Done {
 fn condition(cx: &Cx<'_>, r: &Rollout, row: &StepRow, evidence: &Evidence) -> Done {
     match &row.step.kind {
         StepKind::Stage => {
-            let ready = |w: &&WorkerName| cx.s.workers.get(*w).is_some_and(|w| w.presence == Presence::Ready);
-            let unpacked =
-                |w: &WorkerName| cx.s.workers.get(w).is_some_and(|w| w.staged.binary_search(&r.to.digest).is_ok());
             let fits =
                 |w: &WorkerName| cx.s.assignments.get(&(w.clone(), r.deployment.clone())).is_none_or(Assignment::fits);
-            let behind = r.order.iter().filter(ready).filter(|w| !(unpacked(w) && fits(w)));
+            let has = |w: &WorkerName| serving::staged(&cx.s, w, &r.to.digest) && fits(w);
+            let behind = r.order.iter().filter(|w| serving::hears(&cx.s, w) && !has(w));
             match behind.count() {
                 0 => Ok(()),
                 n => guard(format!("{n} workers have not unpacked {}, or do not have what it asks for", r.to.version)),

@@ -130,7 +130,7 @@ fn add(cx: &mut Cx<'_>, tracks: &Tracks, id: &DeploymentId, track: TrackName, wo
     let Some(t) = tracks.get(track) else { return guard(format!("there is no {track:?} track")) };
     let pair = t.pair.clone();
     let Some(spec) = cx.s.spec(id, pair.spec).cloned() else { return guard("its spec is gone") };
-    if cx.s.workers.get(worker).is_none_or(|w| w.presence != Presence::Ready) {
+    if !serving::hears(&cx.s, worker) {
         return guard(format!("worker {worker} is unknown or lost"));
     }
     let ports = alloc::ports(&spec);

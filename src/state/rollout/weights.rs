@@ -46,7 +46,7 @@ pub(in crate::state) fn check_rise(
     let old = d.route.as_ref().map(|r| r.weights).unwrap_or_default();
     let passing = |pair: &Pair| {
         let leave = leaving.iter().filter_map(|id| cx.s.instances.get(id));
-        let leave = leave.filter(|i| &i.pair == pair && i.serves() && serving::ready(&cx.s, i)).count();
+        let leave = leave.filter(|i| &i.pair == pair && serving::passes(&cx.s, i)).count();
         serving::passing(&cx.s, &d.id, pair).saturating_sub(u32::try_from(leave).unwrap_or(u32::MAX))
     };
     let total: u32 = d.tracks.iter().map(|(_, t)| passing(&t.pair)).fold(0, u32::saturating_add);

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use slipway::model::{BuildInfo, ClusterId, DeploymentId, RolloutId, RolloutParams, WorkerName};
 use slipway::state::{
-    Command, NewNode, NodeRole, StartRollout, codec,
+    Command, NodeRole, StartRollout,
     command::{
         Abort, BlobHeld, ClusterInit, NodeAdmitted, NodeRoleSet, Pause, Promote, ReleaseRegistered, Resume, Rollback,
         SpecApplied, WorkerRegistered,
@@ -20,16 +20,7 @@ use super::tale::Tale;
 use super::watch;
 use super::worker::Agent;
 use super::world::{Look, World};
-
-fn node(n: u64) -> NewNode {
-    NewNode {
-        name: format!("n{n}"),
-        peer_addr: format!("127.0.0.{n}:7001"),
-        client_addr: format!("127.0.0.{n}:7000"),
-        dns_addr: format!("127.0.0.{n}:8653"),
-        level: codec::LEVEL.into(),
-    }
-}
+use crate::sim_fleet::{node, starting};
 
 /// The world before the first act.
 pub fn world(story: &Story, look: Look, tale: Tale) -> World {
@@ -170,14 +161,8 @@ pub fn rollout(w: &World, d: &DeploymentId) -> Option<RolloutId> {
 pub fn start(w: &mut World, d: &DeploymentId, version: &str, params: &RolloutParams, replace: bool) -> bool {
     let stable = w.state.deployments.get(d).and_then(|d| d.tracks.stable.as_ref());
     let restart = stable.is_some_and(|t| t.pair.version.to_string() == version);
-    w.verb(Command::StartRollout(StartRollout {
-        deployment: d.clone(),
-        version: version.parse().expect("a version"),
-        params: params.clone(),
-        restart,
-        replace,
-        expected: None,
-    }))
+    let start = starting(d.clone(), version, params.clone());
+    w.verb(StartRollout { restart, replace, ..start }.into())
 }
 
 fn perform(w: &mut World, story: &Story, act: &Act) {

@@ -25,7 +25,7 @@ pub use agents::{Agent, Behaviour};
 pub use faults::{Death, Dice, Faults};
 use faults::{Went, Word};
 pub use servers::{Node, Truth};
-pub use setup::{Shape, cart, params, version};
+pub use setup::{Shape, cart, node, params, starting, version};
 pub use watch::Walked;
 
 /// Milliseconds of one step of the simulation.

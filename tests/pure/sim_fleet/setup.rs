@@ -58,6 +58,11 @@ pub fn version(text: &str) -> Version {
     text.parse().expect("a version")
 }
 
+/// A rollout of this version, which neither restarts nor replaces another.
+pub fn starting(deployment: DeploymentId, to: &str, params: RolloutParams) -> StartRollout {
+    StartRollout { deployment, version: version(to), params, restart: false, replace: false, expected: None }
+}
+
 /// Short times, small numbers.
 pub fn params(strategy: Strategy) -> RolloutParams {
     RolloutParams {
@@ -95,7 +100,8 @@ dns: {{pin_ttl: {ttl}s{weighted}}}
     read_spec(&text, SpecFormat::Yaml).expect("a spec")
 }
 
-fn node(n: u64) -> NewNode {
+/// A node of that number.
+pub fn node(n: u64) -> NewNode {
     NewNode {
         name: format!("n{n}"),
         peer_addr: format!("127.0.0.{n}:7001"),
@@ -242,15 +248,7 @@ impl Fleet {
     }
 
     pub fn start_of(&mut self, deployment: DeploymentId, to: &str, params: RolloutParams) -> RolloutId {
-        let body = Command::StartRollout(StartRollout {
-            deployment,
-            version: version(to),
-            params,
-            restart: false,
-            replace: false,
-            expected: None,
-        });
-        let id = RolloutId(self.must(body));
+        let id = RolloutId(self.must(starting(deployment, to, params).into()));
         self.step();
         id
     }

@@ -6,7 +6,7 @@ mod ways_back;
 
 use ways_back::waiting_for_n3;
 
-use crate::sim_fleet::{Fleet, Shape, params, version};
+use crate::sim_fleet::{Fleet, Shape, params, starting, version};
 use slipway::{
     model::{BasisPoints, Period, RolloutId, Strategy},
     state::{
@@ -255,15 +255,8 @@ fn what_cannot_be_switched_is_refused_with_its_name() {
     let body = to(&f, "1.0.0");
     let id = f.commit(body.clone()).unwrap();
     refused(&mut f, body, &format!("is being switched (s-{id})"));
-    let start = slipway::state::StartRollout {
-        deployment: f.shop(),
-        version: version("3.0.0"),
-        params: params(Strategy::Canary),
-        restart: false,
-        replace: false,
-        expected: None,
-    };
-    refused(&mut f, Command::StartRollout(start), "is being switched");
+    let start = starting(f.shop(), "3.0.0", params(Strategy::Canary));
+    refused(&mut f, start.into(), "is being switched");
     let last = f.state.deployments[&f.shop()].last.unwrap();
     refused(&mut f, Command::Rollback(Rollback { rollout: last }), "is being switched");
     let terms = Terms { duration: Period::seconds(9), ..Terms::default() };

@@ -210,14 +210,7 @@ fn nothing_else_moves_the_second_deployments_traffic_while_a_switch_is_under_way
         let says = format!("{of} is being switched (s-{id})");
         let d: Deployment = f.state.deployments[&of].clone();
         let start = |params: RolloutParams, version_to: &str, replace| {
-            Command::StartRollout(StartRollout {
-                deployment: of.clone(),
-                version: version(version_to),
-                params,
-                restart: false,
-                replace,
-                expected: None,
-            })
+            StartRollout { replace, ..starting(of.clone(), version_to, params) }.into()
         };
         nothing_moves(&mut f, start(params(Strategy::Rolling), "3.0.0", false), &says);
         nothing_moves(&mut f, start(params(Strategy::Direct), "3.0.0", true), &says);

@@ -8,11 +8,11 @@ use std::collections::BTreeMap;
 
 use slipway::model::{BasisPoints, InstanceId, Millis, Period, RolloutId, RolloutParams, StepKind, Strategy};
 use slipway::state::{
-    Command, PoolSlot, RolloutStatus, StartRollout, StepRow, SwitchAsk, SwitchTo, Unfenced, WaitLevel,
+    Command, PoolSlot, RolloutStatus, StepRow, SwitchAsk, SwitchTo, Unfenced, WaitLevel,
     command::{Rollback, SwitchAsked},
 };
 
-use crate::sim_fleet::{Behaviour, Death, Faults, Fleet, Shape, params, version};
+use crate::sim_fleet::{Behaviour, Death, Faults, Fleet, Shape, params, starting};
 
 /// What a person does in a story, once that holds.
 pub type Act = (fn(&Fleet) -> bool, fn(&Fleet) -> Command);
@@ -63,14 +63,7 @@ pub fn now(_: &Fleet) -> bool {
 }
 
 pub fn start(strategy: Strategy) -> Command {
-    Command::StartRollout(StartRollout {
-        deployment: "production/shop".parse().expect("an id"),
-        version: version("2.0.0"),
-        params: quick(strategy),
-        restart: false,
-        replace: false,
-        expected: None,
-    })
+    starting("production/shop".parse().expect("an id"), "2.0.0", quick(strategy)).into()
 }
 
 pub const CANARY: Act = (now, |_| start(Strategy::Canary));

@@ -12,7 +12,7 @@ mod ways_back;
 
 use std::path::PathBuf;
 
-use crate::sim_fleet::{Behaviour, Fleet, Shape, Walked, params};
+use crate::sim_fleet::{Behaviour, Fleet, Shape, Walked, params, starting};
 use canary::{
     canary_abort, canary_errors, canary_happy, canary_health, canary_host, canary_leader_changes, canary_no_data,
     canary_rollback, canary_verbs,
@@ -328,14 +328,7 @@ fn odd_ends() -> Fleet {
     // Aborted before its steps were compiled: the leader hears nobody yet.
     f.change_leader(250, 0);
     let start = |f: &mut Fleet, p| {
-        let body = Command::StartRollout(slipway::state::StartRollout {
-            deployment: f.shop(),
-            version: crate::sim_fleet::version("2.0.0"),
-            params: p,
-            restart: false,
-            replace: false,
-            expected: None,
-        });
+        let body = starting(f.shop(), "2.0.0", p).into();
         RolloutId(f.must(body))
     };
     let id = start(&mut f, params(Strategy::Canary));
@@ -359,14 +352,7 @@ fn odd_ends() -> Fleet {
     f.operator(Command::Promote(Promote { rollout: id, full: true })).expect("promoted over a failure, by an operator");
     f.until_status(120, id, RolloutStatus::Completed);
     // A worker shrinks between acceptance and compilation.
-    let body = Command::StartRollout(slipway::state::StartRollout {
-        deployment: f.shop(),
-        version: crate::sim_fleet::version("3.0.0"),
-        params: params(Strategy::Canary),
-        restart: false,
-        replace: false,
-        expected: None,
-    });
+    let body = starting(f.shop(), "3.0.0", params(Strategy::Canary)).into();
     let id = RolloutId(f.must(body));
     f.register(1, 1);
     f.operator(Command::Tick(Tick {})).expect("a tick");
@@ -378,28 +364,14 @@ fn odd_ends() -> Fleet {
 fn a_second_rollout_on_a_busy_deployment_is_refused() {
     let mut f = Fleet::with_stable(&Shape::default());
     let id = f.start("2.0.0", params(Strategy::Canary));
-    let body = Command::StartRollout(slipway::state::StartRollout {
-        deployment: f.shop(),
-        version: crate::sim_fleet::version("3.0.0"),
-        params: params(Strategy::Canary),
-        restart: false,
-        replace: false,
-        expected: None,
-    });
+    let body = starting(f.shop(), "3.0.0", params(Strategy::Canary)).into();
     assert_eq!(f.commit(body), Err(Rejection::Busy { rollout: id }));
 }
 
 #[test]
 fn a_preview_is_what_is_compiled_and_changes_nothing() {
     let mut f = Fleet::with_stable(&Shape::default());
-    let start = |to: &str, strategy| slipway::state::StartRollout {
-        deployment: f.shop(),
-        version: crate::sim_fleet::version(to),
-        params: params(strategy),
-        restart: false,
-        replace: false,
-        expected: None,
-    };
+    let start = |to: &str, strategy| starting(f.shop(), to, params(strategy));
     let before = f.state.clone();
     for &strategy in Strategy::ALL {
         let steps = slipway::engine::preview(&f.state, &start("2.0.0", strategy)).expect("a preview");

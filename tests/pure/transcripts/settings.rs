@@ -2,9 +2,8 @@
 
 use slipway::engine::preview;
 use slipway::model::{AddressMode, BasisPoints, Period, RolloutParams, Setting, Strategy};
-use slipway::state::StartRollout;
 
-use crate::sim_fleet::{Fleet, Shape, params, version};
+use crate::sim_fleet::{Fleet, Shape, params, starting};
 
 fn changed(p: &RolloutParams, s: Setting) -> RolloutParams {
     let mut p = p.clone();
@@ -27,11 +26,7 @@ fn changed(p: &RolloutParams, s: Setting) -> RolloutParams {
 fn a_strategy_reads_the_settings_that_it_says_and_no_others() {
     for (host, mode) in [(false, AddressMode::Pool), (true, AddressMode::Host)] {
         let f = Fleet::with_stable(&Shape { host, ..Shape::default() });
-        let steps = |params: RolloutParams| {
-            let (deployment, version) = (f.shop(), version("2.0.0"));
-            let start = StartRollout { deployment, version, params, restart: false, replace: false, expected: None };
-            preview(&f.state, &start)
-        };
+        let steps = |params: RolloutParams| preview(&f.state, &starting(f.shop(), "2.0.0", params));
         for &strategy in Strategy::ALL {
             let p = RolloutParams { parallelism: 8, max_surge: 1, max_unavailable: 2, ..params(strategy) };
             let Ok(before) = steps(p.clone()) else {

@@ -108,14 +108,7 @@ fn a_new_spec_of_the_same_package_is_looked_at_too() {
     let mut f = Fleet::with_stable(&Shape::default());
     f.behaviour.insert("1.0.0".into(), lacks());
     let before = f.state.instances.clone();
-    let restart = StartRollout {
-        deployment: f.shop(),
-        version: crate::sim_fleet::version("1.0.0"),
-        params: params(Strategy::Rolling),
-        restart: true,
-        replace: false,
-        expected: None,
-    };
+    let restart = StartRollout { restart: true, ..starting(f.shop(), "1.0.0", params(Strategy::Rolling)) };
     let id = RolloutId(f.operator(Command::StartRollout(restart)).expect("started"));
     f.until_status(60, id, RolloutStatus::RolledBack);
     assert_eq!(reason(&f, id), format!("worker w2: {NO_USER}"));
