@@ -2,7 +2,7 @@
 //! each of its leaders' commands with a death right before it and once with a death right after. The ends agree, but for times and names
 //! that are made of log indexes, and nothing is begun twice (invariant 5).
 //!
-//! Not here: deaths in the middle of a bake (`canary`), deaths at random (`tests/rest`).
+//! Not here: deaths in the middle of a bake (`canary`), deaths at random (`rest`).
 
 use std::collections::BTreeMap;
 

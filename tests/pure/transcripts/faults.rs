@@ -3,7 +3,7 @@
 //! each other. Once nothing more goes wrong the end is the one without faults; meanwhile nobody is stopped whom a client may still have
 //! from a server that lives, and nothing is called fenced while such a server serves what was left.
 //!
-//! Not here: a leader that dies at each command (`deaths`), faults at random (`tests/rest`).
+//! Not here: a leader that dies at each command (`deaths`), faults at random (`rest`).
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,4 +1,4 @@
-//! An in-process cluster over real sockets on loopback: what `raft_cluster.rs` runs its scenarios on.
+//! An in-process cluster over real sockets on loopback: what `raft` runs its scenarios on.
 
 use slipway::state::command::Tick;
 use std::{
