@@ -27,6 +27,8 @@ command -v mmdebstrap >/dev/null || { apt-get update -q && apt-get install -y -q
 
 # A mount and a pid namespace of its own: whatever it starts or mounts is gone with it.
 if [ -z "${FRESH_INSIDE:-}" ]; then
+    # What the root shares must be there: its own way to the registry may lack this machine's certificates.
+    cargo fetch -q --locked
     work=$(mktemp -d "${FRESH_DIR:-/var/tmp}/slipway-fresh.XXXXXX")
     trap 'rm -rf --one-file-system "$work"' EXIT
     git clone -q --no-hardlinks . "$work/clone"
