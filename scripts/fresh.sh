@@ -84,7 +84,8 @@ step() { # step NAME COMMANDS
     took[$name]=$((SECONDS - from))
     if [ "$status" -ne 0 ]; then
         failed=$name
-        tail -n 60 "$work/said" | sed 's/^/    /'
+        # What failed may stand far above the end.
+        { grep -E -A 4 '^test .* FAILED$|panicked at' "$work/said" | head -n 60; tail -n 60 "$work/said"; } | sed 's/^/    /'
         [ "$status" -ne 124 ] || say "$name: the $minutes minutes are over"
         say "$name FAILED with $status after ${took[$name]} s"
         return 0
