@@ -66,8 +66,10 @@ share "$cargo/registry"
 share "$ccache"
 mv "$work/clone" "$root/slipway"
 
+# The root of a namespace and no directory in one: who makes a namespace inside would see paths from the outside otherwise.
+into='cd "$1" && mkdir -p .outside && pivot_root . .outside && umount -l .outside && rmdir .outside && shift && exec chroot . "$@"'
 inside() { # inside SECONDS COMMANDS
-    timeout --kill-after=30 "$1" chroot "$root" /usr/bin/env -i HOME="$HOME" TERM=dumb LANG=C.UTF-8 \
+    timeout --kill-after=30 "$1" unshare --mount bash -c "$into" bash "$root" /usr/bin/env -i HOME="$HOME" TERM=dumb LANG=C.UTF-8 \
         PATH="$toolchain/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin" \
         CARGO_HOME="$cargo" CCACHE_DIR="$ccache" CARGO_NET_OFFLINE="${FRESH_OFFLINE:-false}" \
         bash -c "cd /slipway && $2"
