@@ -33,7 +33,6 @@ pub enum ConfigError {
     Read {
         /// Which file.
         path: PathBuf,
-        /// Why.
         source: std::io::Error,
     },
     /// The file is not what it should be.
@@ -47,7 +46,6 @@ pub enum ConfigError {
     /// A variable is not what it should be.
     #[error("environment variable {variable}: {problem}")]
     Environment {
-        /// Which variable.
         variable: String,
         /// What is wrong, with the nearest known one.
         problem: String,
@@ -55,7 +53,6 @@ pub enum ConfigError {
     /// A value does not fit.
     #[error("{key}: {problem}")]
     Value {
-        /// Which key.
         key: &'static str,
         /// What is wrong and what to write instead.
         problem: String,

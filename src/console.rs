@@ -27,7 +27,6 @@ const LAST_LINES: Duration = Duration::from_millis(500);
 /// Why a result could not be written to standard output.
 #[derive(Debug, Error)]
 pub enum Unwritten {
-    /// Whoever read it has seen enough, as `head` does.
     #[error("the reader of standard output has left")]
     ReaderLeft,
     /// The disk is full, say.

@@ -17,11 +17,11 @@ use std::{
 use slipway::{
     clock::Clock,
     dns::ViewStore,
-    model::{BasisPoints, ClusterId, Millis, Principal, RolloutId, RolloutParams, Step, StepKind, Strategy, WHOLE},
+    model::{BasisPoints, ClusterId, Millis, Principal, RolloutId, RolloutParams, Step, StepKind, StrategyName, WHOLE},
     raft::{Consensus, ConsensusConfig, Source, restore_backup, write_backup},
     state::{
-        Command, Meta, NewNode, Restoration, Rollout, RolloutKind, RolloutPhase, RolloutStatus, RouteWeights, State,
-        StepRef, StepRow, StepStatus, command::RouteSet,
+        Command, Meta, NewNode, Restoration, Rollout, RolloutKind, RolloutPhase, RolloutStatus, RouteForm,
+        RouteWeights, State, StepRef, StepRow, StepStatus, command::RouteSet,
     },
     storage::{BlobStore, DataDir, Identity},
 };
@@ -85,7 +85,7 @@ fn canary(n: u32) -> Rollout {
         kind: RolloutKind::Forward,
         from: Some(pair("1.0.0")),
         to: pair("2.0.0"),
-        strategy: Strategy::Canary,
+        strategy: StrategyName::CANARY,
         params: RolloutParams::default(),
         desired: u32::from(super::names::ENDPOINTS),
         order: Vec::new(),
@@ -106,6 +106,8 @@ fn canary(n: u32) -> Rollout {
         principal: "bench".into(),
         started_wall: 0,
         ended_wall: 0,
+        form: RouteForm::default(),
+        budget: None,
     }
 }
 

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use slipway::{
     model::{
         BasisPoints, ClusterId, DeploymentId, Digest, Health, InstanceId, Life, Millis, Name, OnNoData, Pair, Period,
-        SpecFormat, Strategy, WorkerName, read_spec,
+        SpecFormat, StrategyName, WorkerName, read_spec,
     },
     state::{
         Cluster, Deployment, Environment, FencePoint, Instance, Meta, NodeRole, NodeRow, Presence, Route, RouteMode,
@@ -61,7 +61,7 @@ impl World {
         let environment = Environment {
             meta: Meta::default(),
             name: name.clone(),
-            default_strategy: Strategy::Canary,
+            default_strategy: StrategyName::CANARY,
             order: 0,
             on_no_data: OnNoData::Hold,
         };

@@ -12,7 +12,7 @@ use slipway::{
     engine::plan,
     model::{
         BuildInfo, ClusterId, DeploymentId, Digest, Health, InstanceId, Life, Millis, Name, Period, Permit, Principal,
-        RequestId, RolloutId, RolloutParams, Spec, SpecFormat, Strategy, Version, WorkerName, read_spec,
+        RequestId, RolloutId, RolloutParams, Spec, SpecFormat, StrategyName, Version, WorkerName, read_spec,
     },
     state::{
         Applied, Command, EventBody, Fence, Fit, InstanceFact, LogId, NewNode, NodeSeen, Observations, Reached,
@@ -167,12 +167,15 @@ impl World {
 
     /// Asks for a rollout of the service.
     pub fn start(&mut self, s: u32, restart: bool) {
-        let params =
-            RolloutParams { strategy: Some(Strategy::Direct), bake: Period::seconds(1), ..RolloutParams::default() };
+        let params = RolloutParams {
+            strategy: Some(StrategyName::DIRECT),
+            bake: Period::seconds(1),
+            ..RolloutParams::default()
+        };
         let ask = StartRollout {
             deployment: deployment(s),
             version: version(),
-            params,
+            overrides: params.into(),
             restart,
             replace: false,
             expected: None,
@@ -246,13 +249,7 @@ impl World {
             }
         }
         let ttls = BTreeMap::from([(id, 5000)]);
-        let value = NodeSeen {
-            applied: self.index(),
-            served_index: self.index(),
-            ttls,
-            serving_since: Millis(0),
-            unready_since: None,
-        };
+        let value = NodeSeen { served_index: self.index(), ttls, serving_since: Millis(0), unready_since: None };
         seen.nodes.insert(1, Seen::Known { at: Millis(self.now), value });
         (cut, seen)
     }

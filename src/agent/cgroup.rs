@@ -138,6 +138,7 @@ fn write(path: &Path, text: &str) -> io::Result<()> {
     fs::OpenOptions::new().write(true).open(path)?.write_all(text.as_bytes())
 }
 
+/// A cgroup of version 2, by its directory.
 #[derive(Debug)]
 pub struct Cgroup<'a> {
     path: &'a Path,

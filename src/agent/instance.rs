@@ -89,7 +89,6 @@ pub struct Shared {
     pub deployment: DeploymentId,
     /// Its directory.
     pub dir: DeploymentDir,
-    /// Its journal.
     pub book: Book,
     /// `slipwayd` itself, for shims.
     pub program: PathBuf,

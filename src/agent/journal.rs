@@ -35,49 +35,21 @@ const COMPACT_ABOVE: u64 = 256 << 10;
 pub enum JournalError {
     /// The disk refused.
     #[error("journal {path}: {source}")]
-    Io {
-        /// Which journal.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// The file is not a journal of ours.
+    Io { path: PathBuf, source: io::Error },
     #[error(
         "{path} is not an agent's journal, or was written by a newer version: move it away to begin without its history"
     )]
-    NotAJournal {
-        /// Which file.
-        path: PathBuf,
-    },
-    /// A record does not fit.
+    NotAJournal { path: PathBuf },
     #[error("journal {path}: a record of {size} bytes is larger than {MAX_RECORD}")]
-    TooLarge {
-        /// Which journal.
-        path: PathBuf,
-        size: usize,
-    },
+    TooLarge { path: PathBuf, size: usize },
     /// There is no room; nothing was written, and it may be tried again.
     #[error("journal {path}: the disk is full: make room, then it goes on by itself")]
-    Full {
-        /// Which journal.
-        path: PathBuf,
-    },
+    Full { path: PathBuf },
     /// A record that is whole says something that this version does not know.
     #[error("journal {path}: a record was written by a newer version (at {at}: {source}): install that version again")]
-    Newer {
-        /// Which journal.
-        path: PathBuf,
-        /// Where in the file.
-        at: u64,
-        /// What was not understood.
-        source: serde_json::Error,
-    },
-    /// An earlier write failed.
+    Newer { path: PathBuf, at: u64, source: serde_json::Error },
     #[error("journal {path}: an earlier write failed; restart the agent when the disk is well")]
-    Poisoned {
-        /// Which journal.
-        path: PathBuf,
-    },
+    Poisoned { path: PathBuf },
 }
 
 /// An open journal.

@@ -22,6 +22,7 @@ pub use book::Book;
 /// Ended instances kept so that reports go on naming them.
 const ENDED_KEPT: usize = 64;
 
+/// What the journal holds: each changes what the agent knows, and is on disk before the agent acts on it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Record {
     /// An assignment, or a higher permit for the same one.
@@ -39,7 +40,6 @@ pub enum Record {
     Refused {
         generation: u64,
         digest: Digest,
-        /// Why.
         reason: String,
     },
     /// A run begins.
@@ -134,7 +134,6 @@ pub struct Ledger {
     pub committed: u64,
     /// Packages of a generation that cannot be had, with the reason of each.
     pub refused: (u64, BTreeMap<Digest, String>),
-    /// Counts.
     pub tally: Tally,
     /// Whether it is no longer assigned.
     pub removed: bool,

@@ -61,71 +61,34 @@ pub enum AgentError {
     /// So do the nodes.
     #[error("{0}")]
     Nodes(String),
-    /// Another agent uses the directory.
     #[error("{path} is in use by a running agent: stop it, or choose another data_dir")]
-    InUse {
-        /// Which directory.
-        path: PathBuf,
-    },
+    InUse { path: PathBuf },
     /// The disk refused.
     #[error("{path}: {source}")]
-    Disk {
-        /// Which file.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// A small file is not what it should be.
+    Disk { path: PathBuf, source: io::Error },
     #[error("{path} is damaged: restore it, or remove the whole data directory to begin as a new worker")]
-    Damaged {
-        /// Which file.
-        path: PathBuf,
-    },
-    /// The host's name is no worker's name.
+    Damaged { path: PathBuf },
     #[error("{name:?} cannot be a worker's name (a-z, 0-9, '-', '.', 63 characters at most): set `name`")]
-    HostName {
-        /// What it is.
-        name: String,
-    },
-    /// A task cannot be kept running.
+    HostName { name: String },
     #[error("the task of {what} panicked ({why}); its instances run on: start the agent again")]
-    Task {
-        /// Whose.
-        what: String,
-        /// What it said.
-        why: String,
-    },
+    Task { what: String, why: String },
     /// A journal cannot be used.
     #[error(transparent)]
     Journal(#[from] journal::JournalError),
     /// A node refuses this worker for good.
     #[error("{node} refuses worker {name}: {reason}")]
-    Refused {
-        /// Which node.
-        node: String,
-        /// This worker.
-        name: String,
-        /// Its reason.
-        reason: String,
-    },
-    /// The directory belongs to another cluster.
+    Refused { node: String, name: String, reason: String },
     #[error(
         "{path} belongs to cluster {ours}, but the node is of cluster {theirs}: check `nodes`, or give this worker an empty data_dir"
     )]
     OtherCluster {
-        /// Which directory.
         path: PathBuf,
-        /// Whose it is.
         ours: String,
         /// Whom the nodes belong to.
         theirs: String,
     },
-    /// More than a worker takes.
     #[error("{count} deployments are assigned to this worker: more than it takes")]
-    TooMany {
-        /// How many.
-        count: usize,
-    },
+    TooMany { count: usize },
 }
 
 /// An absolute layout: instances have working directories of their own.

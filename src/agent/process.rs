@@ -39,30 +39,14 @@ const LOOK: Duration = Duration::from_millis(10);
 pub enum ProcessError {
     /// The disk or the kernel refused.
     #[error("{what} {path}: {source}")]
-    Io {
-        /// What was tried.
-        what: &'static str,
-        path: PathBuf,
-        /// Why not.
-        source: io::Error,
-    },
+    Io { what: &'static str, path: PathBuf, source: io::Error },
     /// Something holds the instance's lock and does not become a process.
     #[error("{path} is locked by something that is not this run's shim: stop what still uses it")]
-    Locked {
-        /// Which instance.
-        path: PathBuf,
-    },
-    /// Something of an earlier run lives on.
+    Locked { path: PathBuf },
     #[error("of its run before there is still {who}, which cannot be killed: it starts again once that is gone")]
     Left { who: String },
-    /// The shim leaves again and again.
     #[error("the shim for {path} ends at once: {detail}")]
-    Shim {
-        /// Which instance.
-        path: PathBuf,
-        /// Its exit status.
-        detail: String,
-    },
+    Shim { path: PathBuf, detail: String },
 }
 
 /// A process whose identity was checked.

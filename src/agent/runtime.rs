@@ -32,7 +32,6 @@ pub struct Holder {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Seen {
     pub pid: i32,
-    /// Its name.
     pub command: String,
     /// The instance and deployment it says that it belongs to.
     pub instance: Option<(String, String)>,

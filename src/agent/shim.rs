@@ -73,7 +73,6 @@ pub struct Credentials {
     pub uid: u32,
     /// Its group.
     pub gid: u32,
-    /// All of its groups.
     pub groups: Vec<u32>,
 }
 

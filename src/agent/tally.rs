@@ -50,7 +50,6 @@ pub struct Raw {
 /// A running step.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Mark {
-    /// Its id.
     pub step: u64,
     /// Totals when it began.
     #[serde(with = "super::ledger::pairs")]
@@ -102,11 +101,13 @@ impl Tally {
         self.heard.insert(pair.clone()) || changed
     }
 
+    /// A step begins: its totals count from here, and nobody was heard in it yet.
     pub fn begin(&mut self, step: u64) {
         self.mark = Some(Mark { step, bases: self.totals.clone() });
         self.heard.clear();
     }
 
+    /// No step runs any more.
     pub fn end(&mut self) {
         self.mark = None;
         self.heard.clear();

@@ -37,7 +37,6 @@ pub struct Tree {
     pub first: Identity,
     /// Its shim, which leads the session.
     pub shim: Identity,
-    /// Its cgroup, if it has one.
     pub cgroup: Option<PathBuf>,
 }
 

@@ -23,12 +23,7 @@ pub enum UnpackError {
     Refused(String),
     /// The disk refused, or the archive cannot be read.
     #[error("cannot unpack into {path}: {source}")]
-    Disk {
-        /// Where.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
+    Disk { path: PathBuf, source: io::Error },
 }
 
 /// Unpacks `archive` into `staging` and renames that to `target`. What stood in `staging` is dropped; a `target` that is there is

@@ -26,6 +26,7 @@ struct Reader<'a> {
     notes: Notes,
 }
 
+/// Reads a whole archive and hands each entry to `sink`, within the limits; what is unsound is refused by its name in the archive.
 pub fn read(archive: &Path, limits: Limits, sink: &mut dyn Sink) -> Result<Contents, ArchiveError> {
     let gauge = Gauge::default();
     gauge.between.set(BETWEEN);

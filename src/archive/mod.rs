@@ -25,7 +25,6 @@ pub use notes::{Notes, carriage_return};
 /// Bounds on what an archive may hold.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// Entries.
     pub entries: u64,
     /// Bytes when unpacked, headers included.
     pub bytes: u64,
@@ -53,7 +52,6 @@ pub enum ArchiveError {
     Sink {
         /// At which name in the package.
         path: PathBuf,
-        /// Why.
         source: io::Error,
     },
 }

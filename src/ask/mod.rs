@@ -40,39 +40,30 @@ pub enum AskError {
     /// The CA file cannot be used.
     #[error("health.tls.ca_file {path}: {problem}")]
     Trust {
-        /// The file.
         path: String,
         /// What is wrong with it.
         problem: String,
     },
-    /// The server's name makes no sense.
     #[error("health.tls.server_name: {0:?} is not a name or an address")]
     Name(String),
     /// The handshake failed.
     #[error("TLS: {0}")]
     Handshake(String),
-    /// It speaks TLS, and was asked in the clear.
     #[error("speaks TLS: set health.scheme: https")]
     SpeaksTls,
-    /// It speaks something else, and was asked over TLS.
     #[error("does not speak TLS: set health.scheme: http")]
     SpeaksClear,
-    /// It went away before the first byte.
     #[error("closed the connection without an answer ({0}): if it speaks TLS: set health.scheme: https")]
     ClosedClear(String),
-    /// So did one that was asked over TLS.
     #[error("closed the connection without an answer ({0})")]
     ClosedTls(String),
-    /// What it sent is no HTTP.
     #[error("does not answer in HTTP/1.1: {0}")]
     Http(String),
     /// The request cannot be made.
     #[error("cannot be asked: {0}")]
     Request(String),
-    /// The body ended early.
     #[error("broke off in the middle of its answer: {0}")]
     Body(String),
-    /// The body is too long to be read.
     #[error("answered more than {MAX_PAGE} bytes")]
     TooLong,
 }
@@ -151,6 +142,7 @@ impl Way {
 }
 
 impl Answer {
+    /// The HTTP status.
     pub fn status(&self) -> u16 {
         self.response.status().as_u16()
     }

@@ -40,13 +40,7 @@ pub enum CliError {
     Failed(String),
     /// A file.
     #[error("cannot read {path}: {source}")]
-    File {
-        /// Which.
-        path: String,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// Standard output is gone or full.
+    File { path: String, source: std::io::Error },
     #[error("cannot write the result: {0}")]
     Output(#[from] Unwritten),
 }

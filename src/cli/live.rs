@@ -171,8 +171,8 @@ fn evidence(rollout: &v1::Rollout, said: &mut BTreeSet<u64>) -> Vec<String> {
         let judged = render::judged(step, &evidence.verdict);
         let totals = evidence.totals.iter().filter(|_| judged);
         let totals = totals.map(|t| format!("{}: {} errors of {} requests", t.version, t.errors, t.requests));
-        // A smoke test has an event of its own; a switch says which node served it when.
-        let note = Some(evidence.note.clone()).filter(|n| !n.is_empty() && step.kind != "smoke");
+        // A switch says which node served it when.
+        let note = Some(evidence.note.clone()).filter(|n| !n.is_empty() && !step.announced);
         let verdict = Some(evidence.verdict.clone()).filter(|_| judged);
         let seen: Vec<String> = totals.chain(note).chain(verdict).collect();
         if !seen.is_empty() {

@@ -27,16 +27,10 @@ const LEVEL: i32 = 6;
 pub enum PackError {
     /// A file or directory cannot be read or written.
     #[error("{path}: {source}")]
-    Io {
-        /// Which.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
+    Io { path: PathBuf, source: io::Error },
     /// Something that has no place in a package.
     #[error("{path} {problem}")]
     Unfit {
-        /// What.
         path: PathBuf,
         /// Why, and what to do.
         problem: String,
@@ -54,11 +48,9 @@ pub enum PackError {
 /// A packed release in a file.
 #[derive(Debug)]
 pub struct Package {
-    /// Where it is.
     pub path: PathBuf,
     /// SHA-256, 64 hexadecimal digits.
     pub digest: String,
-    /// Bytes.
     pub size: u64,
     /// What whoever packed it may want to know.
     pub notes: Notes,

@@ -199,6 +199,30 @@ fn labels(meta: Option<&v1::Meta>) -> String {
     or_dash(&all.unwrap_or_default())
 }
 
+/// `release show`.
+pub fn release(r: &v1::Release, deployments: &[v1::Deployment]) -> String {
+    let build = r.build.clone().unwrap_or_default();
+    let on = deployments.iter().flat_map(|d| {
+        let here = d.tracks.iter().filter(|t| t.pair.as_ref().is_some_and(|p| p.version == r.version));
+        here.map(move |t| format!("{} as {}", d.id, t.name))
+    });
+    let components = build.components.iter().map(|(name, version)| format!("{name}={version}"));
+    let rows = [
+        ("release", format!("{} {}", r.service, r.version)),
+        ("status", r.status.clone()),
+        ("digest", r.digest.clone()),
+        ("size", size(r.size)),
+        ("copies", format!("on {} of {} nodes", r.holders, r.voters)),
+        ("runs in", or_dash(&on.collect::<Vec<_>>().join(", "))),
+        ("commit", or_dash(&build.commit)),
+        ("built at", or_dash(&build.built_at)),
+        ("toolchain", or_dash(&build.toolchain)),
+        ("components", or_dash(&components.collect::<Vec<_>>().join(", "))),
+        ("labels", labels(r.meta.as_ref())),
+    ];
+    rows.map(|(name, value)| format!("{name:<11} {value}")).join("\n")
+}
+
 /// `release list`.
 pub fn releases(items: &[v1::Release], wide: bool) -> String {
     let row = |r: &v1::Release| {

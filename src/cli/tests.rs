@@ -4,6 +4,8 @@ use super::*;
 use args::{RolloutVerb, ServiceVerb};
 use clap::CommandFactory;
 
+use crate::model::{BasisPoints, Ceiling, Period, StrategyName};
+
 fn parse(line: &str) -> Result<Command, clap::Error> {
     Command::try_parse_from(line.split_whitespace())
 }
@@ -24,12 +26,12 @@ fn the_older_spelling_of_an_update_is_a_rollout() {
     let Noun::Service(ServiceVerb::Update { deployment, to, params, watch, .. }) = parse(line).unwrap().noun else {
         panic!("not an update");
     };
-    let p = params.to_wire();
+    let p = params.0;
     assert_eq!((deployment.as_str(), to.as_deref(), watch.watch), ("shop", Some("2.0.0"), true));
-    assert_eq!(p.strategy.as_deref(), Some("canary"));
-    assert_eq!(p.steps_bp, [500, 1000, 5000, 10_000]);
-    assert_eq!((p.parallelism, p.max_surge, p.max_unavailable, p.bake_ms), (Some(2), Some(1), Some(0), Some(600_000)));
-    assert_eq!(p.delay_ms, None, "what is not given stays the spec's");
+    assert_eq!(p.strategy, Some(Some(StrategyName::CANARY)));
+    assert_eq!(p.steps, Some([500, 1000, 5000, 10_000].map(BasisPoints).to_vec()));
+    assert_eq!((p.parallelism, p.max_surge, p.max_unavailable), (Some(2), Some(1), Some(0)));
+    assert_eq!((p.bake, p.delay), (Some(Period::minutes(10)), None), "what is not given stays the spec's");
 }
 
 #[test]
@@ -43,12 +45,12 @@ fn a_rollout_start_takes_the_spec_s_names() {
     let Noun::Rollout(RolloutVerb::Start { start: other, replace, .. }) = parse(off).unwrap().noun else {
         panic!("not a start")
     };
-    let p = other.params.to_wire();
-    assert!(replace && p.max_error_rate_off && p.max_error_rate_bp.is_none());
-    assert_eq!(p.health_timeout_ms, Some(20_000));
-    let p = start.params.to_wire();
-    assert_eq!(p.strategy.as_deref(), Some("blue-green"));
-    assert_eq!((p.bake_ms, p.max_error_rate_bp), (Some(600_000), Some(50)));
+    let p = other.params.0;
+    assert!(replace && p.max_error_rate == Some(Ceiling(None)));
+    assert_eq!(p.health_timeout, Some(Some(Period::seconds(20))));
+    let p = start.params.0;
+    assert_eq!(p.strategy, Some(Some(StrategyName::BLUE_GREEN)));
+    assert_eq!((p.bake, p.max_error_rate), (Some(Period::minutes(10)), Some(Ceiling(Some(BasisPoints(50))))));
     assert_eq!(watch.within.map(|p| p.0), Some(300_000));
 }
 
@@ -57,7 +59,8 @@ fn mistakes_are_explained() {
     for (line, wants) in [
         ("slipway rollot list", "rollout"),
         ("slipway rollout strt shop", "start"),
-        ("slipway rollout start shop --to 1.0.0 --strategy canari", "did you mean canary"),
+        ("slipway rollout start shop --to 1.0.0 --on-no-data wait", "hold, pass, fail"),
+        ("slipway rollout start shop --to 1.0.0 --strategy a.b", "the name of a strategy"),
         ("slipway rollout start shop --to 1.0.0 --steps 10,120", "a percentage from 0 to 100"),
         ("slipway rollout start shop --to 1.0.0 --bake 10", "a duration (such as 30s"),
         ("slipway rollout start shop", "--to"),

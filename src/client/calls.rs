@@ -106,6 +106,10 @@ changes! {
     apply = CatalogClient::apply(ApplyRequest) -> ApplyReply;
     /// Registers a release whose package was pushed.
     register_release = CatalogClient::register_release(RegisterReleaseRequest) -> RegisterReleaseReply;
+    /// Takes a release out of use.
+    retire_release = CatalogClient::retire_release(ReleaseVerbRequest) -> ReleaseVerbReply;
+    /// Removes a release.
+    remove_release = CatalogClient::remove_release(ReleaseVerbRequest) -> ReleaseVerbReply;
     /// Raises the feature level by one, from `request.from`.
     finalize = ClusterClient::finalize(FinalizeRequest) -> FinalizeReply;
     /// Asks for another secret of DNS cookies.

@@ -13,15 +13,12 @@ const NO_CLUSTER: &str = "no_cluster";
 /// Why a call did not succeed.
 #[derive(Debug, Error)]
 pub enum ClientError {
-    /// An address that is none.
     #[error("{0:?} is not a node's address: write HOST:PORT, such as 127.0.0.1:7652")]
     Address(String),
-    /// Nothing listens there.
     #[error("no node answers at {nodes} ({why}): start one with slipwayd dev, or name one with --node")]
     Unreachable {
         /// The addresses that were tried.
         nodes: String,
-        /// The last one's failure.
         why: String,
     },
     /// Nodes answered, but none could take the call in time.
@@ -32,7 +29,6 @@ pub enum ClientError {
         /// How long it was tried.
         tried: Duration,
     },
-    /// Nodes were reached and did not answer in time.
     #[error("no answer from {nodes} within {tried:?}: try again, or allow more with --timeout")]
     TimedOut {
         /// The addresses that were tried.
@@ -43,7 +39,6 @@ pub enum ClientError {
     /// The cluster said no.
     #[error("{message}")]
     Refused {
-        /// Status code.
         code: Code,
         /// The server's message: what was wrong, and what to do.
         message: String,
@@ -52,18 +47,10 @@ pub enum ClientError {
     },
     /// The position asked for is older than what is kept.
     #[error("{message}")]
-    OutOfRange {
-        /// The server's message.
-        message: String,
-    },
+    OutOfRange { message: String },
     /// The package could not be read.
     #[error("cannot read {path}: {source}")]
-    Package {
-        /// Which file.
-        path: String,
-        /// Why.
-        source: std::io::Error,
-    },
+    Package { path: String, source: std::io::Error },
 }
 
 impl ClientError {

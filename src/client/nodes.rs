@@ -45,18 +45,22 @@ impl Nodes {
         take(&all[at % all.len()])
     }
 
+    /// How many nodes are known; never zero.
     pub fn len(&self) -> usize {
         self.all.read().len()
     }
 
+    /// The place of the node that is asked first.
     pub fn current(&self) -> usize {
         self.current.load(Ordering::SeqCst) % self.len()
     }
 
+    /// The connection to the node at a place, made at its first use; places go round.
     pub fn channel(&self, at: usize) -> Channel {
         self.read(at, |n| n.channel.clone())
     }
 
+    /// Where that node is, as `HOST:PORT`.
     pub fn address(&self, at: usize) -> String {
         self.read(at, |n| n.address.clone())
     }

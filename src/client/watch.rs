@@ -15,7 +15,6 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// What a watch gives.
 #[derive(Debug)]
 pub enum Seen {
-    /// An event.
     Event(v1::Event),
     /// The node is gone; the watch goes on at another one. Names, else addresses.
     Moved {

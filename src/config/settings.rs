@@ -27,7 +27,6 @@ pub enum Source {
 /// A setting as it is in force.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Shown {
-    /// Its key.
     pub key: &'static str,
     /// Its value as TOML; absent when there is none.
     pub value: Option<String>,
@@ -65,7 +64,6 @@ impl<T> Resolved<T> {
 pub struct Described {
     /// Its key in the file.
     pub key: &'static str,
-    /// What it is for.
     pub about: &'static str,
     /// What to write.
     pub kind: &'static str,
@@ -75,7 +73,6 @@ pub struct Described {
     pub many: bool,
     /// What it is when nobody says anything; absent when it must be given.
     pub default: Option<String>,
-    /// Its flag.
     pub flag: &'static str,
     /// Its environment variable.
     pub variable: String,

@@ -50,7 +50,6 @@ pub(super) enum What<'a> {
 pub(super) enum Select<'a> {
     /// By the traffic policy.
     Policy,
-    /// Of a track.
     Track(TrackName),
     /// What a switch has made active.
     Active,
@@ -60,7 +59,6 @@ pub(super) enum Select<'a> {
     Key(&'a str),
     /// Of a version, by slug.
     Version(&'a str),
-    /// One.
     Instance(InstanceId),
     /// All, with weights.
     Mix,

@@ -42,7 +42,6 @@ pub(super) struct Arm {
 pub(super) struct SiteRoute {
     pub generation: FencePoint,
     pub mode: RouteMode,
-    /// Seconds.
     pub ttl: u32,
 }
 
@@ -193,7 +192,6 @@ pub(super) struct Site {
     pub default_port: Option<String>,
     /// What is answered without a lease, when a lease binds this service.
     pub bound: Option<OnExpiry>,
-    /// Seconds.
     pub pin_ttl: u32,
     /// Status of the live rollout, or `idle`.
     pub phase: String,

@@ -40,9 +40,7 @@ pub enum TlsError {
     Read {
         /// The setting that names it.
         key: &'static str,
-        /// The file.
         path: PathBuf,
-        /// The system's reason.
         source: io::Error,
     },
     /// A file is not what it should be.
@@ -50,12 +48,10 @@ pub enum TlsError {
     File {
         /// The setting that names it.
         key: &'static str,
-        /// The file.
         path: PathBuf,
         /// What is wrong and what it should hold.
         problem: String,
     },
-    /// The key is another certificate's.
     #[error(
         "dns_tls_key {} does not belong to the first certificate of dns_tls_cert {}: give the key that it was issued for, and \
          the node's own certificate before those of its issuers",
@@ -63,19 +59,13 @@ pub enum TlsError {
         cert.display()
     )]
     Mismatch {
-        /// The file of certificates.
         cert: PathBuf,
         /// The file of the key.
         key: PathBuf,
     },
     /// The certificate cannot be used for another reason.
     #[error("dns_tls_cert {}: {source}", cert.display())]
-    Unusable {
-        /// The file of certificates.
-        cert: PathBuf,
-        /// Why.
-        source: rustls::Error,
-    },
+    Unusable { cert: PathBuf, source: rustls::Error },
 }
 
 /// What the files held.

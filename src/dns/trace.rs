@@ -36,7 +36,6 @@ pub struct Trace {
     pub deployment: Option<DeploymentId>,
     /// The route's generation.
     pub generation: Option<FencePoint>,
-    /// The route's mode.
     pub mode: Option<RouteMode>,
     /// TTL of answers, in seconds.
     pub ttl: u32,
@@ -53,9 +52,7 @@ pub struct Trace {
 /// One arm of a route.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TraceArm {
-    /// Its track.
     pub track: TrackName,
-    /// Its version.
     pub version: String,
     /// Its weight in basis points.
     pub bps: u32,

@@ -9,15 +9,12 @@ use std::collections::BTreeSet;
 
 use super::batch::Running;
 use super::drain;
-use super::executor::Turn;
 use super::keeper::back_off;
 use super::lost;
 use super::place::spread;
+use super::prelude::*;
 use super::room::{self, Room};
-use super::view::{Notes, count};
 use super::weigh;
-use crate::model::{BatchMode, InstanceId, Pair, Routing, StepKind, Wait, WorkerName};
-use crate::state::{Batch, Command, Instance, RouteWeights, Verdict, chosen, command::OrderExtended};
 
 /// An installation's parameters.
 struct Back<'a> {
@@ -152,8 +149,10 @@ impl Back<'_> {
         let workers: Vec<WorkerName> = came.filter(|w| !r.order.contains(w)).collect();
         let more = room::per_worker(view, self.pair).saturating_mul(count(workers.iter()));
         let fits = r.desired.saturating_add(more) <= view.settings.limits.instances_per_deployment;
-        (fits && !workers.is_empty())
-            .then(|| Command::OrderExtended(OrderExtended { rollout: r.id, seen: r.meta.revision, workers }))
+        if !fits || workers.is_empty() {
+            return None;
+        }
+        Some(Command::OrderExtended(OrderExtended { rollout: r.id, seen: r.meta.revision, workers }))
     }
 
     /// Notes the workers of the order that are lost, and when they are counted out.

@@ -4,11 +4,9 @@
 
 use super::analysis::ceiling::{self, Finding};
 use super::analysis::health;
-use super::executor::Turn;
 use super::lost;
-use super::view::{Notes, names};
-use crate::model::{OnNoData, Pair, Period, Wait, WorkerName};
-use crate::state::{Command, Reason, Verdict};
+use super::prelude::*;
+use super::view::names;
 
 /// How old a worker's word may be that a bake ends on: two reports.
 const FRESH: Period = Period::seconds(4);
@@ -111,7 +109,7 @@ fn uncounted(turn: &Turn<'_>, pair: &Pair, workers: &[WorkerName]) -> Vec<Wait> 
 fn why_by_health(turn: &Turn<'_>, judged: bool) -> String {
     let (view, r) = (turn.view, turn.r);
     let metrics = view.spec(&r.to).is_some_and(|s| s.metrics.is_some());
-    let why = match (metrics, r.params.max_error_rate, &r.from) {
+    let why = match (metrics, r.params.max_error_rate.0, &r.from) {
         (false, _, _) => "the spec has no metrics",
         (true, None, _) => "no max_error_rate is set",
         (true, Some(_), None) => "nothing ran before it",

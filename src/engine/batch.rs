@@ -3,9 +3,7 @@
 //! Not here: when it is through and what follows (`install` going forward, `back` on a way back).
 
 use super::drain;
-use super::view::{Notes, View, count};
-use crate::model::{InstanceId, Life, Wait};
-use crate::state::{Batch, Instance};
+use super::prelude::*;
 
 /// A batch with the rows of its instances.
 pub(super) struct Running<'a> {

@@ -1,7 +1,6 @@
 //! What may be forgotten between rollouts: ended instances of a crash loop, which the end of no rollout collects.
 
-use crate::model::DeploymentId;
-use crate::state::{Command, State, command::Collected};
+use super::prelude::*;
 
 /// Ended instances of a deployment that are kept before they are collected.
 const ENDED: usize = 64;

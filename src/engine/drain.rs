@@ -5,13 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use super::view::{Notes, View};
-use crate::model::{AddressMode, Life, NodeId, Pair, Period, Wait, WorkerName};
-use crate::state::{
-    Command, Instance, Seen, Worker,
-    command::{DrainSettled, StopPermitted, ViewsServed},
-    differs, free_addresses, free_when,
-};
+use super::prelude::*;
 
 /// The TTL of weighted answers where a spec sets none.
 pub(super) const DEFAULT_TTL: Period = Period::seconds(5);

@@ -4,9 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use super::view::View;
-use crate::model::Pair;
-use crate::state::{Evidence, PairCounts, Rollout, StepRow, Verdict};
+use super::prelude::*;
 
 /// Workers listed one by one; the rest is summed.
 const WORKERS: usize = 40;
@@ -17,7 +15,7 @@ pub(super) fn of(view: &View<'_>, r: &Rollout, row: &StepRow, verdict: Verdict, 
         from: row.started_at.unwrap_or(view.now),
         to: view.now,
         counts: BTreeMap::new(),
-        limit: judged(verdict).then_some(r.params.max_error_rate).flatten().map(|l| l.0),
+        limit: judged(verdict).then_some(r.params.max_error_rate.0).flatten().map(|l| l.0),
         verdict,
         note,
     };

@@ -5,19 +5,9 @@
 
 use super::analysis::health;
 use super::place::Freed;
+use super::prelude::*;
 use super::strategy::{self, Subject};
-use super::view::{Notes, View};
 use super::{back, bake, drain, evidence, hook, install, retire, route, stage};
-use crate::model::{FailureAction, InstanceId, StepKind, WHOLE, Wait, WorkerName};
-use crate::state::{
-    Batch, Command, Evidence, Reason, Rollout, RolloutPhase, RolloutStatus, RouteWeights, StepRef, StepRow, StepStatus,
-    Verdict, chosen,
-    command::{
-        BatchPassed, BatchStarted, PromotionBegan, RollbackBegan, RolloutFinished, RolloutPaused, RouteSet, StepEnded,
-        StepStarted, StepsCompiled,
-    },
-    need, unstaged,
-};
 
 /// A running step, as the files of each kind get it.
 pub(super) struct Turn<'a> {
@@ -79,6 +69,8 @@ fn compile(view: &View<'_>, r: &Rollout, phase: RolloutPhase, notes: &mut Notes)
             desired: c.desired,
             order: c.order,
             steps: c.steps,
+            form: c.form,
+            budget: c.budget,
         }),
         Err(detail) => Command::RolloutFinished(RolloutFinished {
             rollout: r.id,

@@ -4,13 +4,7 @@
 //! Invariants: reports at or below a worker's fence are left out; silence becomes a fact only after its whole time, counted from the
 //! leader's own start at the earliest. Not here: what follows from facts (`plan`).
 
-use crate::model::{DeploymentId, Digest, Health, Life, Millis, Period};
-use crate::state::{
-    Assignment, Command, Instance, InstanceFact, Observations, Presence, ReachedFact, Seen, State, Worker, WorkerFacts,
-    clipped, codec,
-    command::{FactsRecorded, NodeHeard, NodeSilent, WorkerLost, WorkerReturned},
-    cut_text,
-};
+use super::prelude::*;
 
 /// Workers in one command at most.
 const WORKERS: usize = 200;

@@ -6,17 +6,10 @@
 
 use std::collections::BTreeMap;
 
+use super::prelude::*;
 use super::{
     standing::{self, Move, Servers, names, served, silent},
     view::Notes,
-};
-use crate::{
-    model::{DeploymentId, Millis, NodeId, Period, Wait},
-    state::{
-        Arm, Command, Observations, ServerEnd, State, Switch, SwitchEnd, Unfenced, WaitLevel, bound,
-        command::{ArmsConfirmed, LeasesSettled, SwitchEnded, SwitchMoved},
-        fence_set, leases_due, switch_obstacle,
-    },
 };
 
 /// How long servers that have long been silent are waited for.

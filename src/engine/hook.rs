@@ -1,9 +1,6 @@
 //! `smoke`: wait for the outcome of the delivery that `StepStarted` put into the outbox.
 
-use super::executor::Turn;
-use super::view::Notes;
-use crate::model::Wait;
-use crate::state::{Command, Reason, Verdict};
+use super::prelude::*;
 
 pub(super) fn next(turn: &Turn<'_>, notes: &mut Notes) -> Option<Command> {
     match &turn.row.hook {

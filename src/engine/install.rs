@@ -8,15 +8,10 @@ use super::analysis::ceiling::{self, Finding};
 use super::analysis::health;
 use super::batch::Running;
 use super::drain;
-use super::executor::Turn;
 use super::place::spread;
+use super::prelude::*;
 use super::room::{self, Room};
-use super::view::{Notes, count};
 use super::weigh;
-use crate::model::{
-    BasisPoints, BatchMode, FailureAction, InstanceId, Life, Millis, Pair, Routing, StepKind, WHOLE, Wait, WorkerName,
-};
-use crate::state::{Batch, Command, Instance, Reason, RouteWeights, Verdict, counted_failed};
 
 /// An installation's parameters and what it has.
 struct Install<'a> {

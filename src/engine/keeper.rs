@@ -10,9 +10,7 @@ use std::collections::BTreeMap;
 use super::analysis::health::describe;
 use super::drain;
 use super::place::{Freed, free_places};
-use super::view::{Notes, View, count};
-use crate::model::{BasisPoints, InstanceId, Life, Millis, Pair, Period, WHOLE, Wait, WorkerName};
-use crate::state::{AsIs, Command, Instance, TrackName, chosen, command::TrackAdjusted};
+use super::prelude::*;
 
 /// Wait before the first replacement of a failed instance; doubled with each further one.
 const BACK_OFF: Period = Period::seconds(10);

@@ -5,9 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::view::{Notes, View};
-use crate::model::{DeploymentId, Millis, Wait, WorkerName};
-use crate::state::{Command, State, Worker, command::CountedOut, counts_out_at};
+use super::prelude::*;
 
 /// What counts out next of each deployment, and when. Costs nothing while no worker is lost.
 pub(super) fn upcoming(state: &State) -> BTreeMap<DeploymentId, (Millis, WorkerName)> {

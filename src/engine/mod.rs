@@ -20,6 +20,7 @@ mod keeper;
 mod lost;
 mod place;
 mod plan;
+mod prelude;
 mod preview;
 mod retire;
 mod returned;
@@ -35,6 +36,7 @@ mod weigh;
 
 pub use facts::facts;
 pub use plan::{Plan, plan};
-pub use preview::preview;
+pub use preview::{Refused, preview};
+pub use strategy::{STRATEGIES, Strategy, settings_page, strategy};
 pub use verbs::ways_out;
 pub use way_back::{WayBack, planned_way_back, way_back};

@@ -4,9 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::view::{View, count};
-use crate::model::{AddressMode, DeploymentId, Life, Pair, Spec, WorkerName};
-use crate::state::{Instance, Presence, State, Worker, free_when};
+use super::prelude::*;
 
 /// Which free addresses count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

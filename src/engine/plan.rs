@@ -6,13 +6,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::view::{Notes, View};
+use super::prelude::*;
 use super::{collect, drain, executor, fence, keeper, lost, returned};
-use crate::model::{DeploymentId, Millis, Wait, WorkerName};
-use crate::state::{
-    Command, Observations, State,
-    command::{BatchStarted, TrackAdjusted},
-};
 
 /// What to propose now, when to look again at the latest, and why each deployment waits.
 #[derive(Debug, Clone, Default, PartialEq)]

@@ -1,21 +1,32 @@
-//! `preview`: the steps a rollout would have, for `rollout plan`: the same law and the same compilers on a copy of State.
+//! `preview`: the steps a rollout would have, for `rollout plan` and before a start is proposed: the same law and the same compilers on a
+//! copy of State.
 
 use super::place::Freed;
+use super::prelude::*;
 use super::strategy::{self, Subject};
-use crate::model::{RolloutId, Step};
-use crate::state::{Command, Rollout, RolloutPhase, StartRollout, State, rehearse};
+
+/// Why nothing would come of a start.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// The law would refuse it.
+    #[error("{0}")]
+    Law(Rejection),
+    /// The law would take it, and no step could be compiled: there is no room, no worker, no such strategy.
+    #[error("{0}")]
+    Plan(String),
+}
 
 /// The steps that `start` would compile to now, or why it would be refused.
-pub fn preview(state: &State, start: &StartRollout) -> Result<Vec<Step>, String> {
+pub fn preview(state: &State, start: &StartRollout) -> Result<Vec<Step>, Refused> {
     planned(state, start).map(|(_, steps)| steps)
 }
 
 /// The rollout that `start` would make, and its steps.
-pub(super) fn planned(state: &State, start: &StartRollout) -> Result<(Rollout, Vec<Step>), String> {
-    let copy = rehearse(state, Command::StartRollout(start.clone())).map_err(|e| e.to_string())?;
+pub(super) fn planned(state: &State, start: &StartRollout) -> Result<(Rollout, Vec<Step>), Refused> {
+    let copy = rehearse(state, Command::StartRollout(start.clone())).map_err(Refused::Law)?;
     let Some(rollout) = copy.rollouts.get(&RolloutId(copy.applied.index)) else {
-        return Err(format!("{} started no rollout", start.deployment));
+        return Err(Refused::Plan(format!("{} started no rollout", start.deployment)));
     };
-    let compiled = strategy::compile(&copy, &Subject::of(rollout), RolloutPhase::Forward, Freed::Soon)?;
-    Ok((rollout.clone(), compiled.steps))
+    let compiled = strategy::compile(&copy, &Subject::of(rollout), RolloutPhase::Forward, Freed::Soon);
+    compiled.map(|c| (rollout.clone(), c.steps)).map_err(Refused::Plan)
 }

@@ -4,10 +4,7 @@
 //! A lost worker's instances are not waited for: its assignment no longer names them, so they stop when it comes back.
 
 use super::drain;
-use super::executor::Turn;
-use super::view::Notes;
-use crate::model::{Pair, Period};
-use crate::state::{Command, Instance, Verdict};
+use super::prelude::*;
 
 pub(super) fn next(turn: &Turn<'_>, delay: Period, notes: &mut Notes) -> Option<Command> {
     if delay > Period(0) {

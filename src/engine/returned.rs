@@ -4,12 +4,9 @@
 //! its last possible lease; what cannot be said within a minute is said to be unknown. Not here: switches (`fence`).
 
 use super::plan::Plan;
+use super::prelude::*;
 use super::standing::{Move, Servers, left, names};
-use crate::{
-    model::{Millis, Period, Wait},
-    state::{Command, Observations, State, SwitchEnd, TrafficBack, command::TrafficBackSettled, differs},
-    traffic::lease::Standing,
-};
+use crate::traffic::lease::Standing;
 
 /// How long servers have to confirm before they are called unknown.
 const WITHIN: Period = Period::minutes(1);

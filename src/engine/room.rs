@@ -3,9 +3,7 @@
 //! Invariants: the room of a way back is the room that its rollout was made in; what passes never falls below what must be available,
 //! and what does not pass costs nothing. Not here: free addresses and capacity of a worker (`place`).
 
-use super::view::{View, count};
-use crate::model::{BatchMode, InstanceId, Pair, Strategy, WorkerName};
-use crate::state::{Instance, Rollout};
+use super::prelude::*;
 
 /// Instances of a pair on each worker, at most.
 pub(super) fn per_worker(view: &View<'_>, pair: &Pair) -> u32 {
@@ -87,8 +85,8 @@ impl<'a> Room<'a> {
     pub fn in_place(&self, order: &[WorkerName], limit: u32) -> (Vec<(WorkerName, u32)>, Vec<InstanceId>) {
         let (view, r) = (self.view, self.r);
         let passing = count(view.instances.iter().filter(|i| i.life.is_wanted() && view.passes(i)));
-        // All at once is what it says.
-        let at_once = r.strategy == Strategy::Direct && !r.is_way_back();
+        // A batch of all is what it says: nothing need be left.
+        let at_once = self.mode == BatchMode::InPlace && limit >= r.desired && !r.is_way_back();
         let mut slack = if at_once { u32::MAX } else { passing.saturating_sub(self.floor()) };
         let most = per_worker(view, self.pair);
         // One worker after another in the order, those with the fewest new ones first: whole workers where each runs one.

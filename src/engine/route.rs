@@ -3,17 +3,10 @@
 //! Invariant: a weight never rises above the candidate's healthy capacity, nor does a switch come before all of it passes.
 
 use super::analysis::health;
-use super::executor::Turn;
 use super::fence;
+use super::prelude::*;
 use super::standing::{self, Move, Servers, name, names};
-use super::view::Notes;
 use super::weigh;
-use crate::model::{BasisPoints, Millis, NodeId, Period, WHOLE, Wait};
-use crate::state::{
-    Command, ServerEnd, StepRef, Verdict,
-    command::{ArmsConfirmed, Switched},
-    need,
-};
 
 /// How long a switch waits for nodes to say that they serve it.
 const SERVED_WITHIN: Period = Period::seconds(2);

@@ -7,10 +7,7 @@
 use std::collections::BTreeMap;
 
 use super::analysis::health;
-use super::executor::Turn;
-use super::view::Notes;
-use crate::model::{Millis, Period, Wait, WorkerName};
-use crate::state::{Command, Fit, Reason, Verdict};
+use super::prelude::*;
 
 /// How long a worker may lack something before the step fails: a machine that is just being set up gets its user or file a moment later,
 /// and nobody waits long for one that does not.

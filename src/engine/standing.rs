@@ -5,11 +5,8 @@
 //! State differs from the majority's is no evidence. Not here: what follows (`fence`, `route`, `returned`), the law of one lease
 //! (`traffic::lease`).
 
-use crate::{
-    model::{DeploymentId, Millis, NodeId, Period, Wait},
-    state::{Observations, Seen, ServerEnd, State, bound, differs, fence_set},
-    traffic::lease::Standing,
-};
+use super::prelude::*;
+use crate::traffic::lease::Standing;
 
 /// What was looked at: the entry, when it moved the traffic, and how long whoever cannot be waited out is waited for.
 #[derive(Debug, Clone, Copy)]

@@ -3,12 +3,8 @@
 //! Invariant: nothing is offered that would be refused, and nothing that would end the wait is left out; verbs that only hold
 //! (`pause`) are no way out. Not here: the reasons for waiting (`plan`).
 
-use crate::model::{AddressMode, DeploymentId, RolloutParams, Strategy, Version};
-use crate::state::{
-    Command, StartRollout, State,
-    command::{Abort, Promote, Resume, Rollback},
-    rehearse,
-};
+use super::prelude::*;
+use super::preview::preview;
 
 /// Releases that are tried for `start`, newest first.
 const TRIED: usize = 8;
@@ -43,19 +39,23 @@ pub fn ways_out(state: &State, id: &DeploymentId) -> Vec<String> {
 /// With which flags some release could be started now; `None`: none could.
 fn startable(state: &State, id: &DeploymentId, replace: bool) -> Option<&'static str> {
     let spec = state.deployments.get(id).and_then(|d| state.spec(id, d.spec))?;
-    // What needs the least room, where the spec's own strategy has none.
-    let in_place =
-        RolloutParams { strategy: Some(Strategy::Rolling), max_surge: 0, max_unavailable: 1, ..spec.rollout.clone() };
     let flags = match spec.address {
         AddressMode::Pool => " --strategy rolling --max-surge 0 --max-unavailable 1",
         AddressMode::Host => " --strategy rolling --max-unavailable 1",
     };
-    [(spec.rollout.clone(), ""), (in_place, flags)]
+    // What needs the least room, where the spec's own strategy has none.
+    let in_place = Overrides {
+        strategy: Some(Some(StrategyName::ROLLING)),
+        max_surge: Some(0),
+        max_unavailable: Some(1),
+        ..Overrides::default()
+    };
+    [(Overrides::default(), ""), (in_place, flags)]
         .into_iter()
-        .find_map(|(params, flags)| startable_with(state, id, replace, &params).then_some(flags))
+        .find_map(|(overrides, flags)| startable_with(state, id, replace, &overrides).then_some(flags))
 }
 
-fn startable_with(state: &State, id: &DeploymentId, replace: bool, params: &RolloutParams) -> bool {
+fn startable_with(state: &State, id: &DeploymentId, replace: bool, overrides: &Overrides) -> bool {
     let mine = state.releases.iter().filter(|((service, _), _)| service == &id.service);
     let mut versions: Vec<(u64, &Version)> = mine.map(|((_, v), r)| (r.meta.created_index, v)).collect();
     versions.sort();
@@ -63,12 +63,12 @@ fn startable_with(state: &State, id: &DeploymentId, replace: bool, params: &Roll
         let start = StartRollout {
             deployment: id.clone(),
             version: version.clone(),
-            params: params.clone(),
+            overrides: overrides.clone(),
             restart: false,
             replace,
             expected: None,
         };
-        takes(state, Command::StartRollout(start))
+        preview(state, &start).is_ok()
     })
 }
 

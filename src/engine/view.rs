@@ -2,9 +2,7 @@
 //!
 //! Invariant: capacity counts an instance only when it serves *and* its worker is heard of.
 
-use crate::model::Spec;
-use crate::model::{DeploymentId, Digest, Health, Life, Millis, Pair, Wait, WorkerName};
-use crate::state::{Assignment, Deployment, Instance, Observations, Seen, Settings, State, hears, passes, staged};
+use super::prelude::*;
 
 /// What a pass notes beside commands.
 #[derive(Debug, Default)]
@@ -16,12 +14,14 @@ pub(super) struct Notes {
 }
 
 impl Notes {
+    /// Notes a reason once.
     pub fn wait(&mut self, wait: Wait) {
         if !self.waits.contains(&wait) {
             self.waits.push(wait);
         }
     }
 
+    /// Asks to look again at this moment, or earlier.
     pub fn wake_at(&mut self, at: Millis) {
         self.wake = Some(self.wake.map_or(at, |w| w.min(at)));
     }
@@ -50,10 +50,12 @@ impl<'a> View<'a> {
         Self { state, seen, now, settings, deployment, instances }
     }
 
+    /// The deployment that is looked at.
     pub fn id(&self) -> &'a DeploymentId {
         &self.deployment.id
     }
 
+    /// Whether a worker is heard of.
     pub fn worker_ready(&self, name: &WorkerName) -> bool {
         hears(self.state, name)
     }
@@ -121,10 +123,12 @@ impl<'a> View<'a> {
         waits
     }
 
+    /// The spec of a pair; absent once it is no longer kept.
     pub fn spec(&self, pair: &Pair) -> Option<&'a Spec> {
         self.state.spec(&self.deployment.id, pair.spec).map(AsRef::as_ref)
     }
 
+    /// What a worker is to run and hold of the deployment.
     pub fn assignment(&self, worker: &WorkerName) -> Option<&'a Assignment> {
         self.state.assignments.get(&(worker.clone(), self.deployment.id.clone()))
     }
@@ -134,6 +138,7 @@ impl<'a> View<'a> {
         self.assignment(worker).is_none_or(Assignment::fits)
     }
 
+    /// Whether a worker has a package unpacked.
     pub fn staged(&self, worker: &WorkerName, digest: &Digest) -> bool {
         staged(self.state, worker, digest)
     }

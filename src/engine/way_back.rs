@@ -6,10 +6,9 @@
 use std::fmt;
 
 use super::drain::DEFAULT_TTL;
+use super::prelude::*;
 use super::preview::planned;
 use super::strategy::Subject;
-use crate::model::{BatchMode, Period, RolloutParams, Spec, StepKind};
-use crate::state::{DRAIN_MARGIN, Rollout, StartRollout, State, passing};
 
 /// What a batch waits for beside the spec's times: a process, reports, an entry or two.
 const OVERHEAD: Period = Period::seconds(1);

@@ -4,9 +4,7 @@
 //! what nobody carries stays with the candidate; on a way back only the version gone back to gets more. Not here: whether the law takes
 //! them (`state::routes`).
 
-use super::view::{View, count};
-use crate::model::{BasisPoints, InstanceId, Pair, WHOLE};
-use crate::state::{Rollout, RolloutPhase, RouteMode, RouteWeights, TrackName};
+use super::prelude::*;
 
 /// Shares are rounded down; the law allows for what that leaves over.
 const ROUNDING: u32 = 2;

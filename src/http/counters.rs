@@ -10,8 +10,8 @@ use prometheus_client::{
 };
 
 use crate::{
-    model::{RolloutId, Strategy},
-    state::{EventBody, EventKey, Reason, RolloutKind, RolloutStatus, State},
+    model::{RolloutId, StepKind},
+    state::{EventBody, EventKey, Reason, RolloutKind, RolloutStatus, State, StepStatus},
 };
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -45,8 +45,8 @@ pub struct RolloutCounters {
 const DURATIONS: [f64; 10] = [1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3_600.0, 14_400.0, 43_200.0, 86_400.0];
 
 impl RolloutCounters {
-    /// New counters, and their names in the registry.
-    pub fn register(registry: &mut Registry) -> Self {
+    /// New counters, and their names in the registry; `strategies` are the names that series may have.
+    pub fn register(registry: &mut Registry, strategies: impl Iterator<Item = String>) -> Self {
         let new = || Histogram::new(DURATIONS);
         let duration: Family<By, Histogram> = Family::new_with_constructor(new as fn() -> Histogram);
         let counters = Self {
@@ -56,7 +56,7 @@ impl RolloutCounters {
             rollbacks: Family::default(),
             seen: Mutex::new(None),
         };
-        counters.begin();
+        counters.begin(strategies);
         registry.register("slipway_deployments", "Ended rollouts", counters.ended.clone());
         registry.register("slipway_deployment_duration_seconds", "Length of ended rollouts", counters.duration.clone());
         registry.register(
@@ -69,9 +69,9 @@ impl RolloutCounters {
     }
 
     /// Makes every series that may come, at 0: a rate needs to see the first step from it.
-    fn begin(&self) {
+    fn begin(&self, strategies: impl Iterator<Item = String>) {
         let over = [RolloutStatus::Completed, RolloutStatus::RolledBack, RolloutStatus::Failed, RolloutStatus::Aborted];
-        for strategy in Strategy::ALL.iter().map(ToString::to_string) {
+        for strategy in strategies {
             for status in over {
                 drop(self.ended.get_or_create(&Ended { strategy: strategy.clone(), status: status.to_string() }));
             }
@@ -88,30 +88,11 @@ impl RolloutCounters {
         let newest = state.events.get_max().map(|(key, _)| *key).unwrap_or_default();
         let Some(from) = seen.replace(newest) else { return };
         for (_, event) in state.events.range((std::ops::Bound::Excluded(from), std::ops::Bound::Unbounded)) {
-            match &event.body {
-                EventBody::RolloutChanged { rollout, status, .. } => self.changed(state, *rollout, *status),
-                EventBody::StepChanged { rollout, kind, status, .. } => {
-                    let canary = state.rollouts.get(rollout).is_some_and(|r| r.strategy == Strategy::Canary);
-                    if canary && kind.starts_with("route") && status == "passed" {
-                        self.promotions.inc();
-                    }
-                }
-                EventBody::ClusterCreated { .. }
-                | EventBody::NodeChanged { .. }
-                | EventBody::NodeSilence { .. }
-                | EventBody::SpecChanged { .. }
-                | EventBody::ReleaseAdded { .. }
-                | EventBody::WorkerChanged { .. }
-                | EventBody::InstanceChanged { .. }
-                | EventBody::BatchChanged { .. }
-                | EventBody::RouteChanged { .. }
-                | EventBody::HookSettled { .. }
-                | EventBody::ReplicaDiverged { .. }
-                | EventBody::ReplicaAgrees { .. }
-                | EventBody::ReplicasSplit { .. }
-                | EventBody::SwitchChanged { .. }
-                | EventBody::CountedOut { .. }
-                | EventBody::TrafficBack { .. } => {}
+            if let EventBody::RolloutChanged { rollout, status, .. } = &event.body {
+                self.changed(state, *rollout, *status);
+            }
+            if let EventBody::StepChanged { step, status: StepStatus::Passed, .. } = &event.body {
+                self.promotions.inc_by(u64::from(matches!(step.kind, StepKind::Route { .. })));
             }
         }
     }

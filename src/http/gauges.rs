@@ -28,7 +28,6 @@ pub struct RaftFigures {
     pub leads: bool,
     /// Raft as this node sees it; absent before there is a cluster.
     pub seen: Option<ConsensusMetrics>,
-    /// What was applied.
     pub applied: ApplyCounts,
 }
 

@@ -26,18 +26,17 @@ pub type Source<T> = Arc<dyn Fn() -> T + Send + Sync>;
 pub struct HttpSources {
     /// The newest published State.
     pub state: Source<Arc<State>>,
-    /// Raft's figures.
     pub raft: Source<RaftFigures>,
-    /// DNS's figures.
     pub dns: Source<DnsFigures>,
     /// The leader's loop's figures.
     pub lead: Source<LeadFigures>,
     /// The client listener's figures.
     pub rpc: Source<RpcFigures>,
-    /// The process's figures.
     pub process: Source<ProcessFigures>,
     /// Whether the node is ready; if not, why.
     pub ready: Source<Result<(), String>>,
+    /// The strategies that series may be of.
+    pub strategies: Vec<String>,
 }
 
 /// The pages, and the counters that they show.
@@ -54,7 +53,7 @@ impl Pages {
     /// Counters begin here.
     pub fn new(sources: HttpSources) -> Arc<Self> {
         let mut registry = Registry::default();
-        let counters = RolloutCounters::register(&mut registry);
+        let counters = RolloutCounters::register(&mut registry, sources.strategies.iter().cloned());
         registry.register_collector(Box::new(Gauges(sources.clone())));
         counters.follow(&(sources.state)());
         Arc::new(Self { registry, counters, sources })
@@ -154,6 +153,7 @@ mod tests {
             lead: Arc::new(LeadFigures::default),
             rpc: Arc::new(RpcFigures::default),
             process: Arc::new(ProcessFigures::default),
+            strategies: vec!["canary".into()],
             ready: Arc::new(|| Err("no cluster".into())),
         };
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();

@@ -56,6 +56,7 @@ impl fmt::Display for Part {
     }
 }
 
+/// A panic of a part of planning, as nodes tell each other.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Panic {
     pub node: NodeId,
@@ -64,7 +65,6 @@ pub struct Panic {
     /// When, on this node's clock.
     pub at: Mono,
     pub part: Part,
-    /// What it said.
     pub reason: String,
 }
 

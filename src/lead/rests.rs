@@ -101,6 +101,8 @@ fn owner(state: &State, command: &Command) -> Owner {
         | Command::BlobHeld(_)
         | Command::BlobDropped(_)
         | Command::ReleaseRegistered(_)
+        | Command::ReleaseRetired(_)
+        | Command::ReleaseRemoved(_)
         | Command::WorkerRegistered(_)
         | Command::Tick(Tick {})
         | Command::FactsRecorded(_)

@@ -13,7 +13,6 @@ const MAX_VALUE: usize = 128 << 10;
 /// What is wrong, and in which line, counted from 1.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Wrong {
-    /// Which line.
     pub line: usize,
     /// What is wrong and what to write.
     pub problem: String,

@@ -9,30 +9,18 @@ pub enum ModelError {
     #[error(
         "{kind} name {value:?} is not a DNS label: use 1 to 63 of a-z, 0-9 and '-', starting and ending with a letter or digit"
     )]
-    BadName {
-        /// What was being named.
-        kind: &'static str,
-        /// The text given.
-        value: String,
-    },
+    BadName { kind: &'static str, value: String },
     /// A name that DNS would read as a prefix of ours.
     #[error("{kind} name {value:?} is reserved, because DNS reads it as a prefix: choose another name")]
-    ReservedName {
-        /// What was being named.
-        kind: &'static str,
-        /// The text given.
-        value: String,
-    },
+    ReservedName { kind: &'static str, value: String },
     /// A text that could not be read as what it should be.
     #[error("{value:?} is not {expected}")]
     BadValue {
-        /// The text given.
         value: String,
         /// What was expected, with an example.
         expected: &'static str,
     },
-    /// A text that is no version.
-    #[error("{value:?} is not a semantic version: {problem}")]
+    #[error("{value:?} is not a version: {problem}")]
     BadVersion {
         /// The text given, not more than its beginning.
         value: String,

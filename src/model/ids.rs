@@ -170,9 +170,7 @@ impl RequestId {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, derive_more::Display)]
 #[display("{environment}/{service}")]
 pub struct DeploymentId {
-    /// The environment.
     pub environment: Name,
-    /// The service.
     pub service: Name,
 }
 

@@ -1,6 +1,6 @@
 //! What is versioned: a release's version, its build information, and the pair that is rolled out.
 
-use std::{collections::BTreeMap, str::FromStr};
+use std::{collections::BTreeMap, str::FromStr, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
@@ -9,24 +9,52 @@ use super::{Digest, ModelError, fields};
 /// Most bytes of a package, compressed as it is: what push offers, nodes keep and agents fetch.
 pub const MAX_PACKAGE: u64 = 1 << 30;
 
-/// A semantic version (semver.org 2.0.0) of at most 64 characters.
+/// Most characters of a version.
+const LONGEST_VERSION: usize = 64;
+
+/// Words that stand for a version elsewhere.
+const TAKEN: [&str; 4] = ["previous", "stable", "canary", "latest"];
+
+/// A version: at most 64 of letters, digits, `.`, `_`, `+` and `-`, first a letter or digit. `1.4.0`, `v2`, `2024.01.02` and `dev-b7e4c27` are
+/// versions. Two are the same when their texts are; which comes first in lists is [`Version::sort_key`]'s.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, derive_more::Display)]
-pub struct Version(semver::Version);
+#[serde(try_from = "String", into = "String")]
+pub struct Version(Arc<str>);
 
 impl Version {
-    /// The version as a DNS label: lower case, other characters `-`, and six hash digits when that altered it in a way
-    /// that could collide (anything but dots).
+    /// As a semantic version (semver.org 2.0.0), if it is one; a leading `v` is allowed.
+    pub fn semver(&self) -> Option<semver::Version> {
+        semver::Version::parse(self.0.strip_prefix('v').unwrap_or(&self.0)).ok()
+    }
+
+    /// A text by which the versions of a service sort: first those that are semantic versions, by their precedence, equal ones by the index
+    /// at which they were registered; then all others, by that index.
+    pub fn sort_key(&self, registered: u64) -> String {
+        let Some(v) = self.semver() else { return format!("1{registered:020}") };
+        // Numbers come before words, a longer list after the list that it begins with, and no list at all after every list.
+        let one = |x: &str| match x.bytes().all(|b| b.is_ascii_digit()) {
+            true => format!("0{x:0>64}"),
+            false => format!("1{x}"),
+        };
+        let pre = match v.pre.as_str() {
+            "" => "~".into(),
+            pre => pre.split('.').map(one).collect::<Vec<_>>().join("!"),
+        };
+        format!("0{:020}{:020}{:020}{pre} {registered:020}", v.major, v.minor, v.patch)
+    }
+
+    /// The version as a DNS label of at most 61 characters: itself with dashes for dots where it has lower-case letters, digits and dots
+    /// alone; else other characters become dashes and six digits of a hash follow. Two versions of one service may not have the same.
     pub fn slug(&self) -> String {
-        let text = self.0.to_string();
         let slug: String =
-            text.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' }).collect();
-        let plain = text.chars().all(|c| c.is_ascii_digit() || c == '.');
-        if plain && slug.len() <= 61 {
+            self.0.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' }).collect();
+        let plain = self.0.chars().all(|c| c.is_ascii_digit() || c.is_ascii_lowercase() || c == '.');
+        if plain && slug.len() <= 61 && !slug.ends_with('-') {
             return slug;
         }
         // FNV-1a: a name, not a secret; it must only be the same on every node and release.
         let hash =
-            text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x100_0000_01b3));
+            self.0.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x100_0000_01b3));
         let head: String = slug.chars().take(54).collect();
         format!("{}-{:06x}", head.trim_end_matches('-'), hash & 0xff_ffff)
     }
@@ -36,51 +64,35 @@ impl FromStr for Version {
     type Err = ModelError;
 
     fn from_str(s: &str) -> Result<Self, ModelError> {
-        let bad =
-            |problem: String| Err(ModelError::BadVersion { value: s.chars().take(LONGEST_VERSION).collect(), problem });
+        let odd = s.chars().find(|c| !(c.is_ascii_alphanumeric() || "._+-".contains(*c)));
         let length = s.chars().count();
-        if length > LONGEST_VERSION {
-            return bad(format!("it has {length} characters, a version at most {LONGEST_VERSION}"));
-        }
-        semver::Version::parse(s).map(Self).or_else(|e| bad(said_of(s, &e)))
+        let problem = match odd {
+            _ if s.is_empty() => "it is empty".into(),
+            _ if length > LONGEST_VERSION => format!("it has {length} characters, a version at most {LONGEST_VERSION}"),
+            Some(c) => format!("{c:?} is none of letters, digits, '.', '_', '+' and '-'"),
+            None if !s.starts_with(|c: char| c.is_ascii_alphanumeric()) => {
+                "it begins with neither letter nor digit".into()
+            }
+            None if s.contains("..") => "it has two dots in a row".into(),
+            None if TAKEN.contains(&s.to_ascii_lowercase().as_str()) => "the word has a meaning of its own".into(),
+            None => return Ok(Self(s.into())),
+        };
+        let value = s.chars().take(LONGEST_VERSION).collect();
+        Err(ModelError::BadVersion { value, problem: format!("{problem}; write one such as 1.4.0, v2 or dev-b7e4c27") })
     }
 }
 
-/// Most characters of a version.
-const LONGEST_VERSION: usize = 64;
+impl TryFrom<String> for Version {
+    type Error = ModelError;
 
-/// What is wrong with a version, and the nearest that is one.
-fn said_of(text: &str, error: &semver::Error) -> String {
-    let bare = text.trim();
-    let bare =
-        bare.strip_prefix(['v', 'V']).filter(|rest| rest.starts_with(|c: char| c.is_ascii_digit())).unwrap_or(bare);
-    let (core, tail) = bare.split_at(bare.find(['-', '+']).unwrap_or(bare.len()));
-    let mut numbers: Vec<&str> = core.split('.').collect();
-    if numbers.iter().any(|n| n.is_empty() || n.bytes().any(|b| !b.is_ascii_digit())) {
-        return format!("{error}; write three numbers, such as 1.4.0 or 2.0.0-rc.1");
+    fn try_from(text: String) -> Result<Self, ModelError> {
+        text.parse()
     }
-    let zeros = numbers.iter().any(|n| n.len() > 1 && n.starts_with('0'));
-    let problem = match numbers.len() {
-        _ if bare.len() != text.trim().len() => "it begins with a v",
-        1 | 2 => "it has fewer than three numbers",
-        3 if zeros => "a number begins with 0",
-        3 if text != text.trim() => "there are blanks around it",
-        3 => return format!("{error}; write three numbers, such as 1.4.0 or 2.0.0-rc.1"),
-        _ => "it has more than three numbers",
-    };
-    let more = numbers.split_off(numbers.len().min(3)).join(".");
-    let mut core: Vec<&str> =
-        numbers.into_iter().map(|n| Some(n.trim_start_matches('0')).filter(|n| !n.is_empty()).unwrap_or("0")).collect();
-    core.resize(3, "0");
-    let more = match (more.is_empty(), tail.contains('+')) {
-        (true, _) => String::new(),
-        (false, false) => format!("+{more}"),
-        (false, true) => format!(".{more}"),
-    };
-    let near = format!("{}{tail}{more}", core.join("."));
-    match semver::Version::parse(&near) {
-        Ok(near) => format!("{problem}; write {near}"),
-        Err(_) => format!("{problem}; write three numbers, such as 1.4.0 or 2.0.0-rc.1"),
+}
+
+impl From<Version> for String {
+    fn from(version: Version) -> Self {
+        version.0.as_ref().into()
     }
 }
 
@@ -117,39 +129,72 @@ pub struct Pair {
 mod tests {
     use super::*;
 
+    fn version(text: &str) -> Version {
+        text.parse().unwrap()
+    }
+
     #[test]
     fn slugs_are_labels_and_do_not_collide() {
-        let slug = |s: &str| s.parse::<Version>().unwrap().slug();
-        assert_eq!(slug("1.4.0"), "1-4-0");
-        assert_ne!(slug("1.0.0-rc.1"), slug("1.0.0-rc-1"));
-        assert!(slug(&format!("1.0.0-{}", "a".repeat(50))).len() <= 61);
-        assert!("1.0".parse::<Version>().is_err());
+        let slug = |s: &str| version(s).slug();
+        assert_eq!((slug("1.4.0"), slug("v2"), slug("2024.01.02")), ("1-4-0".into(), "v2".into(), "2024-01-02".into()));
+        let alike = ["1.0.0-rc.1", "1.0.0-rc-1", "1.0.0.rc.1", "1.0.0+rc.1", "1.0.0_rc.1", "1.0.0-RC.1"];
+        let slugs: std::collections::BTreeSet<String> = alike.iter().map(|s| slug(s)).collect();
+        assert_eq!(slugs.len(), alike.len(), "{slugs:?}");
+        for text in [format!("1.0.0-{}", "a".repeat(50)), "a".repeat(64), "1.".into(), "a-".into(), "V1".into()] {
+            let slug = slug(&text);
+            assert!(slug.len() <= 61 && !slug.ends_with('-') && !slug.starts_with('-'), "{text}: {slug}");
+        }
     }
 
     #[test]
     fn what_is_no_version_is_told_what_is_wrong_and_what_to_write() {
-        let long = format!("1.0.0-{}", "a".repeat(59));
-        for (text, wrong, write) in [
-            ("v1.2.3", "begins with a v", "write 1.2.3"),
-            ("V1.2", "begins with a v", "write 1.2.0"),
-            ("2024.01.02", "a number begins with 0", "write 2024.1.2"),
-            ("1.02.0-rc.1", "a number begins with 0", "write 1.2.0-rc.1"),
-            ("1.2", "fewer than three numbers", "write 1.2.0"),
-            ("7", "fewer than three numbers", "write 7.0.0"),
-            ("1.2-rc.1", "fewer than three numbers", "write 1.2.0-rc.1"),
-            ("1.2.3.4", "more than three numbers", "write 1.2.3+4"),
-            (" 1.2.3", "blanks around", "write 1.2.3"),
-            ("1.2.3-", "", "such as 1.4.0"),
-            ("1.2.3-rc_1", "", "such as 1.4.0"),
-            ("latest", "", "such as 1.4.0"),
-            ("", "", "such as 1.4.0"),
-            ("1..2", "", "such as 1.4.0"),
-            ("99999999999999999999.0.0", "", "such as 1.4.0"),
-            (long.as_str(), "has 65 characters", "at most 64"),
+        let long = "a".repeat(65);
+        for (text, wrong) in [
+            ("", "empty"),
+            (" 1.2.3", "' ' is none of letters"),
+            ("1/2", "'/' is none of"),
+            ("1.2.3é", "'é' is none of"),
+            ("-1", "begins with neither"),
+            (".1", "begins with neither"),
+            ("1..2", "two dots"),
+            ("latest", "a meaning of its own"),
+            ("Previous", "a meaning of its own"),
+            (long.as_str(), "has 65 characters"),
         ] {
             let said = text.parse::<Version>().unwrap_err().to_string();
-            assert!(said.contains(wrong) && said.contains(write), "{text:?}: {said}");
+            assert!(said.contains(wrong) && said.contains("such as 1.4.0, v2"), "{text:?}: {said}");
         }
-        assert_eq!("1.2.3+4".parse::<Version>().unwrap().to_string(), "1.2.3+4");
+        for text in ["1.2.3", "v1.2.3", "1.2", "2024.01.02", "dev-b7e4c27", "1.2.3+4", "a_b", "7", "1.2.3-"] {
+            assert_eq!(version(text).to_string(), text);
+        }
+    }
+
+    #[test]
+    fn lists_have_semantic_versions_first_and_the_others_as_they_came() {
+        let mut all =
+            ["nightly", "10.0.0", "v2.0.0", "2.0.0", "2.0.0-rc.1", "2.0.0-rc.10", "2.0.0-rc.2", "1.2", "2.0.0-rc"];
+        let at = |v: &str| all.iter().position(|x| *x == v).unwrap() as u64;
+        let key = |v: &str| version(v).sort_key(at(v));
+        let keys: std::collections::BTreeMap<String, &str> = all.iter().map(|v| (key(v), *v)).collect();
+        all = ["2.0.0-rc", "2.0.0-rc.1", "2.0.0-rc.2", "2.0.0-rc.10", "v2.0.0", "2.0.0", "10.0.0", "nightly", "1.2"];
+        assert_eq!(keys.into_values().collect::<Vec<_>>(), all);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn the_order_of_versions_is_that_of_semver_and_then_of_registration(
+            a in "v?[0-9]{1,2}\\.[0-9]\\.[0-9](-[a-z0-9.-]{1,6})?(\\+[a-z0-9]{1,3})?|[a-z0-9][a-z0-9._+-]{0,6}",
+            b in "v?[0-9]{1,2}\\.[0-9]\\.[0-9](-[a-z0-9.-]{1,6})?(\\+[a-z0-9]{1,3})?|[a-z0-9][a-z0-9._+-]{0,6}",
+            (m, n) in (0u64..3, 0u64..3),
+        ) {
+            let (Ok(a), Ok(b)) = (a.parse::<Version>(), b.parse::<Version>()) else { return Ok(()) };
+            let want = match (a.semver(), b.semver()) {
+                (Some(x), Some(y)) => x.cmp_precedence(&y).then(m.cmp(&n)),
+                (Some(_), None) => std::cmp::Ordering::Less,
+                (None, Some(_)) => std::cmp::Ordering::Greater,
+                (None, None) => m.cmp(&n),
+            };
+            proptest::prop_assert_eq!(a.sort_key(m).cmp(&b.sort_key(n)), want, "{} {}", a, b);
+        }
     }
 }

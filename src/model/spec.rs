@@ -72,9 +72,7 @@ pub enum AddressMode {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, EnumString, VariantNames)]
 #[strum(serialize_all = "snake_case", parse_err_ty = String, parse_err_fn = one_of::<Self>)]
 pub enum Protocol {
-    /// TCP.
     Tcp,
-    /// UDP.
     Udp,
 }
 
@@ -126,9 +124,7 @@ fields! {
     /// The whole spec of one deployment. What is rolled out is (release digest, spec revision).
     #[derive(Debug, Clone, PartialEq, Eq)]
     pub struct Spec {
-        /// Which deployment.
         1 [required] pub deployment: DeploymentId,
-        /// What runs.
         2 [required] pub run: RunSpec,
         /// Where it listens.
         3 [required] pub address: AddressMode,
@@ -136,7 +132,6 @@ fields! {
         4 pub ports: BTreeMap<String, (u16, Protocol)>,
         /// Where it runs.
         5 [required] pub placement: Placement,
-        /// Its health check.
         6 [required] pub health: HealthCheck,
         /// Its counters; `None`: no error rate can be judged.
         7 pub metrics: Option<MetricsSource>,

@@ -1,15 +1,14 @@
 //! The spec as a person writes it: unknown keys refused, durations as `10m` or `PT10M`, percentages as `10` or `10%`.
 //! Turning it into a [`Spec`] fills the defaults in and checks every range. Reading files is not here.
 
-use std::{collections::BTreeMap, str::FromStr};
+use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
 use super::{
-    AddressMode, BasisPoints, Ceiling, CheckTls, DeploymentId, DnsPolicy, Drain, FailureAction, HealthCheck,
-    MetricsSource, ModelError, Name, OnNoData, Period, Placement, Protocol, RolloutParams, RunSpec, Spec, StopSpec,
-    Strategy, Trust,
-    spec_values::{PortDoc, text, text_or_number, weights, whole},
+    AddressMode, BasisPoints, CheckTls, DeploymentId, DnsPolicy, Drain, HealthCheck, MetricsSource, ModelError, Name,
+    Overrides, Period, Placement, Protocol, RolloutParams, RunSpec, Spec, StopSpec, Trust,
+    spec_values::{PortDoc, settings, text, text_or_number, whole},
 };
 
 /// `run:`.
@@ -58,7 +57,6 @@ pub struct PlacementDoc {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct HealthDoc {
-    /// Path.
     pub http: String,
     /// Port's name.
     pub port: Option<String>,
@@ -131,45 +129,6 @@ pub struct DnsDoc {
     pub panic_below: Option<BasisPoints>,
 }
 
-/// `rollout:`, and what `rollout start` overrides from its flags.
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-#[allow(missing_docs, reason = "each field is RolloutParams' field of the same name")]
-pub struct RolloutDoc {
-    pub strategy: Option<String>,
-    #[serde(default, deserialize_with = "weights")]
-    pub steps: Option<Vec<BasisPoints>>,
-    #[serde(default, deserialize_with = "text_or_number")]
-    pub bake: Option<Period>,
-    #[serde(default, deserialize_with = "text_or_number")]
-    pub max_error_rate: Option<Ceiling>,
-    #[serde(default, deserialize_with = "whole")]
-    pub min_requests: Option<u64>,
-    pub on_no_data: Option<String>,
-    #[serde(default, deserialize_with = "whole")]
-    pub parallelism: Option<u32>,
-    #[serde(default, deserialize_with = "text_or_number")]
-    pub delay: Option<Period>,
-    #[serde(default, deserialize_with = "whole")]
-    pub max_surge: Option<u32>,
-    #[serde(default, deserialize_with = "whole")]
-    pub max_unavailable: Option<u32>,
-    pub failure_action: Option<String>,
-    #[serde(default, deserialize_with = "whole")]
-    pub max_health_failures: Option<u32>,
-    #[serde(default, deserialize_with = "text_or_number")]
-    pub health_timeout: Option<Period>,
-    #[serde(default, deserialize_with = "text_or_number")]
-    pub warm_up: Option<Period>,
-    pub smoke: Option<String>,
-    #[serde(default, deserialize_with = "text_or_number")]
-    pub monitor: Option<Period>,
-    #[serde(default, deserialize_with = "text_or_number")]
-    pub grace: Option<Period>,
-    #[serde(default, deserialize_with = "text_or_number")]
-    pub deadline: Option<Period>,
-}
-
 /// A whole spec document.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -178,7 +137,6 @@ pub struct SpecDoc {
     pub service: String,
     /// Environment's name.
     pub environment: String,
-    /// What runs.
     pub run: RunDoc,
     /// `pool` or `host`.
     pub address: Option<String>,
@@ -189,7 +147,6 @@ pub struct SpecDoc {
     pub placement: PlacementDoc,
     /// Health check.
     pub health: HealthDoc,
-    /// Counters.
     pub metrics: Option<MetricsDoc>,
     /// Drain time.
     #[serde(default, deserialize_with = "text_or_number")]
@@ -204,8 +161,8 @@ pub struct SpecDoc {
     #[serde(default)]
     pub dns: DnsDoc,
     /// Rollout defaults.
-    #[serde(default)]
-    pub rollout: RolloutDoc,
+    #[serde(default, deserialize_with = "settings")]
+    pub rollout: Overrides,
     /// Labels.
     #[serde(default)]
     pub labels: BTreeMap<String, String>,
@@ -285,37 +242,6 @@ impl HealthDoc {
     }
 }
 
-impl RolloutDoc {
-    /// Lays this document's values over `base`; `at` stands before the names of fields in errors. Ranges are checked by
-    /// [`RolloutParams::check`].
-    pub fn over(&self, base: RolloutParams, at: &str) -> Result<RolloutParams, ModelError> {
-        let wrong = |name: &'static str| move |problem: String| ModelError::field(format!("{at}{name}"), problem);
-        let strategy = self.strategy.as_deref().map(Strategy::from_str).transpose()?;
-        let on_no_data = self.on_no_data.as_deref().map(OnNoData::from_str).transpose();
-        let failure_action = self.failure_action.as_deref().map(FailureAction::from_str).transpose();
-        Ok(RolloutParams {
-            strategy: strategy.or(base.strategy),
-            steps: self.steps.clone().unwrap_or(base.steps),
-            bake: self.bake.unwrap_or(base.bake),
-            max_error_rate: self.max_error_rate.map_or(base.max_error_rate, |c| c.0),
-            min_requests: self.min_requests.unwrap_or(base.min_requests),
-            on_no_data: on_no_data.map_err(wrong("on_no_data"))?.or(base.on_no_data),
-            parallelism: self.parallelism.unwrap_or(base.parallelism),
-            delay: self.delay.unwrap_or(base.delay),
-            max_surge: self.max_surge.unwrap_or(base.max_surge),
-            max_unavailable: self.max_unavailable.unwrap_or(base.max_unavailable),
-            failure_action: failure_action.map_err(wrong("failure_action"))?.unwrap_or(base.failure_action),
-            max_health_failures: self.max_health_failures.unwrap_or(base.max_health_failures),
-            health_timeout: self.health_timeout.or(base.health_timeout),
-            warm_up: self.warm_up.unwrap_or(base.warm_up),
-            smoke: self.smoke.clone().or(base.smoke),
-            monitor: self.monitor.unwrap_or(base.monitor),
-            grace: self.grace.unwrap_or(base.grace),
-            deadline: self.deadline.unwrap_or(base.deadline),
-        })
-    }
-}
-
 impl SpecDoc {
     /// The checked spec with defaults filled in.
     pub fn into_spec(self) -> Result<Spec, ModelError> {
@@ -379,7 +305,7 @@ impl SpecDoc {
             singleton: self.singleton,
             ttl: self.dns.ttl,
             pin_ttl: self.dns.pin_ttl.unwrap_or(Period::seconds(30)),
-            rollout: self.rollout.over(RolloutParams::default(), "rollout.")?,
+            rollout: self.rollout.over(RolloutParams::default()),
             dns,
             labels: self.labels,
         };

@@ -22,9 +22,7 @@ pub enum SpecFormat {
     /// `.yaml`, `.yml`.
     #[strum(to_string = "yaml", serialize = "yml")]
     Yaml,
-    /// `.json`.
     Json,
-    /// `.toml`.
     Toml,
 }
 
@@ -173,7 +171,7 @@ pub fn with_nearest(message: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{BasisPoints, CheckTls, Period, StatusRule, Strategy, Trust};
+    use crate::model::{BasisPoints, CheckTls, Period, StatusRule, StrategyName, Trust};
 
     const SHOP: &str = r#"
 service: shop
@@ -188,10 +186,10 @@ rollout: {strategy: canary, steps: [10, "25%", 100], bake: PT10M, max_error_rate
     #[test]
     fn reads_what_the_design_shows() {
         let spec = read_spec(SHOP, SpecFormat::Yaml).unwrap();
-        assert_eq!(spec.rollout.strategy, Some(Strategy::Canary));
+        assert_eq!(spec.rollout.strategy, Some(StrategyName::CANARY));
         assert_eq!(spec.rollout.steps, [1000, 2500, 10_000].map(BasisPoints));
         assert_eq!(spec.rollout.bake, Period::minutes(10));
-        assert_eq!(spec.rollout.max_error_rate, Some(BasisPoints(100)));
+        assert_eq!(spec.rollout.max_error_rate.0, Some(BasisPoints(100)));
         assert_eq!(spec.run.stop.signal, "TERM");
     }
 
@@ -221,8 +219,8 @@ rollout: {strategy: canary, steps: [10, "25%", 100], bake: PT10M, max_error_rate
         assert!(e.lines().next().unwrap().ends_with("did you mean `placement`?"), "{e}");
         let e = read_spec(&SHOP.replace("per_worker", "per_workers"), SpecFormat::Yaml).unwrap_err().to_string();
         assert!(e.contains("did you mean `per_worker`"), "{e}");
-        let e = read_spec(&SHOP.replace("canary", "canery"), SpecFormat::Yaml).unwrap_err().to_string();
-        assert!(e.contains("did you mean canary"), "{e}");
+        let e = read_spec(&SHOP.replace("bake", "bakes"), SpecFormat::Yaml).unwrap_err().to_string();
+        assert!(e.contains("unknown field `bakes`") && e.contains("did you mean `bake`"), "{e}");
     }
 
     #[test]
@@ -291,7 +289,7 @@ rollout: {strategy: canary, steps: [10, "25%", 100], bake: PT10M, max_error_rate
     #[test]
     fn what_a_library_says_to_its_programmers_reaches_nobody() {
         let off = SHOP.replace("max_error_rate: 1%", "max_error_rate: off");
-        assert_eq!(read_spec(&off, SpecFormat::Yaml).unwrap().rollout.max_error_rate, None, "a truth value in YAML");
+        assert_eq!(read_spec(&off, SpecFormat::Yaml).unwrap().rollout.max_error_rate.0, None, "a truth value in YAML");
         let theirs = [
             "untagged",
             "Option<",

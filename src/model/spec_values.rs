@@ -1,26 +1,21 @@
-//! How single values of a spec are written: text or number, whole numbers, shares, ports.
+//! How single values of a spec are written: text or number, whole numbers, settings of rollouts, ports.
 //!
 //! Invariant: a value that is nearly right is refused, never taken for something else; the error is in a person's words, not a library's.
 //! Not here: which keys there are (`spec_doc`), and keys without a value (`spec_read`).
 
-use std::str::FromStr;
+use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Deserializer, de};
 use serde_json::Value;
 
-use super::{BasisPoints, ModelError};
+use super::{ModelError, Overrides, settings::NAMES};
 
 /// A value written as text or as a bare number.
 pub fn text_or_number<'de, D: Deserializer<'de>, T: FromStr<Err = ModelError>>(d: D) -> Result<Option<T>, D::Error> {
-    let text = match Option::<Value>::deserialize(d)? {
-        None | Some(Value::Null) => return Ok(None),
-        Some(Value::String(s)) => s,
-        Some(Value::Number(n)) => n.to_string().trim_end_matches(".0").to_string(),
-        // YAML has `off`, `no` and `on` without quotes as truth values.
-        Some(Value::Bool(on)) => if on { "on" } else { "off" }.into(),
-        Some(other) => return Err(de::Error::custom(format!("{other} is neither text nor a number"))),
-    };
-    text.parse().map(Some).map_err(de::Error::custom)
+    match Option::<Value>::deserialize(d)? {
+        None | Some(Value::Null) => Ok(None),
+        Some(value) => one(value).map_err(de::Error::custom)?.parse().map(Some).map_err(de::Error::custom),
+    }
 }
 
 /// Text that may look like a number.
@@ -41,13 +36,50 @@ pub fn whole<'de, D: Deserializer<'de>, T: TryFrom<u64>>(d: D) -> Result<Option<
         .ok_or_else(|| de::Error::custom(format!("{value} is not a whole number that fits here: write one such as 3")))
 }
 
-/// Shares, such as the steps of a canary.
-pub fn weights<'de, D: Deserializer<'de>>(d: D) -> Result<Option<Vec<BasisPoints>>, D::Error> {
-    #[derive(Deserialize)]
-    struct One(#[serde(deserialize_with = "text_or_number")] Option<BasisPoints>);
-    let Some(items) = Option::<Vec<One>>::deserialize(d)? else { return Ok(None) };
-    let given = items.into_iter().map(|one| one.0.ok_or_else(|| de::Error::custom("a share without a value")));
-    given.collect::<Result<_, _>>().map(Some)
+/// Settings of rollouts, each by its name: text, a number, or a list of them.
+pub fn settings<'de, D: Deserializer<'de>>(d: D) -> Result<Overrides, D::Error> {
+    struct Named;
+
+    impl<'de> de::Visitor<'de> for Named {
+        type Value = Overrides;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("settings of rollouts, such as `strategy: canary`")
+        }
+
+        fn visit_map<A: de::MapAccess<'de>>(self, mut map: A) -> Result<Overrides, A::Error> {
+            let mut said = Overrides::default();
+            while let Some(name) = map.next_key::<String>()? {
+                if !NAMES.contains(&name.as_str()) {
+                    return Err(de::Error::unknown_field(&name, NAMES));
+                }
+                let text =
+                    in_a_row(map.next_value()?).map_err(|e| de::Error::custom(format!("rollout.{name}: {e}")))?;
+                said.set(&name, &text).map_err(|e| de::Error::custom(format!("rollout.{e}")))?;
+            }
+            Ok(said)
+        }
+    }
+
+    d.deserialize_map(Named)
+}
+
+/// What is written as one value or as a list, as text.
+fn in_a_row(value: Value) -> Result<String, String> {
+    match value {
+        Value::Array(items) => items.into_iter().map(one).collect::<Result<Vec<_>, _>>().map(|all| all.join(",")),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Object(_) => one(value),
+    }
+}
+
+fn one(value: Value) -> Result<String, String> {
+    match value {
+        Value::String(text) => Ok(text),
+        Value::Number(n) => Ok(n.to_string()),
+        // YAML has `off`, `no` and `on` without quotes as truth values.
+        Value::Bool(on) => Ok(if on { "on" } else { "off" }.into()),
+        Value::Null | Value::Array(_) | Value::Object(_) => Err(format!("{value} is neither text nor a number")),
+    }
 }
 
 /// A port: `8080` or `{port: 53, protocol: udp}`.

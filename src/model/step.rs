@@ -73,7 +73,41 @@ pub enum StepKind {
     },
 }
 
+/// What `promote` may pass over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Skip {
+    /// The step by itself, as it only waits.
+    Alone,
+    /// With `--full`, unless it is the last of its kind.
+    ButTheLast,
+    Never,
+}
+
+/// What holds of every step of a kind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Facts {
+    /// Whether `promote` passes over it.
+    pub skip: Skip,
+    /// Whether it is there to judge: only then does "undecided" say something.
+    pub judges: bool,
+    /// Whether the rollout's deadline bounds it.
+    pub deadline: bool,
+    /// Whether its outcome has an event of its own.
+    pub announced: bool,
+}
+
 impl StepKind {
+    /// The facts of its kind.
+    pub fn facts(&self) -> Facts {
+        let (skip, judges, deadline, announced) = match self {
+            Self::Bake { .. } => (Skip::Alone, true, false, false),
+            Self::Smoke { .. } => (Skip::Alone, false, true, true),
+            Self::Install { .. } | Self::Route { .. } => (Skip::ButTheLast, false, true, false),
+            Self::Stage | Self::Switch | Self::Promote | Self::Retire { .. } => (Skip::Never, false, true, false),
+        };
+        Facts { skip, judges, deadline, announced }
+    }
+
     /// How an installation makes room; `None`: it is another kind of step.
     pub fn mode(&self) -> Option<BatchMode> {
         match self {

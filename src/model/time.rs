@@ -4,7 +4,7 @@ use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
-use super::ModelError;
+use super::{ModelError, text_form::text_form};
 
 /// A point of cluster time: milliseconds since `ClusterInit`, stamped by leaders, never going back.
 #[derive(
@@ -14,8 +14,10 @@ use super::ModelError;
 pub struct Millis(pub u64);
 
 /// A length of time in milliseconds. A person writes `10m`, `1h30m`, `250ms` or ISO 8601 `PT10M`.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Period(pub u64);
+
+text_form!(Period(u64));
 
 impl Millis {
     /// This point plus a period; saturates.

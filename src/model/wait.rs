@@ -8,7 +8,6 @@ use super::{InstanceId, Millis, NodeId, Pair, WorkerName};
 
 /// One reason for waiting. Times are cluster time.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[allow(missing_docs, reason = "fields are named as what they hold")]
 pub enum Wait {
     /// The leader is new and has not heard from everyone yet.
     Observing { until: Millis },

@@ -2,16 +2,16 @@
 
 use std::{fmt, str::FromStr};
 
-use serde::{Deserialize, Serialize};
-
-use super::ModelError;
+use super::{ModelError, text_form::text_form};
 
 /// All of the traffic.
 pub const WHOLE: BasisPoints = BasisPoints(10_000);
 
 /// A share of 10,000: 2,500 is 25 %. A person writes `25`, `25%` or `0.5%`.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct BasisPoints(pub u32);
+
+text_form!(BasisPoints(u32));
 
 impl BasisPoints {
     /// `part` of `all`, rounded down; zero of zero is zero; never above the whole.
@@ -66,8 +66,19 @@ impl FromStr for BasisPoints {
 }
 
 /// A ceiling of a share as a person writes it: a percentage, or `off`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Ceiling(pub Option<BasisPoints>);
+
+text_form!(Ceiling(Option<BasisPoints>));
+
+impl fmt::Display for Ceiling {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(share) => share.fmt(f),
+            None => f.write_str("off"),
+        }
+    }
+}
 
 impl FromStr for Ceiling {
     type Err = ModelError;

@@ -11,54 +11,26 @@ use crate::{
 /// An error of the daemon.
 #[derive(Debug, thiserror::Error)]
 pub enum NodeError {
-    /// A listener could not be bound.
     #[error(
         "cannot listen on {addr} for {what}: {source}; end what uses it, or choose another address with --{} (`{key}` in the \
          configuration)",
         key.replace('_', "-")
     )]
-    Listen {
-        /// What it is for.
-        what: &'static str,
-        /// The address.
-        addr: SocketAddr,
-        /// The configuration's key.
-        key: &'static str,
-        /// The system's reason.
-        source: std::io::Error,
-    },
+    Listen { what: &'static str, addr: SocketAddr, key: &'static str, source: std::io::Error },
     /// The data directory refused.
     #[error("data directory {}: {source}", dir.display())]
-    Data {
-        /// Which.
-        dir: PathBuf,
-        /// Why.
-        source: StorageError,
-    },
+    Data { dir: PathBuf, source: StorageError },
     /// Consensus did not start.
     #[error("consensus: {0}")]
     Consensus(#[from] ConsensusError),
-    /// The disk or Raft failed while running.
     #[error("this node cannot go on: {0}")]
     Failed(String),
-    /// A listener ended.
     #[error("the listener for {what} ended: {reason}")]
-    Ended {
-        /// Which.
-        what: &'static str,
-        /// Why.
-        reason: String,
-    },
-    /// A background task cannot be kept running.
+    Ended { what: &'static str, reason: String },
     #[error(
         "the task {what:?} of this node {why} again and again, and was started again in vain: start the node again"
     )]
-    Task {
-        /// Which.
-        what: &'static str,
-        /// How it ended last.
-        why: String,
-    },
+    Task { what: &'static str, why: String },
     /// DNS over TLS has no certificate that it could show.
     #[error(transparent)]
     Tls(#[from] TlsError),

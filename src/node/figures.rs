@@ -8,6 +8,7 @@ use std::{
 use super::{gate::GateCounts, start::Parts};
 use crate::{
     dns::{RCODES, Responder},
+    engine::STRATEGIES,
     http::{Connections, DnsFigures, HttpSources, LeadFigures, ProcessFigures, RaftFigures, RpcFigures},
     raft::Consensus,
     rpc::Shared,
@@ -32,6 +33,7 @@ pub(super) fn sources(parts: &Arc<Parts>, shared: &Shared, responder: &Arc<Respo
         rpc: Arc::new(move || rpc(&served, &gates)),
         process: Arc::new(move || process(&f)),
         ready: Arc::new(move || e.readiness()),
+        strategies: STRATEGIES.iter().map(|s| s.name.to_string()).collect(),
     }
 }
 

@@ -5,9 +5,11 @@
 
 use std::ops::Bound;
 
+use tracing::field;
+
 use crate::{
     raft::Consensus,
-    state::{EventBody, EventKey, State},
+    state::{EventKey, Severity, State},
 };
 
 /// Follows State for ever.
@@ -34,72 +36,16 @@ pub(super) async fn run(consensus: Consensus) {
 fn tell(state: &State, from: EventKey) {
     let term = state.applied.term;
     for (key, event) in state.events.range((Bound::Excluded(from), Bound::Unbounded)) {
-        let index = key.index;
-        match &event.body {
-            EventBody::ClusterCreated { name } => {
-                tracing::info!(event = "cluster_created", term, index, name, "cluster")
-            }
-            EventBody::NodeChanged { node, name, role } => {
-                tracing::info!(event = "node_changed", term, index, node, name, role, "membership");
-            }
-            EventBody::NodeSilence { node, silent } => {
-                tracing::info!(event = "node_silence", term, index, node, silent, "membership");
-            }
-            EventBody::RolloutChanged { rollout, deployment, status, reason } => {
-                let reason = reason.as_ref().map(ToString::to_string).unwrap_or_default();
-                tracing::info!(event = "rollout_changed", term, index, %rollout, %deployment, %status, reason, "rollout");
-            }
-            EventBody::WorkerChanged { worker, what } => {
-                tracing::info!(event = "worker_changed", term, index, %worker, what, "worker");
-            }
-            EventBody::ReplicaDiverged { node, index: at, tables } => {
-                tracing::error!(
-                    event = "replica_diverged",
-                    term,
-                    index,
-                    node,
-                    at,
-                    tables = tables.join(","),
-                    "replicas"
-                );
-            }
-            EventBody::ReplicaAgrees { node, index: at } => {
-                tracing::info!(event = "replica_agrees", term, index, node, at, "replicas");
-            }
-            EventBody::ReplicasSplit { index: at, tables } => {
-                tracing::error!(event = "replicas_split", term, index, at, tables = tables.join(","), "replicas");
-            }
-            EventBody::SwitchChanged { switch, deployment, what } => {
-                tracing::info!(event = "switch_changed", term, index, switch, %deployment, what, "traffic");
-            }
-            EventBody::TrafficBack { rollout, deployment, what } => {
-                tracing::info!(event = "traffic_back", term, index, %rollout, %deployment, what, "traffic");
-            }
-            EventBody::CountedOut { deployment, worker, instances } => {
-                tracing::warn!(event = "counted_out", term, index, %deployment, %worker, instances, "fleet");
-            }
-            EventBody::SpecChanged { deployment, revision } => {
-                tracing::info!(event = "spec_changed", term, index, %deployment, revision, "catalog");
-            }
-            EventBody::ReleaseAdded { service, version, digest } => {
-                tracing::info!(event = "release_added", term, index, %service, %version, %digest, "catalog");
-            }
-            EventBody::StepChanged { rollout, deployment, step, group: _, kind, status } => {
-                tracing::info!(event = "step_changed", term, index, %rollout, %deployment, step, kind, status, "rollout");
-            }
-            EventBody::BatchChanged { rollout, deployment, step, batch, passed } => {
-                tracing::debug!(event = "batch_changed", term, index, %rollout, %deployment, step, batch, passed, "rollout");
-            }
-            EventBody::RouteChanged { deployment, weights, stable: _, candidate: _ } => {
-                let (stable, candidate) = (weights.stable.0, weights.candidate.0);
-                tracing::info!(event = "route_changed", term, index, %deployment, stable, candidate, "traffic");
-            }
-            EventBody::InstanceChanged { instance, deployment, worker, life, health } => {
-                tracing::debug!(event = "instance_changed", term, index, %instance, %deployment, %worker, %life, %health, "worker");
-            }
-            EventBody::HookSettled { rollout, deployment, ok, detail } => {
-                tracing::info!(event = "hook_settled", term, index, %rollout, %deployment, ok, detail, "rollout");
-            }
+        let told = event.body.describe();
+        let (index, event, text) = (key.index, told.kind, told.text);
+        let (deployment, rollout) = (told.deployment.map(field::display), told.rollout.map(field::display));
+        let more: Vec<String> = told.fields.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        let more = more.join(" ");
+        match told.severity {
+            Severity::Detail => tracing::debug!(event, term, index, deployment, rollout, more, "{text}"),
+            Severity::Normal => tracing::info!(event, term, index, deployment, rollout, more, "{text}"),
+            Severity::Warning => tracing::warn!(event, term, index, deployment, rollout, more, "{text}"),
+            Severity::Alarm => tracing::error!(event, term, index, deployment, rollout, more, "{text}"),
         }
     }
 }

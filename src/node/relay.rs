@@ -64,16 +64,14 @@ impl Feed {
 
     fn node(&mut self) -> v1::NodeSeen {
         let now = self.parts.clock.mono();
-        let ready = self.parts.dns.is_ready();
         // In this order: an answer of an older view is then in the one or in the other.
         self.served = self.parts.dns.settled_index();
         let ttls = self.parts.dns.ttls_handed_out(now);
         v1::NodeSeen {
-            applied: self.consensus.view().applied.index,
             served_index: self.served,
             ttls_ms: ttls.into_iter().map(|(d, ttl)| (d.to_string(), ttl)).collect(),
             serving_for_ms: self.parts.dns_since.get().map_or(0, |since| now.since(*since)),
-            dns_ready: u64::from(ready),
+            dns_ready: self.parts.dns.is_ready(),
         }
     }
 }

@@ -52,7 +52,6 @@ const REASON: Duration = Duration::from_secs(1);
 /// How a node ended that did not fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
-    /// It was asked to.
     Asked,
     /// Its disk was full and has room again: start it anew, as after a crash.
     Reopen,

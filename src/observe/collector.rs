@@ -18,13 +18,8 @@ use crate::{
 /// Why an item was not taken.
 #[derive(Debug, thiserror::Error)]
 pub enum ObserveError {
-    /// It is for another term.
     #[error("the item is for term {theirs}, this node knows term {ours}")]
-    Term {
-        /// The item's.
-        theirs: u64,
-        ours: u64,
-    },
+    Term { theirs: u64, ours: u64 },
     /// It makes no sense.
     #[error("malformed item: {0}")]
     Malformed(#[from] ModelError),
@@ -43,7 +38,6 @@ struct WorkerRecord {
 #[derive(Debug)]
 struct NodeRecord {
     heard: Mono,
-    applied: u64,
     served_index: u64,
     ttls: BTreeMap<DeploymentId, u64>,
     serving_since: Mono,
@@ -149,10 +143,9 @@ impl Collector {
         let ttls: Result<BTreeMap<DeploymentId, u64>, ModelError> =
             seen.ttls_ms.iter().map(|(d, ttl)| Ok((d.parse()?, *ttl))).collect();
         let now = self.clock.mono();
-        let ready = seen.dns_ready > 0;
+        let ready = seen.dns_ready;
         let mut record = NodeRecord {
             heard: now,
-            applied: seen.applied,
             served_index: if ready { seen.served_index } else { 0 },
             ttls: ttls?,
             serving_since: before(now, seen.serving_for_ms),
@@ -196,7 +189,6 @@ impl Collector {
         }
         for (id, n) in &heard.nodes {
             let value = NodeSeen {
-                applied: n.applied,
                 served_index: n.served_index,
                 ttls: n.ttls.clone(),
                 serving_since: cluster(n.serving_since),

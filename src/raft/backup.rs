@@ -42,48 +42,24 @@ pub enum OfflineError {
     Storage(#[from] StorageError),
     /// What is in it.
     #[error("{what}: {why}")]
-    Content {
-        /// Which part.
-        what: String,
-        /// What is wrong.
-        why: String,
-    },
-    /// A newer feature level.
+    Content { what: String, why: String },
     #[error("it was written at feature level {found}; this version reads up to {known}: use a newer version")]
-    Level {
-        /// Its level.
-        found: u32,
-        /// Ours.
-        known: u32,
-    },
-    /// A package is not where it should be.
+    Level { found: u32, known: u32 },
     #[error(
         "package sha256:{digest} is not held here{holders}; take the backup from another node, or without packages"
     )]
     Package {
-        /// Its digest.
         digest: String,
         /// Who has it, in words.
         holders: String,
     },
-    /// The new directory is not free.
     #[error("{} is not empty: a restored node needs a directory of its own; choose another, or move this one away", dir.display())]
-    NotEmpty {
-        /// The directory.
-        dir: PathBuf,
-    },
+    NotEmpty { dir: PathBuf },
     /// The new directory is where a file system is mounted, which cannot be put into place as a whole.
     #[error("{0} is the top of a file system (it has lost+found): name a directory inside it, such as {0}/node", dir.display())]
-    TopOfFileSystem {
-        /// The directory.
-        dir: PathBuf,
-    },
-    /// No node's directory.
+    TopOfFileSystem { dir: PathBuf },
     #[error("{} is not a node's data directory (it has no log)", dir.display())]
-    NoNode {
-        /// The directory.
-        dir: PathBuf,
-    },
+    NoNode { dir: PathBuf },
 }
 
 fn content(what: impl Into<String>, why: impl ToString) -> OfflineError {
@@ -92,7 +68,6 @@ fn content(what: impl Into<String>, why: impl ToString) -> OfflineError {
 
 /// What a backup is taken from.
 pub struct Source<'a> {
-    /// The State.
     pub state: &'a State,
     /// Its packages.
     pub blobs: &'a BlobStore,
@@ -108,7 +83,6 @@ pub struct Written<W> {
     pub out: W,
     /// What it says of itself.
     pub head: BackupHead,
-    /// Bytes.
     pub bytes: u64,
 }
 
@@ -164,9 +138,7 @@ pub fn write_backup<W: Write>(
 pub struct Loaded {
     /// What it says of itself.
     pub head: BackupHead,
-    /// Its State.
     pub state: State,
-    /// Its packages.
     pub packages: BTreeSet<Digest>,
 }
 

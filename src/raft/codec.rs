@@ -32,22 +32,11 @@ const VERSION: u8 = 1;
 /// Why bytes could not be understood.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum CodecError {
-    /// Written by a newer version.
     #[error("{what} has encoding version {found}; this version reads {VERSION}")]
-    Version {
-        /// The kind of value.
-        what: &'static str,
-        /// Its version.
-        found: u8,
-    },
+    Version { what: &'static str, found: u8 },
     /// Not such a value.
     #[error("{what} cannot be decoded: {why}")]
-    Malformed {
-        /// The kind of value.
-        what: &'static str,
-        /// What is wrong.
-        why: String,
-    },
+    Malformed { what: &'static str, why: String },
 }
 
 impl CodecError {

@@ -7,7 +7,6 @@ use crate::{model::NodeId, storage::StorageError};
 /// A node and its peer address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PeerAddress {
-    /// Its id.
     pub id: NodeId,
     /// Where its peers reach it, `host:port`.
     pub addr: String,
@@ -18,53 +17,29 @@ pub struct PeerAddress {
 pub enum ConsensusError {
     /// Settings contradict each other.
     #[error("consensus settings: {reason}")]
-    Config {
-        /// What to change.
-        reason: String,
-    },
+    Config { reason: String },
     /// The data directory refused.
     #[error(transparent)]
     Storage(#[from] StorageError),
-    /// This node does not lead.
     #[error("this node does not lead the cluster{}", hint(.leader))]
-    NotLeader {
-        /// The leader, if known.
-        leader: Option<PeerAddress>,
-    },
-    /// No answer within the limit; the outcome is unknown.
+    NotLeader { leader: Option<PeerAddress> },
     #[error("{what} did not finish within {limit:?}; it may still take effect")]
-    TimedOut {
-        /// What was attempted.
-        what: &'static str,
-        /// The limit.
-        limit: Duration,
-    },
+    TimedOut { what: &'static str, limit: Duration },
     /// The cluster refused.
     #[error("{what}: {reason}")]
-    Refused {
-        /// What was attempted.
-        what: &'static str,
-        /// Why.
-        reason: String,
-    },
-    /// Raft has stopped on this node.
+    Refused { what: &'static str, reason: String },
     #[error("consensus has stopped on this node: {reason}")]
-    Stopped {
-        /// Why.
-        reason: String,
-    },
+    Stopped { reason: String },
 }
 
 /// Why a proposal has no result.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ProposeError {
-    /// This node does not lead; nothing was proposed.
     #[error("this node does not lead the cluster{}", hint(.leader))]
     NotLeader {
         /// The leader, if known; it may be asked.
         leader: Option<PeerAddress>,
     },
-    /// No quorum answers; nothing was proposed.
     #[error("the leader cannot reach a majority of the voters; retry")]
     NoQuorum,
     /// The leader takes no proposals for now; nothing was proposed.
@@ -75,91 +50,45 @@ pub enum ProposeError {
     },
     /// It was proposed and may or may not take effect: retry under the same request id.
     #[error("the outcome is unknown ({reason}); retry with the same request id")]
-    Unknown {
-        /// What happened.
-        reason: String,
-    },
+    Unknown { reason: String },
     /// The command is larger than the log takes; nothing was proposed.
     #[error("the command has {size} bytes; the log takes {limit}")]
-    TooLarge {
-        /// Its size.
-        size: usize,
-        /// The limit.
-        limit: usize,
-    },
-    /// The command has no encoding; nothing was proposed.
+    TooLarge { size: usize, limit: usize },
     #[error("the command cannot be encoded: {reason}")]
-    Encoding {
-        /// Why.
-        reason: String,
-    },
-    /// Raft has stopped on this node.
+    Encoding { reason: String },
     #[error("consensus has stopped on this node: {reason}")]
-    Stopped {
-        /// Why.
-        reason: String,
-    },
+    Stopped { reason: String },
 }
 
 /// Why a linearizable read is not possible now.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ReadError {
-    /// No leader is known or reachable.
     #[error("no leader is reachable{}", asked(.leader))]
     NoLeader {
         /// The leader believed in, if any.
         leader: Option<PeerAddress>,
     },
-    /// The leader cannot confirm its leadership.
     #[error("the leader cannot reach a majority of the voters; retry")]
     NoQuorum,
-    /// The local state did not get there in time.
     #[error("this node did not catch up to entry {index} within {limit:?}; retry or ask another node")]
-    Behind {
-        /// The index to reach.
-        index: u64,
-        /// The limit.
-        limit: Duration,
-    },
-    /// Raft has stopped on this node.
+    Behind { index: u64, limit: Duration },
     #[error("consensus has stopped on this node: {reason}")]
-    Stopped {
-        /// Why.
-        reason: String,
-    },
+    Stopped { reason: String },
 }
 
 /// Why a peer's call was refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PeerError {
-    /// The call is for another cluster.
     #[error("this node belongs to cluster {ours}, the call is for {theirs}")]
-    OtherCluster {
-        /// This node's cluster.
-        ours: String,
-        /// The caller's.
-        theirs: String,
-    },
+    OtherCluster { ours: String, theirs: String },
     /// The call is for another node: an address was reused.
     #[error("this is node {ours}, the call is for node {theirs}")]
-    OtherNode {
-        /// This node.
-        ours: NodeId,
-        /// The target named.
-        theirs: NodeId,
-    },
-    /// The caller was removed from the cluster.
+    OtherNode { ours: NodeId, theirs: NodeId },
     #[error("node {node} was removed from the cluster and cannot come back")]
-    Removed {
-        /// The caller.
-        node: NodeId,
-    },
+    Removed { node: NodeId },
     /// The bytes make no sense.
     #[error("malformed peer message: {reason}")]
-    Malformed {
-        /// What is wrong.
-        reason: String,
-    },
+    Malformed { reason: String },
     /// This node leads and cannot reach a majority; nothing was proposed.
     #[error("the leader cannot reach a majority of the voters; retry")]
     NoQuorum,
@@ -169,12 +98,8 @@ pub enum PeerError {
         /// Why, and what to do.
         reason: String,
     },
-    /// Raft could not serve it.
     #[error("cannot serve the peer's call: {reason}")]
-    Failed {
-        /// Why.
-        reason: String,
-    },
+    Failed { reason: String },
 }
 
 fn asked(leader: &Option<PeerAddress>) -> String {

@@ -37,7 +37,6 @@ impl Role {
 /// A member of the cluster as Raft knows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Member {
-    /// Its id.
     pub id: NodeId,
     /// Its peer address.
     pub addr: String,
@@ -52,7 +51,6 @@ pub struct Member {
 /// A look at Raft on this node.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ConsensusMetrics {
-    /// This node.
     pub node: NodeId,
     /// Its part.
     pub role: Role,

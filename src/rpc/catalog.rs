@@ -11,10 +11,11 @@ use super::{
     page::page,
 };
 use crate::{
+    engine::strategy,
     model::{BuildInfo, DeploymentId, Digest, Name, Spec, SpecFormat, Version, nearest, read_spec},
     state::{
         Command, State,
-        command::{ReleaseRegistered, SpecApplied},
+        command::{ReleaseRegistered, ReleaseRemoved, ReleaseRetired, SpecApplied},
         copies_of, rehearse, serving,
     },
     wire::{
@@ -51,7 +52,7 @@ fn warnings(state: &State, spec: &Spec) -> Vec<String> {
     if state.workers.carrying(&spec.placement.workers).next().is_none() {
         said.push("no registered worker matches placement.workers yet: `slipway worker list`".into());
     }
-    if let (None, Some(most)) = (&spec.metrics, spec.rollout.max_error_rate) {
+    if let (None, Some(most)) = (&spec.metrics, spec.rollout.max_error_rate.0) {
         said.push(format!(
             "there are no metrics, so rollout.max_error_rate ({most}) judges nothing: name them, or set it to off"
         ));
@@ -59,11 +60,28 @@ fn warnings(state: &State, spec: &Spec) -> Vec<String> {
     said
 }
 
+impl Shared {
+    async fn release_verb(
+        &self,
+        request: Request<v1::ReleaseVerbRequest>,
+        command: impl FnOnce(Name, Version) -> Command,
+    ) -> Result<Response<v1::ReleaseVerbReply>, Status> {
+        let ask = request.into_inner();
+        let service = Name::service(&ask.service).map_err(|e| error::invalid(&e))?;
+        let version = ask.version.parse().map_err(|e| error::invalid(&e))?;
+        let done = self.change(ask.request.as_ref(), command(service, version)).await?;
+        Ok(Response::new(v1::ReleaseVerbReply { receipt: done.receipt() }))
+    }
+}
+
 #[async_trait]
 impl v1::catalog_server::Catalog for Shared {
     async fn apply(&self, request: Request<v1::ApplyRequest>) -> Result<Response<v1::ApplyReply>, Status> {
         let ask = request.into_inner();
         let spec = read_spec(&ask.document, format(&ask.format)?).map_err(|e| error::invalid(&e))?;
+        if let Some(named) = &spec.rollout.strategy {
+            strategy(named).map_err(|e| error::bad(format!("rollout.strategy: {e}")))?;
+        }
         let read = self.read().await?;
         let before = read.state.deployments.get(&spec.deployment);
         let old = before.and_then(|d| read.state.spec(&spec.deployment, d.spec)).cloned();
@@ -125,6 +143,20 @@ impl v1::catalog_server::Catalog for Shared {
         Ok(Response::new(v1::RegisterReleaseReply { receipt: done.receipt(), holders, nodes }))
     }
 
+    async fn retire_release(
+        &self,
+        request: Request<v1::ReleaseVerbRequest>,
+    ) -> Result<Response<v1::ReleaseVerbReply>, Status> {
+        self.release_verb(request, |service, version| ReleaseRetired { service, version }.into()).await
+    }
+
+    async fn remove_release(
+        &self,
+        request: Request<v1::ReleaseVerbRequest>,
+    ) -> Result<Response<v1::ReleaseVerbReply>, Status> {
+        self.release_verb(request, |service, version| ReleaseRemoved { service, version }.into()).await
+    }
+
     async fn list_environments(
         &self,
         request: Request<v1::ListRequest>,
@@ -153,7 +185,7 @@ impl v1::catalog_server::Catalog for Shared {
     ) -> Result<Response<v1::ListReleasesReply>, Status> {
         let (ask, read) = (request.into_inner(), self.read().await?);
         let rows = read.state.releases.values().filter(|r| takes(&ask.service, r.service.as_str()));
-        let key = |r: &crate::state::Release| format!("{}/{:020}", r.service, r.meta.created_index);
+        let key = |r: &crate::state::Release| format!("{}/{}", r.service, r.version.sort_key(r.meta.created_index));
         let rows = rows.map(|r| (key(r), convert::release(&read.state, r))).collect();
         let (page, items) = page(&read.state, ask.page.as_ref(), rows);
         Ok(read.answer(v1::ListReleasesReply { page, items }))

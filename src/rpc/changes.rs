@@ -2,26 +2,7 @@
 
 use serde_json::Value;
 
-use crate::model::{BasisPoints, Period, Spec};
-
-const DURATIONS: [&str; 15] = [
-    "interval",
-    "timeout",
-    "start_within",
-    "grace",
-    "bake",
-    "delay",
-    "warm_up",
-    "monitor",
-    "deadline",
-    "drain",
-    "ttl",
-    "pin_ttl",
-    "hold",
-    "lost_for_good",
-    "health_timeout",
-];
-const SHARES: [&str; 2] = ["steps", "max_error_rate"];
+use crate::model::Spec;
 
 /// Lines such as `rollout.bake: 5m -> 10m`.
 pub(super) fn changes(old: &Spec, new: &Spec) -> Vec<String> {
@@ -43,26 +24,16 @@ fn diff(path: &str, old: &Value, new: &Value, lines: &mut Vec<String>) {
         }
         return;
     }
-    lines.push(format!("{path}: {} -> {}", show(path, old), show(path, new)));
+    lines.push(format!("{path}: {} -> {}", show(old), show(new)));
 }
 
-fn show(path: &str, v: &Value) -> String {
-    let leaf = path.rsplit('.').next().unwrap_or(path);
+fn show(v: &Value) -> String {
     match v {
         Value::Null => "none".into(),
-        Value::Number(n) if DURATIONS.contains(&leaf) => n.as_u64().map_or(n.to_string(), |ms| Period(ms).to_string()),
-        Value::Number(n) if SHARES.contains(&leaf) => share(n.as_u64()).unwrap_or_else(|| n.to_string()),
-        Value::Array(items) => {
-            let shown: Vec<String> = items.iter().map(|i| show(path, i)).collect();
-            format!("[{}]", shown.join(", "))
-        }
+        Value::Array(items) => format!("[{}]", items.iter().map(show).collect::<Vec<_>>().join(", ")),
         Value::String(s) => s.clone(),
         Value::Bool(_) | Value::Number(_) | Value::Object(_) => v.to_string(),
     }
-}
-
-fn share(bp: Option<u64>) -> Option<String> {
-    Some(BasisPoints(u32::try_from(bp?).ok()?).to_string())
 }
 
 #[cfg(test)]

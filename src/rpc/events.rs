@@ -76,10 +76,11 @@ impl v1::events_server::Events for Shared {
                 for (key, event) in fresh {
                     after = key;
                     from = Bound::Excluded(after);
-                    if only.as_ref().is_some_and(|d| event.body.deployment() != Some(d)) {
+                    let told = event.body.describe();
+                    if only.is_some() && told.deployment != only {
                         continue;
                     }
-                    if send.send(Ok(convert_event::event(&event))).await.is_err() {
+                    if send.send(Ok(convert_event::event(&event, told))).await.is_err() {
                         return;
                     }
                 }

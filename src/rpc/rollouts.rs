@@ -2,15 +2,9 @@
 
 use tonic::{Code, Request, Response, Status, async_trait};
 
-use super::{
-    Shared,
-    catalog::known,
-    error,
-    page::page,
-    starting::{notes, read_start, strategy, unused},
-};
+use super::{Shared, catalog::known, error, page::page, starting::read_start};
 use crate::{
-    engine::{planned_way_back, preview, way_back, ways_out},
+    engine::{Refused, planned_way_back, preview, way_back, ways_out},
     model::{DeploymentId, RolloutId, StepKind},
     state::{
         Command, Rollout, RolloutStatus, State,
@@ -88,9 +82,15 @@ impl v1::rollouts_server::Rollouts for Shared {
     async fn start(&self, request: Request<v1::StartRequest>) -> Result<Response<v1::StartReply>, Status> {
         let ask = request.into_inner();
         let read = self.read().await?;
-        let start = read_start(&read.state, &ask)?;
-        let notes = notes(&read.state, &start);
-        let done = self.change(ask.request.as_ref(), Command::StartRollout(start)).await?;
+        let asked = read_start(&read.state, &ask)?;
+        // What the law refuses it says itself, with its reason; of a repeat this State may say anything.
+        if !self.known_request(&read.state, ask.request.as_ref())
+            && let Err(Refused::Plan(why)) = preview(&read.state, &asked.start)
+        {
+            return Err(error::status(Code::FailedPrecondition, "precondition", why));
+        }
+        let notes = asked.notes(&read.state);
+        let done = self.change(ask.request.as_ref(), Command::StartRollout(asked.start)).await?;
         let rollout = RolloutId(done.index).to_string();
         Ok(Response::new(v1::StartReply { receipt: done.receipt(), rollout, notes }))
     }
@@ -98,25 +98,28 @@ impl v1::rollouts_server::Rollouts for Shared {
     async fn plan(&self, request: Request<v1::StartRequest>) -> Result<Response<v1::PlanReply>, Status> {
         let ask = request.into_inner();
         let read = self.read().await?;
-        let start = read_start(&read.state, &ask)?;
-        let steps =
-            preview(&read.state, &start).map_err(|why| error::status(Code::FailedPrecondition, "precondition", why))?;
-        let row = known(&read.state, &start.deployment)?;
+        let asked = read_start(&read.state, &ask)?;
+        let start = &asked.start;
+        let steps = preview(&read.state, start).map_err(|e| match e {
+            Refused::Law(why) => error::refusal(&why),
+            Refused::Plan(why) => error::status(Code::FailedPrecondition, "precondition", why),
+        })?;
         let weights: Vec<u32> = steps
             .iter()
             .filter_map(|s| if let StepKind::Route { weight } = s.kind { Some(weight.0) } else { None })
             .collect();
         let reply = v1::PlanReply {
-            strategy: strategy(&read.state, &start).to_string(),
-            desired: row.desired,
-            from: row.tracks.stable.as_ref().map(|t| t.pair.version.to_string()).unwrap_or_default(),
+            strategy: asked.strategy.to_string(),
+            desired: asked.row.desired,
+            from: asked.row.tracks.stable.as_ref().map(|t| t.pair.version.to_string()).unwrap_or_default(),
             to: start.version.to_string(),
             steps: steps.iter().map(planned_step).collect(),
-            notes: notes(&read.state, &start)
+            notes: asked
+                .notes(&read.state)
                 .into_iter()
-                .chain(unused(&read.state, &start, strategy(&read.state, &start)))
+                .chain(asked.unused())
                 .chain(self.backend.coarse(&start.deployment, &weights))
-                .chain(planned_way_back(&read.state, &start).map(|w| format!("going back: {w}")))
+                .chain(planned_way_back(&read.state, start).map(|w| format!("going back: {w}")))
                 .collect(),
         };
         Ok(read.answer(reply))

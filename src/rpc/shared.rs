@@ -76,16 +76,13 @@ impl Counts {
 pub struct Shared {
     /// Set once this node belongs to a cluster.
     pub consensus: Arc<OnceLock<Consensus>>,
-    /// Packages.
     pub blobs: BlobStore,
     /// Workers' sessions at this node.
     pub sessions: Arc<Sessions>,
     pub clock: Clock,
     /// Ends streams when the node stops.
     pub stop: CancellationToken,
-    /// Counters.
     pub counts: Arc<Counts>,
-    /// The node.
     pub backend: Arc<dyn Backend>,
 }
 

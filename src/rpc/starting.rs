@@ -1,28 +1,35 @@
-//! A request to start a rollout: read over what the spec and the environment say, and what the caller should know of it.
+//! A request to start a rollout: what it says, and what the caller should know of it.
 //!
-//! Invariant: nothing that was asked for is ignored. Not here: what the law refuses (`state::start`).
+//! Invariant: nothing that was asked for is ignored. Not here: what the law refuses (`state/rollout/start_rollout.rs`), what has no room
+//! (`engine::preview`).
 
 use tonic::{Code, Status};
 
 use super::{catalog::known, error, rollouts::deployment};
 use crate::{
-    model::{AddressMode, DeploymentId, OnNoData, RolloutParams, Setting, Strategy},
-    state::{Deployment, StartRollout, State},
-    wire::{
-        convert_rollout::{given, params_over},
-        v1,
-    },
+    engine::{Strategy, strategy},
+    model::{AddressMode, OnNoData, Overrides, RolloutParams, Setting, Spec, StrategyName},
+    state::{Deployment, StartRollout, State, strategy_of},
+    wire::{convert_rollout::overrides, v1},
 };
 
-/// The request's fields over the spec's rollout defaults.
-pub(super) fn read_start(state: &State, ask: &v1::StartRequest) -> Result<StartRollout, Status> {
+/// A start that was asked for, with what it would be.
+pub(super) struct Asked<'a> {
+    pub(super) start: StartRollout,
+    pub(super) row: &'a Deployment,
+    spec: Option<&'a Spec>,
+    params: RolloutParams,
+    pub(super) strategy: StrategyName,
+}
+
+/// What a request asks for.
+pub(super) fn read_start<'a>(state: &'a State, ask: &v1::StartRequest) -> Result<Asked<'a>, Status> {
     let id = deployment(&ask.deployment)?;
     let row = known(state, &id)?;
-    let defaults = state.spec(&id, row.spec).map_or_else(RolloutParams::default, |s| s.rollout.clone());
-    let none = v1::Params::default();
-    let params = params_over(ask.params.as_ref().unwrap_or(&none), defaults).map_err(|e| error::invalid(&e))?;
+    let spec = state.spec(&id, row.spec).map(AsRef::as_ref);
+    let overrides = overrides(&ask.settings).map_err(|e| error::invalid(&e))?;
+    let params = overrides.over(spec.map_or_else(RolloutParams::default, |s| s.rollout.clone()));
     params.check("rollout").map_err(|e| error::invalid(&e))?;
-    check_used(state, &id, row, &params, &given(ask.params.as_ref().unwrap_or(&none)))?;
     let version = if ask.version.is_empty() && ask.restart {
         row.tracks.stable.as_ref().map(|t| t.pair.version.clone()).ok_or_else(|| {
             error::status(Code::FailedPrecondition, "precondition", format!("nothing runs as {id} yet: name a version"))
@@ -30,83 +37,77 @@ pub(super) fn read_start(state: &State, ask: &v1::StartRequest) -> Result<StartR
     } else {
         ask.version.parse().map_err(|e| error::invalid(&e))?
     };
+    let named = params.strategy.clone().unwrap_or_else(|| strategy_of(state, row, &params));
+    check_used(strategy(&named).map_err(error::bad)?, spec, &overrides)?;
+    let strategy = strategy_of(state, row, &params);
     let expected = (ask.expected > 0).then_some(ask.expected);
-    Ok(StartRollout { deployment: id, version, params, restart: ask.restart, replace: ask.replace, expected })
+    let start =
+        StartRollout { deployment: id, version, overrides, restart: ask.restart, replace: ask.replace, expected };
+    Ok(Asked { start, row, spec, params, strategy })
 }
 
 /// Refuses settings that were asked for and that the strategy does not read: nothing that a person says is ignored. What the spec says
 /// may be meant for another strategy; `plan` lists it.
-fn check_used(
-    state: &State,
-    id: &DeploymentId,
-    row: &Deployment,
-    params: &RolloutParams,
-    given: &[Setting],
-) -> Result<(), Status> {
-    let asked = asked(state, id, params);
-    let mode = state.spec(id, row.spec).map_or(AddressMode::Pool, |s| s.address);
-    let unused: Vec<String> = given.iter().filter(|s| !asked.reads(mode).contains(s)).map(|s| s.flag()).collect();
+fn check_used(asked: &Strategy, spec: Option<&Spec>, given: &Overrides) -> Result<(), Status> {
+    let mode = spec.map_or(AddressMode::Pool, |s| s.address);
+    let given: Vec<&Setting> = given.said().into_iter().map(|(setting, _)| setting).collect();
+    let unused: Vec<String> = unread(asked, mode, &given).map(|s| s.flag()).collect();
     if unused.is_empty() {
         return Ok(());
     }
     let reads: Vec<String> = asked.reads(mode).iter().map(|s| s.flag()).collect();
-    let text = format!(
-        "{asked} does not use {} (address: {mode}), only {} of the settings that are not every strategy's: leave it out, or choose \
+    Err(error::bad(format!(
+        "{} does not use {} (address: {mode}), only {} of the settings that are not every strategy's: leave it out, or choose \
          another --strategy",
+        asked.name,
         unused.join(", "),
         reads.join(", ")
-    );
-    Err(error::status(Code::InvalidArgument, "invalid", text))
+    )))
 }
 
-/// The strategy that is asked for: by the request, the spec or the environment.
-fn asked(state: &State, id: &DeploymentId, params: &RolloutParams) -> Strategy {
-    let environment = state.environments.get(&id.environment);
-    params.strategy.or(environment.map(|e| e.default_strategy)).unwrap_or(Strategy::Rolling)
+/// Those of the settings that only other strategies read.
+fn unread<'a>(
+    s: &'a Strategy,
+    mode: AddressMode,
+    of: &'a [&'static Setting],
+) -> impl Iterator<Item = &'static Setting> + 'a {
+    let some = Strategy::of_some();
+    of.iter().copied().filter(move |x| some.contains(x) && !s.reads(mode).contains(x))
 }
 
-/// What a spec says for other strategies than this one.
-pub(super) fn unused(state: &State, start: &StartRollout, chosen: Strategy) -> Option<String> {
-    let spec = state.deployments.get(&start.deployment).and_then(|d| state.spec(&start.deployment, d.spec))?;
-    let defaults = RolloutParams::default();
-    let said = Setting::ALL.iter().filter(|s| s.differs(&spec.rollout, &defaults));
-    let unused: Vec<String> =
-        said.filter(|s| !chosen.reads(spec.address).contains(s)).map(|s| format!("rollout.{s}")).collect();
-    (!unused.is_empty()).then(|| format!("{chosen} does not use what the spec says of {}", unused.join(", ")))
-}
+impl Asked<'_> {
+    /// What the spec says for other strategies than this one.
+    pub(super) fn unused(&self) -> Option<String> {
+        let (spec, strategy) = (self.spec?, strategy(&self.strategy).ok()?);
+        let said = spec.rollout.differs(&RolloutParams::default());
+        let unused: Vec<String> =
+            unread(strategy, spec.address, &said).map(|s| format!("rollout.{}", s.name)).collect();
+        (!unused.is_empty())
+            .then(|| format!("{} does not use what the spec says of {}", strategy.name, unused.join(", ")))
+    }
 
-/// The strategy that a start would use.
-pub(super) fn strategy(state: &State, start: &StartRollout) -> Strategy {
-    let first = state.deployments.get(&start.deployment).is_none_or(|d| d.tracks.stable.is_none());
-    if first {
-        return Strategy::Direct;
+    /// What the caller should know although nothing is wrong.
+    pub(super) fn notes(&self, state: &State) -> Vec<String> {
+        let (p, mut said) = (&self.params, Vec::new());
+        if p.strategy.as_ref().is_some_and(|asked| asked != &self.strategy) {
+            said.push(format!("nothing is stable yet, so this first rollout is {}", self.strategy));
+        }
+        let batch = p.max_surge.saturating_add(p.max_unavailable).min(p.parallelism);
+        if strategy(&self.strategy).is_ok_and(|s| s.bounded) && batch < p.parallelism {
+            said.push(format!(
+                "a batch is {batch}, less than the parallelism of {}: max_surge {} + max_unavailable {} bound it",
+                p.parallelism, p.max_surge, p.max_unavailable
+            ));
+        }
+        let environment = state.environments.get(&self.start.deployment.environment);
+        if let (Some(e), None, true) = (environment, p.on_no_data, self.spec.is_some_and(|s| s.metrics.is_some()))
+            && e.on_no_data == OnNoData::Pass
+        {
+            said.push(format!(
+                "without enough requests it is promoted unjudged, as on_no_data is pass in {}: set rollout.on_no_data to hold or fail",
+                e.name
+            ));
+        }
+        said
     }
-    asked(state, &start.deployment, &start.params)
-}
-
-/// What the caller should know although nothing is wrong.
-pub(super) fn notes(state: &State, start: &StartRollout) -> Vec<String> {
-    let (p, mut said) = (&start.params, Vec::new());
-    let chosen = strategy(state, start);
-    if start.params.strategy.is_some_and(|asked| asked != chosen) {
-        said.push(format!("nothing is stable yet, so this first rollout is {chosen}"));
-    }
-    let batch = p.max_surge.saturating_add(p.max_unavailable).min(p.parallelism);
-    if chosen == Strategy::Rolling && batch < p.parallelism {
-        said.push(format!(
-            "a batch is {batch}, less than the parallelism of {}: max_surge {} + max_unavailable {} bound it",
-            p.parallelism, p.max_surge, p.max_unavailable
-        ));
-    }
-    let spec = state.deployments.get(&start.deployment).and_then(|d| state.spec(&start.deployment, d.spec));
-    let environment = state.environments.get(&start.deployment.environment);
-    if let (Some(e), None, true) = (environment, p.on_no_data, spec.is_some_and(|s| s.metrics.is_some()))
-        && e.on_no_data == OnNoData::Pass
-    {
-        said.push(format!(
-            "without enough requests it is promoted unjudged, as on_no_data is pass in {}: set rollout.on_no_data to hold or fail",
-            e.name
-        ));
-    }
-    said
 }

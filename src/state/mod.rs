@@ -17,7 +17,7 @@ mod traffic;
 use imbl::OrdMap;
 use std::sync::Arc;
 
-pub use base::event::{EVENT_RING, Event, EventBody, EventKey};
+pub use base::event::{EVENT_RING, Event, EventBody, EventKey, Severity, Told};
 pub use base::lifecycle;
 pub use base::observed::{NodeSeen, Observations, Seen, StepCounts};
 pub use base::rejection::Rejection;
@@ -51,9 +51,10 @@ pub use rollout::begin::chosen;
 pub use rollout::lost::{counts_out_at, lost_for_good_at};
 pub use rollout::opening::tracks_at_start;
 pub use rollout::rows::{
-    Batch, Delivery, DeliveryKey, Evidence, PairCounts, Reason, Rollout, RolloutKind, RolloutPhase, RolloutStatus,
-    StepRef, StepRow, StepStatus, Verdict,
+    Batch, Budget, Delivery, DeliveryKey, Evidence, PairCounts, Reason, Rollout, RolloutKind, RolloutPhase,
+    RolloutStatus, StepRef, StepRow, StepStatus, Verdict,
 };
+pub use rollout::start_rollout::strategy_of;
 pub use rollout::steps::{above, counted_failed};
 pub use rollout::weights::need;
 pub use store::table::Table;
@@ -65,7 +66,9 @@ pub use traffic::fences::{
 };
 pub use traffic::key_slots::KeySlots;
 pub use traffic::leases_settled::due as leases_due;
-pub use traffic::rows::{AsIs, Deployment, Route, RouteMode, RouteWeights, Track, TrackName, Tracks, TrafficBack};
+pub use traffic::rows::{
+    AsIs, Deployment, Route, RouteForm, RouteMode, RouteWeights, Track, TrackName, Tracks, TrafficBack,
+};
 pub use traffic::slots::slots_of;
 pub use traffic::switches::obstacle as switch_obstacle;
 
@@ -90,9 +93,7 @@ pub struct State {
     pub cluster: Option<Arc<Cluster>>,
     /// Nodes by id, removed ones included (ids are never reused).
     pub nodes: OrdMap<NodeId, NodeRow>,
-    /// Environments by name.
     pub environments: OrdMap<Name, Environment>,
-    /// Services by name.
     pub services: OrdMap<Name, Service>,
     /// Specs by deployment and revision; kept while a track, rollout or instance names them, or newest.
     pub specs: OrdMap<(DeploymentId, u64), Arc<Spec>>,
@@ -100,7 +101,6 @@ pub struct State {
     pub blobs: OrdMap<Digest, Blob>,
     /// Releases by service and version.
     pub releases: OrdMap<(Name, Version), Release>,
-    /// Deployments.
     pub deployments: Table<DeploymentId, Deployment>,
     /// Rollouts, terminal ones included up to the retention limit.
     pub rollouts: Rollouts,

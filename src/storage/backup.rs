@@ -40,7 +40,6 @@ pub struct BackupHead {
     pub build: String,
     /// Wall clock when it was taken, in milliseconds since 1970.
     pub wall_ms: u64,
-    /// Bytes of the State.
     pub state_bytes: u64,
     /// Packages that follow.
     pub packages: u64,
@@ -53,23 +52,16 @@ pub struct BackupHead {
 /// Why a backup cannot be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum BackupError {
-    /// It does not begin as one.
     #[error("it is not a Slipway backup")]
     NotABackup,
-    /// Written by a newer program.
     #[error(
         "it has backup format {found}; this version reads up to {FORMAT}: use the version that wrote it, or a newer one"
     )]
-    Newer {
-        /// Its format.
-        found: u16,
-    },
-    /// Its content has changed or ends early.
+    Newer { found: u16 },
     #[error("it is damaged at byte {at}: {why}")]
     Damaged {
         /// Where the damaged record begins.
         at: u64,
-        /// What is wrong there.
         why: String,
     },
     /// The system refused.
@@ -83,12 +75,7 @@ pub enum Part {
     /// Bytes of the State.
     State(Vec<u8>),
     /// A package begins.
-    Package {
-        /// Its digest.
-        digest: String,
-        /// Its size.
-        size: u64,
-    },
+    Package { digest: String, size: u64 },
     /// Bytes of the package.
     Data(Vec<u8>),
 }

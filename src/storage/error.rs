@@ -15,66 +15,40 @@ pub enum StorageError {
     Io {
         /// What was attempted, such as "cannot write".
         what: &'static str,
-        /// The file or directory.
         path: PathBuf,
-        /// The system's reason.
         source: io::Error,
     },
     /// The database refused an operation.
     #[error("log database: {what}: {reason}")]
-    Database {
-        /// What was attempted.
-        what: &'static str,
-        /// RocksDB's own words.
-        reason: String,
-    },
+    Database { what: &'static str, reason: String },
     /// An earlier write or sync failed; nothing is written any more.
     #[error(
         "log database is closed to writes since an earlier failure: {reason}; restart the node once the disk is sound"
     )]
-    Poisoned {
-        /// The first failure.
-        reason: String,
-    },
-    /// A log entry does not match its checksum.
+    Poisoned { reason: String },
     #[error(
         "log entry {index} is damaged ({why}); restore this node's data directory or rejoin it under a new node id"
     )]
-    DamagedEntry {
-        /// The entry's index.
-        index: u64,
-        /// What did not match.
-        why: &'static str,
-    },
+    DamagedEntry { index: u64, why: &'static str },
     /// Bytes of the write-ahead log changed after they were durable.
     #[error(
         "log file {} is damaged at byte {at}, where it was durable; restore this node's data directory or rejoin it under a new node id",
         file.display()
     )]
     DamagedLog {
-        /// The file.
         file: PathBuf,
         /// Where it stops making sense.
         at: u64,
     },
-    /// A small file of the database is damaged.
     #[error("file {} is damaged ({why}); restore this node's data directory or rejoin it under a new node id", file.display())]
-    DamagedFile {
-        /// The file.
-        file: PathBuf,
-        /// What does not match.
-        why: &'static str,
-    },
-    /// The database holds less than it did.
+    DamagedFile { file: PathBuf, why: &'static str },
     #[error(
         "log database {} ends at write {found}, but {known} were durable; restore this node's data directory or rejoin it under a new \
          node id",
         dir.display()
     )]
     Shortened {
-        /// Its directory.
         dir: PathBuf,
-        /// The last write found.
         found: u64,
         /// The last write that was durable at the last start.
         known: u64,
@@ -83,66 +57,34 @@ pub enum StorageError {
     #[error(
         "stored value `{name}` is damaged ({why}); restore this node's data directory or rejoin it under a new node id"
     )]
-    DamagedValue {
-        /// The value's name.
-        name: String,
-        /// What did not match.
-        why: &'static str,
-    },
+    DamagedValue { name: String, why: &'static str },
     /// The log has a hole, or an append would make one.
     #[error("log has a hole: expected entry {expected}, found {found}")]
     Hole {
         /// The index that should come next.
         expected: u64,
-        /// The index that came.
         found: u64,
     },
-    /// Entries that are already purged were asked for.
     #[error("log entries up to {purged} are purged; {asked} is no longer held")]
-    Purged {
-        /// The last purged index.
-        purged: u64,
-        /// The index asked for.
-        asked: u64,
-    },
-    /// The data directory is in use.
+    Purged { purged: u64, asked: u64 },
     #[error("data directory {} is in use by a running node; stop that node or give this one a directory of its own", dir.display())]
-    Locked {
-        /// The directory.
-        dir: PathBuf,
-    },
-    /// The data directory is something else.
+    Locked { dir: PathBuf },
     #[error("data directory {} is not a directory; move the file away or choose another data directory", dir.display())]
-    NotADirectory {
-        /// The path.
-        dir: PathBuf,
-    },
-    /// The data directory cannot be used.
+    NotADirectory { dir: PathBuf },
     #[error("data directory {} cannot be read and written; check that it exists, its owner and its mode", dir.display())]
-    Unusable {
-        /// The directory.
-        dir: PathBuf,
-        /// The system's reason.
-        source: io::Error,
-    },
-    /// The directory holds another cluster's data.
+    Unusable { dir: PathBuf, source: io::Error },
     #[error("data directory {} belongs to cluster {found}, not to {expected}; choose another data directory", dir.display())]
     OtherCluster {
-        /// The directory.
         dir: PathBuf,
         /// The cluster it belongs to.
         found: String,
-        /// The cluster asked for.
         expected: String,
     },
-    /// The directory holds another node's data.
     #[error("data directory {} belongs to node {found}, not to node {expected}; choose another data directory", dir.display())]
     OtherNode {
-        /// The directory.
         dir: PathBuf,
         /// The node it belongs to.
         found: u64,
-        /// The node asked for.
         expected: u64,
     },
     /// A process at another address uses, or used, this node's identity.
@@ -152,120 +94,56 @@ pub enum StorageError {
         dir.display()
     )]
     OtherPlace {
-        /// The directory.
         dir: PathBuf,
         /// The node it belongs to.
         node: u64,
         /// Name and peer address it began with.
         found: String,
-        /// Those asked for.
         wanted: String,
     },
-    /// The node was removed from its cluster.
     #[error("data directory {} belongs to node {node}, which was removed from its cluster; join again with an empty directory", dir.display())]
-    Removed {
-        /// The directory.
-        dir: PathBuf,
-        /// The removed node.
-        node: u64,
-    },
-    /// Written by a newer version.
+    Removed { dir: PathBuf, node: u64 },
     #[error(
         "{what} has format {found}; this version reads up to {known}: run the version that wrote it, or a newer one"
     )]
     Format {
-        /// The thing.
         what: String,
-        /// Its format.
         found: u32,
         /// The newest format known here.
         known: u32,
     },
     /// A name that may not be stored.
     #[error("{what} is not valid: {why}")]
-    Invalid {
-        /// The thing.
-        what: String,
-        /// The rule it breaks.
-        why: &'static str,
-    },
-    /// A snapshot file does not match its checksum.
+    Invalid { what: String, why: &'static str },
     #[error("snapshot file {} is damaged ({why}); move it away to start from the one before, if the log still leads on from there", file.display())]
-    DamagedSnapshot {
-        /// The file.
-        file: PathBuf,
-        /// What did not match.
-        why: &'static str,
-    },
+    DamagedSnapshot { file: PathBuf, why: &'static str },
     /// Entries are neither in a snapshot nor in the log.
     #[error(
         "data directory {}: entries {from} to {to} are in no snapshot and no longer in the log: put the snapshot file back, or replace \
          the node", dir.display()
     )]
-    Gap {
-        /// The directory.
-        dir: PathBuf,
-        /// The first of them.
-        from: u64,
-        /// The last of them.
-        to: u64,
-    },
-    /// The blob is not held.
+    Gap { dir: PathBuf, from: u64, to: u64 },
     #[error("blob sha256:{digest} is not held here")]
-    NoBlob {
-        /// Its digest.
-        digest: String,
-    },
-    /// The blob is there already.
+    NoBlob { digest: String },
     #[error("blob sha256:{digest} is held already")]
-    BlobHeld {
-        /// Its digest.
-        digest: String,
-    },
-    /// Another upload of the same blob is under way.
+    BlobHeld { digest: String },
     #[error("blob sha256:{digest} is being written by another upload; retry when it has ended")]
-    BlobBusy {
-        /// Its digest.
-        digest: String,
-    },
+    BlobBusy { digest: String },
     /// The bytes are not what was announced; the partial file is gone.
     #[error(
         "blob sha256:{expected} has digest sha256:{found}; its partial file was deleted, send it again from the start"
     )]
     BlobMismatch {
-        /// The digest announced.
         expected: String,
         /// The digest of the bytes.
         found: String,
     },
-    /// Larger than announced, or than allowed.
     #[error("blob sha256:{digest} is larger than {limit} bytes")]
-    BlobTooLarge {
-        /// Its digest.
-        digest: String,
-        /// The limit.
-        limit: u64,
-    },
-    /// Ended before its announced size; what came is kept.
+    BlobTooLarge { digest: String, limit: u64 },
     #[error("blob sha256:{digest} ended at {have} of {size} bytes; resume at {have}")]
-    BlobShort {
-        /// Its digest.
-        digest: String,
-        /// Bytes held.
-        have: u64,
-        /// Bytes announced.
-        size: u64,
-    },
-    /// An offset beyond the end.
+    BlobShort { digest: String, have: u64, size: u64 },
     #[error("blob sha256:{digest} has {size} bytes; offset {offset} is beyond its end")]
-    BlobOffset {
-        /// Its digest.
-        digest: String,
-        /// Its size.
-        size: u64,
-        /// The offset asked for.
-        offset: u64,
-    },
+    BlobOffset { digest: String, size: u64, offset: u64 },
 }
 
 impl StorageError {

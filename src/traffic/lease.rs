@@ -83,7 +83,6 @@ pub struct Grant {
     pub epoch: u64,
     /// The index that a majority confirmed after the request had come.
     pub index: u64,
-    /// `D`.
     pub duration: Period,
 }
 

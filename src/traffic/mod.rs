@@ -26,27 +26,16 @@ const REHASHES: u64 = 32;
 /// What is wrong with weights or a key.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum TrafficError {
-    /// Slot weights must be complete.
     #[error("weights add up to {sum}, not to 10000 basis points: correct one of them")]
-    Sum {
-        /// Their sum.
-        sum: u64,
-    },
-    /// More arms than a route can have.
+    Sum { sum: u64 },
     #[error("{arms} weights are too many: a route has at most 256")]
-    Arms {
-        /// How many there were.
-        arms: usize,
-    },
+    Arms { arms: usize },
     /// Runs that are not a partition of the 10,000 slots.
     #[error("the runs do not cover each of the 10000 slots once")]
     Runs,
     /// A key that is empty, too long, or not printable ASCII.
     #[error("{key:?} is not a key: use 1 to 255 printable ASCII characters")]
-    Key {
-        /// The text given.
-        key: String,
-    },
+    Key { key: String },
 }
 
 /// How an arm is chosen.

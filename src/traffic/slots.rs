@@ -15,7 +15,7 @@ use super::{TrafficError, deck::shuffle};
 pub const SLOTS: u16 = 10_000;
 /// Runs of a table above which only the newest of each arm keep their order of acquisition.
 pub const MAX_RUNS: usize = 512;
-/// Those.
+/// Runs that are kept of each arm above that.
 pub const KEPT_RUNS: usize = 64;
 
 /// Neighbouring places of the permutation.

@@ -1,16 +1,13 @@
-//! Rollouts, their steps and evidence as messages, and a request's parameters laid over the spec's defaults.
+//! Rollouts, their steps and evidence as messages, and what a request says of the settings.
 
 use std::collections::BTreeMap;
 
 use super::{
-    convert::{count, meta, pair},
+    convert::{meta, pair},
     v1,
 };
 use crate::{
-    model::{
-        BasisPoints, Ceiling, Millis, ModelError, Period, RolloutParams, Setting, Step, StepKind, Version,
-        spec_doc::RolloutDoc,
-    },
+    model::{Millis, ModelError, Overrides, Step, Version},
     state::{Evidence, Reason, Rollout, RolloutKind, State, StepRow, StepStatus, Verdict},
 };
 
@@ -37,9 +34,6 @@ fn evidence(e: &Evidence) -> v1::Evidence {
 
 fn step_row(row: &StepRow, whole: bool) -> v1::Step {
     v1::Step {
-        group: row.step.group.clone(),
-        kind: row.step.kind.name().into(),
-        detail: row.step.kind.to_string(),
         status: row.status.to_string(),
         attempt: row.attempt,
         step_id: row.step_id.map_or(0, |s| s.0),
@@ -53,6 +47,7 @@ fn step_row(row: &StepRow, whole: bool) -> v1::Step {
             passed: b.passed,
         }),
         evidence: row.evidence.as_ref().filter(|_| whole).map(evidence),
+        ..planned_step(&row.step)
     }
 }
 
@@ -62,6 +57,8 @@ pub fn planned_step(s: &Step) -> v1::Step {
         group: s.group.clone(),
         kind: s.kind.name().into(),
         detail: s.kind.to_string(),
+        judges: s.kind.facts().judges,
+        announced: s.kind.facts().announced,
         status: StepStatus::Waiting.to_string(),
         ..v1::Step::default()
     }
@@ -120,9 +117,8 @@ pub fn decisions(r: &Rollout) -> Vec<String> {
         let mut line = format!("after {after}: {what} {}", row.status);
         if let Some(e) = &row.evidence {
             let said = evidence(e);
-            let tests = matches!(row.step.kind, StepKind::Bake { .. });
             // A step that is not there to judge ends "undecided", which would read as a doubt.
-            let verdict = Some(said.verdict).filter(|_| tests || e.verdict == Verdict::Worse);
+            let verdict = Some(said.verdict).filter(|_| row.step.kind.facts().judges || e.verdict == Verdict::Worse);
             let totals = said.totals.iter().filter(|t| t.requests > 0);
             let totals = totals.map(|t| format!("{} {} of {} failed", t.version, t.errors, t.requests));
             let all: Vec<String> =
@@ -142,55 +138,22 @@ pub fn decisions(r: &Rollout) -> Vec<String> {
     lines
 }
 
-/// Bounds on what one request may list, before `RolloutParams::check`.
-const MAX_STEPS: usize = 1000;
+/// Longest text of a setting, in bytes.
+const MAX_TEXT: usize = 1024;
 
-/// Settings that a request names and that not every strategy reads.
-pub fn given(p: &v1::Params) -> Vec<Setting> {
-    let is_given = |s: &Setting| match s {
-        Setting::Steps => !p.steps_bp.is_empty(),
-        Setting::Bake => p.bake_ms.is_some(),
-        Setting::Parallelism => p.parallelism.is_some(),
-        Setting::Delay => p.delay_ms.is_some(),
-        Setting::MaxSurge => p.max_surge.is_some(),
-        Setting::MaxUnavailable => p.max_unavailable.is_some(),
-        Setting::WarmUp => p.warm_up_ms.is_some(),
-        Setting::Smoke => p.smoke.is_some(),
-        Setting::Monitor => p.monitor_ms.is_some(),
-        Setting::Grace => p.grace_ms.is_some(),
-    };
-    Setting::ALL.iter().copied().filter(is_given).collect()
+/// What a request says of the settings. Ranges are checked once it is laid over the spec's.
+pub fn overrides(settings: &BTreeMap<String, String>) -> Result<Overrides, ModelError> {
+    let mut said = Overrides::default();
+    for (name, text) in settings {
+        if text.len() > MAX_TEXT {
+            return Err(ModelError::field(name, format!("its text is longer than {MAX_TEXT} bytes")));
+        }
+        said.set(name, text)?;
+    }
+    Ok(said)
 }
 
-/// Lays a request's fields over the defaults.
-pub fn params_over(p: &v1::Params, base: RolloutParams) -> Result<RolloutParams, ModelError> {
-    if p.steps_bp.len() > MAX_STEPS {
-        return Err(ModelError::field("steps", format!("{} percentages are too many", count(p.steps_bp.len()))));
-    }
-    let steps: Vec<BasisPoints> = p.steps_bp.iter().copied().map(BasisPoints).collect();
-    let max_error_rate = match p.max_error_rate_off {
-        true => Some(Ceiling(None)),
-        false => p.max_error_rate_bp.map(|rate| Ceiling(Some(BasisPoints(rate)))),
-    };
-    let said = RolloutDoc {
-        strategy: p.strategy.clone(),
-        steps: (!steps.is_empty()).then_some(steps),
-        bake: p.bake_ms.map(Period),
-        max_error_rate,
-        min_requests: p.min_requests,
-        on_no_data: p.on_no_data.clone(),
-        parallelism: p.parallelism,
-        delay: p.delay_ms.map(Period),
-        max_surge: p.max_surge,
-        max_unavailable: p.max_unavailable,
-        failure_action: p.failure_action.clone(),
-        max_health_failures: p.max_health_failures,
-        health_timeout: p.health_timeout_ms.map(Period),
-        warm_up: p.warm_up_ms.map(Period),
-        smoke: p.smoke.clone(),
-        monitor: p.monitor_ms.map(Period),
-        grace: p.grace_ms.map(Period),
-        deadline: p.deadline_ms.map(Period),
-    };
-    said.over(base, "")
+/// As a request carries them.
+pub fn settings(said: &Overrides) -> BTreeMap<String, String> {
+    said.said().into_iter().map(|(setting, text)| (setting.name.to_string(), text)).collect()
 }

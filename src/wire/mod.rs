@@ -21,7 +21,7 @@ pub mod convert_switch;
 pub mod convert_worker;
 
 /// Generated from `proto/slipway/v1`; documented there.
-#[allow(missing_docs, clippy::all, reason = "generated code; its documentation stands in the .proto files")]
+#[allow(clippy::all, reason = "generated code; its documentation stands in the .proto files")]
 pub mod v1 {
     tonic::include_proto!("slipway.v1");
 

@@ -77,6 +77,6 @@ fn rolling_in_place_in_network_namespaces() {
     }
     // Two versions need two machines here.
     let said = slipway(&lab, &["rollout", "start", "production/shop", "--to", "1.0.0", "--strategy", "blue-green"]);
-    said.exits(1).says(&["host", "spare workers"]);
+    said.exits(1).says(&["host", "spare worker"]);
     lab.finish();
 }

@@ -66,7 +66,8 @@ fn names_and_values() {
     refused(start(&["production/shop", "--to", "1.0.0", "--strategy", "canari"]), &["canari", "canary"]);
     refused(start(&["production/shop", "--to", "1.0.0", "--steps", "50,25"]), &["25 %", "rise"]);
     refused(lab.slipway(&["rollout", "status", "r-99999"]), &["r-99999"]);
-    refused(lab.slipway(&["release", "push", "shop", "1.0.x", "."]), &["1.0.x"]);
+    refused(lab.slipway(&["release", "push", "shop", "1/0", "."]), &["1/0", "'/' is none of letters"]);
+    refused(lab.slipway(&["release", "push", "shop", "latest", "."]), &["latest", "a meaning of its own"]);
     refused(lab.slipway(&["release", "push", "canary", "1.0.0", "."]), &["canary", "reserved"]);
     refused(lab.slipway(&["release", "push", "shop", "1.0.1", "/no/such/directory"]), &["/no/such/directory"]);
 

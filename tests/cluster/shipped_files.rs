@@ -4,9 +4,10 @@
 use std::{collections::BTreeMap, path::Path, process::Command, sync::Arc, time::Duration};
 
 use prometheus_client::metrics::histogram::Histogram;
-use slipway::model::{AddressMode, Period, RolloutParams, SpecFormat, Strategy, read_spec};
+use slipway::model::{AddressMode, Period, RolloutParams, SpecFormat, StrategyName, read_spec};
 use slipway::{
     config::{self, AgentConfig, NodeConfig},
+    engine::STRATEGIES,
     http::{self, Connections, DnsFigures, HttpSources, LeadFigures, ProcessFigures, RaftFigures, RpcFigures},
     raft::{ApplyCounts, ConsensusMetrics, Member, Meters},
     state::State,
@@ -18,7 +19,7 @@ fn the_demo_services_spec_is_valid_and_keeps_the_times_of_production() {
     let spec = read_spec(text, SpecFormat::of_file("cluster/shop.yaml")).expect("cluster/shop.yaml is a valid spec");
     assert_eq!(spec.deployment.to_string(), "production/shop");
     assert_eq!(spec.address, AddressMode::Pool);
-    assert_eq!(spec.rollout.strategy, Some(Strategy::Canary));
+    assert_eq!(spec.rollout.strategy, Some(StrategyName::CANARY));
     let defaults = RolloutParams::default();
     assert_eq!((spec.rollout.bake, &spec.rollout.steps), (defaults.bake, &defaults.steps));
     assert_eq!((spec.rollout.monitor, spec.rollout.grace), (defaults.monitor, defaults.grace));
@@ -135,6 +136,7 @@ fn labels(metrics: &str, name: &str) -> String {
 fn full() -> HttpSources {
     let one = || BTreeMap::from([("x", 1)]);
     HttpSources {
+        strategies: STRATEGIES.iter().map(|s| s.name.to_string()).collect(),
         state: Arc::new(|| Arc::new(State::default())),
         raft: Arc::new(move || RaftFigures {
             seen: Some(ConsensusMetrics {

@@ -196,3 +196,33 @@ fn completions_of_every_shell_name_the_verbs() {
     lab.slipway(&["completions", "csh"]).exits(2).says(&["csh", "fish"]);
     lab.finish();
 }
+
+#[test]
+fn a_release_is_shown_and_taken_out_of_use_once_nothing_needs_it() {
+    let lab = furnished();
+    let said = lab.slipway(&["release", "show", "shop", "1.0.0"]).ok().out;
+    for word in ["shop 1.0.0", "active", "production/shop as stable", "on 1 of 1 nodes"] {
+        assert!(said.contains(word), "no {word:?}:\n{said}");
+    }
+    let said = lab.slipway(&["release", "show", "shop", "1.0.1"]);
+    assert!(said.code != 0 && said.err.contains("did you mean 1.0.0"), "{}", said.err);
+    for verb in ["retire", "remove"] {
+        let said = lab.slipway(&["release", verb, "shop", "1.0.0"]);
+        assert!(said.code != 0 && said.err.contains("production/shop runs it"), "{}", said.err);
+    }
+    // A version of a team that counts otherwise.
+    lab.push("dev-b7e4c27");
+    let listed = lab.slipway(&["release", "list", "-o", "json"]).ok().json();
+    let versions: Vec<&str> = listed.as_array().unwrap().iter().map(|r| text(r, "version")).collect();
+    assert_eq!(versions, ["1.0.0", "2.0.0", "dev-b7e4c27"], "what is no semantic version comes last");
+    lab.roll("dev-b7e4c27", &[]).ok();
+    lab.slipway(&["release", "retire", "shop", "2.0.0"]).ok();
+    let said = lab.slipway(&["rollout", "start", "production/shop", "--to", "2.0.0"]);
+    assert!(said.code != 0 && said.err.contains("is retired"), "{}", said.err);
+    lab.slipway(&["release", "remove", "shop", "2.0.0"]).ok();
+    let said = lab.slipway(&["release", "list"]).ok().out;
+    assert!(!said.contains("2.0.0") && said.contains("dev-b7e4c27"), "{said}");
+    let events = lab.slipway(&["event", "list"]).ok().out;
+    assert!(events.contains("release shop 2.0.0 is removed"), "{events}");
+    lab.finish();
+}

@@ -16,7 +16,7 @@ use slipway::{
     dns::{Cookies, DnsLimits, DnsServer, DnsSettings, Rates, Responder, ReverseZones, ViewStore},
     model::{
         BasisPoints, ClusterId, DeploymentId, Digest, DnsPolicy, Health, InstanceId, Life, Millis, Name as Label,
-        NodeId, OnNoData, Pair, Period, SpecFormat, Strategy, WorkerName, read_spec,
+        NodeId, OnNoData, Pair, Period, SpecFormat, StrategyName, WorkerName, read_spec,
     },
     state::{
         Cluster, Deployment, DrainState, Environment, FencePoint, Instance, Meta, NodeRole, NodeRow, Presence, Route,
@@ -67,7 +67,7 @@ impl World {
         let environment = Environment {
             meta: Meta::default(),
             name: name.clone(),
-            default_strategy: Strategy::Canary,
+            default_strategy: StrategyName::CANARY,
             order: 0,
             on_no_data: OnNoData::Hold,
         };

@@ -1,7 +1,7 @@
 //! The rules. Each takes a `Source` and says what it breaks, where, and what to do instead.
 //!
 //! A rule looks at code as written; where a renaming could hide something from it, the renaming itself is refused. Not here:
-//! what the compiler or clippy already holds (missing docs, unwrap, dead code).
+//! what the compiler or clippy already holds (unwrap, dead code).
 
 use crate::lex::Kind;
 use crate::source::Source;
@@ -42,6 +42,7 @@ pub fn check(source: &Source) -> Vec<Violation> {
         hidden_modules(source, r);
         imports(source, r);
         crate::rooms::check(source, r);
+        crate::docs::check(source, r);
         owned_crates(source, r);
         purity(source, r);
         floats(source, r);

@@ -124,12 +124,18 @@ pub enum ReleaseVerb {
         /// Only this service's
         service: Option<String>,
     },
+    /// One release: what it is made of, where it runs
+    Show { service: String, version: String },
+    /// Take a version out of use: nobody rolls it out any more, and it stays listed
+    Retire { service: String, version: String },
+    /// Remove a version that nothing runs and nothing could go back to; its package stays on the nodes' disks for now
+    Remove { service: String, version: String },
 }
 
 #[derive(Debug, Args)]
 pub struct PushArgs {
     pub service: String,
-    /// Semantic version such as 1.1.0
+    /// Version such as 1.1.0, v2 or dev-b7e4c27
     pub version: String,
     /// Directory to pack, or a .tar.gz or .tar.zst that is packed already
     pub path: std::path::PathBuf,

@@ -23,7 +23,6 @@ use crate::{
 
 /// What killing the leader showed.
 pub struct Killed {
-    /// Which node it was.
     pub node: u8,
     /// From the kill to the first entry that another leader had applied.
     pub to_progress_ms: u64,
@@ -31,7 +30,6 @@ pub struct Killed {
 
 /// A running demo cluster.
 pub struct Cluster {
-    /// Its place.
     pub layout: Layout,
     /// Its voice.
     pub ui: Ui,

@@ -61,7 +61,6 @@ pub struct Report {
     pub share_error_max_pp: Option<f64>,
     /// Milliseconds by which the probe itself was behind at most: the machine's part in what it missed.
     pub probe_late_max_ms: u64,
-    /// The table.
     pub phases: Vec<Phase>,
     /// Expectations that did not hold.
     pub complaints: Vec<String>,

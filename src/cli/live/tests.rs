@@ -165,6 +165,7 @@ fn what_a_step_saw_is_printed_once_although_its_row_moves_when_a_way_back_begins
     let failed = v1::Step {
         group: "install".into(),
         kind: "bake".into(),
+        judges: true,
         step_id: 7,
         evidence: Some(v1::Evidence { note: "w1: it crashed".into(), verdict: "worse".into(), ..Default::default() }),
         ..Default::default()

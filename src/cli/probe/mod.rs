@@ -99,7 +99,6 @@ pub enum ProbeError {
     /// A value out of its range.
     #[error("{0}")]
     Config(String),
-    /// The HTTP client.
     #[error("cannot make an HTTP client: {0}")]
     Http(#[from] reqwest::Error),
 }

@@ -76,7 +76,6 @@ pub struct ServerCounts {
     pub no_address: u64,
     /// SERVFAIL and other refusals to answer.
     pub servfail: u64,
-    /// REFUSED.
     pub refused: u64,
     /// Closed port, or another failure of the network.
     pub unreachable: u64,

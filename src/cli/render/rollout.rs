@@ -16,8 +16,7 @@ fn mark(status: &str) -> &'static str {
 
 /// Whether a verdict says something: installs and routes are not there to judge, and end before there is much to judge by.
 pub(in crate::cli) fn judged(s: &v1::Step, verdict: &str) -> bool {
-    let tests = matches!(s.kind.as_str(), "bake" | "analyze");
-    verdict == "worse" || (tests && !matches!(verdict, "" | "unjudged"))
+    verdict == "worse" || (s.judges && !matches!(verdict, "" | "unjudged"))
 }
 
 /// One step's line.

@@ -25,7 +25,7 @@ fn canary() -> v1::Rollout {
     install.ended_at_ms = 193_500;
     install.batch = Some(v1::Batch { n: 1, added: vec!["140-0".into()], replaced: vec![], passed: true });
     let mut bake = step("25 %", "bake 15s", "running");
-    bake.kind = "bake".into();
+    (bake.kind, bake.judges) = ("bake".into(), true);
     bake.until_ms = 205_000;
     bake.evidence = Some(v1::Evidence {
         totals: vec![v1::PairTotals { version: "2.0.0".into(), requests: 730, errors: 0 }],

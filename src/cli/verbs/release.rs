@@ -1,4 +1,4 @@
-//! `release push` and `release list`.
+//! `release`: push, list, show, retire, remove.
 
 use indicatif::{ProgressBar, ProgressStyle};
 
@@ -10,7 +10,7 @@ use crate::{
         pack, render,
     },
     config, console,
-    model::{Name, Version},
+    model::{Name, Version, nearest},
     wire::v1,
 };
 
@@ -23,7 +23,36 @@ pub async fn run(s: &Session, verb: ReleaseVerb) -> Result<u8, CliError> {
             s.out.show(&reply.items, |items| render::releases(items, s.out.wide()))?;
             Ok(DONE)
         }
+        ReleaseVerb::Show { service, version } => show(s, &service, &version).await,
+        ReleaseVerb::Retire { service, version } => {
+            let reply = s.client.retire_release(named(&service, &version)?).await?;
+            s.out.show(&reply, |_| format!("{service} {version} is retired: nobody rolls it out any more"))?;
+            Ok(DONE)
+        }
+        ReleaseVerb::Remove { service, version } => {
+            let reply = s.client.remove_release(named(&service, &version)?).await?;
+            s.out.show(&reply, |_| format!("{service} {version} is removed"))?;
+            Ok(DONE)
+        }
     }
+}
+
+fn named(service: &str, version: &str) -> Result<v1::ReleaseVerbRequest, CliError> {
+    let (service, version) = (Name::service(service)?.to_string(), version.parse::<Version>()?.to_string());
+    Ok(v1::ReleaseVerbRequest { request: None, service, version })
+}
+
+async fn show(s: &Session, service: &str, version: &str) -> Result<u8, CliError> {
+    let ask = v1::ListRequest { service: service.into(), ..Default::default() };
+    let all = s.client.releases(ask.clone()).await?.items;
+    let known: Vec<&str> = all.iter().map(|r| r.version.as_str()).collect();
+    let Some(release) = all.iter().find(|r| r.version == version) else {
+        let near = nearest(version, known.iter().copied()).map(|v| format!("; did you mean {v}?")).unwrap_or_default();
+        return Err(CliError::Failed(format!("release {service} {version} does not exist{near}")));
+    };
+    let deployments = s.client.deployments(ask).await?.items;
+    s.out.show(release, |r| render::release(r, &deployments))?;
+    Ok(DONE)
 }
 
 /// What a push did, for scripts.

@@ -11,7 +11,7 @@ use crate::{
     },
     console,
     model::{Period, Version},
-    wire::v1,
+    wire::{convert_rollout::settings, v1},
 };
 
 pub async fn run(s: &Session, verb: RolloutVerb) -> Result<u8, CliError> {
@@ -66,7 +66,7 @@ fn start_request(
         request: None,
         deployment: s.deployment_id(deployment)?,
         version,
-        params: Some(params.to_wire()),
+        settings: settings(&params.0),
         restart: to.is_none(),
         expected: 0,
         replace: false,

@@ -3,9 +3,7 @@
 //! Invariants: a ceiling is passed only by counts that are there, never by their absence; a worker whose counts are not known makes
 //! "not worse" impossible, as does too small a number of requests. Not here: what a lost worker means (`bake`).
 
-use crate::engine::view::View;
-use crate::model::{Life, Pair, StepId, WorkerName};
-use crate::state::{Rollout, above};
+use crate::engine::prelude::*;
 
 /// What the ceiling says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,7 +23,7 @@ pub(in crate::engine) enum Finding {
 /// Judges `pair` by the whole-step totals known for `step`.
 pub(in crate::engine) fn judge(view: &View<'_>, r: &Rollout, pair: &Pair, step: Option<StepId>) -> Finding {
     let metrics = view.spec(pair).is_some_and(|s| s.metrics.is_some());
-    let (Some(limit), Some(step), true) = (r.params.max_error_rate, step, metrics) else { return Finding::Unjudged };
+    let (Some(limit), Some(step), true) = (r.params.max_error_rate.0, step, metrics) else { return Finding::Unjudged };
     let known = view.seen.counts.get(&(view.id().clone(), step));
     let (mut requests, mut errors) = (0_u64, 0_u64);
     for counts in known.into_iter().flat_map(|k| k.values()).flat_map(|c| &c.pairs).filter(|c| &c.pair == pair) {

@@ -3,9 +3,8 @@
 //! An exit before the first pass, or `max_health_failures` failed checks in a row, is a failure at once. `failure_action: continue`
 //! counts such instances instead (`tolerated`).
 
-use crate::engine::view::{View, fell_over};
-use crate::model::{Health, Pair};
-use crate::state::{Instance, Reached, Reason, Rollout};
+use crate::engine::prelude::*;
+use crate::engine::view::fell_over;
 
 /// Whether an instance counts as failed under the rollout's parameters.
 pub(in crate::engine) fn has_failed(r: &Rollout, i: &Instance) -> bool {

@@ -1,10 +1,22 @@
 //! Blue-green: the whole new side beside the old one, warmed up and smoke-tested, then one switch; the old side stays for a grace.
 //! Address mode `host` has room for a second side on spare workers only.
 
-use super::{ALL, Compiled, Site, step};
-use crate::model::{Routing, StepKind, WorkerName};
+use super::{ALL, Compiled, Site, Strategy, step};
+use crate::engine::prelude::*;
 
-pub(super) fn compile(site: &Site<'_>) -> Result<Compiled, String> {
+pub(super) const BLUE_GREEN: Strategy = Strategy {
+    name: StrategyName::BLUE_GREEN,
+    about: "the whole new side beside the old one, warmed up and smoke-tested, then one switch",
+    pool: &[setting("warm_up"), setting("smoke"), setting("monitor"), setting("grace")],
+    host: &[setting("warm_up"), setting("smoke"), setting("monitor"), setting("grace")],
+    mode: RouteMode::Switch,
+    ttl: Period::seconds(1),
+    bounded: false,
+    smaller: "use a rolling update",
+    compile,
+};
+
+fn compile(site: &Site<'_>) -> Result<Compiled, String> {
     let p = &site.subject.params;
     let (desired, order) = if site.host() {
         let spare: Vec<WorkerName> = site
@@ -36,5 +48,5 @@ pub(super) fn compile(site: &Site<'_>) -> Result<Compiled, String> {
     steps.push(step("switch", StepKind::Switch));
     steps.push(site.bake("monitor", p.monitor, true));
     steps.extend(site.closing(p.grace));
-    Ok(Compiled { desired, order, steps })
+    Ok(site.compiled(desired, order, steps))
 }

@@ -1,10 +1,22 @@
 //! Canary: rising weights, a bake at each. Instances follow the weight, one on each worker before a second; address mode `host` has
 //! no room beside and takes whole workers in place.
 
-use super::{Compiled, Site, in_place, step};
-use crate::model::{BatchMode, Period, Routing, StepKind, WHOLE};
+use super::{Compiled, Site, Strategy, in_place, step};
+use crate::engine::prelude::*;
 
-pub(super) fn compile(site: &Site<'_>) -> Result<Compiled, String> {
+pub(super) const CANARY: Strategy = Strategy {
+    name: StrategyName::CANARY,
+    about: "rising weights, each watched for a while before the next",
+    pool: &[setting("steps"), setting("bake"), setting("grace")],
+    host: &[setting("steps"), setting("bake"), setting("parallelism"), setting("delay"), setting("max_unavailable")],
+    mode: RouteMode::Weighted,
+    ttl: Period::seconds(5),
+    bounded: false,
+    smaller: "use a rolling update",
+    compile,
+};
+
+fn compile(site: &Site<'_>) -> Result<Compiled, String> {
     let p = &site.subject.params;
     let host = site.host();
     if !host {
@@ -27,5 +39,5 @@ pub(super) fn compile(site: &Site<'_>) -> Result<Compiled, String> {
     }
     // Beside, the old set goes on running for its grace, so that going back is a matter of one entry.
     steps.extend(site.closing(if host { Period(0) } else { p.grace }));
-    Ok(Compiled { desired: site.desired(), order: site.workers.clone(), steps })
+    Ok(site.compiled(site.desired(), site.workers.clone(), steps))
 }

@@ -1,9 +1,21 @@
 //! Direct: everything at once, then a look, then the old ones go (beside, after their grace). Also the form of every first rollout.
 
-use super::{ALL, Compiled, Site, in_place};
-use crate::model::{Period, Routing};
+use super::{ALL, Compiled, Site, Strategy, in_place};
+use crate::engine::prelude::*;
 
-pub(super) fn compile(site: &Site<'_>) -> Result<Compiled, String> {
+pub(super) const DIRECT: Strategy = Strategy {
+    name: StrategyName::DIRECT,
+    about: "everything at once, then a look; also the form of every first rollout",
+    pool: &[setting("bake"), setting("grace")],
+    host: &[setting("bake")],
+    mode: RouteMode::Weighted,
+    ttl: Period::seconds(5),
+    bounded: false,
+    smaller: "use a rolling update",
+    compile,
+};
+
+fn compile(site: &Site<'_>) -> Result<Compiled, String> {
     let desired = site.desired();
     let mut steps = site.opening();
     let in_place_of_old = site.host() && site.subject.from.is_some();
@@ -15,5 +27,5 @@ pub(super) fn compile(site: &Site<'_>) -> Result<Compiled, String> {
     }
     steps.push(site.bake("bake", site.subject.params.bake, true));
     steps.extend(site.closing(if in_place_of_old { Period(0) } else { site.subject.params.grace }));
-    Ok(Compiled { desired, order: site.workers.clone(), steps })
+    Ok(site.compiled(desired, site.workers.clone(), steps))
 }

@@ -1,23 +1,71 @@
-//! Strategies compile to steps; one executor runs them. Adding a strategy adds a compiler here and golden transcripts, never
-//! executor code.
+//! Strategies compile to steps; one executor runs them. A strategy is one file with its descriptor and its compiler, and one line of
+//! [`STRATEGIES`]; neither the executor nor the law knows it.
 //!
 //! Invariants: a compiler reads committed State only; its steps end with a promotion (forward) or with the new pair gone (undo);
-//! what cannot be carried out is refused here, before anything runs.
+//! what cannot be carried out is refused here, before anything runs. Not here: what the settings are (`model::settings`).
 
 mod blue_green;
 mod canary;
 mod direct;
+mod page;
 mod return_;
 mod rolling;
 mod undo;
 
 use super::place::{Freed, free_places};
-use super::view::count;
-use crate::model::{
-    AddressMode, BasisPoints, BatchMode, DeploymentId, Pair, Period, RolloutParams, Routing, Spec, Step, StepKind,
-    Strategy, WHOLE, WorkerName,
-};
-use crate::state::{Deployment, Instance, Rollout, RolloutKind, RolloutPhase, State, Track, chosen, tracks_at_start};
+use crate::engine::prelude::*;
+
+pub use page::settings_page;
+
+/// A strategy: what people are told of it, and what it makes of a rollout.
+pub struct Strategy {
+    pub name: StrategyName,
+    /// What it does, for lists.
+    pub about: &'static str,
+    /// Settings it reads going forward, of those that not every strategy reads, where instances have addresses of their own.
+    pub pool: &'static [&'static Setting],
+    /// The same where they have their machine's.
+    pub host: &'static [&'static Setting],
+    /// How the versions share the traffic while it runs.
+    pub mode: RouteMode,
+    /// TTL of answers where the spec names none.
+    pub ttl: Period,
+    /// Whether `max_surge` and `max_unavailable` bound what runs, as instances take each other's place.
+    pub bounded: bool,
+    /// What needs less room.
+    smaller: &'static str,
+    compile: fn(&Site<'_>) -> Result<Compiled, String>,
+}
+
+/// All strategies, in the order in which they are told.
+pub static STRATEGIES: &[Strategy] = &[direct::DIRECT, rolling::ROLLING, canary::CANARY, blue_green::BLUE_GREEN];
+
+impl Strategy {
+    /// Which settings it reads for a service of an address mode; none of those that every strategy reads.
+    pub fn reads(&self, mode: AddressMode) -> &'static [&'static Setting] {
+        match mode {
+            AddressMode::Pool => self.pool,
+            AddressMode::Host => self.host,
+        }
+    }
+
+    /// The settings that only some strategies read.
+    pub fn of_some() -> Vec<&'static Setting> {
+        let mut all: Vec<&Setting> = STRATEGIES.iter().flat_map(|s| s.pool.iter().chain(s.host)).copied().collect();
+        all.sort_by_key(|s| s.name);
+        all.dedup();
+        all
+    }
+}
+
+/// The strategy of a name, or what there is instead.
+pub fn strategy(name: &StrategyName) -> Result<&'static Strategy, String> {
+    STRATEGIES.iter().find(|s| &s.name == name).ok_or_else(|| {
+        let known: Vec<&str> = STRATEGIES.iter().map(|s| s.name.as_str()).collect();
+        let near = nearest(name.as_str(), known.iter().copied()).map(|k| format!("; did you mean {k}?"));
+        format!("unknown strategy {:?}{}; known: {}", name.as_str(), near.unwrap_or_default(), known.join(", "))
+    })
+}
 
 /// What is compiled: a rollout, or one that is only being previewed.
 #[derive(Debug, Clone)]
@@ -26,7 +74,7 @@ pub(super) struct Subject {
     pub forward: bool,
     pub from: Option<Pair>,
     pub to: Pair,
-    pub strategy: Strategy,
+    pub strategy: StrategyName,
     pub params: RolloutParams,
     /// How its first installation makes room, once its steps are compiled.
     pub mode: Option<BatchMode>,
@@ -43,7 +91,7 @@ impl Subject {
             },
             from: r.from.clone(),
             to: r.to.clone(),
-            strategy: r.strategy,
+            strategy: r.strategy.clone(),
             params: r.params.clone(),
             mode: r.steps.iter().chain(&r.forward_steps).find_map(|s| s.step.kind.mode()),
         }
@@ -57,8 +105,11 @@ pub(super) struct Compiled {
     pub desired: u32,
     /// Order in which workers get instances.
     pub order: Vec<WorkerName>,
-    /// The steps.
     pub steps: Vec<Step>,
+    /// How the versions share the traffic.
+    pub form: RouteForm,
+    /// What bounds its instances.
+    pub budget: Option<Budget>,
 }
 
 /// What compilers read, gathered once.
@@ -67,6 +118,7 @@ pub(super) struct Site<'a> {
     pub subject: &'a Subject,
     pub deployment: &'a Deployment,
     pub spec: &'a Spec,
+    strategy: &'static Strategy,
     /// Ready workers that the spec's placement chooses, by name.
     pub workers: Vec<WorkerName>,
     /// What goes on serving beside the candidate once it has begun.
@@ -97,32 +149,33 @@ pub(super) fn compile(state: &State, subject: &Subject, phase: RolloutPhase, fre
         .ok_or_else(|| format!("spec {} of {} is no longer kept: apply it again", pair.spec, subject.deployment))?;
     let workers: Vec<WorkerName> = chosen(state, spec).map(|w| w.name.clone()).collect();
     let serving = serving_beside(state, deployment, &subject.to);
-    let site = Site { state, subject, deployment, spec, workers, serving, freed };
+    let named = strategy(&subject.strategy);
+    let of = |strategy| Site { state, subject, deployment, spec, strategy, workers, serving, freed };
     match phase {
-        RolloutPhase::Undo => Ok(undo::compile(&site)),
-        RolloutPhase::Forward => forward(&site),
+        // A way back needs no strategy, so one that is no longer known hinders nobody.
+        RolloutPhase::Undo => Ok(undo::compile(&of(named.unwrap_or(&direct::DIRECT)))),
+        RolloutPhase::Forward if !subject.forward => Ok(return_::compile(&of(named.unwrap_or(&direct::DIRECT)))),
+        RolloutPhase::Forward => forward(&of(named?)),
     }
 }
 
 fn forward(site: &Site<'_>) -> Result<Compiled, String> {
-    if !site.subject.forward {
-        return Ok(return_::compile(site));
-    }
     if site.workers.is_empty() {
         return Err(site.no_worker());
     }
-    if site.subject.from.is_none() {
-        return direct::compile(site);
-    }
-    match site.subject.strategy {
-        Strategy::Direct => direct::compile(site),
-        Strategy::Rolling => rolling::compile(site),
-        Strategy::Canary => canary::compile(site),
-        Strategy::BlueGreen => blue_green::compile(site),
-    }
+    (site.strategy.compile)(site)
 }
 
 impl Site<'_> {
+    /// What was compiled, with the form of the route and the bounds that go with the strategy. Who goes back keeps the route's form.
+    pub fn compiled(&self, desired: u32, order: Vec<WorkerName>, steps: Vec<Step>) -> Compiled {
+        let (strategy, p) = (self.strategy, &self.subject.params);
+        let form = RouteForm { mode: strategy.mode, ttl: self.spec.ttl.unwrap_or(strategy.ttl) };
+        let form = self.deployment.route.as_ref().filter(|_| !self.subject.forward).map_or(form, |r| r.form());
+        let budget = Budget { surge: p.max_surge, unavailable: p.max_unavailable };
+        Compiled { desired, order, steps, form, budget: strategy.bounded.then_some(budget) }
+    }
+
     /// Desired instances over the chosen workers.
     pub fn desired(&self) -> u32 {
         u32::try_from(self.workers.len()).unwrap_or(u32::MAX).saturating_mul(self.spec.placement.per_worker)
@@ -179,7 +232,7 @@ impl Site<'_> {
         match self.subject.mode {
             _ if self.host() => BatchMode::InPlace,
             Some(mode) => mode,
-            None if self.subject.strategy == Strategy::Rolling && self.of(pair) == 0 => rolling,
+            None if self.strategy.bounded && self.of(pair) == 0 => rolling,
             None if self.needs_room_beside_of(pair, self.spec.placement.per_worker).is_ok() => BatchMode::Beside,
             None => rolling,
         }
@@ -194,7 +247,7 @@ impl Site<'_> {
 
     /// Whether the ceiling can be judged where traffic is expected.
     pub fn judged(&self) -> bool {
-        self.subject.from.is_some() && self.subject.params.max_error_rate.is_some() && self.spec.metrics.is_some()
+        self.subject.from.is_some() && self.subject.params.max_error_rate.0.is_some() && self.spec.metrics.is_some()
     }
 
     /// A bake of `hold`.
@@ -234,20 +287,11 @@ impl Site<'_> {
                 return Err(format!(
                     "worker {name} has room for {free} more instances of {}, {need} are needed: it lacks {what}; add \
                      addresses to its pool, raise its capacity, or {}",
-                    self.subject.deployment,
-                    self.smaller()
+                    self.subject.deployment, self.strategy.smaller
                 ));
             }
         }
         Ok(())
-    }
-
-    /// What needs less room.
-    fn smaller(&self) -> &'static str {
-        match self.subject.strategy {
-            Strategy::Rolling => "replace in place: max_surge 0, max_unavailable 1",
-            Strategy::Direct | Strategy::Canary | Strategy::BlueGreen => "use a rolling update",
-        }
     }
 
     /// Refused when replacing in place has no instance that may be missing.

@@ -3,7 +3,7 @@
 //! no room beside takes places over.
 
 use super::{Compiled, Site};
-use crate::model::{BatchMode, Period, StepKind};
+use crate::engine::prelude::*;
 
 pub(super) fn compile(site: &Site<'_>) -> Compiled {
     let mut steps = site.opening();
@@ -17,5 +17,5 @@ pub(super) fn compile(site: &Site<'_>) -> Compiled {
         BatchMode::Replace | BatchMode::InPlace => Period(0),
     };
     steps.extend(site.closing(grace));
-    Compiled { desired, order: site.workers.clone(), steps }
+    site.compiled(desired, site.workers.clone(), steps)
 }

@@ -1,10 +1,28 @@
 //! Rolling: batches by capacity, checked while they run, and watched for a stability window after the last one. With surge the new ones
 //! come first and the old ones go; without it they take each other's place.
 
-use super::{ALL, Compiled, Site, in_place, step};
-use crate::model::{BatchMode, Period, Routing, StepKind};
+use super::{ALL, Compiled, Site, Strategy, in_place, step};
+use crate::engine::prelude::*;
 
-pub(super) fn compile(site: &Site<'_>) -> Result<Compiled, String> {
+pub(super) const ROLLING: Strategy = Strategy {
+    name: StrategyName::ROLLING,
+    about: "in batches, the traffic following the instances",
+    pool: &[
+        setting("bake"),
+        setting("parallelism"),
+        setting("delay"),
+        setting("max_surge"),
+        setting("max_unavailable"),
+    ],
+    host: &[setting("bake"), setting("parallelism"), setting("delay"), setting("max_unavailable")],
+    mode: RouteMode::Weighted,
+    ttl: Period::seconds(5),
+    bounded: true,
+    smaller: "replace in place: max_surge 0, max_unavailable 1",
+    compile,
+};
+
+fn compile(site: &Site<'_>) -> Result<Compiled, String> {
     let p = &site.subject.params;
     let mut steps = site.opening();
     // Where a new one finds no place first, one that may be missing gives up its own.
@@ -28,5 +46,5 @@ pub(super) fn compile(site: &Site<'_>) -> Result<Compiled, String> {
     // The last batch is watched as long as any: nothing is promoted that nobody judged.
     steps.push(site.bake("watch", p.bake, true));
     steps.extend(site.closing(Period(0)));
-    Ok(Compiled { desired: site.desired(), order: site.workers.clone(), steps })
+    Ok(site.compiled(site.desired(), site.workers.clone(), steps))
 }

@@ -6,7 +6,7 @@
 //! counted out.
 
 use super::{Compiled, Site, step};
-use crate::model::{Period, StepKind};
+use crate::engine::prelude::*;
 
 pub(super) fn compile(site: &Site<'_>) -> Compiled {
     let mut steps = Vec::new();
@@ -16,5 +16,5 @@ pub(super) fn compile(site: &Site<'_>) -> Compiled {
         steps.push(site.install_back("undo", from, desired).0);
     }
     steps.push(step("undo", StepKind::Retire { delay: Period(0) }));
-    Compiled { desired, order: site.workers.clone(), steps }
+    site.compiled(desired, site.workers.clone(), steps)
 }

@@ -50,7 +50,6 @@ pub(in crate::state) struct Cx<'a> {
     pub s: State,
     /// The entry.
     pub at: LogId,
-    /// Who asked.
     pub principal: &'a Principal,
     events: Vec<EventBody>,
     deployments: BTreeSet<DeploymentId>,
@@ -78,14 +77,17 @@ impl<'a> Cx<'a> {
         std::mem::take(&mut self.deployments)
     }
 
+    /// Cluster time of the entry.
     pub fn now(&self) -> Millis {
         self.s.now
     }
 
+    /// Adds an event to those of the entry.
     pub fn emit(&mut self, body: EventBody) {
         self.events.push(body);
     }
 
+    /// The settings of the cluster; the defaults before there is one.
     pub fn settings(&self) -> Settings {
         self.s.cluster.as_ref().map(|c| c.settings.clone()).unwrap_or_default()
     }
@@ -140,6 +142,7 @@ impl<'a> Cx<'a> {
         if r.meta.revision == seen { Ok(r) } else { Err(Rejection::Stale { seen, now: r.meta.revision }) }
     }
 
+    /// Puts a changed copy of the row back, with a new revision.
     pub fn put_rollout(&mut self, mut row: Rollout) {
         let there = self.s.rollouts.get(&row.id);
         if there != Some(&row) {
@@ -170,6 +173,7 @@ impl<'a> Cx<'a> {
         found.ok_or_else(|| names::unknown_deployment(&self.s, id))
     }
 
+    /// The same for a deployment; what follows from it is done at the end of the entry.
     pub fn put_deployment(&mut self, mut row: Deployment) {
         let there = self.s.deployments.get(&row.id);
         if there != Some(&row) {
@@ -180,6 +184,7 @@ impl<'a> Cx<'a> {
         }
     }
 
+    /// The same for a worker.
     pub fn put_worker(&mut self, mut row: Worker) {
         let there = self.s.workers.get(&row.name);
         if there != Some(&row) {
@@ -189,6 +194,7 @@ impl<'a> Cx<'a> {
         }
     }
 
+    /// The same for a node.
     pub fn put_node(&mut self, mut row: NodeRow) {
         let there = self.s.nodes.get(&row.id);
         if there != Some(&row) {
@@ -198,11 +204,13 @@ impl<'a> Cx<'a> {
         }
     }
 
+    /// A copy of a node's row.
     pub fn node(&self, id: NodeId) -> Result<NodeRow, Rejection> {
         let found = self.s.nodes.get(&id).cloned();
         found.ok_or_else(|| Rejection::not_found("node", id, "; `slipway cluster status` lists them"))
     }
 
+    /// The same for an assignment.
     pub fn put_assignment(&mut self, key: (WorkerName, DeploymentId), mut row: Assignment) {
         let there = self.s.assignments.get(&key);
         if there != Some(&row) {

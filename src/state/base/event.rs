@@ -1,13 +1,17 @@
 //! Events: what a command changed, for watchers. A bounded ring in State; `watch(from)` reads it by (index, ordinal).
+//!
+//! Invariant: what an event is called, what it is about and how it reads stand once, in [`EventBody::describe`]: the log, the wire and
+//! whoever else tells of it read that. A new event is one variant with its lines there.
 
 use serde::{Deserialize, Serialize};
 
 use crate::{
     model::{
-        DeploymentId, Digest, Health, InstanceId, Life, Millis, Name, NodeId, RolloutId, Version, WorkerName, fields,
+        DeploymentId, Digest, Health, InstanceId, Life, Millis, Name, NodeId, RolloutId, Step, Version, WorkerName,
+        fields,
     },
     state::{
-        rollout::rows::{Reason, RolloutStatus},
+        rollout::rows::{Reason, RolloutStatus, StepStatus},
         traffic::rows::RouteWeights,
     },
 };
@@ -40,8 +44,8 @@ fields! {
 }
 
 /// What happened.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[allow(missing_docs, reason = "fields are named as the rows they come from")]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, strum::IntoStaticStr)]
+#[strum(serialize_all = "snake_case")]
 pub enum EventBody {
     /// A cluster was made.
     ClusterCreated { name: String },
@@ -59,8 +63,8 @@ pub enum EventBody {
     InstanceChanged { instance: InstanceId, deployment: DeploymentId, worker: WorkerName, life: Life, health: Health },
     /// A rollout's status changed.
     RolloutChanged { rollout: RolloutId, deployment: DeploymentId, status: RolloutStatus, reason: Option<Reason> },
-    /// A step began or ended.
-    StepChanged { rollout: RolloutId, deployment: DeploymentId, step: u32, group: String, kind: String, status: String },
+    /// A step, at this place of its list, began or ended.
+    StepChanged { rollout: RolloutId, deployment: DeploymentId, place: u32, step: Step, status: StepStatus },
     /// A batch began or passed.
     BatchChanged { rollout: RolloutId, deployment: DeploymentId, step: u32, batch: u32, passed: bool },
     /// Weights changed; versions by track for display.
@@ -84,25 +88,183 @@ pub enum EventBody {
     CountedOut { deployment: DeploymentId, worker: WorkerName, instances: u32 },
     /// What is known of the DNS servers after traffic was taken back.
     TrafficBack { rollout: RolloutId, deployment: DeploymentId, what: String },
+    /// A release was retired or removed.
+    ReleaseGone { service: Name, version: Version, removed: bool },
+}
+
+/// How much an event asks of whoever reads it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Severity {
+    /// There are so many that they would drown the rest.
+    Detail,
+    /// Something went on as it should, or as somebody asked.
+    Normal,
+    /// It may ask for somebody.
+    Warning,
+    /// It asks for somebody now.
+    Alarm,
+}
+
+/// An event as it is told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Told {
+    /// What kind of event it is, such as `rollout_changed`.
+    pub kind: &'static str,
+    /// How much it asks for.
+    pub severity: Severity,
+    /// The deployment it is about.
+    pub deployment: Option<DeploymentId>,
+    /// The rollout it is about.
+    pub rollout: Option<RolloutId>,
+    /// The rest, for programs.
+    pub fields: Vec<(&'static str, String)>,
+    /// A line for people.
+    pub text: String,
+}
+
+impl Told {
+    fn at(mut self, severity: Severity) -> Self {
+        self.severity = severity;
+        self
+    }
+
+    fn of(mut self, deployment: &DeploymentId) -> Self {
+        self.text = format!("{deployment}: {}", self.text);
+        self.deployment = Some(deployment.clone());
+        self
+    }
+
+    fn in_(mut self, rollout: RolloutId, deployment: &DeploymentId) -> Self {
+        self.text = format!("{rollout} {}", self.text);
+        self.rollout = Some(rollout);
+        self.of(deployment)
+    }
+
+    fn with(mut self, name: &'static str, value: impl ToString) -> Self {
+        self.fields.push((name, value.to_string()));
+        self
+    }
 }
 
 impl EventBody {
-    /// The deployment it is about, if any.
-    pub fn deployment(&self) -> Option<&DeploymentId> {
+    /// Its name, what it is about, its weight, and how it reads.
+    pub fn describe(&self) -> Told {
+        let told = |text: String| Told {
+            kind: self.into(),
+            severity: Severity::Normal,
+            deployment: None,
+            rollout: None,
+            fields: Vec::new(),
+            text,
+        };
         match self {
-            Self::ClusterCreated { .. } | Self::NodeChanged { .. } | Self::NodeSilence { .. } => None,
-            Self::ReleaseAdded { .. } | Self::WorkerChanged { .. } => None,
-            Self::ReplicaDiverged { .. } | Self::ReplicaAgrees { .. } | Self::ReplicasSplit { .. } => None,
-            Self::SpecChanged { deployment, .. }
-            | Self::InstanceChanged { deployment, .. }
-            | Self::RolloutChanged { deployment, .. }
-            | Self::StepChanged { deployment, .. }
-            | Self::BatchChanged { deployment, .. }
-            | Self::RouteChanged { deployment, .. }
-            | Self::HookSettled { deployment, .. }
-            | Self::SwitchChanged { deployment, .. }
-            | Self::CountedOut { deployment, .. }
-            | Self::TrafficBack { deployment, .. } => Some(deployment),
+            Self::ClusterCreated { name } => told(format!("cluster {name} was made")).with("name", name),
+            Self::NodeChanged { node, name, role } => {
+                told(format!("node {node} ({name}) is {role}")).with("node", node).with("name", name).with("role", role)
+            }
+            Self::NodeSilence { node, silent } => {
+                let heard = if *silent { "silent" } else { "heard again" };
+                told(format!("DNS of node {node} is {heard}")).with("node", node).with("silent", silent)
+            }
+            Self::SpecChanged { deployment, revision } => {
+                told(format!("spec {revision}")).of(deployment).with("spec", revision)
+            }
+            Self::ReleaseAdded { service, version, digest } => told(format!("release {service} {version}"))
+                .with("service", service)
+                .with("version", version)
+                .with("digest", digest),
+            Self::ReleaseGone { service, version, removed } => {
+                told(format!("release {service} {version} is {}", if *removed { "removed" } else { "retired" }))
+                    .with("service", service)
+                    .with("version", version)
+                    .with("removed", removed)
+            }
+            Self::WorkerChanged { worker, what } => {
+                told(format!("worker {worker}: {what}")).with("worker", worker).with("what", what)
+            }
+            Self::InstanceChanged { instance, deployment, worker, life, health } => {
+                told(format!("instance {instance} on {worker} is {life}, {health}"))
+                    .of(deployment)
+                    .at(Severity::Detail)
+                    .with("instance", instance)
+                    .with("worker", worker)
+                    .with("life", life)
+                    .with("health", health)
+            }
+            Self::RolloutChanged { rollout, deployment, status, reason } => {
+                let why = reason.as_ref().map(|r| format!(": {r}")).unwrap_or_default();
+                let told = told(format!("is {status}{why}")).in_(*rollout, deployment).with("status", status);
+                reason.iter().fold(told, |told, r| told.with("reason", r).with("reason_label", r.label()))
+            }
+            Self::StepChanged { rollout, deployment, place, step, status } => {
+                told(format!("{}: {} {status}", step.group, step.kind.name()))
+                    .in_(*rollout, deployment)
+                    .with("step", place)
+                    .with("group", &step.group)
+                    .with("kind", step.kind.name())
+                    .with("status", status)
+            }
+            Self::BatchChanged { rollout, deployment, step, batch, passed } => {
+                told(format!("batch {batch} {}", if *passed { "passed" } else { "started" }))
+                    .in_(*rollout, deployment)
+                    .at(Severity::Detail)
+                    .with("step", step)
+                    .with("batch", batch)
+                    .with("passed", passed)
+            }
+            Self::RouteChanged { deployment, weights, stable, candidate } => {
+                let parts = [(candidate, weights.candidate), (stable, weights.stable)];
+                let shares = parts.iter().filter_map(|(v, w)| Some(format!("{} {w}", v.as_ref()?)));
+                let told = told(format!("traffic {}", shares.collect::<Vec<_>>().join(", ")))
+                    .of(deployment)
+                    .with("stable_bp", weights.stable.0)
+                    .with("candidate_bp", weights.candidate.0);
+                let told = stable.iter().fold(told, |told, v| told.with("stable", v));
+                candidate.iter().fold(told, |told, v| told.with("candidate", v))
+            }
+            Self::HookSettled { rollout, deployment, ok, detail } => {
+                told(format!("smoke test {}: {detail}", if *ok { "passed" } else { "failed" }))
+                    .in_(*rollout, deployment)
+                    .with("ok", ok)
+                    .with("detail", detail)
+            }
+            Self::SwitchChanged { switch, deployment, what } => told(format!("switch s-{switch}: {what}"))
+                .of(deployment)
+                .with("switch", format!("s-{switch}"))
+                .with("what", what),
+            Self::TrafficBack { rollout, deployment, what } => {
+                told(format!("traffic back, {what}")).in_(*rollout, deployment).with("what", what)
+            }
+            Self::CountedOut { deployment, worker, instances } => {
+                told(format!("worker {worker} is lost for good, {instances} instances on it are counted out"))
+                    .of(deployment)
+                    .at(Severity::Warning)
+                    .with("worker", worker)
+                    .with("instances", instances)
+            }
+            Self::ReplicaDiverged { node, index, tables } => {
+                let tables = tables.join(", ");
+                told(format!("ALARM: node {node} differs from the majority at index {index}, table {tables}"))
+                    .at(Severity::Alarm)
+                    .with("node", node)
+                    .with("at", index)
+                    .with("tables", tables)
+            }
+            Self::ReplicaAgrees { node, index } => {
+                told(format!("node {node} agrees with the majority again at index {index}"))
+                    .with("node", node)
+                    .with("at", index)
+            }
+            Self::ReplicasSplit { index, tables } if tables.is_empty() => {
+                told(format!("a majority of the nodes agrees again at index {index}")).with("at", index)
+            }
+            Self::ReplicasSplit { index, tables } => {
+                let tables = tables.join(", ");
+                told(format!("ALARM: no majority of the nodes agrees at index {index}, table {tables}"))
+                    .at(Severity::Alarm)
+                    .with("at", index)
+                    .with("tables", tables)
+            }
         }
     }
 }

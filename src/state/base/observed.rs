@@ -42,8 +42,6 @@ impl<T> Seen<T> {
 /// What a node's DNS said of itself.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct NodeSeen {
-    /// Index its State has applied.
-    pub applied: u64,
     /// Index its DNS view serves: applied and swapped.
     pub served_index: u64,
     /// Largest TTL handed out per deployment within the last TTL's time, milliseconds. Absent: nothing handed out.

@@ -9,7 +9,6 @@ fields! {
     pub struct BlobDropped {
         /// Which package.
         1 [required] pub digest: Digest,
-        /// Which node.
         2 pub node: NodeId,
     }
 }

@@ -8,9 +8,7 @@ fields! {
     pub struct BlobHeld {
         /// Which package.
         1 [required] pub digest: Digest,
-        /// Its size.
         2 pub size: u64,
-        /// Which node.
         3 pub node: NodeId,
     }
 }

@@ -11,7 +11,6 @@ fields! {
     pub struct ReleaseRegistered {
         /// Of which service (made when unknown).
         1 [required] pub service: Name,
-        /// Its version.
         2 [required] pub version: Version,
         /// Its package.
         3 [required] pub digest: Digest,
@@ -48,6 +47,24 @@ impl Apply for ReleaseRegistered {
                 ),
             });
         }
+        let was = cx.s.services.get(service).and_then(|s| s.gone.get(version));
+        if let Some(was) = was.filter(|was| *was != digest) {
+            return Err(Rejection::Conflict {
+                what: format!(
+                    "{service} {version} ran with package {} before it was removed, not with {}: a version never changes, push a new one",
+                    was.short(),
+                    digest.short()
+                ),
+            });
+        }
+        let slug = version.slug();
+        if let Some((_, other)) = cx.s.releases.keys().find(|(s, v)| s == service && v.slug() == slug) {
+            return Err(Rejection::Conflict {
+                what: format!(
+                    "{service} {version} would have the DNS name of version {other} (v-{slug}): write it otherwise"
+                ),
+            });
+        }
         let Some(blob) = cx.s.blobs.get(digest) else {
             return Err(Rejection::not_found("package", digest.short(), "; `slipway release push` uploads it"));
         };
@@ -61,6 +78,11 @@ impl Apply for ReleaseRegistered {
             )));
         }
         services::make_service(cx, service)?;
+        if let Some(mut of) = cx.s.services.get(service).filter(|s| s.gone.contains_key(version)).cloned() {
+            of.gone.remove(version);
+            cx.touch(&mut of.meta);
+            cx.s.services.insert(service.clone(), of);
+        }
         let limit = cx.settings().limits.releases_per_service;
         if cx.s.releases.keys().filter(|(s, _)| s == service).count() >= limit as usize {
             return Err(names::exhausted("releases of a service", limit));

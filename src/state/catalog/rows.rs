@@ -1,9 +1,11 @@
 //! The rows of the catalog: environments, services, packages, releases.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    model::{BuildInfo, Digest, Name, NodeId, OnNoData, Strategy, Version, fields},
+    model::{BuildInfo, Digest, Name, NodeId, OnNoData, StrategyName, Version, fields},
     state::base::rows::Meta,
 };
 
@@ -11,12 +13,10 @@ fields! {
     /// A stage and DNS namespace.
     #[derive(Debug, Clone, PartialEq, Eq)]
     pub struct Environment {
-        /// Row data.
         1 pub meta: Meta,
-        /// Its name.
         2 [required] pub name: Name,
         /// Strategy of rollouts that name none.
-        3 [required] pub default_strategy: Strategy,
+        3 [required] pub default_strategy: StrategyName,
         /// Place in the order of promotion, from 0.
         4 pub order: u32,
         /// What the end of a bake without data does in rollouts that do not say.
@@ -28,10 +28,10 @@ fields! {
     /// What is versioned.
     #[derive(Debug, Clone, PartialEq, Eq)]
     pub struct Service {
-        /// Row data.
         1 pub meta: Meta,
-        /// Its name.
         2 [required] pub name: Name,
+        /// Versions that ran and were removed, with their package's digest: other bytes never come under their names.
+        3 pub gone: BTreeMap<Version, Digest>,
     }
 }
 
@@ -39,7 +39,6 @@ fields! {
     /// A package: which nodes hold it durably.
     #[derive(Debug, Clone, PartialEq, Eq)]
     pub struct Blob {
-        /// Row data.
         1 pub meta: Meta,
         /// Size in bytes.
         2 pub size: u64,
@@ -70,11 +69,9 @@ fields! {
     /// A release of a service.
     #[derive(Debug, Clone, PartialEq, Eq)]
     pub struct Release {
-        /// Row data.
         1 pub meta: Meta,
         /// Whose release.
         2 [required] pub service: Name,
-        /// Its version.
         3 [required] pub version: Version,
         /// Digest of its archive.
         4 [required] pub digest: Digest,

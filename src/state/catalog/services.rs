@@ -1,5 +1,7 @@
 //! Services appear with the first spec or release that names them.
 
+use std::collections::BTreeMap;
+
 use crate::state::base::{names, prelude::*};
 
 pub(in crate::state) fn make_service(cx: &mut Cx<'_>, name: &Name) -> Done {
@@ -11,6 +13,6 @@ pub(in crate::state) fn make_service(cx: &mut Cx<'_>, name: &Name) -> Done {
     if cx.s.services.len() >= limit as usize {
         return Err(names::exhausted("services", limit));
     }
-    cx.s.services.insert(name.clone(), Service { meta: cx.new_meta(), name: name.clone() });
+    cx.s.services.insert(name.clone(), Service { meta: cx.new_meta(), name: name.clone(), gone: BTreeMap::new() });
     Ok(())
 }

@@ -6,11 +6,11 @@ use super::members;
 use crate::state::base::prelude::*;
 
 /// Environments that every cluster begins with, in the order of promotion.
-const ENVIRONMENTS: [(&str, Strategy); 4] = [
-    ("development", Strategy::Direct),
-    ("qa", Strategy::Rolling),
-    ("staging", Strategy::Rolling),
-    ("production", Strategy::Canary),
+const ENVIRONMENTS: [(&str, StrategyName); 4] = [
+    ("development", StrategyName::DIRECT),
+    ("qa", StrategyName::ROLLING),
+    ("staging", StrategyName::ROLLING),
+    ("production", StrategyName::CANARY),
 ];
 
 fn check_zone(zone: &str) -> Done {
@@ -45,9 +45,7 @@ fields! {
     /// Makes the cluster; refused when there is one.
     #[derive(Debug, Clone, PartialEq)]
     pub struct ClusterInit {
-        /// Its id.
         1 [required] pub id: ClusterId,
-        /// Its name.
         2 pub name: String,
         /// Its DNS zone.
         3 pub zone: String,

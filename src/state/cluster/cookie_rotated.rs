@@ -7,7 +7,6 @@ fields! {
     /// Another secret of DNS cookies, from the leader.
     #[derive(Debug, Clone, PartialEq)]
     pub struct CookieRotated {
-        /// The secret.
         1 [required] pub secret: Secret,
         /// Index of the entry that brought the one seen; 0: none.
         2 pub seen: u64,

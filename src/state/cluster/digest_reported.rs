@@ -9,7 +9,6 @@ fields! {
     /// A node's hashes of its State at a probe.
     #[derive(Debug, Clone, PartialEq)]
     pub struct DigestReported {
-        /// Which node.
         1 pub node: NodeId,
         /// The probe's entry.
         2 pub index: u64,

@@ -11,7 +11,6 @@ fields! {
     /// A node says at its start what its program is.
     #[derive(Debug, Clone, PartialEq)]
     pub struct NodeAnnounced {
-        /// The node.
         1 pub node: NodeId,
         /// Its program's version.
         2 pub version: String,

@@ -6,7 +6,6 @@ fields! {
     /// Takes a node out for maintenance, or back.
     #[derive(Debug, Clone, PartialEq)]
     pub struct NodeDrained {
-        /// The node.
         1 pub node: NodeId,
         /// Whether it is to be drained.
         2 pub on: bool,

@@ -7,7 +7,6 @@ fields! {
     /// A silent node's DNS view is heard of again.
     #[derive(Debug, Clone, PartialEq)]
     pub struct NodeHeard {
-        /// Which node.
         1 pub node: NodeId,
     }
 }

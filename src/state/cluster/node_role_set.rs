@@ -11,11 +11,8 @@ fields! {
     /// Moves a node's role one step.
     #[derive(Debug, Clone, PartialEq)]
     pub struct NodeRoleSet {
-        /// Which node.
         1 pub node: NodeId,
-        /// To which role.
         2 [required] pub role: NodeRole,
-        /// Role seen.
         3 [required] pub seen: NodeRole,
         /// Whether it may leave although it holds the last copy of a package.
         4 pub lose_packages: bool,

@@ -6,7 +6,6 @@ fields! {
     /// A node's DNS view has not been heard of.
     #[derive(Debug, Clone, PartialEq)]
     pub struct NodeSilent {
-        /// Which node.
         1 pub node: NodeId,
     }
 }

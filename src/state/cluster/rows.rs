@@ -13,7 +13,6 @@ fields! {
     /// The one cluster.
     #[derive(Debug, Clone, PartialEq, Eq)]
     pub struct Cluster {
-        /// Row data.
         1 pub meta: Meta,
         /// Its id, made by `init`.
         2 [required] pub id: ClusterId,
@@ -54,17 +53,11 @@ fields! {
     /// instances, and a minute of over a thousand client requests a second), and keep State from growing without end.
     #[derive(Debug, Clone, PartialEq, Eq)]
     pub struct Limits {
-        /// Services.
         1 pub services: u32,
-        /// Environments.
         2 pub environments: u32,
-        /// Deployments.
         3 pub deployments: u32,
-        /// Releases of one service.
         4 pub releases_per_service: u32,
-        /// Workers.
         5 pub workers: u32,
-        /// Instances of one deployment.
         6 pub instances_per_deployment: u32,
         /// Terminal rollouts kept per deployment.
         7 pub history_per_deployment: u32,
@@ -129,11 +122,8 @@ fields! {
     /// A node.
     #[derive(Debug, Clone, PartialEq, Eq)]
     pub struct NodeRow {
-        /// Row data.
         1 pub meta: Meta,
-        /// Its id.
         2 pub id: NodeId,
-        /// Its name.
         3 pub name: String,
         /// Where peers reach it, `host:port`.
         4 pub peer_addr: String,
@@ -143,7 +133,6 @@ fields! {
         6 pub dns_addr: String,
         /// Highest feature level its program supports.
         7 pub level: u32,
-        /// Its role.
         8 [required] pub role: NodeRole,
         /// Cluster time since when its DNS view has not been heard of; `None` while heard.
         9 pub silent_since: Option<Millis>,
@@ -162,7 +151,6 @@ fields! {
     /// A node that joins.
     #[derive(Debug, Clone, PartialEq, Eq)]
     pub struct NewNode {
-        /// Its name.
         1 pub name: String,
         /// Peer address, `host:port`.
         2 pub peer_addr: String,

@@ -8,7 +8,6 @@ fields! {
     /// Every DNS server has served the removal (or is silent): caches decide from here.
     #[derive(Debug, Clone, PartialEq)]
     pub struct DrainSettled {
-        /// Which deployment.
         1 [required] pub deployment: DeploymentId,
         /// Drain index settled.
         2 pub index: u64,

@@ -33,7 +33,6 @@ pub enum PoolSlot {
     Free {
         /// Index of the entry that freed it; 0 when never used.
         since: u64,
-        /// Who had it last.
         last: Option<DeploymentId>,
     },
 }
@@ -44,7 +43,6 @@ fields! {
     pub struct Worker {
         /// Row data; labels are the worker's own and are what selectors read.
         1 pub meta: Meta,
-        /// Its name.
         2 [required] pub name: WorkerName,
         /// Its ed25519 public key, 64 hexadecimal digits.
         3 pub key: String,
@@ -94,15 +92,12 @@ fields! {
     /// One running copy of a pair on a worker.
     #[derive(Debug, Clone, PartialEq, Eq)]
     pub struct Instance {
-        /// Row data.
         1 pub meta: Meta,
-        /// Its id.
         2 [required] pub id: InstanceId,
         /// Whose instance.
         3 [required] pub deployment: DeploymentId,
         /// What it runs.
         4 [required] pub pair: Pair,
-        /// Where.
         5 [required] pub worker: WorkerName,
         /// IP address, as text.
         6 pub address: String,
@@ -120,7 +115,6 @@ fields! {
         12 pub restarts: u32,
         /// Exit status or signal text of its last end, as its agent said.
         13 pub exit: Option<String>,
-        /// Its life.
         14 [required] pub life: Life,
         /// Its committed health.
         15 [required] pub health: Health,
@@ -156,7 +150,6 @@ pub enum Reached {
     Failed(String),
     /// Packages of `hold` cannot be had.
     Refused {
-        /// Which.
         packages: Vec<Digest>,
         /// Why not the first of them.
         detail: String,
@@ -166,7 +159,6 @@ pub enum Reached {
 /// What an agent found when it looked whether its machine has what a pair asks for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Fit {
-    /// It has.
     Fits,
     /// It lacks something; what, in the words that a start would fail with.
     Lacks(String),
@@ -176,9 +168,7 @@ fields! {
     /// What a worker said of the next pair.
     #[derive(Debug, Clone, PartialEq, Eq)]
     pub struct Look {
-        /// Of which generation's.
         1 pub generation: u64,
-        /// What it said.
         2 [required] pub fit: Fit,
         /// Cluster time since when it lacks something, or fits.
         3 pub since: Millis,
@@ -189,13 +179,10 @@ fields! {
     /// One instance entry of an assignment.
     #[derive(Debug, Clone, PartialEq, Eq)]
     pub struct Entry {
-        /// The instance.
         1 [required] pub id: InstanceId,
         /// What it runs.
         2 [required] pub pair: Pair,
-        /// Its address.
         3 pub address: String,
-        /// Its ports.
         4 [required] pub ports: Arc<BTreeMap<String, u16>>,
         /// The instance it takes the place of (in place only).
         5 pub replaces: Option<InstanceId>,
@@ -223,7 +210,6 @@ fields! {
     /// What one worker is to do for one deployment.
     #[derive(Debug, Clone, PartialEq, Eq)]
     pub struct Assignment {
-        /// Row data.
         1 pub meta: Meta,
         /// Rises with every change of the content.
         2 pub generation: u64,
@@ -233,7 +219,6 @@ fields! {
         4 [required] pub permit: Permit,
         /// Generation the agent reported last, and how far it got.
         5 pub reached: Option<(u64, Reached)>,
-        /// The content.
         6 [required] pub content: AssignmentContent,
         /// Running step whose counts are wanted, with the deployment's pairs.
         7 pub mark: Option<StepId>,
@@ -258,7 +243,6 @@ fields! {
     /// What a worker's agent says of one instance.
     #[derive(Debug, Clone, PartialEq, Eq)]
     pub struct InstanceFact {
-        /// Which one.
         1 [required] pub id: InstanceId,
         /// `Starting`, `Running`, `Gone` or `Failed`; the others are State's own and are never reported.
         2 [required] pub life: Life,
@@ -277,9 +261,7 @@ fields! {
     /// How far a worker's agent got with one deployment.
     #[derive(Debug, Clone, PartialEq, Eq)]
     pub struct ReachedFact {
-        /// Which deployment.
         1 [required] pub deployment: DeploymentId,
-        /// Which generation.
         2 pub generation: u64,
         /// How far.
         3 [required] pub reached: Reached,
@@ -292,7 +274,6 @@ fields! {
     /// Committed part of one worker's report.
     #[derive(Debug, Clone, PartialEq, Eq)]
     pub struct WorkerFacts {
-        /// Which worker.
         1 [required] pub worker: WorkerName,
         /// Agent's epoch: one more at each of its starts.
         2 pub epoch: u64,

@@ -11,9 +11,7 @@ fields! {
     /// Drained instances may be stopped.
     #[derive(Debug, Clone, PartialEq)]
     pub struct StopPermitted {
-        /// Which deployment.
         1 [required] pub deployment: DeploymentId,
-        /// Which instances.
         2 pub instances: Vec<InstanceId>,
     }
 }

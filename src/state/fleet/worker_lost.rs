@@ -7,7 +7,6 @@ fields! {
     /// A worker is silent at every node.
     #[derive(Debug, Clone, PartialEq)]
     pub struct WorkerLost {
-        /// Which.
         1 [required] pub worker: WorkerName,
         /// Cluster time of its last report.
         2 pub last_heard: Millis,

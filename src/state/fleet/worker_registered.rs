@@ -51,11 +51,9 @@ fields! {
     /// A worker is new, or its registration changed.
     #[derive(Debug, Clone, PartialEq)]
     pub struct WorkerRegistered {
-        /// Its name.
         1 [required] pub name: WorkerName,
         /// Its public key.
         2 pub key: String,
-        /// Its labels.
         3 pub labels: BTreeMap<String, String>,
         /// Instances at most.
         4 pub capacity: u32,

@@ -7,7 +7,6 @@ fields! {
     /// A lost worker reported again.
     #[derive(Debug, Clone, PartialEq)]
     pub struct WorkerReturned {
-        /// Which.
         1 [required] pub worker: WorkerName,
     }
 }

@@ -16,9 +16,9 @@ pub(super) fn check_step(before: &State, after: &State, old: &Deployment, new: &
     if active(after) || r.status == RolloutStatus::Promoting {
         rises(after, r, old, new)?;
     }
-    if active(after) && r.strategy == Strategy::Rolling && r.from.is_some() && old.as_is.is_none() {
-        unavailable(before, after, r)?;
-        surge(before, after, r)?;
+    if let Some(budget) = r.budget.filter(|_| active(after) && r.from.is_some() && old.as_is.is_none()) {
+        unavailable(before, after, r, budget)?;
+        surge(before, after, r, budget)?;
     }
     Ok(())
 }
@@ -51,7 +51,7 @@ fn rises(after: &State, r: &Rollout, old: &Deployment, new: &Deployment) -> Resu
 
 /// 12: no entry takes out of service what must be available. What an earlier rollout left beside both versions goes first, all at once:
 /// it has no traffic.
-fn unavailable(before: &State, after: &State, r: &Rollout) -> Result<(), String> {
+fn unavailable(before: &State, after: &State, r: &Rollout, budget: Budget) -> Result<(), String> {
     let taken = |i: &&Instance| {
         let leaves = |n: &Instance| matches!(n.life, Life::Draining | Life::Stopping | Life::Gone);
         let ours = i.pair == r.to || r.from.as_ref() == Some(&i.pair);
@@ -59,7 +59,7 @@ fn unavailable(before: &State, after: &State, r: &Rollout) -> Result<(), String>
     };
     let takes = before.instances_of(&r.deployment).any(|i| taken(&i));
     let left = after.instances_of(&r.deployment).filter(|i| serving::passes(after, i)).count();
-    let floor = r.desired.saturating_sub(r.params.max_unavailable) as usize;
+    let floor = r.desired.saturating_sub(budget.unavailable) as usize;
     if takes && left < floor {
         return Err(format!("12: {left} of at least {floor} instances of {} serve", r.deployment));
     }
@@ -67,7 +67,7 @@ fn unavailable(before: &State, after: &State, r: &Rollout) -> Result<(), String>
 }
 
 /// 12: no entry adds more than surge allows.
-fn surge(before: &State, after: &State, r: &Rollout) -> Result<(), String> {
+fn surge(before: &State, after: &State, r: &Rollout, budget: Budget) -> Result<(), String> {
     let replaces = |k: &StepKind| matches!(k, StepKind::Install { mode: BatchMode::Replace, .. });
     if !r.running().is_some_and(|(_, row)| replaces(&row.step.kind)) {
         return Ok(());
@@ -76,7 +76,7 @@ fn surge(before: &State, after: &State, r: &Rollout) -> Result<(), String> {
     let new = |i: &Instance| i.made_by == Some(r.id) && i.replaces.is_none() && !before.instances.contains_key(&i.id);
     let adds = after.instances_of(&r.deployment).any(new);
     let wanted = after.instances_of(&r.deployment).filter(mine).count();
-    let roof = r.desired.saturating_add(r.params.max_surge) as usize;
+    let roof = r.desired.saturating_add(budget.surge) as usize;
     if adds && wanted > roof {
         return Err(format!("12: {wanted} instances of {} are meant to run, {roof} at most", r.deployment));
     }

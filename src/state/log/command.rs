@@ -21,7 +21,6 @@ macro_rules! commands {
         /// Everything that can be agreed on.
         // A box would save nothing: one command is alive at a time, and nobody keeps a list of them.
         #[allow(clippy::large_enum_variant)]
-        #[allow(missing_docs, reason = "each is described at its struct")]
         #[derive(Debug, Clone, PartialEq)]
         pub enum Command {
             $($(#[$attr])* $name($name),)*
@@ -167,6 +166,8 @@ commands! {
     52 => traffic::traffic_back_settled::TrafficBackSettled,
     53 => cluster::cookie_asked::CookieAsked,
     54 => cluster::cookie_rotated::CookieRotated,
+    55 => catalog::release_retired::ReleaseRetired,
+    56 => catalog::release_removed::ReleaseRemoved,
     #[cfg(debug_assertions)]
     65535 => cluster::level_probe::LevelProbe,
 }

@@ -12,7 +12,6 @@ use crate::state::{State, store::frame};
 pub struct StateDigest {
     /// Each table by name, in a fixed order.
     pub tables: Vec<(&'static str, u64)>,
-    /// All of it.
     pub all: u64,
 }
 

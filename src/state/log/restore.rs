@@ -24,7 +24,6 @@ const MAX_INCARNATION: u64 = 1 << 20;
 /// What the new cluster is.
 #[derive(Debug, Clone)]
 pub struct Restoration {
-    /// Its id.
     pub id: ClusterId,
     /// Its first node, number 1.
     pub node: NewNode,

@@ -27,7 +27,6 @@ fields! {
         2 pub wall: u64,
         /// The stamping leader's term: refused when it is not its entry's.
         3 pub term: u64,
-        /// Who asked.
         4 [required] pub principal: Principal,
         /// For retries; `None` in engine commands.
         5 pub request: Option<Fence>,

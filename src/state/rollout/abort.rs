@@ -7,7 +7,6 @@ fields! {
     /// Puts traffic on stable and stops; candidates are kept to look at.
     #[derive(Debug, Clone, PartialEq)]
     pub struct Abort {
-        /// Which.
         1 [required] pub rollout: RolloutId,
         /// Ends a way back where it stands instead: both versions keep their instances and weights.
         2 pub as_is: bool,

@@ -88,12 +88,12 @@ fn keep(cx: &mut Cx<'_>, d: &mut Deployment, r: &Rollout, given_up: Pair) {
     });
     let moved = was.as_ref() != Some(&first.pair);
     (d.tracks.stable, d.tracks.candidate, d.tracks.previous) = (Some(first), None, previous);
-    if let Some((mode, ttl)) = d.route.as_ref().map(|x| (x.mode, x.ttl)) {
+    if let Some(form) = d.route.as_ref().map(Route::form) {
         let mut weights = RouteWeights { stable: first_share, candidate: BasisPoints(0), previous: share };
         // A third version is let go of.
         let rest = WHOLE.0.saturating_sub(weights.sum());
         opening::share_out(&cx.s, d, &d.tracks, &mut weights, BasisPoints(rest));
-        routes::write(cx, d, weights, BasisPoints(0), (mode, ttl), moved);
+        routes::write(cx, d, weights, BasisPoints(0), form, moved);
     }
     // Where one version serves and it is not the one that was given up, there is nothing to hold.
     let holds = share.0 > 0 || d.tracks.stable.as_ref().is_some_and(|t| t.pair == given_up);

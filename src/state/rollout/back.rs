@@ -12,10 +12,7 @@ use crate::state::{
 
 /// The candidate becomes stable, stable becomes previous, and all traffic goes to the new stable.
 pub(in crate::state) fn advance(cx: &mut Cx<'_>, d: &mut Deployment, r: &Rollout) {
-    let form = match &d.route {
-        Some(route) => (route.mode, route.ttl),
-        None => routes::shape(cx, d, &r.to, r.strategy),
-    };
+    let form = d.route.as_ref().map_or(r.form, Route::form);
     let to = d.tracks.candidate.take().filter(|t| t.pair == r.to);
     let to = to.or_else(|| d.tracks.previous.take_if(|t| t.pair == r.to));
     let mut stable = to.unwrap_or(Track { pair: r.to.clone(), want: 0, retire_at: None });
@@ -58,16 +55,13 @@ pub(in crate::state) fn back_to_stable(cx: &mut Cx<'_>, r: &mut Rollout, keep: b
     drain::revive(cx, &r.deployment, &pair);
     let have = serving::passing(&cx.s, &r.deployment, &pair);
     let others = d.tracks.candidate.as_ref().map_or(0, |t| serving::passing(&cx.s, &r.deployment, &t.pair));
-    let (mode, ttl) = match &d.route {
-        Some(route) => (route.mode, route.ttl),
-        None => routes::shape(cx, &d, &pair, r.strategy),
-    };
+    let form = d.route.as_ref().map_or(r.form, Route::form);
     let now_on_candidate = d.route.as_ref().is_some_and(|route| route.weights.candidate.0 > 0 || moved);
     let enough = have.saturating_mul(2) >= d.desired || others == 0 || !now_on_candidate;
     let weights = if enough {
         weights::beside(cx, &d, BasisPoints(0))
     } else {
-        match mode {
+        match form.mode {
             // One version is active at any time: the new one until the old one can carry it.
             RouteMode::Switch if have < others => weights::beside(cx, &d, WHOLE),
             RouteMode::Switch => weights::beside(cx, &d, BasisPoints(0)),
@@ -80,7 +74,7 @@ pub(in crate::state) fn back_to_stable(cx: &mut Cx<'_>, r: &mut Rollout, keep: b
         }
     };
     if d.route.is_some() {
-        routes::write(cx, &mut d, weights, weights.candidate, (mode, ttl), moved);
+        routes::write(cx, &mut d, weights, weights.candidate, form, moved);
     }
     if weights.candidate.0 == 0 {
         r.traffic_back_at = Some(cx.now());
@@ -110,8 +104,8 @@ pub(in crate::state) fn follow_back(cx: &mut Cx<'_>, d: &mut Deployment) {
     if have.saturating_mul(2) >= d.desired {
         return all_on_stable(cx, d);
     }
-    let (mode, ttl, had) = (route.mode, route.ttl, route.weights);
-    if mode == RouteMode::Switch {
+    let (form, had) = (route.form(), route.weights);
+    if form.mode == RouteMode::Switch {
         return;
     }
     let passing = |t: &Option<Track>| t.as_ref().map_or(0, |t| serving::passing(&cx.s, &d.id, &t.pair));
@@ -127,7 +121,7 @@ pub(in crate::state) fn follow_back(cx: &mut Cx<'_>, d: &mut Deployment) {
     };
     let (candidate, previous) = (part(had.candidate), part(had.previous));
     let stable = BasisPoints(WHOLE.0.saturating_sub(candidate.0).saturating_sub(previous.0));
-    routes::write(cx, d, RouteWeights { stable, candidate, previous }, candidate, (mode, ttl), false);
+    routes::write(cx, d, RouteWeights { stable, candidate, previous }, candidate, form, false);
 }
 
 /// Puts what is left on the candidate back on stable: an undo's last act, and the keeper's once stable carries it.
@@ -135,11 +129,9 @@ pub(in crate::state) fn all_on_stable(cx: &mut Cx<'_>, d: &mut Deployment) {
     if d.tracks.stable.is_none() {
         return;
     }
-    let Some((mode, ttl)) = d.route.as_ref().filter(|r| r.weights != ALL_STABLE).map(|r| (r.mode, r.ttl)) else {
-        return;
-    };
+    let Some(form) = d.route.as_ref().filter(|r| r.weights != ALL_STABLE).map(Route::form) else { return };
     if let (Some(id), Some(left)) = (d.live.or(d.last), d.tracks.candidate.as_ref().map(|t| t.pair.version.clone())) {
         returns::began(cx, d, id, &left);
     }
-    routes::write(cx, d, ALL_STABLE, BasisPoints(0), (mode, ttl), false);
+    routes::write(cx, d, ALL_STABLE, BasisPoints(0), form, false);
 }

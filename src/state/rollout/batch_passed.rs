@@ -111,10 +111,7 @@ fn weigh(cx: &mut Cx<'_>, r: &mut Rollout, routing: Routing, b: &BatchPassed) ->
     if weights.candidate > cap {
         return guard(format!("{} is above the cap {cap}", weights.candidate));
     }
-    let form = match &d.route {
-        Some(x) => (x.mode, x.ttl),
-        None => routes::shape(cx, &d, &r.to, r.strategy),
-    };
+    let form = d.route.as_ref().map_or(r.form, Route::form);
     routes::write(cx, &mut d, weights, cap, form, false);
     cx.put_deployment(d);
     Ok(())

@@ -126,14 +126,12 @@ fn check_replaced(
     Ok(olds)
 }
 
-/// Rolling: wanted instances stay within desired + surge.
+/// Wanted instances stay within desired + surge.
 fn check_surge(cx: &Cx<'_>, r: &Rollout, mode: BatchMode, adding: u32) -> Done {
-    if r.strategy != Strategy::Rolling || r.is_way_back() || mode != BatchMode::Replace {
-        return Ok(());
-    }
+    let Some(budget) = r.bounded_by().filter(|_| mode == BatchMode::Replace) else { return Ok(()) };
     let n = batches::counted(&cx.s, r).filter(|i| i.life.is_wanted()).count();
     let then = u32::try_from(n).unwrap_or(u32::MAX).saturating_add(adding);
-    let roof = r.desired.saturating_add(r.params.max_surge);
+    let roof = r.desired.saturating_add(budget.surge);
     if then > roof {
         return guard(format!("{then} instances are over desired + surge = {roof}"));
     }

@@ -40,14 +40,12 @@ fn serve_without(s: &State, deployment: &DeploymentId, without: &[InstanceId]) -
     u32::try_from(n).unwrap_or(u32::MAX)
 }
 
-/// Rolling: what leaves must not take the healthy count below desired - unavailable (what failed already is no loss).
+/// What leaves must not take the healthy count below desired - unavailable (what failed already is no loss).
 pub(in crate::state) fn check_unavailable(cx: &Cx<'_>, r: &Rollout, leaving: &[InstanceId]) -> Done {
-    if r.strategy != Strategy::Rolling || r.is_way_back() {
-        return Ok(());
-    }
+    let Some(budget) = r.bounded_by() else { return Ok(()) };
     let loses = leaving.iter().filter_map(|id| cx.s.instances.get(id)).any(|i| serving::passes(&cx.s, i));
     let left = serve_without(&cx.s, &r.deployment, leaving);
-    let floor = r.desired.saturating_sub(r.params.max_unavailable);
+    let floor = r.desired.saturating_sub(budget.unavailable);
     if loses && left < floor {
         return guard(format!("{left} healthy instances would be left and at least {floor} must be"));
     }
@@ -67,18 +65,16 @@ pub(in crate::state) fn counted<'a>(s: &'a State, r: &'a Rollout) -> impl Iterat
 /// New instances of an earlier, aborted rollout (or workers that came back) may fill the surge before the first batch, which then
 /// could never start: as many old ones go as one batch of one needs, never below what must be available.
 pub(in crate::state) fn make_room(cx: &mut Cx<'_>, r: &Rollout) {
-    if r.strategy != Strategy::Rolling || r.is_way_back() {
-        return;
-    }
+    let Some(budget) = r.bounded_by() else { return };
     let mut wanted: Vec<&Instance> = counted(&cx.s, r).filter(|i| i.life.is_wanted()).collect();
     let new = wanted.iter().filter(|i| i.pair == r.to).count();
-    let roof = r.desired.saturating_add(r.params.max_surge) as usize;
+    let roof = r.desired.saturating_add(budget.surge) as usize;
     if new == 0 || new >= r.desired as usize {
         return;
     }
     let mut excess = wanted.len().saturating_add(1).saturating_sub(roof);
     let mut left = wanted.iter().filter(|i| i.serves()).count();
-    let floor = r.desired.saturating_sub(r.params.max_unavailable) as usize;
+    let floor = r.desired.saturating_sub(budget.unavailable) as usize;
     wanted.retain(|i| i.pair != r.to);
     wanted.sort_by_key(|i| (i.serves(), i.id));
     let mut go = Vec::new();

@@ -7,11 +7,6 @@ pub fn chosen<'a>(s: &'a State, spec: &'a Spec) -> impl Iterator<Item = &'a Work
     s.workers.carrying(&spec.placement.workers).filter(|w| w.presence == Presence::Ready)
 }
 
-pub(in crate::state) fn selector(spec: &Spec) -> String {
-    let parts: Vec<String> = spec.placement.workers.iter().map(|(k, v)| format!("{k}={v}")).collect();
-    if parts.is_empty() { "any".into() } else { parts.join(",") }
-}
-
 pub(in crate::state) fn announce(cx: &mut Cx<'_>, r: &Rollout) {
     cx.emit(EventBody::RolloutChanged {
         rollout: r.id,
@@ -29,7 +24,7 @@ pub(in crate::state) fn new_rollout(
     from: Option<Pair>,
     to: Pair,
     params: crate::model::RolloutParams,
-    strategy: Strategy,
+    strategy: StrategyName,
 ) -> Rollout {
     Rollout {
         meta: cx.new_meta(),
@@ -40,6 +35,8 @@ pub(in crate::state) fn new_rollout(
         to,
         strategy,
         params,
+        form: RouteForm::default(),
+        budget: None,
         desired: 0,
         order: Vec::new(),
         without: Vec::new(),

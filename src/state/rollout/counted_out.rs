@@ -9,7 +9,6 @@ fields! {
     pub struct CountedOut {
         /// Which deployment; how long it waits is its spec's.
         1 [required] pub deployment: DeploymentId,
-        /// Which worker.
         2 [required] pub worker: WorkerName,
     }
 }

@@ -6,7 +6,6 @@ fields! {
     /// A delivery came to its end.
     #[derive(Debug, Clone, PartialEq)]
     pub struct DeliverySettled {
-        /// Which.
         1 [required] pub key: DeliveryKey,
         /// Attempt of the owning step.
         2 pub attempt: u32,

@@ -71,7 +71,7 @@ pub(in crate::state) fn begin(cx: &mut Cx<'_>, done: &Rollout) -> Done {
     }
     let kind = RolloutKind::Return { undoes: done.id };
     let from = d.tracks.stable.as_ref().map(|t| t.pair.clone());
-    let mut r = begin::new_rollout(cx, &d, kind, from, to, done.params.clone(), done.strategy);
+    let mut r = begin::new_rollout(cx, &d, kind, from, to, done.params.clone(), done.strategy.clone());
     let id = r.id;
     r.desired = d.desired;
     r.reason = Some(Reason::Operator { principal: cx.principal.to_string() });

@@ -25,7 +25,6 @@ pub(in crate::state) mod rollback;
 pub(in crate::state) mod rollback_began;
 pub(in crate::state) mod rollout_finished;
 pub(in crate::state) mod rollout_paused;
-pub(in crate::state) mod room;
 pub(in crate::state) mod route_set;
 pub(in crate::state) mod rows;
 pub(in crate::state) mod start_rollout;

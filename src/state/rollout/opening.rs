@@ -50,7 +50,7 @@ pub(in crate::state) fn share_out(
     weights.stable.0 = weights.stable.0.saturating_add(share.0.saturating_sub(of_previous));
 }
 
-/// The tracks appear; mode and TTL follow the strategy.
+/// The tracks appear; mode and TTL are the plan's.
 pub(in crate::state) fn tracks(cx: &mut Cx<'_>, r: &Rollout, desired: u32) -> Done {
     let mut d = cx.deployment(&r.deployment)?;
     d.desired = desired;
@@ -65,15 +65,11 @@ pub(in crate::state) fn tracks(cx: &mut Cx<'_>, r: &Rollout, desired: u32) -> Do
             track.want = serving::wanted(&cx.s, &r.deployment, &r.to);
         }
     }
-    if let Some(route) = &d.route {
-        let form = match r.kind {
-            RolloutKind::Forward => routes::shape(cx, &d, &r.to, r.strategy),
-            RolloutKind::Return { .. } => (route.mode, route.ttl),
-        };
-        if form.0 == RouteMode::Switch {
+    if d.route.is_some() {
+        if r.form.mode == RouteMode::Switch {
             weights = one_active(weights);
         }
-        routes::write(cx, &mut d, weights, weights.candidate, form, false);
+        routes::write(cx, &mut d, weights, weights.candidate, r.form, false);
     }
     cx.put_deployment(d);
     Ok(())

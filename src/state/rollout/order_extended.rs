@@ -7,7 +7,6 @@ fields! {
     /// A way back that lacks workers takes up those that came since its steps were compiled.
     #[derive(Debug, Clone, PartialEq)]
     pub struct OrderExtended {
-        /// Which rollout.
         1 [required] pub rollout: RolloutId,
         /// Its revision seen.
         2 pub seen: u64,

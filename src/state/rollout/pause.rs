@@ -7,7 +7,6 @@ fields! {
     /// Holds a rollout.
     #[derive(Debug, Clone, PartialEq)]
     pub struct Pause {
-        /// Which.
         1 [required] pub rollout: RolloutId,
     }
 }

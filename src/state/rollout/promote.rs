@@ -3,26 +3,11 @@
 use super::{operator, outbox, steps};
 use crate::state::{base::prelude::*, fleet::assign};
 
-/// Steps that `promote` may pass over one by one: they only wait.
-fn only_waits(kind: &StepKind) -> bool {
-    match kind {
-        StepKind::Bake { .. } | StepKind::Smoke { .. } => true,
-        StepKind::Stage
-        | StepKind::Install { .. }
-        | StepKind::Route { .. }
-        | StepKind::Switch
-        | StepKind::Promote
-        | StepKind::Retire { .. } => false,
-    }
-}
-
 fields! {
     /// Ends the present step, or with `full` skips all that is not the last install and route.
     #[derive(Debug, Clone, PartialEq)]
     pub struct Promote {
-        /// Which.
         1 [required] pub rollout: RolloutId,
-        /// `--full`.
         2 pub full: bool,
     }
 }
@@ -48,7 +33,7 @@ impl Apply for Promote {
         let skip: Vec<u32> = if full { to_skip(&r) } else { vec![r.cursor] };
         if !full {
             match r.steps.get(r.cursor as usize) {
-                Some(row) if only_waits(&row.step.kind) => {}
+                Some(row) if row.step.kind.facts().skip == Skip::Alone => {}
                 Some(row) => {
                     return Err(Rejection::Precondition(format!(
                         "{id} is at {} ({}), which cannot be passed over: wait for it, or `promote --full` to skip the waits that follow",
@@ -78,14 +63,12 @@ impl Apply for Promote {
 }
 
 fn to_skip(r: &Rollout) -> Vec<u32> {
-    let last = |f: fn(&StepKind) -> bool| r.steps.iter().rposition(|s| f(&s.step.kind));
-    let install = last(|k| matches!(k, StepKind::Install { .. }));
-    let route = last(|k| matches!(k, StepKind::Route { .. }));
-    let passes = |n: usize, s: &StepRow| match &s.step.kind {
-        StepKind::Bake { .. } | StepKind::Smoke { .. } => true,
-        StepKind::Install { .. } => Some(n) != install,
-        StepKind::Route { .. } => Some(n) != route,
-        StepKind::Stage | StepKind::Switch | StepKind::Promote | StepKind::Retire { .. } => false,
+    let kind = |s: &StepRow| std::mem::discriminant(&s.step.kind);
+    let last = |n: usize, s: &StepRow| !r.steps.iter().skip(n.saturating_add(1)).any(|x| kind(x) == kind(s));
+    let passes = |n: usize, s: &StepRow| match s.step.kind.facts().skip {
+        Skip::Alone => true,
+        Skip::ButTheLast => !last(n, s),
+        Skip::Never => false,
     };
     let open = |s: &StepRow| match s.status {
         StepStatus::Waiting | StepStatus::Running | StepStatus::Failed => true,

@@ -11,7 +11,6 @@ fields! {
     /// All gates passed: tracks move unless a switch moved them.
     #[derive(Debug, Clone, PartialEq)]
     pub struct PromotionBegan {
-        /// Which rollout.
         1 [required] pub rollout: RolloutId,
         /// Its revision seen.
         2 pub seen: u64,

@@ -7,7 +7,6 @@ fields! {
     /// Lets a paused one go on.
     #[derive(Debug, Clone, PartialEq)]
     pub struct Resume {
-        /// Which.
         1 [required] pub rollout: RolloutId,
     }
 }

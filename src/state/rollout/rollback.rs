@@ -7,7 +7,6 @@ fields! {
     /// Unwinds a live rollout, or starts a return from the last completed one.
     #[derive(Debug, Clone, PartialEq)]
     pub struct Rollback {
-        /// Which.
         1 [required] pub rollout: RolloutId,
     }
 }

@@ -7,13 +7,10 @@ fields! {
     /// A verdict turned the rollout back: fails the step and moves the traffic in one entry.
     #[derive(Debug, Clone, PartialEq)]
     pub struct RollbackBegan {
-        /// Which rollout.
         1 [required] pub rollout: RolloutId,
         /// Its revision seen.
         2 pub seen: u64,
-        /// Why.
         3 [required] pub reason: Reason,
-        /// What was seen.
         4 pub evidence: Option<Evidence>,
     }
 }

@@ -7,7 +7,6 @@ fields! {
     /// The rollout ends.
     #[derive(Debug, Clone, PartialEq)]
     pub struct RolloutFinished {
-        /// Which rollout.
         1 [required] pub rollout: RolloutId,
         /// Its revision seen.
         2 pub seen: u64,

@@ -7,13 +7,10 @@ fields! {
     /// A policy holds the rollout.
     #[derive(Debug, Clone, PartialEq)]
     pub struct RolloutPaused {
-        /// Which rollout.
         1 [required] pub rollout: RolloutId,
         /// Its revision seen.
         2 pub seen: u64,
-        /// Why.
         3 [required] pub reason: Reason,
-        /// What was seen.
         4 pub evidence: Option<Evidence>,
     }
 }

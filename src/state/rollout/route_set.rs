@@ -12,7 +12,6 @@ fields! {
     pub struct RouteSet {
         /// Which step of which rollout.
         1 [required] pub at: StepRef,
-        /// The weights.
         2 [required] pub weights: RouteWeights,
     }
 }
@@ -63,10 +62,7 @@ impl Apply for RouteSet {
                 weights::check_rise(cx, &d, &r, weights, &[], by_capacity)?;
             }
         }
-        let form = match &d.route {
-            Some(route) => (route.mode, route.ttl),
-            None => routes::shape(cx, &d, &r.to, r.strategy),
-        };
+        let form = d.route.as_ref().map_or(r.form, Route::form);
         let cap = if undo { weights.candidate } else { weight };
         routes::write(cx, &mut d, weights, cap, form, false);
         weights::set_index(cx, &mut r, step);

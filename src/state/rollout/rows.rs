@@ -6,10 +6,19 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     model::{
-        DeploymentId, InstanceId, Millis, Pair, RolloutId, RolloutParams, Step, StepId, Strategy, WorkerName, fields,
+        DeploymentId, InstanceId, Millis, Pair, RolloutId, RolloutParams, Step, StepId, StrategyName, WorkerName,
+        fields,
     },
-    state::base::rows::Meta,
+    state::{base::rows::Meta, traffic::rows::RouteForm},
 };
+
+/// How many instances there may be above and below the desired count while a rollout goes forward.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Budget {
+    pub surge: u32,
+    /// Below, of those that pass.
+    pub unavailable: u32,
+}
 
 /// Why a rollout exists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -17,10 +26,7 @@ pub enum RolloutKind {
     /// To a new pair.
     Forward,
     /// Back from a completed rollout, whose id it names.
-    Return {
-        /// The rollout it undoes.
-        undoes: RolloutId,
-    },
+    Return { undoes: RolloutId },
 }
 
 /// Which way the steps run.
@@ -81,16 +87,13 @@ pub enum Reason {
     },
     /// A candidate failed its checks, exited, or never passed.
     HealthCheck {
-        /// Which one.
         instance: InstanceId,
         /// What it did.
         detail: String,
     },
     /// A worker could not stage or activate.
     Worker {
-        /// Which one.
         worker: WorkerName,
-        /// What it said.
         detail: String,
     },
     /// A step took longer than its deadline.
@@ -107,14 +110,11 @@ pub enum Reason {
         /// What became of them.
         detail: String,
     },
-    /// An operator.
     Operator {
-        /// Who.
         principal: String,
     },
     /// The steps could not be compiled.
     Compile {
-        /// Why not.
         detail: String,
     },
 }
@@ -168,7 +168,6 @@ fields! {
     /// Requests and errors of one pair within a step.
     #[derive(Debug, Clone, PartialEq, Eq)]
     pub struct PairCounts {
-        /// The pair.
         1 [required] pub pair: Pair,
         /// Requests since the step began.
         2 pub requests: u64,
@@ -196,15 +195,12 @@ fields! {
     /// Compact record of what was seen when a step ended (16 KiB at most), so that history explains itself.
     #[derive(Debug, Clone, PartialEq, Eq)]
     pub struct Evidence {
-        /// From when.
         1 pub from: Millis,
-        /// To when.
         2 pub to: Millis,
         /// Totals by worker.
         3 pub counts: BTreeMap<WorkerName, Vec<PairCounts>>,
         /// Ceiling applied, in basis points.
         4 pub limit: Option<u32>,
-        /// The conclusion.
         5 [required] pub verdict: Verdict,
         /// Free line: which node served a switch when, what a hook answered.
         6 pub note: String,
@@ -278,9 +274,7 @@ fields! {
         9 pub hook: Option<(bool, String)>,
         /// Index and time of the entry that switched or set the route.
         10 pub routed: Option<(u64, Millis)>,
-        /// What was seen.
         11 pub evidence: Option<Evidence>,
-        /// When it ended.
         12 pub ended_at: Option<Millis>,
     }
 }
@@ -289,7 +283,6 @@ fields! {
     /// What an engine command about a step names: the rollout at the revision that was seen, and the place of the step.
     #[derive(Debug, Clone, Copy, PartialEq, Eq)]
     pub struct StepRef {
-        /// Which rollout.
         1 [required] pub rollout: RolloutId,
         /// Its revision seen.
         2 pub seen: u64,
@@ -302,9 +295,7 @@ fields! {
     /// A rollout.
     #[derive(Debug, Clone, PartialEq, Eq)]
     pub struct Rollout {
-        /// Row data.
         1 pub meta: Meta,
-        /// Its id.
         2 [required] pub id: RolloutId,
         /// What it moves.
         3 [required] pub deployment: DeploymentId,
@@ -314,8 +305,7 @@ fields! {
         5 pub from: Option<Pair>,
         /// Where it goes.
         6 [required] pub to: Pair,
-        /// How.
-        7 [required] pub strategy: Strategy,
+        7 [required] pub strategy: StrategyName,
         /// With which parameters, complete.
         8 [required] pub params: RolloutParams,
         /// Desired instances, from `StepsCompiled`.
@@ -342,11 +332,9 @@ fields! {
         19 pub switched: bool,
         /// Why it turned back, was held or failed.
         20 pub reason: Option<Reason>,
-        /// When it was started.
         21 pub started_at: Millis,
         /// When traffic was back on stable, in a rollback.
         22 pub traffic_back_at: Option<Millis>,
-        /// When it ended.
         23 pub ended_at: Option<Millis>,
         /// The return rollout that undid it.
         24 pub undone_by: Option<RolloutId>,
@@ -356,6 +344,10 @@ fields! {
         26 pub started_wall: u64,
         /// Wall-clock milliseconds of its end, for display; 0 while it lives.
         27 pub ended_wall: u64,
+        /// How its versions share the traffic, from `StepsCompiled`.
+        28 pub form: RouteForm,
+        /// What bounds its instances going forward, from `StepsCompiled`; absent: nothing does.
+        29 pub budget: Option<Budget>,
     }
 }
 
@@ -375,6 +367,11 @@ impl Rollout {
             (RolloutPhase::Undo, _) | (RolloutPhase::Forward, RolloutKind::Return { .. }) => true,
             (RolloutPhase::Forward, RolloutKind::Forward) => false,
         }
+    }
+
+    /// What bounds its instances; a way back and an unbounded plan have no such bounds.
+    pub fn bounded_by(&self) -> Option<Budget> {
+        self.budget.filter(|_| !self.is_way_back())
     }
 
     /// The running step with its place.
@@ -417,7 +414,6 @@ fields! {
     /// A delivery the leader owes: at least once, keyed.
     #[derive(Debug, Clone, PartialEq, Eq)]
     pub struct Delivery {
-        /// Row data.
         1 pub meta: Meta,
         /// GET this path on every one of these targets; all must answer 2xx.
         2 pub path: String,

@@ -1,6 +1,6 @@
 //! `StartRollout`: everything that can be refused is refused here; then a pending rollout owns the deployment.
 
-use super::{begin, operator, room};
+use super::{begin, operator};
 use crate::state::{
     base::{names, prelude::*},
     traffic::switches,
@@ -14,8 +14,8 @@ fields! {
         1 [required] pub deployment: DeploymentId,
         /// To which release.
         2 [required] pub version: Version,
-        /// Complete parameters; `strategy: None` takes the environment's default, and a first rollout is direct.
-        3 [required] pub params: RolloutParams,
+        /// What is said of its settings, laid over those of the spec that this entry finds.
+        3 [required] pub overrides: Overrides,
         /// Whether the running pair may be rolled out again (`rollout restart`).
         4 pub restart: bool,
         /// Whether a live rollout is ended first, in this entry: a way back where it stands, one that goes forward with the traffic on stable.
@@ -32,7 +32,6 @@ impl Apply for StartRollout {
     }
 
     fn apply(&self, cx: &mut Cx<'_>) -> Done {
-        self.params.check("rollout").map_err(|e| Rejection::Invalid(e.to_string()))?;
         let mut d = cx.deployment(&self.deployment)?;
         let service = &self.deployment.service;
         let Some(release) = cx.s.releases.get(&(service.clone(), self.version.clone())).cloned() else {
@@ -76,10 +75,10 @@ impl Apply for StartRollout {
             d.spec = to.spec;
             cx.s.specs.insert((d.id.clone(), to.spec), spec.clone());
         }
-        let strategy = choose(cx, &d, self, from.is_some())?;
-        room::room(&cx.s, &d, &spec, &to, strategy, self)?;
-        let mut params = self.params.clone();
-        params.strategy = Some(strategy);
+        let mut params = self.overrides.over(spec.rollout.clone());
+        params.check("rollout").map_err(|e| Rejection::Invalid(e.to_string()))?;
+        let strategy = strategy_of(&cx.s, &d, &params);
+        params.strategy = Some(strategy.clone());
         params.on_no_data = params.on_no_data.or(cx.s.environments.get(&d.id.environment).map(|e| e.on_no_data));
         let row = begin::new_rollout(cx, &d, RolloutKind::Forward, from, to, params, strategy);
         d.live = Some(row.id);
@@ -90,11 +89,12 @@ impl Apply for StartRollout {
     }
 }
 
-fn choose(cx: &Cx<'_>, d: &Deployment, s: &StartRollout, has_stable: bool) -> Result<Strategy, Rejection> {
-    if !has_stable {
-        // Nothing serves yet: there is nothing to compare with or to switch from.
-        return Ok(Strategy::Direct);
+/// The strategy of a rollout with these settings: direct where nothing serves yet, as there is nothing to compare with or to switch
+/// from; else what the settings say, or the environment.
+pub fn strategy_of(s: &State, d: &Deployment, params: &RolloutParams) -> StrategyName {
+    if d.tracks.stable.is_none() {
+        return StrategyName::DIRECT;
     }
-    let default = cx.s.environments.get(&d.id.environment).map(|e| e.default_strategy);
-    s.params.strategy.or(default).ok_or_else(|| Rejection::not_found("environment", &d.id.environment, ""))
+    let default = s.environments.get(&d.id.environment).map(|e| e.default_strategy.clone());
+    params.strategy.clone().or(default).unwrap_or(StrategyName::ROLLING)
 }

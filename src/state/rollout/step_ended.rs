@@ -12,7 +12,6 @@ fields! {
     pub struct StepEnded {
         /// Which step of which rollout.
         1 [required] pub at: StepRef,
-        /// What was seen.
         2 [required] pub evidence: Evidence,
     }
 }

@@ -50,7 +50,7 @@ impl Apply for StepStarted {
         row.started_at = Some(now);
         row.ended_at = None;
         row.until = None;
-        row.deadline = Some(now.plus(deadline));
+        row.deadline = row.step.kind.facts().deadline.then(|| now.plus(deadline));
         row.batch = row.batch.take().and_then(|b| carry_over(&cx.s, b, now));
         row.hook = None;
         row.routed = None;
@@ -58,7 +58,6 @@ impl Apply for StepStarted {
         let kind = row.step.kind.clone();
         if let StepKind::Bake { hold, .. } = &kind {
             row.until = Some(now.plus(*hold));
-            row.deadline = None;
         }
         cx.put_rollout(r.clone());
         match &kind {

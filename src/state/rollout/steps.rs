@@ -59,10 +59,9 @@ pub(in crate::state) fn move_step(cx: &mut Cx<'_>, r: &mut Rollout, step: u32, t
     cx.emit(EventBody::StepChanged {
         rollout: r.id,
         deployment: r.deployment.clone(),
-        step,
-        group: row.step.group.clone(),
-        kind: row.step.kind.name().into(),
-        status: to.to_string(),
+        place: step,
+        step: row.step.clone(),
+        status: to,
     });
     Ok(())
 }

@@ -13,24 +13,24 @@ fields! {
     /// A rollout's steps (or its undo's).
     #[derive(Debug, Clone, PartialEq)]
     pub struct StepsCompiled {
-        /// Which.
         1 [required] pub rollout: RolloutId,
         /// Its revision seen.
         2 pub seen: u64,
-        /// For which phase.
         3 [required] pub phase: RolloutPhase,
         /// Desired instances of the new stable.
         4 pub desired: u32,
-        /// Order of workers.
         5 pub order: Vec<WorkerName>,
-        /// The steps.
         6 pub steps: Vec<Step>,
+        /// How the versions share the traffic; a way back keeps what its rollout had.
+        7 pub form: RouteForm,
+        /// What bounds its instances going forward.
+        8 pub budget: Option<Budget>,
     }
 }
 
 impl Apply for StepsCompiled {
     fn apply(&self, cx: &mut Cx<'_>) -> Done {
-        let &Self { rollout: id, seen, phase, desired, ref order, ref steps } = self;
+        let &Self { rollout: id, seen, phase, desired, ref order, ref steps, form, budget } = self;
         let mut r = cx.rollout_seen(id, seen)?;
         let limit = cx.settings().limits.instances_per_deployment;
         if steps.len() > MAX_STEPS || desired > limit {
@@ -52,6 +52,7 @@ impl Apply for StepsCompiled {
                     return guard("nothing to do: no instance is desired");
                 }
                 cx.move_rollout(&mut r, RolloutStatus::Active, "started")?;
+                (r.form, r.budget) = (form, budget);
                 opening::tracks(cx, &r, desired)?;
                 statuses::settle(cx, &r);
             }

@@ -19,7 +19,6 @@ fields! {
     /// The keeper's change of an idle deployment: new instances on a track, or drains.
     #[derive(Debug, Clone, PartialEq)]
     pub struct TrackAdjusted {
-        /// Which deployment.
         1 [required] pub deployment: DeploymentId,
         /// Its revision seen.
         2 pub seen: u64,

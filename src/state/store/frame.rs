@@ -57,46 +57,18 @@ impl Kind {
 /// Why bytes could not be read or written.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum CodecError {
-    /// Shorter than they say.
     #[error("cut short: {have} bytes of {need}")]
-    Short {
-        /// Present.
-        have: usize,
-        /// Needed.
-        need: usize,
-    },
-    /// Not ours.
+    Short { have: usize, need: usize },
     #[error("not a Slipway frame")]
     Magic,
-    /// Another kind of frame.
     #[error("frame of kind {got}, expected {want}")]
-    WrongKind {
-        /// Found.
-        got: u8,
-        /// Expected.
-        want: u8,
-    },
-    /// Written by a newer program.
+    WrongKind { got: u8, want: u8 },
     #[error(
         "this program is too old: it reads frames up to format {FORMAT} and feature level {reads}, this is format {format}, level {level}: install a newer version"
     )]
-    Newer {
-        /// Format found.
-        format: u8,
-        /// Level found.
-        level: u16,
-        /// Highest level read.
-        reads: u16,
-    },
-    /// Over a cap.
+    Newer { format: u8, level: u16, reads: u16 },
     #[error("{len} bytes are over the limit of {cap}")]
-    TooLarge {
-        /// Length.
-        len: usize,
-        /// Limit.
-        cap: usize,
-    },
-    /// Damaged.
+    TooLarge { len: usize, cap: usize },
     #[error("checksum mismatch: the bytes are damaged")]
     Checksum,
     /// The payload makes no sense.

@@ -34,6 +34,7 @@ impl Shares {
         one(&mut self.digests, &mut pair.digest);
     }
 
+    /// Lets an instance share what equal ones hold already.
     pub fn instance(&mut self, row: &mut Instance) {
         one(&mut self.deployments, &mut row.deployment);
         one(&mut self.workers, &mut row.worker);
@@ -41,6 +42,7 @@ impl Shares {
         self.pair(&mut row.pair);
     }
 
+    /// The same for a worker.
     pub fn worker(&mut self, row: &mut Worker) {
         one(&mut self.workers, &mut row.name);
         for digest in &mut row.staged {
@@ -55,6 +57,7 @@ impl Shares {
         }
     }
 
+    /// The same for an assignment and its key.
     pub fn assignment(&mut self, worker: &mut WorkerName, deployment: &mut DeploymentId, row: &mut Assignment) {
         one(&mut self.workers, worker);
         one(&mut self.deployments, deployment);

@@ -10,7 +10,6 @@ fields! {
     /// What a bound service does when a lease is over.
     #[derive(Debug, Clone, PartialEq)]
     pub struct ExpirySet {
-        /// Which.
         1 [required] pub deployment: DeploymentId,
         /// `None`: the default.
         2 pub on_expiry: Option<OnExpiry>,

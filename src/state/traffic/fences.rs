@@ -69,7 +69,6 @@ impl OnExpiry {
 pub enum ArmOwner {
     /// The mode `always`.
     Cluster,
-    /// A switch.
     Switch(u64),
     /// A rollout's step.
     Step(RolloutId, u32),
@@ -128,9 +127,7 @@ fields! {
     pub struct SwitchAsk {
         /// Which; empty with `Back`.
         1 pub deployments: Vec<DeploymentId>,
-        /// Where to.
         2 [required] pub to: SwitchTo,
-        /// What is waited for.
         3 [required] pub wait: WaitLevel,
         /// What to do about a server that does not confirm.
         4 [required] pub unfenced: Unfenced,
@@ -143,7 +140,6 @@ fields! {
     /// One deployment of a switch.
     #[derive(Debug, Clone, PartialEq, Eq)]
     pub struct SwitchTarget {
-        /// Which.
         1 [required] pub deployment: DeploymentId,
         /// Its stable pair before.
         2 [required] pub from: Pair,
@@ -194,7 +190,6 @@ fields! {
         2 pub revision: u64,
         /// What moves.
         3 pub targets: Vec<SwitchTarget>,
-        /// What is waited for.
         4 [required] pub wait: WaitLevel,
         /// What to do about a server that does not confirm.
         5 [required] pub unfenced: Unfenced,
@@ -210,7 +205,6 @@ fields! {
         10 pub ready: Option<Millis>,
         /// The entry that moved the traffic, and its cluster time.
         11 pub moved: Option<(u64, Millis)>,
-        /// Its end.
         12 pub end: Option<SwitchEnd>,
     }
 }
@@ -230,7 +224,6 @@ fields! {
         4 pub floor: Option<(Terms, Option<Millis>)>,
         /// Since when everything is bound, in mode `always`.
         5 pub always: Option<Arm>,
-        /// Armed deployments.
         6 pub arms: BTreeMap<DeploymentId, Arm>,
         /// What bound services do when a lease is over, where it is not the default.
         7 pub on_expiry: BTreeMap<DeploymentId, OnExpiry>,

@@ -7,30 +7,21 @@ use crate::state::base::prelude::*;
 pub(in crate::state) const ALL_STABLE: RouteWeights =
     RouteWeights { stable: WHOLE, candidate: BasisPoints(0), previous: BasisPoints(0) };
 
-/// The mode and TTL that a strategy and a spec ask for.
-pub(in crate::state) fn shape(cx: &Cx<'_>, d: &Deployment, pair: &Pair, strategy: Strategy) -> (RouteMode, Period) {
-    let (mode, ttl) = match strategy {
-        Strategy::BlueGreen => (RouteMode::Switch, Period::seconds(1)),
-        Strategy::Direct | Strategy::Rolling | Strategy::Canary => (RouteMode::Weighted, Period::seconds(5)),
-    };
-    (mode, cx.s.spec(&d.id, pair.spec).and_then(|s| s.ttl).unwrap_or(ttl))
-}
-
 /// Writes weights (and, for a new route or when given, mode and TTL); a new generation when anything an answer depends on changed.
 pub(in crate::state) fn write(
     cx: &mut Cx<'_>,
     d: &mut Deployment,
     weights: RouteWeights,
     cap: BasisPoints,
-    form: (RouteMode, Period),
+    form: RouteForm,
     tracks_moved: bool,
 ) {
     let generation = FencePoint { incarnation: cx.s.incarnation, n: cx.at.index };
     let changed = match &mut d.route {
         Some(r) => {
             r.cap = cap;
-            let changed = r.weights != weights || (r.mode, r.ttl) != form || tracks_moved;
-            (r.weights, r.mode, r.ttl) = (weights, form.0, form.1);
+            let changed = r.weights != weights || r.form() != form || tracks_moved;
+            (r.weights, r.mode, r.ttl) = (weights, form.mode, form.ttl);
             if changed {
                 r.generation = generation;
             }
@@ -39,7 +30,7 @@ pub(in crate::state) fn write(
         None => {
             // Odd multiplier: different salts for neighbouring indexes, the same on every node.
             let salt = cx.at.index.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-            d.route = Some(Route { generation, mode: form.0, weights, cap, ttl: form.1, salt });
+            d.route = Some(Route { generation, mode: form.mode, weights, cap, ttl: form.ttl, salt });
             true
         }
     };

@@ -44,11 +44,8 @@ fields! {
     /// All tracks of a deployment.
     #[derive(Debug, Clone, Default, PartialEq, Eq)]
     pub struct Tracks {
-        /// Stable.
         1 pub stable: Option<Track>,
-        /// Candidate.
         2 pub candidate: Option<Track>,
-        /// Previous.
         3 pub previous: Option<Track>,
     }
 }
@@ -108,6 +105,29 @@ impl RouteWeights {
     }
 }
 
+/// How versions share a deployment's traffic, apart from how much each has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RouteForm {
+    /// Weighted or switch.
+    pub mode: RouteMode,
+    /// TTL of answers.
+    pub ttl: Period,
+}
+
+/// Weighted, with a TTL of five seconds.
+impl Default for RouteForm {
+    fn default() -> Self {
+        Self { mode: RouteMode::Weighted, ttl: Period::seconds(5) }
+    }
+}
+
+impl Route {
+    /// Its mode and TTL.
+    pub fn form(&self) -> RouteForm {
+        RouteForm { mode: self.mode, ttl: self.ttl }
+    }
+}
+
 fields! {
     /// Who gets which track.
     #[derive(Debug, Clone, PartialEq, Eq)]
@@ -131,13 +151,10 @@ fields! {
     /// A service in an environment.
     #[derive(Debug, Clone, PartialEq, Eq)]
     pub struct Deployment {
-        /// Row data.
         1 pub meta: Meta,
-        /// Its id.
         2 [required] pub id: DeploymentId,
         /// Newest spec revision, from 1.
         3 pub spec: u64,
-        /// Its tracks.
         4 pub tracks: Tracks,
         /// Its route; `None` until a version serves.
         5 pub route: Option<Route>,
@@ -192,7 +209,6 @@ fields! {
         1 [required] pub rollout: RolloutId,
         /// Whose traffic.
         2 [required] pub deployment: DeploymentId,
-        /// The version that was left.
         3 [required] pub left: Version,
         /// Index of the entry that moved all of it.
         4 pub index: u64,

@@ -56,7 +56,6 @@ fields! {
     /// Switches deployments together.
     #[derive(Debug, Clone, PartialEq)]
     pub struct SwitchAsked {
-        /// What is asked for.
         1 [required] pub ask: SwitchAsk,
     }
 }

@@ -13,11 +13,9 @@ fields! {
     /// A switch is over.
     #[derive(Debug, Clone, PartialEq)]
     pub struct SwitchEnded {
-        /// Which.
         1 pub switch: u64,
         /// Its revision seen.
         2 pub seen: u64,
-        /// How.
         3 [required] pub end: SwitchEnd,
     }
 }

@@ -10,7 +10,6 @@ fields! {
     /// A switch moves its traffic.
     #[derive(Debug, Clone, PartialEq)]
     pub struct SwitchMoved {
-        /// Which.
         1 pub switch: u64,
         /// Its revision seen.
         2 pub seen: u64,

@@ -78,7 +78,7 @@ pub(in crate::state) fn apply_targets(cx: &mut Cx<'_>, switch: &Switch) -> Done 
             old.retire_at = Some(cx.now().plus(grace));
             d.tracks.previous = Some(old);
         }
-        let form = d.route.as_ref().map(|r| (r.mode, r.ttl));
+        let form = d.route.as_ref().map(Route::form);
         let Some(form) = form else { return guard(format!("{} has no route", d.id)) };
         d.as_is = None;
         routes::write(cx, &mut d, ALL_STABLE, BasisPoints(0), form, true);

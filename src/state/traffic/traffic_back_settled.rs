@@ -14,7 +14,6 @@ fields! {
         1 [required] pub rollout: RolloutId,
         /// Index of the entry that moved it.
         2 pub index: u64,
-        /// What was seen.
         3 [required] pub end: SwitchEnd,
     }
 }

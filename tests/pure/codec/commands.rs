@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 
 use slipway::model::{
     BasisPoints, BatchMode, BuildInfo, ClusterId, Health, Life, Name, Period, RolloutId, RolloutParams, Routing, Step,
-    StepKind, Strategy,
+    StepKind, StrategyName,
 };
 use slipway::state::command::*;
 use slipway::state::{
-    DeliveryKey, DigestReport, Fit, InstanceFact, LeaseMode, NewNode, NodeRole, OnExpiry, Reached, ReachedFact, Reason,
-    RolloutPhase, RolloutStatus, RouteWeights, Secret, StepRef, SwitchTo, TrackName, Unfenced, WaitLevel, WorkerFacts,
+    Budget, DeliveryKey, DigestReport, Fit, InstanceFact, LeaseMode, NewNode, NodeRole, OnExpiry, Reached, ReachedFact,
+    Reason, RolloutPhase, RolloutStatus, RouteForm, RouteMode, RouteWeights, Secret, StepRef, SwitchTo, TrackName,
+    Unfenced, WaitLevel, WorkerFacts,
 };
 use slipway::traffic::lease::Terms;
 
@@ -89,7 +90,7 @@ pub fn one_of_each() -> Vec<Command> {
     let (deployment, reason) = (shop(), Reason::HealthCheck { instance: instance(1), detail: "why".into() });
     let weights = RouteWeights { stable: BasisPoints(7000), candidate: BasisPoints(2000), previous: BasisPoints(1000) };
     let service = Name::service("shop").unwrap();
-    let params = RolloutParams { strategy: Some(Strategy::Rolling), smoke: Some("/smoke".into()), ..RolloutParams::default() };
+    let params = RolloutParams { strategy: Some(StrategyName::ROLLING), smoke: Some("/smoke".into()), ..RolloutParams::default() };
     vec![
         ClusterInit { id: ClusterId::new("c1").unwrap(), name: "demo".into(), zone: "slipway.internal".into(), node: node() }.into(),
         NodeAdmitted { node: node() }.into(),
@@ -97,12 +98,14 @@ pub fn one_of_each() -> Vec<Command> {
         SpecApplied { spec: spec(), expected: Some(2) }.into(),
         BlobHeld { digest: pair(1).digest, size: 10, node: 2 }.into(),
         BlobDropped { digest: pair(1).digest, node: 2 }.into(),
+        ReleaseRetired { service: service.clone(), version: pair(1).version }.into(),
+        ReleaseRemoved { service: service.clone(), version: pair(1).version }.into(),
         ReleaseRegistered { service, version: pair(1).version, digest: pair(1).digest, build: build(), labels: labels() }.into(),
         WorkerRegistered {
             name: worker(1), key: "k".into(), labels: labels(), capacity: 3, build: "1".into(), host: "10.0.0.1".into(),
             pool: vec!["127.1.1.1".into()], absent: vec!["127.1.1.2".into()], keeping: "cgroup".into(),
         }.into(),
-        StartRollout { deployment: shop(), version: pair(2).version, params, restart: true, replace: true, expected: Some(4) }.into(),
+        StartRollout { deployment: shop(), version: pair(2).version, overrides: params.into(), restart: true, replace: true, expected: Some(4) }.into(),
         Pause { rollout }.into(),
         Resume { rollout }.into(),
         Abort { rollout, as_is: true }.into(),
@@ -114,7 +117,7 @@ pub fn one_of_each() -> Vec<Command> {
         WorkerReturned { worker: worker(1) }.into(),
         NodeSilent { node: 2 }.into(),
         NodeHeard { node: 2 }.into(),
-        StepsCompiled { rollout, seen, phase: RolloutPhase::Undo, desired: 4, order: vec![worker(1)], steps: steps() }.into(),
+        StepsCompiled { rollout, seen, phase: RolloutPhase::Undo, desired: 4, order: vec![worker(1)], steps: steps(), form: RouteForm { mode: RouteMode::Switch, ttl: Period(7) }, budget: Some(Budget { surge: 1, unavailable: 2 }) }.into(),
         StepStarted { at: StepRef { rollout, seen, step }, attempt: 2 }.into(),
         BatchStarted { at: StepRef { rollout, seen, step }, batch: 1, add: vec![(worker(1), 2)], replace: vec![instance(1)], in_place: true }.into(),
         BatchPassed { at: StepRef { rollout, seen, step }, batch: 1, drain: vec![instance(1)], weights: Some(weights) }.into(),

@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 
 use slipway::model::{
-    BasisPoints, Health, InstanceId, Life, Permit, Spec, SpecFormat, Step, StepId, StepKind, Strategy, WorkerName,
+    BasisPoints, Health, InstanceId, Life, Permit, Spec, SpecFormat, Step, StepId, StepKind, StrategyName, WorkerName,
     read_spec,
 };
 use slipway::state::{
-    AsIs, Assignment, AssignmentContent, Batch, Delivery, DeliveryKey, DigestReport, Divergence, DrainState, Entry,
-    Evidence, FencePoint, Fit, Instance, Look, Meta, PairCounts, PoolSlot, Presence, Reached, Reason, Replicas,
-    Request, Rollout, RolloutKind, RolloutPhase, RolloutStatus, Route, RouteMode, RouteWeights, StepRow, StepStatus,
-    Track, Tracks, Verdict, Worker,
+    AsIs, Assignment, AssignmentContent, Batch, Budget, Delivery, DeliveryKey, DigestReport, Divergence, DrainState,
+    Entry, Evidence, FencePoint, Fit, Instance, Look, Meta, PairCounts, PoolSlot, Presence, Reached, Reason, Replicas,
+    Request, Rollout, RolloutKind, RolloutPhase, RolloutStatus, Route, RouteForm, RouteMode, RouteWeights, StepRow,
+    StepStatus, Track, Tracks, Verdict, Worker,
 };
 
 use super::*;
@@ -119,7 +119,7 @@ fn rollout() -> Rollout {
         kind: RolloutKind::Return { undoes: RolloutId(5) },
         from: Some(pair(1)),
         to: pair(2),
-        strategy: Strategy::Canary,
+        strategy: StrategyName::CANARY,
         params: spec().rollout,
         desired: 4,
         order: vec![worker(1)],
@@ -140,6 +140,8 @@ fn rollout() -> Rollout {
         principal: "operator:local".into(),
         started_wall: 1,
         ended_wall: 2,
+        form: RouteForm { mode: RouteMode::Switch, ttl: Period(7) },
+        budget: Some(Budget { surge: 1, unavailable: 2 }),
     }
 }
 

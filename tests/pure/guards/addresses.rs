@@ -1,6 +1,6 @@
 //! Who may have which address.
 
-use slipway::model::Strategy;
+use slipway::model::StrategyName;
 use slipway::state::{PoolSlot, State, free_addresses};
 
 use super::{Story, shop};
@@ -8,8 +8,8 @@ use super::{Story, shop};
 #[test]
 fn an_address_goes_to_another_deployment_only_when_every_server_has_let_go_of_it() {
     let mut t = Story::new();
-    t.completes("1.0.0", Strategy::Direct);
-    t.completes("2.0.0", Strategy::Rolling);
+    t.completes("1.0.0", StrategyName::DIRECT);
+    t.completes("2.0.0", StrategyName::ROLLING);
     let other = "production/cart".parse().unwrap();
     let w = |s: &State| s.workers.values().next().unwrap().clone();
     let row = w(t.s());

@@ -9,8 +9,8 @@ use super::*;
 /// A canary with half of the traffic, and the State before.
 fn canary() -> Story {
     let mut t = Story::new();
-    t.completes("1.0.0", Strategy::Direct);
-    t.start("2.0.0", Strategy::Canary).unwrap();
+    t.completes("1.0.0", StrategyName::DIRECT);
+    t.start("2.0.0", StrategyName::CANARY).unwrap();
     t.until("half of it", |s| s.deployments[&shop()].route.as_ref().unwrap().weights.candidate.0 >= 5000);
     t
 }
@@ -101,8 +101,8 @@ fn a_weight_above_what_passing_instances_carry_is_found() {
 #[test]
 fn too_few_that_serve_and_too_many_that_run_in_a_rolling_update_are_found() {
     let mut t = Story::new();
-    t.completes("1.0.0", Strategy::Direct);
-    t.start("2.0.0", Strategy::Rolling).unwrap();
+    t.completes("1.0.0", StrategyName::DIRECT);
+    t.start("2.0.0", StrategyName::ROLLING).unwrap();
     t.until("a batch", |s| {
         s.live_rollout(&shop()).and_then(|r| r.running()).is_some_and(|(_, row)| row.batch.is_some())
     });
@@ -132,8 +132,8 @@ fn too_few_that_serve_and_too_many_that_run_in_a_rolling_update_are_found() {
 #[test]
 fn an_address_that_goes_to_another_deployment_while_a_server_may_name_who_had_it_is_found() {
     let mut t = Story::new();
-    t.completes("1.0.0", Strategy::Direct);
-    t.completes("2.0.0", Strategy::Rolling);
+    t.completes("1.0.0", StrategyName::DIRECT);
+    t.completes("2.0.0", StrategyName::ROLLING);
     let mut before = t.s().clone();
     let worker: Worker = before.workers.values().next().unwrap().clone();
     let freed = worker.pool.iter().find_map(|(a, slot)| match slot {

@@ -61,8 +61,8 @@ fn one_more_than_a_limit_allows_is_refused_by_what_it_is() {
 #[test]
 fn a_smoke_test_more_than_the_outbox_takes_is_refused_and_its_step_is_not_begun() {
     let mut t = Story::new();
-    t.completes("1.0.0", Strategy::Direct);
-    t.start("2.0.0", Strategy::BlueGreen).unwrap();
+    t.completes("1.0.0", StrategyName::DIRECT);
+    t.start("2.0.0", StrategyName::BLUE_GREEN).unwrap();
     t.until("a smoke test is next", |s| {
         let r = s.live_rollout(&shop()).unwrap();
         r.steps.get(r.cursor as usize).is_some_and(|row| row.step.kind.name() == "smoke")
@@ -78,9 +78,9 @@ fn a_smoke_test_more_than_the_outbox_takes_is_refused_and_its_step_is_not_begun(
 #[test]
 fn ended_rollouts_beyond_the_kept_history_go_with_their_specs_but_never_what_can_be_undone() {
     let mut t = limited(Story::new(), |l| l.history_per_deployment = 2);
-    t.completes("1.0.0", Strategy::Direct);
+    t.completes("1.0.0", StrategyName::DIRECT);
     for n in 2..=4 {
-        t.completes(&format!("{n}.0.0"), Strategy::Direct);
+        t.completes(&format!("{n}.0.0"), StrategyName::DIRECT);
     }
     t.ok(Command::Collected(Collected { incarnation: t.s().incarnation }));
     let kept: Vec<String> = t.s().rollouts.values().map(|r| r.to.version.to_string()).collect();
@@ -98,7 +98,7 @@ fn ended_rollouts_beyond_the_kept_history_go_with_their_specs_but_never_what_can
 #[test]
 fn the_planner_has_ended_instances_forgotten_once_there_are_many() {
     let mut t = Story::new();
-    t.completes("1.0.0", Strategy::Direct);
+    t.completes("1.0.0", StrategyName::DIRECT);
     let ended = t.s().instances.values().next().unwrap().clone();
     let add = |t: &mut Story, n: u32| {
         let mut i = ended.clone();

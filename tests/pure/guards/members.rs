@@ -80,8 +80,8 @@ fn a_node_that_never_came_or_fell_silent_on_its_way_keeps_nobody_from_leaving() 
 #[test]
 fn a_rollout_that_is_paused_in_its_switch_keeps_no_member() {
     let mut t = Story::new();
-    t.completes("1.0.0", Strategy::Direct);
-    t.start("2.0.0", Strategy::BlueGreen).unwrap();
+    t.completes("1.0.0", StrategyName::DIRECT);
+    t.start("2.0.0", StrategyName::BLUE_GREEN).unwrap();
     t.until("a running switch", |s| switching(s).is_some());
     let leaves = set(3, NodeRole::Leaving, NodeRole::Voter);
     assert!(t.no(leaves.clone()).contains("is switching"));
@@ -94,8 +94,8 @@ fn a_rollout_that_is_paused_in_its_switch_keeps_no_member() {
 #[test]
 fn members_stay_while_traffic_is_switched() {
     let mut t = Story::new();
-    t.completes("1.0.0", Strategy::Direct);
-    t.start("2.0.0", Strategy::BlueGreen).unwrap();
+    t.completes("1.0.0", StrategyName::DIRECT);
+    t.start("2.0.0", StrategyName::BLUE_GREEN).unwrap();
     let live = t.live().id;
     t.until("a running switch", |s| switching(s).is_some());
     let new = node(7);

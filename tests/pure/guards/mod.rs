@@ -6,6 +6,8 @@ mod bounds;
 mod copies;
 mod limits;
 mod members;
+mod plans;
+mod releases;
 mod servers;
 mod steps;
 mod traffic;
@@ -19,13 +21,14 @@ use crate::walk::{
     rounds::{good_round, summary},
     shop,
 };
+use slipway::engine::{Refused, preview};
 use slipway::model::{
     AddressMode, BasisPoints, BuildInfo, Digest, Health, Life, Millis, Principal, RequestId, RolloutParams, StepKind,
-    Strategy, WorkerName,
+    StrategyName, Version, WorkerName,
 };
 use slipway::state::{
-    Applied, Command, Fence, NewNode, NodeRole, PoolSlot, Rejection, RolloutStatus, RouteWeights, StartRollout, State,
-    StepRef, StepStatus, TrackName, apply,
+    Applied, Command, Fence, NewNode, NodeRole, PoolSlot, Rejection, ReleaseStatus, RolloutStatus, RouteWeights,
+    StartRollout, State, StepRef, StepStatus, TrackName, apply,
     command::{
         Abort, BlobHeld, FactsRecorded, Pause, Promote, ReleaseRegistered, Resume, Rollback, RouteSet, SpecApplied,
         Tick, WorkerLost, WorkerRegistered, WorkerReturned,
@@ -80,7 +83,12 @@ impl Story {
                 return;
             }
             for body in good_round(self.s()).0 {
-                let _ = self.try_(body);
+                let name = body.name();
+                match self.try_(body) {
+                    // What came before it in the round moved the row.
+                    Ok(()) | Err(Rejection::Stale { .. }) => {}
+                    Err(e) => panic!("{name} of a round: {e}"),
+                }
                 if f(self.s()) {
                     return;
                 }
@@ -89,12 +97,20 @@ impl Story {
         panic!("{what} never came: {}", summary(self.s()));
     }
 
-    fn start(&mut self, version: &str, strategy: Strategy) -> Result<(), Rejection> {
+    fn start(&mut self, version: &str, strategy: StrategyName) -> Result<(), Rejection> {
         let command = start(self.s(), version, strategy);
         self.try_(Command::StartRollout(command))
     }
 
-    fn completes(&mut self, version: &str, strategy: Strategy) {
+    /// Why no steps could be made of a start that the law would take.
+    fn unplanned(&self, version: &str, strategy: StrategyName) -> String {
+        match preview(self.s(), &start(self.s(), version, strategy)) {
+            Err(Refused::Plan(why)) => why,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn completes(&mut self, version: &str, strategy: StrategyName) {
         self.start(version, strategy).unwrap();
         self.until("completion", |s| s.deployments[&shop()].live.is_none());
         let last = self.s().deployments[&shop()].last.unwrap();
@@ -110,13 +126,13 @@ impl Story {
     }
 }
 
-fn start(s: &State, version: &str, strategy: Strategy) -> StartRollout {
+fn start(s: &State, version: &str, strategy: StrategyName) -> StartRollout {
     let spec = s.specs.values().next_back().unwrap();
     let params = RolloutParams { strategy: Some(strategy), ..spec.rollout.clone() };
     StartRollout {
         deployment: shop(),
         version: version.parse().unwrap(),
-        params,
+        overrides: params.into(),
         restart: false,
         replace: false,
         expected: None,
@@ -140,13 +156,13 @@ fn worker(name: &str, key: u32, pool: &[&str]) -> Command {
 #[test]
 fn unknown_names_get_the_nearest() {
     let mut t = Story::new();
-    let mut s = start(t.s(), "1.0.0", Strategy::Direct);
+    let mut s = start(t.s(), "1.0.0", StrategyName::DIRECT);
     s.deployment = "production/shpo".parse().unwrap();
     assert!(t.no(Command::StartRollout(s.clone())).contains("service shpo does not exist; did you mean shop?"));
     s.deployment = "productoin/shop".parse().unwrap();
     let e = t.no(Command::StartRollout(s));
     assert!(e.contains("environment productoin") && e.contains("did you mean production?"), "{e}");
-    let e = t.start("1.0.1", Strategy::Direct).unwrap_err().to_string();
+    let e = t.start("1.0.1", StrategyName::DIRECT).unwrap_err().to_string();
     assert!(e.contains("release shop 1.0.1 does not exist; did you mean 1.0.0?"), "{e}");
     assert!(
         t.no(Command::Abort(Abort { rollout: "r-9".parse().unwrap(), as_is: false }))
@@ -157,15 +173,15 @@ fn unknown_names_get_the_nearest() {
 #[test]
 fn a_busy_deployment_a_running_version_and_bad_steps_are_refused() {
     let mut t = Story::new();
-    t.start("1.0.0", Strategy::Canary).unwrap();
-    assert_eq!(t.live().strategy, Strategy::Direct, "a first rollout is direct");
+    t.start("1.0.0", StrategyName::CANARY).unwrap();
+    assert_eq!(t.live().strategy, StrategyName::DIRECT, "a first rollout is direct");
     let busy = t.live().id;
-    assert_eq!(t.start("2.0.0", Strategy::Direct), Err(Rejection::Busy { rollout: busy }));
+    assert_eq!(t.start("2.0.0", StrategyName::DIRECT), Err(Rejection::Busy { rollout: busy }));
     t.until("completion", |s| s.deployments[&shop()].live.is_none());
-    let e = t.start("1.0.0", Strategy::Direct).unwrap_err().to_string();
+    let e = t.start("1.0.0", StrategyName::DIRECT).unwrap_err().to_string();
     assert!(e.contains("runs 1.0.0 already") && e.contains("restart"), "{e}");
-    let mut s = start(t.s(), "2.0.0", Strategy::Canary);
-    s.params.steps = [50, 25].map(BasisPoints::percent).to_vec();
+    let mut s = start(t.s(), "2.0.0", StrategyName::CANARY);
+    s.overrides.steps = Some([50, 25].map(BasisPoints::percent).to_vec());
     let e = t.no(Command::StartRollout(s));
     assert!(e.contains("rollout.steps") && e.contains("rise"), "{e}");
 }
@@ -173,8 +189,8 @@ fn a_busy_deployment_a_running_version_and_bad_steps_are_refused() {
 #[test]
 fn a_restart_is_a_pair_of_its_own() {
     let mut t = Story::new();
-    t.completes("1.0.0", Strategy::Direct);
-    let mut s = start(t.s(), "1.0.0", Strategy::Rolling);
+    t.completes("1.0.0", StrategyName::DIRECT);
+    let mut s = start(t.s(), "1.0.0", StrategyName::ROLLING);
     s.restart = true;
     t.ok(Command::StartRollout(s));
     t.until("completion", |s| s.deployments[&shop()].live.is_none());
@@ -186,11 +202,11 @@ fn a_restart_is_a_pair_of_its_own() {
 #[test]
 fn workers_and_addresses_must_be_there() {
     let mut t = Story::new();
-    t.completes("1.0.0", Strategy::Direct);
+    t.completes("1.0.0", StrategyName::DIRECT);
     t.ok(worker("w5", 5, &["127.1.5.1"]));
-    let e = t.start("2.0.0", Strategy::Canary).unwrap_err().to_string();
-    assert!(e.contains("worker w5 has 1 free addresses and canary needs 2"), "{e}");
-    t.start("2.0.0", Strategy::Rolling).unwrap();
+    let e = t.unplanned("2.0.0", StrategyName::CANARY);
+    assert!(e.contains("worker w5 has room for 1 more instances of production/shop, 2 are needed"), "{e}");
+    t.start("2.0.0", StrategyName::ROLLING).unwrap();
 
     let mut t = Story::new();
     for n in 1..=4 {
@@ -199,7 +215,7 @@ fn workers_and_addresses_must_be_there() {
             last_heard: t.s().now,
         }));
     }
-    let e = t.start("1.0.0", Strategy::Direct).unwrap_err().to_string();
+    let e = t.unplanned("1.0.0", StrategyName::DIRECT);
     assert!(e.contains("no worker is ready") && e.contains("slipwayd agent"), "{e}");
 }
 
@@ -209,13 +225,13 @@ fn host_mode_says_what_it_cannot_do() {
     let mut spec = t.s().specs.values().next_back().unwrap().as_ref().clone();
     (spec.address, spec.placement.per_worker) = (AddressMode::Host, 1);
     t.ok(Command::SpecApplied(SpecApplied { spec, expected: Some(1) }));
-    t.completes("1.0.0", Strategy::Direct);
-    let e = t.start("2.0.0", Strategy::BlueGreen).unwrap_err().to_string();
-    assert!(e.contains("needs 4 spare workers") && e.contains("0 are"), "{e}");
-    let e = t.start("2.0.0", Strategy::Rolling).unwrap_err().to_string();
+    t.completes("1.0.0", StrategyName::DIRECT);
+    let e = t.unplanned("2.0.0", StrategyName::BLUE_GREEN);
+    assert!(e.contains("a spare worker for each of the 4 instances") && e.contains("0 of the chosen"), "{e}");
+    let e = t.unplanned("2.0.0", StrategyName::ROLLING);
     assert!(e.contains("max_unavailable"), "{e}");
-    let mut s = start(t.s(), "2.0.0", Strategy::Rolling);
-    s.params.max_unavailable = 1;
+    let mut s = start(t.s(), "2.0.0", StrategyName::ROLLING);
+    s.overrides.max_unavailable = Some(1);
     t.ok(Command::StartRollout(s));
     // In place: never two at one address, and the new one has the old one's.
     t.until("completion", |s| s.deployments[&shop()].live.is_none());
@@ -254,7 +270,7 @@ fn a_worker_name_has_one_key_and_a_pool_one_owner() {
 #[test]
 fn addresses_that_a_machine_lacks_are_not_in_its_pool_and_leave_with_their_last_user() {
     let mut t = Story::new();
-    t.completes("1.0.0", Strategy::Direct);
+    t.completes("1.0.0", StrategyName::DIRECT);
     let one = WorkerName::new("w1").unwrap();
     let used = |s: &State| {
         s.workers[&one].pool.iter().find(|(_, slot)| matches!(slot, PoolSlot::Used(_))).map(|(a, _)| a.clone())
@@ -281,7 +297,7 @@ fn addresses_that_a_machine_lacks_are_not_in_its_pool_and_leave_with_their_last_
     assert!(!row.pool.contains_key("127.1.1.6"));
     assert!(t.no(register(&["here"])).contains("\"here\" is not an IP address"));
     // The next version is placed on what is there; the address goes with its instance.
-    t.completes("2.0.0", Strategy::Rolling);
+    t.completes("2.0.0", StrategyName::ROLLING);
     t.until("the old instance is gone", |s| !s.workers[&one].pool.contains_key(&gone));
     assert_eq!(t.s().workers[&one].pool.len(), 4);
     t.ok(register(&[]));
@@ -307,7 +323,7 @@ fn addresses_that_a_machine_lacks_are_not_in_its_pool_and_leave_with_their_last_
         keeping,
     }));
     assert!(t.s().workers[&one].pool.contains_key(&used) && t.s().workers[&one].withdrawn.contains(&used));
-    t.completes("3.0.0", Strategy::Rolling);
+    t.completes("3.0.0", StrategyName::ROLLING);
     t.until("the old instance is gone", |s| !s.workers[&one].pool.contains_key(&used));
     assert!(t.s().workers[&one].withdrawn.is_empty() && t.s().workers[&one].pool.len() == 5);
 }
@@ -325,6 +341,10 @@ fn a_version_never_changes_and_needs_a_majority() {
         })
     };
     t.ok(release("1.0.0", 1));
+    // `A` is `a-` and its hash in DNS, and so would be `a.` and the same digits.
+    t.ok(release("A", 1));
+    let slug = "A".parse::<Version>().unwrap().slug();
+    assert!(t.no(release(&slug.replace('-', "."), 1)).contains(&format!("the DNS name of version A (v-{slug})")));
     assert!(t.no(release("1.0.0", 2)).contains("a version never changes"));
     assert!(t.no(release("9.0.0", 9)).contains("release push"));
     t.ok(Command::BlobHeld(BlobHeld { digest: Digest::new(&format!("{:064x}", 9)).unwrap(), size: 5, node: 3 }));
@@ -355,8 +375,8 @@ fn a_spec_rises_only_when_it_differs() {
 #[test]
 fn a_pause_stops_the_bake_and_gives_it_its_rest_back() {
     let mut t = Story::new();
-    t.completes("1.0.0", Strategy::Direct);
-    t.start("2.0.0", Strategy::Canary).unwrap();
+    t.completes("1.0.0", StrategyName::DIRECT);
+    t.start("2.0.0", StrategyName::CANARY).unwrap();
     let baking =
         |s: &State| s.live_rollout(&shop()).and_then(|r| r.running()).is_some_and(|(_, row)| row.until.is_some());
     t.until("a bake", baking);

@@ -8,7 +8,7 @@ use slipway::state::command::{Abort, NodeDrained, Pause, Rollback, Tick};
 #[test]
 fn a_repeat_answers_with_the_first_result_and_does_nothing() {
     let mut t = Story::new();
-    let body = Command::StartRollout(start(t.s(), "1.0.0", Strategy::Direct));
+    let body = Command::StartRollout(start(t.s(), "1.0.0", StrategyName::DIRECT));
     let (at, c) = t.0.stamp(body, 0);
     let first = apply(&mut t.0.state, at, &c).unwrap();
     assert!(!first.repeated && !first.events.is_empty());

@@ -16,8 +16,8 @@ use super::*;
 /// A State in which something drains and no server has said anything.
 fn draining() -> (Story, u64) {
     let mut t = Story::new();
-    t.completes("1.0.0", Strategy::Direct);
-    t.start("2.0.0", Strategy::Direct).unwrap();
+    t.completes("1.0.0", StrategyName::DIRECT);
+    t.start("2.0.0", StrategyName::DIRECT).unwrap();
     let open = |s: &State| s.instances.values().find_map(|i| i.drain.filter(|d| d.clear_at.is_none())).map(|d| d.index);
     t.until("a drain", |s| open(s).is_some());
     let index = open(t.s()).unwrap();

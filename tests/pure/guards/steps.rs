@@ -19,8 +19,8 @@ fn running(s: &State, kind: &str) -> bool {
 #[test]
 fn a_step_is_begun_by_its_next_attempt_alone() {
     let mut t = Story::new();
-    t.completes("1.0.0", Strategy::Direct);
-    t.start("2.0.0", Strategy::BlueGreen).unwrap();
+    t.completes("1.0.0", StrategyName::DIRECT);
+    t.start("2.0.0", StrategyName::BLUE_GREEN).unwrap();
     t.until("a smoke test is next", |s| {
         let r = s.live_rollout(&shop()).unwrap();
         let row = r.steps.get(r.cursor as usize);
@@ -46,8 +46,8 @@ fn a_step_is_begun_by_its_next_attempt_alone() {
 #[test]
 fn a_smoke_test_that_is_delivered_twice_counts_once() {
     let mut t = Story::new();
-    t.completes("1.0.0", Strategy::Direct);
-    t.start("2.0.0", Strategy::BlueGreen).unwrap();
+    t.completes("1.0.0", StrategyName::DIRECT);
+    t.start("2.0.0", StrategyName::BLUE_GREEN).unwrap();
     t.until("a smoke test", |s| running(s, "smoke"));
     let key = *t.s().outbox.keys().next().unwrap();
     let settled = |key, attempt, ok: bool, detail: &str| {
@@ -70,8 +70,8 @@ fn a_smoke_test_that_is_delivered_twice_counts_once() {
 #[test]
 fn a_bake_whose_record_contradicts_its_verdict_does_not_pass() {
     let mut t = Story::new();
-    t.completes("1.0.0", Strategy::Direct);
-    t.start("2.0.0", Strategy::Canary).unwrap();
+    t.completes("1.0.0", StrategyName::DIRECT);
+    t.start("2.0.0", StrategyName::CANARY).unwrap();
     t.until("a bake", |s| running(s, "bake"));
     let (to, from) = (t.live().to.clone(), t.live().from.clone().unwrap());
     let counts = |pair: &slipway::model::Pair, each: &[(u64, u64)]| {
@@ -118,8 +118,8 @@ fn a_bake_whose_record_contradicts_its_verdict_does_not_pass() {
 #[test]
 fn a_drain_is_settled_by_every_servers_word_about_it_and_a_stop_waits_for_the_caches() {
     let mut t = Story::new();
-    t.completes("1.0.0", Strategy::Direct);
-    t.start("2.0.0", Strategy::Direct).unwrap();
+    t.completes("1.0.0", StrategyName::DIRECT);
+    t.start("2.0.0", StrategyName::DIRECT).unwrap();
     let open = |s: &State| s.instances.values().find_map(|i| i.drain.filter(|d| d.clear_at.is_none())).map(|d| d.index);
     t.until("a drain", |s| open(s).is_some());
     let index = open(t.s()).unwrap();

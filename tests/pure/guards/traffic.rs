@@ -5,8 +5,8 @@ use super::*;
 #[test]
 fn weights_never_rise_above_capacity_or_the_step() {
     let mut t = Story::new();
-    t.completes("1.0.0", Strategy::Direct);
-    t.start("2.0.0", Strategy::Canary).unwrap();
+    t.completes("1.0.0", StrategyName::DIRECT);
+    t.start("2.0.0", StrategyName::CANARY).unwrap();
     let routing = |s: &State| {
         let running = s.live_rollout(&shop()).and_then(|r| r.running());
         running.is_some_and(|(_, row)| matches!(row.step.kind, StepKind::Route { .. }))
@@ -58,8 +58,8 @@ fn weights_never_rise_above_capacity_or_the_step() {
 #[test]
 fn an_abort_keeps_candidates_and_gives_stable_everything() {
     let mut t = Story::new();
-    t.completes("1.0.0", Strategy::Direct);
-    t.start("2.0.0", Strategy::Canary).unwrap();
+    t.completes("1.0.0", StrategyName::DIRECT);
+    t.start("2.0.0", StrategyName::CANARY).unwrap();
     t.until("a weight", |s| s.deployments[&shop()].route.as_ref().unwrap().weights.candidate.0 > 0);
     let id = t.live().id;
     let before = t.s().instances.values().filter(|i| i.pair == t.live().to && i.life.is_wanted()).count();
@@ -77,8 +77,8 @@ fn an_abort_keeps_candidates_and_gives_stable_everything() {
 #[test]
 fn a_rollback_moves_the_traffic_in_its_own_entry_and_is_not_taken_back() {
     let mut t = Story::new();
-    t.completes("1.0.0", Strategy::Direct);
-    t.start("2.0.0", Strategy::BlueGreen).unwrap();
+    t.completes("1.0.0", StrategyName::DIRECT);
+    t.start("2.0.0", StrategyName::BLUE_GREEN).unwrap();
     let id = t.live().id;
     t.until("the switch", |s| s.rollouts[&id].switched);
     let d = &t.s().deployments[&shop()];
@@ -103,7 +103,7 @@ fn a_rollback_moves_the_traffic_in_its_own_entry_and_is_not_taken_back() {
 #[test]
 fn a_lost_workers_instances_leave_dns_unless_most_are_lost() {
     let mut t = Story::new();
-    t.completes("1.0.0", Strategy::Direct);
+    t.completes("1.0.0", StrategyName::DIRECT);
     let lose = |t: &mut Story, n: u32| {
         let last_heard = t.s().now;
         t.ok(Command::WorkerLost(WorkerLost { worker: WorkerName::new(&format!("w{n}")).unwrap(), last_heard }));

@@ -1,7 +1,7 @@
 //! Stories of ways back: what is refused on them, what ends them, and who counts when workers are lost for good.
 
 use slipway::engine::{facts, plan, ways_out};
-use slipway::model::{Health, Life, Millis, Period, RolloutId, Strategy, WorkerName};
+use slipway::model::{Health, Life, Millis, Period, RolloutId, StrategyName, WorkerName};
 use slipway::state::{
     Command, InstanceFact, NodeSeen, Observations, PoolSlot, Presence, ReleaseStatus, RolloutStatus, Seen, State,
     WorkerFacts,
@@ -37,8 +37,8 @@ impl Story {
 
     /// A rolling update that has replaced all but the last.
     fn past_half(&mut self) -> RolloutId {
-        self.completes("1.0.0", Strategy::Direct);
-        self.start("2.0.0", Strategy::Rolling).unwrap();
+        self.completes("1.0.0", StrategyName::DIRECT);
+        self.start("2.0.0", StrategyName::ROLLING).unwrap();
         let id = self.live().id;
         self.until("all but one", |s| share(s, |w| w.candidate.0) > 8000);
         id
@@ -55,8 +55,8 @@ impl Story {
 #[test]
 fn a_rollback_asked_for_twice_does_not_go_forward_again() {
     let mut t = Story::new();
-    t.completes("1.0.0", Strategy::Direct);
-    t.completes("2.0.0", Strategy::Direct);
+    t.completes("1.0.0", StrategyName::DIRECT);
+    t.completes("2.0.0", StrategyName::DIRECT);
     let forward = t.last();
     t.ok(Command::Rollback(Rollback { rollout: forward }));
     let back = t.live().id;
@@ -81,8 +81,8 @@ fn an_abort_never_moves_traffic_to_a_version_that_was_left() {
     assert_eq!(t.s().rollouts[&id].status, RolloutStatus::Aborted);
     // A return that has moved its traffic is the same.
     let mut t = Story::new();
-    t.completes("1.0.0", Strategy::Direct);
-    t.completes("2.0.0", Strategy::BlueGreen);
+    t.completes("1.0.0", StrategyName::DIRECT);
+    t.completes("2.0.0", StrategyName::BLUE_GREEN);
     let forward = t.last();
     t.ok(Command::Rollback(Rollback { rollout: forward }));
     assert!(t.live().switched, "the old side runs: its traffic moved in this entry");
@@ -96,8 +96,8 @@ fn an_abort_never_moves_traffic_to_a_version_that_was_left() {
 #[test]
 fn as_it_is_both_versions_stay_and_the_next_rollout_replaces_both() {
     let mut t = Story::new();
-    t.completes("1.0.0", Strategy::Direct);
-    t.start("2.0.0", Strategy::Canary).unwrap();
+    t.completes("1.0.0", StrategyName::DIRECT);
+    t.start("2.0.0", StrategyName::CANARY).unwrap();
     let forward = t.live().id;
     assert!(t.no(Command::Abort(Abort { rollout: forward, as_is: true })).contains("goes forward"));
     t.ok(Command::Abort(Abort { rollout: forward, as_is: false }));
@@ -118,7 +118,7 @@ fn as_it_is_both_versions_stay_and_the_next_rollout_replaces_both() {
         }
     }
     assert_eq!((t.weights(), counts(t.s())), (weights, had), "nothing moves by itself");
-    t.completes("3.0.0", Strategy::Rolling);
+    t.completes("3.0.0", StrategyName::ROLLING);
     let d = &t.s().deployments[&shop()];
     assert!(d.as_is.is_none());
     t.until("both are gone", |s| {
@@ -132,9 +132,9 @@ fn as_it_is_both_versions_stay_and_the_next_rollout_replaces_both() {
 fn replace_ends_what_is_live_and_starts_the_fix_in_one_entry() {
     let mut t = Story::new();
     let id = t.broken_way_back();
-    let busy = t.start("3.0.0", Strategy::Rolling).unwrap_err().to_string();
+    let busy = t.start("3.0.0", StrategyName::ROLLING).unwrap_err().to_string();
     assert!(busy.contains("explain"), "{busy}");
-    let mut fix = start(t.s(), "3.0.0", Strategy::Rolling);
+    let mut fix = start(t.s(), "3.0.0", StrategyName::ROLLING);
     fix.replace = true;
     t.ok(Command::StartRollout(fix));
     assert_eq!(t.s().rollouts[&id].status, RolloutStatus::Aborted);
@@ -142,9 +142,9 @@ fn replace_ends_what_is_live_and_starts_the_fix_in_one_entry() {
     t.until("completion", |s| s.deployments[&shop()].live.is_none());
     assert_eq!(t.s().rollouts[&t.last()].status, RolloutStatus::Completed);
     // One that goes forward is aborted: its traffic is on stable first.
-    t.start("4.0.0", Strategy::Canary).unwrap();
+    t.start("4.0.0", StrategyName::CANARY).unwrap();
     t.until("a weight", |s| share(s, |w| w.candidate.0) > 0);
-    let mut other = start(t.s(), "2.0.0", Strategy::Rolling);
+    let mut other = start(t.s(), "2.0.0", StrategyName::ROLLING);
     other.replace = true;
     t.ok(Command::StartRollout(other));
     t.until("completion", |s| s.deployments[&shop()].live.is_none());
@@ -189,7 +189,7 @@ fn nobody_is_counted_out_before_its_time_and_a_singleton_never() {
     let mut spec = t.s().specs.values().next_back().unwrap().as_ref().clone();
     spec.singleton = true;
     t.ok(Command::SpecApplied(SpecApplied { spec, expected: None }));
-    t.completes("1.0.0", Strategy::Direct);
+    t.completes("1.0.0", StrategyName::DIRECT);
     t.lose(4);
     t.pass(Period::minutes(60));
     assert!(out(&mut t).is_err(), "a copy may still run behind a cut");
@@ -198,7 +198,7 @@ fn nobody_is_counted_out_before_its_time_and_a_singleton_never() {
 #[test]
 fn the_dead_are_not_named_once_they_are_lost_for_good_unless_nobody_else_is() {
     let mut t = Story::new();
-    t.completes("1.0.0", Strategy::Direct);
+    t.completes("1.0.0", StrategyName::DIRECT);
     let named = |t: &Story| serving(t.s(), &shop(), t.s().now).len();
     for n in 2..=4 {
         t.lose(n);
@@ -221,7 +221,7 @@ fn the_dead_are_not_named_once_they_are_lost_for_good_unless_nobody_else_is() {
 #[test]
 fn addresses_of_what_never_passed_go_to_others_once_the_servers_words_are_committed() {
     let mut t = Story::new();
-    t.completes("1.0.0", Strategy::Direct);
+    t.completes("1.0.0", StrategyName::DIRECT);
     let other = "production/cart".parse().unwrap();
     // Two instances end without a drain.
     let on: Vec<_> = t.s().instances.values().filter(|i| i.worker == w(1)).cloned().collect();
@@ -256,9 +256,9 @@ fn addresses_of_what_never_passed_go_to_others_once_the_servers_words_are_commit
 #[test]
 fn a_server_that_is_down_holds_freed_addresses_back_for_a_while_and_not_for_ever() {
     let mut t = Story::new();
-    t.completes("1.0.0", Strategy::Direct);
+    t.completes("1.0.0", StrategyName::DIRECT);
     t.ok(Command::NodeSilent(NodeSilent { node: 3 }));
-    t.completes("2.0.0", Strategy::Rolling);
+    t.completes("2.0.0", StrategyName::ROLLING);
     let other = "production/cart".parse().unwrap();
     let row = t.s().workers[&w(1)].clone();
     let mut late = t.s().clone();
@@ -274,12 +274,12 @@ fn a_server_that_is_down_holds_freed_addresses_back_for_a_while_and_not_for_ever
 #[test]
 fn what_was_heard_comes_in_commands_that_the_log_takes() {
     let mut t = Story::new();
-    t.completes("1.0.0", Strategy::Direct);
+    t.completes("1.0.0", StrategyName::DIRECT);
     let mut seen = Observations { leader_since: Millis(0), ..Observations::default() };
     let staged: Vec<_> = (0..10_000).map(|n| slipway::model::Digest::new(&format!("{n:064x}")).unwrap()).collect();
     let now = t.s().now;
     for n in t.s().nodes.values() {
-        let value = NodeSeen { applied: 1, served_index: 1, ..NodeSeen::default() };
+        let value = NodeSeen { served_index: 1, ..NodeSeen::default() };
         seen.nodes.insert(n.id, Seen::Known { at: now, value });
     }
     for row in t.s().workers.values() {
@@ -319,10 +319,10 @@ fn what_was_heard_comes_in_commands_that_the_log_takes() {
 #[test]
 fn what_made_the_stable_version_is_gone_back_from_whatever_failed_since() {
     let mut t = Story::new();
-    t.completes("1.0.0", Strategy::Direct);
-    t.completes("2.0.0", Strategy::Rolling);
+    t.completes("1.0.0", StrategyName::DIRECT);
+    t.completes("2.0.0", StrategyName::ROLLING);
     let made = t.s().deployments[&shop()].last.unwrap();
-    t.start("3.0.0", Strategy::Rolling).unwrap();
+    t.start("3.0.0", StrategyName::ROLLING).unwrap();
     let tried = t.live().id;
     t.until("it runs", |s| s.rollouts[&tried].status == RolloutStatus::Active);
     t.ok(Command::Rollback(Rollback { rollout: tried }));
@@ -340,8 +340,8 @@ fn what_made_the_stable_version_is_gone_back_from_whatever_failed_since() {
 #[test]
 fn a_completed_rollout_is_returned_from_once() {
     let mut t = Story::new();
-    t.completes("1.0.0", Strategy::Direct);
-    t.start("2.0.0", Strategy::BlueGreen).unwrap();
+    t.completes("1.0.0", StrategyName::DIRECT);
+    t.start("2.0.0", StrategyName::BLUE_GREEN).unwrap();
     let id = t.live().id;
     t.until("completion", |s| s.deployments[&shop()].live.is_none());
     t.ok(Command::Rollback(Rollback { rollout: id }));

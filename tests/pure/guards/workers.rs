@@ -51,8 +51,8 @@ fn says(t: &Story, generation: u64, fit: Fit) -> Command {
 #[test]
 fn a_stage_ends_only_when_every_worker_said_in_this_generation_that_it_has_what_is_asked_for() {
     let mut t = Story::new();
-    t.completes("1.0.0", Strategy::Direct);
-    t.start("2.0.0", Strategy::Rolling).unwrap();
+    t.completes("1.0.0", StrategyName::DIRECT);
+    t.start("2.0.0", StrategyName::ROLLING).unwrap();
     let w1 = WorkerName::new("w1").unwrap();
     let next = |s: &State| s.assignments.get(&(w1.clone(), shop())).and_then(|a| a.content.next.clone());
     t.until("the package is staged", |s| next(s).is_some() && s.assignments[&(w1.clone(), shop())].looked().is_some());

@@ -2,7 +2,7 @@
 //!
 //! Invariant: every choice is the dice's, so a seed is a story. Not here: whether anything of it may end well (`law`).
 
-use slipway::model::{BasisPoints, FailureAction, OnNoData, Period, RolloutParams, Strategy};
+use slipway::model::{BasisPoints, Ceiling, FailureAction, OnNoData, Period, RolloutParams, StrategyName};
 
 use super::dice::Dice;
 use super::shape::Shape;
@@ -104,8 +104,15 @@ fn release(dice: &mut Dice, n: u32, ill: u64, workers: u32) -> Release {
 }
 
 pub fn params(dice: &mut Dice, host: bool) -> RolloutParams {
-    let strategy =
-        *dice.one(&[Strategy::Direct, Strategy::Rolling, Strategy::Rolling, Strategy::Canary, Strategy::BlueGreen]);
+    let strategy = dice
+        .one(&[
+            StrategyName::DIRECT,
+            StrategyName::ROLLING,
+            StrategyName::ROLLING,
+            StrategyName::CANARY,
+            StrategyName::BLUE_GREEN,
+        ])
+        .clone();
     let max_surge = if host { dice.within(0, 1) as u32 } else { dice.within(0, 2) as u32 };
     let least = u32::from(max_surge == 0 || host);
     let steps: &[&[u32]] = &[&[10, 25, 50, 100], &[50, 100], &[100], &[1, 100], &[30, 60]];
@@ -119,7 +126,7 @@ pub fn params(dice: &mut Dice, host: bool) -> RolloutParams {
         monitor: Period::seconds(dice.within(1, 10)),
         grace: *dice.one(&[Period(0), Period::seconds(15), Period::minutes(2), Period::minutes(20)]),
         deadline: *dice.one(&[Period::seconds(20), Period::seconds(45), Period::minutes(2), Period::minutes(10)]),
-        max_error_rate: (!dice.percent(10)).then(|| BasisPoints::percent(5)),
+        max_error_rate: Ceiling((!dice.percent(10)).then(|| BasisPoints::percent(5))),
         on_no_data: *dice.one(&[None, None, Some(OnNoData::Hold), Some(OnNoData::Pass), Some(OnNoData::Fail)]),
         parallelism: dice.within(1, 4) as u32,
         delay: *dice.one(&[Period(0), Period(0), Period::seconds(1), Period::seconds(8)]),
@@ -150,10 +157,10 @@ fn start(dice: &mut Dice, d: usize, release: usize, replace: bool, shape: &Shape
 /// Whether the law will take it: most stories are about what goes on after that.
 fn fits(p: &RolloutParams, shape: &Shape, d: usize) -> bool {
     let (laid, room) = (&shape.deployments[d], shape.pool() - shape.per_worker());
-    match p.strategy {
-        Some(Strategy::Rolling) => laid.host || p.max_surge == 0 || room > 0,
-        Some(Strategy::BlueGreen) => !laid.host && room >= laid.per_worker,
-        Some(Strategy::Direct | Strategy::Canary) | None => laid.host || room >= laid.per_worker,
+    match p.strategy.as_ref().map(StrategyName::as_str) {
+        Some("rolling") => laid.host || p.max_surge == 0 || room > 0,
+        Some("blue-green") => !laid.host && room >= laid.per_worker,
+        _ => laid.host || room >= laid.per_worker,
     }
 }
 

@@ -3,7 +3,7 @@
 //!
 //! What a release does is the story's word; only what was asked of the rollout is read from State.
 
-use slipway::model::{AddressMode, BatchMode, OnNoData, Period, StepKind, Strategy};
+use slipway::model::{AddressMode, BatchMode, OnNoData, Period, StepKind, StrategyName};
 use slipway::state::{
     Command, Rollout, RolloutKind, RolloutStatus, State, StepStatus,
     command::{PromotionBegan, RolloutFinished, TrackAdjusted},
@@ -52,7 +52,7 @@ fn watched(r: &Rollout) -> Result<(), Broken> {
     let whole = r.steps.iter().skip(last).any(|s| match (&s.step.kind, s.status) {
         (StepKind::Bake { hold, .. }, StepStatus::Passed) => {
             let held = s.ended_at.unwrap_or_default().since(s.started_at.unwrap_or_default());
-            held >= *hold && (r.strategy == Strategy::BlueGreen || *hold >= r.params.bake)
+            held >= *hold && (r.strategy == StrategyName::BLUE_GREEN || *hold >= r.params.bake)
         }
         _ => false,
     });
@@ -65,7 +65,7 @@ fn watched(r: &Rollout) -> Result<(), Broken> {
 /// With metrics: enough requests and few enough errors, unless a policy passes over their absence.
 fn counted(w: &World, r: &Rollout) -> Result<(), Broken> {
     let Some(laid) = w.shape.deployments.iter().find(|l| l.id == r.deployment) else { return Ok(()) };
-    let Some(limit) = r.params.max_error_rate.filter(|_| laid.metrics) else { return Ok(()) };
+    let Some(limit) = r.params.max_error_rate.0.filter(|_| laid.metrics) else { return Ok(()) };
     if w.catalogue.of(&r.to.version).ill == Ill::Uncounted && laid.rate > 0 {
         return Err(("promoted what nobody judged", format!("{} to {}: no errors counted", r.id, r.to.version)));
     }
@@ -91,7 +91,7 @@ fn kept(w: &World, before: &State, r: &Rollout) -> Result<(), Broken> {
         _ => true,
     });
     let pool = before.spec(&r.deployment, r.to.spec).is_some_and(|s| s.address == AddressMode::Pool);
-    if r.params.grace == Period(0) || !beside || !pool || r.strategy == Strategy::Rolling {
+    if r.params.grace == Period(0) || !beside || !pool || r.strategy == StrategyName::ROLLING {
         return Ok(());
     }
     let d = &w.state.deployments[&r.deployment];

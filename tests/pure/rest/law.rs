@@ -3,7 +3,7 @@
 //!
 //! Not here: how a wait that is all right is ended (`way_out`).
 
-use slipway::model::{FailureAction, Millis, Pair, Period, Strategy, Version};
+use slipway::model::{FailureAction, Millis, Pair, Period, StrategyName, Version};
 use slipway::state::{Deployment, Presence, Rollout, RolloutKind, RolloutPhase, RolloutStatus};
 
 use super::catalogue::{digest, number};
@@ -185,11 +185,11 @@ fn forward(w: &World, laid: &Laid, r: &Rollout) -> Option<&'static str> {
         return Some("failure_action is pause");
     }
     let holds = r.params.no_data() == slipway::model::OnNoData::Hold;
-    if holds && laid.metrics && laid.rate == 0 && r.from.is_some() && r.params.max_error_rate.is_some() {
+    if holds && laid.metrics && laid.rate == 0 && r.from.is_some() && r.params.max_error_rate.0.is_some() {
         return Some("on_no_data is hold and there is no traffic");
     }
     let from = r.from.as_ref()?;
-    let judged = laid.metrics && r.params.max_error_rate.is_some();
+    let judged = laid.metrics && r.params.max_error_rate.0.is_some();
     if judged && w.catalogue.of(&r.to.version).ill == Ill::Uncounted {
         return Some("its errors cannot be counted");
     }
@@ -220,7 +220,7 @@ pub fn bound(w: &World) -> u64 {
 /// Parameters with which a person pushes a fix.
 pub fn fixing() -> slipway::model::RolloutParams {
     slipway::model::RolloutParams {
-        strategy: Some(Strategy::Rolling),
+        strategy: Some(StrategyName::ROLLING),
         parallelism: 4,
         max_surge: 0,
         max_unavailable: 2,

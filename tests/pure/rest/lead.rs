@@ -180,8 +180,7 @@ impl World {
             let served_index = server.serves(real, index, &self.entries);
             // How long ago it started, in cluster time.
             let serving_since = Millis(began.saturating_sub(real - server.since));
-            let value =
-                NodeSeen { applied: index, served_index, ttls: ttls.clone(), serving_since, unready_since: None };
+            let value = NodeSeen { served_index, ttls: ttls.clone(), serving_since, unready_since: None };
             self.seen.nodes.insert(*id, Seen::Known { at: now, value });
         }
     }

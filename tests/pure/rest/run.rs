@@ -84,7 +84,7 @@ fn shapes(tally: &mut Tally, story: &Story) {
     }
     for (_, act) in &story.acts {
         if let super::story::Act::Start { params: p, .. } = act {
-            tally.note(p.strategy.map_or_else(|| "asked default".into(), |s| format!("asked {s}")));
+            tally.note(p.strategy.as_ref().map_or_else(|| "asked default".into(), |s| format!("asked {s}")));
             tally.note(format!("policy {:?}", p.failure_action));
             tally.note(format!("policy on_no_data {:?}", p.on_no_data));
             tally.note(format!("policy surge {}", p.max_surge));

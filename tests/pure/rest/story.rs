@@ -179,7 +179,7 @@ impl Act {
 
 /// Parameters, as far as they differ between stories.
 pub fn told(p: &RolloutParams) -> String {
-    let strategy = p.strategy.map_or_else(|| "default".into(), |s| s.to_string());
+    let strategy = p.strategy.as_ref().map_or_else(|| "default".into(), |s| s.to_string());
     format!(
         "{strategy} parallelism {} surge {} unavailable {} delay {} bake {} grace {} deadline {} {:?} {:?}{}",
         p.parallelism,

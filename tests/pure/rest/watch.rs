@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 
-use slipway::model::{DeploymentId, Life, Millis, Pair, Period, RolloutId, StepKind, Strategy, WorkerName};
+use slipway::model::{DeploymentId, Life, Millis, Pair, Period, RolloutId, StepKind, StrategyName, WorkerName};
 use slipway::state::{
     Command, Deployment, Presence, Reason, RolloutKind, RolloutPhase, State, StepRef, StepRow, TrackName,
     command::{
@@ -174,7 +174,7 @@ fn stood_still(before: &State, body: &Command) -> Result<(), Broken> {
     let installs = r.running().is_some_and(|(_, s)| matches!(s.step.kind, StepKind::Install { .. }) && between(s));
     let ready = |w: &WorkerName| before.workers.get(w).is_some_and(|w| w.presence == Presence::Ready);
     // What a lost worker of its order had may be all that may be missing.
-    if r.strategy != Strategy::Rolling || !installs || !r.order.iter().all(ready) {
+    if r.strategy != StrategyName::ROLLING || !installs || !r.order.iter().all(ready) {
         return Ok(());
     }
     let mut live = before.instances_of(&r.deployment).filter(|i| i.life.is_live() && ready(&i.worker));
@@ -280,7 +280,7 @@ fn rolling(before: &State, after: &State, d: &Deployment, body: &Command) -> Res
     }
     let r = &after.rollouts[&rollout];
     let back = r.phase == RolloutPhase::Undo || r.kind != RolloutKind::Forward;
-    if r.strategy != Strategy::Rolling || back || r.from.is_none() {
+    if r.strategy != StrategyName::ROLLING || back || r.from.is_none() {
         return Ok(());
     }
     let ready = |s: &State, i: &slipway::state::Instance| {

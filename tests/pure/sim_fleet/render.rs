@@ -63,7 +63,11 @@ pub fn command(
     let text = match body {
         Command::Tick(Tick {}) => return None,
         Command::FactsRecorded(FactsRecorded { workers }) => facts(state, before, workers)?,
-        Command::StartRollout(s) => format!("{} to {} {:?}", s.deployment, s.version, s.params.strategy),
+        Command::StartRollout(s) => {
+            let how =
+                s.overrides.strategy.clone().flatten().map_or("as its environment says".into(), |x| x.to_string());
+            format!("{} to {} {how}", s.deployment, s.version)
+        }
         Command::Pause(Pause { rollout })
         | Command::Resume(Resume { rollout })
         | Command::Abort(Abort { rollout, .. })
@@ -152,6 +156,8 @@ pub fn command(
         | Command::BlobHeld(_)
         | Command::BlobDropped(_)
         | Command::ReleaseRegistered(_)
+        | Command::ReleaseRetired(_)
+        | Command::ReleaseRemoved(_)
         | Command::WorkerRegistered(_)
         | Command::Collected(_)
         | Command::DigestProbe(DigestProbe {})

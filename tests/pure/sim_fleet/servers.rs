@@ -85,7 +85,6 @@ impl Fleet {
                 node.unready.get_or_insert(now.0);
             }
             let value = NodeSeen {
-                applied: index,
                 served_index: node.served,
                 ttls: ttls.clone(),
                 serving_since: Millis(node.serving_since),

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use slipway::model::{
-    BasisPoints, BuildInfo, ClusterId, DeploymentId, Digest, Name, Period, RolloutId, RolloutParams, Spec, SpecFormat,
-    Strategy, Version, WorkerName, read_spec,
+    BasisPoints, BuildInfo, Ceiling, ClusterId, DeploymentId, Digest, Name, Period, RolloutId, RolloutParams, Spec,
+    SpecFormat, StrategyName, Version, WorkerName, read_spec,
 };
 use slipway::state::{
     Command, NewNode, NodeRole, Observations, RolloutStatus, StartRollout, State, codec,
@@ -60,11 +60,18 @@ pub fn version(text: &str) -> Version {
 
 /// A rollout of this version, which neither restarts nor replaces another.
 pub fn starting(deployment: DeploymentId, to: &str, params: RolloutParams) -> StartRollout {
-    StartRollout { deployment, version: version(to), params, restart: false, replace: false, expected: None }
+    StartRollout {
+        deployment,
+        version: version(to),
+        overrides: params.into(),
+        restart: false,
+        replace: false,
+        expected: None,
+    }
 }
 
 /// Short times, small numbers.
-pub fn params(strategy: Strategy) -> RolloutParams {
+pub fn params(strategy: StrategyName) -> RolloutParams {
     RolloutParams {
         strategy: Some(strategy),
         bake: Period::seconds(10),
@@ -73,7 +80,7 @@ pub fn params(strategy: Strategy) -> RolloutParams {
         smoke: Some("/smoke".into()),
         monitor: Period::seconds(6),
         grace: Period::minutes(10),
-        max_error_rate: Some(BasisPoints::percent(5)),
+        max_error_rate: Ceiling(Some(BasisPoints::percent(5))),
         ..RolloutParams::default()
     }
 }
@@ -179,7 +186,7 @@ impl Fleet {
     /// A fleet with 1.0.0 stable everywhere; the transcript begins after that.
     pub fn with_stable(shape: &Shape) -> Self {
         let mut f = Self::new(shape);
-        let id = f.start("1.0.0", params(Strategy::Direct));
+        let id = f.start("1.0.0", params(StrategyName::DIRECT));
         f.until_status(120, id, RolloutStatus::Completed);
         f.run(2);
         f.transcript.clear();

@@ -25,7 +25,7 @@ fn a_switch_of_what_does_not_serve_or_shares_its_traffic_is_refused() {
     refused(&mut f, body, "make no sense");
     // A way back that a person ended where it stood leaves both versions with traffic.
     let mut f = Fleet::with_stable(&Shape { workers: 2, ..Shape::default() });
-    let direct = slipway::model::RolloutParams { grace: Period(0), ..params(Strategy::Direct) };
+    let direct = slipway::model::RolloutParams { grace: Period(0), ..params(StrategyName::DIRECT) };
     let id = f.start("2.0.0", direct);
     let stopping = |f: &Fleet| f.state.instances.values().any(|i| i.life == slipway::model::Life::Stopping);
     f.until(90, "the old ones stop", stopping);

@@ -8,7 +8,7 @@ use ways_back::waiting_for_n3;
 
 use crate::sim_fleet::{Fleet, Shape, params, starting, version};
 use slipway::{
-    model::{BasisPoints, Period, RolloutId, Strategy},
+    model::{BasisPoints, Period, RolloutId, StrategyName},
     state::{
         Command, DigestReport, LeaseMode, OnExpiry, Rejection, RolloutStatus, Seen, ServerEnd, StepRef, Switch,
         SwitchAsk, SwitchEnd, SwitchTo, TrafficBack, Unfenced, WaitLevel, codec,
@@ -23,7 +23,7 @@ use slipway::{
 /// 2.0.0 is stable, 1.0.0 still runs beside it, and leases are kept.
 fn both() -> Fleet {
     let mut f = Fleet::with_stable(&Shape::default());
-    let id = f.start("2.0.0", params(Strategy::BlueGreen));
+    let id = f.start("2.0.0", params(StrategyName::BLUE_GREEN));
     f.until_status(90, id, RolloutStatus::Completed);
     f.run(2);
     f.transcript.clear();
@@ -63,7 +63,7 @@ fn refused(f: &mut Fleet, body: Command, says: &str) {
 #[test]
 fn a_blue_green_rollout_says_when_it_was_fenced() {
     let mut f = Fleet::with_stable(&Shape::default());
-    let id = f.start("2.0.0", params(Strategy::BlueGreen));
+    let id = f.start("2.0.0", params(StrategyName::BLUE_GREEN));
     f.until_status(90, id, RolloutStatus::Completed);
     let all = f.transcript.join("\n");
     assert!(all.contains("; fenced after") && !all.contains("not fenced"), "{all}");
@@ -74,7 +74,7 @@ fn a_blue_green_rollout_says_when_it_was_fenced() {
 fn a_rollout_does_not_claim_what_a_silent_server_may_do() {
     let mut f = Fleet::with_stable(&Shape::default());
     f.seen.leases = Some(Left::default());
-    let id = f.start("2.0.0", params(Strategy::BlueGreen));
+    let id = f.start("2.0.0", params(StrategyName::BLUE_GREEN));
     f.nodes.get_mut(&3).unwrap().alive = false;
     f.until_status(120, id, RolloutStatus::Completed);
     let all = f.transcript.join("\n");
@@ -255,7 +255,7 @@ fn what_cannot_be_switched_is_refused_with_its_name() {
     let body = to(&f, "1.0.0");
     let id = f.commit(body.clone()).unwrap();
     refused(&mut f, body, &format!("is being switched (s-{id})"));
-    let start = starting(f.shop(), "3.0.0", params(Strategy::Canary));
+    let start = starting(f.shop(), "3.0.0", params(StrategyName::CANARY));
     refused(&mut f, start.into(), "is being switched");
     let last = f.state.deployments[&f.shop()].last.unwrap();
     refused(&mut f, Command::Rollback(Rollback { rollout: last }), "is being switched");

@@ -16,10 +16,10 @@ const SHAPE: fn() -> Shape = || Shape { workers: 2, per_worker: 1, pool: 8, ..Sh
 fn two() -> Fleet {
     let mut f = Fleet::with_stable(&SHAPE());
     f.add_cart(&Shape { metrics: false, ..SHAPE() });
-    let id = f.start_of(cart(), "1.0.0", params(Strategy::Direct));
+    let id = f.start_of(cart(), "1.0.0", params(StrategyName::DIRECT));
     f.until_status(90, id, RolloutStatus::Completed);
     for d in [f.shop(), cart()] {
-        let id = f.start_of(d, "2.0.0", params(Strategy::BlueGreen));
+        let id = f.start_of(d, "2.0.0", params(StrategyName::BLUE_GREEN));
         f.until_status(90, id, RolloutStatus::Completed);
     }
     f.run(2);
@@ -125,7 +125,7 @@ fn a_second_target_that_cannot_be_switched_is_named_and_nothing_is_asked_of_the_
         nothing_moves(&mut f, body, "1 of 2 instances of production/cart 1.0.0 pass");
         // Busy with a rollout.
         let mut f = two();
-        let id = f.start_of(cart(), "3.0.0", params(Strategy::Rolling));
+        let id = f.start_of(cart(), "3.0.0", params(StrategyName::ROLLING));
         let body = both_of(&f, wait, Unfenced::Proceed);
         nothing_moves(&mut f, body, &format!("{id} is still running on it"));
         // Busy with a switch of its own.
@@ -212,8 +212,8 @@ fn nothing_else_moves_the_second_deployments_traffic_while_a_switch_is_under_way
         let start = |params: RolloutParams, version_to: &str, replace| {
             StartRollout { replace, ..starting(of.clone(), version_to, params) }.into()
         };
-        nothing_moves(&mut f, start(params(Strategy::Rolling), "3.0.0", false), &says);
-        nothing_moves(&mut f, start(params(Strategy::Direct), "3.0.0", true), &says);
+        nothing_moves(&mut f, start(params(StrategyName::ROLLING), "3.0.0", false), &says);
+        nothing_moves(&mut f, start(params(StrategyName::DIRECT), "3.0.0", true), &says);
         let last = d.last.unwrap();
         nothing_moves(&mut f, Command::Rollback(Rollback { rollout: last }), &says);
         let adjust = |add, drain, drop| {

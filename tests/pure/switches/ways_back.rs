@@ -6,7 +6,7 @@ use super::*;
 fn switched() -> (Fleet, RolloutId) {
     let mut f = Fleet::with_stable(&Shape::default());
     f.seen.leases = Some(Left::default());
-    let id = f.start("2.0.0", params(Strategy::BlueGreen));
+    let id = f.start("2.0.0", params(StrategyName::BLUE_GREEN));
     f.until(90, "it monitors", |f| f.at(id, "bake", "monitor"));
     (f, id)
 }
@@ -18,7 +18,7 @@ pub fn waiting_for_n3() -> (Fleet, RolloutId) {
     f.run(2);
     f.nodes.get_mut(&3).unwrap().alive = false;
     f.seen.leases = Some(Left { presumed: Period(0), held: [(3, Period(3000))].into() });
-    let id = f.start("2.0.0", params(Strategy::BlueGreen));
+    let id = f.start("2.0.0", params(StrategyName::BLUE_GREEN));
     f.until(90, "the traffic has moved", |f| f.state.rollouts.get(&id).unwrap().switched);
     assert!(f.at(id, "switch", "switch"), "{}", f.transcript.join("\n"));
     (f, id)

@@ -4,7 +4,7 @@ use super::*;
 
 pub fn canary_happy() -> Fleet {
     let mut f = Fleet::with_stable(&Shape::default());
-    let id = f.start("2.0.0", params(Strategy::Canary));
+    let id = f.start("2.0.0", params(StrategyName::CANARY));
     f.until_status(300, id, RolloutStatus::Completed);
     f.run(3);
     f
@@ -13,7 +13,7 @@ pub fn canary_happy() -> Fleet {
 pub fn canary_errors() -> Fleet {
     let mut f = Fleet::with_stable(&Shape::default());
     f.behaviour.insert("2.0.0".into(), Behaviour { errors: 1000, ..Behaviour::default() });
-    let id = f.start("2.0.0", params(Strategy::Canary));
+    let id = f.start("2.0.0", params(StrategyName::CANARY));
     f.until_status(300, id, RolloutStatus::RolledBack);
     f
 }
@@ -21,14 +21,14 @@ pub fn canary_errors() -> Fleet {
 pub fn canary_health() -> Fleet {
     let mut f = Fleet::with_stable(&Shape::default());
     f.behaviour.insert("2.0.0".into(), Behaviour { fails_after: Some(6000), ..Behaviour::default() });
-    let id = f.start("2.0.0", params(Strategy::Canary));
+    let id = f.start("2.0.0", params(StrategyName::CANARY));
     f.until_status(300, id, RolloutStatus::RolledBack);
     f
 }
 
 pub fn canary_verbs() -> Fleet {
     let mut f = Fleet::with_stable(&Shape::default());
-    let id = f.start("2.0.0", params(Strategy::Canary));
+    let id = f.start("2.0.0", params(StrategyName::CANARY));
     f.until(60, "bake 10 %", |f| f.at(id, "bake", "10 %"));
     f.run(4);
     f.operator(Command::Pause(Pause { rollout: id })).expect("paused");
@@ -45,7 +45,7 @@ pub fn canary_verbs() -> Fleet {
 
 pub fn canary_abort() -> Fleet {
     let mut f = Fleet::with_stable(&Shape::default());
-    let id = f.start("2.0.0", params(Strategy::Canary));
+    let id = f.start("2.0.0", params(StrategyName::CANARY));
     f.until(60, "bake 25 %", |f| f.at(id, "bake", "25 %"));
     f.operator(Command::Abort(Abort { rollout: id, as_is: false })).expect("aborted");
     f.run(20);
@@ -60,12 +60,12 @@ pub fn stopping(f: &Fleet) -> bool {
 
 pub fn canary_rollback() -> Fleet {
     let mut f = Fleet::with_stable(&Shape::default());
-    let id = f.start("2.0.0", params(Strategy::Canary));
+    let id = f.start("2.0.0", params(StrategyName::CANARY));
     f.until(90, "bake 50 %", |f| f.at(id, "bake", "50 %"));
     f.operator(Command::Rollback(Rollback { rollout: id })).expect("rolled back");
     f.until_status(60, id, RolloutStatus::RolledBack);
     f.note("again, without a grace; this time it is turned back while the old ones retire");
-    let id = f.start("2.0.0", at_once(Strategy::Canary));
+    let id = f.start("2.0.0", at_once(StrategyName::CANARY));
     f.until(200, "promoting", |f| f.status(id) == RolloutStatus::Promoting && f.at(id, "retire", "retire"));
     f.until(20, "the old ones stop", stopping);
     f.operator(Command::Rollback(Rollback { rollout: id })).expect("rolled back");
@@ -75,7 +75,7 @@ pub fn canary_rollback() -> Fleet {
 
 pub fn canary_host() -> Fleet {
     let mut f = Fleet::with_stable(&Shape { host: true, ..Shape::default() });
-    let p = slipway::model::RolloutParams { max_unavailable: 1, ..params(Strategy::Canary) };
+    let p = slipway::model::RolloutParams { max_unavailable: 1, ..params(StrategyName::CANARY) };
     let id = f.start("2.0.0", p.clone());
     f.until(90, "bake 50 %", |f| f.at(id, "bake", "50 %"));
     f.operator(Command::Rollback(Rollback { rollout: id })).expect("rolled back");
@@ -95,7 +95,7 @@ pub fn bakes(f: &Fleet, id: RolloutId) -> Vec<(String, Period)> {
 
 pub fn canary_leader_changes() -> Fleet {
     let mut f = Fleet::with_stable(&Shape::default());
-    let id = f.start("2.0.0", params(Strategy::Canary));
+    let id = f.start("2.0.0", params(StrategyName::CANARY));
     for (n, group) in ["10 %", "25 %", "50 %", "100 %"].into_iter().enumerate() {
         f.until(90, group, |f| f.at(id, "bake", group));
         f.run(4);
@@ -121,7 +121,7 @@ pub fn canary_no_data() -> Fleet {
     f.rate = 0;
     let p = slipway::model::RolloutParams {
         steps: vec![slipway::model::BasisPoints::percent(50)],
-        ..params(Strategy::Canary)
+        ..params(StrategyName::CANARY)
     };
     let id = f.start("2.0.0", p.clone());
     f.run(60);

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use slipway::model::{BasisPoints, InstanceId, Millis, Period, RolloutId, RolloutParams, StepKind, Strategy};
+use slipway::model::{BasisPoints, InstanceId, Millis, Period, RolloutId, RolloutParams, StepKind, StrategyName};
 use slipway::state::{
     Command, PoolSlot, RolloutStatus, StepRow, SwitchAsk, SwitchTo, Unfenced, WaitLevel,
     command::{Rollback, SwitchAsked},
@@ -24,7 +24,7 @@ pub struct Story {
     pub ends: RolloutStatus,
 }
 
-pub fn quick(strategy: Strategy) -> RolloutParams {
+pub fn quick(strategy: StrategyName) -> RolloutParams {
     RolloutParams {
         steps: [50, 100].map(BasisPoints::percent).to_vec(),
         bake: Period::seconds(1),
@@ -52,7 +52,7 @@ pub fn failing() -> Fleet {
 /// 2.0.0 is stable and 1.0.0 still runs beside it.
 pub fn both() -> Fleet {
     let mut f = small();
-    let id = f.start("2.0.0", RolloutParams { grace: Period::minutes(10), ..quick(Strategy::BlueGreen) });
+    let id = f.start("2.0.0", RolloutParams { grace: Period::minutes(10), ..quick(StrategyName::BLUE_GREEN) });
     f.until_status(90, id, RolloutStatus::Completed);
     f.run(2);
     f
@@ -62,11 +62,11 @@ pub fn now(_: &Fleet) -> bool {
     true
 }
 
-pub fn start(strategy: Strategy) -> Command {
+pub fn start(strategy: StrategyName) -> Command {
     starting("production/shop".parse().expect("an id"), "2.0.0", quick(strategy)).into()
 }
 
-pub const CANARY: Act = (now, |_| start(Strategy::Canary));
+pub const CANARY: Act = (now, |_| start(StrategyName::CANARY));
 
 /// A person turns it back in its last bake.
 pub const BACK: Act = (|f| f.at(last(f), "bake", "100 %"), |f| Command::Rollback(Rollback { rollout: last(f) }));
@@ -256,11 +256,11 @@ macro_rules! deaths {
 deaths!(
     a_canary_goes_on_whichever_command_its_leader_dies_at: small, [CANARY], Completed, false;
     a_rolling_update_goes_on_whichever_command_its_leader_dies_at:
-        small, [(now, |_| start(Strategy::Rolling))], Completed, false;
+        small, [(now, |_| start(StrategyName::ROLLING))], Completed, false;
     a_blue_green_rollout_goes_on_and_its_smoke_test_counts_once:
-        small, [(now, |_| start(Strategy::BlueGreen))], Completed, true;
+        small, [(now, |_| start(StrategyName::BLUE_GREEN))], Completed, true;
     a_direct_rollout_goes_on_whichever_command_its_leader_dies_at:
-        small, [(now, |_| start(Strategy::Direct))], Completed, false;
+        small, [(now, |_| start(StrategyName::DIRECT))], Completed, false;
     a_rollback_goes_on_whichever_command_its_leader_dies_at: small, [CANARY, BACK], RolledBack, false;
     a_rollout_that_turns_by_itself_turns_once_whoever_leads: failing, [CANARY], RolledBack, false;
     a_fenced_switch_goes_on_whichever_command_its_leader_dies_at: both, [SWITCH], Completed, false;

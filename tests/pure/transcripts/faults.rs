@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use slipway::model::{InstanceId, Life, Millis, RolloutParams, Strategy, WorkerName};
+use slipway::model::{InstanceId, Life, Millis, RolloutParams, StrategyName, WorkerName};
 use slipway::state::{Command, RolloutStatus, TrackName};
 
 use super::deaths::{Act, BACK, CANARY, Place, SWITCH, agree, both, end, last, now, once, quick, small, start};
@@ -20,9 +20,9 @@ type Told = (&'static str, fn() -> Fleet, &'static [Act]);
 
 const STORIES: &[Told] = &[
     ("canary", small, &[CANARY]),
-    ("rolling", small, &[(now, |_| start(Strategy::Rolling))]),
-    ("blue-green", small, &[(now, |_| start(Strategy::BlueGreen))]),
-    ("direct", small, &[(now, |_| start(Strategy::Direct))]),
+    ("rolling", small, &[(now, |_| start(StrategyName::ROLLING))]),
+    ("blue-green", small, &[(now, |_| start(StrategyName::BLUE_GREEN))]),
+    ("direct", small, &[(now, |_| start(StrategyName::DIRECT))]),
     ("rollback", small, &[CANARY, BACK]),
     ("switch", both, &[SWITCH]),
 ];
@@ -106,7 +106,7 @@ fn servers_that_lag_and_restart_are_waited_for_and_nobody_is_stopped_too_early()
 #[test]
 fn a_server_that_is_silent_or_unknown_holds_up_no_rollout_for_long() {
     let (mut silent, mut unknown) = (0, 0);
-    for strategy in [Strategy::Canary, Strategy::Rolling, Strategy::BlueGreen] {
+    for strategy in [StrategyName::CANARY, StrategyName::ROLLING, StrategyName::BLUE_GREEN] {
         let mut f = small();
         lags(&mut f, 7);
         f.nodes.get_mut(&3).expect("n3").alive = false;
@@ -154,7 +154,7 @@ fn a_crash_turns_a_rollout_only_where_the_candidate_had_never_passed() {
         ("install", "2.0.0", RolloutStatus::RolledBack),
     ] {
         let mut f = small();
-        let id = f.start("2.0.0", quick(Strategy::Canary));
+        let id = f.start("2.0.0", quick(StrategyName::CANARY));
         f.until(60, kind, |f| f.at(id, kind, "50 %"));
         let (one, _) = live(&f).into_iter().find(|(_, v)| v == crashes).expect("an instance of it");
         f.run(1);
@@ -178,7 +178,7 @@ fn a_machine_that_starts_anew_in_any_step_leaves_no_rollout_stuck() {
     let mut ends = BTreeSet::new();
     for after in 1..=14 {
         let mut f = small();
-        let id = f.start("2.0.0", quick(Strategy::Canary));
+        let id = f.start("2.0.0", quick(StrategyName::CANARY));
         for _ in 0..after * 2 {
             f.step();
         }
@@ -214,7 +214,7 @@ fn a_full_pool_takes_a_rolling_update_in_place_and_a_surge_where_one_address_is_
     for (uneven, surge) in [(BTreeMap::new(), 1), ([(2, (4, 20))].into(), 1), ([(2, (4, 20))].into(), 0)] {
         let mut f = Fleet::with_stable(&Shape { uneven, ..full.clone() });
         let rolling =
-            RolloutParams { max_surge: surge, max_unavailable: 1, parallelism: 2, ..quick(Strategy::Rolling) };
+            RolloutParams { max_surge: surge, max_unavailable: 1, parallelism: 2, ..quick(StrategyName::ROLLING) };
         ends_with(&mut f, "2.0.0", rolling.clone());
         ends_with(&mut f, "3.0.0", rolling);
     }
@@ -229,7 +229,7 @@ fn a_worker_that_takes_one_process_is_updated_in_place_beside_workers_with_room(
         uneven: [(2, (6, 1))].into(),
         ..Shape::default()
     });
-    let rolling = RolloutParams { max_surge: 1, max_unavailable: 1, ..quick(Strategy::Rolling) };
+    let rolling = RolloutParams { max_surge: 1, max_unavailable: 1, ..quick(StrategyName::ROLLING) };
     ends_with(&mut f, "2.0.0", rolling.clone());
     ends_with(&mut f, "3.0.0", rolling);
 }
@@ -239,9 +239,9 @@ fn a_worker_that_takes_one_process_is_updated_in_place_beside_workers_with_room(
 fn a_pool_that_shrinks_in_the_midst_of_a_rollout_loses_no_instance_and_hands_nothing_out_again() {
     let mut withdrawn = 0;
     for after in [1, 8, 20] {
-        for strategy in [Strategy::Rolling, Strategy::Canary] {
+        for strategy in [StrategyName::ROLLING, StrategyName::CANARY] {
             let mut f = small();
-            ends_with(&mut f, "2.0.0", quick(Strategy::Canary));
+            ends_with(&mut f, "2.0.0", quick(StrategyName::CANARY));
             let id = f.start("3.0.0", quick(strategy));
             for _ in 0..after {
                 f.step();
@@ -261,7 +261,7 @@ fn a_pool_that_shrinks_in_the_midst_of_a_rollout_loses_no_instance_and_hands_not
             let kept = &f.state.workers[&WorkerName::new("w1").expect("a name")];
             withdrawn += usize::from(!kept.withdrawn.is_empty());
             assert_eq!(kept.pool.len(), 4 + kept.withdrawn.len(), "what is withdrawn stays for its user alone");
-            ends_with(&mut f, "4.0.0", RolloutParams { max_unavailable: 1, ..quick(Strategy::Rolling) });
+            ends_with(&mut f, "4.0.0", RolloutParams { max_unavailable: 1, ..quick(StrategyName::ROLLING) });
             assert_eq!(f.state.workers[&WorkerName::new("w1").expect("a name")].pool.len(), 4, "and leaves with it");
         }
     }
@@ -280,12 +280,12 @@ fn two_rollouts_on_shared_workers_come_to_their_ends_whatever_becomes_of_proposa
         let shape = Shape { workers: 2, per_worker: 1, pool: 3, ttl: 1, ..Shape::default() };
         let mut f = Fleet::with_stable(&shape);
         f.add_cart(&Shape { metrics: false, ..shape });
-        let first = f.start_of(cart(), "1.0.0", quick(Strategy::Direct));
+        let first = f.start_of(cart(), "1.0.0", quick(StrategyName::DIRECT));
         f.until_status(60, first, RolloutStatus::Completed);
         f.faults.proposals = Some(Dice::new(seed));
         // One free address on each worker: the second to ask waits for the first, or takes what is left.
-        let strategy = if seed % 2 == 0 { Strategy::Rolling } else { Strategy::Canary };
-        let shop = f.start("2.0.0", quick(Strategy::Rolling));
+        let strategy = if seed % 2 == 0 { StrategyName::ROLLING } else { StrategyName::CANARY };
+        let shop = f.start("2.0.0", quick(StrategyName::ROLLING));
         let other = f.start_of(cart(), "2.0.0", RolloutParams { max_unavailable: 0, ..quick(strategy) });
         f.until_status(300, shop, RolloutStatus::Completed);
         f.until_status(300, other, RolloutStatus::Completed);
@@ -304,10 +304,10 @@ fn a_second_deployment_waits_for_an_address_that_a_silent_server_may_still_name(
     let mut f = Fleet::with_stable(&shape);
     f.add_cart(&Shape { metrics: false, per_worker: 2, ..shape });
     f.nodes.get_mut(&3).expect("n3").alive = false;
-    ends_with(&mut f, "2.0.0", quick(Strategy::Rolling));
+    ends_with(&mut f, "2.0.0", quick(StrategyName::ROLLING));
     assert!(f.state.nodes[&3].silent_since.is_some(), "the drain went on without it");
     // On each worker one address is in use, one was never used, and one was let go of.
-    let id = f.start_of(cart(), "1.0.0", quick(Strategy::Direct));
+    let id = f.start_of(cart(), "1.0.0", quick(StrategyName::DIRECT));
     f.run(20);
     assert_eq!(f.status(id), RolloutStatus::Pending, "{}", f.transcript.join("\n"));
     assert!(f.transcript.iter().any(|l| l.contains("no free address on w1; no free address on w2")));
@@ -321,7 +321,7 @@ fn a_second_deployment_waits_for_an_address_that_a_silent_server_may_still_name(
 fn the_last_command_of_a_story_is_not_the_end_of_its_faults() {
     // What comes late after its rollout has ended is refused by name, and changes nothing.
     let mut f = small();
-    let id = f.start("2.0.0", quick(Strategy::Direct));
+    let id = f.start("2.0.0", quick(StrategyName::DIRECT));
     f.until(60, "it installs", |f| f.at(id, "install", "install"));
     let plan = slipway::engine::plan(&f.state, &f.seen, f.now()).commands;
     let seen = f.state.rollouts[&id].meta.revision;

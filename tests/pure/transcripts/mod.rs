@@ -18,7 +18,8 @@ use canary::{
     canary_rollback, canary_verbs,
 };
 use servers::{canary_slots, fenced_switches};
-use slipway::model::{FailureAction, OnNoData, Period, RolloutId, Strategy};
+use slipway::engine::STRATEGIES;
+use slipway::model::{FailureAction, OnNoData, Period, RolloutId, StrategyName};
 use slipway::state::{
     Command, Rejection, RolloutStatus, StepStatus,
     command::{Abort, Pause, Promote, Resume, Rollback, Tick},
@@ -98,7 +99,7 @@ stories!(
 
 fn direct_first() -> Fleet {
     let mut f = Fleet::new(&Shape::default());
-    let id = f.start("1.0.0", params(Strategy::Canary));
+    let id = f.start("1.0.0", params(StrategyName::CANARY));
     f.until_status(60, id, RolloutStatus::Completed);
     f.run(5);
     f
@@ -106,7 +107,7 @@ fn direct_first() -> Fleet {
 
 fn direct_second() -> Fleet {
     let mut f = Fleet::with_stable(&Shape::default());
-    let id = f.start("2.0.0", params(Strategy::Direct));
+    let id = f.start("2.0.0", params(StrategyName::DIRECT));
     f.until_status(90, id, RolloutStatus::Completed);
     f.run(3);
     f
@@ -115,7 +116,7 @@ fn direct_second() -> Fleet {
 fn first_fails() -> Fleet {
     let mut f = Fleet::new(&Shape::default());
     f.behaviour.insert("1.0.0".into(), Behaviour { exits_after: Some(500), ..Behaviour::default() });
-    let id = f.start("1.0.0", params(Strategy::Direct));
+    let id = f.start("1.0.0", params(StrategyName::DIRECT));
     f.until_status(60, id, RolloutStatus::Failed);
     f.run(3);
     assert!(f.state.deployments[&f.shop()].route.is_none());
@@ -125,7 +126,7 @@ fn first_fails() -> Fleet {
 
 fn rolling_happy() -> Fleet {
     let mut f = Fleet::with_stable(&Shape { workers: 2, ..Shape::default() });
-    let id = f.start("2.0.0", params(Strategy::Rolling));
+    let id = f.start("2.0.0", params(StrategyName::ROLLING));
     f.until_status(300, id, RolloutStatus::Completed);
     f.run(3);
     f
@@ -138,7 +139,7 @@ fn rolling_unavailable() -> Fleet {
         max_surge: 2,
         max_unavailable: 2,
         delay: Period::seconds(3),
-        ..params(Strategy::Rolling)
+        ..params(StrategyName::ROLLING)
     };
     let id = f.start("2.0.0", p);
     f.until_status(300, id, RolloutStatus::Completed);
@@ -147,8 +148,12 @@ fn rolling_unavailable() -> Fleet {
 
 fn rolling_in_place_host() -> Fleet {
     let mut f = Fleet::with_stable(&Shape { host: true, ..Shape::default() });
-    let p =
-        slipway::model::RolloutParams { parallelism: 2, max_surge: 0, max_unavailable: 1, ..params(Strategy::Rolling) };
+    let p = slipway::model::RolloutParams {
+        parallelism: 2,
+        max_surge: 0,
+        max_unavailable: 1,
+        ..params(StrategyName::ROLLING)
+    };
     let id = f.start("2.0.0", p);
     f.until_status(300, id, RolloutStatus::Completed);
     f
@@ -161,7 +166,7 @@ fn bad_on(worker: &str) -> Behaviour {
 fn rolling_fails_rollback() -> Fleet {
     let mut f = Fleet::with_stable(&Shape::default());
     f.behaviour.insert("2.0.0".into(), bad_on("w3"));
-    let id = f.start("2.0.0", params(Strategy::Rolling));
+    let id = f.start("2.0.0", params(StrategyName::ROLLING));
     f.until_status(300, id, RolloutStatus::RolledBack);
     f.run(3);
     f
@@ -170,7 +175,7 @@ fn rolling_fails_rollback() -> Fleet {
 fn rolling_fails_pause() -> Fleet {
     let mut f = Fleet::with_stable(&Shape { workers: 2, ..Shape::default() });
     f.behaviour.insert("2.0.0".into(), bad_on("w2"));
-    let p = slipway::model::RolloutParams { failure_action: FailureAction::Pause, ..params(Strategy::Rolling) };
+    let p = slipway::model::RolloutParams { failure_action: FailureAction::Pause, ..params(StrategyName::ROLLING) };
     let id = f.start("2.0.0", p);
     f.until_status(300, id, RolloutStatus::Paused);
     f.run(10);
@@ -184,7 +189,7 @@ fn rolling_fails_pause() -> Fleet {
 fn rolling_fails_continue() -> Fleet {
     let mut f = Fleet::with_stable(&Shape { workers: 2, ..Shape::default() });
     f.behaviour.insert("2.0.0".into(), bad_on("w2"));
-    let p = slipway::model::RolloutParams { failure_action: FailureAction::Continue, ..params(Strategy::Rolling) };
+    let p = slipway::model::RolloutParams { failure_action: FailureAction::Continue, ..params(StrategyName::ROLLING) };
     let id = f.start("2.0.0", p);
     f.until_status(300, id, RolloutStatus::Completed);
     f.note("the machine is mended: the keeper fills up");
@@ -196,7 +201,7 @@ fn rolling_fails_continue() -> Fleet {
 fn rolling_errors() -> Fleet {
     let mut f = Fleet::with_stable(&Shape::default());
     f.behaviour.insert("4.0.0".into(), Behaviour { errors: 3000, ..Behaviour::default() });
-    let id = f.start("4.0.0", params(Strategy::Rolling));
+    let id = f.start("4.0.0", params(StrategyName::ROLLING));
     f.until_status(300, id, RolloutStatus::RolledBack);
     let r = &f.state.rollouts[&id];
     assert_eq!(r.reason.as_ref().map(|r| r.label()), Some("error_rate"));
@@ -204,7 +209,7 @@ fn rolling_errors() -> Fleet {
 }
 
 /// Without a grace the old ones go within the rollout.
-fn at_once(strategy: Strategy) -> slipway::model::RolloutParams {
+fn at_once(strategy: StrategyName) -> slipway::model::RolloutParams {
     slipway::model::RolloutParams { grace: Period(0), ..params(strategy) }
 }
 
@@ -213,7 +218,7 @@ fn at_once(strategy: Strategy) -> slipway::model::RolloutParams {
 fn a_candidate_whose_errors_are_unknown_is_not_promoted() {
     let mut f = Fleet::with_stable(&Shape::default());
     f.behaviour.insert("2.0.0".into(), Behaviour { errors: 10_000, blind: true, ..Behaviour::default() });
-    let p = slipway::model::RolloutParams { on_no_data: Some(OnNoData::Pass), ..params(Strategy::Canary) };
+    let p = slipway::model::RolloutParams { on_no_data: Some(OnNoData::Pass), ..params(StrategyName::CANARY) };
     let id = f.start("2.0.0", p);
     let bakes = |f: &Fleet, status: StepStatus| {
         let all = &f.state.rollouts[&id].steps;
@@ -227,7 +232,7 @@ fn a_candidate_whose_errors_are_unknown_is_not_promoted() {
 
 fn blue_green() -> Fleet {
     let mut f = Fleet::with_stable(&Shape::default());
-    let id = f.start("3.0.0", params(Strategy::BlueGreen));
+    let id = f.start("3.0.0", params(StrategyName::BLUE_GREEN));
     f.until(60, "the switch", |f| f.at(id, "bake", "monitor"));
     f.run(2);
     f.change_leader(500, 7_200_000);
@@ -239,7 +244,7 @@ fn blue_green() -> Fleet {
     f.until_status(60, back, RolloutStatus::Completed);
     assert!(f.operator(Command::Rollback(Rollback { rollout: id })).is_err(), "undone already");
     f.note("and forward again: the old side still runs");
-    let id = f.start("3.0.0", params(Strategy::BlueGreen));
+    let id = f.start("3.0.0", params(StrategyName::BLUE_GREEN));
     f.until_status(60, id, RolloutStatus::Completed);
     f.note("after the grace the keeper retires the old side");
     f.run(630);
@@ -249,14 +254,14 @@ fn blue_green() -> Fleet {
 fn blue_green_smoke_fails() -> Fleet {
     let mut f = Fleet::with_stable(&Shape::default());
     f.behaviour.insert("3.0.0".into(), Behaviour { smoke: false, ..Behaviour::default() });
-    let id = f.start("3.0.0", params(Strategy::BlueGreen));
+    let id = f.start("3.0.0", params(StrategyName::BLUE_GREEN));
     f.until_status(90, id, RolloutStatus::RolledBack);
     f
 }
 
 fn worker_lost() -> Fleet {
     let mut f = Fleet::with_stable(&Shape::default());
-    let id = f.start("2.0.0", params(Strategy::Canary));
+    let id = f.start("2.0.0", params(StrategyName::CANARY));
     f.until(90, "bake 50 %", |f| f.at(id, "bake", "50 %"));
     f.cut_off("w2", true);
     f.run(40);
@@ -331,28 +336,28 @@ fn odd_ends() -> Fleet {
         let body = starting(f.shop(), "2.0.0", p).into();
         RolloutId(f.must(body))
     };
-    let id = start(&mut f, params(Strategy::Canary));
+    let id = start(&mut f, params(StrategyName::CANARY));
     f.operator(Command::Abort(Abort { rollout: id, as_is: false })).expect("aborted");
     assert_eq!(f.status(id), RolloutStatus::Aborted);
     f.run(3);
     // Paused, then aborted; paused, then rolled back; a failed step promoted over.
-    let id = start(&mut f, params(Strategy::Canary));
+    let id = start(&mut f, params(StrategyName::CANARY));
     f.until(60, "bake 10 %", |f| f.at(id, "bake", "10 %"));
     f.operator(Command::Pause(Pause { rollout: id })).expect("paused");
     f.operator(Command::Abort(Abort { rollout: id, as_is: false })).expect("aborted");
-    let id = start(&mut f, params(Strategy::Canary));
+    let id = start(&mut f, params(StrategyName::CANARY));
     f.until(60, "bake 10 %", |f| f.at(id, "bake", "10 %"));
     f.operator(Command::Pause(Pause { rollout: id })).expect("paused");
     f.operator(Command::Rollback(Rollback { rollout: id })).expect("rolled back");
     f.until_status(60, id, RolloutStatus::RolledBack);
     f.behaviour.insert("2.0.0".into(), Behaviour { errors: 1000, ..Behaviour::default() });
-    let p = slipway::model::RolloutParams { failure_action: FailureAction::Pause, ..params(Strategy::Canary) };
+    let p = slipway::model::RolloutParams { failure_action: FailureAction::Pause, ..params(StrategyName::CANARY) };
     let id = start(&mut f, p);
     f.until_status(60, id, RolloutStatus::Paused);
     f.operator(Command::Promote(Promote { rollout: id, full: true })).expect("promoted over a failure, by an operator");
     f.until_status(120, id, RolloutStatus::Completed);
     // A worker shrinks between acceptance and compilation.
-    let body = starting(f.shop(), "3.0.0", params(Strategy::Canary)).into();
+    let body = starting(f.shop(), "3.0.0", params(StrategyName::CANARY)).into();
     let id = RolloutId(f.must(body));
     f.register(1, 1);
     f.operator(Command::Tick(Tick {})).expect("a tick");
@@ -363,8 +368,8 @@ fn odd_ends() -> Fleet {
 #[test]
 fn a_second_rollout_on_a_busy_deployment_is_refused() {
     let mut f = Fleet::with_stable(&Shape::default());
-    let id = f.start("2.0.0", params(Strategy::Canary));
-    let body = starting(f.shop(), "3.0.0", params(Strategy::Canary)).into();
+    let id = f.start("2.0.0", params(StrategyName::CANARY));
+    let body = starting(f.shop(), "3.0.0", params(StrategyName::CANARY)).into();
     assert_eq!(f.commit(body), Err(Rejection::Busy { rollout: id }));
 }
 
@@ -373,15 +378,15 @@ fn a_preview_is_what_is_compiled_and_changes_nothing() {
     let mut f = Fleet::with_stable(&Shape::default());
     let start = |to: &str, strategy| starting(f.shop(), to, params(strategy));
     let before = f.state.clone();
-    for &strategy in Strategy::ALL {
-        let steps = slipway::engine::preview(&f.state, &start("2.0.0", strategy)).expect("a preview");
+    for strategy in STRATEGIES.iter().map(|s| s.name.clone()) {
+        let steps = slipway::engine::preview(&f.state, &start("2.0.0", strategy.clone())).expect("a preview");
         let mut copy = Fleet::with_stable(&Shape::default());
-        let id = copy.start("2.0.0", params(strategy));
+        let id = copy.start("2.0.0", params(strategy.clone()));
         let compiled: Vec<_> = copy.state.rollouts[&id].steps.iter().map(|s| s.step.clone()).collect();
         assert_eq!(steps, compiled, "{strategy}");
     }
-    let refused = slipway::engine::preview(&f.state, &start("1.0.0", Strategy::Canary));
-    assert!(refused.is_err_and(|e| e.contains("runs 1.0.0 already")));
+    let refused = slipway::engine::preview(&f.state, &start("1.0.0", StrategyName::CANARY));
+    assert!(refused.is_err_and(|e| e.to_string().contains("runs 1.0.0 already")));
     assert_eq!(f.state, before);
     f.run(1);
 }
@@ -389,7 +394,7 @@ fn a_preview_is_what_is_compiled_and_changes_nothing() {
 #[test]
 fn a_new_leader_ends_no_bake_before_it_has_heard_the_workers() {
     let mut f = Fleet::with_stable(&Shape::default());
-    let id = f.start("2.0.0", params(Strategy::Canary));
+    let id = f.start("2.0.0", params(StrategyName::CANARY));
     f.until(60, "bake 10 %", |f| f.at(id, "bake", "10 %"));
     f.run(9);
     f.quiet(4000);
@@ -399,4 +404,19 @@ fn a_new_leader_ends_no_bake_before_it_has_heard_the_workers() {
     assert!(f.transcript.iter().any(|l| l.contains("still hearing from workers")));
     f.run(2);
     assert!(!f.at(id, "bake", "10 %"), "heard: it goes on");
+}
+
+/// Evidence names forty workers and sums the rest, so that a record stays small in a fleet of any size.
+#[test]
+fn evidence_of_a_large_fleet_names_some_workers_and_sums_the_rest() {
+    let mut f = Fleet::with_stable(&Shape { workers: 45, per_worker: 1, ..Shape::default() });
+    let id = f.start("2.0.0", params(StrategyName::CANARY));
+    f.until_status(900, id, RolloutStatus::Completed);
+    let steps = &f.state.rollouts[&id].steps;
+    let large = steps.iter().filter_map(|s| s.evidence.as_ref()).filter(|e| e.counts.len() == 40);
+    let notes: Vec<&str> = large.map(|e| e.note.as_str()).collect();
+    assert!(
+        notes.iter().any(|n| n.starts_with("5 more workers: ") && n.contains(" requests of the new pair, ")),
+        "{notes:?}"
+    );
 }

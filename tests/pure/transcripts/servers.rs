@@ -1,7 +1,7 @@
 //! Stories of DNS servers: switches with leases, rollbacks that are watched, slots of keys.
 
 use slipway::{
-    model::{Period, Strategy},
+    model::{Period, StrategyName},
     state::{
         Command, RolloutStatus, SwitchAsk, SwitchTo, Unfenced, WaitLevel,
         command::{Rollback, SwitchAsked},
@@ -13,7 +13,7 @@ use crate::sim_fleet::{Fleet, Shape, params};
 /// A fenced switch in a rollout, a way back that a silent server does not hold up, and a switch by hand.
 pub fn fenced_switches() -> Fleet {
     let mut f = Fleet::with_stable(&Shape { workers: 2, ..Shape::default() });
-    let id = f.start("2.0.0", params(Strategy::BlueGreen));
+    let id = f.start("2.0.0", params(StrategyName::BLUE_GREEN));
     f.until(90, "it monitors", |f| f.at(id, "bake", "monitor"));
     f.note("n3 falls silent");
     f.nodes.get_mut(&3).expect("n3").alive = false;
@@ -21,7 +21,7 @@ pub fn fenced_switches() -> Fleet {
     f.run(70);
     f.note("n3 is heard again");
     f.nodes.get_mut(&3).expect("n3").alive = true;
-    let id = f.start("3.0.0", params(Strategy::BlueGreen));
+    let id = f.start("3.0.0", params(StrategyName::BLUE_GREEN));
     f.until_status(90, id, RolloutStatus::Completed);
     f.run(2);
     let ask = SwitchAsk {
@@ -39,7 +39,7 @@ pub fn fenced_switches() -> Fleet {
 /// A canary that is rolled back in its second step, by the servers' words.
 pub fn canary_slots() -> Fleet {
     let mut f = Fleet::with_stable(&Shape { workers: 2, ..Shape::default() });
-    let id = f.start("2.0.0", params(Strategy::Canary));
+    let id = f.start("2.0.0", params(StrategyName::CANARY));
     let share = |f: &Fleet| f.state.deployments[&f.shop()].route.as_ref().map_or(0, |r| r.weights.candidate.0);
     f.until(90, "half of it is out", |f| share(f) >= 2500);
     assert!(!f.state.slots.is_empty());

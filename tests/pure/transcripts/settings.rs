@@ -1,43 +1,69 @@
 //! Which settings a strategy reads, held against its compiler: a setting is read exactly when its change changes the steps.
 
-use slipway::engine::preview;
-use slipway::model::{AddressMode, BasisPoints, Period, RolloutParams, Setting, Strategy};
+use slipway::{
+    engine::{STRATEGIES, Strategy, preview, settings_page},
+    model::{AddressMode, Overrides, RolloutParams, StrategyName},
+};
 
 use crate::sim_fleet::{Fleet, Shape, params, starting};
 
-fn changed(p: &RolloutParams, s: Setting) -> RolloutParams {
-    let mut p = p.clone();
-    match s {
-        Setting::Steps => p.steps = vec![BasisPoints::percent(40)],
-        Setting::Bake => p.bake = Period::seconds(99),
-        Setting::Parallelism => p.parallelism = 1,
-        Setting::Delay => p.delay = Period::seconds(99),
-        Setting::MaxSurge => p.max_surge = 3,
-        Setting::MaxUnavailable => p.max_unavailable = 3,
-        Setting::WarmUp => p.warm_up = Period::seconds(99),
-        Setting::Smoke => p.smoke = Some("/other".into()),
-        Setting::Monitor => p.monitor = Period::seconds(99),
-        Setting::Grace => p.grace = Period::seconds(99),
-    }
-    p
-}
+/// Another value of each setting that only some strategies read.
+const OTHERS: [(&str, &str); 10] = [
+    ("steps", "40"),
+    ("bake", "99s"),
+    ("parallelism", "1"),
+    ("delay", "99s"),
+    ("max_surge", "3"),
+    ("max_unavailable", "3"),
+    ("warm_up", "99s"),
+    ("smoke", "/other"),
+    ("monitor", "99s"),
+    ("grace", "99s"),
+];
 
 #[test]
 fn a_strategy_reads_the_settings_that_it_says_and_no_others() {
+    let mut of_some: Vec<&str> = Strategy::of_some().iter().map(|s| s.name).collect();
+    of_some.sort_by_key(|name| OTHERS.iter().position(|(n, _)| n == name));
+    assert_eq!(of_some, OTHERS.map(|(name, _)| name), "this test has another value of each");
     for (host, mode) in [(false, AddressMode::Pool), (true, AddressMode::Host)] {
         let f = Fleet::with_stable(&Shape { host, ..Shape::default() });
         let steps = |params: RolloutParams| preview(&f.state, &starting(f.shop(), "2.0.0", params));
-        for &strategy in Strategy::ALL {
-            let p = RolloutParams { parallelism: 8, max_surge: 1, max_unavailable: 2, ..params(strategy) };
+        for strategy in STRATEGIES {
+            let name = strategy.name.clone();
+            let p = RolloutParams { parallelism: 8, max_surge: 1, max_unavailable: 2, ..params(name.clone()) };
             let Ok(before) = steps(p.clone()) else {
                 // Blue-green has no room on a fleet of hosts without spare workers.
-                assert_eq!((strategy, mode), (Strategy::BlueGreen, AddressMode::Host));
+                assert_eq!((name, mode), (StrategyName::BLUE_GREEN, AddressMode::Host));
                 continue;
             };
-            for &s in Setting::ALL {
-                let reads = steps(changed(&p, s)).expect("a preview") != before;
-                assert_eq!(strategy.reads(mode).contains(&s), reads, "{strategy}, {mode}: {s}");
+            for (setting, text) in OTHERS {
+                let mut other = Overrides::default();
+                other.set(setting, text).expect("a value");
+                let reads = steps(other.over(p.clone())).expect("a preview") != before;
+                assert_eq!(strategy.reads(mode).iter().any(|s| s.name == setting), reads, "{name}, {mode}: {setting}");
             }
         }
     }
+}
+
+#[test]
+fn an_unknown_strategy_is_refused_before_it_starts_with_the_nearest() {
+    let f = Fleet::with_stable(&Shape::default());
+    let canery: StrategyName = "canery".parse().expect("a name");
+    let said =
+        preview(&f.state, &starting(f.shop(), "2.0.0", params(canery))).expect_err("no such strategy").to_string();
+    assert_eq!(said, "unknown strategy \"canery\"; did you mean canary?; known: direct, rolling, canary, blue-green");
+}
+
+#[test]
+fn the_page_of_settings_is_current() {
+    let file = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/rollout-settings.md");
+    if std::env::var("GOLDEN").is_ok_and(|v| v == "write") {
+        std::fs::create_dir_all(file.parent().expect("docs")).expect("docs");
+        std::fs::write(&file, settings_page()).expect("written");
+    }
+    // The pure layers are also built by themselves, without docs.
+    let kept = std::fs::read_to_string(&file).unwrap_or_else(|_| settings_page());
+    assert!(kept == settings_page(), "{} is out of date: GOLDEN=write cargo test --test pure settings", file.display());
 }

@@ -16,7 +16,7 @@ fn lacks() -> Behaviour {
     Behaviour { lacks: [("w2".into(), NO_USER.into())].into(), ..Behaviour::default() }
 }
 
-fn policy(strategy: Strategy, failure_action: FailureAction) -> slipway::model::RolloutParams {
+fn policy(strategy: StrategyName, failure_action: FailureAction) -> slipway::model::RolloutParams {
     slipway::model::RolloutParams { failure_action, ..params(strategy) }
 }
 
@@ -37,10 +37,10 @@ fn waits(f: &Fleet, what: &str) -> bool {
 /// Rolled back, then paused, mended and resumed.
 pub fn unfit_worker() -> Fleet {
     let mut f = lacking();
-    let id = f.start("2.0.0", params(Strategy::Canary));
+    let id = f.start("2.0.0", params(StrategyName::CANARY));
     f.until_status(60, id, RolloutStatus::RolledBack);
     f.run(5);
-    let id = f.start("2.0.0", policy(Strategy::Canary, FailureAction::Pause));
+    let id = f.start("2.0.0", policy(StrategyName::CANARY, FailureAction::Pause));
     f.until_status(60, id, RolloutStatus::Paused);
     f.run(5);
     f.note("the user is added; resume");
@@ -53,7 +53,7 @@ pub fn unfit_worker() -> Fleet {
 
 #[test]
 fn a_worker_that_lacks_what_is_asked_for_is_named_before_a_batch_under_every_strategy_and_policy() {
-    for strategy in Strategy::ALL {
+    for strategy in STRATEGIES.iter().map(|s| &s.name) {
         for (action, end) in [
             (FailureAction::Rollback, RolloutStatus::RolledBack),
             (FailureAction::Continue, RolloutStatus::RolledBack),
@@ -61,7 +61,7 @@ fn a_worker_that_lacks_what_is_asked_for_is_named_before_a_batch_under_every_str
         ] {
             let mut f = lacking();
             let before = f.state.instances.clone();
-            let id = f.start("2.0.0", policy(*strategy, action));
+            let id = f.start("2.0.0", policy(strategy.clone(), action));
             f.until(20, "it says who and why", |f| waits(f, NO_USER));
             f.until_status(60, id, end);
             f.run(5);
@@ -74,7 +74,7 @@ fn a_worker_that_lacks_what_is_asked_for_is_named_before_a_batch_under_every_str
 #[test]
 fn a_machine_that_is_mended_while_the_step_waits_heals_by_itself() {
     let mut f = lacking();
-    let id = f.start("2.0.0", params(Strategy::Rolling));
+    let id = f.start("2.0.0", params(StrategyName::ROLLING));
     f.until(20, "it waits", |f| waits(f, NO_USER));
     f.run(8);
     f.behaviour.remove("2.0.0");
@@ -85,7 +85,7 @@ fn a_machine_that_is_mended_while_the_step_waits_heals_by_itself() {
 fn the_first_release_of_all_is_not_begun_on_any_worker_either() {
     let mut f = Fleet::new(&Shape::default());
     f.behaviour.insert("1.0.0".into(), lacks());
-    let id = f.start("1.0.0", params(Strategy::Canary));
+    let id = f.start("1.0.0", params(StrategyName::CANARY));
     f.until_status(60, id, RolloutStatus::Failed);
     assert_eq!(reason(&f, id), format!("worker w2: {NO_USER}"));
     assert_eq!(versions(&f), Vec::<String>::new());
@@ -96,7 +96,7 @@ fn those_who_lack_the_same_are_named_together_and_the_reason_says_how_many_there
     let mut f = lacking();
     let all = ["w2", "w3", "w4"].map(|w| (w.to_string(), NO_USER.to_string()));
     f.behaviour.insert("2.0.0".into(), Behaviour { lacks: all.into(), ..Behaviour::default() });
-    let id = f.start("2.0.0", params(Strategy::Canary));
+    let id = f.start("2.0.0", params(StrategyName::CANARY));
     f.until(20, "it waits", |f| waits(f, "w2, w3, w4 cannot run the release"));
     assert!(waits(&f, NO_USER));
     f.until_status(60, id, RolloutStatus::RolledBack);
@@ -108,7 +108,7 @@ fn a_new_spec_of_the_same_package_is_looked_at_too() {
     let mut f = Fleet::with_stable(&Shape::default());
     f.behaviour.insert("1.0.0".into(), lacks());
     let before = f.state.instances.clone();
-    let restart = StartRollout { restart: true, ..starting(f.shop(), "1.0.0", params(Strategy::Rolling)) };
+    let restart = StartRollout { restart: true, ..starting(f.shop(), "1.0.0", params(StrategyName::ROLLING)) };
     let id = RolloutId(f.operator(Command::StartRollout(restart)).expect("started"));
     f.until_status(60, id, RolloutStatus::RolledBack);
     assert_eq!(reason(&f, id), format!("worker w2: {NO_USER}"));

@@ -1,6 +1,6 @@
 //! Stories of ways back that do not go smoothly.
 
-use slipway::model::{RolloutParams, Strategy};
+use slipway::model::{RolloutParams, StrategyName};
 use slipway::state::{
     Command, RolloutStatus,
     command::{Abort, Rollback},
@@ -12,7 +12,7 @@ use crate::sim_fleet::{Behaviour, Fleet, Shape, params};
 /// In place and three at a time: past half it goes back as it came, three at a time.
 pub fn rolling_in_place_pool() -> Fleet {
     let mut f = Fleet::with_stable(&Shape::default());
-    let p = RolloutParams { parallelism: 3, max_surge: 0, max_unavailable: 3, ..params(Strategy::Rolling) };
+    let p = RolloutParams { parallelism: 3, max_surge: 0, max_unavailable: 3, ..params(StrategyName::ROLLING) };
     let id = f.start("2.0.0", p);
     let share = |f: &Fleet| f.state.deployments[&f.shop()].route.as_ref().map_or(0, |r| r.weights.candidate.0);
     f.until(120, "six of eight are replaced", |f| share(f) >= 7500);
@@ -24,7 +24,7 @@ pub fn rolling_in_place_pool() -> Fleet {
 /// A way back goes on trying by itself, the traffic following what passes; and a person may end it where it stands.
 pub fn undo_fails() -> Fleet {
     let mut f = Fleet::with_stable(&Shape { workers: 2, ..Shape::default() });
-    let id = f.start("2.0.0", at_once(Strategy::Direct));
+    let id = f.start("2.0.0", at_once(StrategyName::DIRECT));
     f.until(90, "the old ones retire", |f| f.at(id, "retire", "retire"));
     f.until(20, "the old ones stop", stopping);
     f.note("1.0.0 does not start any more on w2");
@@ -39,7 +39,7 @@ pub fn undo_fails() -> Fleet {
     f.behaviour.remove("1.0.0");
     f.until_status(120, id, RolloutStatus::RolledBack);
     f.note("again, and this time a person ends it where it stands");
-    let id = f.start("2.0.0", at_once(Strategy::Direct));
+    let id = f.start("2.0.0", at_once(StrategyName::DIRECT));
     f.until(90, "the old ones retire", |f| f.at(id, "retire", "retire"));
     f.until(20, "the old ones stop", stopping);
     f.behaviour.insert("1.0.0".into(), broken);
@@ -53,7 +53,7 @@ pub fn undo_fails() -> Fleet {
     f.run(30);
     assert_eq!(f.status(id), RolloutStatus::Aborted);
     f.note("the next rollout replaces both");
-    let id = f.start("3.0.0", params(Strategy::Rolling));
+    let id = f.start("3.0.0", params(StrategyName::ROLLING));
     f.until_status(300, id, RolloutStatus::Completed);
     f.run(20);
     let d = &f.state.deployments[&f.shop()];

@@ -8,27 +8,30 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use slipway::engine;
 use slipway::model::{
-    BasisPoints, BuildInfo, ClusterId, DeploymentId, Digest, FailureAction, Health, InstanceId, Life, Millis, Period,
-    Principal, RequestId, RolloutId, RolloutParams, Spec, SpecFormat, Strategy, Version, WorkerName, read_spec,
+    BasisPoints, BuildInfo, ClusterId, DeploymentId, Digest, FailureAction, Health, InstanceId, Life, Millis,
+    Overrides, Period, Principal, RequestId, RolloutId, RolloutParams, Spec, SpecFormat, StrategyName, Version,
+    WorkerName, read_spec,
 };
 use slipway::state::{
-    Command, DeliveryKey, Deployment, DigestReport, Evidence, Fence, Fit, InstanceFact, LeaseMode, LogId, NewNode,
-    NodeRole, NodeSeen, Observations, OnExpiry, PairCounts, Presence, Reached, ReachedFact, Reason, Rejection, Rollout,
-    RolloutPhase, RolloutStatus, RouteWeights, Secret, Seen, ServerEnd, Stamped, StartRollout, State, StepCounts,
-    StepRef, SwitchAsk, SwitchEnd, SwitchTo, TrackName, Unfenced, Verdict, WaitLevel, WorkerFacts, codec,
+    Budget, Command, DeliveryKey, Deployment, DigestReport, Evidence, Fence, Fit, InstanceFact, LeaseMode, LogId,
+    NewNode, NodeRole, NodeSeen, Observations, OnExpiry, PairCounts, Presence, Reached, ReachedFact, Reason, Rejection,
+    Rollout, RolloutPhase, RolloutStatus, RouteForm, RouteWeights, Secret, Seen, ServerEnd, Stamped, StartRollout,
+    State, StepCounts, StepRef, SwitchAsk, SwitchEnd, SwitchTo, TrackName, Unfenced, Verdict, WaitLevel, WorkerFacts,
+    codec,
     command::{
         Abort, ArmsConfirmed, BatchPassed, BatchStarted, BlobDropped, BlobHeld, ClusterInit, Collected, CookieAsked,
         CookieRotated, CountedOut, DeliverySettled, DigestProbe, DigestReported, DrainSettled, ExpirySet,
         FactsRecorded, LeaseSet, LeasesSettled, LevelRaised, NodeAdmitted, NodeAnnounced, NodeDrained, NodeHeard,
-        NodeRoleSet, NodeSilent, OrderExtended, Pause, Promote, PromotionBegan, ReleaseRegistered, Resume, Rollback,
-        RollbackBegan, RolloutFinished, RolloutPaused, RouteSet, SpecApplied, StepEnded, StepStarted, StepsCompiled,
-        StopPermitted, SwitchAsked, SwitchEnded, SwitchMoved, Switched, Tick, TrackAdjusted, TrafficBackSettled,
-        ViewsServed, WorkerLost, WorkerRegistered, WorkerReturned,
+        NodeRoleSet, NodeSilent, OrderExtended, Pause, Promote, PromotionBegan, ReleaseRegistered, ReleaseRemoved,
+        ReleaseRetired, Resume, Rollback, RollbackBegan, RolloutFinished, RolloutPaused, RouteSet, SpecApplied,
+        StepEnded, StepStarted, StepsCompiled, StopPermitted, SwitchAsked, SwitchEnded, SwitchMoved, Switched, Tick,
+        TrackAdjusted, TrafficBackSettled, ViewsServed, WorkerLost, WorkerRegistered, WorkerReturned,
     },
 };
 use slipway::traffic::lease::Terms;
 
-use words::{evidence, heard, report};
+pub use words::heard;
+use words::{evidence, report};
 
 const SPEC: &str = r#"
 service: shop
@@ -314,11 +317,12 @@ fn start(deployment: DeploymentId, a: u32, b: u32) -> StartRollout {
     let params = RolloutParams {
         strategy: [
             None,
-            Some(Strategy::Direct),
-            Some(Strategy::Rolling),
-            Some(Strategy::Canary),
-            Some(Strategy::BlueGreen),
-        ][a as usize % 5],
+            Some(StrategyName::DIRECT),
+            Some(StrategyName::ROLLING),
+            Some(StrategyName::CANARY),
+            Some(StrategyName::BLUE_GREEN),
+        ][a as usize % 5]
+            .clone(),
         parallelism: 1 + b % 3,
         max_surge: b / 3 % 3,
         max_unavailable: 1 + b / 9 % 2,
@@ -329,7 +333,7 @@ fn start(deployment: DeploymentId, a: u32, b: u32) -> StartRollout {
     StartRollout {
         deployment,
         version: version(1 + a / 5 % 5),
-        params,
+        overrides: params.into(),
         restart: b.is_multiple_of(11),
         replace: b.is_multiple_of(13),
         expected: None,
@@ -337,10 +341,10 @@ fn start(deployment: DeploymentId, a: u32, b: u32) -> StartRollout {
 }
 
 /// One by name, which leaves what was stable beside it for long.
-pub fn start_as(deployment: DeploymentId, n: u32, strategy: Strategy) -> StartRollout {
+pub fn start_as(deployment: DeploymentId, n: u32, strategy: StrategyName) -> StartRollout {
     let start = start(deployment, 0, 1);
-    let params = RolloutParams { strategy: Some(strategy), ..start.params };
-    StartRollout { version: version(n), params, restart: false, replace: false, ..start }
+    let overrides = Overrides { strategy: Some(Some(strategy)), ..start.overrides };
+    StartRollout { version: version(n), overrides, restart: false, replace: false, ..start }
 }
 
 fn some_rollout(s: &State, d: &DeploymentId, a: u32) -> RolloutId {
@@ -384,6 +388,16 @@ fn fleet(s: &State, d: &DeploymentId, a: u32, b: u32) -> Command {
             Command::NodeHeard(NodeHeard { node: silent.unwrap_or(node) })
         }
         9 => Command::Collected(Collected { incarnation: s.incarnation }),
+        10 if a.is_multiple_of(3) => {
+            // The newest that nothing runs, as most are needed.
+            let runs = |v: &Version| s.instances.values().any(|i| &i.pair.version == v && i.life.is_live());
+            let mut mine = s.releases.keys().filter(|(of, v)| of == &d.service && !runs(v)).map(|(_, v)| v.clone());
+            let (service, version) = (d.service.clone(), mine.next_back().unwrap_or(version(5)));
+            match a.is_multiple_of(2) {
+                true => Command::ReleaseRetired(ReleaseRetired { service, version }),
+                false => Command::ReleaseRemoved(ReleaseRemoved { service, version }),
+            }
+        }
         10 => release(d, 1 + a % 5),
         11 => Command::DigestProbe(DigestProbe {}),
         12 => {

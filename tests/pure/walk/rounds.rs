@@ -55,7 +55,7 @@ pub fn summary(s: &State) -> String {
         let rollout = live.map(|r| {
             let row =
                 r.steps.get(r.cursor as usize).map(|row| (row.step.kind.to_string(), row.status, row.batch.clone()));
-            (r.id, r.status, r.strategy, r.phase, row, r.reason.clone())
+            (r.id, r.status, r.strategy.clone(), r.phase, row, r.reason.clone())
         });
         format!("{}: {:?} desired {} {:?} {rollout:?}", d.id, d.tracks, d.desired, d.route)
     };

@@ -13,7 +13,7 @@ pub fn heard(s: &State, errors: u64, luck: u32) -> Observations {
         let lag = if luck == 0 || mine.is_multiple_of(3) { 0 } else { u64::from(mine % 51) };
         let served_index = s.applied.index.saturating_sub(lag);
         let serving_since = if mine % 16 == 5 { s.now } else { Millis(0) };
-        let value = NodeSeen { applied: s.applied.index, served_index, serving_since, ..NodeSeen::default() };
+        let value = NodeSeen { served_index, serving_since, ..NodeSeen::default() };
         let word = match mine % 16 {
             1 if luck > 0 => Seen::Unknown,
             2 if luck > 0 => Seen::Silent { since: Millis(s.now.0.saturating_sub(5000)) },

@@ -1,7 +1,7 @@
 //! A State with rows in it: a node, a worker, a release, a spec and a live rollout.
 
 use slipway::{
-    model::{BuildInfo, Digest, Millis, Name, Principal, RolloutParams, SpecFormat, WorkerName, read_spec},
+    model::{BuildInfo, Digest, Millis, Name, Overrides, Principal, SpecFormat, WorkerName, read_spec},
     raft::Consensus,
     state::{
         Command, StartRollout,
@@ -57,7 +57,7 @@ pub async fn furnish(at: &Consensus) {
         Command::StartRollout(StartRollout {
             deployment: "production/shop".parse().unwrap(),
             version: "1.0.0".parse().unwrap(),
-            params: RolloutParams::default(),
+            overrides: Overrides::default(),
             restart: false,
             replace: false,
             expected: None,

@@ -1,0 +1,169 @@
+//! How the value of a setting is written: read from text, shown as the same text, and held to its range.
+//!
+//! Not here: which settings there are (`settings`).
+
+use std::{fmt::Display, ops::RangeInclusive, str::FromStr};
+
+use strum::VariantNames as _;
+
+use super::{BasisPoints, Ceiling, FailureAction, OnNoData, Period, StrategyName};
+
+/// A value that a setting may have.
+pub trait SettingValue: Sized {
+    /// What stands for a value in help.
+    const VALUE: &'static str;
+
+    /// The only values there are; empty: there are more.
+    const WORDS: &'static [&'static str] = &[];
+
+    /// What bounds it.
+    type Range;
+
+    /// Reads what a person writes; the error is what is wrong with it, without the setting's name.
+    fn read(text: &str) -> Result<Self, String>;
+
+    /// As a person writes it.
+    fn show(&self) -> String;
+
+    /// What is wrong with a value out of its range.
+    fn outside(&self, range: &Self::Range) -> Option<String>;
+
+    /// The range in words; empty where there is none.
+    fn told(range: &Self::Range) -> String;
+}
+
+fn span<T: PartialEq + Display>(range: &RangeInclusive<T>, most: &T) -> String {
+    let (from, to) = (range.start(), range.end());
+    if to == most { format!("{from} or more") } else { format!("from {from} to {to}") }
+}
+
+macro_rules! whole_numbers {
+    ($($type:ty),+) => {$(
+        impl SettingValue for $type {
+            const VALUE: &'static str = "N";
+            type Range = RangeInclusive<Self>;
+
+            fn read(text: &str) -> Result<Self, String> {
+                text.parse().map_err(|_| format!("{text:?} is not a whole number that fits here: write one such as 3"))
+            }
+
+            fn show(&self) -> String {
+                self.to_string()
+            }
+
+            fn outside(&self, range: &Self::Range) -> Option<String> {
+                (!range.contains(self)).then(|| format!("must be {}", Self::told(range)))
+            }
+
+            fn told(range: &Self::Range) -> String {
+                span(range, &Self::MAX)
+            }
+        }
+    )+};
+}
+
+whole_numbers!(u32, u64);
+
+impl SettingValue for Period {
+    const VALUE: &'static str = "DURATION";
+    type Range = RangeInclusive<Self>;
+
+    fn read(text: &str) -> Result<Self, String> {
+        text.parse().map_err(|e: super::ModelError| e.to_string())
+    }
+
+    fn show(&self) -> String {
+        self.to_string()
+    }
+
+    fn outside(&self, range: &Self::Range) -> Option<String> {
+        (!range.contains(self)).then(|| format!("must be {}", Self::told(range)))
+    }
+
+    fn told(range: &Self::Range) -> String {
+        span(range, &Self(u64::MAX))
+    }
+}
+
+/// Values that are read and shown as they print themselves and have no range.
+macro_rules! printed {
+    ($($type:ty, $value:literal, $words:expr;)+) => {$(
+        impl SettingValue for $type {
+            const VALUE: &'static str = $value;
+            const WORDS: &'static [&'static str] = $words;
+            type Range = ();
+
+            fn read(text: &str) -> Result<Self, String> {
+                Self::from_str(text).map_err(|e| e.to_string())
+            }
+
+            fn show(&self) -> String {
+                self.to_string()
+            }
+
+            fn outside(&self, (): &()) -> Option<String> {
+                None
+            }
+
+            fn told((): &()) -> String {
+                String::new()
+            }
+        }
+    )+};
+}
+
+printed! {
+    StrategyName, "STRATEGY", &[];
+    Ceiling, "PERCENT|off", &[];
+    FailureAction, "ACTION", FailureAction::VARIANTS;
+    OnNoData, "ACTION", OnNoData::VARIANTS;
+    String, "PATH", &[];
+}
+
+/// Shares, such as the steps of a canary; the range is how many there may be.
+impl SettingValue for Vec<BasisPoints> {
+    const VALUE: &'static str = "PERCENT,...";
+    type Range = RangeInclusive<usize>;
+
+    fn read(text: &str) -> Result<Self, String> {
+        text.split(',')
+            .map(|one| one.trim().parse())
+            .collect::<Result<_, super::ModelError>>()
+            .map_err(|e| e.to_string())
+    }
+
+    fn show(&self) -> String {
+        self.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+    }
+
+    fn outside(&self, range: &Self::Range) -> Option<String> {
+        (!range.contains(&self.len())).then(|| format!("needs {}", Self::told(range)))
+    }
+
+    fn told(range: &Self::Range) -> String {
+        format!("{} to {} percentages", range.start(), range.end())
+    }
+}
+
+/// What may be left open: `none`.
+impl<T: SettingValue> SettingValue for Option<T> {
+    const VALUE: &'static str = T::VALUE;
+    const WORDS: &'static [&'static str] = T::WORDS;
+    type Range = T::Range;
+
+    fn read(text: &str) -> Result<Self, String> {
+        if text == "none" { Ok(None) } else { T::read(text).map(Some) }
+    }
+
+    fn show(&self) -> String {
+        self.as_ref().map_or_else(|| "none".into(), T::show)
+    }
+
+    fn outside(&self, range: &Self::Range) -> Option<String> {
+        self.as_ref()?.outside(range)
+    }
+
+    fn told(range: &Self::Range) -> String {
+        T::told(range)
+    }
+}

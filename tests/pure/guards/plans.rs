@@ -1,0 +1,162 @@
+//! Plans that the law does not take, verbs that come at the wrong moment, and a backup with a switch and a way back in it.
+
+use std::collections::BTreeSet;
+
+use slipway::model::{ClusterId, Step};
+use slipway::state::{
+    ArmOwner, Restoration, RolloutPhase, RouteForm, SwitchAsk, SwitchTo, Unfenced, WaitLevel, codec,
+    command::{StepsCompiled, SwitchAsked},
+    restored,
+};
+
+use super::*;
+use crate::walk::heard;
+
+fn pending() -> Story {
+    let mut t = Story::new();
+    t.completes("1.0.0", StrategyName::DIRECT);
+    t.start("2.0.0", StrategyName::CANARY).unwrap();
+    t
+}
+
+/// Steps of the live rollout, as a planner could propose them.
+fn plan(t: &Story) -> StepsCompiled {
+    let step = |kind| Step { group: "x".into(), kind };
+    StepsCompiled {
+        rollout: t.live().id,
+        seen: t.live().meta.revision,
+        phase: RolloutPhase::Forward,
+        desired: 8,
+        order: vec![WorkerName::new("w1").unwrap()],
+        steps: vec![step(StepKind::Stage), step(StepKind::Promote)],
+        form: RouteForm::default(),
+        budget: None,
+    }
+}
+
+#[test]
+fn a_plan_that_nobody_could_carry_out_is_refused() {
+    let mut t = pending();
+    let good = plan(&t);
+    let limit = t.s().cluster.as_ref().unwrap().settings.limits.instances_per_deployment;
+    let stage = Step { group: "x".into(), kind: StepKind::Stage };
+    for (bad, says) in [
+        (
+            StepsCompiled { steps: vec![stage; 501], ..good.clone() },
+            "501 steps and 8 instances are over the limits 500".to_string(),
+        ),
+        (StepsCompiled { desired: limit + 1, ..good.clone() }, format!("{} instances are over the limits", limit + 1)),
+        (StepsCompiled { order: vec![WorkerName::new("w99").unwrap()], ..good.clone() }, "w99 is no worker".into()),
+        (StepsCompiled { steps: Vec::new(), ..good.clone() }, "nothing to do".into()),
+        (StepsCompiled { desired: 0, ..good.clone() }, "nothing to do".into()),
+        (
+            StepsCompiled { phase: RolloutPhase::Undo, ..good.clone() },
+            "is pending and its way back is compiled: false".into(),
+        ),
+    ] {
+        let before = t.s().deployments[&shop()].clone();
+        let said = t.no(Command::StepsCompiled(bad));
+        assert!(said.contains(&says), "{said}");
+        assert_eq!(t.s().deployments[&shop()], before);
+    }
+    t.ok(Command::StepsCompiled(good.clone()));
+    assert!(matches!(t.try_(Command::StepsCompiled(good)), Err(Rejection::Stale { .. })));
+    let again = plan(&t);
+    assert!(t.no(Command::StepsCompiled(again)).contains("is active"));
+}
+
+#[test]
+fn a_verb_that_comes_at_the_wrong_moment_says_what_can_be_done() {
+    let mut t = Story::new();
+    t.start("1.0.0", StrategyName::DIRECT).unwrap();
+    t.until("the first rollout runs", |s| s.live_rollout(&shop()).unwrap().status == RolloutStatus::Active);
+    let first = t.live().id;
+    let said = t.no(Command::Rollback(Rollback { rollout: first }));
+    assert!(said.contains("the first rollout of production/shop") && said.contains("slipway rollout abort"), "{said}");
+    t.until("completion", |s| s.deployments[&shop()].live.is_none());
+    let said = t.no(Command::Rollback(Rollback { rollout: first }));
+    assert!(said.contains("was the first rollout") && said.contains("nothing to return to"), "{said}");
+    for verb in [Command::Pause(Pause { rollout: first }), Command::Abort(Abort { rollout: first, as_is: false })] {
+        assert!(matches!(t.try_(verb), Err(Rejection::Lifecycle { .. })));
+    }
+
+    t.start("2.0.0", StrategyName::CANARY).unwrap();
+    let id = t.live().id;
+    assert!(t.no(Command::Rollback(Rollback { rollout: id })).contains("is pending: it cannot be rolled back"));
+    t.until("an installation", |s| {
+        let r = s.live_rollout(&shop()).unwrap();
+        r.running().is_some_and(|(_, row)| row.step.kind.name() == "install")
+    });
+    let said = t.no(Command::Promote(Promote { rollout: id, full: false }));
+    assert!(said.contains("cannot be passed over") && said.contains("promote --full"), "{said}");
+    assert!(t.no(Command::Resume(Resume { rollout: id })).contains("cannot be resumed"));
+    t.until("promoting", |s| s.live_rollout(&shop()).unwrap().status == RolloutStatus::Promoting);
+    let replaces = StartRollout { replace: true, ..start(t.s(), "3.0.0", StrategyName::DIRECT) };
+    let said = t.no(Command::StartRollout(replaces));
+    assert!(said.contains("cannot be replaced any more") && said.contains(&format!("rollback {id}")), "{said}");
+    assert!(
+        t.no(Command::Promote(Promote { rollout: id, full: true })).contains("is promoting: it cannot be promoted")
+    );
+}
+
+/// Where no digest has a majority nobody knows whose State is right: what is live waits with that reason, and nothing is proposed.
+#[test]
+fn nothing_is_planned_while_no_majority_agrees_on_the_state() {
+    let mut t = pending();
+    t.until("it runs", |s| s.live_rollout(&shop()).unwrap().status == RolloutStatus::Active);
+    let mut split = t.s().clone();
+    let found = slipway::state::Divergence { index: 77, tables: vec!["instances".into()] };
+    std::sync::Arc::make_mut(&mut split.replicas).split = Some(found);
+    let now = split.now;
+    let plan = slipway::engine::plan(&split, &heard(&split, 0, 0), now);
+    assert!(plan.commands.is_empty() && plan.wake_at.is_none(), "{:?}", plan.commands);
+    let said: Vec<String> = plan.waits[&shop()].iter().map(ToString::to_string).collect();
+    assert!(said.len() == 1 && said[0].contains("77") && said[0].contains("instances"), "{said:?}");
+    assert!(!slipway::engine::plan(t.s(), &heard(t.s(), 0, 0), now).commands.is_empty(), "it plans otherwise");
+}
+
+/// The servers of the old cluster are gone, so nothing is armed in the new one and no way back is watched; what has ended stays told.
+#[test]
+fn a_restored_cluster_has_no_switch_under_way_and_no_way_back_to_watch() {
+    let mut t = pending();
+    t.until("completion", |s| s.deployments[&shop()].live.is_none());
+    let rollout = t.s().deployments[&shop()].last.unwrap();
+    t.ok(Command::Rollback(Rollback { rollout }));
+    assert!(t.s().backs.values().any(|b| b.end.is_none()), "a way back is watched");
+    assert!(anew(t.s()).backs.is_empty());
+    t.until("its end", |s| s.deployments[&shop()].live.is_none() && s.backs.values().all(|b| b.end.is_some()));
+    let ended = t.s().backs.len();
+    assert!(ended > 0);
+
+    t.completes("3.0.0", StrategyName::CANARY);
+    let (wait, unfenced, within) = (WaitLevel::Fenced, Unfenced::Proceed, slipway::model::Period::seconds(10));
+    let ask = SwitchAsk { deployments: vec![shop()], to: SwitchTo::Previous, wait, unfenced, within };
+    t.ok(Command::SwitchAsked(SwitchAsked { ask }));
+    let switch = *t.s().fences.switches.keys().next_back().unwrap();
+    assert!(t.s().fences.arms.values().any(|a| a.owner == ArmOwner::Switch(switch)));
+    let state = anew(t.s());
+    assert!(state.fences.arms.is_empty() && !state.fences.switches.contains_key(&switch));
+    assert_eq!(state.backs.len(), ended);
+    let (old, new) = (&t.s().deployments[&shop()], &state.deployments[&shop()]);
+    assert_eq!(old.tracks, new.tracks);
+    assert!(new.route.as_ref().unwrap().generation > old.route.as_ref().unwrap().generation);
+    assert_eq!(codec::decode_snapshot(&codec::encode_snapshot(&state).unwrap()).unwrap(), state);
+}
+
+/// The first State of a new cluster made of this one.
+fn anew(s: &State) -> State {
+    let mut node = s.nodes.values().next().unwrap().clone();
+    node.name = "b".into();
+    let node = NewNode {
+        name: node.name,
+        peer_addr: node.peer_addr,
+        client_addr: node.client_addr,
+        dns_addr: node.dns_addr,
+        level: codec::LEVEL.into(),
+    };
+    let id = ClusterId::new("c-new").unwrap();
+    let new = Restoration { id, node, incarnation: 0, succeeds: Vec::new(), held: BTreeSet::new() };
+    let state = restored(s, &new).unwrap();
+    invariants::check(&state).unwrap();
+    state
+}
