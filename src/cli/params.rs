@@ -4,23 +4,35 @@ use clap::{Arg, ArgMatches, Command, builder::PossibleValuesParser, error::Error
 
 use crate::{
     engine::STRATEGIES,
-    model::{Overrides, SETTINGS, Setting},
+    model::{ModelError, Overrides, SETTINGS, Setting},
 };
 
 /// What the flags say.
 #[derive(Debug, Clone, Default)]
 pub struct ParamArgs(pub Overrides);
 
-fn argument(setting: &Setting) -> Arg {
+fn argument(setting: &'static Setting) -> Arg {
     let known = STRATEGIES.iter().map(|s| s.name.as_str()).collect::<Vec<_>>().join(", ");
     let about = if setting.name == "strategy" { format!("{}: {known}", setting.about) } else { setting.about.into() };
     let arg = Arg::new(setting.name)
-        .long(setting.name.replace('_', "-"))
+        .long(setting.flag().trim_start_matches('-').to_string())
         .help(about)
         .value_name(setting.value)
-        .help_heading("Rollout (default: what the spec says)");
-    let arg = setting.alias.map_or_else(|| arg.clone(), |alias| arg.clone().visible_alias(alias));
-    if setting.words.is_empty() { arg } else { arg.value_parser(PossibleValuesParser::new(setting.words)) }
+        .help_heading("Rollout (default: what the spec says)")
+        .visible_aliases(setting.alias);
+    match setting.words {
+        [] => arg.value_parser(move |text: &str| readable(setting, text)),
+        words => arg.value_parser(PossibleValuesParser::new(words)),
+    }
+}
+
+/// The text of a setting, if it can be read; what is wrong with it otherwise.
+fn readable(setting: &Setting, text: &str) -> Result<String, String> {
+    match Overrides::default().set(setting.name, text) {
+        Ok(()) => Ok(text.into()),
+        Err(ModelError::Field { problem, .. }) => Err(problem),
+        Err(other) => Err(other.to_string()),
+    }
 }
 
 impl clap::Args for ParamArgs {
@@ -38,9 +50,8 @@ impl clap::FromArgMatches for ParamArgs {
         let mut said = Overrides::default();
         for setting in SETTINGS {
             if let Some(text) = matches.get_one::<String>(setting.name) {
-                said.set(setting.name, text).map_err(|e| {
-                    clap::Error::raw(ErrorKind::ValueValidation, format!("--{}\n", e.to_string().replacen('_', "-", 1)))
-                })?;
+                said.set(setting.name, text)
+                    .map_err(|e| clap::Error::raw(ErrorKind::ValueValidation, e.to_string()))?;
             }
         }
         Ok(Self(said))
