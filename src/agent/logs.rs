@@ -365,7 +365,9 @@ mod tests {
         });
         assert_eq!(receive.recv().await.unwrap().line, "3");
         assert_eq!(receive.recv().await.unwrap().line, "4");
-        std::fs::write(&path, "1\n2\n3\n4\n5\n").unwrap();
+        // Appended: a file that is written anew is empty for a moment, and the follower may look then.
+        let mut file = File::options().append(true).open(&path).unwrap();
+        std::io::Write::write_all(&mut file, b"5\n").unwrap();
         assert_eq!(receive.recv().await.unwrap().line, "5");
         std::fs::write(&path, "new\n").unwrap();
         assert_eq!(receive.recv().await.unwrap().line, "new");

@@ -10,7 +10,7 @@ pub use rollout::{explain, plan, rollout, ways_out};
 
 use super::output::table;
 use crate::{
-    model::{BasisPoints, Millis, lacking},
+    model::{BasisPoints, Millis, Version, lacking},
     wire::v1,
 };
 
@@ -213,6 +213,7 @@ pub fn release(r: &v1::Release, deployments: &[v1::Deployment]) -> String {
         ("digest", r.digest.clone()),
         ("size", size(r.size)),
         ("copies", format!("on {} of {} nodes", r.holders, r.voters)),
+        ("dns name", r.version.parse::<Version>().map_or_else(|_| "-".into(), |v| format!("v-{}", v.slug()))),
         ("runs in", or_dash(&on.collect::<Vec<_>>().join(", "))),
         ("commit", or_dash(&build.commit)),
         ("built at", or_dash(&build.built_at)),

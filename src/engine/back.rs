@@ -169,7 +169,7 @@ impl Back<'_> {
         let (view, r) = (self.turn.view, self.turn.r);
         let order = self.not_resting(notes);
         let limit = missing.min(self.size);
-        let room = Room::of(view, r, self.pair, self.mode);
+        let room = Room::of(view, r, self.pair, self.mode, self.size);
         let (add, short) = spread(view, self.pair, &room.open(&order), limit);
         let add = room.within(add);
         if !add.is_empty() {

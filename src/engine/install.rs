@@ -133,7 +133,7 @@ impl Install<'_> {
 
     fn start_batch(&self, missing: u32, notes: &mut Notes) -> Option<Command> {
         let (view, r) = (self.turn.view, self.turn.r);
-        let room = Room::of(view, r, self.pair, self.mode);
+        let room = Room::of(view, r, self.pair, self.mode, self.size);
         let limit = missing.min(self.size);
         let in_place = || room.in_place(&r.order, limit);
         let (add, replace, takes_over) = match self.mode {

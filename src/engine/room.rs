@@ -29,11 +29,13 @@ pub(super) struct Room<'a> {
     r: &'a Rollout,
     pair: &'a Pair,
     mode: BatchMode,
+    /// Instances of one batch at most, as the plan says.
+    batch: u32,
 }
 
 impl<'a> Room<'a> {
-    pub fn of(view: &'a View<'a>, r: &'a Rollout, pair: &'a Pair, mode: BatchMode) -> Self {
-        Self { view, r, pair, mode }
+    pub fn of(view: &'a View<'a>, r: &'a Rollout, pair: &'a Pair, mode: BatchMode, batch: u32) -> Self {
+        Self { view, r, pair, mode, batch }
     }
 
     /// Going forward with surge: how many processes may be added. Those on workers that came back or joined in its midst are on nobody's
@@ -86,7 +88,7 @@ impl<'a> Room<'a> {
         let (view, r) = (self.view, self.r);
         let passing = count(view.instances.iter().filter(|i| i.life.is_wanted() && view.passes(i)));
         // A batch of all is what it says: nothing need be left.
-        let at_once = self.mode == BatchMode::InPlace && limit >= r.desired && !r.is_way_back();
+        let at_once = self.mode == BatchMode::InPlace && self.batch >= r.desired && !r.is_way_back();
         let mut slack = if at_once { u32::MAX } else { passing.saturating_sub(self.floor()) };
         let most = per_worker(view, self.pair);
         // One worker after another in the order, those with the fewest new ones first: whole workers where each runs one.

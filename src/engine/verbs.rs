@@ -56,7 +56,8 @@ fn startable(state: &State, id: &DeploymentId, replace: bool) -> Option<&'static
 }
 
 fn startable_with(state: &State, id: &DeploymentId, replace: bool, overrides: &Overrides) -> bool {
-    let mine = state.releases.iter().filter(|((service, _), _)| service == &id.service);
+    let mine =
+        state.releases.iter().filter(|((service, _), r)| service == &id.service && r.status != ReleaseStatus::Retired);
     let mut versions: Vec<(u64, &Version)> = mine.map(|((_, v), r)| (r.meta.created_index, v)).collect();
     versions.sort();
     versions.into_iter().rev().take(TRIED).any(|(_, version)| {

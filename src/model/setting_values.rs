@@ -16,6 +16,9 @@ pub trait SettingValue: Sized {
     /// The only values there are; empty: there are more.
     const WORDS: &'static [&'static str] = &[];
 
+    /// Whether it is a list.
+    const MANY: bool = false;
+
     /// What bounds it.
     type Range;
 
@@ -123,6 +126,7 @@ printed! {
 /// Shares, such as the steps of a canary; the range is how many there may be.
 impl SettingValue for Vec<BasisPoints> {
     const VALUE: &'static str = "PERCENT,...";
+    const MANY: bool = true;
     type Range = RangeInclusive<usize>;
 
     fn read(text: &str) -> Result<Self, String> {
@@ -149,6 +153,7 @@ impl SettingValue for Vec<BasisPoints> {
 impl<T: SettingValue> SettingValue for Option<T> {
     const VALUE: &'static str = T::VALUE;
     const WORDS: &'static [&'static str] = T::WORDS;
+    const MANY: bool = T::MANY;
     type Range = T::Range;
 
     fn read(text: &str) -> Result<Self, String> {

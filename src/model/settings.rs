@@ -18,6 +18,8 @@ pub struct Setting {
     pub about: &'static str,
     /// What stands for a value in help.
     pub value: &'static str,
+    /// Whether it is a list, with commas as text.
+    pub many: bool,
     /// The only values it may have; empty: there are more.
     pub words: &'static [&'static str],
     /// The name of another product for it, which the command line takes too.
@@ -66,6 +68,7 @@ macro_rules! rollout_settings {
             name: stringify!($name),
             about: $about.trim_ascii(),
             value: <$type as SettingValue>::VALUE,
+            many: <$type as SettingValue>::MANY,
             words: <$type as SettingValue>::WORDS,
             alias: rollout_settings!(@alias $($alias)?),
         }),+];

@@ -229,6 +229,8 @@ rollout: {strategy: canary, steps: [10, "25%", 100], bake: PT10M, max_error_rate
         assert!(e.contains("rollout.steps") && e.contains("rise"), "{e}");
         let e = read_spec(&SHOP.replace("service: shop", "service: canary"), SpecFormat::Yaml).unwrap_err().to_string();
         assert!(e.contains("reserved"), "{e}");
+        let e = read_spec(&SHOP.replace("bake: PT10M", "smoke: [/a, /b]"), SpecFormat::Yaml).unwrap_err().to_string();
+        assert!(e.contains("rollout.smoke") && e.contains("neither text nor a number"), "a list is no value: {e}");
         assert!(read_spec(&"x".repeat(MAX_DOCUMENT + 1), SpecFormat::Yaml).is_err());
     }
 

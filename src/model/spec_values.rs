@@ -8,7 +8,7 @@ use std::{fmt, str::FromStr};
 use serde::{Deserialize, Deserializer, de};
 use serde_json::Value;
 
-use super::{ModelError, Overrides, settings::NAMES};
+use super::{ModelError, Overrides, SETTINGS, settings::NAMES};
 
 /// A value written as text or as a bare number.
 pub fn text_or_number<'de, D: Deserializer<'de>, T: FromStr<Err = ModelError>>(d: D) -> Result<Option<T>, D::Error> {
@@ -50,11 +50,11 @@ pub fn settings<'de, D: Deserializer<'de>>(d: D) -> Result<Overrides, D::Error> 
         fn visit_map<A: de::MapAccess<'de>>(self, mut map: A) -> Result<Overrides, A::Error> {
             let mut said = Overrides::default();
             while let Some(name) = map.next_key::<String>()? {
-                if !NAMES.contains(&name.as_str()) {
+                let Some(setting) = SETTINGS.iter().find(|s| s.name == name) else {
                     return Err(de::Error::unknown_field(&name, NAMES));
-                }
-                let text =
-                    in_a_row(map.next_value()?).map_err(|e| de::Error::custom(format!("rollout.{name}: {e}")))?;
+                };
+                let text = if setting.many { in_a_row(map.next_value()?) } else { one(map.next_value()?) };
+                let text = text.map_err(|e| de::Error::custom(format!("rollout.{name}: {e}")))?;
                 said.set(&name, &text).map_err(|e| de::Error::custom(format!("rollout.{e}")))?;
             }
             Ok(said)

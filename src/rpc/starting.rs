@@ -37,7 +37,9 @@ pub(super) fn read_start<'a>(state: &'a State, ask: &v1::StartRequest) -> Result
     } else {
         ask.version.parse().map_err(|e| error::invalid(&e))?
     };
-    let named = params.strategy.clone().unwrap_or_else(|| strategy_of(state, row, &params));
+    // A first rollout is direct; what is said of the settings is for the strategy that comes after it.
+    let default = state.environments.get(&id.environment).map(|e| e.default_strategy.clone());
+    let named = params.strategy.clone().or(default).unwrap_or(StrategyName::ROLLING);
     check_used(strategy(&named).map_err(error::bad)?, spec, &overrides)?;
     let strategy = strategy_of(state, row, &params);
     let expected = (ask.expected > 0).then_some(ask.expected);

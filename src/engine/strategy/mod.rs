@@ -163,7 +163,19 @@ fn forward(site: &Site<'_>) -> Result<Compiled, String> {
     if site.workers.is_empty() {
         return Err(site.no_worker());
     }
-    (site.strategy.compile)(site)
+    let compiled = (site.strategy.compile)(site)?;
+    let limit = site.state.cluster.as_ref().map_or(u32::MAX, |c| c.settings.limits.instances_per_deployment);
+    if compiled.desired > limit {
+        return Err(format!(
+            "{} would be {} instances, {} on each of {} workers, and a deployment has at most {limit}: lower \
+             placement.per_worker, or choose fewer workers with placement.workers",
+            site.subject.deployment,
+            compiled.desired,
+            site.spec.placement.per_worker,
+            compiled.order.len()
+        ));
+    }
+    Ok(compiled)
 }
 
 impl Site<'_> {

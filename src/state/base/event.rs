@@ -164,7 +164,8 @@ impl EventBody {
             }
             Self::NodeSilence { node, silent } => {
                 let heard = if *silent { "silent" } else { "heard again" };
-                told(format!("DNS of node {node} is {heard}")).with("node", node).with("silent", silent)
+                let severity = if *silent { Severity::Warning } else { Severity::Normal };
+                told(format!("DNS of node {node} is {heard}")).at(severity).with("node", node).with("silent", silent)
             }
             Self::SpecChanged { deployment, revision } => {
                 told(format!("spec {revision}")).of(deployment).with("spec", revision)
@@ -193,7 +194,15 @@ impl EventBody {
             }
             Self::RolloutChanged { rollout, deployment, status, reason } => {
                 let why = reason.as_ref().map(|r| format!(": {r}")).unwrap_or_default();
-                let told = told(format!("is {status}{why}")).in_(*rollout, deployment).with("status", status);
+                let asked = matches!(reason, Some(Reason::Operator { .. }));
+                let severity = match status {
+                    RolloutStatus::Paused | RolloutStatus::Failed | RolloutStatus::RolledBack if !asked => {
+                        Severity::Warning
+                    }
+                    _ => Severity::Normal,
+                };
+                let told =
+                    told(format!("is {status}{why}")).in_(*rollout, deployment).at(severity).with("status", status);
                 reason.iter().fold(told, |told, r| told.with("reason", r).with("reason_label", r.label()))
             }
             Self::StepChanged { rollout, deployment, place, step, status } => {

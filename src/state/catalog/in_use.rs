@@ -28,7 +28,7 @@ pub(in crate::state) fn check(s: &State, service: &Name, version: &Version) -> D
             format!(
                 "instances of it still run for {id}: they go when their time is over, see `slipway deployment show {id}`"
             )
-        } else if let Some(r) = s.undoable(d).filter(|r| r.from.as_ref().is_some_and(is)) {
+        } else if let Some(r) = s.undoable(d).filter(|r| !r.is_way_back() && r.from.as_ref().is_some_and(is)) {
             format!("a rollback of {} would take {id} back to it: it is free once another rollout has completed", r.id)
         } else {
             continue;

@@ -36,6 +36,9 @@ impl Apply for ReleaseRegistered {
         }
         let key = (service.clone(), version.clone());
         if let Some(known) = cx.s.releases.get(&key) {
+            if &known.digest == digest && known.status == ReleaseStatus::Retired {
+                return Err(Rejection::Precondition(format!("{service} {version} is retired: push a new version")));
+            }
             if &known.digest == digest {
                 return Ok(());
             }
@@ -47,8 +50,8 @@ impl Apply for ReleaseRegistered {
                 ),
             });
         }
-        let was = cx.s.services.get(service).and_then(|s| s.gone.get(version));
-        if let Some(was) = was.filter(|was| *was != digest) {
+        let was = cx.s.services.get(service).and_then(|s| s.gone.get(version)).cloned();
+        if let Some(was) = was.as_ref().filter(|was| *was != digest) {
             return Err(Rejection::Conflict {
                 what: format!(
                     "{service} {version} ran with package {} before it was removed, not with {}: a version never changes, push a new one",
@@ -78,11 +81,6 @@ impl Apply for ReleaseRegistered {
             )));
         }
         services::make_service(cx, service)?;
-        if let Some(mut of) = cx.s.services.get(service).filter(|s| s.gone.contains_key(version)).cloned() {
-            of.gone.remove(version);
-            cx.touch(&mut of.meta);
-            cx.s.services.insert(service.clone(), of);
-        }
         let limit = cx.settings().limits.releases_per_service;
         if cx.s.releases.keys().filter(|(s, _)| s == service).count() >= limit as usize {
             return Err(names::exhausted("releases of a service", limit));
@@ -97,6 +95,7 @@ impl Apply for ReleaseRegistered {
             size,
             build: build.clone(),
             status: ReleaseStatus::Loading,
+            ran: was.is_some(),
         };
         cx.s.releases.insert(key, row);
         cx.emit(EventBody::ReleaseAdded { service: service.clone(), version: version.clone(), digest: digest.clone() });

@@ -14,8 +14,9 @@ pub(in crate::state) fn settle_versions(cx: &mut Cx<'_>, service: &Name, version
         let key = (service.clone(), version);
         let Some(mut row) = cx.s.releases.get(&key).cloned() else { continue };
         let to = status(&cx.s, &row);
-        if row.status != to {
-            row.status = to;
+        let ran = row.ran || matches!(to, ReleaseStatus::Active | ReleaseStatus::Canary);
+        if row.status != to || row.ran != ran {
+            (row.status, row.ran) = (to, ran);
             cx.touch(&mut row.meta);
             cx.s.releases.insert(key, row);
         }

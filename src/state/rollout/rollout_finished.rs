@@ -52,6 +52,8 @@ impl Apply for RolloutFinished {
             // A return that moved the traffic at once and could not be compiled: what it moved to is stable now, and stays.
             r.switched = false;
         }
+        // One that never began changes nothing of what was there before it.
+        let began = r.status != RolloutStatus::Pending || r.kind != RolloutKind::Forward;
         cx.move_rollout(&mut r, status, "ended")?;
         let to = r.to.clone();
         let mut d = cx.deployment(&r.deployment)?;
@@ -63,6 +65,7 @@ impl Apply for RolloutFinished {
                     t.retire_at = Some(now);
                 }
             }
+            RolloutStatus::RolledBack | RolloutStatus::Failed if !began => {}
             RolloutStatus::RolledBack | RolloutStatus::Failed => {
                 d.as_is = None;
                 d.tracks.previous.take_if(|t| t.retire_at.is_none());

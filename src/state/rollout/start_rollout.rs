@@ -1,4 +1,4 @@
-//! `StartRollout`: everything that can be refused is refused here; then a pending rollout owns the deployment.
+//! `StartRollout`: what needs no plan to be refused is refused here; then a pending rollout owns the deployment.
 
 use super::{begin, operator};
 use crate::state::{

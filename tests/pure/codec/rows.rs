@@ -245,7 +245,10 @@ fn full() -> State {
     s.deployments.insert(shop(), d);
     s.specs.insert((shop(), 2), Arc::new(spec()));
     let (_, release) = s.releases.iter().next().map(|(k, r)| (k.clone(), r.clone())).unwrap();
-    let release = slipway::state::Release { build: commands::build(), ..release };
+    let mut service = s.services.values().next().unwrap().clone();
+    service.gone.insert(pair(2).version, pair(2).digest);
+    s.services.insert(service.name.clone(), service);
+    let release = slipway::state::Release { build: commands::build(), ran: true, ..release };
     s.releases.insert((release.service.clone(), release.version.clone()), release);
     let split = Divergence { index: 8, tables: vec!["nodes".into()] };
     let report = DigestReport { all: 1, tables: vec![("nodes".into(), 2)] };

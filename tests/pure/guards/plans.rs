@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use slipway::model::{ClusterId, Step};
 use slipway::state::{
-    ArmOwner, Restoration, RolloutPhase, RouteForm, SwitchAsk, SwitchTo, Unfenced, WaitLevel, codec,
-    command::{StepsCompiled, SwitchAsked},
+    ArmOwner, Budget, Reason, Restoration, RolloutPhase, RouteForm, SwitchAsk, SwitchTo, Unfenced, WaitLevel, codec,
+    command::{RolloutFinished, StepsCompiled, SwitchAsked},
     restored,
 };
 
@@ -47,6 +47,10 @@ fn a_plan_that_nobody_could_carry_out_is_refused() {
         ),
         (StepsCompiled { desired: limit + 1, ..good.clone() }, format!("{} instances are over the limits", limit + 1)),
         (StepsCompiled { order: vec![WorkerName::new("w99").unwrap()], ..good.clone() }, "w99 is no worker".into()),
+        (
+            StepsCompiled { budget: Some(Budget { surge: 9, unavailable: 0 }), ..good.clone() },
+            "is wider than what".into(),
+        ),
         (StepsCompiled { steps: Vec::new(), ..good.clone() }, "nothing to do".into()),
         (StepsCompiled { desired: 0, ..good.clone() }, "nothing to do".into()),
         (
@@ -63,6 +67,37 @@ fn a_plan_that_nobody_could_carry_out_is_refused() {
     assert!(matches!(t.try_(Command::StepsCompiled(good)), Err(Rejection::Stale { .. })));
     let again = plan(&t);
     assert!(t.no(Command::StepsCompiled(again)).contains("is active"));
+}
+
+/// A fix that finds no room leaves what an abort left as it was, with its traffic.
+#[test]
+fn a_rollout_that_never_began_changes_nothing_of_what_was_there() {
+    let mut t = pending();
+    t.until("half of it", |s| s.deployments[&shop()].route.as_ref().unwrap().weights.candidate.0 >= 5000);
+    let rollout = t.live().id;
+    t.ok(Command::Rollback(Rollback { rollout }));
+    t.ok(Command::Abort(Abort { rollout, as_is: true }));
+    t.start("3.0.0", StrategyName::DIRECT).unwrap();
+    let before = t.s().deployments[&shop()].clone();
+    let (rollout, seen) = (t.live().id, t.live().meta.revision);
+    let reason = Some(Reason::Compile { detail: "no room".into() });
+    t.ok(Command::RolloutFinished(RolloutFinished { rollout, seen, status: RolloutStatus::Failed, reason }));
+    let after = &t.s().deployments[&shop()];
+    assert_eq!((&before.as_is, &before.tracks, &before.route), (&after.as_is, &after.tracks, &after.route));
+}
+
+#[test]
+fn more_instances_than_a_deployment_may_have_are_refused_before_anything_begins() {
+    let mut t = Story::new();
+    let limit = t.s().cluster.as_ref().unwrap().settings.limits.instances_per_deployment;
+    let mut small = t.s().clone();
+    let mut cluster = small.cluster.as_deref().unwrap().clone();
+    cluster.settings.limits.instances_per_deployment = 7;
+    small.cluster = Some(std::sync::Arc::new(cluster));
+    assert!(limit > 8);
+    t.0.state = small;
+    let said = t.unplanned("1.0.0", StrategyName::DIRECT);
+    assert!(said.contains("would be 8 instances, 2 on each of 4 workers") && said.contains("at most 7"), "{said}");
 }
 
 #[test]

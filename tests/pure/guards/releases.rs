@@ -79,7 +79,8 @@ fn a_version_that_ran_never_comes_back_with_other_bytes_and_one_that_never_ran_m
     let said = t.no(push("1.0.0", 2));
     assert!(said.contains("ran with package") && said.contains("push a new one"), "{said}");
     t.ok(push("1.0.0", 1));
-    assert!(t.s().services[&shop().service].gone.is_empty());
+    t.ok(remove("1.0.0"));
+    assert!(t.no(push("1.0.0", 2)).contains("ran with package"), "also after it was back for a while");
     t.ok(push("9.0.0", 1));
     t.ok(remove("9.0.0"));
     t.ok(push("9.0.0", 2));
@@ -93,11 +94,40 @@ fn a_retired_version_is_listed_and_starts_no_more() {
     let events = t.s().events.len();
     t.ok(retire("2.0.0"));
     assert_eq!(t.s().events.len(), events, "it was so already");
+    let digest = t.s().releases[&(shop().service, version("2.0.0"))].digest.clone();
+    let again = ReleaseRegistered {
+        service: shop().service,
+        version: version("2.0.0"),
+        digest,
+        build: BuildInfo::default(),
+        labels: BTreeMap::new(),
+    };
+    assert!(t.no(Command::ReleaseRegistered(again)).contains("is retired"));
     let said = t.start("2.0.0", StrategyName::ROLLING).unwrap_err().to_string();
     assert!(said.contains("release shop 2.0.0 is retired: push a new version"), "{said}");
     let key = (shop().service, version("2.0.0"));
     assert_eq!(t.s().releases[&key].status, ReleaseStatus::Retired);
     t.ok(remove("2.0.0"));
-    assert!(t.no(push("2.0.0", 1)).contains("ran with package"), "nobody knows whether it did");
+    t.ok(push("2.0.0", 1));
     assert!(t.no(retire("3.0.1")).contains("did you mean 3.0.0"));
+}
+
+#[test]
+fn a_version_that_was_fled_from_may_be_retired_and_one_that_was_aborted_has_run() {
+    let mut t = Story::new();
+    t.completes("1.0.0", StrategyName::DIRECT);
+    t.completes("2.0.0", StrategyName::ROLLING);
+    let rollout = t.s().deployments[&shop()].last.unwrap();
+    t.ok(Command::Rollback(Rollback { rollout }));
+    t.until("back", |s| s.deployments[&shop()].live.is_none());
+    t.until("nothing of it runs", |s| {
+        !s.instances_of(&shop()).any(|i| i.life.is_live() && i.pair.version.to_string() == "2.0.0")
+            && s.deployments[&shop()].tracks.previous.is_none()
+    });
+    t.ok(retire("2.0.0"));
+    t.start("3.0.0", StrategyName::CANARY).unwrap();
+    t.until("it has traffic", |s| s.deployments[&shop()].route.as_ref().unwrap().weights.candidate.0 > 0);
+    let rollout = t.live().id;
+    t.ok(Command::Abort(Abort { rollout, as_is: false }));
+    assert!(t.s().releases[&(shop().service, version("3.0.0"))].ran);
 }

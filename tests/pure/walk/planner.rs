@@ -95,7 +95,7 @@ pub fn at_random(s: &State, deployment: DeploymentId, kind: u32, a: u32, b: u32)
             order: vec![worker(1)],
             steps: Vec::new(),
             form: RouteForm::default(),
-            budget: b.is_multiple_of(2).then_some(Budget { surge: b % 3, unavailable: 1 }),
+            budget: b.is_multiple_of(2).then_some(Budget { surge: b % 2, unavailable: b % 2 }),
         }),
         18 => {
             let known = r.map(|r| r.order.as_slice()).unwrap_or_default();
