@@ -26,10 +26,8 @@ pub struct Strategy {
     pub pool: &'static [&'static Setting],
     /// The same where they have their machine's.
     pub host: &'static [&'static Setting],
-    /// How the versions share the traffic while it runs.
-    pub mode: RouteMode,
-    /// TTL of answers where the spec names none.
-    pub ttl: Period,
+    /// How the versions share the traffic while it runs; the TTL is the spec's where that names one.
+    pub form: RouteForm,
     /// Whether `max_surge` and `max_unavailable` bound what runs, as instances take each other's place.
     pub bounded: bool,
     /// What needs less room.
@@ -182,7 +180,7 @@ impl Site<'_> {
     /// What was compiled, with the form of the route and the bounds that go with the strategy. Who goes back keeps the route's form.
     pub fn compiled(&self, desired: u32, order: Vec<WorkerName>, steps: Vec<Step>) -> Compiled {
         let (strategy, p) = (self.strategy, &self.subject.params);
-        let form = RouteForm { mode: strategy.mode, ttl: self.spec.ttl.unwrap_or(strategy.ttl) };
+        let form = RouteForm { ttl: self.spec.ttl.unwrap_or(strategy.form.ttl), ..strategy.form };
         let form = self.deployment.route.as_ref().filter(|_| !self.subject.forward).map_or(form, |r| r.form());
         let budget = Budget { surge: p.max_surge, unavailable: p.max_unavailable };
         Compiled { desired, order, steps, form, budget: strategy.bounded.then_some(budget) }

@@ -18,7 +18,7 @@ pub(in crate::state) fn check(s: &State, service: &Name, version: &Version) -> D
         let id = &d.id;
         let why = if let Some(r) = s.live_rollout(id).filter(|r| is(&r.to) || r.from.as_ref().is_some_and(is)) {
             format!("{} of {id} is under way with it: wait for its end", r.id)
-        } else if s.fences.switches.values().any(|x| x.end.is_none() && x.targets.iter().any(|t| &t.deployment == id)) {
+        } else if s.fences.open().any(|x| x.targets.iter().any(|t| &t.deployment == id)) {
             format!("the traffic of {id} is being switched: wait for its end")
         } else if d.tracks.stable.as_ref().is_some_and(|t| is(&t.pair)) {
             format!("{id} runs it: start another version first")

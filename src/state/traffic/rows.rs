@@ -114,10 +114,17 @@ pub struct RouteForm {
     pub ttl: Period,
 }
 
-/// Weighted, with a TTL of five seconds.
+impl RouteForm {
+    /// By weights, with a TTL of five seconds.
+    pub const WEIGHTED: Self = Self { mode: RouteMode::Weighted, ttl: Period::seconds(5) };
+    /// One version at a time, with a TTL of one second.
+    pub const SWITCH: Self = Self { mode: RouteMode::Switch, ttl: Period::seconds(1) };
+}
+
+/// What a rollout has before its plan says otherwise.
 impl Default for RouteForm {
     fn default() -> Self {
-        Self { mode: RouteMode::Weighted, ttl: Period::seconds(5) }
+        Self::WEIGHTED
     }
 }
 
