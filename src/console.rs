@@ -3,7 +3,11 @@
 //! Invariants: nothing here panics; a result that cannot be written is told to the caller, who may have to fail; a word on standard error or
 //! a line of the log that cannot be written is lost and nothing else happens. Whoever logs never waits: lines go through a bounded
 //! queue to a thread of their own, so a reader of the log that stands still holds up no task. How many lines were lost is said once lines can
-//! be written again. Not here: what is said, and as what (tables, JSON).
+//! be written again. Not here: what is said, and as what (JSON, YAML).
+
+mod table;
+
+pub use table::table;
 
 use std::{
     io::{self, IsTerminal, Write},

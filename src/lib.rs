@@ -23,6 +23,8 @@ pub mod clock;
 pub mod config;
 /// The only writer of standard output and standard error, and where the log goes.
 pub mod console;
+/// `slipway demo`: a real cluster on loopback plays every strategy in front of the user.
+mod demo;
 /// Names, answers, listeners.
 pub mod dns;
 /// The judgement: `plan()`, `facts()`, strategies, analysis.
@@ -37,6 +39,8 @@ pub mod model;
 pub mod node;
 /// What the leader hears: reports, counts, what DNS has served; freshness.
 mod observe;
+/// A load client that behaves as many small clients do, and what it saw.
+mod probe;
 /// The only module that names openraft.
 pub mod raft;
 /// gRPC services for operators, workers and peers.

@@ -4,13 +4,11 @@
 //! needs is in `-o json` and in the exit code (`error`). Not here: retries and node lists (`client`), and any rule of rollouts.
 
 mod args;
-mod demo;
 mod error;
 mod live;
 mod output;
 pub mod pack;
 mod params;
-mod probe;
 mod render;
 mod verbs;
 
@@ -25,6 +23,7 @@ use crate::{
     clock::Clock,
     config::UserConfig,
     console::{self, Unwritten},
+    demo,
     model::{DeploymentId, ModelError, Name, RolloutId},
     wire::v1,
 };

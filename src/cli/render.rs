@@ -8,7 +8,7 @@ pub use deployment::{deployment, deployments, route, trace, tracks};
 pub(super) use rollout::judged;
 pub use rollout::{explain, plan, rollout, ways_out};
 
-use super::output::table;
+use crate::console::table;
 use crate::{
     model::{BasisPoints, Millis, Version, lacking},
     wire::v1,

@@ -4,7 +4,7 @@
 //! Invariant: the table has no cycle, so the layers are layers.
 
 /// Module, what it may import (itself, std and crates are always allowed).
-pub const TABLE: [(&str, &[&str]); 25] = [
+pub const TABLE: [(&str, &[&str]); 27] = [
     ("model", &[]),
     ("traffic", &["model"]),
     ("flags", &["model"]),
@@ -28,7 +28,15 @@ pub const TABLE: [(&str, &[&str]); 25] = [
     ("rpc", &["model", "state", "engine", "traffic", "flags", "wire", "raft", "storage", "clock"]),
     ("client", &["model", "wire", "clock"]),
     ("agent", &["model", "wire", "clock", "console", "supervise", "config", "client", "archive", "ask"]),
-    ("cli", &["model", "state", "engine", "traffic", "wire", "client", "config", "clock", "console", "archive"]),
+    ("probe", &["model", "clock", "console"]),
+    ("demo", &["clock", "config", "console", "probe"]),
+    (
+        "cli",
+        &[
+            "model", "state", "engine", "traffic", "wire", "client", "config", "clock", "console", "archive", "probe",
+            "demo",
+        ],
+    ),
     (
         "node",
         &[

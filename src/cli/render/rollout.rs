@@ -1,7 +1,7 @@
 //! A rollout as text: its steps, what was seen in them, what it waits for and how it can be ended.
 
 use super::{since, version};
-use crate::cli::output::table;
+use crate::console::table;
 use crate::wire::v1;
 
 fn mark(status: &str) -> &'static str {

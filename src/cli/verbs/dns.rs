@@ -15,11 +15,11 @@ use crate::{
         CliError, Session,
         args::{DnsQueryArgs, DnsTraceArgs, DnsVerb},
         error::{DONE, FAILED},
-        output::table,
-        probe, render,
+        render,
     },
     client::{Client, Limits},
-    console,
+    console::{self, table},
+    probe,
     wire::v1,
 };
 

@@ -10,9 +10,9 @@ use crate::{
         CliError, Session,
         args::ProbeArgs,
         error::{DONE, FAILED},
-        probe::{self, Bucket, FailedRequest, Probe, ProbeConfig, ProbeHandle, Summary, VersionsByAddress},
     },
     console,
+    probe::{self, Bucket, FailedRequest, Probe, ProbeConfig, ProbeHandle, Summary, VersionsByAddress},
     wire::v1,
 };
 
@@ -77,7 +77,7 @@ pub async fn run(s: &Session, args: ProbeArgs) -> Result<u8, CliError> {
             &serde_json::to_string(&result(false)).map_err(|e| CliError::Output(std::io::Error::from(e).into()))?,
         )?;
     } else {
-        s.out.show(&result(false), |_| format!("\n{}", probe::table(&seen, &handle.failures())))?;
+        s.out.show(&result(false), |_| format!("\n{}", probe::tables(&seen, &handle.failures())))?;
     }
     Ok(if seen.failed() == 0 { DONE } else { FAILED })
 }
@@ -168,7 +168,7 @@ async fn print(s: &Session, handle: &ProbeHandle, people: bool) -> Result<(), Cl
         let line = probe::line(since, seconds, &seen);
         match &bar {
             Some(bar) => {
-                let all = probe::table(&handle.summary(), &[]);
+                let all = probe::tables(&handle.summary(), &[]);
                 bar.set_message(format!("{line}\n\n{all}"));
             }
             None if people => s.out.line(&line)?,

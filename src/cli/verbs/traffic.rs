@@ -7,8 +7,8 @@ use crate::{
         CliError, Session,
         args::{LeaseArgs, SwitchArgs, WaitFor},
         error::{DONE, FAILED, ROLLED_BACK},
-        output::table,
     },
+    console::table,
     model::Period,
     wire::v1,
 };

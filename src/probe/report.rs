@@ -1,7 +1,7 @@
 //! What a probe saw, as text: a line while it runs, a table at its end.
 
 use super::{Counts, FailedRequest, STARVED_MS, Summary};
-use crate::cli::output;
+use crate::console::table;
 
 fn ms(value: Option<f64>) -> String {
     value.map_or("-".into(), |v| format!("{v:.1} ms"))
@@ -37,7 +37,7 @@ pub fn starved(seen: &Summary) -> Option<String> {
 }
 
 /// The tables at the end.
-pub fn table(seen: &Summary, failures: &[FailedRequest]) -> String {
+pub fn tables(seen: &Summary, failures: &[FailedRequest]) -> String {
     let row = |(version, c): (&String, &Counts)| {
         let share = seen.share_percent(version).unwrap_or_default();
         vec![
@@ -50,13 +50,13 @@ pub fn table(seen: &Summary, failures: &[FailedRequest]) -> String {
         ]
     };
     let header = ["VERSION", "ANSWERS", "SHARE", "OK", "4XX", "5XX"];
-    let versions = output::table(&header, seen.versions.iter().map(row).collect(), "no answer at all");
+    let versions = table(&header, seen.versions.iter().map(row).collect(), "no answer at all");
     let servers = seen.dns.iter().map(|(server, c)| {
         let cells = [c.answered, c.no_address, c.servfail, c.refused, c.unreachable, c.silent];
         std::iter::once(server.clone()).chain(cells.map(|n| n.to_string())).collect()
     });
     let header = ["DNS SERVER", "ANSWERED", "NO ADDRESS", "SERVFAIL", "REFUSED", "UNREACHABLE", "SILENT"];
-    let servers = output::table(&header, servers.collect(), "no lookup");
+    let servers = table(&header, servers.collect(), "no lookup");
     let latency = [0.5, 0.9, 0.99, 1.0].map(|q| ms(seen.latency.quantile_ms(q)));
     let mut text = format!(
         "{versions}\n\n{servers}\n\n{} requests, {} failed: lookup {}, connect {}, timeout {}, broken {}, status 5xx {}\n\

@@ -7,7 +7,7 @@ use super::{
     judge::{Held, weights_held},
     report::{Phase, Report},
 };
-use crate::cli::probe::{FailedRequest, FailureKind, starved};
+use crate::probe::{FailedRequest, FailureKind, starved};
 
 /// Cached answers live so long after a weight changed.
 const TTL_MS: u64 = 5_000;

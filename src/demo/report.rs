@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::cli::output;
+use crate::console::table;
 
 const HEADER: [&str; 10] = [
     "phase",
@@ -85,7 +85,7 @@ impl Report {
                 ms(p.capacity_back_ms),
             ]
         };
-        output::table(&HEADER, self.phases.iter().map(row).collect(), "nothing was seen")
+        table(&HEADER, self.phases.iter().map(row).collect(), "nothing was seen")
     }
 
     /// One line of JSON.

@@ -1,7 +1,7 @@
 //! `slipway demo`: a real cluster on loopback plays every strategy in front of the user, with a killed leader in the middle.
 //!
 //! Everything it does goes through the programs a user has (`slipwayd`, `slipway`); everything it concludes comes from the probe's
-//! records and the nodes' metrics. Not here: the probe itself, which users want too (`cli::probe`).
+//! records and the nodes' metrics. Not here: the probe itself, which users want too (`probe`).
 
 mod cluster;
 mod judge;
@@ -24,8 +24,8 @@ use script::Play;
 use ui::Ui;
 
 use crate::{
-    cli::probe::{Probe, ProbeConfig},
     clock::Clock,
+    probe::{Probe, ProbeConfig},
 };
 
 /// What `slipway demo` is asked to do.

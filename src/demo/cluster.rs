@@ -17,8 +17,8 @@ use super::{
     ui::Ui,
 };
 use crate::{
-    cli::probe::{FailedRequest, ProbeHandle, Summary},
     clock::Clock,
+    probe::{FailedRequest, ProbeHandle, Summary},
 };
 
 /// What killing the leader showed.

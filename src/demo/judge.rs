@@ -34,7 +34,7 @@ pub fn weights_held(readings: &[Reading], version: &str) -> Vec<Held> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::demo::metrics::NodeReading;
+    use crate::demo::metrics::NodeReading;
 
     fn reading(at: u64, weights: &[u32]) -> Reading {
         let node = |w: &u32| NodeReading { weights: [("2".to_string(), *w)].into(), ..NodeReading::default() };

@@ -178,7 +178,8 @@ fn pick(addresses: &[IpAddr]) -> Option<IpAddr> {
     addresses.get(rand::random::<u32>() as usize % addresses.len().max(1)).copied()
 }
 
-pub(in crate::cli) async fn ask_tcp(server: SocketAddr, query: &[u8]) -> io::Result<Vec<u8>> {
+/// One DNS message over TCP, with its length in front (RFC 1035, 4.2.2), and the answer to it.
+pub async fn ask_tcp(server: SocketAddr, query: &[u8]) -> io::Result<Vec<u8>> {
     let mut stream = TcpStream::connect(server).await?;
     let length = u16::try_from(query.len()).map_err(io::Error::other)?;
     let mut framed = length.to_be_bytes().to_vec();

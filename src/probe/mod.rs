@@ -16,9 +16,9 @@ mod request;
 mod tests;
 
 pub use histogram::Histogram;
-pub(in crate::cli) use lookup::ask_tcp;
+pub use lookup::ask_tcp;
 pub use record::{Bucket, Counts, FailedRequest, FailureKind, Summary};
-pub use report::{line, starved, table};
+pub use report::{line, starved, tables};
 
 use std::{
     collections::BTreeMap,

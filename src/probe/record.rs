@@ -117,6 +117,7 @@ pub struct Bucket {
     pub seen: Summary,
 }
 
+/// A request that a user would have noticed.
 #[derive(Debug, Clone, Serialize)]
 pub struct FailedRequest {
     /// Wall-clock milliseconds at which it was sent.
@@ -210,6 +211,7 @@ impl Records {
         Self::default()
     }
 
+    /// Counts a request in the second in which it was sent; one that failed is kept with its reason.
     pub fn request(&self, at_ms: u64, outcome: Outcome) {
         let mut kept = self.kept.lock();
         let second = kept.second(at_ms);
@@ -241,16 +243,19 @@ impl Records {
         }
     }
 
+    /// Counts a request that found no room among those under way.
     pub fn not_sent(&self, at_ms: u64) {
         self.kept.lock().second(at_ms).not_sent += 1;
     }
 
+    /// Notes that the probe ran this far behind its own beat.
     pub fn late(&self, at_ms: u64, by_ms: u64) {
         let mut kept = self.kept.lock();
         let second = kept.second(at_ms);
         second.late_ms = second.late_ms.max(by_ms);
     }
 
+    /// Counts a lookup by the server that was asked.
     pub fn asked(&self, at_ms: u64, server: SocketAddr, outcome: ServerOutcome) {
         let mut kept = self.kept.lock();
         let counts = kept.second(at_ms).dns.entry(server.to_string()).or_default();
@@ -264,6 +269,7 @@ impl Records {
         }
     }
 
+    /// The sum of the seconds from `from_ms` (0: from the beginning) to before `to_ms`, in wall-clock milliseconds.
     pub fn summary(&self, from_ms: u64, to_ms: u64) -> Summary {
         let kept = self.kept.lock();
         let mut sum = if from_ms == 0 { kept.older.clone() } else { Summary::default() };
@@ -271,6 +277,7 @@ impl Records {
         sum
     }
 
+    /// The seconds that are still kept one by one, from `from_ms` on.
     pub fn buckets(&self, from_ms: u64) -> Vec<Bucket> {
         let kept = self.kept.lock();
         kept.seconds
@@ -279,6 +286,7 @@ impl Records {
             .collect()
     }
 
+    /// The newest failed requests, oldest first.
     pub fn failures(&self) -> Vec<FailedRequest> {
         self.kept.lock().failures.iter().cloned().collect()
     }

@@ -210,9 +210,9 @@ async fn failed_lookups_and_connections_are_failed_requests() {
     let (seen, handle) = run(config(vec![server], closed)).await;
     assert!(seen.requests > 0 && seen.connect_failed == seen.requests, "{seen:?}");
     assert!(
-        table(&seen, &handle.failures()).contains("such as Connect at 127.0.0.1: "),
+        tables(&seen, &handle.failures()).contains("such as Connect at 127.0.0.1: "),
         "{}",
-        table(&seen, &handle.failures())
+        tables(&seen, &handle.failures())
     );
 
     let mute = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -238,7 +238,7 @@ async fn a_service_with_addresses_of_version_6_alone_is_found() {
     let (server, _) = dns(Manner::Six).await;
     let (seen, handle) = run(config(vec![server], 1)).await;
     assert!(seen.requests > 0 && seen.lookup_failed == 0 && seen.connect_failed == seen.requests, "{seen:?}");
-    assert!(table(&seen, &handle.failures()).contains("Connect at ::1: "), "{}", table(&seen, &handle.failures()));
+    assert!(tables(&seen, &handle.failures()).contains("Connect at ::1: "), "{}", tables(&seen, &handle.failures()));
 }
 
 #[tokio::test]
@@ -296,7 +296,7 @@ async fn a_probe_that_is_kept_from_running_says_so() {
     let seen = handle.summary();
     handle.stop().await;
     assert!(seen.late_ms >= STARVED_MS, "{} ms", seen.late_ms);
-    for text in [table(&seen, &[]), line(1, 1, &seen)] {
+    for text in [tables(&seen, &[]), line(1, 1, &seen)] {
         assert!(text.contains("this machine kept the probe"), "{text}");
     }
 }
