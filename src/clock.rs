@@ -2,6 +2,10 @@
 //!
 //! Cluster time is not here: leaders stamp it from this module's monotonic clock (`raft`). Sleeping is tokio's.
 
+mod backoff;
+
+pub use backoff::Backoff;
+
 use std::{
     sync::{
         Arc,

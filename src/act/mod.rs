@@ -16,7 +16,7 @@ pub use targets::refusal;
 
 use crate::{
     ask::Way,
-    clock::Clock,
+    clock::{Backoff, Clock},
     model::HealthCheck,
     state::{Delivery, DeliveryKey},
 };
@@ -26,8 +26,8 @@ const ATTEMPT: Duration = Duration::from_secs(2);
 const AT_ONCE: usize = 8;
 /// What the last attempt may take beyond the time, so that its own words are heard.
 const MARGIN: Duration = Duration::from_millis(500);
-const FIRST_PAUSE: Duration = Duration::from_millis(200);
-const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+/// Between two rounds over the targets that did not answer well.
+const BACKOFF: Backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(2));
 /// Header that carries the delivery's key.
 pub const KEY_HEADER: &str = "slipway-delivery";
 /// Longest detail that is committed, in characters.
@@ -64,7 +64,7 @@ impl Courier {
     ) -> Outcome {
         let way = check.map_or_else(Way::plain, Way::of);
         let started = self.clock.mono();
-        let mut pause = FIRST_PAUSE;
+        let mut backoff = BACKOFF;
         let mut left: Vec<&String> = delivery.targets.iter().collect();
         loop {
             let mut problem = None;
@@ -91,12 +91,12 @@ impl Courier {
             let Some(problem) = problem else {
                 return Outcome { ok: true, detail: format!("{} targets answered well", delivery.targets.len()) };
             };
+            let pause = backoff.pause();
             if !all || spent().saturating_add(pause) >= limit {
                 return Outcome { ok: false, detail: problem.chars().take(MAX_DETAIL).collect() };
             }
             left = still;
             tokio::time::sleep(pause).await;
-            pause = pause.saturating_mul(2).min(LONGEST_PAUSE);
         }
     }
 }

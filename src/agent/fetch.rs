@@ -31,14 +31,15 @@ use super::{
 };
 use crate::{
     archive::Limits,
+    clock::Backoff,
     model::{Digest, MAX_PACKAGE, ids::hex},
     wire::v1::{FetchRequest, artifacts_client::ArtifactsClient},
 };
 
 /// Longest silence within a fetch.
 const STALL: Duration = Duration::from_secs(10);
-/// Longest time between two tries.
-const MAX_PAUSE: Duration = Duration::from_secs(5);
+/// Between two tries of one package.
+const BACKOFF: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
 
 /// Why a package is not there.
 #[derive(Debug, Error)]
@@ -123,7 +124,7 @@ impl Store {
     }
 
     async fn bring(&self, hold: &Hold, cancel: &CancellationToken) -> Result<(), FetchError> {
-        let mut pause = Duration::from_millis(100);
+        let mut backoff = BACKOFF;
         loop {
             if self.has(&hold.digest) {
                 return Ok(());
@@ -150,10 +151,9 @@ impl Store {
                 Err(e @ (FetchError::Refused(_) | FetchError::Cancelled)) => return Err(e),
             }
             tokio::select! {
-                () = tokio::time::sleep(pause) => {}
+                () = tokio::time::sleep(backoff.pause()) => {}
                 () = cancel.cancelled() => return Err(FetchError::Cancelled),
             }
-            pause = (pause * 2).min(MAX_PAUSE);
         }
     }
 

@@ -27,7 +27,7 @@ use super::{
 };
 use crate::{
     ask::Way,
-    clock::Clock,
+    clock::{Backoff, Clock},
     model::{DeploymentId, Health, Life, Selector, Spec},
     supervise::Lately,
 };
@@ -35,8 +35,8 @@ use crate::{
 /// Restarts within [`RESTART_WINDOW_MS`] after which an instance has failed.
 const MAX_RESTARTS: usize = 5;
 const RESTART_WINDOW_MS: u64 = 600_000;
-const FIRST_PAUSE: Duration = Duration::from_millis(500);
-const MAX_PAUSE: Duration = Duration::from_secs(30);
+/// Between an end and the next start.
+const BACKOFF: Backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(30));
 /// Time between checks before the first pass, and after an agent found its instance again: nobody knows yet.
 const EAGER: Duration = Duration::from_millis(100);
 /// Shorter than a new step waits for scrapes.
@@ -247,9 +247,8 @@ impl Instance {
                 s.health = Health::Failing;
                 s.exit = how;
             });
-            let doublings = u32::try_from(self.restarts.times().saturating_sub(1)).unwrap_or(0).min(10);
-            let pause = (FIRST_PAUSE * 2_u32.pow(doublings)).min(MAX_PAUSE);
-            let _ = tokio::time::timeout(pause, self.orders.wait_for(|o| o.stop)).await;
+            let before = u32::try_from(self.restarts.times().saturating_sub(1)).unwrap_or(u32::MAX);
+            let _ = tokio::time::timeout(BACKOFF.after(before), self.orders.wait_for(|o| o.stop)).await;
             if self.orders.borrow().stop {
                 return self.gone(self.status.exit.clone(), false).await;
             }

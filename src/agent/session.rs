@@ -27,6 +27,7 @@ use super::{
     nodes::Nodes,
 };
 use crate::{
+    clock::Backoff,
     config::AgentConfig,
     model::{DeploymentId, Digest, InstanceId},
     wire::v1::{
@@ -50,8 +51,8 @@ const DEBOUNCE: Duration = Duration::from_millis(5);
 const SETTLE: Duration = Duration::from_secs(3);
 /// Longest text of how processes are kept together.
 const MAX_KEEPING: usize = 200;
-const FIRST_PAUSE: Duration = Duration::from_millis(50);
-const MAX_PAUSE: Duration = Duration::from_secs(3);
+/// Between two tries to have a session.
+const BACKOFF: Backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(3));
 /// Largest message a node may send.
 const MAX_MESSAGE: usize = 16 << 20;
 
@@ -107,7 +108,7 @@ fn retry(e: impl std::fmt::Display) -> End {
 impl Session {
     /// Goes from node to node for ever; returns what cannot be mended.
     pub async fn serve(mut self) -> AgentError {
-        let mut failures = 0_u32;
+        let mut backoff = BACKOFF;
         let mut greeted = false;
         let mut told = String::new();
         loop {
@@ -123,15 +124,16 @@ impl Session {
                 End::Again => continue,
                 End::Retry(why) => why,
             };
-            failures = if std::mem::take(&mut greeted) { 0 } else { failures.saturating_add(1) };
+            if std::mem::take(&mut greeted) {
+                backoff.reset();
+            }
             if why == told {
                 tracing::debug!("no session: {why}");
             } else {
                 tracing::warn!("no session: {why}; trying the next node");
             }
             told = why;
-            let most = (FIRST_PAUSE * 2_u32.pow(failures.min(10))).min(MAX_PAUSE);
-            tokio::time::sleep(most.mul_f64(rand::random_range(0.5..1.0))).await;
+            tokio::time::sleep(backoff.pause()).await;
         }
     }
 

@@ -29,14 +29,15 @@ use nodes::Nodes;
 use tonic::{Response, Status, transport::Channel};
 
 use crate::{
-    clock::Clock,
+    clock::{Backoff, Clock},
     wire::{APPLIED, STALE, v1},
 };
 
 /// How long a change may take effect after it was sent, in cluster time.
 const NOT_AFTER: u64 = 60_000;
-/// Waits between two rounds over all nodes: the first, and the longest.
-const BACK_OFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_millis(500));
+/// Between two rounds over all nodes.
+const BACKOFF: Backoff = Backoff::new(FIRST_PAUSE, Duration::from_millis(500));
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
 /// The last try before the deadline has at least this, so that an answer which is on its way is not taken for silence.
 const LAST_TRY: Duration = Duration::from_millis(250);
 
@@ -139,7 +140,7 @@ impl Client {
         let nodes = &self.inner.nodes;
         let started = self.inner.clock.mono();
         let elapsed = || Duration::from_millis(self.inner.clock.mono().since(started));
-        let mut wait = BACK_OFF.0;
+        let mut backoff = BACKOFF;
         loop {
             let mut failures = Vec::new();
             for _ in 0..nodes.len() {
@@ -165,13 +166,11 @@ impl Client {
             let hopeless = failures
                 .iter()
                 .all(|(_, f)| matches!(f, Failure::Connect(_) | Failure::NoQuorum(_) | Failure::NoCluster(_)));
+            let wait = backoff.pause();
             if idle || elapsed() + wait >= limits.deadline || (hopeless && elapsed() >= limits.refused) {
                 return Err(error::give_up(failures, elapsed()));
             }
-            // Full jitter keeps clients that lost the same node apart.
-            let jitter = rand::random::<u32>() % 50;
-            tokio::time::sleep(wait * (75 + jitter) / 100).await;
-            wait = (wait * 2).min(BACK_OFF.1);
+            tokio::time::sleep(wait).await;
         }
     }
 
@@ -193,7 +192,7 @@ impl Client {
             if !matches!(failure, Failure::Connect(_)) || waited >= self.inner.limits.refused {
                 return Err(error::give_up(vec![(self.inner.nodes.address(0), failure)], waited));
             }
-            tokio::time::sleep(BACK_OFF.0).await;
+            tokio::time::sleep(FIRST_PAUSE).await;
         }
     }
 

@@ -12,7 +12,7 @@ use tokio::{sync::mpsc, task::JoinSet};
 use super::{LastPlan, LeadCounts, Panic, Panics, Part, PlanBoard, counts::add, published::aged, rests::Rests};
 use crate::{
     act::{self, Courier, Outcome},
-    clock::{Clock, Mono},
+    clock::{Backoff, Clock, Mono},
     engine::{facts, plan},
     model::{Millis, Period, Principal},
     observe::Collector,
@@ -31,9 +31,8 @@ const FACTS_EVERY: Duration = Duration::from_millis(100);
 /// Ticks while something is due, and otherwise.
 const TICK_BUSY: Duration = Duration::from_secs(1);
 const TICK_IDLE: Duration = Duration::from_secs(30);
-/// Pause after a pass with refused or failed proposals; doubles up to the longest.
-const FIRST_PAUSE: Duration = Duration::from_millis(50);
-const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+/// After a pass with refused or failed proposals.
+const BACKOFF: Backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(1));
 /// Between two passes: under load a State is published every millisecond, and each pass looks at all of it.
 const REST: Duration = Duration::from_millis(5);
 /// After a panic, if no other node leads by then.
@@ -69,7 +68,7 @@ struct Term {
     last_tick: Mono,
     last_probe: Mono,
     last_facts: Option<Mono>,
-    pause: Duration,
+    backoff: Backoff,
     rests: Rests,
     delivering: BTreeSet<DeliveryKey>,
     couriers: JoinSet<()>,
@@ -197,7 +196,7 @@ impl Lead {
             last_tick: self.clock.mono(),
             last_probe: self.clock.mono(),
             last_facts: None,
-            pause: FIRST_PAUSE,
+            backoff: BACKOFF,
             rests: Rests::default(),
             delivering: BTreeSet::new(),
             couriers: JoinSet::new(),
@@ -217,11 +216,10 @@ impl Lead {
             let Some(next) = self.pass(&mut t).await else { return };
             if next.failed {
                 // The view moves with every proposal: without this pause the loop would spin.
-                tokio::time::sleep(t.pause).await;
-                t.pause = t.pause.saturating_mul(2).min(LONGEST_PAUSE);
+                tokio::time::sleep(t.backoff.pause()).await;
                 continue;
             }
-            t.pause = FIRST_PAUSE;
+            t.backoff.reset();
             tokio::time::sleep(REST).await;
             tokio::select! {
                 seen = views.changed() => if seen.is_err() { return },
