@@ -128,3 +128,51 @@ pub(super) fn name(state: &State, node: NodeId) -> String {
 pub(super) fn names(state: &State, nodes: &[NodeId]) -> String {
     nodes.iter().map(|n| name(state, *n)).collect::<Vec<_>>().join(", ")
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    /// Three servers that stand so at 10 s to an entry of 8 s, with 4 s of patience for whoever cannot be waited out.
+    fn wait(stand: [Standing; 3], now: Millis) -> Option<(Wait, Millis)> {
+        let mut state = State::default();
+        Arc::make_mut(&mut state.fences).left = (1..=3).map(|n| (n, None)).collect();
+        let m = Move { index: 40, at: Millis(8_000), patience: Period::seconds(4) };
+        let servers = Servers::look(&state, &Observations::default(), now, m, |n, _| stand[n as usize - 1]);
+        servers.wait(now)
+    }
+
+    #[test]
+    fn nothing_is_waited_for_when_nobody_can_answer_from_before_the_entry() {
+        let now = Millis(10_000);
+        assert_eq!(wait([Standing::Served, Standing::Expired, Standing::Served], now), None);
+        // Patience alone keeps nobody: it is for servers that are behind.
+        assert_eq!(wait([Standing::Expired; 3], Millis(8_000)), None);
+    }
+
+    #[test]
+    fn a_server_that_no_lease_binds_is_waited_for_with_patience_alone() {
+        let stand = [Standing::Served, Standing::Unbound, Standing::Served];
+        let behind = Wait::Views { index: 40, behind: vec![2] };
+        assert_eq!(wait(stand, Millis(10_000)), Some((behind, Millis(12_000))));
+        assert_eq!(wait(stand, Millis(12_000)), None, "patience is over");
+    }
+
+    #[test]
+    fn a_lease_is_waited_out_and_looked_at_when_it_ends_but_not_one_that_nobody_keeps_a_book_of() {
+        let bound = State::default().fences.waited().bound();
+        let held = |left| [Standing::Holds(left), Standing::Served, Standing::Unbound];
+        let now = Millis(10_000);
+        let behind = Wait::Views { index: 40, behind: vec![1, 3] };
+        let ends = now.plus(Period(900));
+        assert_eq!(wait(held(Period(900)), now), Some((behind.clone(), ends)), "looked at again when it ends");
+        assert!(wait(held(Period(900)), Millis(12_000)).is_some(), "waited for longer than patience");
+        let gives_up = State::default().fences.gives_up(Millis(8_000));
+        assert_eq!(wait(held(Period(900)), gives_up), None, "and not for ever");
+        let unknown = Period(bound.0 + 1);
+        assert_eq!(wait(held(unknown), now), Some((behind, Millis(12_000))), "patience alone");
+        assert_eq!(wait(held(unknown), Millis(12_000)), None);
+    }
+}
