@@ -5,7 +5,7 @@
 //! full load; resident memory of a node. Invariants: both systems get the same client program, the same number of connections spread in
 //! the same way, and messages of the same size; every process started here dies with this one. Every ratio is Slipway's figure by
 //! etcd's, and of its 95 % bootstrap interval the end that speaks against Slipway: the lower one for writes, the upper one for times.
-//! Not here: what bounds the figures (docs/testing.md).
+//! Not here: what bounds the figures (docs/results.md).
 
 mod etcd;
 mod failover;
