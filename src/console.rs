@@ -1,9 +1,10 @@
 //! The only writer of standard output and standard error, and where the log goes.
 //!
-//! Invariants: nothing here panics; a result that cannot be written is told to the caller, who may have to fail; a word on standard error or
-//! a line of the log that cannot be written is lost and nothing else happens. Whoever logs never waits: lines go through a bounded
-//! queue to a thread of their own, so a reader of the log that stands still holds up no task. How many lines were lost is said once lines can
-//! be written again. Not here: what is said, and as what (tables, JSON).
+//! Invariants: nothing here panics. A result that cannot be written is reported to the caller, which may have to fail.
+//! A message on standard error, or a line of the log, that cannot be written is lost, and nothing else happens. A
+//! caller that logs never waits: lines go through a bounded queue to a thread of their own, so a stalled reader of the
+//! log holds up no task. The number of lost lines is logged once lines can be written again. Not here: the content and
+//! its format (tables, JSON).
 
 use std::{
     io::{self, IsTerminal, Write},

@@ -1,9 +1,10 @@
-//! Packages on disk: fetched by digest from any node, resumed by offset, verified as they stream, unpacked, and dropped when nothing
-//! needs them.
+//! Packages on disk: fetched by digest from any node, resumed by offset, verified while they stream, unpacked, and
+//! removed when nothing needs them.
 //!
-//! Invariants: a directory below `releases/` is whole and verified; at most one fetch of a digest runs. Only what a package holds refuses
-//! it: a disk that is full or fails is tried again. Every file below `blobs/` belongs to a fetch that runs or will go on, or `collect` removes
-//! it. Not here: which packages are wanted (`reconcile`), what an archive may hold (`archive`).
+//! Invariants: a directory below `releases/` is whole and verified; at most one fetch of a digest runs. A package is
+//! refused only for its content; a full or failing disk is tried again. Every file below `blobs/` belongs to a fetch
+//! that runs or will go on, or `collect` removes it. Not here: which packages are wanted (`reconcile`), what an archive
+//! may hold (`archive`).
 
 use std::{
     collections::{BTreeMap, BTreeSet},

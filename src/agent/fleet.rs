@@ -1,6 +1,8 @@
-//! The deployments' tasks: started for what the disk and the assignments name, told what is desired, and heard when one fails.
+//! The tasks of all deployments on this worker: starts one for each deployment that the disk or an assignment names,
+//! passes the desired state on, and notices when a task fails.
 //!
-//! Not here: what each does (`reconcile`), who desires it (`session`).
+//! Invariant: a deployment has one task at most; a task that fails or panics ends the agent with the reason. Not here:
+//! what each task does (`reconcile`), where the desired state comes from (`session`).
 
 use std::{collections::BTreeMap, panic::AssertUnwindSafe, path::PathBuf, sync::Arc};
 

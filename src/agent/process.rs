@@ -1,8 +1,9 @@
-//! Processes as the agent sees them: starting one under its shim, finding one again, waiting for its end and for the end of its tree.
+//! Processes as the agent sees them: it starts one under its shim, finds one again, and waits for its end and for the
+//! end of its tree.
 //!
-//! Invariants: a process is touched only through a pidfd whose boot id and start time matched the run's identity; a run begins only when
-//! nothing of the runs before it lives. The lock says whether a shim lives, the tree who else does. Not here: stopping (`stopping`), when
-//! to start or stop (`instance`), the shim's own side (`shim`).
+//! Invariants: a process is touched only through a pidfd whose boot id and start time matched the run's identity; a run
+//! begins only when no process of earlier runs lives. The lock says whether a shim lives; the tree says which other
+//! processes do. Not here: stopping (`stopping`), when to start or stop (`instance`), the shim's own side (`shim`).
 
 mod stopping;
 

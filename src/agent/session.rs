@@ -1,7 +1,9 @@
-//! The one stream to any node: hello and proof, the desired state down, reports up; from node to node until one answers.
+//! The one stream to a node: hello and proof, the desired state down, reports up. When a node does not answer, the
+//! session goes on at the next one.
 //!
-//! Invariants: a desired state older than (incarnation, index) seen is ignored, whoever sends it; a report is the whole state, with a
-//! sequence that only rises; what no retry can mend ends the agent with a reason. Not here: obeying (`reconcile`).
+//! Invariants: a desired state that is older than (incarnation, index) seen is ignored, whichever node sends it; a
+//! report is the whole state, with a sequence that only rises; a refusal that no retry can mend ends the agent with its
+//! reason. Not here: obeying (`reconcile`).
 
 use std::{
     collections::{BTreeMap, BTreeSet},

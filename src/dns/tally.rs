@@ -1,9 +1,10 @@
-//! What was really answered, beside what was wanted: answers by version since the route last changed, and how many clients ask.
+//! What was really answered, beside the weights: answers by version since the route last changed, and how many clients
+//! ask.
 //!
-//! Answers are exact over each deck; traffic is not, as each client (a resolver, mostly) keeps its answer and they ask for unequal shares of
-//! the traffic. With shares s of the answers and a weight p, the share of traffic scatters by sqrt(p (1 - p) sum s^2): that is the spread
-//! told here, and the largest s is the largest swing that one client can make. Bounded: two tables that take turns. Not here: the
-//! requests that instances count.
+//! Answers are exact over each deck. Traffic is not, as each client (mostly a resolver) keeps its answer, and clients
+//! ask for unequal shares of the traffic. With shares s of the answers and a weight p, the share of traffic scatters by
+//! sqrt(p (1 - p) sum s^2): that is the spread shown here, and the largest s is the largest swing that one client can
+//! make. Bounded: two tables that take turns. Not here: the requests that instances count.
 
 use std::{collections::HashMap, net::IpAddr};
 

@@ -1,4 +1,13 @@
-//! One term at a time.
+//! The leader's loop for one term: each planning pass takes State and observations, proposes facts and planned
+//! commands, starts deliveries of the outbox, and lets cluster time go on.
+//!
+//! Invariants: a pass waits for the results of its own proposals before the next one plans; State is read before the
+//! lease table, so a lease that was granted below State's index is in the table; a refused command makes its own
+//! deployment rest (`rests`), and only proposals without an answer pause the whole loop; a panic names the part that
+//! panicked and costs the leadership.
+//!
+//! Not here: what to propose (`engine`), what was heard (`observe`), how a smoke test is made (`act`), when panics stop
+//! the loop (`panics`).
 
 use std::{any::Any, collections::BTreeSet, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 

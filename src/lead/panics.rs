@@ -1,10 +1,12 @@
-//! Panics of the leader's loop, of this node and of the others: three in ten minutes stop the part that panics, cluster-wide.
+//! Panics of the leader's loop, on this node and the others: three in ten minutes stop the part that panics, on every
+//! node.
 //!
-//! Whatever makes the planner panic is mostly in State or in a report, so the next leader would panic as well, and the one after it. A node
-//! that panics tells the others what it knows before it hands leadership over, so that each knows of all. It is kept in memory: a command
-//! would have to be agreed on by the very nodes that may be at fault, and a node that is started anew is meant to try again.
+//! What makes the planner panic is mostly in State or in a report, so the next leader would panic as well, and the one
+//! after it. A node that panics tells the others what it knows before it hands leadership over, so that each node knows
+//! of all panics. They are kept in memory only: a command would have to be agreed on by the very nodes that may be at
+//! fault, and a restarted node is meant to try again.
 //!
-//! Not here: the telling (`node`), catching them (`loop_`).
+//! Not here: telling the others (`node`), catching panics (`loop_`).
 
 use std::{collections::BTreeMap, fmt};
 

@@ -1,4 +1,7 @@
-//! The node behind the services: init and join, and what the leader knows.
+//! What the services ask of this node beyond State: init and join, transfers of leadership, and what only the leader
+//! knows.
+//!
+//! Not here: the services (`rpc`).
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 

@@ -1,5 +1,5 @@
-//! Whether this machine's wall clock jumps. Nothing that is decided depends on it: cluster time goes on whatever it says. But people read
-//! wall times in events and history, so a jump is said in the log and in `cluster status`.
+//! Reports jumps of this machine's wall clock, in the log and in `cluster status`. No decision depends on wall clocks,
+//! but people read them in events and history.
 //!
 //! Not here: cluster time (`raft`), and what the machine's clock should be.
 

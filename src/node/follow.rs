@@ -1,4 +1,8 @@
-//! What follows the published State on this node: DNS views, and when DNS may answer.
+//! Two tasks that follow the published State on this node: one gives each State to DNS as a view, one decides when DNS
+//! may answer.
+//!
+//! Invariant: DNS answers only once its view holds what was committed before this node started. Not here: how a view is
+//! made (`dns::view`).
 
 use std::{sync::Arc, time::Duration};
 

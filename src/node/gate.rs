@@ -1,10 +1,11 @@
-//! Connections let in within limits, one gate a listener.
+//! Limits on the connections of one listener; each listener has its own gate.
 //!
-//! Invariants: what has said nothing holds no slot; at most `silent` such connections are kept, the oldest goes first and each goes
-//! after a time, so a flood of idle connections costs a fixed amount and keeps no well-behaved client out; at most `open`
-//! connections are served at a time, and one too many is told so; one on which nothing moves for `idle` is cut, so a peer that is
-//! gone without a word gives its slot back (gRPC has keep-alives, so a live peer always moves something). Not here: limits within a
-//! connection (`rpc`, `http`), and DNS, whose listeners have limits of their own.
+//! Invariants: a connection that has sent nothing holds no slot; at most `silent` such connections are kept, the oldest
+//! is closed first, and each is closed after a time, so a flood of idle connections costs a fixed amount and keeps no
+//! well-behaved client out. At most `open` connections are served at a time, and a client beyond that is told so. A
+//! connection on which nothing moves for `idle` is closed, so a peer that vanished gives its slot back (a live gRPC
+//! peer sends keep-alives). Not here: limits within a connection (`rpc`, `http`), and DNS, whose listeners have limits
+//! of their own.
 
 use std::{
     collections::VecDeque,

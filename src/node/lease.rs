@@ -1,7 +1,10 @@
-//! Serving leases between real nodes: every node renews its own with whoever leads; the leader keeps the book.
+//! Serving leases between real nodes: each node renews its own lease with the leader, and the leader keeps the lease
+//! table.
 //!
-//! Invariants: the book is written before a majority is asked for the index of a grant; a term that this process has not led yet begins
-//! with a lease presumed of everyone; a lease is used only once the served view has reached its index. The law is `traffic::lease`'s.
+//! Invariants: the leader writes the lease table before it asks a majority for the index of a grant; a term that this
+//! process has not led yet begins with a lease presumed of every server; a node uses a lease only once its served view
+//! has reached the lease's index. Not here: the law of a lease (`traffic::lease`), what it lets a server answer
+//! (`dns::lease`).
 
 use std::{sync::Arc, time::Duration};
 

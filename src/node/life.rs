@@ -1,9 +1,10 @@
-//! A node's own place in the cluster: it says what its program is, follows a drain, and ends when it may not take part.
+//! A node's own place in the cluster: it announces its program and addresses, follows a drain, and ends when it may not
+//! take part.
 //!
-//! Invariants: a removed node marks its directory before it ends, so that it cannot come back; it learns of its removal from its own
-//! State or, as nobody sends it the log any more, from a majority of the other voters that its State knows.
+//! Invariants: a removed node marks its directory before it ends, so that it cannot come back. It learns of its removal
+//! from its own State, or from a majority of the other voters in that State, as nobody sends it the log any more.
 //!
-//! Deliberately not here: the steps of membership, which the leader takes (`membership`).
+//! Not here: the steps of membership, which the leader takes (`membership`).
 
 use std::{sync::Arc, time::Duration};
 

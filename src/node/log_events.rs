@@ -1,7 +1,8 @@
-//! One line of the log for each event in State, on every node.
+//! Logs one line for each event in State, on every node.
 //!
-//! Invariant: an event that is applied while this process runs makes one line; what was there before it started makes none. Batches
-//! and instances are told at `debug`, as they would drown the rest.
+//! Invariant: each event that is applied while this process runs makes one line; earlier events make none. Batches and
+//! instances are logged at `debug`, as they would drown the rest. Not here: the words of an event
+//! (`state::base::event`).
 
 use std::ops::Bound;
 

@@ -1,9 +1,9 @@
-//! The leader's membership loop: an admitted node becomes a learner, then a voter; a leaving one is
-//! removed; State's row follows each step. A leader that leaves or is drained hands over first.
+//! The leader's membership loop: an admitted node becomes a learner and then a voter, a leaving node is removed, and
+//! State's row follows each step. A leader that leaves or is drained hands over first.
 //!
-//! Invariants: Raft's membership changes first, the row second; every step may be repeated, so a new leader goes on where the old
-//! one stopped. No step is taken while traffic is switched. A node that does not come or catch up keeps no other
-//! one waiting.
+//! Invariants: Raft's membership changes first and the row second; every step may be repeated, so a new leader goes on
+//! where the old one stopped; no step is taken while traffic is switched; a node that does not come or catch up keeps
+//! no other node waiting. Not here: who may join or leave (`state::cluster`).
 
 use std::time::Duration;
 

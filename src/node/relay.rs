@@ -1,7 +1,8 @@
-//! What this node hears of workers and knows of its own DNS, to whoever leads; to itself when it leads.
+//! Sends what this node hears of workers, and what its own DNS has served, to the leader; to itself when it leads.
 //!
-//! Invariants: a new leader gets the last report of every session at once; afterwards only what is new, and signs of life. The index that
-//! is said to be served is one that no answer is older than, those under way too, and the TTLs are read after it.
+//! Invariants: a new leader gets the newest report of every session at once; afterwards it gets only what is new, and
+//! signs of life. The index that is reported as served is one below which no answer is under way, and the TTLs are read
+//! after it. Not here: what the leader makes of it (`observe`).
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 

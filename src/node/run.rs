@@ -1,4 +1,8 @@
 //! Starts a node, runs it, and ends it.
+//!
+//! Invariants: listeners are bound before anything is written; background tasks are watched (`tasks`), and the first
+//! failure that a node cannot survive ends the process with its reason. Not here: the parts themselves, and what a node
+//! shares among them (`start`).
 
 use std::{
     panic::AssertUnwindSafe,

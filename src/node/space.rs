@@ -1,9 +1,10 @@
-//! Room on the disk. Below the low-water mark a node does not lead and takes no proposals, so that it never gets to the end; at the
-//! end its Raft stands still, it answers DNS and stale reads from its last State, and starts anew once there is room again. One that is
-//! started without room waits for it.
+//! Free room on this node's disk. Below the low-water mark a node does not lead and takes no proposals. On a full disk
+//! its Raft stops, it answers DNS and stale reads from its last State, and it restarts itself once there is room. A
+//! node that is started on a full disk waits for room.
 //!
-//! Invariants: it takes proposals again only well above the mark, so that it does not waver; a node that failed for another reason
-//! than room never waits here. Not here: what is measured, and which failures are for want of room (`storage::space`).
+//! Invariants: a node takes proposals again only well above the mark, so that it does not go back and forth; a node
+//! that failed for another reason than a full disk never waits here. Not here: measuring, and which failures mean a
+//! full disk (`storage::space`).
 
 use std::{path::Path, sync::Arc, time::Duration};
 

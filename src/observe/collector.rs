@@ -1,4 +1,8 @@
-//! The collector of one term.
+//! The collector of one leader term: the newest report of each worker and each node's DNS, as observations for a
+//! planning pass.
+//!
+//! Invariants: a report of another term is refused; a report never replaces a newer one (epoch, sequence). Not here:
+//! the relay that brings reports (`node`), what follows from them (`engine`).
 
 use std::collections::BTreeMap;
 

@@ -1,8 +1,9 @@
-//! The handle: start, initialise, look, stop.
+//! The handle of consensus: start, initialise, inspect, stop.
 //!
-//! Invariants: it starts only on a directory that is this node's; dropping all clones does not stop Raft, `shutdown` does.
+//! Invariants: it starts only on a directory that belongs to this node; dropping all clones does not stop Raft,
+//! `shutdown` does.
 //!
-//! Deliberately not here: proposing, reading, membership and the peer calls, which stand in files of their own.
+//! Not here: proposing, reading, membership and the peer calls, which have files of their own.
 
 use std::{
     collections::BTreeMap,

@@ -1,6 +1,6 @@
-//! Room on the disk below a directory, and whether a failure was for want of it.
+//! Free room on the disk below a directory, and which errors mean that the disk is full.
 //!
-//! Deliberately not here: what a node does about it (`node::space`).
+//! Not here: what a node does about it (`node::space`).
 
 use std::{io, path::Path};
 

@@ -1,8 +1,9 @@
-//! The shuffled minimal deck: exact shares every L answers, in an order nobody can guess.
+//! The shuffled minimal deck: exact shares over every L answers, in an order that nobody can guess.
 //!
-//! L is the sum of the weights over their greatest common divisor, 10,000 at most. The deck holds each arm as often as its share says,
-//! is dealt from the top, and is made and shuffled anew when it is empty. Invariant: any L draws that begin with a fresh deck, while
-//! all arms can be served, hold each arm exactly its share of L times. A new generation of a route is a new deck, by the caller.
+//! L is the sum of the weights over their greatest common divisor, 10,000 at most. The deck holds each arm as often as
+//! its share says, is dealt from the top, and is shuffled again when it is empty. Invariant: any L draws that begin
+//! with a fresh deck, while all arms can be served, hold each arm exactly its share of L times. Not here: a new
+//! generation of a route needs a new deck, which the caller makes.
 
 /// The largest deck: one card a basis point.
 pub const MAX_DECK: u32 = 10_000;

@@ -1,6 +1,7 @@
-//! Before a start: whether the ports of an instance are free, and who has them if not.
+//! Checks before a start that the ports of an instance are free, and names the process that holds one.
 //!
-//! Invariant: a port that cannot be looked at is taken as free, and that is said. Not here: whose socket answers later (`check`).
+//! Invariant: a port that cannot be checked counts as free, and the log says so. Not here: whose socket answers later
+//! (`check`).
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 

@@ -1,7 +1,9 @@
-//! Whether this machine has what the next pair asks for: looked at once its package is there, before anything is stopped or started for it.
+//! Whether this machine has what the next pair needs. It is checked once the package is there, before anything is
+//! stopped or started for it.
 //!
-//! Invariants: what is said here is what a start, or its checks, would fail with (`launch::ready`, `Way`); while something lacks it is looked for again, so that a
-//! machine that was mended says so by itself. Not here: what the cluster makes of it (`engine::stage`).
+//! Invariants: the answer is what a start, or its checks, would fail with (`launch::ready`, `Way`); while something
+//! lacks, the check is repeated, so that a mended machine reports it by itself. Not here: what the cluster does with
+//! the answer (`engine::stage`).
 
 use std::{
     net::{IpAddr, SocketAddr},
