@@ -119,7 +119,7 @@ settings::settings! {
         /// Ranges of addresses that these rates do not hold for, such as your own resolvers.
         dns_rate_exempt: Vec<Prefix>, "--dns-rate-exempt", or(prefixes(&LOOPBACK));
         /// Secrets of DNS cookies, each 32 hexadecimal digits: the first signs, all are accepted. Only to share them with other servers:
-        /// without any the cluster makes up its own and changes it every day. Others can read a command line: better in the file.
+        /// without any the cluster generates its own and changes it every day. Others can read a command line: better in the file.
         dns_cookie_secrets: Vec<String>, "--dns-cookie-secret", or(Vec::new());
         /// Whether listeners may be on other than loopback addresses without TLS and tokens.
         insecure: bool, "--insecure", or(false);

@@ -12,7 +12,7 @@ use crate::{
     state::{Delivery, State, Worker},
 };
 
-/// Why this delivery is not made: the first target that nobody may be sent to.
+/// Why this delivery is not made: the first target that may not be asked.
 pub fn refusal(state: &State, delivery: &Delivery) -> Option<String> {
     delivery.targets.iter().find_map(|target| problem(state, target).map(|why| format!("{target} is not asked: {why}")))
 }

@@ -77,7 +77,8 @@ impl Check {
         if passes { Ok(()) } else { Err(format!("{} answered {said}", self.path)) }
     }
 
-    /// Whether the newest look found somebody else: finding out who costs a look at every process, so there is no hurry to look again.
+    /// Whether the newest look found another process. To find out which one costs a look at every process, so the check
+    /// does not hurry to look again.
     pub fn is_strange(&self) -> bool {
         self.strange.load(Ordering::Relaxed)
     }

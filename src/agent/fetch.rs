@@ -241,8 +241,9 @@ impl Store {
         entries.filter_map(|e| Some((of(e.file_name().to_str()?)?, e.path()))).collect()
     }
 
-    /// Drops every package that is not `needed`, and what refused and cancelled fetches left; one that goes is moved aside first, so that a
-    /// crash leaves no half of it. Nobody has it any more from before `needed` is asked, so none that is started meanwhile loses it.
+    /// Removes every package that is not `needed`, and what refused and cancelled fetches left. A package is moved
+    /// aside first, so that a crash leaves no half of it. Before `needed` is asked the package is marked as going, so
+    /// no instance that starts meanwhile loses it.
     pub fn collect(&self, needed: impl Fn(&Digest) -> bool) -> std::io::Result<()> {
         for digest in self.staged() {
             self.0.going.lock().insert(digest.clone());

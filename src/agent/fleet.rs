@@ -38,7 +38,7 @@ pub struct Fleet {
     runtime: Arc<dyn Runtime>,
     clock: Clock,
     tasks: BTreeMap<DeploymentId, mpsc::Sender<Told>>,
-    /// What is desired: a deployment whose task has just ended may have been told into the void.
+    /// What is desired. An offer to a task that was just ending is lost, so it is kept here.
     offers: BTreeMap<DeploymentId, Offer>,
     tell: mpsc::UnboundedSender<End>,
     ends: mpsc::UnboundedReceiver<End>,
@@ -149,7 +149,8 @@ impl Fleet {
         Ok(())
     }
 
-    /// A task has ended: is its deployment desired again meanwhile? What was told while it was leaving nobody heard.
+    /// A task has ended. Starts it again if its deployment is desired again meanwhile, as the ended task did not read
+    /// that offer.
     fn again(&mut self, id: &DeploymentId) -> Result<(), AgentError> {
         if self.tasks.get(id).is_some_and(|t| !t.is_closed()) {
             return Ok(());
@@ -164,7 +165,7 @@ impl Fleet {
         Ok(())
     }
 
-    /// Waits until a deployment cannot go on; begins anew those that left and are desired again.
+    /// Waits until a deployment cannot go on; starts again those that ended and are desired again.
     pub async fn failed(&mut self) -> AgentError {
         loop {
             match self.ends.recv().await {

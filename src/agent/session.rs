@@ -90,7 +90,7 @@ pub struct Session {
 enum End {
     /// Another node, or the same one later, may do.
     Retry(String),
-    /// What was said in the greeting is no longer so: it is said again, at once.
+    /// What the greeting said no longer holds: the session greets again, at once.
     Again,
     /// Nothing will.
     Fatal(AgentError),
@@ -249,7 +249,7 @@ impl Session {
         send.send(FromAgent { body: Some(body) }).await.map_err(|_| retry("the node closed the session"))
     }
 
-    /// Which addresses the machine has now. What is missing is said once.
+    /// Which addresses the machine has now. A missing one is logged once.
     fn look(&mut self) -> Addresses {
         let found = addresses::look(&self.pool, self.config.host);
         let lacks = found.lacks(self.config.host);

@@ -200,7 +200,7 @@ fn extended(entry: &mut Entry<'_, Capped>, raw: &str) -> Result<(), ArchiveError
     Ok(())
 }
 
-/// The name of a sparse file: its header has a made-up one.
+/// The name of a sparse file: its header has an invented one.
 fn records_name(entry: &mut Entry<'_, Capped>) -> Option<String> {
     let records = entry.pax_extensions().ok()??;
     let named = records.filter_map(Result::ok).find(|r| r.key() == Ok("GNU.sparse.name"))?;

@@ -14,7 +14,7 @@ use crate::{
     wire::v1,
 };
 
-/// A moment as a person reads it: `12.3 s` becomes `12.3 s`, and nothing for zero.
+/// The time between two moments, as a person reads it.
 fn since(from_ms: u64, to_ms: u64) -> String {
     Millis(to_ms.saturating_sub(from_ms)).to_string()
 }

@@ -68,7 +68,7 @@ impl ClientError {
     }
 }
 
-/// How long something was tried, where that is worth a word: what is refused at once was not tried for any time.
+/// How long something was tried, as words; empty when it was refused at once.
 fn lasting(tried: &Duration) -> String {
     if tried.is_zero() { String::new() } else { format!(" for {tried:?}") }
 }
@@ -135,7 +135,7 @@ pub fn judge(status: Status) -> Result<Failure, ClientError> {
     }
 }
 
-/// The error for a call that no node took, with the time that has passed and not the one that there was.
+/// The error for a call that no node accepted, with the time that has passed (not the time that was allowed).
 pub fn give_up(failures: Vec<(String, Failure)>, tried: Duration) -> ClientError {
     let mut nodes: Vec<&str> = failures.iter().map(|(n, _)| n.as_str()).collect();
     nodes.sort_unstable();

@@ -71,7 +71,7 @@ pub struct Described {
     pub value: &'static str,
     /// Whether the flag may be repeated.
     pub many: bool,
-    /// What it is when nobody says anything; absent when it must be given.
+    /// Its value when it is not set; absent when it must be set.
     pub default: Option<String>,
     pub flag: &'static str,
     /// Its environment variable.
@@ -157,7 +157,7 @@ macro_rules! settings {
         impl $layer {
             const KEYS: &[&str] = &[$(stringify!($key)),+];
 
-            /// Reads variables; those that do not begin as ours are none of ours, an empty one is none.
+            /// Reads variables. A variable without our prefix is ignored; an empty one counts as not set.
             pub fn from_environment(
                 variables: impl IntoIterator<Item = (String, String)>,
             ) -> Result<Self, $crate::config::ConfigError> {

@@ -16,7 +16,7 @@ const WINDOW_MS: u64 = 300_000;
 /// Clients of one table; beyond that no new ones are told apart, and then no single one matters.
 const CLIENTS: usize = 4096;
 
-/// Answers since the route changed of which each is noted with its client; of later ones, one of so many.
+/// So many answers after a change of the route are each noted with their client; of later answers one in [`ONE_OF`] is.
 const EACH: u64 = 256;
 const ONE_OF: u64 = 16;
 

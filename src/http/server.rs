@@ -59,7 +59,8 @@ impl Pages {
         Arc::new(Self { registry, counters, sources })
     }
 
-    /// Follows State for ever, so that no event is missed while nobody looks. Whoever serves the pages keeps it running.
+    /// Follows State for ever, so that no event is missed between two requests. Whoever serves the pages keeps it
+    /// running.
     pub async fn follow(self: Arc<Self>) {
         loop {
             tokio::time::sleep(FOLLOW).await;

@@ -48,7 +48,7 @@ const REST: Duration = Duration::from_millis(5);
 /// After a panic, if no other node leads by then.
 const AFTER_FALL: Duration = Duration::from_secs(1);
 
-/// What is done once the loop has panicked and that was noted: the others are told, and another node leads.
+/// What happens after a panic of the loop was noted: the others are told, and another node leads.
 pub type Fallen = Arc<dyn Fn() -> BoxFuture<'static, ()> + Send + Sync>;
 
 /// The loop's parts; `run` goes through all terms that this node leads.
@@ -89,7 +89,7 @@ struct Term {
 /// What a pass asks for afterwards.
 struct Next {
     wait: Duration,
-    /// Whether a proposal got no answer, or one that is nobody's in particular was refused.
+    /// Whether a proposal got no answer, or one that belongs to no deployment was refused.
     failed: bool,
 }
 
@@ -293,7 +293,7 @@ impl Lead {
             state = self.consensus.view();
         }
         let mut seen = self.collector.observations(t.term, t.since, now, silent_after);
-        // After State was read: a lease that was granted for less than that State holds is in the book by now.
+        // Read after State: a lease that was granted for an index below State's is in the table by now.
         seen.leases = self.leases.as_ref().and_then(|left| left(t.term));
         if let Some((why, left)) = resting.or_else(|| self.panics.stopped(Part::Plan, self.clock.mono())) {
             let next = self.rests(t, why, left);

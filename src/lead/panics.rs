@@ -42,7 +42,7 @@ impl Part {
         self.into()
     }
 
-    /// From its name; what is not known is the rest.
+    /// The part of this name; an unknown name is the rest of the loop.
     pub fn named(name: &str) -> Self {
         name.parse().unwrap_or_default()
     }
@@ -77,7 +77,7 @@ pub struct Panics {
 }
 
 impl Panics {
-    /// Takes one in; one that is known already changes nothing.
+    /// Takes a panic in; one that is known already changes nothing.
     pub fn learn(&self, mut panic: Panic, now: Mono) {
         panic.reason = panic.reason.chars().take(MAX_REASON).collect();
         let mut known = self.known.lock();

@@ -35,13 +35,13 @@ use crate::supervise;
 
 const HANDED: usize = 64;
 const REST: Duration = Duration::from_millis(50);
-/// Of the same kind of trouble, only every so many make a line of the log.
+/// One in so many troubles of the same kind is logged.
 const TELL_EVERY: u64 = 1000;
 /// Gated listeners of a node.
 const LISTENERS: u64 = 3;
 /// Open files that are not gated connections: the store, DNS over TCP, calls to peers, logs.
 const OTHER_FILES: u64 = 1024;
-/// Fewer slots would serve nobody.
+/// The fewest slots that are of use.
 const LEAST_OPEN: u64 = 32;
 
 /// Bounds of a listener.
@@ -82,7 +82,7 @@ impl Limits {
     }
 }
 
-/// Connections a listener that so many open files leave room for, at most `wanted`.
+/// Connections that one listener may have with so many open files, at most `wanted`.
 fn within(wanted: u64, open_files: u64) -> u64 {
     let room = open_files.saturating_sub(OTHER_FILES) / LISTENERS * 8 / 9;
     wanted.min(room.max(LEAST_OPEN))

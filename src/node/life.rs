@@ -27,8 +27,8 @@ const ALONE: Duration = Duration::from_secs(1);
 const QUIET: Duration = Duration::from_secs(5);
 const ASK: Duration = Duration::from_secs(1);
 
-/// Says at the start, and when the level was raised, what this program is and where it is reached; keeps a drained node from standing for election, unless
-/// no leader has confirmed anything for so long that nobody else can lead.
+/// Announces this node's program and addresses, at the start and after the level was raised. Keeps a drained node from
+/// standing for election, unless no leader has confirmed anything for so long that no other node can lead.
 pub(super) async fn follow(parts: Arc<Parts>, consensus: Consensus, shared: Shared) {
     let mut views = consensus.view_changes();
     let (min, max) = parts.levels();
@@ -119,8 +119,9 @@ pub(super) async fn unfit(parts: Arc<Parts>, consensus: Consensus) -> String {
     }
 }
 
-/// Whether a majority of the other voters that this node's State knows say that it was removed. What follows cannot be undone, so one
-/// word is not enough, nor is anybody asked who was merely admitted. Ids are never used again, so a majority that says so is right.
+/// Whether a majority of the other voters in this node's State say that it was removed. What follows cannot be undone,
+/// so the answer of one node is not enough, and nodes that were merely admitted are not asked. Ids are never used
+/// again, so a majority that says so is right.
 async fn disowned(consensus: &Consensus) -> bool {
     let state = consensus.view();
     let me = consensus.node_id();

@@ -21,7 +21,7 @@ pub(super) async fn run(consensus: Consensus) {
     loop {
         views.borrow_and_update();
         let state = consensus.view();
-        // Before there is a cluster nothing has happened, so its making is told.
+        // There are no events before the cluster exists, so the event of its making is logged.
         if let Some(from) = seen {
             tell(&state, from);
         }

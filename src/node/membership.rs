@@ -28,7 +28,7 @@ pub(super) async fn run(consensus: Consensus) {
         let leaving = mine.is_some_and(|n| n.role == NodeRole::Leaving);
         let drained = mine.is_some_and(|n| n.drained);
         let handed = (leaving || drained) && step_down(&consensus, leaving).await;
-        // A drained one leads when nobody else can; then its work is to be done too.
+        // A drained node leads when no other can; then it has to do this work too.
         if handed || leaving {
             tokio::time::sleep(RETRY).await;
             continue;
@@ -39,13 +39,13 @@ pub(super) async fn run(consensus: Consensus) {
         let moving = |n: &&NodeRow| matches!(n.role, NodeRole::Joining | NodeRole::Learner | NodeRole::Leaving);
         let mut rows: Vec<NodeRow> =
             state.nodes.values().filter(|n| leads && (moving(n) || stray(n))).cloned().collect();
-        // Somebody who may lead comes back without a word in State.
+        // A node that may lead can come back without an entry in State.
         let again = drained || !rows.is_empty();
         if let Some(switch) = switching(&state).filter(|_| !rows.is_empty()) {
             tracing::debug!(switch, "membership waits until traffic was switched");
             rows.clear();
         }
-        // One that was admitted may never come, and keeps nobody else waiting: it is asked last, and the next one after it.
+        // An admitted node may never come and must not delay others: it is handled last, and the next one after it.
         rows.sort_by_key(|n| n.role == NodeRole::Joining);
         for row in &rows {
             match advance(&consensus, row).await {
@@ -101,7 +101,8 @@ async fn step_down(consensus: &Consensus, leaving: bool) -> bool {
         tracing::debug!("nobody to hand leadership to yet");
         return false;
     };
-    // Two that hand it to each other would serve nobody: one may be drained, and the other without room on its disk.
+    // Two nodes that hand leadership to each other would serve no one: one may be drained, the other without room on
+    // its disk.
     if let Err(error) = consensus.can_lead(to).await {
         tracing::debug!(to, %error, "leadership is kept");
         return false;

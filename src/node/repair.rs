@@ -31,7 +31,7 @@ const REST: (u64, u64) = (1_000, 30_000);
 /// Packages that are fetched at once.
 const AT_ONCE: usize = 4;
 
-/// When a package that nobody gave is tried next.
+/// When a package that no holder gave is tried again.
 #[derive(Debug, Clone, Copy)]
 struct Rest {
     until: Mono,

@@ -19,7 +19,8 @@ use super::{
 use crate::{clock::Mono, config::NodeConfig, http, raft::Consensus, storage::space};
 
 const LOOK: Duration = Duration::from_secs(1);
-/// A leader without room that nobody has taken over from asks the next node after this time: that one may have none either.
+/// A leader without room asks another node to take over; after this time it asks the next one, as that node may have no
+/// room either.
 const AGAIN: Duration = Duration::from_secs(10);
 /// A start that found no room is tried again no sooner: there may be room that is not this node's to take.
 const RETRY: Duration = Duration::from_secs(3);

@@ -92,7 +92,7 @@ impl Tasks {
         self.add(name, make, false);
     }
 
-    /// The same for one that is done at some time.
+    /// The same for a task that ends by itself when its work is done.
     pub(super) fn once<F>(&mut self, name: &'static str, make: impl Fn() -> F + Send + 'static)
     where
         F: Future<Output = ()> + Send + 'static,

@@ -168,7 +168,7 @@ impl Collector {
         Ok(())
     }
 
-    /// Everything heard in `term`, in cluster time. `silent_after` turns an old word into silence.
+    /// Everything heard in `term`, in cluster time. A report older than `silent_after` counts as silence.
     pub fn observations(&self, term: u64, leader_since: Millis, now: Millis, silent_after: Period) -> Observations {
         let mono = self.clock.mono();
         let cluster = |at: Mono| Millis(now.0.saturating_sub(mono.since(at)));

@@ -61,7 +61,7 @@ struct Inner {
     streams: watch::Sender<u64>,
 }
 
-/// What keeps this node from leading, each set by whoever knows; one place brings them together.
+/// Reasons that keep this node from leading. Different parts set them; one place combines them.
 struct Standing {
     electable: bool,
     refusing: Option<String>,

@@ -60,7 +60,7 @@ impl Consensus {
             Ok(Err(status)) if status.code() == Code::ResourceExhausted => {
                 return Err(ProposeError::Refusing { reason: status.message().into() });
             }
-            // Nobody listens there: the command was not sent, and who leads now is not known.
+            // Nothing listens there: the command was not sent, and the leader is not known.
             Ok(Err(status)) if never_sent(&status) => return Err(ProposeError::NotLeader { leader: None }),
             Ok(Err(status)) => {
                 return Err(ProposeError::Unknown {

@@ -4,7 +4,7 @@
 //! openraft persists or sends goes through our own encoding (`codec`).
 //!
 //! Invariants: a proposal carries the term it was stamped in and is appended in that term or refused; it waits for the term's time
-//! anchor, which is taken once this term's blank entry is applied; every call has a time limit; a made-up vote or a lost error
+//! anchor, which is taken once this term's blank entry is applied; every call has a time limit; an invented vote or a lost error
 //! never happens quietly.
 //!
 //! Deliberately not here: what commands mean (`state`), what to propose (`engine`, `lead`), listeners (`rpc`).

@@ -210,7 +210,7 @@ pub enum Standing {
     Expired,
     /// It is bound, and may serve the state before the entry for so long.
     Holds(Period),
-    /// It is not known to know that it is bound: only its own word would help.
+    /// It is not known whether it knows that it is bound: only its own report would help.
     Unbound,
 }
 

@@ -283,8 +283,8 @@ mod tests {
             }
         }
 
-        /// Any number of versions that come and go, any sequence of weights: who does not shrink keeps every slot, and who shrinks loses
-        /// those that it got last.
+        /// Any number of versions that come and go, any sequence of weights: a version that does not shrink keeps every
+        /// slot, and one that shrinks loses those that it got last.
         #[test]
         fn no_key_leaves_what_does_not_shrink_and_the_newest_leave_first(
             chain in (1_usize..7).prop_flat_map(|arms| proptest::collection::vec(weights(arms), 2..10)),

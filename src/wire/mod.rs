@@ -4,7 +4,7 @@
 
 /// Metadata key of the machine-readable reason of a refusal.
 pub const REASON: &str = "slipway-reason";
-/// Metadata key of a read that takes what the node knows, without a word from the leader.
+/// Metadata key of a read that accepts what the node knows, without the leader's confirmation.
 pub const STALE: &str = "slipway-stale";
 /// Metadata key of the applied index of the State that an answer was made from, or of an earlier one.
 pub const APPLIED: &str = "slipway-applied";

@@ -45,7 +45,7 @@ async fn every_node_accepts_what_another_made_and_for_an_hour_what_came_before()
             .await;
         }
     };
-    // Until the leader has made up a secret each node has its own.
+    // Until the leader has generated a secret each node has its own.
     let first = eventually("all have one secret", || async {
         let cookie = ask(&cluster.nodes[0], &ours).await?;
         for node in &cluster.nodes {

@@ -124,8 +124,8 @@ fn at<'a>(address: IpAddr, ports: impl Iterator<Item = &'a u16>) -> impl Iterato
     ports.map(move |port| SocketAddr::new(address, *port))
 }
 
-/// Whether nobody but the deployment's own instances listens where the next is to listen. An address of the pool is chosen with the batch,
-/// and looked at then.
+/// Whether only the deployment's own instances listen where the next one is to listen. An address of the pool is chosen
+/// with the batch, and checked then.
 fn ports_free(runtime: &dyn Runtime, next: &Next, spec: &Spec, own: &[SocketAddr]) -> Result<(), String> {
     let Some(address) = next.address else { return Ok(()) };
     for (name, (port, protocol)) in &spec.ports {
