@@ -53,7 +53,8 @@ pub fn put(text: &str) -> Result<(), Unwritten> {
     out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(Unwritten::from)
 }
 
-/// Says a line on standard error, if anybody can hear it. A daemon says it in its log's queue, as it must not wait for whoever reads.
+/// Says a line on standard error, if anybody can hear it. A daemon says it in its log's queue, as it must not wait for
+/// whoever reads.
 pub fn note(text: &str) {
     if let Some((log, true)) = LOG.get() {
         return log.say(format!("{text}\n").as_bytes());

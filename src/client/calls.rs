@@ -146,14 +146,14 @@ lists! {
 }
 
 impl Client {
-    /// What the answering node knows of the cluster. Its members become nodes to go on at: a client that outlives nodes asks now and
-    /// then.
+    /// What the answering node knows of the cluster. Its members become nodes to go on at: a client that outlives nodes
+    /// asks now and then.
     pub async fn status(&self) -> Result<v1::StatusReply, ClientError> {
         let reply: v1::StatusReply =
             self.call(|channel| async move { ClusterClient::new(channel).status(v1::StatusRequest {}).await }).await?;
         self.inner.nodes.learn(&reply.nodes);
-        // A node that no majority has confirmed lately may be far behind, and a request with its time would be refused as expired
-        // elsewhere. Without a time whoever takes the request chooses.
+        // A node that no majority has confirmed lately may be far behind, and a request with its time would be refused
+        // as expired elsewhere. Without a time whoever takes the request chooses.
         if reply.quorum {
             self.learn(reply.now_ms);
         }

@@ -175,8 +175,8 @@ impl Client {
         }
     }
 
-    /// One call to the first node named, and to no other: for what is about that node itself. Only a refused connection is tried
-    /// again (the node may be starting).
+    /// One call to the first node named, and to no other: for what is about that node itself. Only a refused connection
+    /// is tried again (the node may be starting).
     async fn call_this_node<T, F, Fut>(&self, limit: Duration, send: F) -> Result<T, ClientError>
     where
         F: Fn(Channel) -> Fut,

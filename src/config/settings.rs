@@ -1,8 +1,9 @@
 //! Settings in layers: a file, over it the environment, over it the command line; below them the defaults.
 //!
-//! Invariants: each setting is declared once, by `settings!`, which makes of it the field, the key of the file, the variable, the
-//! flag, the line of `slipwayd config print` and the line of docs/config.md; an unknown key or variable is refused with the nearest known one.
-//! Not here: what values fit together (`NodeConfig::check`, `AgentConfig::check`).
+//! Invariants: each setting is declared once, by `settings!`, which makes of it the field, the key of the file, the
+//! variable, the flag, the line of `slipwayd config print` and the line of docs/config.md; an unknown key or variable
+//! is refused with the nearest known one. Not here: what values fit together (`NodeConfig::check`,
+//! `AgentConfig::check`).
 
 use std::fmt::Write as _;
 

@@ -64,8 +64,8 @@ impl Limits {
         Self { open, silent, first_byte: Duration::from_secs(5), idle: Duration::from_secs(30) }
     }
 
-    /// For a node whose listeners are to serve `wanted` connections each. Raises the process's own limit of open files as far as
-    /// that needs and the system allows; where it does not, the listeners share what there is.
+    /// For a node whose listeners are to serve `wanted` connections each. Raises the process's own limit of open files
+    /// as far as that needs and the system allows; where it does not, the listeners share what there is.
     pub(super) fn for_node(wanted: u32) -> Self {
         let need = LISTENERS * u64::from(wanted) * 9 / 8 + OTHER_FILES;
         let allowed = raise_open_files(need);

@@ -49,8 +49,8 @@ impl Leases {
         present
     }
 
-    /// Once the agreed State knows that no lease under earlier terms can be left, nothing is waited for longer than the present ones
-    /// say, whatever was presumed before.
+    /// Once the agreed State knows that no lease under earlier terms can be left, nothing is waited for longer than the
+    /// present ones say, whatever was presumed before.
     fn left(&self, term: u64, now: Boot, fences: &Fences) -> Option<Left> {
         let bound = fences.waited().bound();
         let mut book = self.0.lock();

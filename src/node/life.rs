@@ -21,8 +21,8 @@ use crate::{
 };
 
 const RETRY: Duration = Duration::from_millis(500);
-/// How often the others are asked whether this node still belongs to them: while it knows no leader or is leaving, and while it hears
-/// nothing new. A removed node may believe in its last leader for ever.
+/// How often the others are asked whether this node still belongs to them: while it knows no leader or is leaving, and
+/// while it hears nothing new. A removed node may believe in its last leader for ever.
 const ALONE: Duration = Duration::from_secs(1);
 const QUIET: Duration = Duration::from_secs(5);
 const ASK: Duration = Duration::from_secs(1);

@@ -95,7 +95,8 @@ async fn advance(consensus: &Consensus, row: &NodeRow) -> Result<(), ConsensusEr
     Ok(())
 }
 
-/// A leader that is to leave or is drained lets another lead, which goes on with what is to be done. Whether there was one to ask.
+/// A leader that is to leave or is drained lets another lead, which goes on with what is to be done. Whether there was
+/// one to ask.
 async fn step_down(consensus: &Consensus, leaving: bool) -> bool {
     let Some(to) = consensus.successor(consensus.node_id(), leaving) else {
         tracing::debug!("nobody to hand leadership to yet");

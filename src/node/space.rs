@@ -99,7 +99,8 @@ pub(super) async fn room(parts: &Parts) {
     }
 }
 
-/// Waits until a node that found no room at its start, which is `why`, may try again: its pages say so meanwhile, and nothing else answers.
+/// Waits until a node that found no room at its start, which is `why`, may try again: its pages say so meanwhile, and
+/// nothing else answers.
 pub async fn wait_for_room(config: &NodeConfig, why: &NodeError) {
     let dir = &config.data_dir;
     let why = format!("it found no room at its start and tries again once {} MiB are free ({why})", START / MIB);

@@ -68,8 +68,9 @@ struct Standing {
 }
 
 impl Consensus {
-    /// Claims the directory for `identity` (durably, if it is nobody's yet), loads the newest snapshot and the committed entries and
-    /// takes part in the cluster. Serve nothing before [`Consensus::wait_for_recovery`] unless the cluster is about to be made.
+    /// Claims the directory for `identity` (durably, if it is nobody's yet), loads the newest snapshot and the
+    /// committed entries and takes part in the cluster. Serve nothing before [`Consensus::wait_for_recovery`] unless
+    /// the cluster is about to be made.
     pub async fn start(
         config: ConsensusConfig,
         dir: &DataDir,
@@ -138,7 +139,8 @@ impl Consensus {
         self.raft().is_initialized().await.map_err(|e| ConsensusError::Stopped { reason: e.to_string() })
     }
 
-    /// Waits until the state holds everything this node may have served before it was restarted. Needs a working cluster.
+    /// Waits until the state holds everything this node may have served before it was restarted. Needs a working
+    /// cluster.
     pub async fn wait_for_recovery(&self, limit: Duration) -> Result<(), ConsensusError> {
         match self.raft().wait_for_recovery(Some(limit)).await {
             Ok(_) => Ok(()),
@@ -184,13 +186,14 @@ impl Consensus {
         self.inner.view.meters.clone()
     }
 
-    /// Whether this node may ask for votes. A node whose State differs from the majority's must not. One that refuses proposals does
-    /// not either.
+    /// Whether this node may ask for votes. A node whose State differs from the majority's must not. One that refuses
+    /// proposals does not either.
     pub fn set_electable(&self, may: bool) {
         self.change_standing(|standing| standing.electable = may);
     }
 
-    /// From now on, takes no proposals as a leader and does not ask for votes, for this reason; with `None` it does again.
+    /// From now on, takes no proposals as a leader and does not ask for votes, for this reason; with `None` it does
+    /// again.
     pub fn refuse_proposals(&self, reason: Option<String>) {
         self.change_standing(|standing| standing.refusing = reason);
     }
@@ -289,8 +292,8 @@ impl Consensus {
         }
     }
 
-    /// Stops taking part and waits until Raft has let go of the log database; the directory's lock is free once the [`DataDir`] is
-    /// dropped too.
+    /// Stops taking part and waits until Raft has let go of the log database; the directory's lock is free once the
+    /// [`DataDir`] is dropped too.
     pub async fn shutdown(&self) -> Result<(), ConsensusError> {
         self.raft().shutdown().await.map_err(|e| ConsensusError::Stopped { reason: e.to_string() })?;
         let follower = self.inner.follower.lock().take();
@@ -332,8 +335,8 @@ impl Consensus {
         self.inner.leadership.borrow().leader.clone().filter(|leader| leader.id != self.node_id())
     }
 
-    /// The leader to ask: another node, from which this one has heard since an election would have begun without it. A leader that
-    /// is silent is not worth waiting for.
+    /// The leader to ask: another node, from which this one has heard since an election would have begun without it. A
+    /// leader that is silent is not worth waiting for.
     pub(super) fn leader_at_hand(&self) -> Option<PeerAddress> {
         let leader = self.other_leader()?;
         let silent = self.config().timing.election_max * 2;

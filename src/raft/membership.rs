@@ -1,7 +1,7 @@
 //! Membership: learners first, voters by joint change, removal.
 //!
-//! Invariants: only joint changes (openraft's two-step protocol), one at a time; a voter was a learner that had caught up; ids come
-//! from committed admissions and are never used twice, which `state` guarantees.
+//! Invariants: only joint changes (openraft's two-step protocol), one at a time; a voter was a learner that had caught
+//! up; ids come from committed admissions and are never used twice, which `state` guarantees.
 //!
 //! Deliberately not here: when to change it (`node`'s membership loop).
 
@@ -84,7 +84,8 @@ impl Consensus {
         self.change(WHAT, ChangeMembers::AddVoterIds(BTreeSet::from([id]))).await
     }
 
-    /// Removes a node from the cluster for ever. Repeating it is harmless. A leader that removes itself hands over and stops leading.
+    /// Removes a node from the cluster for ever. Repeating it is harmless. A leader that removes itself hands over and
+    /// stops leading.
     pub async fn remove(&self, id: NodeId) -> Result<(), ConsensusError> {
         const WHAT: &str = "removing a node";
         let members = self.metrics().members;
@@ -183,7 +184,8 @@ impl Consensus {
                 if let Some(made) = made.filter(|made| *made >= wanted) {
                     return Ok(made);
                 }
-                // While one is being made that began earlier, openraft takes no word for another: it is asked again after that one.
+                // While one is being made that began earlier, openraft takes no word for another: it is asked again
+                // after that one.
                 if asked_after != Some(made) {
                     asked_after = Some(made);
                     let asked = self.raft().trigger().snapshot().await;

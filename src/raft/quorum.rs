@@ -22,8 +22,8 @@ enum Heard {
 }
 
 impl Consensus {
-    /// Whether a majority of the voters confirmed this leader's term lately; `None` on a node that does not lead. What is proposed
-    /// without one would wait in the log for its return.
+    /// Whether a majority of the voters confirmed this leader's term lately; `None` on a node that does not lead. What
+    /// is proposed without one would wait in the log for its return.
     #[must_use]
     pub fn has_quorum(&self) -> Option<bool> {
         Some(match self.heard_of_majority()? {
@@ -37,8 +37,8 @@ impl Consensus {
         self.has_quorum() == Some(false) && !self.majority_answers(self.silence()).await
     }
 
-    /// Waits until a majority has confirmed this leader within its lease; `false` when it had its time and did not, `true` also when this
-    /// node does not lead.
+    /// Waits until a majority has confirmed this leader within its lease; `false` when it had its time and did not,
+    /// `true` also when this node does not lead.
     pub(super) async fn lease_returns(&self) -> bool {
         self.majority_answers(self.config().timing.election_max).await
     }

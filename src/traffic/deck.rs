@@ -42,7 +42,8 @@ impl Deck {
         left
     }
 
-    /// The next arm that can be served. Cards of arms that cannot are put away, which shares their weight out among the rest.
+    /// The next arm that can be served. Cards of arms that cannot are put away, which shares their weight out among the
+    /// rest.
     pub fn draw(&mut self, servable: &dyn Fn(usize) -> bool, random: &mut dyn FnMut() -> u64) -> Option<usize> {
         let possible = self.counts.iter().enumerate().any(|(arm, n)| *n > 0 && servable(arm));
         if !possible {
@@ -84,7 +85,8 @@ fn minimal(weights: &[u32]) -> Vec<u32> {
     if sum <= u64::from(MAX_DECK) { counts } else { scale(&counts, MAX_DECK) }
 }
 
-/// Shares `total` out in the proportion of `weights` by largest remainder; the result adds up to `total` unless all weights are 0.
+/// Shares `total` out in the proportion of `weights` by largest remainder; the result adds up to `total` unless all
+/// weights are 0.
 pub(super) fn scale(weights: &[u32], total: u32) -> Vec<u32> {
     let sum: u64 = weights.iter().map(|w| u64::from(*w)).sum();
     if sum == 0 {
@@ -178,8 +180,9 @@ mod tests {
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(32))]
-        /// No lock-in: a client that takes every p-th card sees the share, be p the deck's size, one of its parts or anything else; so a
-        /// client that polls at a fixed rhythm is not tied to a version, nor are clients that ask in turn.
+        /// No lock-in: a client that takes every p-th card sees the share, be p the deck's size, one of its parts or
+        /// anything else; so a client that polls at a fixed rhythm is not tied to a version, nor are clients that ask
+        /// in turn.
         #[test]
         fn a_poller_of_any_period_sees_the_share(share in 1_u32..100, period in 1_u32..120, offset in 0_u32..120, seed: u64) {
             let (mut deck, mut random) = (Deck::new(&[100 - share, share]), numbers(seed));

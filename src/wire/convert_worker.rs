@@ -1,4 +1,5 @@
-//! What a worker is told (`Desired`, whole, from one State) and what it reports (`Report`, checked before anyone believes it).
+//! What a worker is told (`Desired`, whole, from one State) and what it reports (`Report`, checked before anyone
+//! believes it).
 
 use std::collections::BTreeMap;
 

@@ -29,7 +29,8 @@ pub mod v1 {
     pub const DESCRIPTOR: &[u8] = tonic::include_file_descriptor_set!("slipway_descriptor");
 }
 
-/// Calls of a service that a test's server does not answer. In the form that `async_trait` gives a method, as it does not look into macros.
+/// Calls of a service that a test's server does not answer. In the form that `async_trait` gives a method, as it does
+/// not look into macros.
 #[cfg(test)]
 macro_rules! unanswered {
     ($($call:ident($ask:ident) -> $reply:ty;)+) => {$(
