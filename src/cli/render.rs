@@ -1,4 +1,6 @@
-//! Replies as text for people: pure functions, so that tests hold the words.
+//! Replies as text for people.
+//!
+//! Invariant: pure functions, so that tests hold the words. Not here: printing (`output`), JSON for scripts.
 
 mod deployment;
 mod rollout;

@@ -1,4 +1,7 @@
-//! The unary calls, one method each: reads are repeated freely, changes under one request id, lists to their last page.
+//! The unary calls, one method each.
+//!
+//! Invariants: reads are repeated freely; a change has one request id for all its tries; lists are read to their last
+//! page. Not here: which node is asked, and when a call is tried again (`client`).
 
 use std::time::Duration;
 

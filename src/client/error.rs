@@ -1,4 +1,6 @@
 //! What can go wrong between this process and a cluster, and which failures another node may not have.
+//!
+//! Invariant: a refusal is final; an unknown outcome is never called a refusal. Not here: trying again (`client`).
 
 use std::{error::Error as _, time::Duration};
 

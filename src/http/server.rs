@@ -1,4 +1,7 @@
 //! The listener and its three pages.
+//!
+//! Invariant: a page is made when it is asked for. Not here: what makes a node ready (`node`), metrics and their values
+//! (`gauges`, `counters`).
 
 use std::{io, sync::Arc, time::Duration};
 

@@ -2,7 +2,7 @@
 //!
 //! Invariants: a backup is one State at one applied index and the packages it names; it is believed only once all of it
 //! was read and checked; a restored directory appears under its name whole or not at all. Deliberately not here: the
-//! container's bytes (`storage`), what becomes of a State (`state::restored`), and how bytes reach an operator (`rpc`,
+//! container's bytes (`storage`), what becomes of a State (`state::log`), and how bytes reach an operator (`rpc`,
 //! `node`).
 
 use std::{
