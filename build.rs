@@ -1,4 +1,5 @@
-//! Compiles the public contract (`proto/`) with a protobuf compiler written in Rust, so that no `protoc` need be installed.
+//! Compiles the public contract (`proto/`) with a protobuf compiler written in Rust, so that no `protoc` need be
+//! installed.
 
 use prost::Message;
 

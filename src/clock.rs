@@ -62,8 +62,8 @@ impl Clock {
         }
     }
 
-    /// Milliseconds of a clock that goes on while the machine is suspended, for leases: a server that slept must not take its lease
-    /// for a young one. Only meaningful within one process.
+    /// Milliseconds of a clock that goes on while the machine is suspended, for leases: a server that slept must not
+    /// take its lease for a young one. Only meaningful within one process.
     pub fn boot(&self) -> u64 {
         match &self.0 {
             Source::Real { .. } => boottime(),

@@ -1,5 +1,6 @@
 //! The only reader of configuration files and environment: TOML with unknown keys refused, over it `SLIPWAY_NODE_*` or
-//! `SLIPWAY_AGENT_*` variables, over them the command line, which `bin/` reads. docs/config.md is made of what stands here.
+//! `SLIPWAY_AGENT_*` variables, over them the command line, which `bin/` reads. docs/config.md is made of what stands
+//! here.
 //!
 //! Not here: what flags there are (`bin/`).
 
@@ -86,7 +87,8 @@ settings::settings! {
         dns_listen: SocketAddr, "--dns-listen", or(local(8653));
         /// Where its DNS over TLS listens (853 is usual); without it there is none.
         dns_tls_listen: Option<SocketAddr>, "--dns-tls-listen", or(None);
-        /// Certificate of DNS over TLS (PEM), followed by those of its issuers. Read again within seconds of a change, as is the key.
+        /// Certificate of DNS over TLS (PEM), followed by those of its issuers. Read again within seconds of a change,
+        /// as is the key.
         dns_tls_cert: Option<PathBuf>, "--dns-tls-cert", or(None);
         /// Private key of that certificate (PEM, no passphrase).
         dns_tls_key: Option<PathBuf>, "--dns-tls-key", or(None);
@@ -98,13 +100,14 @@ settings::settings! {
         raft: RaftProfile, "--raft", or(RaftProfile::Lan);
         /// Log entries between snapshots.
         snapshot_every: u64, "--snapshot-every", or(50_000);
-        /// Milliseconds between the leader's digest probes, which show that all replicas hold the same State; 0: none but those
-        /// asked for.
+        /// Milliseconds between the leader's digest probes, which show that all replicas hold the same State; 0: none
+        /// but those asked for.
         digest_every_ms: u64, "--digest-every-ms", or(60_000);
-        /// With less room than this many MiB below `data_dir` the node does not lead and takes no proposals; 0: no mark.
+        /// With less room than this many MiB below `data_dir` the node does not lead and takes no proposals; 0: no
+        /// mark.
         disk_low_mib: u64, "--disk-low-mib", or(256);
-        /// Connections that each of the client, peer and HTTP listeners serves at a time; fewer when the system's limit of open
-        /// files is too low for them.
+        /// Connections that each of the client, peer and HTTP listeners serves at a time; fewer when the system's limit
+        /// of open files is too low for them.
         max_connections: u32, "--max-connections", or(4096);
         /// Ranges of addresses for whose reverse names (PTR) this node's DNS answers; empty: none.
         dns_reverse: Vec<Prefix>, "--dns-reverse", or(prefixes(&PRIVATE));
@@ -114,17 +117,20 @@ settings::settings! {
         dns_rate_negative: u32, "--dns-rate-negative", or(200);
         /// The same for errors.
         dns_rate_errors: u32, "--dns-rate-errors", or(100);
-        /// Each so-many-th answer over the rate is sent short, so that a real client comes back over TCP or with a cookie; 0: none.
+        /// Each so-many-th answer over the rate is sent short, so that a real client comes back over TCP or with a
+        /// cookie; 0: none.
         dns_rate_slip: u32, "--dns-rate-slip", or(2);
         /// Ranges of addresses that these rates do not hold for, such as your own resolvers.
         dns_rate_exempt: Vec<Prefix>, "--dns-rate-exempt", or(prefixes(&LOOPBACK));
-        /// Secrets of DNS cookies, each 32 hexadecimal digits: the first signs, all are accepted. Only to share them with other servers:
-        /// without any the cluster makes up its own and changes it every day. Others can read a command line: better in the file.
+        /// Secrets of DNS cookies, each 32 hexadecimal digits: the first signs, all are accepted. Only to share them
+        /// with other servers: without any the cluster generates its own and changes it every day. Others can read a
+        /// command line: better in the file.
         dns_cookie_secrets: Vec<String>, "--dns-cookie-secret", or(Vec::new());
         /// Whether listeners may be on other than loopback addresses without TLS and tokens.
         insecure: bool, "--insecure", or(false);
     } hidden {
-        /// Feature levels to claim instead of the program's own, lowest and highest: for tests of upgrades, by a hidden flag only.
+        /// Feature levels to claim instead of the program's own, lowest and highest: for tests of upgrades, by a hidden
+        /// flag only.
         levels: Option<(u32, u32)>;
         /// A part that is to panic, `plan:SERVICE` or `task:NAME`: for tests of supervision, by a hidden flag only.
         fault: Option<String>;
@@ -148,7 +154,8 @@ settings::settings! {
         labels: BTreeMap<String, String>, "--label", or(BTreeMap::new());
         /// Instances at most.
         capacity: u32, "--capacity", or(100);
-        /// Whether each instance gets a cgroup of its own, where this agent may make them; else its shim is a subreaper.
+        /// Whether each instance gets a cgroup of its own, where this agent may make them; else its shim is a
+        /// subreaper.
         cgroups: bool, "--cgroups", or(true);
         /// Whether it may talk to nodes on other than loopback addresses without TLS.
         insecure: bool, "--insecure", or(false);

@@ -1,9 +1,10 @@
 //! The only writer of standard output and standard error, and where the log goes.
 //!
-//! Invariants: nothing here panics; a result that cannot be written is told to the caller, who may have to fail; a word on standard error or
-//! a line of the log that cannot be written is lost and nothing else happens. Whoever logs never waits: lines go through a bounded
-//! queue to a thread of their own, so a reader of the log that stands still holds up no task. How many lines were lost is said once lines can
-//! be written again. Not here: what is said, and as what (JSON, YAML).
+//! Invariants: nothing here panics. A result that cannot be written is reported to the caller, which may have to fail.
+//! A message on standard error, or a line of the log, that cannot be written is lost, and nothing else happens. A
+//! caller that logs never waits: lines go through a bounded queue to a thread of their own, so a stalled reader of the
+//! log holds up no task. The number of lost lines is logged once lines can be written again. Not here: the content and
+//! its format (JSON, YAML).
 
 mod table;
 
@@ -56,7 +57,8 @@ pub fn put(text: &str) -> Result<(), Unwritten> {
     out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(Unwritten::from)
 }
 
-/// Says a line on standard error, if anybody can hear it. A daemon says it in its log's queue, as it must not wait for whoever reads.
+/// Says a line on standard error, if anybody can hear it. A daemon says it in its log's queue, as it must not wait for
+/// whoever reads.
 pub fn note(text: &str) {
     if let Some((log, true)) = LOG.get() {
         return log.say(format!("{text}\n").as_bytes());

@@ -1,7 +1,8 @@
 //! Slipway: a clustered rollout coordinator.
 //!
-//! The map. Four verbs: *observe* (`observe`), *decide* (`engine`, pure), *agree* (`state`, pure and replicated by `raft`),
-//! *act* (`act`; everything else is level-triggered from State). `ARCHITECTURE.md` walks one rollout through the files.
+//! The map. Four verbs: *observe* (`observe`), *decide* (`engine`, pure), *agree* (`state`, pure and replicated by
+//! `raft`), *act* (`act`; everything else is level-triggered from State). `ARCHITECTURE.md` walks one rollout through
+//! the files.
 //!
 //! Pure layers: no clock, no randomness, no async, ordered maps only (`tests/tidy` holds this and the import table).
 

@@ -1,4 +1,5 @@
-//! Supervision of what runs beside others: what a panic said, how often something happened lately, and keeping what holds nothing running.
+//! Supervision of what runs beside others: what a panic said, how often something happened lately, and keeping what
+//! holds nothing running.
 //!
 //! Not here: what follows from it, which is `node`'s, `lead`'s, `dns`'s and `agent`'s own.
 

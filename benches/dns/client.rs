@@ -1,7 +1,9 @@
-//! The load client: one thread, one connected socket, many datagrams a system call, a fixed number outstanding or a fixed rate.
+//! The load client: one thread, one connected socket, many datagrams a system call, a fixed number outstanding or a
+//! fixed rate.
 //!
-//! The same for every server. Only right answers count: each is compared with its question and its service's addresses (an echo with
-//! what was sent). An answer that is wrong or late is told apart from one that is right, and never counted as one.
+//! The same for every server. Only right answers count: each is compared with its question and its service's addresses
+//! (an echo with what was sent). An answer that is wrong or late is told apart from one that is right, and never
+//! counted as one.
 
 use std::{
     io,
@@ -135,7 +137,8 @@ impl Client {
         outcome
     }
 
-    /// Sends `rate` queries a second, whatever comes back, and notes how long each answer took from when its query was due.
+    /// Sends `rate` queries a second, whatever comes back, and notes how long each answer took from when its query was
+    /// due.
     pub fn pace(&mut self, questions: &Questions, rate: f64, span: Duration) -> Outcome {
         self.begin(1 << SLOT_BITS);
         let (mut outcome, began, mut sent) = (Outcome::default(), Instant::now(), 0_u64);
@@ -146,7 +149,8 @@ impl Client {
             }
             let due = ((now.as_secs_f64() * rate) as u64).saturating_sub(sent);
             if due > 0 && !self.free.is_empty() {
-                // All of a batch were due by now; the first of them by a little more, which is counted from its own time.
+                // All of a batch were due by now; the first of them by a little more, which is counted from its own
+                // time.
                 let first = (sent as f64 / rate * 1e6) as u32;
                 sent += self.ask(questions, (due as usize).min(BATCH), first) as u64;
             }

@@ -1,8 +1,9 @@
-//! A cluster of one whose routes change through its log: real Raft, real syncs, the product's own law. Everything of it runs on the
-//! client's core; what it publishes is what DNS serves on the other.
+//! A cluster of one whose routes change through its log: real Raft, real syncs, the product's own law. Everything of it
+//! runs on the client's core; what it publishes is what DNS serves on the other.
 //!
-//! Its State is made by hand, as the other servers' is, and comes in as a node's does that was restored from a backup. Each service
-//! has a canary in its route step. A change is that step's own command, `RouteSet`, which moves the candidate between 9 % and 10 %.
+//! Its State is made by hand, as the other servers' is, and comes in as a node's does that was restored from a backup.
+//! Each service has a canary in its route step. A change is that step's own command, `RouteSet`, which moves the
+//! candidate between 9 % and 10 %.
 
 use std::{
     collections::BTreeSet,

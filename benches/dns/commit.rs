@@ -1,7 +1,8 @@
 //! From commit to served answer at full size: 1,000 services with 100,000 instances, built through real commands.
 //!
-//! Each round is one committed entry that changes what DNS may name (an instance's health, as its worker reports it): decoded, applied,
-//! published to the view, and asked for once. The time is from the entry's bytes to the answer's. No disk and no network are in it.
+//! Each round is one committed entry that changes what DNS may name (an instance's health, as its worker reports it):
+//! decoded, applied, published to the view, and asked for once. The time is from the entry's bytes to the answer's. No
+//! disk and no network are in it.
 
 use std::{sync::Arc, time::Instant};
 

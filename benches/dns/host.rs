@@ -2,7 +2,8 @@
 
 /// Binds the calling thread, and what it starts from now on, to one core.
 pub fn pin(core: usize) {
-    // SAFETY: a set is an array of integers; zero is the empty one, and the call only reads it, within the size that is given.
+    // SAFETY: a set is an array of integers; zero is the empty one, and the call only reads it, within the size that is
+    // given.
     let failed = unsafe {
         let mut set: libc::cpu_set_t = std::mem::zeroed();
         libc::CPU_SET(core, &mut set);

@@ -1,9 +1,10 @@
 //! `make bench-dns`: our DNS server beside Knot, a UDP echo and stock hickory-server, on this machine, in one run.
 //!
-//! Servers have one core, the load client the other. Rounds alternate: each server in turn, each right after the echo of the same
-//! moment, by which its figure is divided, so that what disturbs the machine disturbs both. A ratio in the last line is the lower end
-//! of a 95 % bootstrap interval over the rounds. Invariants: the same client, the same number outstanding and the same names for all;
-//! only right answers count; every process started here dies with this one. Not here: what bounds the figures (docs/testing.md).
+//! Servers have one core, the load client the other. Rounds alternate: each server in turn, each right after the echo
+//! of the same moment, by which its figure is divided, so that what disturbs the machine disturbs both. A ratio in the
+//! last line is the lower end of a 95 % bootstrap interval over the rounds. Invariants: the same client, the same
+//! number outstanding and the same names for all; only right answers count; every process started here dies with this
+//! one. Not here: what bounds the figures (docs/results.md).
 
 mod client;
 mod cluster;

@@ -1,6 +1,8 @@
-//! What is asked for, and what a right answer is: names of services and the addresses behind them, the same for every server.
+//! What is asked for, and what a right answer is: names of services and the addresses behind them, the same for every
+//! server.
 //!
-//! Service `n` has five addresses 10.x.y.1 to 10.x.y.5 of its stable version, and where it has a candidate five of 11.x.y.
+//! Service `n` has five addresses 10.x.y.1 to 10.x.y.5 of its stable version, and where it has a candidate five of
+//! 11.x.y.
 
 /// The zone of all servers.
 pub const ZONE: &str = "slipway.internal";

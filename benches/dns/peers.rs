@@ -1,4 +1,5 @@
-//! The servers as processes: ours and the echo from this program, Knot from Debian; each on the servers' core, each ended with this one.
+//! The servers as processes: ours and the echo from this program, Knot from Debian; each on the servers' core, each
+//! ended with this one.
 
 use std::{
     fmt::Write as _,

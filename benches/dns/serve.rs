@@ -1,8 +1,9 @@
-//! The servers that are measured and are of this build: ours, a UDP echo, stock hickory-server. Each runs in a process of its own,
-//! tells its address on its first line of output, and ends with its input.
+//! The servers that are measured and are of this build: ours, a UDP echo, stock hickory-server. Each runs in a process
+//! of its own, tells its address on its first line of output, and ends with its input.
 //!
-//! Ours is the product's own `DnsServer` over a `ViewStore`, fed with a State of the size asked for. `cluster` has that State in a cluster of
-//! one on the client's core; a line `changes N` on its input makes it change N routes a second, and is answered with how many it has changed.
+//! Ours is the product's own `DnsServer` over a `ViewStore`, fed with a State of the size asked for. `cluster` has that
+//! State in a cluster of one on the client's core; a line `changes N` on its input makes it change N routes a second,
+//! and is answered with how many it has changed.
 
 use std::{
     io::{BufRead as _, Write as _},

@@ -43,8 +43,8 @@ pub struct World {
 }
 
 impl World {
-    /// So many services, each with a stable version on five instances; weighted ones have a candidate on five more, with a tenth of
-    /// the traffic.
+    /// So many services, each with a stable version on five instances; weighted ones have a candidate on five more,
+    /// with a tenth of the traffic.
     pub fn new(services: u32, weighted: bool) -> Self {
         let mut state = State { incarnation: 1, now: Millis(1000), ..State::default() };
         state.applied.index = 10;

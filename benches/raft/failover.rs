@@ -1,5 +1,5 @@
-//! Time without writes after `kill -9` of the leader: sixteen clients write, each attempt is cut at 150 ms, and whoever fails goes on
-//! at the next node. What is told of a kill is the longest gap between two successful writes of anybody.
+//! Time without writes after `kill -9` of the leader: sixteen clients write, each attempt is cut at 150 ms, and whoever
+//! fails goes on at the next node. What is told of a kill is the longest gap between two successful writes of anybody.
 
 use std::{
     path::Path,

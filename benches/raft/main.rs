@@ -1,11 +1,13 @@
-//! `make bench-raft`: three Slipway nodes beside three etcd nodes, on this machine, in one run, on one disk, with fsync on.
+//! `make bench-raft`: three Slipway nodes beside three etcd nodes, on this machine, in one run, on one disk, with fsync
+//! on.
 //!
-//! What is measured: committed writes a second and their latency at 1, 16 and 256 clients in alternating rounds; the time without writes
-//! after `kill -9` of the leader, at default settings and at equal longest election timeouts; elections that nobody asked for, under
-//! full load; resident memory of a node. Invariants: both systems get the same client program, the same number of connections spread in
-//! the same way, and messages of the same size; every process started here dies with this one. Every ratio is Slipway's figure by
-//! etcd's, and of its 95 % bootstrap interval the end that speaks against Slipway: the lower one for writes, the upper one for times.
-//! Not here: what bounds the figures (docs/testing.md).
+//! What is measured: committed writes a second and their latency at 1, 16 and 256 clients in alternating rounds; the
+//! time without writes after `kill -9` of the leader, at default settings and at equal longest election timeouts;
+//! elections that nobody asked for, under full load; resident memory of a node. Invariants: both systems get the same
+//! client program, the same number of connections spread in the same way, and messages of the same size; every process
+//! started here dies with this one. Every ratio is Slipway's figure by etcd's, and of its 95 % bootstrap interval the
+//! end that speaks against Slipway: the lower one for writes, the upper one for times. Not here: what bounds the
+//! figures (docs/results.md).
 
 mod etcd;
 mod failover;

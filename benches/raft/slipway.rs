@@ -28,7 +28,8 @@ use super::{
 
 const LIMIT: Duration = Duration::from_secs(60);
 const PACKAGE: &[u8] = b"what this release holds does not matter here";
-/// How far ahead of cluster time a request may take effect. A cluster remembers 100,000 requests, so at 50,000 a second this long.
+/// How far ahead of cluster time a request may take effect. A cluster remembers 100,000 requests, so at 50,000 a second
+/// this long.
 const AHEAD_MS: u64 = 2_000;
 
 struct Node {

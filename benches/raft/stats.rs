@@ -1,4 +1,5 @@
-//! Medians, and 95 % bootstrap intervals of ratios. The resampling is seeded, so the same figures give the same interval.
+//! Medians, and 95 % bootstrap intervals of ratios. The resampling is seeded, so the same figures give the same
+//! interval.
 
 const RESAMPLES: usize = 10_000;
 

@@ -1,7 +1,7 @@
 //! A fleet in State: services with ten workers and a hundred instances each, every one rolled out as the planner would.
 //!
-//! The planner is asked about a cut of State that holds one deployment, as it looks at each by itself; its commands are applied to
-//! the whole.
+//! The planner is asked about a cut of State that holds one deployment, as it looks at each by itself; its commands are
+//! applied to the whole.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -187,7 +187,8 @@ impl World {
         self.state.deployments.get(&deployment(s))?.live
     }
 
-    /// The planner's next command for this service, or what its workers report meanwhile; `None` once nothing is under way.
+    /// The planner's next command for this service, or what its workers report meanwhile; `None` once nothing is under
+    /// way.
     pub fn next(&mut self, s: u32) -> Option<Command> {
         for _ in 0..1000 {
             let (cut, seen) = self.cut(s);

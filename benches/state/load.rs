@@ -1,9 +1,9 @@
 //! The measured load: families of commands, one core, only decode, apply and publish inside the clock.
 //!
-//! The mix, named `fleet`: of 100 commands 70 reports of one health transition, 10 ticks, 10 new client requests that change a spec, 5
-//! repeats of such requests, 4 confirmations of a package by a node, and 1 of a rollout that is under way. Client requests are fenced
-//! and remembered; cluster time goes on by a millisecond a command, so the table grows to what a minute of them brings (some 8,400)
-//! and forgets as it goes.
+//! The mix, named `fleet`: of 100 commands 70 reports of one health transition, 10 ticks, 10 new client requests that
+//! change a spec, 5 repeats of such requests, 4 confirmations of a package by a node, and 1 of a rollout that is under
+//! way. Client requests are fenced and remembered; cluster time goes on by a millisecond a command, so the table grows
+//! to what a minute of them brings (some 8,400) and forgets as it goes.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -35,8 +35,8 @@ fn on_core() -> u64 {
     text.split_whitespace().next().and_then(|n| n.parse().ok()).expect("a figure")
 }
 
-/// Commands a second in the mix. They are made in batches as long as one publication, so that the clock is read rarely: within one no
-/// service is used twice.
+/// Commands a second in the mix. They are made in batches as long as one publication, so that the clock is read rarely:
+/// within one no service is used twice.
 pub fn run(world: &mut World, seconds: u64) -> u64 {
     let mut families: BTreeMap<&'static str, Family> = BTreeMap::new();
     let mut view: Arc<State> = world.state.clone();

@@ -1,6 +1,7 @@
-//! `make bench-state`: the law at its full size. Builds the State of a large fleet through real commands, then measures how many commands
-//! a second one core decodes, applies and publishes, by family and in a named mix, what a snapshot of that State costs, and what a whole
-//! node makes of it (memory, a restart, commits beside a snapshot, a node that joins).
+//! `make bench-state`: the law at its full size. Builds the State of a large fleet through real commands, then measures
+//! how many commands a second one core decodes, applies and publishes, by family and in a named mix, what a snapshot of
+//! that State costs, and what a whole node makes of it (memory, a restart, commits beside a snapshot, a node that
+//! joins).
 //!
 //! Invariant: nothing is put into State but by `apply`.
 

@@ -1,7 +1,8 @@
 //! A whole node with the large State: real processes of this build, on the disk that holds the target directory.
 //!
-//! The State is restored from a backup into a node's directory. No agent is there, so the leader declares all workers lost first; what
-//! is measured begins once that is over. Commits come over gRPC from this process: changed specs of random services.
+//! The State is restored from a backup into a node's directory. No agent is there, so the leader declares all workers
+//! lost first; what is measured begins once that is over. Commits come over gRPC from this process: changed specs of
+//! random services.
 
 use std::{
     fs::{self, File},

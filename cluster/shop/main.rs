@@ -1,8 +1,9 @@
 //! `shop`: the demo's service, a small real HTTP server that knows its version and can be told to fail.
 //!
-//! It reads `shop.toml` of its package once at start, answers on every `--listen` address, counts its answers for Prometheus and
-//! on SIGTERM finishes what is open. `error_percent` is exact: of every hundred consecutive requests to `/` exactly that many
-//! fail, evenly spread. Deliberately not here: anything of Slipway's library; to Slipway this is a program like any other.
+//! It reads `shop.toml` of its package once at start, answers on every `--listen` address, counts its answers for
+//! Prometheus and on SIGTERM finishes what is open. `error_percent` is exact: of every hundred consecutive requests to
+//! `/` exactly that many fail, evenly spread. Deliberately not here: anything of Slipway's library; to Slipway this is
+//! a program like any other.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};

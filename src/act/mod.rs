@@ -1,10 +1,10 @@
-//! The outbox: what the leader owes to the world outside. So far the smoke test: a GET of one path at every target.
+//! The outbox: what the leader owes to the outside. So far the smoke test: a GET of one path at every target.
 //!
-//! Invariants: at least once, keyed: each call carries the delivery's key, so a receiver can tell a repetition; a target counts as
-//! well only with a 2xx answer; a delivery ends when all targets are well or its time is over; a few targets are asked at once, and
-//! only such as a sane worker can have ([`refusal`]).
+//! Invariants: at least once, keyed: each call carries the delivery's key, so a receiver can recognise a repetition; a
+//! target passes only with a 2xx answer; a delivery ends when all targets have passed or its time is over; a few
+//! targets are asked at once, and only addresses that a sane worker can have ([`refusal`]).
 //!
-//! Deliberately not here: committing the outcome (`lead`), and what follows from it (`engine`).
+//! Not here: committing the outcome (`lead`), and what follows from it (`engine`).
 
 mod targets;
 

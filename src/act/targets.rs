@@ -1,8 +1,9 @@
-//! Whom a smoke test may ask: only what a sane worker can have said that it has.
+//! Which targets a smoke test may ask: only addresses that a sane worker can have named.
 //!
-//! A target is an address that a worker named at its registration, and it is asked from the machine of whoever leads. So a worker must not
-//! be able to point it at what only that machine reaches. Invariant: a loopback address is asked only where a worker whose addresses are all
-//! loopback has it, as in `slipwayd dev` and the demo, where nodes and workers are one machine. Not here: asking.
+//! A target is an address that a worker named at its registration, and the leader's machine asks it. So a worker must
+//! not be able to point it at what only that machine reaches. Invariant: a loopback address is asked only where all
+//! addresses of the worker that has it are loopback, as in `slipwayd dev` and the demo, where nodes and workers are one
+//! machine. Not here: asking.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -11,7 +12,7 @@ use crate::{
     state::{Delivery, State, Worker},
 };
 
-/// Why this delivery is not made: the first target that nobody may be sent to.
+/// Why this delivery is not made: the first target that may not be asked.
 pub fn refusal(state: &State, delivery: &Delivery) -> Option<String> {
     delivery.targets.iter().find_map(|target| problem(state, target).map(|why| format!("{target} is not asked: {why}")))
 }

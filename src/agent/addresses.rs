@@ -1,7 +1,8 @@
-//! Which of the addresses in the configuration this machine has: only those are offered, as an instance on another one could not listen.
+//! Which of the configured addresses this machine has. The agent offers only these, as an instance on another one could
+//! not listen.
 //!
-//! Invariant: an address is absent only when the kernel says so; what cannot be tried counts as there. Not here: telling the cluster
-//! (`session`), allocating (State).
+//! Invariant: an address is absent only when the kernel says so; an address that cannot be tried counts as present. Not
+//! here: reporting to the cluster (`session`), allocating (State).
 
 use std::{
     io,

@@ -1,6 +1,7 @@
-//! What the next report says: every deployment hangs its part here, and the session takes it all down.
+//! What the next report says: each deployment posts its part here, and the session sends the whole.
 //!
-//! Reports are state, not events: the newest whole picture, never a difference. Not here: sending (`session`).
+//! Invariant: a report is state, not an event: the newest whole picture, never a difference. Not here: sending it
+//! (`session`).
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -1,8 +1,9 @@
-//! A cgroup (version 2) for each instance, where this agent may make them: whoever is born in it stays in it, and it is killed as a whole.
+//! A cgroup (version 2) for each instance, where this agent may make cgroups. A process that is born in it stays in it,
+//! and the cgroup is killed as a whole.
 //!
-//! Invariants: whether it works is found out by doing it, at the agent's start; only directories below the agent's own are made, in a
-//! directory that bears its key. No controller is turned on: a cgroup keeps processes together here, it limits nothing. Not here: whose
-//! cgroup it is and what is killed when (`tree`, `shim`).
+//! Invariants: the agent finds out at its start, by trying, whether cgroups work; it makes only directories below its
+//! own, in a directory that bears its key. No controller is turned on: a cgroup keeps processes together here and
+//! limits nothing. Not here: which instance has which cgroup, and when it is killed (`tree`, `shim`).
 
 use std::{
     fs,

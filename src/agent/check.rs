@@ -1,8 +1,8 @@
-//! One health check of one run of an instance: asks, looks at the status, and at whose socket answered.
+//! One health check of one run of an instance: it asks, judges the status, and looks up whose socket answered.
 //!
-//! Invariants: the status decides as soon as the head is there; an answer counts only when the instance's own process gave it. Whose socket
-//! it is gets looked up while the instance is on its way to passing and then every [`OWNER_EVERY`] checks: a look reads /proc. Not here:
-//! when to check and what follows (`instance`), hysteresis (`probe`).
+//! Invariants: the status decides as soon as the head is there; an answer counts only when a process of the instance
+//! gave it. The owner of the socket is looked up until the instance passes and then every [`OWNER_EVERY`] checks, as
+//! each look reads /proc. Not here: when to check and what follows (`instance`), hysteresis (`probe`).
 
 use std::{
     net::SocketAddr,
@@ -77,7 +77,8 @@ impl Check {
         if passes { Ok(()) } else { Err(format!("{} answered {said}", self.path)) }
     }
 
-    /// Whether the newest look found somebody else: finding out who costs a look at every process, so there is no hurry to look again.
+    /// Whether the newest look found another process. To find out which one costs a look at every process, so the check
+    /// does not hurry to look again.
     pub fn is_strange(&self) -> bool {
         self.strange.load(Ordering::Relaxed)
     }

@@ -1,7 +1,7 @@
-//! Reads `run.env_file` as the user whose instance gets it.
+//! Reads `run.env_file` as the user of the instance.
 //!
-//! Invariants: an agent that is root opens no file for a user who may not read it; nothing is waited for (a FIFO, a device), nothing large
-//! is kept. Not here: what a line means (`model::env_file`).
+//! Invariants: an agent that is root opens no file that this user may not read; it waits for nothing (a FIFO, a device)
+//! and keeps nothing large. Not here: what a line means (`model::env_file`).
 
 use std::{
     collections::BTreeMap,

@@ -1,9 +1,10 @@
-//! Packages on disk: fetched by digest from any node, resumed by offset, verified as they stream, unpacked, and dropped when nothing
-//! needs them.
+//! Packages on disk: fetched by digest from any node, resumed by offset, verified while they stream, unpacked, and
+//! removed when nothing needs them.
 //!
-//! Invariants: a directory below `releases/` is whole and verified; at most one fetch of a digest runs. Only what a package holds refuses
-//! it: a disk that is full or fails is tried again. Every file below `blobs/` belongs to a fetch that runs or will go on, or `collect` removes
-//! it. Not here: which packages are wanted (`reconcile`), what an archive may hold (`archive`).
+//! Invariants: a directory below `releases/` is whole and verified; at most one fetch of a digest runs. A package is
+//! refused only for its content; a full or failing disk is tried again. Every file below `blobs/` belongs to a fetch
+//! that runs or will go on, or `collect` removes it. Not here: which packages are wanted (`reconcile`), what an archive
+//! may hold (`archive`).
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -240,8 +241,9 @@ impl Store {
         entries.filter_map(|e| Some((of(e.file_name().to_str()?)?, e.path()))).collect()
     }
 
-    /// Drops every package that is not `needed`, and what refused and cancelled fetches left; one that goes is moved aside first, so that a
-    /// crash leaves no half of it. Nobody has it any more from before `needed` is asked, so none that is started meanwhile loses it.
+    /// Removes every package that is not `needed`, and what refused and cancelled fetches left. A package is moved
+    /// aside first, so that a crash leaves no half of it. Before `needed` is asked the package is marked as going, so
+    /// no instance that starts meanwhile loses it.
     pub fn collect(&self, needed: impl Fn(&Digest) -> bool) -> std::io::Result<()> {
         for digest in self.staged() {
             self.0.going.lock().insert(digest.clone());

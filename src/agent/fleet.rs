@@ -1,6 +1,8 @@
-//! The deployments' tasks: started for what the disk and the assignments name, told what is desired, and heard when one fails.
+//! The tasks of all deployments on this worker: starts one for each deployment that the disk or an assignment names,
+//! passes the desired state on, and notices when a task fails.
 //!
-//! Not here: what each does (`reconcile`), who desires it (`session`).
+//! Invariant: a deployment has one task at most; a task that fails or panics ends the agent with the reason. Not here:
+//! what each task does (`reconcile`), where the desired state comes from (`session`).
 
 use std::{collections::BTreeMap, panic::AssertUnwindSafe, path::PathBuf, sync::Arc};
 
@@ -36,7 +38,7 @@ pub struct Fleet {
     runtime: Arc<dyn Runtime>,
     clock: Clock,
     tasks: BTreeMap<DeploymentId, mpsc::Sender<Told>>,
-    /// What is desired: a deployment whose task has just ended may have been told into the void.
+    /// What is desired. An offer to a task that was just ending is lost, so it is kept here.
     offers: BTreeMap<DeploymentId, Offer>,
     tell: mpsc::UnboundedSender<End>,
     ends: mpsc::UnboundedReceiver<End>,
@@ -147,7 +149,8 @@ impl Fleet {
         Ok(())
     }
 
-    /// A task has ended: is its deployment desired again meanwhile? What was told while it was leaving nobody heard.
+    /// A task has ended. Starts it again if its deployment is desired again meanwhile, as the ended task did not read
+    /// that offer.
     fn again(&mut self, id: &DeploymentId) -> Result<(), AgentError> {
         if self.tasks.get(id).is_some_and(|t| !t.is_closed()) {
             return Ok(());
@@ -162,7 +165,7 @@ impl Fleet {
         Ok(())
     }
 
-    /// Waits until a deployment cannot go on; begins anew those that left and are desired again.
+    /// Waits until a deployment cannot go on; starts again those that ended and are desired again.
     pub async fn failed(&mut self) -> AgentError {
         loop {
             match self.ends.recv().await {

@@ -1,7 +1,7 @@
-//! Processes as /proc tells of them: which there are, whose children, when they began, and what stands in their environment.
+//! Processes as /proc shows them: which exist, their parents, start times and environments.
 //!
-//! Invariants: a pid is never taken for a process without its start time, as pids are used again. What is gone while it is read is left
-//! out. Not here: which of them are an instance's (`tree`), sockets (`sockets`).
+//! Invariants: a pid is identified only together with its start time, as pids are used again; a process that vanishes
+//! while it is read is left out. Not here: which of them belong to an instance (`tree`), sockets (`sockets`).
 
 use std::{fs, io};
 

@@ -1,8 +1,9 @@
-//! From an entry and its spec to what the shim executes: environment, `${NAME}` in command and variables, user, cgroup.
+//! Turns an entry and its spec into what the shim executes: environment, `${NAME}` in command and variables, user,
+//! cgroup.
 //!
-//! There is one reader for who asks before anything is stopped (`ready`) and who starts (`launch`), so that they say the same. The
-//! environment is only what stands here: an instance inherits nothing of the agent's but PATH. Not here: executing it (`shim`), who a user
-//! is (`user`), the form of a template and which names there are (`model`).
+//! Invariants: `ready` (asked before anything is stopped) and `launch` (which starts) share one reader, so they fail
+//! with the same words; an instance inherits nothing of the agent's environment but PATH. Not here: executing it
+//! (`shim`), what a user is (`user`), the form of a template and its names (`model`).
 
 use std::{
     collections::BTreeMap,

@@ -1,4 +1,6 @@
-//! Where everything lies in an agent's data directory. Names only; nothing here touches the disk.
+//! The paths of everything in an agent's data directory.
+//!
+//! Invariant: names only; nothing here touches the disk. Not here: what the files hold.
 
 use std::path::{Path, PathBuf};
 

@@ -1,6 +1,8 @@
-//! Directories of instances that are gone: the newest are kept, as their logs say why, and the rest is removed.
+//! Directories of instances that are gone: the newest ones stay, as their logs say why the instances ended, and the
+//! rest is removed.
 //!
-//! Invariants: nothing of an instance that lives, is wanted, or may be put back is touched. Not here: which those are (`reconcile`).
+//! Invariant: the directory of an instance that lives, is wanted, or may be put back is never touched. Not here: which
+//! instances those are (`reconcile`).
 
 use std::{collections::BTreeSet, path::Path, time::SystemTime};
 

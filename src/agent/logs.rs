@@ -1,8 +1,10 @@
-//! An instance's log files, sent line by line to the node that asked, on a call of their own so that they never delay reports.
+//! Sends an instance's log files line by line to the node that asked, on a call of its own, so that reports are never
+//! delayed.
 //!
-//! Invariants: files are read off the runtime's threads, a few at a time whoever asks for how many, in time that grows with what is
-//! read and never with what the file holds; no more than a block of each is in memory; what is left out is said in a line of its own.
-//! A log has a hole where its front was (`shim`): it is stepped over. Not here: writing the logs and keeping them small (`shim`).
+//! Invariants: files are read off the runtime's threads, and only a few at a time however many are asked for; the time
+//! grows with what is read and not with the size of the file; at most one block of each is in memory; a line of its own
+//! says what was left out. A log has a hole where its oldest lines were (`shim`), which is stepped over. Not here:
+//! writing the logs and keeping them small (`shim`).
 
 use std::{
     fs::File,

@@ -1,7 +1,8 @@
-//! Who this agent is: its name, its key, how often it has started, and what it has seen. Made once, kept in the data directory.
+//! This agent's identity: its name, its key, how often it has started, and the newest desired state that it has seen.
+//! Made once and kept in the data directory.
 //!
-//! Invariants: the key never leaves the file and is readable by its user alone; the epoch rises by one at each start, durably, before
-//! anything is reported. Not here: proving it to a node (`session`).
+//! Invariants: the key never leaves its file, which only its user can read; the epoch rises by one at each start,
+//! durably, before anything is reported. Not here: proving the identity to a node (`session`).
 
 use std::{fs, io, path::Path};
 

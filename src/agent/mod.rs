@@ -58,7 +58,7 @@ pub enum AgentError {
     /// The configuration does not fit.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// So do the nodes.
+    /// A configured node is no address that the agent may connect to.
     #[error("{0}")]
     Nodes(String),
     #[error("{path} is in use by a running agent: stop it, or choose another data_dir")]
@@ -105,7 +105,7 @@ async fn keeping(config: &AgentConfig, machine: &Machine, program: &Path) -> Kee
     }
     let name = format!("slipway-{}", machine.public_key().chars().take(16).collect::<String>());
     let mut idle = std::process::Command::new(program);
-    // The inner half of a shim, which waits for a word that never comes.
+    // The inner half of a shim, which waits for a go-ahead that never comes.
     idle.args(["shim", "--exec", "/nowhere", "0"]);
     let found = tokio::task::spawn_blocking(move || Keeping::find(&name, idle)).await;
     found.unwrap_or_else(|e| Keeping::Subreaper(e.to_string()))

@@ -1,7 +1,7 @@
-//! The nodes an agent may talk to: those of its configuration and those a node told it, asked in turn.
+//! The nodes that an agent may talk to: those of its configuration and those that a node named, asked in turn.
 //!
-//! Invariant: without `insecure`, only loopback addresses are ever connected to, whoever named them. Not here: what is said
-//! (`session`, `fetch`, `logs`).
+//! Invariant: without `insecure` the agent connects only to loopback addresses, whoever named them. Not here: what is
+//! said (`session`, `fetch`, `logs`).
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 

@@ -1,4 +1,4 @@
-//! Where checks go, and the hysteresis that turns single ones into passing and failing.
+//! Where an instance's checks go, and the hysteresis that turns single results into passing and failing.
 //!
 //! Not here: asking (`check`), what follows from health (`instance`).
 

@@ -1,8 +1,9 @@
-//! Processes as the agent sees them: starting one under its shim, finding one again, waiting for its end and for the end of its tree.
+//! Processes as the agent sees them: it starts one under its shim, finds one again, and waits for its end and for the
+//! end of its tree.
 //!
-//! Invariants: a process is touched only through a pidfd whose boot id and start time matched the run's identity; a run begins only when
-//! nothing of the runs before it lives. The lock says whether a shim lives, the tree who else does. Not here: stopping (`stopping`), when
-//! to start or stop (`instance`), the shim's own side (`shim`).
+//! Invariants: a process is touched only through a pidfd whose boot id and start time matched the run's identity; a run
+//! begins only when no process of earlier runs lives. The lock says whether a shim lives; the tree says which other
+//! processes do. Not here: stopping (`stopping`), when to start or stop (`instance`), the shim's own side (`shim`).
 
 mod stopping;
 
@@ -193,14 +194,14 @@ async fn look<T: Send + 'static>(
     looked.unwrap_or_else(|e| Err(io::Error::other(e))).map_err(io_error("look for the processes of", dir.path()))
 }
 
-/// Kills all of a tree, until nothing is left of it or it is no use; gives what is left.
+/// Kills a whole tree, until nothing is left of it or killing does not help; returns what is left.
 async fn ended_by_force(dir: &InstanceDir, tree: &Tree) -> Result<Members, ProcessError> {
     let mut waited = Duration::ZERO;
     let mut pause = LOOK;
     let mut gone = false;
     loop {
         let left = look(dir, tree, Tree::kill).await?;
-        // Seen twice: who is just becoming another program shows no mark for a moment.
+        // Looked twice: a process that is just becoming another program shows no mark for a moment.
         if left.is_empty() && !std::mem::replace(&mut gone, true) {
             tokio::time::sleep(LOOK).await;
             continue;

@@ -1,8 +1,10 @@
-//! One deployment on this worker: what was accepted against what there is, again after every event, until nothing is left to do.
+//! One deployment on this worker: compares the accepted assignment with what exists, after every event, and acts until
+//! nothing is left to do.
 //!
-//! Invariants: an older generation is refused, an equal one with other content too, and reported; the permit only rises.
-//! What an assignment's entries do not name is stopped; what they name and did not change goes on untouched. A failed probation
-//! puts the instance back that was replaced, with no node's help. Not here: one instance's life (`instance`).
+//! Invariants: an older generation is refused, and so is an equal one with other content; both are reported. The permit
+//! only rises. An instance that the assignment does not name is stopped; one that it names unchanged goes on untouched.
+//! When probation fails, the replaced instance is put back without any node's help. Not here: one instance's life
+//! (`instance`).
 
 mod counting;
 

@@ -1,7 +1,9 @@
-//! What a runtime says of sockets: whether an address is free for an instance, and whether an instance itself answers there.
+//! What a runtime knows of sockets: whether an address is free for an instance, and whether the instance itself answers
+//! there.
 //!
-//! Invariants: health is an instance's, not an address's: an answer counts only when the socket is held by one of its own processes; what
-//! cannot be found out is said as unknown, never guessed. Not here: starting and stopping (`process`), what follows (`instance`, `check`).
+//! Invariants: health belongs to an instance and not to an address: an answer counts only when one of the instance's
+//! own processes holds the socket. What cannot be found out is reported as unknown, never guessed. Not here: starting
+//! and stopping (`process`), what follows (`instance`, `check`).
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -1,8 +1,9 @@
-//! Reading counters from a metrics page in the Prometheus text format, by the selectors of the spec.
+//! Reads counters from a metrics page in the Prometheus text format, by the selectors of the spec, and adds up all
+//! series that a selector chooses.
 //!
-//! All series that a selector chooses are added up. Invariant: what is not there is not zero, unless the page itself makes it zero: a metric
-//! that it names, with the labels that the selector asks for, counts nothing in series that have not appeared yet. Not here: selectors
-//! (`model`), what the counters mean over time (`tally`).
+//! Invariant: a counter that is not there is not zero, with one exception: a metric that the page declares, with the
+//! labels that the selector asks for, counts zero in series that have not appeared yet. Not here: selectors (`model`),
+//! what the counters mean over time (`tally`).
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,7 +1,9 @@
-//! The one stream to any node: hello and proof, the desired state down, reports up; from node to node until one answers.
+//! The one stream to a node: hello and proof, the desired state down, reports up. When a node does not answer, the
+//! session goes on at the next one.
 //!
-//! Invariants: a desired state older than (incarnation, index) seen is ignored, whoever sends it; a report is the whole state, with a
-//! sequence that only rises; what no retry can mend ends the agent with a reason. Not here: obeying (`reconcile`).
+//! Invariants: a desired state that is older than (incarnation, index) seen is ignored, whichever node sends it; a
+//! report is the whole state, with a sequence that only rises; a refusal that no retry can mend ends the agent with its
+//! reason. Not here: obeying (`reconcile`).
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -89,7 +91,7 @@ pub struct Session {
 enum End {
     /// Another node, or the same one later, may do.
     Retry(String),
-    /// What was said in the greeting is no longer so: it is said again, at once.
+    /// What the greeting said no longer holds: the session greets again, at once.
     Again,
     /// Nothing will.
     Fatal(AgentError),
@@ -249,7 +251,7 @@ impl Session {
         send.send(FromAgent { body: Some(body) }).await.map_err(|_| retry("the node closed the session"))
     }
 
-    /// Which addresses the machine has now. What is missing is said once.
+    /// Which addresses the machine has now. A missing one is logged once.
     fn look(&mut self) -> Addresses {
         let found = addresses::look(&self.pool, self.config.host);
         let lacks = found.lacks(self.config.host);

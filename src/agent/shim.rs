@@ -194,7 +194,7 @@ fn supervise(dir: &InstanceDir, number: u32) -> io::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// In the child: waits for the word, then becomes the program.
+/// In the child: waits for the byte, then becomes the program.
 fn execute(dir: &InstanceDir, number: u32) -> ExitCode {
     let run: RunDir = dir.run(number);
     let mut word = [0];

@@ -1,7 +1,8 @@
-//! Who listens where, as the kernel tells in /proc: tables of sockets, their inodes, and the processes that hold them.
+//! Which process listens where, as /proc shows it: tables of sockets, their inodes, and the processes that hold them.
 //!
-//! Invariants: what cannot be read is an error, never "nobody"; only listening TCP sockets count, so what is closing (TIME_WAIT) does not,
-//! and of UDP those that are not connected. Not here: whose an instance's processes are and what follows (`runtime`).
+//! Invariants: what cannot be read is an error, never "nobody"; of TCP only listening sockets count, so closing ones
+//! (TIME_WAIT) do not; of UDP only unconnected ones. Not here: which processes are an instance's, and what follows
+//! (`runtime`).
 
 use std::{
     fs,

@@ -75,8 +75,8 @@ impl Tree {
     fn among(&self, everyone: &[Kin], inside: &[i32], marked: impl Fn(&Kin) -> bool) -> Members {
         let first = is_there(&self.first, everyone);
         let shim = is_there(&self.shim, everyone);
-        // While the shim lives, all others descend from it: then nobody's environment need be read. One that has ended and was not noticed
-        // yet has no children any more.
+        // While the shim lives, all other processes descend from it, so no environment need be read. An ended shim that
+        // was not noticed yet has no children any more.
         let inherits = shim && everyone.iter().any(|k| k.pid == self.shim.pid && !k.ended);
         let near = |k: &&Kin| {
             let of_first = first && (k.pid == self.first.pid || k.group == self.first.pid);
@@ -109,8 +109,8 @@ impl Tree {
         self.cgroup.as_deref().map(Cgroup::at)
     }
 
-    /// Kills what is there of it now; gives what was. Whoever is being born meanwhile is found by the next call, and so is who could not be
-    /// killed.
+    /// Kills the processes that exist now and returns them. The next call finds those that are being born meanwhile,
+    /// and those that could not be killed.
     pub fn kill(&self) -> io::Result<Members> {
         let members = self.members()?;
         if let Some(cgroup) = self.cgroup() {
@@ -122,7 +122,7 @@ impl Tree {
         Ok(members)
     }
 
-    /// Removes its cgroup, once nothing is in it. One that cannot be removed does no harm but to whoever lists them.
+    /// Removes its cgroup once nothing is in it. A cgroup that stays does no harm, but shows in lists.
     pub fn tidy(&self) {
         if let Some(Err(e)) = self.cgroup().map(|c| c.remove()) {
             let path = self.cgroup.as_deref().unwrap_or(Path::new("?"));

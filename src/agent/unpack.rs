@@ -1,8 +1,9 @@
-//! Unpacking a package into staging, then fsync and rename into place.
+//! Unpacks a package into a staging directory, then syncs it and renames it into place.
 //!
-//! Invariants: nothing is written outside the target, whatever the archive says; when it is refused nothing is put into place. What is in
-//! place is whole, durable and read-only: files 0444 or 0555, directories 0555, whatever modes were packed. Not here: what an archive
-//! may hold (`archive`, which refuses before a link can lead anywhere), fetching and the digest (`fetch`).
+//! Invariants: nothing is written outside the target, whatever the archive says; a refused archive puts nothing into
+//! place. What is in place is whole, durable and read-only: files 0444 or 0555, directories 0555, whatever modes were
+//! packed. Not here: what an archive may hold (`archive`, which refuses before a link can lead anywhere), fetching and
+//! the digest (`fetch`).
 
 use std::{
     fs, io,

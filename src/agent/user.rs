@@ -1,5 +1,7 @@
-//! The user of `run.user`, as this machine knows one: ids, groups, name and home. It is asked as `login` asks, so users of a directory
-//! service are found too. Not here: becoming one for good (`shim`).
+//! The user of `run.user` as this machine knows it: ids, groups, name and home. It is looked up as `login` does, so
+//! users of a directory service are found too.
+//!
+//! Not here: becoming that user for good (`shim`).
 
 use std::io;
 

@@ -1,7 +1,8 @@
 //! Entry by entry: what each header says, what it may not say, and its bytes.
 //!
-//! Invariants: an archive has its end mark and nothing behind it; a header that this reader does not understand whole is refused, as the
-//! rest would then be something else than was packed. Not here: names and links (`tree`), compression (`source`).
+//! Invariants: an archive has its end mark and nothing behind it; a header that this reader does not understand whole
+//! is refused, as the rest would then be something else than was packed. Not here: names and links (`tree`),
+//! compression (`source`).
 
 use std::{
     io::{self, Read},
@@ -26,7 +27,8 @@ struct Reader<'a> {
     notes: Notes,
 }
 
-/// Reads a whole archive and hands each entry to `sink`, within the limits; what is unsound is refused by its name in the archive.
+/// Reads a whole archive and hands each entry to `sink`, within the limits; what is unsound is refused by its name in
+/// the archive.
 pub fn read(archive: &Path, limits: Limits, sink: &mut dyn Sink) -> Result<Contents, ArchiveError> {
     let gauge = Gauge::default();
     gauge.between.set(BETWEEN);
@@ -56,7 +58,8 @@ pub fn read(archive: &Path, limits: Limits, sink: &mut dyn Sink) -> Result<Conte
     Ok(Contents { directories: reader.tree.directories(), notes: reader.notes })
 }
 
-/// The mark of the end was there, and nothing is behind it: the archive is whole, and what was compressed has its check sum.
+/// The mark of the end was there, and nothing is behind it: the archive is whole, and what was compressed has its check
+/// sum.
 fn end(mut rest: Capped, gauge: &Gauge) -> Result<(), ArchiveError> {
     if gauge.ended.get() {
         return refused("it is cut short: the blocks that end a tar archive are missing; pack it again");
@@ -200,7 +203,7 @@ fn extended(entry: &mut Entry<'_, Capped>, raw: &str) -> Result<(), ArchiveError
     Ok(())
 }
 
-/// The name of a sparse file: its header has a made-up one.
+/// The name of a sparse file: its header has an invented one.
 fn records_name(entry: &mut Entry<'_, Capped>) -> Option<String> {
     let records = entry.pax_extensions().ok()??;
     let named = records.filter_map(Result::ok).find(|r| r.key() == Ok("GNU.sparse.name"))?;

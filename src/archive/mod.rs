@@ -1,12 +1,12 @@
 //! The one reader of packages: a tar archive (gzip, zstd or plain, told by its first bytes), entry by entry.
 //!
-//! `release push` reads a package with a sink that keeps nothing, an agent with one that writes. So what an agent refuses, whatever its
-//! machine, push refuses before the version is spent, with the same words.
+//! `release push` reads a package with a sink that keeps nothing, an agent with one that writes. So what an agent
+//! refuses, whatever its machine, push refuses before the version is spent, with the same words.
 //!
-//! Invariants: a sink hears only of names that are relative and without `..`, of each name once, of parents before what is in them.
-//! Links are resolved here, without a file system, and must end inside the package. What this reader cannot give exactly as it was
-//! packed (sparse files, capabilities, two files of one name) is refused. Not here: where files go (`agent::unpack`), packing
-//! (`cli::pack`), digests.
+//! Invariants: a sink hears only of names that are relative and without `..`, of each name once, of parents before what
+//! is in them. Links are resolved here, without a file system, and must end inside the package. What this reader cannot
+//! give exactly as it was packed (sparse files, capabilities, two files of one name) is refused. Not here: where files
+//! go (`agent::unpack`), packing (`cli::pack`), digests.
 
 mod entries;
 mod notes;

@@ -1,6 +1,7 @@
-//! What is no reason to refuse a package and still surprises whoever packed it.
+//! Findings in a package that are no reason to refuse it and still surprise its author.
 //!
-//! Invariant: of each kind the first name and a count, so that a note is one line however large the package is.
+//! Invariant: of each kind there is the first name and a count, so a note is one line however large the package is. Not
+//! here: what is refused (`entries`, `tree`).
 
 use std::path::Path;
 

@@ -1,6 +1,7 @@
 //! The bytes of an archive: which compression it has, and bounds on what comes out of it.
 //!
-//! Invariant: a small archive fills neither the disk nor the memory, whatever it claims. Not here: what the bytes mean (`entries`).
+//! Invariant: a small archive fills neither the disk nor the memory, whatever it claims. Not here: what the bytes mean
+//! (`entries`).
 
 use std::{
     cell::Cell,

@@ -1,7 +1,7 @@
 //! What an archive has named so far, and where its links end.
 //!
-//! Invariants: every name is there once; each parent is a directory; a link ends at something that the archive holds. Links are followed
-//! as the kernel follows them, in this tree alone. Not here: bytes and headers (`entries`).
+//! Invariants: every name is there once; each parent is a directory; a link ends at something that the archive holds.
+//! Links are followed as the kernel follows them, in this tree alone. Not here: bytes and headers (`entries`).
 
 use std::{
     collections::BTreeMap,
@@ -51,7 +51,8 @@ impl Tree {
         self.0.into_iter().filter(|(_, n)| directory(n)).map(|(name, _)| name).collect()
     }
 
-    /// Puts `node` at `name`. Gives the directories to make, parents first: those the archive left out, and itself when it is a new one.
+    /// Puts `node` at `name`. Gives the directories to make, parents first: those the archive left out, and itself when
+    /// it is a new one.
     pub fn put(&mut self, name: PathBuf, node: Node) -> Result<Vec<PathBuf>, ArchiveError> {
         let shown = name.display().to_string();
         let known = match (self.0.get(&name), &node) {

@@ -1,8 +1,10 @@
-//! One HTTP request to an instance: in the clear or over TLS, under the name that its spec gives; for checks, scrapes and smoke tests.
+//! One HTTP request to an instance, in the clear or over TLS, under the name that its spec gives; for checks, scrapes
+//! and smoke tests.
 //!
-//! Invariants: a connection of its own for each request, since a server that takes no more must not look healthy through an old one; no
-//! redirect is followed, no proxy asked; the status is known as soon as the head is complete, whatever the body does. What went wrong is
-//! said as what came back. Not here: time limits and what follows from an answer (`agent`, `act`).
+//! Invariants: each request has a connection of its own, since a server that accepts no new ones must not look healthy
+//! through an old one; no redirect is followed and no proxy asked; the status is known as soon as the head is complete,
+//! whatever the body does. An error says what came back. Not here: time limits and what follows from an answer
+//! (`agent`, `act`).
 
 mod first;
 #[cfg(test)]

@@ -1,8 +1,8 @@
 //! The TLS side of a request: whose certificates are good, and under which name.
 //!
-//! Invariants: rustls with ring alone, and no roots of the platform: what is not signed by the CA file is refused, unless the spec says by
-//! name that anything goes. The CA file is read again for each handshake, so that a new one needs no restart. Not here: certificates of
-//! clients, which nobody is asked for.
+//! Invariants: rustls with ring alone, and no roots of the platform: what is not signed by the CA file is refused,
+//! unless the spec says by name that anything goes. The CA file is read again for each handshake, so that a new one
+//! needs no restart. Not here: certificates of clients, which nobody is asked for.
 
 use std::{net::SocketAddr, sync::Arc};
 
@@ -137,8 +137,8 @@ fn config_with(trusted: Option<Trusted>) -> Result<Arc<ClientConfig>, String> {
     Ok(Arc::new(builder.with_no_client_auth()))
 }
 
-/// Takes what one of the certificates has signed, and these certificates themselves: a certificate that its server signed for itself is
-/// mostly marked as a CA's, which webpki takes for nothing else.
+/// Takes what one of the certificates has signed, and these certificates themselves: a certificate that its server
+/// signed for itself is mostly marked as a CA's, which webpki takes for nothing else.
 #[derive(Debug)]
 struct Trusted {
     signed: Arc<WebPkiServerVerifier>,

@@ -31,7 +31,7 @@ pub struct Follow {
     pub from_index: u64,
     /// Stop watching after this long.
     pub within: Option<Period>,
-    /// The operator asked for the way back, so arriving there is success.
+    /// The operator asked for the rollback, so arriving there is success.
     pub wants_rollback: bool,
 }
 
@@ -159,8 +159,9 @@ fn say_evidence(view: &View<'_>, rollout: &v1::Rollout, said: &mut BTreeSet<u64>
     evidence(rollout, said).iter().try_for_each(|line| view.line(line))
 }
 
-/// Counts with the verdict, and which node served a switch when, of each step that `said` does not hold. A step is known by its id: when
-/// a way back begins the same rows stand among the current ones first, and among those of the way there later.
+/// Counts with the verdict, and which node served a switch when, of each step that `said` does not hold. A step is
+/// known by its id: when a rollback begins, the same rows are first among the current steps, and later among the
+/// forward steps.
 fn evidence(rollout: &v1::Rollout, said: &mut BTreeSet<u64>) -> Vec<String> {
     let mut lines = Vec::new();
     for step in rollout.forward_steps.iter().chain(&rollout.steps) {

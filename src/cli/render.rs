@@ -1,4 +1,6 @@
-//! Replies as text for people: pure functions, so that tests hold the words.
+//! Replies as text for people.
+//!
+//! Invariant: pure functions, so that tests hold the words. Not here: printing (`output`), JSON for scripts.
 
 mod deployment;
 mod rollout;
@@ -14,7 +16,7 @@ use crate::{
     wire::v1,
 };
 
-/// A moment as a person reads it: `12.3 s` becomes `12.3 s`, and nothing for zero.
+/// The time between two moments, as a person reads it.
 fn since(from_ms: u64, to_ms: u64) -> String {
     Millis(to_ms.saturating_sub(from_ms)).to_string()
 }

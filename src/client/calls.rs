@@ -1,4 +1,7 @@
-//! The unary calls, one method each: reads are repeated freely, changes under one request id, lists to their last page.
+//! The unary calls, one method each.
+//!
+//! Invariants: reads are repeated freely; a change has one request id for all its tries; lists are read to their last
+//! page. Not here: which node is asked, and when a call is tried again (`client`).
 
 use std::time::Duration;
 
@@ -146,14 +149,14 @@ lists! {
 }
 
 impl Client {
-    /// What the answering node knows of the cluster. Its members become nodes to go on at: a client that outlives nodes asks now and
-    /// then.
+    /// What the answering node knows of the cluster. Its members become nodes to go on at: a client that outlives nodes
+    /// asks now and then.
     pub async fn status(&self) -> Result<v1::StatusReply, ClientError> {
         let reply: v1::StatusReply =
             self.call(|channel| async move { ClusterClient::new(channel).status(v1::StatusRequest {}).await }).await?;
         self.inner.nodes.learn(&reply.nodes);
-        // A node that no majority has confirmed lately may be far behind, and a request with its time would be refused as expired
-        // elsewhere. Without a time whoever takes the request chooses.
+        // A node that no majority has confirmed lately may be far behind, and a request with its time would be refused
+        // as expired elsewhere. Without a time whoever takes the request chooses.
         if reply.quorum {
             self.learn(reply.now_ms);
         }

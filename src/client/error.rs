@@ -1,4 +1,6 @@
 //! What can go wrong between this process and a cluster, and which failures another node may not have.
+//!
+//! Invariant: a refusal is final; an unknown outcome is never called a refusal. Not here: trying again (`client`).
 
 use std::{error::Error as _, time::Duration};
 
@@ -68,7 +70,7 @@ impl ClientError {
     }
 }
 
-/// How long something was tried, where that is worth a word: what is refused at once was not tried for any time.
+/// How long something was tried, as words; empty when it was refused at once.
 fn lasting(tried: &Duration) -> String {
     if tried.is_zero() { String::new() } else { format!(" for {tried:?}") }
 }
@@ -135,7 +137,7 @@ pub fn judge(status: Status) -> Result<Failure, ClientError> {
     }
 }
 
-/// The error for a call that no node took, with the time that has passed and not the one that there was.
+/// The error for a call that no node accepted, with the time that has passed (not the time that was allowed).
 pub fn give_up(failures: Vec<(String, Failure)>, tried: Duration) -> ClientError {
     let mut nodes: Vec<&str> = failures.iter().map(|(n, _)| n.as_str()).collect();
     nodes.sort_unstable();

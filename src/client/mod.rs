@@ -1,8 +1,8 @@
-//! Finds a node that answers, sends it a call, goes on at the next one, and watches events across nodes.
+//! Finds a node that answers, sends it a call, goes on at the next node when it fails, and watches events across nodes.
 //!
-//! Invariants: a change carries one request id and one `not_after` for all its tries, so it takes effect once however often it is
-//! sent; only failures that say "not here, not now" are tried again, a refusal never is. Cluster time is learned from replies.
-//! Not here: what a person types or sees (`cli`), and the agents' own session (`agent`).
+//! Invariants: a change carries one request id and one `not_after` for all its tries, so it takes effect once however
+//! often it is sent; only failures that say "not here, not now" are tried again, a refusal never is. Cluster time is
+//! learned from replies. Not here: what a person types or sees (`cli`), and the agents' own session (`agent`).
 
 mod calls;
 mod error;
@@ -174,8 +174,8 @@ impl Client {
         }
     }
 
-    /// One call to the first node named, and to no other: for what is about that node itself. Only a refused connection is tried
-    /// again (the node may be starting).
+    /// One call to the first node named, and to no other: for what is about that node itself. Only a refused connection
+    /// is tried again (the node may be starting).
     async fn call_this_node<T, F, Fut>(&self, limit: Duration, send: F) -> Result<T, ClientError>
     where
         F: Fn(Channel) -> Fut,

@@ -1,4 +1,5 @@
-//! The nodes a client knows: those it was given first, then those the cluster named. One is asked first; a failure moves on.
+//! The nodes a client knows: those it was given first, then those the cluster named. One is asked first; a failure
+//! moves on.
 
 use std::{
     sync::atomic::{AtomicUsize, Ordering},

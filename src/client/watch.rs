@@ -34,7 +34,8 @@ pub struct Watch {
 }
 
 impl Client {
-    /// Watches one deployment's events, or all when it is empty, after a position. Ends with what is held when not following.
+    /// Watches one deployment's events, or all when it is empty, after a position. Ends with what is held when not
+    /// following.
     pub fn watch(&self, deployment: &str, after: (u64, u32), follow: bool) -> Watch {
         let request = v1::WatchRequest {
             after_index: after.0,

@@ -26,7 +26,7 @@ pub trait Kind: Sized {
     /// Reads the text of an environment variable.
     fn read(text: &str) -> Result<Self, String>;
 
-    /// Reads what its flag was given; of one that may not be repeated that is one text.
+    /// Reads the texts that were given to its flag; a flag that may not be repeated has one text.
     fn given(texts: &[&str]) -> Result<Self, String> {
         Self::read(&texts.concat())
     }

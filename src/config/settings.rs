@@ -1,8 +1,9 @@
 //! Settings in layers: a file, over it the environment, over it the command line; below them the defaults.
 //!
-//! Invariants: each setting is declared once, by `settings!`, which makes of it the field, the key of the file, the variable, the
-//! flag, the line of `slipwayd config print` and the line of docs/config.md; an unknown key or variable is refused with the nearest known one.
-//! Not here: what values fit together (`NodeConfig::check`, `AgentConfig::check`).
+//! Invariants: each setting is declared once, by `settings!`, which makes of it the field, the key of the file, the
+//! variable, the flag, the line of `slipwayd config print` and the line of docs/config.md; an unknown key or variable
+//! is refused with the nearest known one. Not here: what values fit together (`NodeConfig::check`,
+//! `AgentConfig::check`).
 
 use std::fmt::Write as _;
 
@@ -71,7 +72,7 @@ pub struct Described {
     pub value: &'static str,
     /// Whether the flag may be repeated.
     pub many: bool,
-    /// What it is when nobody says anything; absent when it must be given.
+    /// Its value when it is not set; absent when it must be set.
     pub default: Option<String>,
     pub flag: &'static str,
     /// Its environment variable.
@@ -157,7 +158,7 @@ macro_rules! settings {
         impl $layer {
             const KEYS: &[&str] = &[$(stringify!($key)),+];
 
-            /// Reads variables; those that do not begin as ours are none of ours, an empty one is none.
+            /// Reads variables. A variable without our prefix is ignored; an empty one counts as not set.
             pub fn from_environment(
                 variables: impl IntoIterator<Item = (String, String)>,
             ) -> Result<Self, $crate::config::ConfigError> {

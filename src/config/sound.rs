@@ -1,5 +1,5 @@
-//! What a node or an agent would only find when it starts, or never: listeners that collide, addresses that nobody reaches, numbers that
-//! cannot be meant. Each error names the setting and what to write.
+//! Finds what a node or an agent would otherwise only find when it starts, or never: listeners that collide, addresses
+//! that no other machine reaches, numbers that make no sense. Each error names the setting and what to write.
 //!
 //! Not here: reading settings (`settings`), and what only the machine knows, such as a port that is in use.
 

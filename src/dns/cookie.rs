@@ -1,10 +1,11 @@
-//! DNS cookies (RFC 7873) with the interoperable server cookie of RFC 9018, so that a client that has been answered once is known to
-//! be at its address, by every server that has the same secret.
+//! DNS cookies (RFC 7873) with the interoperable server cookie of RFC 9018. A client that was answered once is then
+//! known to be at its address, by every server that has the same secret.
 //!
-//! Server cookie: version 1, three zero octets, the time in seconds, SipHash-2-4 of all that, the client's cookie and its address.
-//! Secrets: the first one signs, each one is accepted. They are the cluster's, unless the server is told its own: to share them with other
-//! servers a new one is put behind the old one everywhere, then before it, then the old one goes. Not here: who makes and changes the
-//! cluster's (`state`, `lead`), who is limited when it has no cookie (`limit`).
+//! Server cookie: version 1, three zero octets, the time in seconds, and SipHash-2-4 of all that, the client's cookie
+//! and its address. The first secret signs, each one is accepted. The secrets are the cluster's, unless the server has
+//! its own. To replace a secret that is shared with other servers, put the new one second everywhere, then first, then
+//! remove the old one. Not here: the cluster's secrets (`state`, `lead`), limits for clients without a cookie
+//! (`limit`).
 
 use std::net::IpAddr;
 

@@ -123,7 +123,8 @@ pub(super) fn answer(context: &Context<'_>, buffer: &mut [u8], length: usize) ->
     let Some(site) = site.filter(|site| exists(site, &what)) else {
         return negative(context, &question, at, out, ResponseCode::NXDomain);
     };
-    // A failure has a text, and may come only after a card was drawn; what is said without a lease has one too.
+    // A failure carries a text and may come only after a card was drawn; so does an answer without a lease. The long
+    // path makes both.
     if site.odds.may_fail || !context.may_answer(site) {
         return None;
     }

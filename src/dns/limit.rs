@@ -1,10 +1,12 @@
-//! Response rate limiting: how many UDP responses of a kind a network gets a second, so that spoofed queries gain nothing.
+//! Response rate limiting: how many UDP responses of a kind a network gets a second, so that spoofed queries gain
+//! nothing.
 //!
-//! Networks are /24 of IPv4 and /56 of IPv6; kinds are answers, negative answers and errors, the last two with smaller rates, as nobody
-//! needs many. What is over the rate is dropped, but each second such query gets a response that cannot be misused: truncated and
-//! empty, or BADCOOKIE for who has sent a cookie; so a real client behind a spoofed address gets through over TCP or with its cookie.
-//! Exempt: configured prefixes, clients with a good cookie, and TCP, whose addresses are proved. Memory is fixed: two tables of times,
-//! indexed by two hashes with keys of this process; a network is over its rate only when both say so.
+//! Networks are /24 of IPv4 and /56 of IPv6. Kinds are answers, negative answers and errors; the last two have smaller
+//! rates, as no client needs many. A response over the rate is dropped. But each second such query gets a response that
+//! cannot be misused: truncated and empty, or BADCOOKIE when the query carried a cookie. So a real client behind a
+//! spoofed address gets through over TCP or with its cookie. Exempt are configured prefixes, clients with a good
+//! cookie, and TCP, whose addresses are proved. Memory is fixed: two tables of times, indexed by two hashes with keys
+//! of this process; a network is over its rate only when both say so.
 
 use std::{
     hash::{BuildHasher as _, RandomState},

@@ -1,8 +1,9 @@
 //! What is noted of each answer, without a lock: answers by arm, and the TTLs that caches may still hold.
 //!
-//! Invariants: a TTL that was handed out is told ([`Noted::largest`]) until no cache can hold it any more, whichever view it was handed
-//! out from, as one site leaves this to the next; counts only rise. Few different TTLs exist at a time: four have a place of their own
-//! here, more share a lock. Everything that answers touch is in one line of the processor's cache.
+//! Invariants: a TTL is reported ([`Noted::largest`]) until no cache can hold it any more, also when an earlier view
+//! handed it out, as one site leaves this to the next; counts only rise. Few different TTLs exist at a time: four have
+//! a place of their own here, more share a lock. Everything that an answer touches is in one line of the processor's
+//! cache. Not here: who asked (`tally`).
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 

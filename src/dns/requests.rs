@@ -1,7 +1,8 @@
-//! Requests by version, as instances count them: what the leader hears of the running steps, passed on to every node with its lease.
+//! Requests by version, as instances count them: the leader hears them of the running steps and passes them on to every
+//! node with its lease.
 //!
-//! Invariant: what was not heard again for a while is not shown, as silence is not zero. Not here: scraping (`agent`), summing up
-//! (`observe`).
+//! Invariant: a count that was not renewed for a while is not shown, as silence is not zero. Not here: scraping
+//! (`agent`), summing up (`observe`).
 
 use std::collections::BTreeMap;
 

@@ -1,11 +1,11 @@
 //! The listeners: UDP and TCP sockets that the caller has bound, with limits on what one client can hold.
 //!
-//! A datagram is answered in the thread that read it, so work in progress is bounded by the number of threads; they are no tasks of the
-//! runtime, so that a busy node and busy clients do not wait for each other. TCP (RFC 7766) has a
-//! limit on connections in all and per address; when there is no more room the one whose last answered query lies back longest goes. Queries of
-//! one connection may come one behind the other and are answered in that order, a bounded part at a time; who does not read its
-//! answers, or sends slowly, is cut off. DNS over TLS is the same behind a handshake, under the same limits, counted together. Not
-//! here: what the bytes mean.
+//! A datagram is answered in the thread that read it, so the number of threads bounds the work in progress. These
+//! threads are no tasks of the runtime, so a busy node and busy clients do not wait for each other. TCP (RFC 7766) has
+//! a limit on connections in all and for each address. When a new connection finds no room, the connection with the
+//! oldest last answer is closed. Queries of one connection may follow each other without waiting and are answered in
+//! that order, a bounded part at a time; a client that does not read its answers, or sends slowly, is cut off. DNS over
+//! TLS is the same behind a handshake, under the same limits, counted together. Not here: what the bytes mean.
 
 use std::{
     collections::{BTreeMap, HashMap},

@@ -50,7 +50,8 @@ pub(super) struct SiteRoute {
 pub(super) struct Named {
     /// `None`: the instance exists and has nothing to connect to.
     pub endpoint: Option<Endpoint>,
-    /// Whether it may be kept in caches: an instance on its way out is still there for who has its name, and not for longer.
+    /// Whether caches may keep it. A draining instance still answers to its own name, but no cache may keep that
+    /// answer.
     pub lasting: bool,
 }
 

@@ -1,4 +1,6 @@
 //! Counters of the DNS server, for metrics.
+//!
+//! Not here: how metrics are named and shown (`http`).
 
 use std::sync::atomic::{AtomicU64, Ordering};
 

@@ -1,9 +1,10 @@
-//! What was really answered, beside what was wanted: answers by version since the route last changed, and how many clients ask.
+//! What was really answered, beside the weights: answers by version since the route last changed, and how many clients
+//! ask.
 //!
-//! Answers are exact over each deck; traffic is not, as each client (a resolver, mostly) keeps its answer and they ask for unequal shares of
-//! the traffic. With shares s of the answers and a weight p, the share of traffic scatters by sqrt(p (1 - p) sum s^2): that is the spread
-//! told here, and the largest s is the largest swing that one client can make. Bounded: two tables that take turns. Not here: the
-//! requests that instances count.
+//! Answers are exact over each deck. Traffic is not, as each client (mostly a resolver) keeps its answer, and clients
+//! ask for unequal shares of the traffic. With shares s of the answers and a weight p, the share of traffic scatters by
+//! sqrt(p (1 - p) sum s^2): that is the spread shown here, and the largest s is the largest swing that one client can
+//! make. Bounded: two tables that take turns. Not here: the requests that instances count.
 
 use std::{collections::HashMap, net::IpAddr};
 
@@ -15,7 +16,7 @@ const WINDOW_MS: u64 = 300_000;
 /// Clients of one table; beyond that no new ones are told apart, and then no single one matters.
 const CLIENTS: usize = 4096;
 
-/// Answers since the route changed of which each is noted with its client; of later ones, one of so many.
+/// So many answers after a change of the route are each noted with their client; of later answers one in [`ONE_OF`] is.
 const EACH: u64 = 256;
 const ONE_OF: u64 = 16;
 

@@ -1,9 +1,10 @@
-//! The installation of a way back: batches until the version to go back to passes, in whatever room there is, the traffic following the
-//! instances as they pass.
+//! The installation of a rollback: batches until the old version passes, in whatever room there is. The traffic follows
+//! the instances as they pass.
 //!
-//! Invariants: it never fails, never pauses and never turns: who does not come up is tried again with a back-off, as the keeper does; what
-//! serves is taken down only to make room, and never more of it than may be missing; a lost worker's share is waited for until it is
-//! counted out, and hinders nobody else. Not here: going forward (`install`), choosing among free places (`place`).
+//! Invariants: it never fails, pauses or turns around. An instance that does not come up is tried again with a
+//! back-off, as the keeper does. A serving instance is taken down only to make room, and never more of them than may be
+//! missing. A lost worker's share is waited for until the worker is counted out, and delays no other worker. Not here:
+//! going forward (`install`), choosing among free places (`place`).
 
 use std::collections::BTreeSet;
 

@@ -1,6 +1,7 @@
-//! A batch under way, as its installation sees it: who was added, and who still makes room for them.
+//! A batch under way, as its installation sees it: the instances that it added, and those that still make room for
+//! them.
 //!
-//! Not here: when it is through and what follows (`install` going forward, `back` on a way back).
+//! Not here: when it has passed and what follows (`install` going forward, `back` in a rollback).
 
 use super::drain;
 use super::prelude::*;

@@ -1,7 +1,7 @@
 //! Workers lost for good: when what they had is counted out.
 //!
-//! Invariant: one deployment and worker a pass, only once its time is over by the law's own reckoning. Not here: what it changes
-//! (`state::lost`).
+//! Invariant: one deployment and worker in a pass, and only when the law says that the time is over. Not here: what it
+//! changes (`state::rollout`).
 
 use std::collections::{BTreeMap, BTreeSet};
 

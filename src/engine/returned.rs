@@ -1,7 +1,9 @@
-//! After a way back: who has confirmed it, whose lease is over, and when no server answers with the version that was left.
+//! After a rollback moved the traffic: which servers have confirmed it, whose lease is over, and when no server answers
+//! with the version that was left.
 //!
-//! Invariants: nothing waits for this; a server counts by its own word, or, if a lease bound it when the traffic moved, by the end of
-//! its last possible lease; what cannot be said within a minute is said to be unknown. Not here: switches (`fence`).
+//! Invariants: nothing waits for this. A server counts by its own report or, if a lease bound it when the traffic
+//! moved, by the end of its last possible lease. What is not known within a minute is recorded as unknown. Not here:
+//! switches (`fence`).
 
 use super::plan::Plan;
 use super::prelude::*;

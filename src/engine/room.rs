@@ -1,7 +1,9 @@
-//! Room for new instances: how many more processes an installation may have, and which old ones the new ones can take the place of.
+//! Room for new instances: how many more processes an installation may have, and which old ones the new ones can
+//! replace in place.
 //!
-//! Invariants: the room of a way back is the room that its rollout was made in; what passes never falls below what must be available,
-//! and what does not pass costs nothing. Not here: free addresses and capacity of a worker (`place`).
+//! Invariants: a rollback has the room that its rollout was made in; the number of passing instances never falls below
+//! what must be available, and an instance that does not pass costs nothing. Not here: free addresses and capacity of a
+//! worker (`place`).
 
 use super::prelude::*;
 

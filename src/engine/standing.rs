@@ -50,7 +50,8 @@ impl<'a> Servers<'a> {
                 Standing::Expired => ServerEnd::Expired,
                 Standing::Unbound => ServerEnd::Unbound,
                 Standing::Holds(left) => {
-                    // A service that answers stale goes on for longer, and of leases that nobody keeps a book of nothing is known.
+                    // A service that answers stale goes on for longer, and of leases without a lease table nothing is
+                    // known.
                     if left <= state.fences.waited().bound() {
                         all.look_again = all.look_again.min(now.plus(left));
                         all.until = all.until.max(state.fences.gives_up(m.at));

@@ -1,8 +1,8 @@
-//! Weights by capacity: each version's share of what passes.
+//! Weights by capacity: each version's share of the passing instances.
 //!
-//! Invariants: where the others' shares fall they keep their parts; where they rise, they rise as far as what passes of each carries, and
-//! what nobody carries stays with the candidate; on a way back only the version gone back to gets more. Not here: whether the law takes
-//! them (`state::routes`).
+//! Invariants: where the others' shares fall they keep their parts; where they rise, they rise as far as the passing
+//! instances of each carry, and what nobody carries stays with the candidate; in a rollback only the version gone back
+//! to gets more. Not here: whether the law takes them (`state::rollout`).
 
 use super::prelude::*;
 

@@ -1,4 +1,7 @@
-//! Values of the moment: of Raft, DNS, the leader's loop, and of each deployment in State.
+//! Metrics of the moment: of Raft, DNS, the leader's loop, and of each deployment in State.
+//!
+//! Invariant: each is read when the page is asked for, and belongs to one State. Not here: counters of rollouts
+//! (`counters`), where the values come from (`node`).
 
 use std::{collections::BTreeMap, fmt};
 

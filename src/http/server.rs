@@ -1,4 +1,7 @@
 //! The listener and its three pages.
+//!
+//! Invariant: a page is made when it is asked for. Not here: what makes a node ready (`node`), metrics and their values
+//! (`gauges`, `counters`).
 
 use std::{io, sync::Arc, time::Duration};
 
@@ -59,7 +62,8 @@ impl Pages {
         Arc::new(Self { registry, counters, sources })
     }
 
-    /// Follows State for ever, so that no event is missed while nobody looks. Whoever serves the pages keeps it running.
+    /// Follows State for ever, so that no event is missed between two requests. Whoever serves the pages keeps it
+    /// running.
     pub async fn follow(self: Arc<Self>) {
         loop {
             tokio::time::sleep(FOLLOW).await;

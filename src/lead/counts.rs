@@ -1,4 +1,6 @@
-//! What the loop counts, for metrics.
+//! Counters of the leader's loop, for metrics.
+//!
+//! Not here: how metrics are named and shown (`http`).
 
 use std::sync::atomic::{AtomicU64, Ordering};
 

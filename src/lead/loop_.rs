@@ -1,4 +1,13 @@
-//! One term at a time.
+//! The leader's loop for one term: each planning pass takes State and observations, proposes facts and planned
+//! commands, starts deliveries of the outbox, and lets cluster time go on.
+//!
+//! Invariants: a pass waits for the results of its own proposals before the next one plans; State is read before the
+//! lease table, so a lease that was granted below State's index is in the table; a refused command makes its own
+//! deployment rest (`rests`), and only proposals without an answer pause the whole loop; a panic names the part that
+//! panicked and costs the leadership.
+//!
+//! Not here: what to propose (`engine`), what was heard (`observe`), how a smoke test is made (`act`), when panics stop
+//! the loop (`panics`).
 
 use std::{any::Any, collections::BTreeSet, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
@@ -38,7 +47,7 @@ const REST: Duration = Duration::from_millis(5);
 /// After a panic, if no other node leads by then.
 const AFTER_FALL: Duration = Duration::from_secs(1);
 
-/// What is done once the loop has panicked and that was noted: the others are told, and another node leads.
+/// What happens after a panic of the loop was noted: the others are told, and another node leads.
 pub type Fallen = Arc<dyn Fn() -> BoxFuture<'static, ()> + Send + Sync>;
 
 /// The loop's parts; `run` goes through all terms that this node leads.
@@ -79,7 +88,7 @@ struct Term {
 /// What a pass asks for afterwards.
 struct Next {
     wait: Duration,
-    /// Whether a proposal got no answer, or one that is nobody's in particular was refused.
+    /// Whether a proposal got no answer, or one that belongs to no deployment was refused.
     failed: bool,
 }
 
@@ -282,7 +291,7 @@ impl Lead {
             state = self.consensus.view();
         }
         let mut seen = self.collector.observations(t.term, t.since, now, silent_after);
-        // After State was read: a lease that was granted for less than that State holds is in the book by now.
+        // Read after State: a lease that was granted for an index below State's is in the table by now.
         seen.leases = self.leases.as_ref().and_then(|left| left(t.term));
         if let Some((why, left)) = resting.or_else(|| self.panics.stopped(Part::Plan, self.clock.mono())) {
             let next = self.rests(t, why, left);

@@ -1,10 +1,12 @@
-//! Panics of the leader's loop, of this node and of the others: three in ten minutes stop the part that panics, cluster-wide.
+//! Panics of the leader's loop, on this node and the others: three in ten minutes stop the part that panics, on every
+//! node.
 //!
-//! Whatever makes the planner panic is mostly in State or in a report, so the next leader would panic as well, and the one after it. A node
-//! that panics tells the others what it knows before it hands leadership over, so that each knows of all. It is kept in memory: a command
-//! would have to be agreed on by the very nodes that may be at fault, and a node that is started anew is meant to try again.
+//! What makes the planner panic is mostly in State or in a report, so the next leader would panic as well, and the one
+//! after it. A node that panics tells the others what it knows before it hands leadership over, so that each node knows
+//! of all panics. They are kept in memory only: a command would have to be agreed on by the very nodes that may be at
+//! fault, and a restarted node is meant to try again.
 //!
-//! Not here: the telling (`node`), catching them (`loop_`).
+//! Not here: telling the others (`node`), catching panics (`loop_`).
 
 use std::{collections::BTreeMap, fmt};
 
@@ -40,7 +42,7 @@ impl Part {
         self.into()
     }
 
-    /// From its name; what is not known is the rest.
+    /// The part of this name; an unknown name is the rest of the loop.
     pub fn named(name: &str) -> Self {
         name.parse().unwrap_or_default()
     }
@@ -75,7 +77,7 @@ pub struct Panics {
 }
 
 impl Panics {
-    /// Takes one in; one that is known already changes nothing.
+    /// Takes a panic in; one that is known already changes nothing.
     pub fn learn(&self, mut panic: Panic, now: Mono) {
         panic.reason = panic.reason.chars().take(MAX_REASON).collect();
         let mut known = self.known.lock();

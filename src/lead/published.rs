@@ -1,4 +1,6 @@
-//! The last plan's reasons for waiting, for `rollout explain`.
+//! The last plan's reasons for waiting, which `rollout explain` shows.
+//!
+//! Invariant: a reason keeps the time since when it has held. Not here: the reasons themselves (`engine`).
 
 use std::{collections::BTreeMap, sync::Arc};
 

@@ -1,7 +1,7 @@
-//! Which deployments rest: what the law refused is proposed again later, and hinders nobody else.
+//! Which deployments rest: a command that the law refused is proposed again later, and delays no other deployment.
 //!
-//! Invariant: one stuck deployment costs the others nothing; its own next try comes within a second. Not here: proposals that got no
-//! answer, after which the whole loop pauses (`loop_`).
+//! Invariant: a resting deployment is tried again within a second. Not here: proposals without an answer, after which
+//! the whole loop pauses (`loop_`).
 
 use std::{collections::BTreeMap, time::Duration};
 

@@ -1,6 +1,6 @@
 //! What DNS does when a version, or most of it, has nothing healthy to name.
 //!
-//! Not here: what is healthy (`state::serving`).
+//! Not here: what is healthy (`state::fleet`).
 
 use serde::{Deserialize, Serialize};
 use strum::{Display, EnumString, VariantNames};

@@ -1,4 +1,6 @@
 //! Why something is not moving: typed reasons that the planner gives and `rollout explain` prints.
+//!
+//! Not here: when a reason is given (`engine`).
 
 use std::fmt;
 

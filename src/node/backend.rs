@@ -1,4 +1,7 @@
-//! The node behind the services: init and join, and what the leader knows.
+//! What the services ask of this node beyond State: init and join, transfers of leadership, and what only the leader
+//! knows.
+//!
+//! Not here: the services (`rpc`).
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -190,8 +193,8 @@ impl Backend for NodeBackend {
 
     fn relayed(&self, from: NodeId, item: &v1::RelayItem) -> Result<(), Status> {
         let leadership = self.0.slot.get().map(|c| c.leader().borrow().clone()).unwrap_or_default();
-        // Of an older term it must not take anything, and a term that its own Raft does not know yet would make it deaf for the real ones:
-        // whoever heard of this node's victory before it did tries again.
+        // Of an older term it must not take anything, and a term that its own Raft does not know yet would make it deaf
+        // for the real ones: whoever heard of this node's victory before it did tries again.
         if leadership.term != item.term || (leadership.leader.is_some() && !leadership.is_me) {
             return Err(Status::failed_precondition(format!("this node does not lead term {}", item.term)));
         }

@@ -1,5 +1,5 @@
-//! Whether this machine's wall clock jumps. Nothing that is decided depends on it: cluster time goes on whatever it says. But people read
-//! wall times in events and history, so a jump is said in the log and in `cluster status`.
+//! Reports jumps of this machine's wall clock, in the log and in `cluster status`. No decision depends on wall clocks,
+//! but people read them in events and history.
 //!
 //! Not here: cluster time (`raft`), and what the machine's clock should be.
 
@@ -17,9 +17,9 @@ use crate::{
 const LOOK: Duration = Duration::from_secs(1);
 /// Smaller steps are the work of a time service; a look that comes late measures both clocks late.
 const JUMP_MS: i128 = 2_000;
-/// How long `cluster status` says it.
+/// How long `cluster status` shows a jump.
 const SAID_MS: u64 = 3_600_000;
-/// The leader's clock may be ahead by so much before the difference is worth a word.
+/// How far the leader's clock may be ahead without a warning.
 const BEHIND_MS: u64 = 5_000;
 
 /// The newest jump.
@@ -39,7 +39,7 @@ impl Jumped {
     }
 }
 
-/// What this machine's clock is behind the one that stamped the newest entry, in words.
+/// How far this machine's clock is behind the one that stamped the newest entry, in words.
 pub(super) fn behind(newest_ms: u64, here_ms: u64) -> Option<String> {
     let by = newest_ms.saturating_sub(here_ms);
     (by > BEHIND_MS).then(|| {
@@ -56,7 +56,7 @@ fn jumped(by: i128) -> String {
     format!("this machine's clock jumped {way} by {length}, and the times of events with it")
 }
 
-/// Compares the wall clock with one that nobody sets.
+/// Compares the wall clock with the monotonic one.
 struct Compared {
     offset: i128,
 }

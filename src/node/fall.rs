@@ -1,9 +1,10 @@
-//! After a panic of the leader's loop: the others are told, then another node leads.
+//! After a panic of the leader's loop: this node tells the others, then hands leadership over.
 //!
-//! Invariants: the others know before one of them leads, as far as they can be reached, so that a report or a State that makes every
-//! planner panic stops planning after the third and does not go from node to node. DNS and the log are other tasks and go on.
+//! Invariants: the others know of the panic before one of them leads, as far as they can be reached. So a report or a
+//! State that makes every planner panic stops planning after the third panic, instead of felling node after node. DNS
+//! and the log are other tasks and go on.
 //!
-//! Not here: what is kept and when the loop rests (`lead::Panics`).
+//! Not here: what is kept, and when the loop rests (`lead::Panics`).
 
 use std::{sync::Arc, time::Duration};
 

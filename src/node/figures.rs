@@ -1,4 +1,7 @@
-//! What `/metrics` and `/readyz` read when asked.
+//! Values for `/metrics` and `/readyz`, gathered from the parts of this node at each request.
+//!
+//! Invariant: a value that cannot be read is shown as 0 or left out; no request fails for it. Not here: names and
+//! formats of metrics (`http`), what makes a node ready (`readiness`).
 
 use std::{
     collections::BTreeMap,

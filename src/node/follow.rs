@@ -1,4 +1,8 @@
-//! What follows the published State on this node: DNS views, and when DNS may answer.
+//! Two tasks that follow the published State on this node: one gives each State to DNS as a view, one decides when DNS
+//! may answer.
+//!
+//! Invariant: DNS answers only once its view holds what was committed before this node started. Not here: how a view is
+//! made (`dns::view`).
 
 use std::{sync::Arc, time::Duration};
 
@@ -6,9 +10,10 @@ use super::start::Parts;
 use crate::raft::Consensus;
 
 const RETRY: Duration = Duration::from_millis(100);
-/// What was committed within this time before DNS answers may be missing: a drain waits for longer.
+/// Entries committed within this time before DNS answers may be missing from its view: a drain waits for longer than
+/// that.
 const LATELY_MS: u64 = 500;
-/// A machine that is too slow for that answers after so many tries all the same.
+/// A machine that is too slow for that answers after so many tries anyway.
 const TRIES: u32 = 5;
 
 /// Publishes every State to DNS as it is applied.
@@ -23,8 +28,9 @@ pub(super) async fn dns(parts: Arc<Parts>, consensus: Consensus) {
     }
 }
 
-/// Lets DNS answer once its view holds everything that was committed when this node came up. While it waits, drains count it as one
-/// that answers nobody; so what it waited for long is not enough, and it asks again for what was committed lately.
+/// Lets DNS answer once its view holds everything that was committed when this node came up. While it waits, drains
+/// count this server as one that answers nobody. So when the wait was long, it asks again for what was committed
+/// meanwhile.
 pub(super) async fn ready(parts: Arc<Parts>, consensus: Consensus) {
     let mut served = parts.dns.served_index();
     let mut tries = 0;

@@ -1,10 +1,11 @@
-//! Connections let in within limits, one gate a listener.
+//! Limits on the connections of one listener; each listener has its own gate.
 //!
-//! Invariants: what has said nothing holds no slot; at most `silent` such connections are kept, the oldest goes first and each goes
-//! after a time, so a flood of idle connections costs a fixed amount and keeps no well-behaved client out; at most `open`
-//! connections are served at a time, and one too many is told so; one on which nothing moves for `idle` is cut, so a peer that is
-//! gone without a word gives its slot back (gRPC has keep-alives, so a live peer always moves something). Not here: limits within a
-//! connection (`rpc`, `http`), and DNS, whose listeners have limits of their own.
+//! Invariants: a connection that has sent nothing holds no slot; at most `silent` such connections are kept, the oldest
+//! is closed first, and each is closed after a time, so a flood of idle connections costs a fixed amount and keeps no
+//! well-behaved client out. At most `open` connections are served at a time, and a client beyond that is told so. A
+//! connection on which nothing moves for `idle` is closed, so a peer that vanished gives its slot back (a live gRPC
+//! peer sends keep-alives). Not here: limits within a connection (`rpc`, `http`), and DNS, whose listeners have limits
+//! of their own.
 
 use std::{
     collections::VecDeque,
@@ -34,13 +35,13 @@ use crate::supervise;
 
 const HANDED: usize = 64;
 const REST: Duration = Duration::from_millis(50);
-/// Of the same kind of trouble, only every so many make a line of the log.
+/// One in so many troubles of the same kind is logged.
 const TELL_EVERY: u64 = 1000;
 /// Gated listeners of a node.
 const LISTENERS: u64 = 3;
 /// Open files that are not gated connections: the store, DNS over TCP, calls to peers, logs.
 const OTHER_FILES: u64 = 1024;
-/// Fewer slots would serve nobody.
+/// The fewest slots that are of use.
 const LEAST_OPEN: u64 = 32;
 
 /// Bounds of a listener.
@@ -63,8 +64,8 @@ impl Limits {
         Self { open, silent, first_byte: Duration::from_secs(5), idle: Duration::from_secs(30) }
     }
 
-    /// For a node whose listeners are to serve `wanted` connections each. Raises the process's own limit of open files as far as
-    /// that needs and the system allows; where it does not, the listeners share what there is.
+    /// For a node whose listeners are to serve `wanted` connections each. Raises the process's own limit of open files
+    /// as far as that needs and the system allows; where it does not, the listeners share what there is.
     pub(super) fn for_node(wanted: u32) -> Self {
         let need = LISTENERS * u64::from(wanted) * 9 / 8 + OTHER_FILES;
         let allowed = raise_open_files(need);
@@ -81,7 +82,7 @@ impl Limits {
     }
 }
 
-/// Connections a listener that so many open files leave room for, at most `wanted`.
+/// Connections that one listener may have with so many open files, at most `wanted`.
 fn within(wanted: u64, open_files: u64) -> u64 {
     let room = open_files.saturating_sub(OTHER_FILES) / LISTENERS * 8 / 9;
     wanted.min(room.max(LEAST_OPEN))

@@ -1,7 +1,10 @@
-//! Serving leases between real nodes: every node renews its own with whoever leads; the leader keeps the book.
+//! Serving leases between real nodes: each node renews its own lease with the leader, and the leader keeps the lease
+//! table.
 //!
-//! Invariants: the book is written before a majority is asked for the index of a grant; a term that this process has not led yet begins
-//! with a lease presumed of everyone; a lease is used only once the served view has reached its index. The law is `traffic::lease`'s.
+//! Invariants: the leader writes the lease table before it asks a majority for the index of a grant; a term that this
+//! process has not led yet begins with a lease presumed of every server; a node uses a lease only once its served view
+//! has reached the lease's index. Not here: the law of a lease (`traffic::lease`), what it lets a server answer
+//! (`dns::lease`).
 
 use std::{sync::Arc, time::Duration};
 
@@ -19,13 +22,13 @@ use crate::{
     wire::v1,
 };
 
-/// A lease is renewed so many times in its duration.
+/// How often a lease is renewed within its duration.
 const TIMES: u64 = 5;
 const RETRY: Duration = Duration::from_millis(100);
 /// The least limit of one renewal: what a slow election profile allows a call.
 const LIMIT: Duration = Duration::from_millis(500);
 
-/// Deployments and versions at most whose requests are told with a lease.
+/// Most rows of requests (a deployment and a version each) that go with a lease.
 const MAX_ROWS: usize = 10_000;
 
 /// What the leader has granted.
@@ -38,16 +41,16 @@ impl Leases {
         let mut book = self.0.lock();
         let present = book.enter(term, now, fences.waited().bound());
         if present {
-            // This very lease is as long as the present terms say, also while an earlier, longer one may be held: that one stands in the
-            // book with its own end.
+            // This lease is as long as the present terms say. An earlier, longer lease may still be held; it is in the
+            // table with its own end.
             let granted = Terms { duration: fences.terms.duration, ..fences.waited() };
             book.record(node, now, granted.bound());
         }
         present
     }
 
-    /// Once the agreed State knows that no lease under earlier terms can be left, nothing is waited for longer than the present ones
-    /// say, whatever was presumed before.
+    /// Once the agreed State knows that no lease under earlier terms can be left, nothing is waited for longer than the
+    /// present ones say, whatever was presumed before.
     fn left(&self, term: u64, now: Boot, fences: &Fences) -> Option<Left> {
         let bound = fences.waited().bound();
         let mut book = self.0.lock();
@@ -99,7 +102,7 @@ fn requests(parts: &Parts) -> Vec<v1::VersionRequests> {
     rows.map(row).take(MAX_ROWS).collect()
 }
 
-/// Takes that in; what makes no sense is left out.
+/// Takes in the counts of a renewal; a row that makes no sense is left out.
 fn heard(parts: &Parts, rows: Vec<v1::VersionRequests>) {
     let mut all = Requested::new();
     for row in rows {

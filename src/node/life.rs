@@ -1,9 +1,10 @@
-//! A node's own place in the cluster: it says what its program is, follows a drain, and ends when it may not take part.
+//! A node's own place in the cluster: it announces its program and addresses, follows a drain, and ends when it may not
+//! take part.
 //!
-//! Invariants: a removed node marks its directory before it ends, so that it cannot come back; it learns of its removal from its own
-//! State or, as nobody sends it the log any more, from a majority of the other voters that its State knows.
+//! Invariants: a removed node marks its directory before it ends, so that it cannot come back. It learns of its removal
+//! from its own State, or from a majority of the other voters in that State, as nobody sends it the log any more.
 //!
-//! Deliberately not here: the steps of membership, which the leader takes (`membership`).
+//! Not here: the steps of membership, which the leader takes (`membership`).
 
 use std::{sync::Arc, time::Duration};
 
@@ -20,14 +21,14 @@ use crate::{
 };
 
 const RETRY: Duration = Duration::from_millis(500);
-/// How often the others are asked whether this node still belongs to them: while it knows no leader or is leaving, and while it hears
-/// nothing new. A removed node may believe in its last leader for ever.
+/// How often the others are asked whether this node still belongs to them: while it knows no leader or is leaving, and
+/// while it hears nothing new. A removed node may believe in its last leader for ever.
 const ALONE: Duration = Duration::from_secs(1);
 const QUIET: Duration = Duration::from_secs(5);
 const ASK: Duration = Duration::from_secs(1);
 
-/// Says at the start, and when the level was raised, what this program is and where it is reached; keeps a drained node from standing for election, unless
-/// no leader has confirmed anything for so long that nobody else can lead.
+/// Announces this node's program and addresses, at the start and after the level was raised. Keeps a drained node from
+/// standing for election, unless no leader has confirmed anything for so long that no other node can lead.
 pub(super) async fn follow(parts: Arc<Parts>, consensus: Consensus, shared: Shared) {
     let mut views = consensus.view_changes();
     let (min, max) = parts.levels();
@@ -118,8 +119,9 @@ pub(super) async fn unfit(parts: Arc<Parts>, consensus: Consensus) -> String {
     }
 }
 
-/// Whether a majority of the other voters that this node's State knows say that it was removed. What follows cannot be undone, so one
-/// word is not enough, nor is anybody asked who was merely admitted. Ids are never used again, so a majority that says so is right.
+/// Whether a majority of the other voters in this node's State say that it was removed. What follows cannot be undone,
+/// so the answer of one node is not enough, and nodes that were merely admitted are not asked. Ids are never used
+/// again, so a majority that says so is right.
 async fn disowned(consensus: &Consensus) -> bool {
     let state = consensus.view();
     let me = consensus.node_id();

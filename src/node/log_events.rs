@@ -1,7 +1,8 @@
-//! One line of the log for each event in State, on every node.
+//! Logs one line for each event in State, on every node.
 //!
-//! Invariant: an event that is applied while this process runs makes one line; what was there before it started makes none. Batches
-//! and instances are told at `debug`, as they would drown the rest.
+//! Invariant: each event that is applied while this process runs makes one line; earlier events make none. Batches and
+//! instances are logged at `debug`, as they would drown the rest. Not here: the words of an event
+//! (`state::base::event`).
 
 use std::ops::Bound;
 
@@ -20,7 +21,7 @@ pub(super) async fn run(consensus: Consensus) {
     loop {
         views.borrow_and_update();
         let state = consensus.view();
-        // Before there is a cluster nothing has happened, so its making is told.
+        // There are no events before the cluster exists, so the event of its making is logged.
         if let Some(from) = seen {
             tell(&state, from);
         }

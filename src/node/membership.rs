@@ -1,9 +1,9 @@
-//! The leader's membership loop: an admitted node becomes a learner, then a voter; a leaving one is
-//! removed; State's row follows each step. A leader that leaves or is drained hands over first.
+//! The leader's membership loop: an admitted node becomes a learner and then a voter, a leaving node is removed, and
+//! State's row follows each step. A leader that leaves or is drained hands over first.
 //!
-//! Invariants: Raft's membership changes first, the row second; every step may be repeated, so a new leader goes on where the old
-//! one stopped. No step is taken while traffic is switched. A node that does not come or catch up keeps no other
-//! one waiting.
+//! Invariants: Raft's membership changes first and the row second; every step may be repeated, so a new leader goes on
+//! where the old one stopped; no step is taken while traffic is switched; a node that does not come or catch up keeps
+//! no other node waiting. Not here: who may join or leave (`state::cluster`).
 
 use std::time::Duration;
 
@@ -28,7 +28,7 @@ pub(super) async fn run(consensus: Consensus) {
         let leaving = mine.is_some_and(|n| n.role == NodeRole::Leaving);
         let drained = mine.is_some_and(|n| n.drained);
         let handed = (leaving || drained) && step_down(&consensus, leaving).await;
-        // A drained one leads when nobody else can; then its work is to be done too.
+        // A drained node leads when no other can; then it has to do this work too.
         if handed || leaving {
             tokio::time::sleep(RETRY).await;
             continue;
@@ -39,13 +39,13 @@ pub(super) async fn run(consensus: Consensus) {
         let moving = |n: &&NodeRow| matches!(n.role, NodeRole::Joining | NodeRole::Learner | NodeRole::Leaving);
         let mut rows: Vec<NodeRow> =
             state.nodes.values().filter(|n| leads && (moving(n) || stray(n))).cloned().collect();
-        // Somebody who may lead comes back without a word in State.
+        // A node that may lead can come back without an entry in State.
         let again = drained || !rows.is_empty();
         if let Some(switch) = switching(&state).filter(|_| !rows.is_empty()) {
             tracing::debug!(switch, "membership waits until traffic was switched");
             rows.clear();
         }
-        // One that was admitted may never come, and keeps nobody else waiting: it is asked last, and the next one after it.
+        // An admitted node may never come and must not delay others: it is handled last, and the next one after it.
         rows.sort_by_key(|n| n.role == NodeRole::Joining);
         for row in &rows {
             match advance(&consensus, row).await {
@@ -95,13 +95,15 @@ async fn advance(consensus: &Consensus, row: &NodeRow) -> Result<(), ConsensusEr
     Ok(())
 }
 
-/// A leader that is to leave or is drained lets another lead, which goes on with what is to be done. Whether there was one to ask.
+/// A leader that is to leave or is drained lets another lead, which goes on with what is to be done. Whether there was
+/// one to ask.
 async fn step_down(consensus: &Consensus, leaving: bool) -> bool {
     let Some(to) = consensus.successor(consensus.node_id(), leaving) else {
         tracing::debug!("nobody to hand leadership to yet");
         return false;
     };
-    // Two that hand it to each other would serve nobody: one may be drained, and the other without room on its disk.
+    // Two nodes that hand leadership to each other would serve no one: one may be drained, the other without room on
+    // its disk.
     if let Err(error) = consensus.can_lead(to).await {
         tracing::debug!(to, %error, "leadership is kept");
         return false;

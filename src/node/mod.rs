@@ -1,7 +1,8 @@
 //! The daemon: wiring, identity, init and join, readiness, membership, the relay of what this node hears.
 //!
-//! Invariants: listeners are bound before anything is written; a directory of another cluster or node is refused; DNS answers only
-//! once this node's view holds what was committed before it started; when the disk or Raft fails the process ends with the reason.
+//! Invariants: listeners are bound before anything is written; a directory of another cluster or node is refused; DNS
+//! answers only once this node's view holds what was committed before it started; when the disk or Raft fails the
+//! process ends with the reason.
 //!
 //! Deliberately not here: what is decided (`engine`), the leader's loop (`lead`).
 

@@ -1,6 +1,7 @@
 //! What `slipwayd` does with a stopped node's directory and with backups: back up, restore, check. No node runs in it.
 //!
-//! Invariants: nothing is overwritten; what was asked for is there whole, or not at all. Not here: formats (`raft`, `storage`).
+//! Invariants: nothing is overwritten; what was asked for is there whole, or not at all. Not here: formats (`raft`,
+//! `storage`).
 
 use std::{
     fs::{self, File},

@@ -1,8 +1,9 @@
-//! Whether this node is ready to serve, and why not.
+//! Whether this node is ready to serve, and the reason if it is not.
 //!
-//! Invariants: a node is ready only while a majority has confirmed a read of its own lately, asked for every second, so a node that
-//! was left alone says so although it still names a leader (with pre-votes a term outlives its leader until another is won); the
-//! reason names what is missing. Not here: the page (`http`), and when DNS may answer (`follow`).
+//! Invariants: a node is ready only while a majority has lately confirmed a read of its own. It asks for one every
+//! second. With pre-votes a term outlives its leader until another is won, so a node that was left alone still names a
+//! leader and must not trust that. The reason names what is missing. Not here: the page (`http`), when DNS may answer
+//! (`follow`).
 
 use std::{sync::Arc, time::Duration};
 

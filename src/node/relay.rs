@@ -1,7 +1,8 @@
-//! What this node hears of workers and knows of its own DNS, to whoever leads; to itself when it leads.
+//! Sends what this node hears of workers, and what its own DNS has served, to the leader; to itself when it leads.
 //!
-//! Invariants: a new leader gets the last report of every session at once; afterwards only what is new, and signs of life. The index that
-//! is said to be served is one that no answer is older than, those under way too, and the TTLs are read after it.
+//! Invariants: a new leader gets the newest report of every session at once; afterwards it gets only what is new, and
+//! signs of life. The index that is reported as served is one below which no answer is under way, and the TTLs are read
+//! after it. Not here: what the leader makes of it (`observe`).
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -26,7 +27,7 @@ const GATHER: Duration = Duration::from_millis(2);
 const RETRY: Duration = Duration::from_millis(100);
 const BUFFER: usize = 256;
 
-/// What one leader was told.
+/// What this node has sent to one leader.
 struct Feed {
     parts: Arc<Parts>,
     consensus: Consensus,
@@ -120,7 +121,7 @@ async fn wait(
     served: &mut watch::Receiver<u64>,
     leadership: &mut watch::Receiver<Leadership>,
 ) -> bool {
-    // An older view was answered from when this was told; nothing says when that is over.
+    // When this was sent an older view was still answered from; no signal says when that is over.
     let old = told < *served.borrow();
     let pulse = tokio::select! {
         () = tokio::time::sleep(LAST_ANSWERS), if old => false,
@@ -176,7 +177,7 @@ async fn to_leader(
     while same(&leadership, then) {
         let pulse = tokio::select! {
             ack = acks.message() => match ack? {
-                // What `wait` had noticed when the word came is looked for below.
+                // What `wait` had noticed when the acknowledgement came is looked for below.
                 Some(_) => false,
                 None => return Err(Status::unavailable("the leader ended the stream")),
             },

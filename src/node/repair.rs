@@ -1,7 +1,8 @@
-//! Packages that releases need and this node lacks are fetched from whoever holds them; ones that vanished are said to be gone.
+//! Fetches packages that releases need and this node lacks, and reports packages that vanished from its disk.
 //!
-//! Invariants: every holder is asked, in a random order, one after the other with a pause between; a package that nobody gives is tried
-//! ever more rarely and keeps no other one waiting. Not here: the fetch itself (`rpc`), and who counts as a holder (`state::copies`).
+//! Invariants: every holder is asked, in a random order, one after the other with a pause between; a package that no
+//! holder gives is tried ever more rarely and delays no other package. Not here: the fetch itself (`rpc`), and which
+//! nodes count as holders (`state::catalog`).
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -30,7 +31,7 @@ const REST: (u64, u64) = (1_000, 30_000);
 /// Packages that are fetched at once.
 const AT_ONCE: usize = 4;
 
-/// When a package that nobody gave is tried next.
+/// When a package that no holder gave is tried again.
 #[derive(Debug, Clone, Copy)]
 struct Rest {
     until: Mono,

@@ -1,9 +1,9 @@
-//! This node's part in proving that the replicas agree: it hashes its State at every probe and reports; named as different from
-//! the majority, it stops serving.
+//! This node's part in proving that the replicas agree: it hashes its State at every probe and reports. When it is
+//! named as different from the majority, it stops serving.
 //!
-//! Invariants: hashing runs off the apply path, over a State that no longer changes; a node that differs answers no DNS, takes no
-//! request, keeps no worker and asks for no votes, and its log goes on, so that it hears when it agrees again. Not here: the
-//! verdict (`state::replicas`), and who asks for probes (`lead`).
+//! Invariants: hashing runs off the apply path, over a State that no longer changes. A node that differs answers no
+//! DNS, takes no request, keeps no worker and asks for no votes. It follows the log, so that it learns when it agrees
+//! again. Not here: the verdict (`state::cluster`), the request for probes (`lead`).
 
 use std::{sync::Arc, time::Duration};
 

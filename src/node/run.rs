@@ -1,4 +1,8 @@
 //! Starts a node, runs it, and ends it.
+//!
+//! Invariants: listeners are bound before anything is written; background tasks are watched (`tasks`), and the first
+//! failure that a node cannot survive ends the process with its reason. Not here: the parts themselves, and what a node
+//! shares among them (`start`).
 
 use std::{
     panic::AssertUnwindSafe,
@@ -147,7 +151,8 @@ impl Node {
         Ok(Self { parts, shared, backend, listeners, dns_tls, courier, stop })
     }
 
-    /// Makes a cluster of this node, as `slipway cluster init` does; for `slipwayd dev`. Nothing when it has one already.
+    /// Makes a cluster of this node, as `slipway cluster init` does; for `slipwayd dev`. Nothing when it has one
+    /// already.
     pub fn init_when_new(&self, name: &str) -> impl Future<Output = Result<(), NodeError>> + Send + 'static {
         let (backend, slot) = (self.backend.clone(), self.parts.slot.clone());
         let request = v1::InitRequest { name: name.into(), zone: String::new() };
@@ -164,8 +169,8 @@ impl Node {
         }
     }
 
-    /// Runs until `asked` is cancelled or something fails for good. With a full disk it goes on answering what it can until there is
-    /// room again.
+    /// Runs until `asked` is cancelled or something fails for good. With a full disk it goes on answering what it can
+    /// until there is room again.
     pub async fn run(self, asked: CancellationToken) -> Result<End, NodeError> {
         let Self { parts, shared, backend, listeners, dns_tls, courier, stop } = self;
         let settings = dns_settings(&parts.config).map_err(|e| NodeError::Other(e.to_string()))?;

@@ -1,9 +1,10 @@
-//! Room on the disk. Below the low-water mark a node does not lead and takes no proposals, so that it never gets to the end; at the
-//! end its Raft stands still, it answers DNS and stale reads from its last State, and starts anew once there is room again. One that is
-//! started without room waits for it.
+//! Free room on this node's disk. Below the low-water mark a node does not lead and takes no proposals. On a full disk
+//! its Raft stops, it answers DNS and stale reads from its last State, and it restarts itself once there is room. A
+//! node that is started on a full disk waits for room.
 //!
-//! Invariants: it takes proposals again only well above the mark, so that it does not waver; a node that failed for another reason
-//! than room never waits here. Not here: what is measured, and which failures are for want of room (`storage::space`).
+//! Invariants: a node takes proposals again only well above the mark, so that it does not go back and forth; a node
+//! that failed for another reason than a full disk never waits here. Not here: measuring, and which failures mean a
+//! full disk (`storage::space`).
 
 use std::{path::Path, sync::Arc, time::Duration};
 
@@ -18,7 +19,8 @@ use super::{
 use crate::{clock::Mono, config::NodeConfig, http, raft::Consensus, storage::space};
 
 const LOOK: Duration = Duration::from_secs(1);
-/// A leader without room that nobody has taken over from asks the next node after this time: that one may have none either.
+/// A leader without room asks another node to take over; after this time it asks the next one, as that node may have no
+/// room either.
 const AGAIN: Duration = Duration::from_secs(10);
 /// A start that found no room is tried again no sooner: there may be room that is not this node's to take.
 const RETRY: Duration = Duration::from_secs(3);
@@ -97,7 +99,8 @@ pub(super) async fn room(parts: &Parts) {
     }
 }
 
-/// Waits until a node that found no room at its start, which is `why`, may try again: its pages say so meanwhile, and nothing else answers.
+/// Waits until a node that found no room at its start, which is `why`, may try again: its pages say so meanwhile, and
+/// nothing else answers.
 pub async fn wait_for_room(config: &NodeConfig, why: &NodeError) {
     let dir = &config.data_dir;
     let why = format!("it found no room at its start and tries again once {} MiB are free ({why})", START / MIB);

@@ -1,8 +1,9 @@
-//! The node's background tasks: each has a name, and none dies in silence.
+//! The node's background tasks. Each has a name, and none ends unnoticed.
 //!
-//! Invariants: a task that panics or ends is started again after a second, as each follows State and holds nothing else; it is counted, and
-//! until it has run for a while `/readyz` says its name; the fourth time within ten minutes ends the node with its name. Not here: what
-//! the tasks do, and the leader's loop, which catches its own panics (`lead`): those cost the leadership.
+//! Invariants: a task that panics or ends is started again after a second, as each follows State and holds nothing
+//! else. It is counted, and `/readyz` names it until it has run for a while. The fourth time within ten minutes ends
+//! the node with the task's name. Not here: what the tasks do, and the leader's loop, which catches its own panics
+//! (`lead`).
 
 use std::{collections::BTreeMap, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
@@ -91,7 +92,7 @@ impl Tasks {
         self.add(name, make, false);
     }
 
-    /// The same for one that is done at some time.
+    /// The same for a task that ends by itself when its work is done.
     pub(super) fn once<F>(&mut self, name: &'static str, make: impl Fn() -> F + Send + 'static)
     where
         F: Future<Output = ()> + Send + 'static,

@@ -1,5 +1,7 @@
-//! What this node's DNS would say about a name and why (`Traffic.Trace`), with the instances that it may name or not; and what it has
-//! really answered.
+//! Answers `Traffic.Trace` and `Traffic.Show` for this node: what its DNS would say about a name and why, which
+//! instances it may name, and what it has answered.
+//!
+//! Not here: how the answer to a name is explained (`dns::trace`).
 
 use std::{collections::BTreeSet, net::IpAddr};
 

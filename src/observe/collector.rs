@@ -1,4 +1,8 @@
-//! The collector of one term.
+//! The collector of one leader term: the newest report of each worker and each node's DNS, as observations for a
+//! planning pass.
+//!
+//! Invariants: a report of another term is refused; a report never replaces a newer one (epoch, sequence). Not here:
+//! the relay that brings reports (`node`), what follows from them (`engine`).
 
 use std::collections::BTreeMap;
 
@@ -164,7 +168,7 @@ impl Collector {
         Ok(())
     }
 
-    /// Everything heard in `term`, in cluster time. `silent_after` turns an old word into silence.
+    /// Everything heard in `term`, in cluster time. A report older than `silent_after` counts as silence.
     pub fn observations(&self, term: u64, leader_since: Millis, now: Millis, silent_after: Period) -> Observations {
         let mono = self.clock.mono();
         let cluster = |at: Mono| Millis(now.0.saturating_sub(mono.since(at)));

@@ -1,9 +1,10 @@
-//! What the leader hears: workers' reports and the nodes' word on their DNS, as relayed by every node; the leader's own included.
+//! What the leader hears: reports of workers and of the nodes' DNS. Every node relays them, the leader too.
 //!
-//! Invariants: it belongs to one term and forgets everything at the next, so a new leader begins with "unknown"; a report never
-//! replaces a newer one (epoch, sequence), as a worker may have changed its node; silence is counted from the last word of any node.
+//! Invariants: observations belong to one term and are forgotten at the next, so a new leader begins with "unknown"; a
+//! report never replaces a newer one (epoch, sequence), as a worker may have changed its node; silence is counted from
+//! the newest report through any node.
 //!
-//! Deliberately not here: what is heard over which connection (`rpc`), and what follows from it (`engine`).
+//! Not here: which connection brings a report (`rpc`), what follows from it (`engine`).
 
 mod collector;
 

@@ -1,8 +1,9 @@
 //! Backups, stopped directories, and a new cluster from either.
 //!
-//! Invariants: a backup is one State at one applied index and the packages it names; it is believed only once all of it was read
-//! and checked; a restored directory appears under its name whole or not at all. Deliberately not here: the container's bytes
-//! (`storage`), what becomes of a State (`state::restored`), and how bytes reach an operator (`rpc`, `node`).
+//! Invariants: a backup is one State at one applied index and the packages it names; it is believed only once all of it
+//! was read and checked; a restored directory appears under its name whole or not at all. Deliberately not here: the
+//! container's bytes (`storage`), what becomes of a State (`state::log`), and how bytes reach an operator (`rpc`,
+//! `node`).
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -221,8 +222,9 @@ pub struct Stopped {
     pub committed: u64,
 }
 
-/// Opens the directory of a stopped node and applies its whole log to its newest snapshot. What the node did not yet know to be
-/// committed is applied too: an acknowledged change may be among it, and after a lost quorum nobody else can tell.
+/// Opens the directory of a stopped node and applies its whole log to its newest snapshot. What the node did not yet
+/// know to be committed is applied too: an acknowledged change may be among it, and after a lost quorum nobody else can
+/// tell.
 pub fn open_stopped(path: &Path) -> Result<Stopped, OfflineError> {
     if !path.join("log").join("CURRENT").is_file() {
         return Err(OfflineError::NoNode { dir: path.into() });
@@ -270,8 +272,8 @@ pub fn open_stopped(path: &Path) -> Result<Stopped, OfflineError> {
     Ok(Stopped { dir, identity, state, committed: committed.map_or(0, |id| id.index) })
 }
 
-/// Checks a stopped directory: checksums of all entries and the newest snapshot, the State they make, and packages. How many
-/// packages were read.
+/// Checks a stopped directory: checksums of all entries and the newest snapshot, the State they make, and packages. How
+/// many packages were read.
 pub fn check_stopped(path: &Path) -> Result<(Stopped, u64), OfflineError> {
     let stopped = open_stopped(path)?;
     invariants::check(&stopped.state).map_err(|why| content("State breaks invariant", why))?;

@@ -1,7 +1,7 @@
 //! Our own encoding of what openraft persists and sends: a version byte, then protobuf.
 //!
-//! Invariants: openraft's types are converted, never serialised, as their serde form is not a stable format; an unknown version, a
-//! missing field or an unknown payload is an error, never a default.
+//! Invariants: openraft's types are converted, never serialised, as their serde form is not a stable format; an unknown
+//! version, a missing field or an unknown payload is an error, never a default.
 //!
 //! Deliberately not here: commands and states, which are opaque bytes with an envelope of their own.
 
@@ -338,7 +338,8 @@ impl Coded for SnapshotResponse<TypeConfig> {
     }
 }
 
-/// What precedes a snapshot's bytes on the wire: the sender's vote, the snapshot's description, and the bytes' size and CRC-32C.
+/// What precedes a snapshot's bytes on the wire: the sender's vote, the snapshot's description, and the bytes' size and
+/// CRC-32C.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct SnapshotOffer {
     pub(super) vote: Vote,

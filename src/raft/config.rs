@@ -49,8 +49,8 @@ pub struct ConsensusConfig {
     pub timing: Timing,
     /// Entries after which a snapshot is made.
     pub snapshot_after: u64,
-    /// Entries kept behind a snapshot: what is written while a snapshot travels to a late follower must still be there when it has it;
-    /// and from the snapshot before a damaged one the log must still lead on.
+    /// Entries kept behind a snapshot: what is written while a snapshot travels to a late follower must still be there
+    /// when it has it; and from the snapshot before a damaged one the log must still lead on.
     pub keep_behind_snapshot: u64,
     /// Limit of one proposal or read, also without a quorum.
     pub call_timeout: Duration,
@@ -60,7 +60,8 @@ pub struct ConsensusConfig {
     pub max_command: usize,
     /// Largest snapshot accepted from a leader.
     pub max_snapshot: u64,
-    /// Feature level up to which entries and snapshots are read; less than the program's own only to play an older one in tests.
+    /// Feature level up to which entries and snapshots are read; less than the program's own only to play an older one
+    /// in tests.
     pub reads: u16,
 }
 
@@ -80,7 +81,8 @@ impl Default for ConsensusConfig {
 }
 
 impl ConsensusConfig {
-    /// The same with a snapshot every so many entries. Half as many more are kept, as the next snapshot is begun a little late.
+    /// The same with a snapshot every so many entries. Half as many more are kept, as the next snapshot is begun a
+    /// little late.
     #[must_use]
     pub fn with_snapshot_every(self, entries: u64) -> Self {
         Self { snapshot_after: entries, keep_behind_snapshot: entries.saturating_add(entries / 2), ..self }

@@ -1,8 +1,9 @@
-//! The handle: start, initialise, look, stop.
+//! The handle of consensus: start, initialise, inspect, stop.
 //!
-//! Invariants: it starts only on a directory that is this node's; dropping all clones does not stop Raft, `shutdown` does.
+//! Invariants: it starts only on a directory that belongs to this node; dropping all clones does not stop Raft,
+//! `shutdown` does.
 //!
-//! Deliberately not here: proposing, reading, membership and the peer calls, which stand in files of their own.
+//! Not here: proposing, reading, membership and the peer calls, which have files of their own.
 
 use std::{
     collections::BTreeMap,
@@ -60,15 +61,16 @@ struct Inner {
     streams: watch::Sender<u64>,
 }
 
-/// What keeps this node from leading, each set by whoever knows; one place brings them together.
+/// Reasons that keep this node from leading. Different parts set them; one place combines them.
 struct Standing {
     electable: bool,
     refusing: Option<String>,
 }
 
 impl Consensus {
-    /// Claims the directory for `identity` (durably, if it is nobody's yet), loads the newest snapshot and the committed entries and
-    /// takes part in the cluster. Serve nothing before [`Consensus::wait_for_recovery`] unless the cluster is about to be made.
+    /// Claims the directory for `identity` (durably, if it is nobody's yet), loads the newest snapshot and the
+    /// committed entries and takes part in the cluster. Serve nothing before [`Consensus::wait_for_recovery`] unless
+    /// the cluster is about to be made.
     pub async fn start(
         config: ConsensusConfig,
         dir: &DataDir,
@@ -137,7 +139,8 @@ impl Consensus {
         self.raft().is_initialized().await.map_err(|e| ConsensusError::Stopped { reason: e.to_string() })
     }
 
-    /// Waits until the state holds everything this node may have served before it was restarted. Needs a working cluster.
+    /// Waits until the state holds everything this node may have served before it was restarted. Needs a working
+    /// cluster.
     pub async fn wait_for_recovery(&self, limit: Duration) -> Result<(), ConsensusError> {
         match self.raft().wait_for_recovery(Some(limit)).await {
             Ok(_) => Ok(()),
@@ -183,13 +186,14 @@ impl Consensus {
         self.inner.view.meters.clone()
     }
 
-    /// Whether this node may ask for votes. A node whose State differs from the majority's must not. One that refuses proposals does
-    /// not either.
+    /// Whether this node may ask for votes. A node whose State differs from the majority's must not. One that refuses
+    /// proposals does not either.
     pub fn set_electable(&self, may: bool) {
         self.change_standing(|standing| standing.electable = may);
     }
 
-    /// From now on, takes no proposals as a leader and does not ask for votes, for this reason; with `None` it does again.
+    /// From now on, takes no proposals as a leader and does not ask for votes, for this reason; with `None` it does
+    /// again.
     pub fn refuse_proposals(&self, reason: Option<String>) {
         self.change_standing(|standing| standing.refusing = reason);
     }
@@ -288,8 +292,8 @@ impl Consensus {
         }
     }
 
-    /// Stops taking part and waits until Raft has let go of the log database; the directory's lock is free once the [`DataDir`] is
-    /// dropped too.
+    /// Stops taking part and waits until Raft has let go of the log database; the directory's lock is free once the
+    /// [`DataDir`] is dropped too.
     pub async fn shutdown(&self) -> Result<(), ConsensusError> {
         self.raft().shutdown().await.map_err(|e| ConsensusError::Stopped { reason: e.to_string() })?;
         let follower = self.inner.follower.lock().take();
@@ -331,8 +335,8 @@ impl Consensus {
         self.inner.leadership.borrow().leader.clone().filter(|leader| leader.id != self.node_id())
     }
 
-    /// The leader to ask: another node, from which this one has heard since an election would have begun without it. A leader that
-    /// is silent is not worth waiting for.
+    /// The leader to ask: another node, from which this one has heard since an election would have begun without it. A
+    /// leader that is silent is not worth waiting for.
     pub(super) fn leader_at_hand(&self) -> Option<PeerAddress> {
         let leader = self.other_leader()?;
         let silent = self.config().timing.election_max * 2;

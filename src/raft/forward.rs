@@ -1,8 +1,8 @@
 //! Proposing from any node: the leader proposes, the others pass the command on to it.
 //!
-//! Invariants: principal and request id travel with the command, so a retry through another node is the same request; a transport
-//! failure after sending is an unknown outcome, never a refusal; when this node has the answer, its own view contains the effect
-//! (within the call's limit).
+//! Invariants: principal and request id travel with the command, so a retry through another node is the same request; a
+//! transport failure after sending is an unknown outcome, never a refusal; when this node has the answer, its own view
+//! contains the effect (within the call's limit).
 //!
 //! Deliberately not here: retrying, who may ask, and refusals as gRPC statuses (`rpc`).
 
@@ -17,8 +17,8 @@ use crate::{
 };
 
 impl Consensus {
-    /// [`Consensus::propose`] if this node leads, otherwise through the leader. With no leader known, or a silent one, it says so at once. The answer
-    /// of another node carries no events.
+    /// [`Consensus::propose`] if this node leads, otherwise through the leader. With no leader known, or a silent one,
+    /// it says so at once. The answer of another node carries no events.
     pub async fn submit(
         &self,
         principal: Principal,
@@ -60,7 +60,7 @@ impl Consensus {
             Ok(Err(status)) if status.code() == Code::ResourceExhausted => {
                 return Err(ProposeError::Refusing { reason: status.message().into() });
             }
-            // Nobody listens there: the command was not sent, and who leads now is not known.
+            // Nothing listens there: the command was not sent, and the leader is not known.
             Ok(Err(status)) if never_sent(&status) => return Err(ProposeError::NotLeader { leader: None }),
             Ok(Err(status)) => {
                 return Err(ProposeError::Unknown {

@@ -1,7 +1,7 @@
 //! Who leads, and the time anchor of a term.
 //!
-//! Invariants: an anchor is taken once a term, after the term's own blank entry is applied, so that cluster time goes on from what
-//! every earlier leader has stamped; within a term cluster time follows the monotonic clock alone.
+//! Invariants: an anchor is taken once a term, after the term's own blank entry is applied, so that cluster time goes
+//! on from what every earlier leader has stamped; within a term cluster time follows the monotonic clock alone.
 //!
 //! Deliberately not here: what a leader does with its term (`lead`).
 
@@ -22,8 +22,8 @@ use crate::{
     supervise,
 };
 
-/// Who leads, as this node knows it. A leader that is cut off goes on believing in itself until it hears otherwise: what it commits,
-/// not what it believes, counts.
+/// Who leads, as this node knows it. A leader that is cut off goes on believing in itself until it hears otherwise:
+/// what it commits, not what it believes, counts.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Leadership {
     /// The newest term this node knows.

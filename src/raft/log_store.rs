@@ -1,7 +1,8 @@
 //! openraft's log storage over `storage::LogDb`.
 //!
-//! Invariants: an append reports durable only when the write-ahead log is synced; a vote waits for the same sync, so vote and log
-//! never reorder; the committed pointer rides along unsynced, as losing it only means applying again later.
+//! Invariants: an append reports durable only when the write-ahead log is synced; a vote waits for the same sync, so
+//! vote and log never reorder; the committed pointer rides along unsynced, as losing it only means applying again
+//! later.
 //!
 //! Deliberately not here: checksums, holes, poisoning: `storage` does all of that below this line.
 

@@ -1,9 +1,11 @@
 //! openraft's state machine over `state::apply`, and the published view of it.
 //!
-//! Invariants: a proposer's answer is sent only after the view that contains its effect is published, so that whoever got an answer
-//! reads its own write on this node; every responder is answered; a snapshot is built from a value, off the apply path.
+//! Invariants: a proposer's answer is sent only after the view that contains its effect is published, so that whoever
+//! got an answer reads its own write on this node; every responder is answered; a snapshot is built from a value, off
+//! the apply path.
 //!
-//! Deliberately not here: what commands do. A committed entry that cannot be decoded stops the node: going on would let it diverge.
+//! Deliberately not here: what commands do. A committed entry that cannot be decoded stops the node: going on would let
+//! it diverge.
 
 use std::{
     collections::BTreeMap,

@@ -1,7 +1,7 @@
 //! Membership: learners first, voters by joint change, removal.
 //!
-//! Invariants: only joint changes (openraft's two-step protocol), one at a time; a voter was a learner that had caught up; ids come
-//! from committed admissions and are never used twice, which `state` guarantees.
+//! Invariants: only joint changes (openraft's two-step protocol), one at a time; a voter was a learner that had caught
+//! up; ids come from committed admissions and are never used twice, which `state` guarantees.
 //!
 //! Deliberately not here: when to change it (`node`'s membership loop).
 
@@ -23,7 +23,7 @@ use crate::{
     wire::v1::{PresentReply, PresentRequest},
 };
 
-/// Longest wait for a new node's word that it is there.
+/// Longest wait for a new node's answer that it takes part.
 const PRESENT_LIMIT: Duration = Duration::from_secs(2);
 /// A learner that lags by more entries than this is not made a voter.
 const CAUGHT_UP: u64 = 500;
@@ -31,8 +31,9 @@ const CAUGHT_UP: u64 = 500;
 type Change = ChangeMembers<u64, BasicNode>;
 
 impl Consensus {
-    /// Adds a node that receives the log and does not vote; refused while it does not take part at its address, for one that never
-    /// heard of its admission asks for it again, which is possible only as long as it is no member. Repeating it is harmless.
+    /// Adds a node that receives the log and does not vote. Refused while the node does not take part at its address: a
+    /// node that never heard of its admission asks for it again, which works only as long as it is no member. Repeating
+    /// the call is harmless.
     pub async fn add_learner(&self, id: NodeId, peer_addr: &str) -> Result<(), ConsensusError> {
         const WHAT: &str = "adding a learner";
         if self.address(id).is_some_and(|known| known.addr == peer_addr) {
@@ -83,7 +84,8 @@ impl Consensus {
         self.change(WHAT, ChangeMembers::AddVoterIds(BTreeSet::from([id]))).await
     }
 
-    /// Removes a node from the cluster for ever. Repeating it is harmless. A leader that removes itself hands over and stops leading.
+    /// Removes a node from the cluster for ever. Repeating it is harmless. A leader that removes itself hands over and
+    /// stops leading.
     pub async fn remove(&self, id: NodeId) -> Result<(), ConsensusError> {
         const WHAT: &str = "removing a node";
         let members = self.metrics().members;
@@ -100,8 +102,8 @@ impl Consensus {
         self.change(WHAT, ChangeMembers::RemoveVoters(BTreeSet::from([id]))).await
     }
 
-    /// Asks a voter whether it can lead now: one that does not answer, lags or must not lead is refused, before this leader gives up
-    /// what it has.
+    /// Asks a voter whether it can lead now. A voter that does not answer, lags or must not lead is refused, before
+    /// this leader gives up its leadership.
     pub async fn can_lead(&self, id: NodeId) -> Result<(), ConsensusError> {
         const WHAT: &str = "handing over leadership";
         let refused = |reason: String| Err(ConsensusError::Refused { what: WHAT, reason });
@@ -149,8 +151,9 @@ impl Consensus {
         .await
     }
 
-    /// The voter to hand over to: one that answers, has caught up and is not drained; of several the next one round after `after`, so
-    /// that one which cannot lead either passes it on and not back. One who ends takes a drained one, when there is nobody else.
+    /// The voter to hand over to: it answers, has caught up and is not drained. Of several the next one after `after`
+    /// in a circle is taken, so that a node which cannot lead passes leadership on and not back. A leader that ends
+    /// takes a drained node when there is no other.
     #[must_use]
     pub fn successor(&self, after: NodeId, ends: bool) -> Option<NodeId> {
         let state = self.view();
@@ -181,7 +184,8 @@ impl Consensus {
                 if let Some(made) = made.filter(|made| *made >= wanted) {
                     return Ok(made);
                 }
-                // While one is being made that began earlier, openraft takes no word for another: it is asked again after that one.
+                // While one is being made that began earlier, openraft takes no word for another: it is asked again
+                // after that one.
                 if asked_after != Some(made) {
                     asked_after = Some(made);
                     let asked = self.raft().trigger().snapshot().await;

@@ -1,6 +1,6 @@
 //! How long commits, `apply` and snapshots take, and how often the leader changes.
 //!
-//! Not here: how metrics are named and shown (`http`), and the log's syncs, which `storage` measures.
+//! Not here: how metrics are named and shown (`http`), and syncs of the log, which `storage` measures.
 
 use prometheus_client::metrics::{counter::Counter, histogram::Histogram};
 

@@ -1,11 +1,11 @@
 //! Consensus: the replicated log, elections, membership, linearizable reads. The only module that names openraft.
 //!
-//! What the others see is the handle [`Consensus`]: propose a command, read the published State, follow who leads. Everything that
-//! openraft persists or sends goes through our own encoding (`codec`).
+//! What the others see is the handle [`Consensus`]: propose a command, read the published State, follow who leads.
+//! Everything that openraft persists or sends goes through our own encoding (`codec`).
 //!
-//! Invariants: a proposal carries the term it was stamped in and is appended in that term or refused; it waits for the term's time
-//! anchor, which is taken once this term's blank entry is applied; every call has a time limit; a made-up vote or a lost error
-//! never happens quietly.
+//! Invariants: a proposal carries the term it was stamped in and is appended in that term or refused; it waits for the
+//! term's time anchor, which is taken once this term's blank entry is applied; every call has a time limit; an invented
+//! vote or a lost error never happens quietly.
 //!
 //! Deliberately not here: what commands mean (`state`), what to propose (`engine`, `lead`), listeners (`rpc`).
 

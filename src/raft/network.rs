@@ -1,9 +1,9 @@
 //! openraft's network over the peer service.
 //!
-//! Invariants: every call has a deadline, which openraft does not enforce itself; a call that did not reach the peer is an error and
-//! never a made-up answer, for pre-votes above all.
+//! Invariants: every call has a deadline, which openraft does not enforce itself; a call that did not reach the peer is
+//! an error and never an invented answer, above all for pre-votes.
 //!
-//! Deliberately not here: the receiving side (`serve`).
+//! Not here: the receiving side (`serve`).
 
 use std::{future::Future, time::Duration};
 

@@ -1,9 +1,9 @@
-//! Connections to the other nodes: one lazily connected channel a peer, kept while its address stays the same.
+//! Connections to the other nodes: one lazily connected channel for each peer, kept while its address stays the same.
 //!
-//! Invariants: every message carries the cluster, the sender and the target; a silent connection is noticed by keep-alive, not by
-//! TCP's own patience.
+//! Invariants: every message carries the cluster, the sender and the target; keep-alive notices a silent connection,
+//! long before TCP would.
 //!
-//! Deliberately not here: TLS between nodes, which comes with the listeners that offer it.
+//! Not here: TLS between nodes, which comes with the listeners that offer it.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 

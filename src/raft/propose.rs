@@ -1,8 +1,8 @@
 //! Proposing commands on the leader: stamp, append in that very term, wait for the result.
 //!
-//! Invariants: a proposal is stamped only with the anchor of the term it is appended in (openraft refuses it otherwise); "not
-//! proposed" and "outcome unknown" are never confused; nothing waits for longer than the call's limit; what openraft did not append
-//! because the leader's lease had run out is proposed again once a majority has answered.
+//! Invariants: a proposal is stamped only with the anchor of the term it is appended in (openraft refuses it
+//! otherwise); "not proposed" and "outcome unknown" are never confused; nothing waits for longer than the call's limit;
+//! what openraft did not append because the leader's lease had run out is proposed again once a majority has answered.
 //!
 //! Deliberately not here: retries, which are the caller's, under the same request id.
 
@@ -32,13 +32,14 @@ pub struct Applied {
     pub index: u64,
     /// Cluster time after it.
     pub now: Millis,
-    /// What `apply` said: the entry that took effect (an earlier one for a repeat) and its events, or why the command was refused.
+    /// What `apply` said: the entry that took effect (an earlier one for a repeat) and its events, or why the command
+    /// was refused.
     pub result: Result<state::Applied, Rejection>,
 }
 
 impl Consensus {
-    /// Stamps the command, commits it and returns what `apply` answered. On the leader only; waits for the term's time anchor if the
-    /// term has just begun. The published view contains its effect when this returns.
+    /// Stamps the command, commits it and returns what `apply` answered. On the leader only; waits for the term's time
+    /// anchor if the term has just begun. The published view contains its effect when this returns.
     pub async fn propose(
         &self,
         principal: Principal,

@@ -1,10 +1,11 @@
-//! Whether a majority follows this leader, by when it last answered.
+//! Whether a majority follows this leader, judged by when it last answered.
 //!
-//! Invariants: an answer counts from when its question was *sent*, so it proves no more than it should; who asks for something is refused
-//! only after the majority had the time of one call to answer. Everyone may have stood still: a disk that all wait for, a machine that ran
-//! nothing. Then the newest answer is old although nobody is cut off, and those who waited all ask at once.
+//! Invariants: an answer counts from when its question was *sent*, so it proves no more than it should; a caller is
+//! refused only after the majority had the time of one call to answer. All nodes may have stood still: a disk that all
+//! wait for, a machine that ran nothing. Then the newest answer is old although no node is cut off, and all waiting
+//! callers ask at once.
 //!
-//! Deliberately not here: what a majority commits; openraft takes no entry from a leader whose lease has run out (`propose`).
+//! Not here: what a majority commits; openraft takes no entry from a leader whose lease has run out (`propose`).
 
 use std::time::Duration;
 
@@ -21,8 +22,8 @@ enum Heard {
 }
 
 impl Consensus {
-    /// Whether a majority of the voters confirmed this leader's term lately; `None` on a node that does not lead. What is proposed
-    /// without one would wait in the log for its return.
+    /// Whether a majority of the voters confirmed this leader's term lately; `None` on a node that does not lead. What
+    /// is proposed without one would wait in the log for its return.
     #[must_use]
     pub fn has_quorum(&self) -> Option<bool> {
         Some(match self.heard_of_majority()? {
@@ -36,8 +37,8 @@ impl Consensus {
         self.has_quorum() == Some(false) && !self.majority_answers(self.silence()).await
     }
 
-    /// Waits until a majority has confirmed this leader within its lease; `false` when it had its time and did not, `true` also when this
-    /// node does not lead.
+    /// Waits until a majority has confirmed this leader within its lease; `false` when it had its time and did not,
+    /// `true` also when this node does not lead.
     pub(super) async fn lease_returns(&self) -> bool {
         self.majority_answers(self.config().timing.election_max).await
     }

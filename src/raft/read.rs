@@ -1,6 +1,8 @@
-//! Linearizable reads: an index that the leader confirms with a majority, and waiting until this node's view has reached it.
+//! Linearizable reads: an index that the leader confirms with a majority, and waiting until this node's view has
+//! reached it.
 //!
-//! Invariants: leases are never trusted for this, as they assume clocks; a follower asks the leader and reads its own view.
+//! Invariants: leases are never trusted for this, as they assume clocks; a follower asks the leader and reads its own
+//! view.
 //!
 //! Deliberately not here: reads that may be old; those just take `view()`.
 
@@ -16,7 +18,8 @@ use super::{Consensus, ConsensusError, PeerError, ReadError};
 use crate::wire::v1::{ReadIndexReply, ReadIndexRequest};
 
 impl Consensus {
-    /// Returns once this node's view holds everything that was committed before the call; also on followers. Answers the index.
+    /// Returns once this node's view holds everything that was committed before the call; also on followers. Answers
+    /// the index.
     pub async fn read_index(&self) -> Result<u64, ReadError> {
         let limit = self.config().call_timeout;
         let index = self.confirmed_index(limit).await?;

@@ -1,7 +1,7 @@
 //! The receiving side of the peer service, as functions over bytes: `rpc` owns the listener and calls these.
 //!
-//! Invariants: a call for another cluster or another node is refused before it is read; a snapshot is handed on only when all its
-//! bytes are here and its checksum matches; its size is bounded.
+//! Invariants: a call for another cluster or another node is refused before it is read; a snapshot is handed on only
+//! when all its bytes are here and its checksum matches; its size is bounded.
 
 use std::sync::Arc;
 

@@ -1,8 +1,8 @@
 //! Replication as a stream of appends to one peer: up to [`WINDOW`] of them under way, answered in order.
 //!
-//! Invariants: while an append is under way, some answer comes within the limit or the stream ends with an error; whoever drops the
-//! answers drops the requests too, so nothing goes on being read for a stream that is given up; the receiving side answers an append
-//! only once it is durable there, as openraft does for single ones.
+//! Invariants: while an append is under way, some answer comes within the limit or the stream ends with an error;
+//! whoever drops the answers drops the requests too, so nothing goes on being read for a stream that is given up; the
+//! receiving side answers an append only once it is durable there, as openraft does for single ones.
 //!
 //! Deliberately not here: heartbeats, which are single calls on their own and do not wait behind a long append.
 
@@ -36,7 +36,8 @@ use super::{
 };
 use crate::wire::v1::{PeerHeader, RaftMessage, peer_client::PeerClient};
 
-/// Appends under way to one peer. More would make batches smaller, not answers faster: a peer syncs one after the other.
+/// Appends under way to one peer. More would make batches smaller, not answers faster: a peer syncs one after the
+/// other.
 const WINDOW: usize = 4;
 
 type Failed = RPCError<TypeConfig>;

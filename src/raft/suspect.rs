@@ -1,12 +1,13 @@
-//! A leader whose stream of appends ends without a new one is suspected: its lease is waited out, then this node asks for pre-votes at
-//! once, instead of after another random election timeout. A process that was killed closes its connections in the same moment, so this
-//! is the common way for a leader to go; silence is still judged by the election timeout alone.
+//! Suspects a leader whose stream of appends ends without a new one. This node waits until its lease of that leader is
+//! over, then asks for pre-votes at once instead of after another random election timeout. A killed process closes its
+//! connections in the same moment, so this is the common way to lose a leader; a silent leader is still judged by the
+//! election timeout alone.
 //!
-//! Invariants: nothing is asked for while this node's own lease of the leader holds (openraft refuses it), nor when the leader, its term
-//! or its stream has changed; only pre-votes are asked for, which disturb nobody and which a node with a valid lease refuses; voters
-//! ask one after the other, by rank, so that they do not split the votes.
+//! Invariants: this node asks for nothing while its own lease of the leader holds (openraft refuses it), nor after the
+//! leader, its term or its stream has changed; it asks for pre-votes only, which disturb no node and which a node with
+//! a valid lease refuses; voters ask one after the other, by rank, so that they do not split the votes.
 //!
-//! Deliberately not here: the election itself.
+//! Not here: the election itself.
 
 use std::sync::{
     Arc,

@@ -1,7 +1,7 @@
 //! The newest entries of the log, decoded: what was just appended is replicated and applied without being read back.
 //!
-//! Invariants: the entries are contiguous and end where the log ends; bounded in number and bytes; an entry is here only after the
-//! database took it, and goes before the database loses it.
+//! Invariants: the entries are contiguous and end where the log ends; bounded in number and bytes; an entry is here
+//! only after the database took it, and goes before the database loses it.
 //!
 //! Deliberately not here: durability. An entry that is readable need not be synced, here as in the database.
 
@@ -73,8 +73,8 @@ impl Tail {
         self.bytes = 0;
     }
 
-    /// The entries from `from` up to but without `to`, after the first at most `max_bytes` of commands; `None` when the database must be
-    /// asked.
+    /// The entries from `from` up to but without `to`, after the first at most `max_bytes` of commands; `None` when the
+    /// database must be asked.
     pub(super) fn read(&self, from: u64, to: u64, max_bytes: usize) -> Option<Vec<Entry>> {
         let skip = usize::try_from(from.checked_sub(self.first()?)?).ok()?;
         let count = usize::try_from(to.saturating_sub(from)).unwrap_or(usize::MAX);

@@ -1,4 +1,5 @@
-//! The openraft type configuration: standard Raft (one leader a term, so a fence is one `u64` term) over our own command envelope.
+//! The openraft type configuration: standard Raft (one leader a term, so a fence is one `u64` term) over our own
+//! command envelope.
 //!
 //! Deliberately not here: how any of it is encoded (`codec`).
 

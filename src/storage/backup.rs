@@ -1,9 +1,10 @@
 //! The container of a backup: one file, read and written from front to back, in which no byte can change unnoticed.
 //!
-//! Layout, big endian: magic `SLIPBKUP`, format u16, then records: kind u8, length u32, CRC-32C u32 (over the record's number, kind,
-//! length and payload), payload. First the head (JSON), then the State in pieces, then each package with its digest and size, then the
-//! end, which carries the SHA-256 of everything before it. Invariants: a record is checked before it is used and its length is capped
-//! before it is read; after the end there is nothing. Deliberately not here: what a State is, and where the bytes come from or go.
+//! Layout, big endian: magic `SLIPBKUP`, format u16, then records: kind u8, length u32, CRC-32C u32 (over the record's
+//! number, kind, length and payload), payload. First the head (JSON), then the State in pieces, then each package with
+//! its digest and size, then the end, which carries the SHA-256 of everything before it. Invariants: a record is
+//! checked before it is used and its length is capped before it is read; after the end there is nothing. Deliberately
+//! not here: what a State is, and where the bytes come from or go.
 
 use std::io::{self, Read, Write};
 

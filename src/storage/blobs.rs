@@ -1,10 +1,11 @@
 //! Content-addressed files: release packages, by the SHA-256 of their bytes.
 //!
-//! Invariants: a file under `sha256/<hex>` is complete, verified and synced; an upload grows `partial/<hex>` and may resume where it
-//! ended, also after a restart; bytes that do not have their digest are deleted and said so; one writer per blob at a time.
+//! Invariants: a file under `sha256/<hex>` is complete, verified and synced; an upload grows `partial/<hex>` and may
+//! resume where it ended, also after a restart; bytes that do not have their digest are deleted and said so; one writer
+//! per blob at a time.
 //!
-//! Deliberately not here: who may upload, which blobs are still referenced, and async: calls may block on the disk, so async callers
-//! use a blocking task.
+//! Deliberately not here: who may upload, which blobs are still referenced, and async: calls may block on the disk, so
+//! async callers use a blocking task.
 
 use std::{
     collections::BTreeSet,
@@ -53,7 +54,8 @@ impl BlobStore {
         self
     }
 
-    /// Whether the whole, verified blob is here. `digest` is 64 lower-case hexadecimal digits, here and everywhere below.
+    /// Whether the whole, verified blob is here. `digest` is 64 lower-case hexadecimal digits, here and everywhere
+    /// below.
     #[must_use]
     pub fn has(&self, digest: &str) -> bool {
         matches!(self.size(digest), Ok(Some(_)))

@@ -65,7 +65,7 @@ impl DataDir {
         &self.snapshots
     }
 
-    /// Refuses a log that begins behind the end of the newest snapshot: what lies between is nowhere.
+    /// Refuses a log that begins after the end of the newest snapshot: the entries between are missing.
     pub fn check_joined(&self) -> Result<()> {
         let held = self.snapshots.indexes()?.last().copied().unwrap_or(0);
         match self.log.purged()? {

@@ -1,6 +1,7 @@
 //! What can go wrong with durable bytes. Each message names the thing and, where a person can act, the fix.
 //!
-//! Deliberately not here: any decision about what follows from an error; `node` ends the process, `rpc` maps to status codes.
+//! Deliberately not here: any decision about what follows from an error; `node` ends the process, `rpc` maps to status
+//! codes.
 
 use std::{io, path::PathBuf};
 

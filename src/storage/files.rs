@@ -10,8 +10,8 @@ use std::{
 
 use super::{Result, StorageError};
 
-/// A large file is synced as it is written: the sync of a log that shares its disk waits for what is dirty in the whole file system, so
-/// it would stand still while tens of megabytes went out at once.
+/// A large file is synced as it is written: the sync of a log that shares its disk waits for what is dirty in the whole
+/// file system, so it would stand still while tens of megabytes went out at once.
 const SYNC_EVERY: usize = 1 << 20;
 
 /// Builds an `Io` error for `map_err`.
@@ -33,7 +33,8 @@ pub(super) fn ensure_dir(dir: &Path) -> Result<()> {
     }
 }
 
-/// Writes the parts to `temp`, syncs it, renames it to `name` and syncs the directory. A reader sees the old file or the new one.
+/// Writes the parts to `temp`, syncs it, renames it to `name` and syncs the directory. A reader sees the old file or
+/// the new one.
 pub(super) fn replace(dir: &Path, temp: &str, name: &str, parts: &[&[u8]]) -> Result<()> {
     let (temp, name) = (dir.join(temp), dir.join(name));
     let mut file = File::create(&temp).map_err(io_at("cannot create", &temp))?;

@@ -1,9 +1,9 @@
 //! Group commit: one thread that syncs the write-ahead log once for everyone who waits, and completes them in order.
 //!
-//! Invariants: a callback reports success only if a sync that began after its write has succeeded; callbacks complete in the order
-//! in which they were handed over; after the first failure every callback gets that first reason and no sync is tried again (what
-//! a failed fsync left in the page cache is unknown, so a later success would prove nothing). A panic is such a failure: nobody is left
-//! waiting.
+//! Invariants: a callback reports success only if a sync that began after its write has succeeded; callbacks complete
+//! in the order in which they were handed over; after the first failure every callback gets that first reason and no
+//! sync is tried again (what a failed fsync left in the page cache is unknown, so a later success would prove nothing).
+//! A panic is such a failure: nobody is left waiting.
 //!
 //! Deliberately not here: what is written. The caller writes first, then hands over its callback.
 

@@ -1,8 +1,8 @@
 //! Whose directory this is: cluster id and node id, stored beside the log so that they share its checksum and its lock.
 //!
-//! Invariants: an identity is written once and never changed; a directory whose node was removed is refused for ever, as a node that
-//! came back under its old id could vote twice. So could a copy of the directory: the place (name and peer address) is kept too, and
-//! a start at another one is refused, as the cluster knows the node by it.
+//! Invariants: an identity is written once and never changed; a directory whose node was removed is refused for ever,
+//! as a node that came back under its old id could vote twice. So could a copy of the directory: the place (name and
+//! peer address) is kept too, and a start at another one is refused, as the cluster knows the node by it.
 //!
 //! Deliberately not here: how ids are chosen.
 

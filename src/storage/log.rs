@@ -1,9 +1,9 @@
 //! The log database: numbered entries and a few named values, in RocksDB, with one write-ahead log for both.
 //!
-//! Invariants: an appended entry is readable at return and durable when its callback says so; entries are contiguous; order in the
-//! write-ahead log is the order of the calls, so whatever is durable has all before it durable too; every value carries a CRC-32C
-//! over its key and bytes; the first failure closes the database to writes (see `flusher`); only the sync thread syncs; every batch
-//! says how far the log was durable when it was written (see `wal`).
+//! Invariants: an appended entry is readable at return and durable when its callback says so; entries are contiguous;
+//! order in the write-ahead log is the order of the calls, so whatever is durable has all before it durable too; every
+//! value carries a CRC-32C over its key and bytes; the first failure closes the database to writes (see `flusher`);
+//! only the sync thread syncs; every batch says how far the log was durable when it was written (see `wal`).
 //!
 //! Deliberately not here: terms, votes, membership: all of it is bytes.
 
@@ -68,7 +68,8 @@ struct Bounds {
 }
 
 impl LogDb {
-    /// Opens or creates the database in `dir` and verifies every entry: checksums, no hole, nothing missing above the purge point.
+    /// Opens or creates the database in `dir` and verifies every entry: checksums, no hole, nothing missing above the
+    /// purge point.
     pub fn open(dir: &Path) -> Result<Self> {
         Self::open_with(dir, |db| move || sync(&db))
     }
@@ -126,8 +127,8 @@ impl LogDb {
         &self.inner.dir
     }
 
-    /// Writes the entries, readable at return; `done` follows from the sync thread once they are durable. If this call fails, `done`
-    /// is dropped uncalled.
+    /// Writes the entries, readable at return; `done` follows from the sync thread once they are durable. If this call
+    /// fails, `done` is dropped uncalled.
     pub fn append(&self, entries: Vec<(u64, Vec<u8>)>, done: Done) -> Result<()> {
         let mut bounds = self.inner.bounds.lock();
         self.inner.poison.check()?;
@@ -225,8 +226,8 @@ impl LogDb {
         wait(&told, "truncate")
     }
 
-    /// Removes everything up to and including `index` and stores `marker` in the same batch. Not synced: losing a purge is harmless,
-    /// and any later sync carries it.
+    /// Removes everything up to and including `index` and stores `marker` in the same batch. Not synced: losing a purge
+    /// is harmless, and any later sync carries it.
     pub fn purge_to(&self, index: u64, marker: &[u8]) -> Result<()> {
         let mut bounds = self.inner.bounds.lock();
         self.inner.poison.check()?;
@@ -353,7 +354,8 @@ fn options() -> Result<Options> {
     let cache = Cache::new_lru_cache(8 << 20);
     let mut table = BlockBasedOptions::default();
     table.set_block_cache(&cache);
-    // The crate has no setter for the automatic resume after a background error, which would write on after a failed write.
+    // The crate has no setter for the automatic resume after a background error, which would write on after a failed
+    // write.
     let mut options = Options::default()
         .get_options_from_string("max_bgerror_resume_count=0")
         .map_err(|e| database("set options", &e))?;
@@ -370,8 +372,8 @@ fn options() -> Result<Options> {
     Ok(options)
 }
 
-/// Syncs the write-ahead log. RocksDB also syncs by itself in the background when it closes a log or writes a table; if one of those
-/// failed, a success of ours would prove nothing.
+/// Syncs the write-ahead log. RocksDB also syncs by itself in the background when it closes a log or writes a table; if
+/// one of those failed, a success of ours would prove nothing.
 fn sync(db: &DB) -> std::result::Result<(), String> {
     background(db)?;
     db.flush_wal(true).map_err(|e| e.to_string())?;

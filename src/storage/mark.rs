@@ -1,7 +1,8 @@
-//! A small file beside the database, written at each opening: how far the log was durable then, and where its manifest stood.
+//! A small file beside the database, written at each opening: how far the log was durable then, and where its manifest
+//! stood.
 //!
-//! RocksDB makes a new, empty database when its `CURRENT` is missing, and takes a manifest whose last record seems torn for a shorter
-//! one. Either would forget votes. With this file both are refused, with the name of what is damaged.
+//! RocksDB makes a new, empty database when its `CURRENT` is missing, and takes a manifest whose last record seems torn
+//! for a shorter one. Either would forget votes. With this file both are refused, with the name of what is damaged.
 //!
 //! Invariants: replaced as a whole; what it says was durable before it was written.
 //!

@@ -1,4 +1,4 @@
-//! How long syncs of the log take and how many writes one serves.
+//! How long syncs of the log take and how many writes one sync serves.
 //!
 //! Not here: how metrics are named and shown (`http`).
 

@@ -1,9 +1,11 @@
 //! Durable bytes: the log database, snapshot files, the blob store.
 //!
-//! Invariants: what a call reported durable survives a power cut; a value that does not match its checksum is an error that names
-//! it, never an answer; after the first failed write or sync of the log nothing is written again until the process restarts.
+//! Invariants: what a call reported durable survives a power cut; a value that does not match its checksum is an error
+//! that names it, never an answer; after the first failed write or sync of the log nothing is written again until the
+//! process restarts.
 //!
-//! Deliberately not here: Raft. Entries, votes and snapshots are opaque bytes to this module; `raft` gives them meaning.
+//! Deliberately not here: Raft. Entries, votes and snapshots are opaque bytes to this module; `raft` gives them
+//! meaning.
 
 mod backup;
 mod blobs;

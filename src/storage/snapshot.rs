@@ -1,13 +1,15 @@
 //! Snapshot files: whole states, numbered by the log index they stand for.
 //!
-//! Invariants: a file under its final name is complete and synced (temporary name, sync, rename, directory sync); length and
-//! checksum are verified before a byte is used; the newest two are kept, so that damage to one does not lose the state.
+//! Invariants: a file under its final name is complete and synced (temporary name, sync, rename, directory sync);
+//! length and checksum are verified before a byte is used; the newest two are kept, so that damage to one does not lose
+//! the state.
 //!
-//! Deliberately not here: what the bytes mean, and any fall-back: a damaged newest file is refused by name. A person may move it away; the
-//! one before and the log then give the same State, if the log still leads on from there (`DataDir::check_joined`).
+//! Deliberately not here: what the bytes mean, and any fall-back: a damaged newest file is refused by name. A person
+//! may move it away; the one before and the log then give the same State, if the log still leads on from there
+//! (`DataDir::check_joined`).
 //!
-//! Layout, big endian: magic `SLIPSNAP`, format u16, index u64, length of meta u32, length of body u64, CRC-32C u32 over everything
-//! else, then meta, then body.
+//! Layout, big endian: magic `SLIPSNAP`, format u16, index u64, length of meta u32, length of body u64, CRC-32C u32
+//! over everything else, then meta, then body.
 
 use std::{
     fs,

@@ -1,20 +1,22 @@
-//! Room on the disk below a directory, and whether a failure was for want of it.
+//! Free room on the disk below a directory, and which errors mean that the disk is full.
 //!
-//! Deliberately not here: what a node does about it (`node::space`).
+//! Not here: what a node does about it (`node::space`).
 
 use std::{io, path::Path};
 
-/// How the system words the two errors that room alone mends: ENOSPC and EDQUOT. The log database hands on words, not numbers.
+/// How the system words the two errors that room alone mends: ENOSPC and EDQUOT. The log database hands on words, not
+/// numbers.
 const FULL: [&str; 2] = ["No space left on device", "Disk quota exceeded"];
 
-/// Bytes that this process may still write below `dir`. A write may fail a little earlier: file systems keep some to themselves.
+/// Bytes that this process may still write below `dir`. A write may fail a little earlier: file systems keep some to
+/// themselves.
 pub fn free(dir: &Path) -> io::Result<u64> {
     let seen = rustix::fs::statvfs(dir)?;
     Ok(seen.f_bavail.saturating_mul(seen.f_frsize))
 }
 
-/// Whether a node that failed for this reason may go on once there is room: a write found none. Never after a failed sync, whatever
-/// its cause: what it left on the disk is not known.
+/// Whether a node that failed for this reason may go on once there is room: a write found none. Never after a failed
+/// sync, whatever its cause: what it left on the disk is not known.
 #[must_use]
 pub fn is_full(reason: &str) -> bool {
     FULL.iter().any(|words| reason.contains(words)) && !reason.contains(super::flusher::SYNC_FAILED)

@@ -1,13 +1,15 @@
 //! Tells a torn tail of the write-ahead log from damage, before RocksDB reads it.
 //!
-//! Every batch carries how far the log was known to be durable when it was written (its *mark*, a sequence number). Where the files stop
-//! making sense, a sound batch further on whose mark covers the cut proves that durable bytes changed: the node refuses, with the
-//! file's name. Without such a proof it is the tail that a crash tore: it was never acknowledged and is cut off.
+//! Every batch carries how far the log was known to be durable when it was written (its *mark*, a sequence number).
+//! Where the files stop making sense, a sound batch further on whose mark covers the cut proves that durable bytes
+//! changed: the node refuses, with the file's name. Without such a proof it is the tail that a crash tore: it was never
+//! acknowledged and is cut off.
 //!
-//! Invariants: nothing is cut that a later batch says was durable; after a cut the files are a prefix of what was written.
+//! Invariants: nothing is cut that a later batch says was durable; after a cut the files are a prefix of what was
+//! written.
 //!
-//! Deliberately not here: what batches contain. What cannot be told: damage within what the very last syncs made durable, as no later
-//! batch says that it was.
+//! Deliberately not here: what batches contain. What cannot be told: damage within what the very last syncs made
+//! durable, as no later batch says that it was.
 
 use std::{
     fs::{self, OpenOptions},
@@ -112,8 +114,8 @@ fn largest_mark(bytes: &[u8], from: usize) -> Option<u64> {
     marks.max()
 }
 
-/// Checks all write-ahead logs in `dir`, oldest first; cuts a torn tail off, refuses damage. `floor` is a sequence number that is
-/// durable in tables already.
+/// Checks all write-ahead logs in `dir`, oldest first; cuts a torn tail off, refuses damage. `floor` is a sequence
+/// number that is durable in tables already.
 pub(super) fn check(dir: &Path, floor: u64) -> Result<()> {
     let mut next = floor.saturating_add(1);
     let mut cut: Option<(PathBuf, usize)> = None;

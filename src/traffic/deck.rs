@@ -1,8 +1,9 @@
-//! The shuffled minimal deck: exact shares every L answers, in an order nobody can guess.
+//! The shuffled minimal deck: exact shares over every L answers, in an order that nobody can guess.
 //!
-//! L is the sum of the weights over their greatest common divisor, 10,000 at most. The deck holds each arm as often as its share says,
-//! is dealt from the top, and is made and shuffled anew when it is empty. Invariant: any L draws that begin with a fresh deck, while
-//! all arms can be served, hold each arm exactly its share of L times. A new generation of a route is a new deck, by the caller.
+//! L is the sum of the weights over their greatest common divisor, 10,000 at most. The deck holds each arm as often as
+//! its share says, is dealt from the top, and is shuffled again when it is empty. Invariant: any L draws that begin
+//! with a fresh deck, while all arms can be served, hold each arm exactly its share of L times. Not here: a new
+//! generation of a route needs a new deck, which the caller makes.
 
 /// The largest deck: one card a basis point.
 pub const MAX_DECK: u32 = 10_000;
@@ -41,7 +42,8 @@ impl Deck {
         left
     }
 
-    /// The next arm that can be served. Cards of arms that cannot are put away, which shares their weight out among the rest.
+    /// The next arm that can be served. Cards of arms that cannot are put away, which shares their weight out among the
+    /// rest.
     pub fn draw(&mut self, servable: &dyn Fn(usize) -> bool, random: &mut dyn FnMut() -> u64) -> Option<usize> {
         let possible = self.counts.iter().enumerate().any(|(arm, n)| *n > 0 && servable(arm));
         if !possible {
@@ -83,7 +85,8 @@ fn minimal(weights: &[u32]) -> Vec<u32> {
     if sum <= u64::from(MAX_DECK) { counts } else { scale(&counts, MAX_DECK) }
 }
 
-/// Shares `total` out in the proportion of `weights` by largest remainder; the result adds up to `total` unless all weights are 0.
+/// Shares `total` out in the proportion of `weights` by largest remainder; the result adds up to `total` unless all
+/// weights are 0.
 pub(super) fn scale(weights: &[u32], total: u32) -> Vec<u32> {
     let sum: u64 = weights.iter().map(|w| u64::from(*w)).sum();
     if sum == 0 {
@@ -177,8 +180,9 @@ mod tests {
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(32))]
-        /// No lock-in: a client that takes every p-th card sees the share, be p the deck's size, one of its parts or anything else; so a
-        /// client that polls at a fixed rhythm is not tied to a version, nor are clients that ask in turn.
+        /// No lock-in: a client that takes every p-th card sees the share, be p the deck's size, one of its parts or
+        /// anything else; so a client that polls at a fixed rhythm is not tied to a version, nor are clients that ask
+        /// in turn.
         #[test]
         fn a_poller_of_any_period_sees_the_share(share in 1_u32..100, period in 1_u32..120, offset in 0_u32..120, seed: u64) {
             let (mut deck, mut random) = (Deck::new(&[100 - share, share]), numbers(seed));

@@ -1,8 +1,9 @@
 //! Keys of sticky answers: one canonical form, and the slot a key falls into.
 //!
-//! DNS compares names without regard to case, so the form is folded to lower case here, for every reader alike. The hash is part of
-//! the contract: a changed one would move keys between versions, and other programs may compute it (SHA-256 of the salt as eight
-//! big-endian bytes and the key; the first eight bytes as a big-endian number; modulo 10,000).
+//! DNS compares names without regard to case, so the form is folded to lower case here, for every reader alike. The
+//! hash is part of the contract: a changed one would move keys between versions, and other programs may compute it
+//! (SHA-256 of the salt as eight big-endian bytes and the key; the first eight bytes as a big-endian number; modulo
+//! 10,000).
 
 use sha2::{Digest as _, Sha256};
 

@@ -1,14 +1,16 @@
-//! The serving lease: what lets a DNS server answer for a service that is being switched, and what lets the leader say that no
-//! server answers with the old version any more.
+//! The serving lease: what lets a DNS server answer for a service that is being switched, and what lets the leader say
+//! that no server answers with the old version any more.
 //!
-//! A server notes the time on its own clock (`t0`), asks the leader, waits until its view has reached the index that it is told, and
-//! may then serve until `t0 + D`. The leader records, before it asks a majority which index that is, that the server may serve until
-//! `now + D(1 + r) + e` on *its* clock. No clocks are compared: only the rates of two clocks may differ, by `r` at most.
+//! A server notes the time on its own clock (`t0`), asks the leader, waits until its view has reached the index that it
+//! is told, and may then serve until `t0 + D`. The leader records, before it asks a majority which index that is, that
+//! the server may serve until `now + D(1 + r) + e` on *its* clock. No clocks are compared: only the rates of two clocks
+//! may differ, by `r` at most.
 //!
-//! Invariants: a grant with an index below an entry was recorded before that entry was committed; a leader that knows of no lease
-//! presumes one of everybody until `D(1 + r) + e` after it began; so a server that is neither heard to serve an entry nor within a
-//! recorded or presumed lease answers nothing older. Pure: times are arguments, in milliseconds of one machine's boottime clock.
-//! Deliberately not here: sockets and Raft (`node`), which services a lease binds (`state`), what is answered without one (`dns`).
+//! Invariants: a grant with an index below an entry was recorded before that entry was committed; a leader that knows
+//! of no lease presumes one of everybody until `D(1 + r) + e` after it began; so a server that is neither heard to
+//! serve an entry nor within a recorded or presumed lease answers nothing older. Pure: times are arguments, in
+//! milliseconds of one machine's boottime clock. Deliberately not here: sockets and Raft (`node`), which services a
+//! lease binds (`state`), what is answered without one (`dns`).
 
 use std::collections::BTreeMap;
 
@@ -134,8 +136,8 @@ impl Holder {
         self.asked = Some((nonce, now));
     }
 
-    /// An answer came. The lease counts from the moment of asking, and may be used once the served view has reached its index. `None`:
-    /// the answer is to another question, or of an epoch that is over.
+    /// An answer came. The lease counts from the moment of asking, and may be used once the served view has reached its
+    /// index. `None`: the answer is to another question, or of an epoch that is over.
     pub fn granted(&mut self, grant: Grant) -> Option<Hold> {
         let (nonce, asked) = self.asked?;
         if nonce != grant.nonce || grant.epoch < self.epoch {
@@ -156,8 +158,8 @@ pub struct Book {
 }
 
 impl Book {
-    /// Begins an epoch, if it is a new one: every server is presumed to hold a lease of the last leader. Returns whether `epoch` is the
-    /// present one: an older one has nothing to say.
+    /// Begins an epoch, if it is a new one: every server is presumed to hold a lease of the last leader. Returns
+    /// whether `epoch` is the present one: an older one has nothing to say.
     pub fn enter(&mut self, epoch: u64, now: Boot, bound: Period) -> bool {
         if epoch > self.epoch {
             *self = Self { epoch, presumed: now.saturating_add(bound.0), until: BTreeMap::new() };
@@ -210,12 +212,13 @@ pub enum Standing {
     Expired,
     /// It is bound, and may serve the state before the entry for so long.
     Holds(Period),
-    /// It is not known to know that it is bound: only its own word would help.
+    /// It is not known whether it knows that it is bound: only its own report would help.
     Unbound,
 }
 
 impl Standing {
-    /// `served`: it said so. `bound`: its view is known to bind it. `left`: of its lease; `None` when this leader knows nothing of leases.
+    /// `served`: it said so. `bound`: its view is known to bind it. `left`: of its lease; `None` when this leader knows
+    /// nothing of leases.
     pub fn of(served: bool, bound: bool, left: Option<Period>) -> Self {
         match (served, bound, left) {
             (true, _, _) => Self::Served,

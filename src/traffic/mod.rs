@@ -1,13 +1,15 @@
 //! Who gets which version. One answer for everyone: DNS, the API and (later) flags.
 //!
-//! Two ways to choose among the arms of a route. Without a key: a shuffled minimal deck ([`Deck`]), exact every so many answers and
-//! without lock-in to clients that ask at a fixed rhythm. With a key: a table of 10,000 slots ([`SlotTable`]), moved as little as
-//! possible when weights change, so that a key only ever moves forward while a version's weight rises.
+//! Two ways to choose among the arms of a route. Without a key: a shuffled minimal deck ([`Deck`]), exact every so many
+//! answers and without lock-in to clients that ask at a fixed rhythm. With a key: a table of 10,000 slots
+//! ([`SlotTable`]), moved as little as possible when weights change, so that a key only ever moves forward while a
+//! version's weight rises.
 //!
 //! When a server may answer at all for a service that is being switched is [`lease`]'s.
 //!
-//! Pure: random numbers are arguments, and the same salt and weights give the same table on every node. What an arm *is* (a track,
-//! a version, a tenant's ring) and which arms can be served now is the caller's; an arm is an index into the caller's list.
+//! Pure: random numbers are arguments, and the same salt and weights give the same table on every node. What an arm
+//! *is* (a track, a version, a tenant's ring) and which arms can be served now is the caller's; an arm is an index into
+//! the caller's list.
 
 mod deck;
 mod key;
@@ -46,13 +48,14 @@ pub enum By<'a> {
     Key(&'a SlotTable, &'a Key),
 }
 
-/// The arm for one answer, among those that `servable` says have something to serve. An arm without anything to serve gives its
-/// share to the others in proportion to their weights. `None`: no arm with a weight can be served.
+/// The arm for one answer, among those that `servable` says have something to serve. An arm without anything to serve
+/// gives its share to the others in proportion to their weights. `None`: no arm with a weight can be served.
 pub fn choose(by: By<'_>, servable: &dyn Fn(usize) -> bool) -> Option<usize> {
     match by {
         By::Deck(deck, random) => deck.draw(servable, random),
         By::Key(table, key) => {
-            // Hashed again with another salt, a key of an arm that is down is spread like a new key; when the arm is back, so is it.
+            // Hashed again with another salt, a key of an arm that is down is spread like a new key; when the arm is
+            // back, so is it.
             (0..REHASHES)
                 .map(|n| table.arm(key.slot(table.salt().wrapping_add(n))))
                 .find(|arm| servable(*arm))

@@ -1,11 +1,12 @@
 //! The bucket table: 10,000 slots, shared out among arms, reassigned with the fewest moves when weights change.
 //!
-//! What is replicated is the salt and, for each arm, its slots as runs over a permutation that the salt fixes, in the order in which
-//! it got them ([`Slots`]); [`SlotTable`] is the expanded form for reading. Invariants: every slot belongs to one arm; an arm has
-//! exactly its weight in slots; a change moves as many slots as the weights differ by and no more; growth takes from arms that shrink
-//! only; what an arm got last it gives back first, so that a rollback undoes the newest moves first. A change adds at most a run for each
-//! arm that shrinks and each that grows; above [`MAX_RUNS`] each arm keeps the order of its newest [`KEPT_RUNS`] and neighbours among the rest
-//! become one run, which moves nobody. So a table has at most a run a slot, and in practice a handful.
+//! What is replicated is the salt and, for each arm, its slots as runs over a permutation that the salt fixes, in the
+//! order in which it got them ([`Slots`]); [`SlotTable`] is the expanded form for reading. Invariants: every slot
+//! belongs to one arm; an arm has exactly its weight in slots; a change moves as many slots as the weights differ by
+//! and no more; growth takes from arms that shrink only; what an arm got last it gives back first, so that a rollback
+//! undoes the newest moves first. A change adds at most a run for each arm that shrinks and each that grows; above
+//! [`MAX_RUNS`] each arm keeps the order of its newest [`KEPT_RUNS`] and neighbours among the rest become one run,
+//! which moves nobody. So a table has at most a run a slot, and in practice a handful.
 
 use serde::{Deserialize, Serialize};
 
@@ -84,8 +85,9 @@ impl Slots {
         Ok(Self(arms.collect()))
     }
 
-    /// Shares the places out among three arms by their weights alone: the first arm holds the front, the second the back, the third what
-    /// is between. It is where a history begins that was not kept: with two weights, what every history from one of them alone leads to.
+    /// Shares the places out among three arms by their weights alone: the first arm holds the front, the second the
+    /// back, the third what is between. It is where a history begins that was not kept: with two weights, what every
+    /// history from one of them alone leads to.
     pub fn from_both_ends(first: u32, second: u32, between: u32) -> Result<Self, TrafficError> {
         let weights = complete(&[first, second, between])?;
         let runs = |start, len, down| if len > 0 { vec![Run { start, len, down }] } else { Vec::new() };
@@ -120,8 +122,8 @@ impl Slots {
         self.0.iter().map(|runs| runs.iter().map(|r| u32::from(r.len)).sum()).collect()
     }
 
-    /// The same table under other weights. Arms may be added at the end; one that is left out counts as weight 0 and stays in the
-    /// list, so that indexes keep their meaning.
+    /// The same table under other weights. Arms may be added at the end; one that is left out counts as weight 0 and
+    /// stays in the list, so that indexes keep their meaning.
     pub fn reassigned(&self, weights: &[u32]) -> Result<Self, TrafficError> {
         let mut want = complete(weights)?;
         want.resize(want.len().max(self.0.len()), 0);
@@ -283,8 +285,8 @@ mod tests {
             }
         }
 
-        /// Any number of versions that come and go, any sequence of weights: who does not shrink keeps every slot, and who shrinks loses
-        /// those that it got last.
+        /// Any number of versions that come and go, any sequence of weights: a version that does not shrink keeps every
+        /// slot, and one that shrinks loses those that it got last.
         #[test]
         fn no_key_leaves_what_does_not_shrink_and_the_newest_leave_first(
             chain in (1_usize..7).prop_flat_map(|arms| proptest::collection::vec(weights(arms), 2..10)),
@@ -326,7 +328,8 @@ mod tests {
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(48))]
-        /// With two arms every history that began with one of them alone leads to the same table, which follows from the weights.
+        /// With two arms every history that began with one of them alone leads to the same table, which follows from
+        /// the weights.
         #[test]
         fn from_both_ends_is_where_two_arms_are_after_any_history(steps in proptest::collection::vec(0_u32..=10_000, 1..8), salt: u64) {
             let mut slots = Slots::new(&[10_000, 0]).unwrap();

@@ -1,6 +1,7 @@
 //! State's rows as messages: environments, services, releases, deployments, workers, instances, nodes, traffic.
 //!
-//! Invariant: a conversion reads one State, so what it says of one moment is of one moment. Not here: paging and filters (`rpc`).
+//! Invariant: a conversion reads one State, so what it says of one moment is of one moment. Not here: paging and
+//! filters (`rpc`).
 
 use std::collections::BTreeMap;
 

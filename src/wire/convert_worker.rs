@@ -1,4 +1,7 @@
-//! What a worker is told (`Desired`, whole, from one State) and what it reports (`Report`, checked before anyone believes it).
+//! Messages between nodes and agents: what a worker is to do (`Desired`) and what it reports (`Report`).
+//!
+//! Invariants: a `Desired` is whole and made from one State; a `Report` is checked before anyone believes it. Not here:
+//! the session that carries them (`rpc`, `agent`).
 
 use std::collections::BTreeMap;
 

@@ -4,7 +4,7 @@
 
 /// Metadata key of the machine-readable reason of a refusal.
 pub const REASON: &str = "slipway-reason";
-/// Metadata key of a read that takes what the node knows, without a word from the leader.
+/// Metadata key of a read that accepts what the node knows, without the leader's confirmation.
 pub const STALE: &str = "slipway-stale";
 /// Metadata key of the applied index of the State that an answer was made from, or of an earlier one.
 pub const APPLIED: &str = "slipway-applied";
@@ -29,7 +29,8 @@ pub mod v1 {
     pub const DESCRIPTOR: &[u8] = tonic::include_file_descriptor_set!("slipway_descriptor");
 }
 
-/// Calls of a service that a test's server does not answer. In the form that `async_trait` gives a method, as it does not look into macros.
+/// Calls of a service that a test's server does not answer. In the form that `async_trait` gives a method, as it does
+/// not look into macros.
 #[cfg(test)]
 macro_rules! unanswered {
     ($($call:ident($ask:ident) -> $reply:ty;)+) => {$(

@@ -1,4 +1,5 @@
-//! A wall clock that is set back by an hour under a running leader: cluster time goes on, and nothing that was agreed comes undone.
+//! A wall clock that is set back by an hour under a running leader: cluster time goes on, and nothing that was agreed
+//! comes undone.
 
 use std::path::{Path, PathBuf};
 
@@ -8,8 +9,8 @@ use crate::support::{TestCluster, TestNode, apply, eventually, spec};
 
 const HOUR_MS: u64 = 3_600_000;
 
-/// libfaketime, which lies to a process about the wall clock; with `FAKETIME_DONT_FAKE_MONOTONIC` about nothing else, as a clock that
-/// is set does.
+/// libfaketime, which lies to a process about the wall clock; with `FAKETIME_DONT_FAKE_MONOTONIC` about nothing else,
+/// as a clock that is set does.
 fn faketime() -> Option<PathBuf> {
     let dirs = ["/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu", "/usr/lib64", "/usr/lib", "/usr/local/lib"];
     let found = dirs.iter().map(|d| Path::new(d).join("faketime/libfaketimeMT.so.1"));

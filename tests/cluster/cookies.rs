@@ -45,7 +45,7 @@ async fn every_node_accepts_what_another_made_and_for_an_hour_what_came_before()
             .await;
         }
     };
-    // Until the leader has made up a secret each node has its own.
+    // Until the leader has generated a secret each node has its own.
     let first = eventually("all have one secret", || async {
         let cookie = ask(&cluster.nodes[0], &ours).await?;
         for node in &cluster.nodes {
@@ -69,7 +69,8 @@ async fn every_node_accepts_what_another_made_and_for_an_hour_what_came_before()
     let second = ask(&cluster.nodes[2], &ours).await.unwrap();
     shared(second).await;
     shared(first).await;
-    // What every node has on its disk stands in no node's log and in nothing that a person is shown, however it might be written.
+    // What every node has on its disk stands in no node's log and in nothing that a person is shown, however it might
+    // be written.
     let status = ok(&cluster.nodes[1], &["cluster", "status", "-o", "json"]).await;
     let mut secrets = BTreeSet::new();
     for node in &mut cluster.nodes {

@@ -14,7 +14,8 @@ fn lab(rollout: &str) -> Lab {
     lab
 }
 
-/// Rolls `release` out and sees it taken back, for a reason with these words; clients notice nothing but its own errors.
+/// Rolls `release` out and sees it taken back, for a reason with these words; clients notice nothing but its own
+/// errors.
 fn taken_back(lab: &Lab, release: &Release<'_>, more: &[&str], why: &str) {
     lab.push_with(release);
     let load = Load::start(lab.dns_servers(), SHOP, Duration::from_millis(10));

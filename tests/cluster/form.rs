@@ -163,8 +163,8 @@ fn without_a_quorum_commands_are_answered_at_once() {
     let said = lab.slipway(&["--node", &at, "apply", "-f", spec.to_str().unwrap()]).exits(5);
     assert!(said.took < Duration::from_secs(3), "{:?}: {}", said.took, said.err);
     assert!(said.err.contains("unavailable"), "{}", said.err);
-    // A follower alone may be in the middle of an election: each try is answered at once, and the command goes on trying for as long
-    // as it is allowed to.
+    // A follower alone may be in the middle of an election: each try is answered at once, and the command goes on
+    // trying for as long as it is allowed to.
     let follower = (leader + 1) % 3;
     lab.nodes[leader].kill();
     lab.nodes[follower].start();

@@ -1,4 +1,5 @@
-//! Who may speak for a worker: the first words of a session on a real node, each refused for every thing that can be wrong in it.
+//! Who may speak for a worker: the first words of a session on a real node, each refused for every thing that can be
+//! wrong in it.
 
 use std::collections::BTreeMap;
 

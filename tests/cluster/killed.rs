@@ -1,4 +1,5 @@
-//! The runner of a test is killed: what it started dies with it, and what outlives it by design is removed by the next runner.
+//! The runner of a test is killed: what it started dies with it, and what outlives it by design is removed by the next
+//! runner.
 
 use std::{
     path::PathBuf,

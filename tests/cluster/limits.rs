@@ -1,5 +1,5 @@
-//! Bad input at real sockets: floods of idle connections, peers that are gone without a word, commands far too large, no leader; and
-//! a log that programs can read.
+//! Bad input at real sockets: floods of idle connections, peers that are gone without a word, commands far too large,
+//! no leader; and a log that programs can read.
 
 use std::{
     io::{Read as _, Write as _},

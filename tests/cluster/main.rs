@@ -1,8 +1,10 @@
-//! The product as real processes: nodes, agents, the demo's service, the CLI, DNS over the wire; killed and paused at will.
+//! The product as real processes: nodes, agents, the demo's service, the CLI, DNS over the wire; killed and paused at
+//! will.
 //!
-//! `bogus`, `drained`, `forming`, `handshake`, `members`, `packages`, `refusals`, `sizes` and `upgrade` speak to single nodes (`support`). The other scenarios have a whole cluster each, with a directory and
-//! loopback addresses of its own (`lab`), and check at their end that nothing of it is left running. Conditions are waited for with
-//! a deadline; when a test fails, the ends of all logs are printed.
+//! `bogus`, `drained`, `forming`, `handshake`, `members`, `packages`, `refusals`, `sizes` and `upgrade` speak to single
+//! nodes (`support`). The other scenarios have a whole cluster each, with a directory and loopback addresses of its own
+//! (`lab`), and check at their end that nothing of it is left running. Conditions are waited for with a deadline; when
+//! a test fails, the ends of all logs are printed.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 

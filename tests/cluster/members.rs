@@ -1,4 +1,5 @@
-//! Members come, go and are replaced while clients write; what would lose the quorum or is no member is refused by name.
+//! Members come, go and are replaced while clients write; what would lose the quorum or is no member is refused by
+//! name.
 
 use std::{
     process::Output,

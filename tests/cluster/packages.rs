@@ -1,4 +1,5 @@
-//! Packages at a real node's door: what is wrong with an upload is said, what came of a broken one is kept, and what is held is given out.
+//! Packages at a real node's door: what is wrong with an upload is said, what came of a broken one is kept, and what is
+//! held is given out.
 
 use sha2::{Digest as _, Sha256};
 use slipway::{

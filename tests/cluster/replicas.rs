@@ -34,7 +34,8 @@ fn alter(data: &Path) {
 async fn a_node_made_to_differ_stops_serving_and_names_index_and_table() {
     let mut cluster = TestCluster::form_with(3, "snapshot_every = 20\ndigest_every_ms = 1000\n").await;
     let leader = cluster.leader(None).await;
-    // Probes follow each other quickly here: the answer may be about one that was begun meanwhile and nobody has answered yet.
+    // Probes follow each other quickly here: the answer may be about one that was begun meanwhile and nobody has
+    // answered yet.
     let all = eventually("all nodes agree", || async {
         let all = digest(&cluster.nodes[(leader + 1) % 3]).await?;
         let agreed = all.agreed && all.nodes.iter().all(|n| n.reported && n.differs.is_empty());

@@ -1,6 +1,6 @@
-//! What `make` does around the build: scripts/probe.sh must try what the build uses, as a file's name proves nothing; scripts/test.sh
-//! must let no test rewrite what it compares with, and must say what a run did not show; .cargo/config.toml must keep failing properties
-//! from writing into the checkout.
+//! What `make` does around the build: scripts/probe.sh must try what the build uses, as a file's name proves nothing;
+//! scripts/test.sh must let no test rewrite what it compares with, and must say what a run did not show;
+//! .cargo/config.toml must keep failing properties from writing into the checkout.
 //!
 //! Not here: installing (`make fresh` does that, on a bare Debian).
 

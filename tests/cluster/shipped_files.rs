@@ -1,5 +1,5 @@
-//! The files that users are told to apply are accepted as they are, and say what their comments promise; the reference pages that
-//! are made of the program are current.
+//! The files that users are told to apply are accepted as they are, and say what their comments promise; the reference
+//! pages that are made of the program are current.
 
 use std::{collections::BTreeMap, path::Path, process::Command, sync::Arc, time::Duration};
 

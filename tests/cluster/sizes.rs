@@ -1,4 +1,5 @@
-//! Clusters of one, two and five nodes with the timing that production has by default; the other scenarios have three and `slow`.
+//! Clusters of one, two and five nodes with the timing that production has by default; the other scenarios have three
+//! and `slow`.
 
 use slipway::wire::v1;
 

@@ -321,8 +321,8 @@ impl TestCluster {
         .await;
     }
 
-    /// The place of the leader among `nodes`, by whoever knows of the newest term, once it is not `not`: an older one may have been
-    /// replaced.
+    /// The place of the leader among `nodes`, by whoever knows of the newest term, once it is not `not`: an older one
+    /// may have been replaced.
     pub async fn leader(&self, not: Option<usize>) -> usize {
         eventually("a leader", || async {
             let mut newest = None;

@@ -1,5 +1,5 @@
-//! Tasks that die: a planner costs its node the leadership and never DNS, three stop planning everywhere; any other task ends the node with
-//! its name when it cannot be kept running.
+//! Tasks that die: a planner costs its node the leadership and never DNS, three stop planning everywhere; any other
+//! task ends the node with its name when it cannot be kept running.
 
 use slipway::wire::v1::{self, cluster_client::ClusterClient, peer_client::PeerClient, relay_item::Body};
 
@@ -31,7 +31,8 @@ fn a_planner_that_panics_costs_the_leadership_and_the_third_stops_planning_every
         let text = status.to_string();
         assert!(text.contains("panicked 3 times") && text.contains("a fault was asked for"), "{text}");
     }
-    // The next leader says so of each rollout once it leads, which may take it a moment longer than hearing of the third panic.
+    // The next leader says so of each rollout once it leads, which may take it a moment longer than hearing of the
+    // third panic.
     eventually("the leader explains", SOON, || {
         let explained = lab.slipway(&["rollout", "explain", "production/shop"]).ok();
         if explained.out.contains("planning is stopped") { Ok(()) } else { Err(explained.out) }
@@ -62,7 +63,8 @@ async fn a_task_that_cannot_be_kept_running_ends_the_node_with_its_name() {
         node.flags = vec!["--fault".into(), "task:event log".into()];
     })
     .await;
-    // It dies as soon as there is a cluster, and the node four seconds later: whoever waited for the cluster first may come too late.
+    // It dies as soon as there is a cluster, and the node four seconds later: whoever waited for the cluster first may
+    // come too late.
     let http = cluster.nodes[0].addresses.http;
     let named = tokio::spawn(async move {
         support::eventually("readiness names it", || async {

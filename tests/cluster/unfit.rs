@@ -1,4 +1,5 @@
-//! A release that one of the machines cannot run: its worker says so while it has it merely staged, and nothing that runs is touched.
+//! A release that one of the machines cannot run: its worker says so while it has it merely staged, and nothing that
+//! runs is touched.
 
 use std::process::Command;
 

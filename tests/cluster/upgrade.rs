@@ -1,6 +1,6 @@
-//! A rolling upgrade from feature level 1 to 2 while clients write: one node at a time, taken back once, finalised at the end.
-//! Level 2 exists in debug builds only. The newer build is played by this one with `--max-feature-level 2`; without, it reads no entry and
-//! no snapshot of a later level.
+//! A rolling upgrade from feature level 1 to 2 while clients write: one node at a time, taken back once, finalised at
+//! the end. Level 2 exists in debug builds only. The newer build is played by this one with `--max-feature-level 2`;
+//! without, it reads no entry and no snapshot of a later level.
 
 use slipway::wire::v1::{self, cluster_client::ClusterClient};
 

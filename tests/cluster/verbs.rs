@@ -1,4 +1,5 @@
-//! Verbs of the CLI that no other scenario runs, each on a cluster with something to show: what a person reads, and what scripts read.
+//! Verbs of the CLI that no other scenario runs, each on a cluster with something to show: what a person reads, and
+//! what scripts read.
 
 use std::{
     io::Write as _,
@@ -9,7 +10,8 @@ use slipway::wire::v1::{self, catalog_client::CatalogClient};
 
 use crate::lab::{Lab, Release, SOON, eventually, list, package, spec, text};
 
-/// `slipway ARGS` with these nodes in its environment and this on its standard input: whether it went well, and both outputs.
+/// `slipway ARGS` with these nodes in its environment and this on its standard input: whether it went well, and both
+/// outputs.
 fn told(nodes: &str, lab: &Lab, input: &str, args: &[&str]) -> (bool, String) {
     let mut child = Command::new(env!("CARGO_BIN_EXE_slipway"))
         .args(args)

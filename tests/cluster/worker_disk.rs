@@ -1,4 +1,5 @@
-//! A worker whose disk others fill: what runs goes on, an agent that is started anew finds it, what cannot be done says why and heals.
+//! A worker whose disk others fill: what runs goes on, an agent that is started anew finds it, what cannot be done says
+//! why and heals.
 
 use rustix::process::Signal;
 

@@ -1,7 +1,8 @@
-//! The fast path against the long way: the same question and the same view give the same message, but for the order of records.
+//! The fast path against the long way: the same question and the same view give the same message, but for the order of
+//! records.
 //!
-//! Random choices are made comparable by asking the long way often: what the fast path says must be among what it says. Services
-//! have eight endpoints of a version at most there, so that a version means its whole set.
+//! Random choices are made comparable by asking the long way often: what the fast path says must be among what it says.
+//! Services have eight endpoints of a version at most there, so that a version means its whole set.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -38,8 +39,8 @@ fn responder(world: &World) -> Responder {
     Responder::new(store, Clock::manual(0))
 }
 
-/// Everything that a message says, with each section in one order; names as they are spelt, but for the owners of records, which may be
-/// pointers to the question.
+/// Everything that a message says, with each section in one order; names as they are spelt, but for the owners of
+/// records, which may be pointers to the question.
 fn said(bytes: &[u8]) -> String {
     let m = Message::from_vec(bytes).unwrap();
     let section = |records: &[Record]| {
@@ -220,7 +221,8 @@ fn common_questions_take_the_fast_path() {
     assert!(!agrees(&responder, &query("example.com.", RecordType::A).to_vec().unwrap()));
 }
 
-/// Over the socket and so by the fast path: the deck is exact, siblings agree, eight of many are named and each as often.
+/// Over the socket and so by the fast path: the deck is exact, siblings agree, eight of many are named and each as
+/// often.
 #[tokio::test]
 async fn the_fast_path_deals_from_the_same_deck() {
     let serving = Serving::start(&World::shop(20, 3, (9000, 1000))).await;

@@ -1,7 +1,7 @@
 //! Bytes that are almost queries: a corpus that grows by what gets a new kind of response, bent at random from a seed.
 //!
-//! Every response decodes, is within its size, has the id and the question of the query; responses and scraps are never answered.
-//! `make dns-fuzz` runs more cases of the same (`SLIPWAY_DNS_FUZZ`); its report is one JSON object of counts.
+//! Every response decodes, is within its size, has the id and the question of the query; responses and scraps are never
+//! answered. `make dns-fuzz` runs more cases of the same (`SLIPWAY_DNS_FUZZ`); its report is one JSON object of counts.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -1,7 +1,7 @@
 //! DNS asked by glibc's own resolver, through `getent`, in a network namespace of its own where the server has port 53.
 //!
-//! The test runs itself again under `unshare`; namespace and mounts end with that process, so nothing is left on the machine. Needs
-//! root (or user namespaces that may do the same) and says SKIP without.
+//! The test runs itself again under `unshare`; namespace and mounts end with that process, so nothing is left on the
+//! machine. Needs root (or user namespaces that may do the same) and says SKIP without.
 
 use std::{collections::BTreeSet, io::Write, net::IpAddr, process::Command};
 

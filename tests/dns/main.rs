@@ -1,7 +1,7 @@
 //! DNS over real sockets: what the answers say, and what the server does with anything that is sent to it.
 //!
-//! The state is made by hand (`fixture`); the clients are our own socket, hickory's resolver and `dig`. and glibc's own in a
-//! network namespace (`glibc`).
+//! The state is made by hand (`fixture`); the clients are our own socket, hickory's resolver and `dig`. and glibc's own
+//! in a network namespace (`glibc`).
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 

@@ -1,4 +1,5 @@
-//! Sticky and tenant names, what is active and what is previewed, slugs that collide, reverse names, the API and the version of names.
+//! Sticky and tenant names, what is active and what is previewed, slugs that collide, reverse names, the API and the
+//! version of names.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -58,8 +59,9 @@ async fn a_key_has_one_version_on_every_node_and_only_moves_forward() {
     }
 }
 
-/// Which version a key has is a contract over builds: one that changed it would move every sticky client. The digits are versions of
-/// `user0`, `user1`, ... under salt 7; they were computed apart from this code (SHA-256, SplitMix64, Fisher and Yates) and may not change.
+/// Which version a key has is a contract over builds: one that changed it would move every sticky client. The digits
+/// are versions of `user0`, `user1`, ... under salt 7; they were computed apart from this code (SHA-256, SplitMix64,
+/// Fisher and Yates) and may not change.
 #[tokio::test]
 async fn which_version_a_key_has_is_the_same_in_every_build() {
     let golden = [
@@ -83,7 +85,8 @@ async fn which_version_a_key_has_is_the_same_in_every_build() {
     serving.stop().await;
 }
 
-/// With a history the table is what was agreed on, not what the weights alone would say; three versions, and the same on every node.
+/// With a history the table is what was agreed on, not what the weights alone would say; three versions, and the same
+/// on every node.
 #[tokio::test]
 async fn keys_follow_the_slots_that_were_agreed_on() {
     let mut world = World::shop(2, 2, (6000, 3000));

@@ -168,7 +168,8 @@ async fn mix_lists_every_version_with_its_weight() {
             by_version[if s.target.to_string().starts_with("i-100-") { 1 } else { 2 }] += u32::from(s.weight);
         }
         assert_eq!(m.answers.len(), 6);
-        // The largest weight is all of sixteen bits, as proxies keep only the upper ones: 4 of 65,535 to 2 of 14,563 is 90 to 10.
+        // The largest weight is all of sixteen bits, as proxies keep only the upper ones: 4 of 65,535 to 2 of 14,563 is
+        // 90 to 10.
         assert_eq!(by_version, [0, 4 * 65_535, 2 * 14_563]);
     }
     let serving_all = Serving::start(&World::shop(4, 2, (10_000, 0))).await;

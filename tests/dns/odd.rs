@@ -1,6 +1,6 @@
-//! Bad input by the list: every operation and class that is none of ours, names at the limit, lengths over TCP that lie, empty keys. Asked over the
-//! sockets, so that the fast path sees it too. More of the list: `citizen` (labels, pointers, OPT twice, cookies), `more_names` (keys,
-//! slugs, tenants), `wire` (QDCOUNT).
+//! Bad input by the list: every operation and class that is none of ours, names at the limit, lengths over TCP that
+//! lie, empty keys. Asked over the sockets, so that the fast path sees it too. More of the list: `citizen` (labels,
+//! pointers, OPT twice, cookies), `more_names` (keys, slugs, tenants), `wire` (QDCOUNT).
 
 use hickory_proto::{
     op::{Message, ResponseCode},

@@ -1,4 +1,5 @@
-//! DNS over TLS (RFC 7858) with a client that trusts the test's own authority: answers, limits, files that are wrong, files that change.
+//! DNS over TLS (RFC 7858) with a client that trusts the test's own authority: answers, limits, files that are wrong,
+//! files that change.
 
 use std::{
     net::{Ipv4Addr, SocketAddr},

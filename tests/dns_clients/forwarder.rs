@@ -1,4 +1,5 @@
-//! systemd-resolved between the clients and the nodes: the file of `cluster/forwarders/`, with the nodes' addresses put in.
+//! systemd-resolved between the clients and the nodes: the file of `cluster/forwarders/`, with the nodes' addresses put
+//! in.
 
 use std::{
     net::{IpAddr, Ipv4Addr},
@@ -29,7 +30,8 @@ impl Drop for Resolved {
 }
 
 impl Resolved {
-    /// Runs the program from an unpacked package: installing that would put its own file in the place of `/etc/resolv.conf`.
+    /// Runs the program from an unpacked package: installing that would put its own file in the place of
+    /// `/etc/resolv.conf`.
     pub fn start(world: &World, unpacked: &Path) -> Self {
         let dir = world.lab.dir();
         let file = std::fs::read_to_string(

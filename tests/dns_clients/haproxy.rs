@@ -1,4 +1,5 @@
-//! HAProxy in front of a real canary and a switch, by `cluster/haproxy.cfg`: who got the requests, and whether any failed.
+//! HAProxy in front of a real canary and a switch, by `cluster/haproxy.cfg`: who got the requests, and whether any
+//! failed.
 
 use std::{
     collections::BTreeMap,

@@ -1,9 +1,10 @@
-//! `make dns-clients`: what clients and forwarders of Debian do with the nodes' DNS, and HAProxy with the weighted SRV records of a real
-//! canary. Prints the table of docs/dns.md; the last line is one JSON object of figures.
+//! `make dns-clients`: what clients and forwarders of Debian do with the nodes' DNS, and HAProxy with the weighted SRV
+//! records of a real canary. Prints the table of docs/dns.md; the last line is one JSON object of figures.
 //!
-//! It runs itself again in namespaces of its own (network, mounts, processes), where the nodes have port 53 and `/etc/resolv.conf` is a
-//! file of this test: nothing of the machine's own changes, and nothing is left when it ends. Everything in the table was asserted. It
-//! needs root and programs that `make dns-clients` installs, so it is no part of `make test`.
+//! It runs itself again in namespaces of its own (network, mounts, processes), where the nodes have port 53 and
+//! `/etc/resolv.conf` is a file of this test: nothing of the machine's own changes, and nothing is left when it ends.
+//! Everything in the table was asserted. It needs root and programs that `make dns-clients` installs, so it is no part
+//! of `make test`.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 

@@ -1,4 +1,5 @@
-//! What programs look names up with: the resolvers of glibc, musl, Java and Go, each by a small program of ours that prints what it got.
+//! What programs look names up with: the resolvers of glibc, musl, Java and Go, each by a small program of ours that
+//! prints what it got.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -1,5 +1,5 @@
-//! Everything that goes over port 53 of this namespace, read beside the clients: what they ask, in which letters, with which options, over
-//! what; and what they are told. A packet socket sees it without being in the way.
+//! Everything that goes over port 53 of this namespace, read beside the clients: what they ask, in which letters, with
+//! which options, over what; and what they are told. A packet socket sees it without being in the way.
 
 use std::{
     fs::File,
@@ -42,7 +42,8 @@ const PACKET_IGNORE_OUTGOING: i32 = 23;
 
 impl Tap {
     pub fn start() -> Self {
-        // SAFETY: plain system calls on a descriptor that is checked and owned at once; the option's value lives longer than the call.
+        // SAFETY: plain system calls on a descriptor that is checked and owned at once; the option's value lives longer
+        // than the call.
         let socket: OwnedFd = unsafe {
             let ip = i32::from(u16::try_from(libc::ETH_P_IP).unwrap().to_be());
             let fd = libc::socket(libc::AF_PACKET, libc::SOCK_DGRAM, ip);

@@ -1,5 +1,5 @@
-//! The cluster that clients ask, in a namespace of its own: three nodes whose DNS has port 53, workers with addresses of both families, two
-//! services, and `/etc/resolv.conf` as a file of this test.
+//! The cluster that clients ask, in a namespace of its own: three nodes whose DNS has port 53, workers with addresses
+//! of both families, two services, and `/etc/resolv.conf` as a file of this test.
 
 use std::{
     collections::BTreeMap,

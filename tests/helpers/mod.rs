@@ -1,4 +1,5 @@
-//! What more than one binary of tests needs: the judge of histories, processes and directories that a killed runner leaves, skips.
+//! What more than one binary of tests needs: the judge of histories, processes and directories that a killed runner
+//! leaves, skips.
 //!
 //! Each binary names it once, in its `main.rs`. Helpers of one binary lie in that binary's folder.
 

@@ -1,5 +1,5 @@
-//! Processes of the machine that belong to a test: those whose command line, program or working directory lies in its directory; and
-//! those that must not outlive it.
+//! Processes of the machine that belong to a test: those whose command line, program or working directory lies in its
+//! directory; and those that must not outlive it.
 
 use std::{
     fs,

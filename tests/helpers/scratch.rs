@@ -1,10 +1,11 @@
 //! Directories of tests that run, and what those left behind whose runner was killed.
 //!
-//! A runner that is killed drops nothing. Its nodes and agents die with it (`procs::dies_with_us`), but instances outlive agents by
-//! design, and small disks stay mounted: the next runner ends and removes them. Invariant: of a test that lives nothing is touched. It
-//! holds a lock in its directory from before that has a name that is looked at until it goes, and the kernel lets go of the lock of a
-//! dead one. Nor is anything touched of one whose processes cannot be seen from here (`dns_clients` has a namespace of its own).
-//! Not here: addresses and networks, which go by the lock of their block (`cluster/lab/block.rs`).
+//! A runner that is killed drops nothing. Its nodes and agents die with it (`procs::dies_with_us`), but instances
+//! outlive agents by design, and small disks stay mounted: the next runner ends and removes them. Invariant: of a test
+//! that lives nothing is touched. It holds a lock in its directory from before that has a name that is looked at until
+//! it goes, and the kernel lets go of the lock of a dead one. Nor is anything touched of one whose processes cannot be
+//! seen from here (`dns_clients` has a namespace of its own). Not here: addresses and networks, which go by the lock of
+//! their block (`cluster/lab/block.rs`).
 
 use std::{
     fs::{self, File},

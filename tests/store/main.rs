@@ -1,4 +1,5 @@
-//! What is on a disk and what Raft makes of it: openraft's suite on the real store, power cuts and flipped bytes, nodes in one process.
+//! What is on a disk and what Raft makes of it: openraft's suite on the real store, power cuts and flipped bytes, nodes
+//! in one process.
 //!
 //! Not here: nodes as processes of their own, which are killed and paused (`tests/cluster`).
 

@@ -1,7 +1,8 @@
 //! Doc comments: there where something has to be said, and saying it.
 //!
-//! Invariants: an item that others may call has one; none only repeats the name that stands below it. A field, a variant and an error
-//! whose message says everything need none, so the compiler's `missing_docs` is off. Not here: whether a sentence is a good one.
+//! Invariants: an item that others may call has one; none only repeats the name that stands below it. A field, a
+//! variant and an error whose message says everything need none, so the compiler's `missing_docs` is off. Not here:
+//! whether a sentence is a good one.
 
 use crate::rules::Report;
 use crate::source::Source;

@@ -265,3 +265,17 @@ fn unsafe_code_says_why_it_is_safe() {
     green("src/agent/x.rs", "/// Does.\n///\n/// # Safety\n/// The caller holds the lock.\npub unsafe fn f() {}");
     green("src/agent/x.rs", "#![deny(unsafe_code, unsafe_op_in_unsafe_fn)]");
 }
+
+#[test]
+fn comments_are_wrapped_at_their_width() {
+    let wide = "w".repeat(118);
+    for slashes in ["//", "///", "//!"] {
+        red("width", "src/lead/x.rs", &format!("{slashes} {wide}\nfn f() {{}}"), "120 is the most");
+    }
+    red("width", "tests/store/x.rs", &format!("fn f() {{\n    // {wide}\n}}"), "a comment of 125 columns");
+    let just = "w".repeat(117);
+    green("src/lead/x.rs", &format!("// {just}\nfn f() {{}}"));
+    green("src/lead/x.rs", &format!("/// | a | {wide} |\nfn f() {{}}"));
+    green("src/lead/x.rs", &format!("const A: &str = \"\n// {wide}\";"));
+    green("src/lead/x.rs", &format!("const A: &str = \"{wide}\"; // why"));
+}

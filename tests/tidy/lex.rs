@@ -1,7 +1,7 @@
 //! A small lexer for Rust source: enough to tell code from comments and strings, and a path from a number.
 //!
-//! It keeps line numbers and the comments beside the tokens. It does not check that the source is valid Rust (the compiler
-//! does), so it never fails: what it does not know becomes a punctuation token.
+//! It keeps line numbers and the comments beside the tokens. It does not check that the source is valid Rust (the
+//! compiler does), so it never fails: what it does not know becomes a punctuation token.
 
 /// What a token is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -125,7 +125,8 @@ impl Cursor<'_> {
         let tail = text.trim_start_matches(|c: char| c.is_ascii_digit() || c == '_');
         let exponent = tail.strip_prefix(['e', 'E']).is_some_and(|e| !e.starts_with(ident_start));
         let mut float = !radix && (exponent || tail == "f32" || tail == "f64");
-        // `1.5` and `1.` are floats; `1..2`, `1.max(2)` and the field access `x.0.1` are not (the caller handles the last).
+        // `1.5` and `1.` are floats; `1..2`, `1.max(2)` and the field access `x.0.1` are not (the caller handles the
+        // last).
         let next = self.peek(1);
         if !radix && self.peek(0) == '.' && next != '.' && !next.is_alphabetic() && next != '_' {
             float = true;

@@ -1,8 +1,8 @@
 //! The architecture as a test: the import table, purity, one reader of time and of the environment, file size, headers.
 //!
 //! It reads the repository's own files and needs nothing of the crate, so it also compiles alone:
-//! `rustc --edition 2024 --test tests/tidy/main.rs` (with CARGO_MANIFEST_DIR set). Changing the table is allowed, in the same commit
-//! as the reason in ARCHITECTURE.md. Not here: what clippy and the compiler hold.
+//! `rustc --edition 2024 --test tests/tidy/main.rs` (with CARGO_MANIFEST_DIR set). Changing the table is allowed, in
+//! the same commit as the reason in ARCHITECTURE.md. Not here: what clippy and the compiler hold.
 
 mod docs;
 mod fixtures;

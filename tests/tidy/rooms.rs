@@ -1,7 +1,8 @@
 //! The rooms of `src/state/`: which part of the law may import which. `ARCHITECTURE.md` shows the same table.
 //!
-//! Invariants: the table has no cycle; inside `state` a file names the room that it needs and not what `state` exports to others. Rows
-//! of all rooms are one part, since State is made of them. Not here: what `state` as a whole may import (`table`).
+//! Invariants: the table has no cycle; inside `state` a file names the room that it needs and not what `state` exports
+//! to others. Rows of all rooms are one part, since State is made of them. Not here: what `state` as a whole may import
+//! (`table`).
 
 use crate::rules::Report;
 use crate::source::{Path, Source};

@@ -1,7 +1,9 @@
 //! The rules. Each takes a `Source` and says what it breaks, where, and what to do instead.
 //!
-//! A rule looks at code as written; where a renaming could hide something from it, the renaming itself is refused. Not here:
-//! what the compiler or clippy already holds (unwrap, dead code).
+//! A rule looks at code as written; where a renaming could hide something from it, the renaming itself is refused. Not
+//! here: what the compiler or clippy already holds (unwrap, dead code).
+
+use std::collections::BTreeSet;
 
 use crate::lex::Kind;
 use crate::source::Source;
@@ -38,6 +40,7 @@ pub fn check(source: &Source) -> Vec<Violation> {
     header(source, r);
     unfinished(source, r);
     unsafe_code(source, r);
+    width(source, r);
     if source.name.starts_with("src/") {
         hidden_modules(source, r);
         imports(source, r);
@@ -108,6 +111,41 @@ fn unsafe_code(s: &Source, r: &mut Report) {
     for token in s.tokens.iter().filter(|t| t.is("unsafe")) {
         if !safety_above(s, token.line) {
             r.add("unsafe", token.line, "`unsafe` without a `// SAFETY:` comment just above that says why it holds");
+        }
+    }
+}
+
+/// The widest a line of comment may get; code is rustfmt's.
+pub const WIDTH: usize = 120;
+
+/// Where comments are not wrapped yet.
+const NOT_WRAPPED: [&str; 12] = [
+    "src/state/",
+    "src/engine/",
+    "src/api/",
+    "src/rpc/",
+    "src/dns/",
+    "src/agent/",
+    "src/observe/",
+    "src/model/",
+    "src/cli/",
+    "src/demo/",
+    "src/probe/",
+    "tests/pure/",
+];
+
+/// Lines that are a comment, rows of tables excepted. A line of a string that looks like one is no comment.
+fn width(s: &Source, r: &mut Report) {
+    if NOT_WRAPPED.iter().any(|dir| s.name.starts_with(dir)) {
+        return;
+    }
+    let lines: BTreeSet<usize> = s.comments.iter().flat_map(|c| c.first..=c.last).collect();
+    for line in lines {
+        let text = s.lines[line - 1].trim_start();
+        let row = text.trim_start_matches(['/', '!', ' ']).starts_with('|');
+        let columns = s.lines[line - 1].chars().count();
+        if text.starts_with("//") && !row && columns > WIDTH {
+            r.add("width", line, format!("a comment of {columns} columns; {WIDTH} is the most: wrap it"));
         }
     }
 }

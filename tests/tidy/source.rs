@@ -1,4 +1,5 @@
-//! One source file, understood just far enough for the rules: its module path, which tokens are test code, every path it names.
+//! One source file, understood just far enough for the rules: its module path, which tokens are test code, every path
+//! it names.
 //!
 //! Invariant: a path in a nested `use` group is reported in full, so a rule never has to look at braces. Not here: name
 //! resolution. A rule that needs to know what a name means refuses renaming instead.

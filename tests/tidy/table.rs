@@ -1,5 +1,5 @@
-//! The import table: which module of ours may import which. `ARCHITECTURE.md` shows the same table with the reasons, and a test
-//! holds the two together.
+//! The import table: which module of ours may import which. `ARCHITECTURE.md` shows the same table with the reasons,
+//! and a test holds the two together.
 //!
 //! Invariant: the table has no cycle, so the layers are layers.
 

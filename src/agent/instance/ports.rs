@@ -1,6 +1,7 @@
-//! Before a start: whether the ports of an instance are free, and who has them if not.
+//! Checks before a start that the ports of an instance are free, and names the process that holds one.
 //!
-//! Invariant: a port that cannot be looked at is taken as free, and that is said. Not here: whose socket answers later (`check`).
+//! Invariant: a port that cannot be checked counts as free, and the log says so. Not here: whose socket answers later
+//! (`check`).
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -19,8 +20,8 @@ const PORTS_WITHIN: Duration = Duration::from_secs(2);
 const PORTS_LOOK: Duration = Duration::from_millis(50);
 
 impl Instance {
-    /// Waits until nobody listens where it is to listen, for a little. What is found instead of a free port is this very run: a shim that
-    /// an agent started just before it was killed.
+    /// Waits a little until no process listens where the instance is to listen. It may find this very run instead: an
+    /// agent started its shim just before the agent was killed.
     pub(super) async fn ports_free(&self) -> Result<Option<Found>, String> {
         let run = self.dir.run(self.run);
         let mut waited = Duration::ZERO;

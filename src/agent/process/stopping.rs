@@ -1,8 +1,9 @@
-//! Stopping a process and all that belongs to it: the signal that the spec says, a grace for the whole tree, then the end by force.
+//! Stops a process and its tree: the signal of the spec, a grace for the whole tree, then a kill.
 //!
-//! Invariants: everyone in the tree is asked before it is killed; the grace is one for all and counts from the first signal. It is written
-//! down before that, so that the shim does not kill at once what outlives the program, nor waits for ever if the agent dies. Not here:
-//! what else ends a tree (`ending`, `clear`; `shim`).
+//! Invariants: every process of the tree gets the signal before it is killed. There is one grace for all, and it counts
+//! from the first signal. The end of the grace is written down before the signal, so that the shim neither kills too
+//! early what outlives the program nor waits for ever if the agent dies. Not here: other ends of a tree (`ending`,
+//! `clear`; `shim`).
 
 use std::{collections::BTreeSet, time::Duration};
 

@@ -1,7 +1,9 @@
-//! Whether this machine has what the next pair asks for: looked at once its package is there, before anything is stopped or started for it.
+//! Whether this machine has what the next pair needs. It is checked once the package is there, before anything is
+//! stopped or started for it.
 //!
-//! Invariants: what is said here is what a start, or its checks, would fail with (`launch::ready`, `Way`); while something lacks it is looked for again, so that a
-//! machine that was mended says so by itself. Not here: what the cluster makes of it (`engine::stage`).
+//! Invariants: the answer is what a start, or its checks, would fail with (`launch::ready`, `Way`); while something
+//! lacks, the check is repeated, so that a mended machine reports it by itself. Not here: what the cluster does with
+//! the answer (`engine::stage`).
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -122,8 +124,8 @@ fn at<'a>(address: IpAddr, ports: impl Iterator<Item = &'a u16>) -> impl Iterato
     ports.map(move |port| SocketAddr::new(address, *port))
 }
 
-/// Whether nobody but the deployment's own instances listens where the next is to listen. An address of the pool is chosen with the batch,
-/// and looked at then.
+/// Whether only the deployment's own instances listen where the next one is to listen. An address of the pool is chosen
+/// with the batch, and checked then.
 fn ports_free(runtime: &dyn Runtime, next: &Next, spec: &Spec, own: &[SocketAddr]) -> Result<(), String> {
     let Some(address) = next.address else { return Ok(()) };
     for (name, (port, protocol)) in &spec.ports {

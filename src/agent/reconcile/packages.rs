@@ -1,6 +1,7 @@
-//! Packages of one deployment: each that is wanted is fetched by itself, so that one that cannot be had keeps none of the others away.
+//! Packages of one deployment: each is fetched by itself, so that a missing one delays no other.
 //!
-//! Invariant: a package that was refused is not asked for again in the same generation. Not here: fetching and unpacking one (`fetch`).
+//! Invariant: a refused package is not asked for again in the same generation. Not here: fetching and unpacking
+//! (`fetch`).
 
 use std::{collections::BTreeSet, panic::AssertUnwindSafe, path::Path};
 

@@ -1,6 +1,6 @@
 //! What a deployment shows of itself: its part of the board, and so of the next report.
 //!
-//! Not here: the board (`board`), and what is done (`reconcile`).
+//! Not here: the board (`board`), what the deployment does (`reconcile`).
 
 use std::collections::BTreeMap;
 

@@ -1,8 +1,8 @@
-//! The end of a run: the program's own, then everything's that it left behind.
+//! The end of a run: first the program ends, then every process that it left behind.
 //!
-//! Invariants: the shim inherits what loses its parent and reaps it, so that no pid of a direct child is used again unseen; nothing of the
-//! tree lives when this returns. While a stop is under way the rest of the tree has what is left of its grace. Not here: who is asked to
-//! stop, and how (`process`).
+//! Invariants: the shim inherits and reaps orphans, so no pid of a direct child is used again unseen; no process of the
+//! tree lives when this returns. While a stop is under way the rest of the tree has what is left of its grace. Not
+//! here: which processes get a stop signal, and how (`process`).
 
 use std::{io, os::unix::process::ExitStatusExt, process::ExitStatus, thread, time::Duration};
 

@@ -1,4 +1,5 @@
-//! The flags of `slipwayd agent`. What they mean stands with the settings in `config`; not here: anything that is done with them.
+//! The flags of `slipwayd agent`. What they mean stands with the settings in `config`; not here: anything that is done
+//! with them.
 
 use std::path::PathBuf;
 

@@ -117,7 +117,8 @@ struct RestoreFlags {
     /// Incarnation of the new cluster at least: above that of a cluster restored earlier from the same backup.
     #[arg(long, default_value_t = 0)]
     incarnation: u64,
-    /// Id of a cluster that was restored earlier from the same backup: its agents go on with the new one. May be repeated.
+    /// Id of a cluster that was restored earlier from the same backup: its agents go on with the new one. May be
+    /// repeated.
     #[arg(long = "succeeds", value_name = "CLUSTER")]
     succeeds: Vec<String>,
     #[command(flatten)]
@@ -191,7 +192,8 @@ fn log_to_stderr(filter: Option<String>, format: Option<LogFormat>) -> Result<()
     // Colours are for people: a log file gets plain text.
     let colours = console::err_is_terminal();
     let writer = console::log(matches!(format, LogFormat::Json), true);
-    // A line that cannot be written is no failure of whoever logs: the subscriber's own complaint about it would be a panic.
+    // A line that cannot be written is no failure of whoever logs: the subscriber's own complaint about it would be a
+    // panic.
     let log = tracing_subscriber::fmt().with_env_filter(filter).log_internal_errors(false).with_writer(writer);
     match format {
         LogFormat::Text => log.with_ansi(colours).with_target(false).init(),

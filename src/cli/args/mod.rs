@@ -1,4 +1,6 @@
-//! What a person may type: nouns, verbs and flags. Meaning is elsewhere; here are only names, help and types.
+//! What a person may type: nouns, verbs and flags, with their help and types.
+//!
+//! Not here: what a verb does (`verbs`).
 
 mod cluster;
 mod rollout;

@@ -31,7 +31,8 @@ pub enum RolloutVerb {
     Start {
         #[command(flatten)]
         start: StartArgs,
-        /// End a live rollout first, in the same moment: a way back where it stands, one that goes forward with the traffic on stable
+        /// End a live rollout first, in the same moment: a rollback stays where it stands; a rollout that goes forward
+        /// puts the traffic on stable
         #[arg(long)]
         replace: bool,
         #[command(flatten)]
@@ -74,7 +75,8 @@ pub enum RolloutVerb {
     /// Put traffic on stable and stop, keeping candidates to look at
     Abort {
         target: String,
-        /// End a way back where it stands: both versions keep their instances and traffic until the next rollout replaces both
+        /// End a rollback where it stands: both versions keep their instances and traffic until the next rollout
+        /// replaces both
         #[arg(long)]
         as_is: bool,
     },

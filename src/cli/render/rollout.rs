@@ -102,7 +102,7 @@ pub fn ways_out(all: &[String]) -> String {
     all.iter().map(|verb| format!("\ncan be ended by: {verb}")).collect()
 }
 
-/// How the servers stand to a way back.
+/// How the servers stand to a rollback.
 fn back(b: &v1::TrafficBack) -> String {
     let after = |at: u64| since(b.at_ms, at);
     if !b.ended {

@@ -82,7 +82,7 @@ pub async fn run(s: &Session, verb: ClusterVerb) -> Result<u8, CliError> {
         ClusterVerb::DnsCookie(DnsCookieVerb::Rotate) => {
             let reply = s.client.rotate_dns_cookie(v1::RotateDnsCookieRequest::default()).await?;
             s.out.show(&reply, |_| {
-                "the leader makes up another secret; cookies of the one before are good for an hour".into()
+                "the leader generates another secret; cookies of the previous one are good for an hour".into()
             })?;
         }
         ClusterVerb::Upgrade(UpgradeVerb::Status) => {

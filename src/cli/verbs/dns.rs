@@ -1,4 +1,6 @@
-//! `dns trace`, why a name is answered as it is; `dns query`, what every node says about it, side by side.
+//! `dns trace` explains the answer to a name; `dns query` asks every node for it and shows the answers side by side.
+//!
+//! Not here: how a node explains (`dns::trace`).
 
 use std::{net::SocketAddr, time::Duration};
 

@@ -1,4 +1,4 @@
-//! `CookieAsked`: an operator wants another secret of DNS cookies; the leader makes it up.
+//! `CookieAsked`: an operator wants another secret of DNS cookies; the leader generates it.
 
 use crate::state::base::prelude::*;
 

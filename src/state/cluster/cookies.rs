@@ -1,8 +1,10 @@
-//! The secret of DNS cookies that all servers of the cluster share, so that a client that one has answered is known to all.
+//! The secret of DNS cookies that all servers of the cluster share, so that a client that one server has answered is
+//! known to all.
 //!
-//! A secret comes with the command that carries it: the leader makes one up when there is none, when an operator asked for another, or
-//! when it is older than a day. Invariants: the one before is accepted for as long as its cookies live; a secret is shown nowhere (its
-//! `Debug` hides it). It stands in the log, in snapshots and in backups as everything else does. Not here: cookies (`dns`).
+//! A secret comes with the command that carries it. The leader generates one when there is none, when an operator asked
+//! for another, or when it is older than a day. Invariants: the previous secret is accepted for as long as its cookies
+//! live; no command shows a secret (its `Debug` hides it). It is in the log, in snapshots and in backups like
+//! everything else. Not here: cookies (`dns`).
 
 use crate::state::base::prelude::*;
 

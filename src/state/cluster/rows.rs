@@ -92,7 +92,7 @@ impl Default for Settings {
     }
 }
 
-/// A node's place in the cluster. Only moves as the table in `state::lifecycle` allows.
+/// A node's place in the cluster. Only moves as the table in `base::lifecycle` allows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, strum::Display)]
 #[strum(serialize_all = "snake_case")]
 pub enum NodeRole {

@@ -1,4 +1,7 @@
-//! The rows of the fleet: workers, instances, what each worker is to hold and run, and what workers report of themselves.
+//! The rows of the fleet: workers, instances, what each worker is to hold and run, and what workers report of
+//! themselves.
+//!
+//! Not here: who edits them (`assign`, `drain`, and the commands' own files).
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -1,8 +1,9 @@
-//! A way back that a person ends where it stands: `abort --as-is`, and `start --replace` on one.
+//! A rollback that a person ends where it stands: `abort --as-is`, and `start --replace` of one.
 //!
-//! The version to go back to may not run any more, and then only a person can say that what serves now goes on. Invariants: both versions
-//! keep their instances and their shares; the one with more traffic becomes stable, the other previous; nobody adds instances of the
-//! one that was given up; the next rollout replaces both. Not here: ending a rollout that goes forward (`operator`).
+//! The version to go back to may not run any more, and then only a person can say that what serves now goes on.
+//! Invariants: both versions keep their instances and their shares; the one with more traffic becomes stable, the other
+//! previous; the one that was given up gets no new instances; the next rollout replaces both. Not here: ending a
+//! rollout that goes forward (`operator`).
 
 use std::cmp::Reverse;
 

@@ -1,4 +1,7 @@
-//! A rollout's row: compiled steps, cursor, evidence. Its transitions stand in `state::lifecycle`.
+//! A rollout's row: compiled steps, cursor, evidence.
+//!
+//! Invariant: the row holds all that a new leader needs to go on with the rollout. Not here: transitions
+//! (`base::lifecycle`), what a command does to the row (the commands' own files).
 
 use std::{collections::BTreeMap, fmt};
 
@@ -39,7 +42,7 @@ pub enum RolloutPhase {
     Undo,
 }
 
-/// Life cycle (table in `state::lifecycle`).
+/// Life cycle (table in `base::lifecycle`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, strum::Display)]
 #[strum(serialize_all = "snake_case")]
 pub enum RolloutStatus {

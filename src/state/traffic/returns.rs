@@ -1,9 +1,10 @@
 //! Traffic taken back: what is known of the DNS servers after a rollback, an abort or a return moved it.
 //!
-//! A way back is never made to wait, so the traffic has moved before anybody was asked. What is recorded afterwards is when each
-//! server confirmed it, or that its lease ended, and from when on none answers with the version that was left. Invariants: a record
-//! says "fenced" only with every server's word, or the end of the lease of one that was bound already when the traffic moved; it holds
-//! nothing up. Deliberately not here: moving the traffic (`routes`), when there is something to say (`engine`).
+//! A rollback is never made to wait, so the traffic moves before any server is asked. Afterwards State records when
+//! each server confirmed it, or that its lease ended, and from when on no server answers with the version that was
+//! left. Invariants: a record says "fenced" only when each server confirmed it, or a lease that bound the server when
+//! the traffic moved is over; it holds nothing up. Not here: moving the traffic (`routes`), when there is something to
+//! record (`engine`).
 
 use super::bound::{bound, fence_set};
 use crate::state::base::prelude::*;

@@ -211,8 +211,8 @@ fn damage_in_the_middle_of_the_write_ahead_log_refuses_to_open() {
         bytes[at] ^= 0x01;
         let file = write_ahead_log(image.path());
         std::fs::write(&file, bytes).unwrap();
-        // Opening what is left would silently forget entries that were acknowledged; also where a length now points beyond the end of
-        // the file, which RocksDB takes for a torn tail.
+        // Opening what is left would silently forget entries that were acknowledged; also where a length now points
+        // beyond the end of the file, which RocksDB takes for a torn tail.
         let said = LogDb::open(image.path()).err().unwrap().to_string();
         assert!(said.contains(file.file_name().unwrap().to_str().unwrap()) && said.contains("is damaged"), "{said}");
     }

@@ -1,4 +1,5 @@
-//! Archives made by hand: what push takes an agent unpacks, byte for byte; what an agent refuses push refuses, in the same words.
+//! Archives made by hand: what push takes an agent unpacks, byte for byte; what an agent refuses push refuses, in the
+//! same words.
 
 use std::{collections::BTreeMap, fs, io::Write as _, os::unix::fs::PermissionsExt, path::Path, process::Command};
 

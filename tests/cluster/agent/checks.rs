@@ -1,4 +1,5 @@
-//! What a check asks and what it makes of the answer: hosts, TLS, statuses, endless bodies; and what is said of those that fail.
+//! What a check asks and what it makes of the answer: hosts, TLS, statuses, endless bodies; and what is said of those
+//! that fail.
 
 use slipway::wire::v1;
 

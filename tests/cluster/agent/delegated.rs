@@ -1,4 +1,5 @@
-//! An agent that is nobody special, in a part of the tree of cgroups that was given to it: what `Delegate=yes` and `User=` of systemd make.
+//! An agent that is nobody special, in a part of the tree of cgroups that was given to it: what `Delegate=yes` and
+//! `User=` of systemd make.
 
 use std::{
     fs,
@@ -58,7 +59,8 @@ impl Drop for Given {
     }
 }
 
-/// The agent's command: joins the cgroup while it still may, then becomes nobody. The program lies where nobody can read it.
+/// The agent's command: joins the cgroup while it still may, then becomes nobody. The program lies where nobody can
+/// read it.
 fn command(dir: &Path, given: &Path) -> Vec<String> {
     fs::set_permissions(dir, PermissionsExt::from_mode(0o755)).unwrap();
     let program = dir.join("slipwayd");

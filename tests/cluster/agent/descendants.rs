@@ -1,5 +1,6 @@
-//! An instance is its whole tree: whatever it starts ends with it, whoever of program, shim and agent dies first; and a stop asks everyone
-//! before it kills. Each way to keep a tree together has its turn: a cgroup, and a shim that is a subreaper.
+//! An instance is its whole tree: whatever it starts ends with it, whoever of program, shim and agent dies first; and a
+//! stop asks everyone before it kills. Each way to keep a tree together has its turn: a cgroup, and a shim that is a
+//! subreaper.
 
 use std::{
     fs,
@@ -18,7 +19,8 @@ use crate::helpers::{procs::signal, skip::skip};
 
 const BY_SUBREAPER: &str = "cgroups = false\n";
 
-/// A helper in a session of its own that has lost its parent, with all of what it could inherit: descriptors, standard output.
+/// A helper in a session of its own that has lost its parent, with all of what it could inherit: descriptors, standard
+/// output.
 pub const HELPERS: &str = "setsid sleep 1000 & (setsid sh -c 'sleep 1001 & exec sleep 1002' &) ; sleep 1003 &";
 
 fn kill(pid: u32) {
@@ -173,7 +175,8 @@ async fn a_shim_killed_at_any_moment_of_a_start_leaves_one_instance_or_none() {
         // Not a wait for something: the moment of the kill is what varies.
         tokio::time::sleep(std::time::Duration::from_millis(3 * n)).await;
         signal(i32::try_from(shim).unwrap(), Signal::KILL);
-        // Before its identity was kept the run begins anew; between that and the first word it has failed; after that it runs on.
+        // Before its identity was kept the run begins anew; between that and the first word it has failed; after that
+        // it runs on.
         let end = || w.instance(ID).filter(|i| i.health == "passing" || i.life == "failed");
         let end = until("its end or its health", end).await;
         if end.life == "failed" {

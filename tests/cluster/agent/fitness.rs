@@ -1,4 +1,5 @@
-//! Before anything is stopped or started for the next pair, the agent says what its machine lacks, in the words of a start that fails.
+//! Before anything is stopped or started for the next pair, the agent says what its machine lacks, in the words of a
+//! start that fails.
 
 use slipway::wire::v1;
 

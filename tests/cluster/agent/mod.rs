@@ -1,5 +1,5 @@
-//! The worker agent as a real process under a test's node: it stages, runs, counts and stops; killed at any moment, every instance
-//! is there exactly once; what is unsafe or broken is refused with a reason.
+//! The worker agent as a real process under a test's node: it stages, runs, counts and stops; killed at any moment,
+//! every instance is there exactly once; what is unsafe or broken is refused with a reason.
 
 mod addresses;
 mod archives;
@@ -335,7 +335,8 @@ async fn a_permanent_refusal_ends_the_agent_with_its_reason() {
     assert_eq!(w.pid(ID), pid, "its instances go on");
 }
 
-/// Its directory was restored from an older image: it counts on from where the cluster stands, or nothing that it says would count.
+/// Its directory was restored from an older image: it counts on from where the cluster stands, or nothing that it says
+/// would count.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_that_went_back_in_time_reports_above_what_the_cluster_knows() {
     let mut w = Worker::start().await;

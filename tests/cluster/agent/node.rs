@@ -1,5 +1,5 @@
-//! A node as an agent sees one: `Workers` and `Artifacts` over gRPC, with what is desired set by the test and packages that can be
-//! held back half way.
+//! A node as an agent sees one: `Workers` and `Artifacts` over gRPC, with what is desired set by the test and packages
+//! that can be held back half way.
 
 use std::{
     collections::BTreeMap,

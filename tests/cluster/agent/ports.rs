@@ -1,4 +1,5 @@
-//! Health is an instance's, not an address's: nobody may listen there before it starts, and what answers its checks is its own.
+//! Health is an instance's, not an address's: nobody may listen there before it starts, and what answers its checks is
+//! its own.
 
 use std::{
     io::{Read, Write},

@@ -1,4 +1,5 @@
-//! The real agent as a process, what it is told, and what the machine says of its instances. Nothing is left when it is dropped.
+//! The real agent as a process, what it is told, and what the machine says of its instances. Nothing is left when it is
+//! dropped.
 
 use std::{
     collections::BTreeMap,
@@ -152,7 +153,8 @@ pub struct Worker {
     pub node: Node,
     pub name: String,
     pub child: Child,
-    /// The agent's command line but for its last arguments; other than the program's name for an agent in another place.
+    /// The agent's command line but for its last arguments; other than the program's name for an agent in another
+    /// place.
     command: Vec<String>,
     index: u64,
 }

@@ -193,7 +193,8 @@ impl Faults {
             }
             Fault::PowerCutAll => {
                 counts.power_cuts += u32::from(NODES);
-                // The disks stop first, all within a millisecond or two, right after somebody was told that a write is safe.
+                // The disks stop first, all within a millisecond or two, right after somebody was told that a write is
+                // safe.
                 counts.power_cuts_after_acknowledgements += u32::from(shared.await_acknowledgement());
                 lab.disks.iter().for_each(crate::lab::Disk::cut_power);
                 for n in 0..lab.nodes.len() {
@@ -248,7 +249,8 @@ impl Faults {
         }
     }
 
-    /// After the faults: whoever is still the older build becomes the new one, and the upgrade is finalised; the level then.
+    /// After the faults: whoever is still the older build becomes the new one, and the upgrade is finalised; the level
+    /// then.
     pub fn finish_upgrade(&mut self, lab: &mut Lab, addresses: &[String], counts: &mut Counts) -> u32 {
         self.finalising = true;
         for node in lab.nodes.iter_mut().filter(|n| n.flags.is_empty()) {

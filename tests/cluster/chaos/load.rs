@@ -44,7 +44,8 @@ pub struct Shared {
     pub unexpected: Mutex<Vec<String>>,
     /// Writes that were acknowledged.
     pub acknowledged: AtomicU64,
-    /// Requests that were sent again after they were acknowledged, and how many of these had another answer than at first.
+    /// Requests that were sent again after they were acknowledged, and how many of these had another answer than at
+    /// first.
     pub repeated: AtomicU64,
     pub answered_otherwise: AtomicU64,
     pub dns_answers: AtomicU64,
@@ -78,8 +79,8 @@ impl Shared {
         !self.stop.load(Ordering::Relaxed)
     }
 
-    /// Learns the cluster's time now, before any node comes that leaves again: a client goes on at every member it has heard of, and
-    /// where one was there may be a new one that belongs to no cluster yet, whose word it takes.
+    /// Learns the cluster's time now, before any node comes that leaves again: a client goes on at every member it has
+    /// heard of, and where one was there may be a new one that belongs to no cluster yet, whose word it takes.
     async fn begin(&self, client: &Client) {
         while client.cluster_now().is_none() && self.goes_on() {
             let _ = client.status().await;
@@ -198,7 +199,8 @@ pub fn writer(shared: &Shared, n: usize, addresses: &[String], seed: u64) {
     });
 }
 
-/// Writes, and sends each request that was acknowledged again a while later, through another node: the answer must be the first.
+/// Writes, and sends each request that was acknowledged again a while later, through another node: the answer must be
+/// the first.
 pub fn repeater(shared: &Shared, n: usize, addresses: &[String], seed: u64) {
     struct Sent {
         again: Instant,

@@ -1,5 +1,5 @@
-//! Changes of members while faults happen: nodes join, leave, are killed and replaced, again and again, each with a directory of its
-//! own that is never used twice.
+//! Changes of members while faults happen: nodes join, leave, are killed and replaced, again and again, each with a
+//! directory of its own that is never used twice.
 
 use std::{
     path::PathBuf,

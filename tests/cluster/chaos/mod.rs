@@ -1,10 +1,10 @@
-//! Faults from a seed on real nodes in network namespaces, while clients write, canaries run and DNS is asked; the recorded
-//! histories are judged afterwards.
+//! Faults from a seed on real nodes in network namespaces, while clients write, canaries run and DNS is asked; the
+//! recorded histories are judged afterwards.
 //!
-//! Each node has a namespace, a disk and a clock of its own. `SLIPWAY_CHAOS_SEED` and `SLIPWAY_CHAOS_SECONDS` make the long form; the
-//! line of counts is also written to `SLIPWAY_CHAOS_REPORT`. What the machine lacks is named in it and in the log of skips, with the
-//! reason. Each kind of fault that the machine allows happens once at least, however short the run is.
-//! `SLIPWAY_CHAOS_FAULTS` names the only faults to draw, such as `PowerCutAll,Kill`.
+//! Each node has a namespace, a disk and a clock of its own. `SLIPWAY_CHAOS_SEED` and `SLIPWAY_CHAOS_SECONDS` make the
+//! long form; the line of counts is also written to `SLIPWAY_CHAOS_REPORT`. What the machine lacks is named in it and
+//! in the log of skips, with the reason. Each kind of fault that the machine allows happens once at least, however
+//! short the run is. `SLIPWAY_CHAOS_FAULTS` names the only faults to draw, such as `PowerCutAll,Kill`.
 
 mod faults;
 mod load;
@@ -172,7 +172,8 @@ fn cluster(lab: &mut Lab, mut net: Net, counts: &mut Counts) -> Faults {
     Faults::new(StdRng::seed_from_u64(counts.seed), net, skews, disks, counts.seconds >= LONG)
 }
 
-/// Reads every register at every node, and counts what was acknowledged and is not there, and what is there more often than sent.
+/// Reads every register at every node, and counts what was acknowledged and is not there, and what is there more often
+/// than sent.
 fn look_everywhere(shared: &Shared, addresses: &[String], counts: &mut Counts) {
     for address in addresses {
         let only = std::slice::from_ref(address);

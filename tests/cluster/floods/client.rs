@@ -1,5 +1,5 @@
-//! A client that behaves: a question at a time, at a calm pace, by UDP with one repetition as stubs do it and over TCP when the answer
-//! says so, or by a new TCP connection each. Its address is in a network where nobody else is.
+//! A client that behaves: a question at a time, at a calm pace, by UDP with one repetition as stubs do it and over TCP
+//! when the answer says so, or by a new TCP connection each. Its address is in a network where nobody else is.
 
 use std::{
     io::{Read as _, Write as _},

@@ -1,4 +1,5 @@
-//! The floods: datagrams at a fixed pace whose source and question change, and connections of several bad kinds, all held.
+//! The floods: datagrams at a fixed pace whose source and question change, and connections of several bad kinds, all
+//! held.
 
 use std::{
     io::Write as _,
@@ -113,8 +114,8 @@ pub struct Crowd {
     pub took: Duration,
 }
 
-/// So many connections from many addresses: silent ones, halves of a length and of a query, questions whose answers nobody reads, and
-/// some that send an octet now and then. All are held at this end.
+/// So many connections from many addresses: silent ones, halves of a length and of a query, questions whose answers
+/// nobody reads, and some that send an octet now and then. All are held at this end.
 pub fn crowd(server: SocketAddr, many: u32) -> Crowd {
     let (runtime, begun) = (runtime(), Instant::now());
     let good = framed(&query(SHOP, 33, 7));
@@ -145,8 +146,8 @@ pub fn crowd(server: SocketAddr, many: u32) -> Crowd {
     Crowd { held, refused, took: begun.elapsed() }
 }
 
-/// Connections that are half of a query each, from as few addresses as the limits allow: every place of the server taken by someone
-/// who is in the middle of speaking.
+/// Connections that are half of a query each, from as few addresses as the limits allow: every place of the server
+/// taken by someone who is in the middle of speaking.
 pub fn half_open(server: SocketAddr, many: u32) -> Vec<TcpStream> {
     let runtime = runtime();
     let good = framed(&query(SHOP, 1, 7));

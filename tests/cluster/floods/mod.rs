@@ -1,8 +1,8 @@
-//! A real node's DNS under floods: random names, ANY, ever new sources, thousands of connections of bad kinds. Its memory stays flat, and
-//! a client in a network of its own keeps its answers, over UDP and TCP.
+//! A real node's DNS under floods: random names, ANY, ever new sources, thousands of connections of bad kinds. Its
+//! memory stays flat, and a client in a network of its own keeps its answers, over UDP and TCP.
 //!
-//! `make dns-flood` is the long form (`SLIPWAY_DNS_FLOOD`: seconds of each flood; `SLIPWAY_DNS_FLOOD_RATE`: datagrams a second); the line
-//! of figures is also written to `SLIPWAY_DNS_FLOOD_REPORT`.
+//! `make dns-flood` is the long form (`SLIPWAY_DNS_FLOOD`: seconds of each flood; `SLIPWAY_DNS_FLOOD_RATE`: datagrams a
+//! second); the line of figures is also written to `SLIPWAY_DNS_FLOOD_REPORT`.
 
 mod client;
 mod load;

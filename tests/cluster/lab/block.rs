@@ -1,6 +1,8 @@
-//! A block of loopback addresses for one test, 127.B.0.0/16, kept by a lock on a file: tests in other processes take other blocks.
+//! A block of loopback addresses for one test, 127.B.0.0/16, kept by a lock on a file: tests in other processes take
+//! other blocks.
 //!
-//! Nodes listen at 127.B.250.N, worker N has 127.B.N.1 and up; the ports are the product's own. So no port is guessed or raced for.
+//! Nodes listen at 127.B.250.N, worker N has 127.B.N.1 and up; the ports are the product's own. So no port is guessed
+//! or raced for.
 
 use std::{
     fs::File,
@@ -55,8 +57,8 @@ impl Block {
         panic!("no block of loopback addresses is free (locks in {LOCKS})");
     }
 
-    /// Instances outlive their agents, so an aborted run may have left some, at any address; and something else than a test may
-    /// listen on these ports of every address.
+    /// Instances outlive their agents, so an aborted run may have left some, at any address; and something else than a
+    /// test may listen on these ports of every address.
     fn is_free(&self) -> bool {
         let nodes = (1..=NODES).map(|n| self.node(n));
         let listeners = nodes.clone().flat_map(|at| [7651, 7652, 7653, 8653].map(|port| (at, port)));

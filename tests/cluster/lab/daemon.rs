@@ -29,7 +29,8 @@ pub struct Daemon {
 }
 
 impl Daemon {
-    /// `slipwayd VERB` with this configuration, in a directory of its own; `within` is put in front (a namespace), or empty.
+    /// `slipwayd VERB` with this configuration, in a directory of its own; `within` is put in front (a namespace), or
+    /// empty.
     pub fn new(dir: &Path, name: &str, verb: &str, config: &str, within: &[String]) -> Self {
         let dir = dir.join(name);
         std::fs::create_dir_all(&dir).unwrap();

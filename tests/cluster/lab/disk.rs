@@ -1,8 +1,8 @@
 //! A small disk of its own for a daemon: ext4 on a loop device. It can be filled up, and its power can be cut.
 //!
-//! The power cut is ext4's own shutdown without a flush of its journal: from that instant nothing reaches the device, so after the
-//! next mount there is what was synced, and of the rest what had been written back by then. `kill -9` alone loses nothing, as the
-//! kernel keeps what a process wrote.
+//! The power cut is ext4's own shutdown without a flush of its journal: from that instant nothing reaches the device,
+//! so after the next mount there is what was synced, and of the rest what had been written back by then. `kill -9`
+//! alone loses nothing, as the kernel keeps what a process wrote.
 
 use std::{
     fs::File,
@@ -39,8 +39,8 @@ impl Disk {
         Ok(disk)
     }
 
-    /// In memory where that is possible: what a machine's own disk is busy with is not what is looked at here. By its name the test's
-    /// directory is known, with which it is swept if nobody is left to drop it.
+    /// In memory where that is possible: what a machine's own disk is busy with is not what is looked at here. By its
+    /// name the test's directory is known, with which it is swept if nobody is left to drop it.
     fn image_file(at: &Path) -> std::io::Result<NamedTempFile> {
         let memory = Path::new(MEMORY);
         let test = at.strip_prefix(std::env::temp_dir()).ok().and_then(|below| below.iter().next());
@@ -68,8 +68,8 @@ impl Disk {
     /// Power is back: mounted anew from what the device has. Nothing may use it any more.
     pub fn power_up(&mut self) {
         sh("umount", &[self.at.to_str().unwrap()]).unwrap();
-        // From a copy: another process may have a copy of our mounts, as `unshare -m` makes one, and so keep the dead file system
-        // alive, which this device would then be mounted as again.
+        // From a copy: another process may have a copy of our mounts, as `unshare -m` makes one, and so keep the dead
+        // file system alive, which this device would then be mounted as again.
         let copy = Self::image_file(&self.at).unwrap();
         sh("cp", &["--sparse=always", self.image(), copy.path().to_str().unwrap()]).unwrap();
         self.image = copy;

@@ -1,4 +1,5 @@
-//! A network of its own for one test: a bridge, and a network namespace for each host on it. Links can be cut in one direction.
+//! A network of its own for one test: a bridge, and a network namespace for each host on it. Links can be cut in one
+//! direction.
 //!
 //! The addresses are those for tests of networks (RFC 2544). Everything is removed when it goes.
 
@@ -88,7 +89,8 @@ impl Net {
         format!("slipway-{}-{n}", self.b)
     }
 
-    /// What goes in front of a command that runs at host `n`. `ip netns exec` would also copy all mounts, and so keep them busy.
+    /// What goes in front of a command that runs at host `n`. `ip netns exec` would also copy all mounts, and so keep
+    /// them busy.
     pub fn within(&self, n: u8) -> Vec<String> {
         vec!["nsenter".into(), format!("--net=/run/netns/{}", self.namespace(n))]
     }

@@ -33,8 +33,8 @@ pub fn package(dir: &Path, release: &Release<'_>) -> PathBuf {
     to
 }
 
-/// The spec of `production/shop` with two instances a worker and these rollout fields. What they do not say is short: nothing is kept,
-/// nobody waits for requests.
+/// The spec of `production/shop` with two instances a worker and these rollout fields. What they do not say is short:
+/// nothing is kept, nobody waits for requests.
 pub fn spec(rollout: &str) -> String {
     let mut rollout = rollout.to_string();
     for (field, short) in [("grace:", "grace: 0s"), ("bake:", "bake: 1s"), ("min_requests:", "min_requests: 0")] {

@@ -31,7 +31,8 @@ pub fn eventually<T>(what: &str, limit: Duration, mut look: impl FnMut() -> Resu
     }
 }
 
-/// Every step of a rollout passed in its first attempt. A promotion is one entry: it is never running and has no attempts.
+/// Every step of a rollout passed in its first attempt. A promotion is one entry: it is never running and has no
+/// attempts.
 pub fn clean(rollout: &Value) {
     for step in list(rollout, "steps") {
         let attempts = u64::from(step["kind"] != "promote");

@@ -1,8 +1,9 @@
-//! Switches under faults, judged as reads of a register: every node is asked 200 times a second while traffic is switched to and fro,
-//! and once a switch was called fenced no answer to a later question may be from before it.
+//! Switches under faults, judged as reads of a register: every node is asked 200 times a second while traffic is
+//! switched to and fro, and once a switch was called fenced no answer to a later question may be from before it.
 //!
-//! Half of the switches are made in mode `armed`, half in mode `always`. `SLIPWAY_SWITCHES` and `SLIPWAY_SWITCH_SEED` make the long
-//! form; the line of figures is also written to `SLIPWAY_SWITCH_REPORT`. The long form has leases of the default length.
+//! Half of the switches are made in mode `armed`, half in mode `always`. `SLIPWAY_SWITCHES` and `SLIPWAY_SWITCH_SEED`
+//! make the long form; the line of figures is also written to `SLIPWAY_SWITCH_REPORT`. The long form has leases of the
+//! default length.
 
 mod poll;
 
@@ -164,7 +165,8 @@ impl World {
         let asked = Instant::now();
         let asking = self.runtime.spawn(async move {
             let mut why = String::new();
-            // A machine that is busy may find an instance failing its check for a moment: then nothing moves, and it is asked again.
+            // A machine that is busy may find an instance failing its check for a moment: then nothing moves, and it is
+            // asked again.
             for tries in 0..TRIES {
                 match made(&client, &request).await {
                     Ok(s) if s.phase == "ended" => return Ok((s, Instant::now(), tries)),
@@ -294,7 +296,8 @@ fn judge(made: &[Made], polled: &[Polled]) -> Judged {
     judged
 }
 
-/// What a run must have seen to be worth anything: answers to judge after each switch, and switches of each kind that were fenced.
+/// What a run must have seen to be worth anything: answers to judge after each switch, and switches of each kind that
+/// were fenced.
 fn enough(made: &[Made], judged: &Judged) {
     for (n, one) in made.iter().enumerate().filter(|(_, m)| m.fenced) {
         let answers = judged.answers.get(&n).copied().unwrap_or_default();

@@ -1,13 +1,14 @@
-//! Judges recorded histories of calls and returns: is there one order of the operations that explains every answer, in which each takes
-//! effect between its call and its return? And a register's model for `register`: would one machine that does one thing at a time have
-//! answered the same?
+//! Judges recorded histories of calls and returns: is there one order of the operations that explains every answer, in
+//! which each takes effect between its call and its return? And a register's model for `register`: would one machine
+//! that does one thing at a time have answered the same?
 //!
-//! `check` is the search of Wing and Gong with Lowe's cache of (operations done, state), written as a loop and bounded by time and by
-//! the size of that cache. An operation without a return has an unknown outcome: it may take effect at any time after its call, or be
-//! the last and seen by nobody. Many of those would make the search grow beyond bounds, so each is tried only where it can matter:
-//! after everything that has returned, when that alone does not explain the next answer; where it changes the state; and of several
-//! that do the same the one that was called first. None of this loses an order: who exchanges two that do the same, or leaves out one
-//! that did nothing, has another order of the same history. Reads with an unknown outcome say nothing and are not recorded.
+//! `check` is the search of Wing and Gong with Lowe's cache of (operations done, state), written as a loop and bounded
+//! by time and by the size of that cache. An operation without a return has an unknown outcome: it may take effect at
+//! any time after its call, or be the last and seen by nobody. Many of those would make the search grow beyond bounds,
+//! so each is tried only where it can matter: after everything that has returned, when that alone does not explain the
+//! next answer; where it changes the state; and of several that do the same the one that was called first. None of this
+//! loses an order: who exchanges two that do the same, or leaves out one that did nothing, has another order of the
+//! same history. Reads with an unknown outcome say nothing and are not recorded.
 
 pub mod register;
 
@@ -34,10 +35,11 @@ pub trait Model: Sized {
     fn step(state: &Self::State, op: &Self::Op, out: Option<&Self::Out>) -> Option<Self::State>;
     /// Whether `op` can answer `out` neither in this state nor in any that comes after it.
     fn too_late(state: &Self::State, op: &Self::Op, out: &Self::Out) -> bool;
-    /// What each operation comes to, by what the whole history tells of it: those that could have been in one place only are tied to it, and
-    /// of those with an unknown outcome the ones that nobody could tell apart are equal.
+    /// What each operation comes to, by what the whole history tells of it: those that could have been in one place
+    /// only are tied to it, and of those with an unknown outcome the ones that nobody could tell apart are equal.
     fn narrowed(calls: &[Call<Self::Op, Self::Out>]) -> Vec<Self::Op>;
-    /// Whether `op`, once it has changed something, can change nothing any more: then nobody needs to remember that it was done.
+    /// Whether `op`, once it has changed something, can change nothing any more: then nobody needs to remember that it
+    /// was done.
     fn is_spent_once_done(op: &Self::Op) -> bool;
     /// An operation for people, and what was found out of it.
     fn told(call: &Call<Self::Op, Self::Out>, narrowed: &Self::Op) -> String;
@@ -154,8 +156,8 @@ fn alike<O: Eq + Hash>(unknown: &[(usize, usize)], ops: &[O]) -> Vec<Option<usiz
     unknown.iter().map(|(op, _)| last.insert(&ops[*op], *op)).collect()
 }
 
-/// Configurations that lead nowhere. A set of operations that have returned is remembered as the sum of their random numbers: of ten
-/// million sets two agree once in 10^24 searches.
+/// Configurations that lead nowhere. A set of operations that have returned is remembered as the sum of their random
+/// numbers: of ten million sets two agree once in 10^24 searches.
 struct Seen<S> {
     marks: Vec<u128>,
     used: HashMap<(u128, S), Vec<Vec<u64>>>,
@@ -168,7 +170,8 @@ impl<S: Eq + Hash> Seen<S> {
         Self { marks: (0..operations).map(|_| random.random()).collect(), used: HashMap::new(), len: 0 }
     }
 
-    /// Whether it is worth a look: where the same was done, and no more of the unknown used up, all was tried that could be tried here.
+    /// Whether it is worth a look: where the same was done, and no more of the unknown used up, all was tried that
+    /// could be tried here.
     fn is_new(&mut self, sum: u128, state: S, used: &[u64]) -> bool {
         let known = self.used.entry((sum, state)).or_default();
         let fewer = |one: &Vec<u64>, other: &[u64]| one.iter().zip(other).all(|(a, b)| a & !b == 0);
@@ -181,7 +184,8 @@ impl<S: Eq + Hash> Seen<S> {
     }
 }
 
-/// Where the search stands: at an event of the list, or at the `n`th operation of unknown outcome before the return at `until`.
+/// Where the search stands: at an event of the list, or at the `n`th operation of unknown outcome before the return at
+/// `until`.
 #[derive(Clone, Copy)]
 enum At {
     Known(usize),
@@ -222,7 +226,8 @@ pub fn check<M: Model>(calls: &[Call<M::Op, M::Out>], limit: Duration) -> Judgem
                     if stuck.is_none() || stack.len() > longest {
                         (longest, stuck) = (stack.len(), Some(op));
                     }
-                    // An operation that has returned and has no place yet: one of unknown outcome may have come before it.
+                    // An operation that has returned and has no place yet: one of unknown outcome may have come before
+                    // it.
                     let late = calls[op].returned.as_ref().is_some_and(|(_, out)| M::too_late(&state, &ops[op], out));
                     at = At::Unknown { n: if late { events.unknown.len() } else { 0 }, until: event };
                     continue;

@@ -1,8 +1,8 @@
 //! A disk that forgets: the recording replayed, with what was not synced kept apart.
 //!
-//! The model: a sync of a file makes its writes so far, and its length, durable; a sync of a directory makes the names in it durable.
-//! Everything else may be there or not, in any combination, in whole or in sectors. A file whose name is not durable may be missing
-//! although its bytes were synced. Directories themselves are always there.
+//! The model: a sync of a file makes its writes so far, and its length, durable; a sync of a directory makes the names
+//! in it durable. Everything else may be there or not, in any combination, in whole or in sectors. A file whose name is
+//! not durable may be missing although its bytes were synced. Directories themselves are always there.
 
 use std::{
     collections::BTreeMap,
@@ -194,7 +194,8 @@ impl Disk {
                 _ => !random.one_in(3),
             });
         }
-        // A file system keeps the order of a directory's changes at least to this: a rename that is there has all before it.
+        // A file system keeps the order of a directory's changes at least to this: a rename that is there has all
+        // before it.
         for (n, name) in self.pending.iter().enumerate() {
             if keep[n] && matches!(name, Name::Move(..)) {
                 (0..n).filter(|m| self.pending[*m].dir() == name.dir()).for_each(|m| keep[m] = true);
@@ -214,8 +215,8 @@ impl Disk {
 }
 
 impl Inode {
-    /// The file's bytes after a crash: 0 only what was synced, 1 everything, 2 a beginning of the rest, 3 some of the rest, 4 and 5 the
-    /// same in sectors of 512 bytes and of 4 KiB.
+    /// The file's bytes after a crash: 0 only what was synced, 1 everything, 2 a beginning of the rest, 3 some of the
+    /// rest, 4 and 5 the same in sectors of 512 bytes and of 4 KiB.
     fn left(&self, how: u64, random: &mut Random) -> Vec<u8> {
         let mut bytes = self.durable.clone();
         let upto = random.below(self.pending.len() as u64 + 1) as usize;

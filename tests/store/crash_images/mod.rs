@@ -1,11 +1,12 @@
-//! Crash images: what a power cut may leave of a node's data directory, rebuilt from a recording and opened again; and single flipped
-//! bytes in every kind of file.
+//! Crash images: what a power cut may leave of a node's data directory, rebuilt from a recording and opened again; and
+//! single flipped bytes in every kind of file.
 //!
-//! A seeded workload runs in a process of its own under `recorder.c`, which keeps every write, sync and change of a name in order.
-//! `disk.rs` replays a part of the recording and leaves out what was not synced. Not here: a node in a cluster (tests/cluster).
+//! A seeded workload runs in a process of its own under `recorder.c`, which keeps every write, sync and change of a
+//! name in order. `disk.rs` replays a part of the recording and leaves out what was not synced. Not here: a node in a
+//! cluster (tests/cluster).
 //!
-//! `SLIPWAY_CRASH_IMAGES=N` sets the number of images, `SLIPWAY_CRASH_SEED` the first seed; `SLIPWAY_CRASH_REPORT` names a file for the
-//! counts as JSON.
+//! `SLIPWAY_CRASH_IMAGES=N` sets the number of images, `SLIPWAY_CRASH_SEED` the first seed; `SLIPWAY_CRASH_REPORT`
+//! names a file for the counts as JSON.
 
 mod disk;
 mod flips;
@@ -169,8 +170,8 @@ fn no_crash_image_loses_what_was_acknowledged() {
     assert!(complaints.is_empty(), "{}\n{}", counts.json(), complaints.join("\n"));
 }
 
-/// The harness must see the mistake that it is there for: a store whose acknowledgements do not wait for the log's sync leaves the same
-/// recording without those syncs.
+/// The harness must see the mistake that it is there for: a store whose acknowledgements do not wait for the log's sync
+/// leaves the same recording without those syncs.
 #[test]
 fn a_store_that_acknowledges_without_a_sync_is_found() {
     let base = tempfile::tempdir().unwrap();

@@ -1,7 +1,7 @@
 //! The workload, what the store must hold after each of its operations, and the judgement of a directory.
 //!
-//! All log operations share one write-ahead log, so a sound directory holds exactly what some prefix of them leaves: at least all that
-//! was acknowledged, at most all that was begun.
+//! All log operations share one write-ahead log, so a sound directory holds exactly what some prefix of them leaves: at
+//! least all that was acknowledged, at most all that was begun.
 
 use std::{
     collections::BTreeMap,

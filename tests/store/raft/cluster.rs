@@ -226,8 +226,9 @@ impl Cluster {
         node.close_inbound().await;
     }
 
-    /// Ends all nodes as `kill -9` would, and starts them again: each goes on from a copy of its directory that was made while it ran.
-    /// What was in its memory alone is lost, and nothing that it does at its end reaches the copy. Nobody may be writing meanwhile.
+    /// Ends all nodes as `kill -9` would, and starts them again: each goes on from a copy of its directory that was
+    /// made while it ran. What was in its memory alone is lost, and nothing that it does at its end reaches the copy.
+    /// Nobody may be writing meanwhile.
     pub async fn kill_all(&mut self) {
         let ids: Vec<u64> = self.nodes.keys().copied().collect();
         let copy = |id: &u64| self.path().join(format!("{id}-as-killed"));
