@@ -213,7 +213,7 @@ impl Site {
     /// Builds a site from a deployment's rows; `before` hands on its deck and its log.
     pub(super) fn build(state: &State, row: &Deployment, rows: &[&Instance], before: Option<&Self>) -> Self {
         // From the arm on nothing is handed out that a cache may keep.
-        let ttl = |ttl| if state.fences.arms.contains_key(&row.id) { 0 } else { seconds(ttl) };
+        let ttl = |ttl| if state.fences.armed.contains_key(&row.id) { 0 } else { seconds(ttl) };
         let route = row.route.as_ref().map(|r| SiteRoute { generation: r.generation, mode: r.mode, ttl: ttl(r.ttl) });
         let spec = state.spec(&row.id, row.spec);
         let policy = spec.map(|s| s.dns).unwrap_or_default();

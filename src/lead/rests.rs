@@ -120,7 +120,7 @@ fn owner(state: &State, command: &Command) -> Owner {
         | Command::LevelRaised(_)
         | Command::LeaseSet(_)
         | Command::SwitchAsked(_)
-        | Command::ArmsConfirmed(_)
+        | Command::ArmingConfirmed(_)
         | Command::SwitchMoved(_)
         | Command::SwitchEnded(_)
         | Command::LeasesSettled(_)

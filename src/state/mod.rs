@@ -61,7 +61,7 @@ pub use store::table::Table;
 pub use tables::indexed::{Assignments, Instances, Rollouts, Workers};
 pub use traffic::bound::{bound, fence_set};
 pub use traffic::fences::{
-    Arm, ArmOwner, Fences, LeaseMode, OnExpiry, ServerEnd, Switch, SwitchAsk, SwitchEnd, SwitchTarget, SwitchTo,
+    ArmedBy, Arming, Fences, LeaseMode, OnExpiry, ServerEnd, Switch, SwitchAsk, SwitchEnd, SwitchTarget, SwitchTo,
     Unfenced, WaitLevel,
 };
 pub use traffic::key_slots::KeySlots;

@@ -159,7 +159,7 @@ commands! {
     45 => traffic::lease_set::LeaseSet,
     46 => traffic::expiry_set::ExpirySet,
     47 => traffic::switch_asked::SwitchAsked,
-    48 => traffic::arms_confirmed::ArmsConfirmed,
+    48 => traffic::arming_confirmed::ArmingConfirmed,
     49 => traffic::switch_moved::SwitchMoved,
     50 => traffic::switch_ended::SwitchEnded,
     51 => traffic::leases_settled::LeasesSettled,

@@ -115,8 +115,8 @@ impl Apply for SwitchAsked {
         }
         switches::edit(cx, |f| {
             for t in &row.targets {
-                let arm = Arm { index: id, since: now, owner: ArmOwner::Switch(id), confirmed: BTreeSet::new() };
-                f.arms.insert(t.deployment.clone(), arm);
+                let arming = Arming { index: id, since: now, owner: ArmedBy::Switch(id), confirmed: BTreeSet::new() };
+                f.armed.insert(t.deployment.clone(), arming);
             }
             f.switches.insert(id, row);
         });

@@ -151,7 +151,7 @@ pub fn one_of_each() -> Vec<Command> {
         ask(SwitchTo::Version(pair(2).version), WaitLevel::Quorum, Unfenced::Proceed).into(),
         ask(SwitchTo::Previous, WaitLevel::Fenced, Unfenced::TakeBack).into(),
         ask(SwitchTo::Back(71), WaitLevel::Caches, Unfenced::Proceed).into(),
-        ArmsConfirmed { served: vec![(1, 70), (2, 71)] }.into(),
+        ArmingConfirmed { served: vec![(1, 70), (2, 71)] }.into(),
         SwitchMoved { switch: 71, seen: 2, served: vec![(3, 72)] }.into(),
         SwitchEnded { switch: 71, seen: 3, end: end() }.into(),
         LeasesSettled { seen: 4 }.into(),

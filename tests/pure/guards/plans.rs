@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use slipway::model::{ClusterId, Step};
 use slipway::state::{
-    ArmOwner, Budget, Reason, Restoration, RolloutPhase, RouteForm, SwitchAsk, SwitchTo, Unfenced, WaitLevel, codec,
+    ArmedBy, Budget, Reason, Restoration, RolloutPhase, RouteForm, SwitchAsk, SwitchTo, Unfenced, WaitLevel, codec,
     command::{RolloutFinished, StepsCompiled, SwitchAsked},
     restored,
 };
@@ -168,9 +168,9 @@ fn a_restored_cluster_has_no_switch_under_way_and_no_way_back_to_watch() {
     let ask = SwitchAsk { deployments: vec![shop()], to: SwitchTo::Previous, wait, unfenced, within };
     t.ok(Command::SwitchAsked(SwitchAsked { ask }));
     let switch = *t.s().fences.switches.keys().next_back().unwrap();
-    assert!(t.s().fences.arms.values().any(|a| a.owner == ArmOwner::Switch(switch)));
+    assert!(t.s().fences.armed.values().any(|a| a.owner == ArmedBy::Switch(switch)));
     let state = anew(t.s());
-    assert!(state.fences.arms.is_empty() && !state.fences.switches.contains_key(&switch));
+    assert!(state.fences.armed.is_empty() && !state.fences.switches.contains_key(&switch));
     assert_eq!(state.backs.len(), ended);
     let (old, new) = (&t.s().deployments[&shop()], &state.deployments[&shop()]);
     assert_eq!(old.tracks, new.tracks);

@@ -4,7 +4,7 @@ use slipway::model::{RolloutId, WorkerName};
 use slipway::state::{
     Command, PairCounts, Rejection, RolloutStatus, RouteWeights, State, StepRef, WorkerFacts,
     command::{
-        Abort, ArmsConfirmed, BatchPassed, BatchStarted, CookieAsked, CountedOut, DeliverySettled, DigestProbe,
+        Abort, ArmingConfirmed, BatchPassed, BatchStarted, CookieAsked, CountedOut, DeliverySettled, DigestProbe,
         DrainSettled, FactsRecorded, LeaseSet, LevelProbe, NodeHeard, NodeSilent, OrderExtended, Pause, Promote,
         PromotionBegan, Resume, Rollback, RollbackBegan, RolloutFinished, RolloutPaused, RouteSet, StepEnded,
         StepStarted, StepsCompiled, StopPermitted, SwitchAsked, SwitchEnded, SwitchMoved, Switched, Tick,
@@ -136,7 +136,7 @@ pub fn command(
             let all: Vec<String> = ask.deployments.iter().map(ToString::to_string).collect();
             format!("{} {:?}, wait {:?}, {:?}", all.join(" "), ask.to, ask.wait, ask.unfenced)
         }
-        Command::ArmsConfirmed(ArmsConfirmed { served }) => format!("{} servers", served.len()),
+        Command::ArmingConfirmed(ArmingConfirmed { served }) => format!("{} servers", served.len()),
         Command::SwitchMoved(SwitchMoved { switch, served, .. }) => format!("s-{switch}, {} servers", served.len()),
         Command::SwitchEnded(SwitchEnded { switch, end, .. }) => {
             let note = if end.note.is_empty() { String::new() } else { format!("; {}", end.note) };

@@ -47,7 +47,7 @@ fn row(f: &Fleet, id: u64) -> Switch {
 
 fn ends(f: &mut Fleet, id: u64) -> slipway::state::SwitchEnd {
     f.until(30, "the switch ends", |f| f.state.fences.switches[&id].end.is_some());
-    assert!(f.state.fences.arms.is_empty(), "an arm outlived its switch");
+    assert!(f.state.fences.armed.is_empty(), "an arming outlived its switch");
     row(f, id).end.unwrap()
 }
 
@@ -67,7 +67,7 @@ fn a_blue_green_rollout_says_when_it_was_fenced() {
     f.until_status(90, id, RolloutStatus::Completed);
     let all = f.transcript.join("\n");
     assert!(all.contains("; fenced after") && !all.contains("not fenced"), "{all}");
-    assert!(f.state.fences.arms.is_empty(), "{all}");
+    assert!(f.state.fences.armed.is_empty(), "{all}");
 }
 
 #[test]
@@ -186,11 +186,11 @@ fn whom_only_its_word_binds_is_confirmed_before_it_is_waited_out() {
     f.until(30, "the traffic moves", |f| row(f, id).moved.is_some());
     assert!(row(&f, id).end.is_none());
     // Now n3 says that it knows of the switch, and is cut off before it serves the move.
-    let arm = f.state.fences.arms[&f.shop()].clone();
-    assert!(!arm.confirmed.contains(&3));
+    let arming = f.state.fences.armed[&f.shop()].clone();
+    assert!(!arming.confirmed.contains(&3));
     let now = f.now();
     let Some(Seen::Known { at, value }) = f.seen.nodes.get_mut(&3) else { panic!("n3 was never heard") };
-    (*at, value.served_index) = (now, arm.index);
+    (*at, value.served_index) = (now, arming.index);
     f.seen.leases = Some(Left::default());
     let end = ends(&mut f, id);
     assert!(end.fenced_at.is_some(), "{end:?}");
@@ -337,7 +337,7 @@ fn a_policy_stays_while_a_rollouts_step_has_its_deployment_armed() {
         Command::LeaseSet(LeaseSet { mode: None, terms: Some(terms) }),
         "is being switched by its rollout r-",
     );
-    f.until(60, "the step is over", |f| f.state.fences.arms.is_empty());
+    f.until(60, "the step is over", |f| f.state.fences.armed.is_empty());
     f.operator(shorter).unwrap();
 }
 
@@ -382,7 +382,7 @@ fn in_mode_always_another_policy_is_confirmed_anew() {
 fn weights_do_not_change_while_a_rollout_waits_for_its_fence() {
     let (mut f, id) = waiting_for_n3();
     let r = f.state.rollouts.get(&id).unwrap().clone();
-    assert!(!f.state.fences.arms.is_empty());
+    assert!(!f.state.fences.armed.is_empty());
     let mut weights = f.state.deployments[&f.shop()].route.as_ref().unwrap().weights;
     (weights.stable, weights.previous) = (BasisPoints(5000), BasisPoints(5000));
     let (seen, step) = (r.meta.revision, r.cursor);

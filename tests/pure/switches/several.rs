@@ -92,7 +92,7 @@ fn under_way(f: &mut Fleet, unfenced: Unfenced) -> u64 {
     f.nodes.get_mut(&3).unwrap().alive = false;
     let body = both_of(f, WaitLevel::Fenced, unfenced);
     let id = f.commit(body).unwrap();
-    assert_eq!(f.state.fences.arms.len(), 2);
+    assert_eq!(f.state.fences.armed.len(), 2);
     id
 }
 
@@ -179,7 +179,7 @@ fn a_second_target_that_becomes_unready_between_asking_and_moving_takes_the_whol
         f.step();
         let end = row(&f, id).end.unwrap();
         assert!(!end.switched && end.note.contains("1 of 2 instances of production/cart 1.0.0"), "{end:?}");
-        assert_eq!((before, f.state.fences.arms.len()), (traffics(&f), 0));
+        assert_eq!((before, f.state.fences.armed.len()), (traffics(&f), 0));
     }
 }
 

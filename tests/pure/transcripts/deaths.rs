@@ -150,7 +150,7 @@ pub fn end(f: &Fleet) -> Vec<String> {
         let end = b.end.as_ref().map(|e| (e.fenced_at.is_some(), e.note.clone()));
         all.push(format!("back to {:?} from {} {end:?}", b.deployment, b.left));
     }
-    all.push(format!("owed {} armed {}", s.outbox.len(), s.fences.arms.len()));
+    all.push(format!("owed {} armed {}", s.outbox.len(), s.fences.armed.len()));
     all
 }
 

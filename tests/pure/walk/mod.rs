@@ -19,7 +19,7 @@ use slipway::state::{
     State, StepCounts, StepRef, SwitchAsk, SwitchEnd, SwitchTo, TrackName, Unfenced, Verdict, WaitLevel, WorkerFacts,
     codec,
     command::{
-        Abort, ArmsConfirmed, BatchPassed, BatchStarted, BlobDropped, BlobHeld, ClusterInit, Collected, CookieAsked,
+        Abort, ArmingConfirmed, BatchPassed, BatchStarted, BlobDropped, BlobHeld, ClusterInit, Collected, CookieAsked,
         CookieRotated, CountedOut, DeliverySettled, DigestProbe, DigestReported, DrainSettled, ExpirySet,
         FactsRecorded, LeaseSet, LeasesSettled, LevelRaised, NodeAdmitted, NodeAnnounced, NodeDrained, NodeHeard,
         NodeRoleSet, NodeSilent, OrderExtended, Pause, Promote, PromotionBegan, ReleaseRegistered, ReleaseRemoved,

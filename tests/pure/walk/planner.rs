@@ -162,7 +162,7 @@ pub fn fenced(s: &State, a: u32, b: u32) -> Command {
             let end = SwitchEnd { at: s.now, switched, fenced_at, servers, clear_at: None, note: String::new() };
             Command::SwitchEnded(SwitchEnded { switch, seen, end })
         }
-        7 => Command::ArmsConfirmed(ArmsConfirmed { served }),
+        7 => Command::ArmingConfirmed(ArmingConfirmed { served }),
         8 => Command::LeasesSettled(LeasesSettled { seen: s.fences.revision }),
         9 => Command::LeaseSet(LeaseSet {
             mode: Some(if b.is_multiple_of(2) { LeaseMode::Always } else { LeaseMode::Armed }),
