@@ -22,7 +22,7 @@ pub(super) fn set(turn: &Turn<'_>, weight: BasisPoints, notes: &mut Notes) -> Op
     let pair = r.target()?;
     let set = || {
         // What had more already, as an abort left it, is not made to give it back.
-        let weights = weigh::with_candidate(view, weight.max(weigh::present(view).candidate));
+        let weights = weigh::with_candidate(view, weight.max(weigh::present(view).get(Role::Candidate)));
         Some(turn.route(weights))
     };
     if !turn.forward() {

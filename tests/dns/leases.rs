@@ -11,7 +11,7 @@ use hickory_proto::{
 };
 use slipway::{
     model::{Millis, Period},
-    state::{Arming, ArmedBy, LeaseMode, OnExpiry, RouteMode},
+    state::{ArmedBy, Arming, LeaseMode, OnExpiry, RouteMode},
     traffic::lease::Hold,
 };
 

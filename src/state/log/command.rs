@@ -148,7 +148,7 @@ commands! {
     34 => rollout::rollout_paused::RolloutPaused,
     35 => rollout::promotion_began::PromotionBegan,
     36 => rollout::rollout_finished::RolloutFinished,
-    37 => rollout::track_adjusted::TrackAdjusted,
+    37 => rollout::arm_adjusted::ArmAdjusted,
     38 => rollout::delivery_settled::DeliverySettled,
     39 => rollout::collected::Collected,
     40 => cluster::digest_probe::DigestProbe,

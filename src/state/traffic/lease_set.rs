@@ -45,7 +45,8 @@ impl Apply for LeaseSet {
         for id in cx.s.fences.armed.keys() {
             not_armed(cx, id)?;
         }
-        let arming = Arming { index: cx.at.index, since: cx.now(), owner: ArmedBy::Cluster, confirmed: BTreeSet::new() };
+        let arming =
+            Arming { index: cx.at.index, since: cx.now(), owner: ArmedBy::Cluster, confirmed: BTreeSet::new() };
         switches::edit(cx, |f| {
             if let Some(new) = terms.filter(|t| *t != f.terms) {
                 f.floor = Some((f.waited(), None));

@@ -7,7 +7,7 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use super::{
     bound::{bound, fence_set},
-    routes::{self, ALL_STABLE},
+    routes,
 };
 use crate::state::{
     base::{prelude::*, servers::differs},
@@ -52,8 +52,8 @@ pub(in crate::state) fn announce(cx: &mut Cx<'_>, switch: u64, deployment: &Depl
 pub fn obstacle(s: &State, switch: &Switch) -> Option<String> {
     switch.targets.iter().find_map(|t| {
         let Some(d) = s.deployments.get(&t.deployment) else { return Some(format!("{} is gone", t.deployment)) };
-        let there = d.tracks.iter().any(|(n, x)| n != TrackName::Stable && x.pair == t.to);
-        let same = d.tracks.stable.as_ref().is_some_and(|x| x.pair == t.from);
+        let there = d.arms.of(&t.to).is_some_and(|a| a.role != Role::Stable);
+        let same = d.arms.pair(Role::Stable) == Some(&t.from);
         if d.live.is_some() || !there || !same {
             return Some(format!("{} is no longer what it was", t.deployment));
         }
@@ -68,20 +68,15 @@ pub(in crate::state) fn apply_targets(cx: &mut Cx<'_>, switch: &Switch) -> Done 
     }
     for t in &switch.targets {
         let mut d = cx.deployment(&t.deployment)?;
-        let mut to = d.tracks.previous.take_if(|x| x.pair == t.to);
-        to = to.or_else(|| d.tracks.candidate.take_if(|x| x.pair == t.to));
-        let mut stable = to.unwrap_or(Track { pair: t.to.clone(), want: 0, retire_at: None });
-        (stable.want, stable.retire_at) = (d.desired.max(1), None);
+        let role = d.arms.of(&t.to).map(|a| a.role);
+        let to = role.and_then(|role| d.arms.take(role)).unwrap_or_else(|| Arm::new(Role::Stable, t.to.clone()));
         let grace = cx.s.spec(&d.id, t.from.spec).map_or(Period::minutes(60), |s| s.rollout.grace);
-        if let Some(mut old) = d.tracks.stable.replace(stable) {
-            old.want = serving::wanted(&cx.s, &d.id, &old.pair);
-            old.retire_at = Some(cx.now().plus(grace));
-            d.tracks.previous = Some(old);
-        }
+        let (desired, retire_at) = (d.desired, cx.now().plus(grace));
+        routes::become_stable(cx, &mut d, to, desired, Some(retire_at));
         let form = d.route.as_ref().map(Route::form);
         let Some(form) = form else { return guard(format!("{} has no route", d.id)) };
         d.as_is = None;
-        routes::write(cx, &mut d, ALL_STABLE, BasisPoints(0), form, true);
+        routes::write(cx, &mut d, &Weights::all(Role::Stable), form);
         cx.put_deployment(d);
         statuses::settle_versions(cx, &t.deployment.service, [t.to.version.clone(), t.from.version.clone()]);
         announce(cx, switch.id, &t.deployment, &format!("traffic to {}", t.to.version));
@@ -210,9 +205,9 @@ pub(in crate::state) fn check(s: &State) -> Result<(), String> {
             let armed = f.armed.get(&t.deployment).is_some_and(|a| a.owner == ArmedBy::Switch(x.id));
             let d = s.deployments.get(&t.deployment);
             let at = if x.moved.is_some() { &t.to } else { &t.from };
-            let there = d.and_then(|d| d.tracks.stable.as_ref()).is_some_and(|y| y.pair == *at);
-            let whole = d.and_then(|d| d.route.as_ref()).is_some_and(|r| r.weights.stable == WHOLE);
-            if !armed || !there || !whole || d.is_some_and(|d| d.live.is_some()) {
+            let stable = d.and_then(|d| d.arms.get(Role::Stable));
+            let there = stable.is_some_and(|a| a.pair == *at && a.weight == WHOLE);
+            if !armed || !there || d.is_some_and(|d| d.live.is_some()) {
                 return Err(format!("s-{} is under way and {} is in between", x.id, t.deployment));
             }
         }

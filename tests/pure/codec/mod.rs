@@ -12,7 +12,7 @@ use rows::{evidence, instance, spec, worker};
 
 use slipway::model::{ClusterId, DeploymentId, Digest, Millis, Pair, Period, Principal, RequestId, RolloutId};
 use slipway::state::{
-    Arming, ArmedBy, Command, CookieSecrets, Event, EventBody, EventKey, Fence, Fences, KeySlots, LeaseMode, LogId,
+    ArmedBy, Arming, Command, CookieSecrets, Event, EventBody, EventKey, Fence, Fences, KeySlots, LeaseMode, LogId,
     OnExpiry, Secret, ServerEnd, Stamped, State, Switch, SwitchAsk, SwitchEnd, SwitchTarget, TrafficBack, Unfenced,
     WaitLevel, apply,
     codec::{self, CodecError},

@@ -4,6 +4,7 @@ mod guards;
 mod several;
 mod ways_back;
 
+use slipway::state::Role;
 use ways_back::waiting_for_n3;
 
 use crate::sim_fleet::{Fleet, Shape, params, starting, version};
@@ -52,7 +53,7 @@ fn ends(f: &mut Fleet, id: u64) -> slipway::state::SwitchEnd {
 }
 
 fn stable(f: &Fleet) -> String {
-    f.state.deployments[&f.shop()].tracks.stable.as_ref().unwrap().pair.version.to_string()
+    f.state.deployments[&f.shop()].arms.pair(Role::Stable).unwrap().version.to_string()
 }
 
 fn refused(f: &mut Fleet, body: Command, says: &str) {
@@ -108,7 +109,7 @@ fn a_switch_is_fenced_by_the_servers_words_and_taken_back_as_a_whole() {
         "does not exist",
     );
     // The old side goes in its time, as after a rollout.
-    let previous = f.state.deployments[&f.shop()].tracks.previous.clone().unwrap();
+    let previous = f.state.deployments[&f.shop()].arms.get(Role::Previous).unwrap().clone();
     assert!(previous.retire_at.is_some_and(|at| at > f.now()), "{previous:?}");
     // A whole State with all of it survives its snapshot.
     let bytes = codec::encode_snapshot(&f.state).unwrap();
@@ -383,8 +384,7 @@ fn weights_do_not_change_while_a_rollout_waits_for_its_fence() {
     let (mut f, id) = waiting_for_n3();
     let r = f.state.rollouts.get(&id).unwrap().clone();
     assert!(!f.state.fences.armed.is_empty());
-    let mut weights = f.state.deployments[&f.shop()].route.as_ref().unwrap().weights;
-    (weights.stable, weights.previous) = (BasisPoints(5000), BasisPoints(5000));
+    let weights = [Role::Stable, Role::Previous].map(|role| (role, BasisPoints(5000))).into_iter().collect();
     let (seen, step) = (r.meta.revision, r.cursor);
     refused(
         &mut f,
