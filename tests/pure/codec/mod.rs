@@ -2,6 +2,7 @@
 //!
 //! `SLIPWAY_GOLDEN=write cargo test --test pure codec` writes the files anew: only for a new format, never to make a red test green.
 
+mod arms;
 mod commands;
 mod fuzz;
 mod rows;

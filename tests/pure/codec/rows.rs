@@ -146,7 +146,7 @@ fn rollout() -> Rollout {
 }
 
 /// A row in each table, with something in each field.
-fn full() -> State {
+pub fn full() -> State {
     let mut s = traffic();
     s.incarnation = 2;
     s.rollouts.insert(RolloutId(60), rollout());
