@@ -114,12 +114,21 @@ fn is_proto(label: &str) -> bool {
     label == "_tcp" || label == "_udp"
 }
 
+/// How names say a role, and what it means.
+pub(super) fn label_of(role: Role) -> (&'static str, &'static str) {
+    match role {
+        Role::Stable => ("stable", "the released version"),
+        Role::Candidate => ("canary", "the version that is rolled out"),
+        Role::Previous => ("previous", "the version before"),
+    }
+}
+
 fn select(label: &str) -> Option<Select<'_>> {
+    if let Some(role) = Role::ALL.iter().find(|role| label_of(**role).0 == label) {
+        return Some(Select::Arm(*role));
+    }
     match label {
         "mix" => Some(Select::Mix),
-        "stable" => Some(Select::Arm(Role::Stable)),
-        "canary" => Some(Select::Arm(Role::Candidate)),
-        "previous" => Some(Select::Arm(Role::Previous)),
         "active" => Some(Select::Active),
         "preview" => Some(Select::Preview),
         other => match other.split_once('-')? {

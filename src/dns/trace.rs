@@ -7,7 +7,7 @@ use std::net::IpAddr;
 
 use super::{
     answer::exists,
-    name::{Asked, Select, What, parse},
+    name::{Asked, Select, What, label_of, parse},
     respond::Responder,
     site::Site,
 };
@@ -238,9 +238,10 @@ fn parts(what: &What<'_>, labels: &[&str]) -> Vec<(String, String)> {
     let part = |label: String, means: &str| (label, means.to_string());
     let of = |set: &Select<'_>| match set {
         Select::Policy => None,
-        Select::Arm(Role::Stable) => Some(part("stable".into(), "the released version")),
-        Select::Arm(Role::Candidate) => Some(part("canary".into(), "the version that is rolled out")),
-        Select::Arm(Role::Previous) => Some(part("previous".into(), "the version before")),
+        Select::Arm(role) => {
+            let (label, means) = label_of(*role);
+            Some(part(label.into(), means))
+        }
         Select::Active => Some(part("active".into(), "what has the traffic")),
         Select::Preview => Some(part("preview".into(), "what waits to get it")),
         Select::Key(key) => Some(match labels.contains(&format!("t-{key}").as_str()) {

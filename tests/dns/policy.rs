@@ -10,7 +10,7 @@ use hickory_proto::{
 use slipway::{
     dns::DnsLimits,
     model::{BasisPoints, DnsPolicy, Health, Life, OnPanic, Pair, WhenEmpty},
-    state::{Role, RouteMode},
+    state::{Arm, Role, RouteMode},
 };
 
 use crate::fixture::{SHOP, Serving, World, addresses, pair, shop, switched, version};
@@ -29,6 +29,34 @@ async fn shares_are_exact_over_the_wire_in_every_deck() {
         }
         serving.stop().await;
     }
+}
+
+/// A candidate without traffic comes and goes between two versions that have some: the route's generation stays, and so do the deck and
+/// the counts of both.
+#[tokio::test]
+async fn an_arm_that_comes_and_goes_leaves_the_others_their_deck_and_their_counts() {
+    let mut world = World::shop(1, 1, (5000, 5000));
+    world.deployment(|d| {
+        let other = d.arms.take(Role::Candidate).unwrap();
+        d.arms.put(Arm { role: Role::Previous, ..other });
+    });
+    let serving = Serving::start(&world).await;
+    let client = serving.client().await;
+    for turn in 0..20 {
+        let seen = [version(&client.a(SHOP).await), {
+            match turn % 2 {
+                0 => world.arm(Role::Candidate, pair("3.0.0")),
+                _ => world.deployment(|d| drop(d.arms.take(Role::Candidate))),
+            };
+            serving.publish(&world);
+            version(&client.a(SHOP).await)
+        }];
+        assert_eq!(seen.iter().sum::<u8>(), 3, "a deck of two has one card of each, in turn {turn}: {seen:?}");
+    }
+    let r = serving.store.realised(&shop(), serving.clock.mono()).unwrap();
+    let counts: Vec<(Role, u64)> = r.versions.iter().map(|(role, _, _, n)| (*role, *n)).collect();
+    assert_eq!(counts, [(Role::Stable, 20), (Role::Previous, 20)]);
+    serving.stop().await;
 }
 
 #[tokio::test]

@@ -47,7 +47,9 @@ fn a_row_with_such_arms_is_refused_by_its_name() {
     turned.reverse();
     let at = good.windows(arms.len()).position(|part| part == arms).unwrap();
     let bad = [&good[..at], &bytes(&turned), &good[at + arms.len()..]].concat();
-    says(&no::<Deployment>(&bad), "arms of Deployment: candidate of the arms comes after previous");
+    for part in ["arms of Deployment: ", "candidate of the arms comes after previous"] {
+        says(&no::<Deployment>(&bad), part);
+    }
 }
 
 #[test]
