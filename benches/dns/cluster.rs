@@ -21,8 +21,8 @@ use slipway::{
     model::{BasisPoints, ClusterId, Millis, Principal, RolloutId, RolloutParams, Step, StepKind, StrategyName, WHOLE},
     raft::{Consensus, ConsensusConfig, Source, restore_backup, write_backup},
     state::{
-        Command, Meta, NewNode, Restoration, Rollout, RolloutKind, RolloutPhase, RolloutStatus, RouteForm,
-        RouteWeights, State, StepRef, StepRow, StepStatus, command::RouteSet,
+        Command, Meta, NewNode, Restoration, Role, Rollout, RolloutKind, RolloutPhase, RolloutStatus, RouteForm, State,
+        StepRef, StepRow, StepStatus, command::RouteSet,
     },
     storage::{BlobStore, DataDir, Identity},
 };
@@ -174,13 +174,10 @@ async fn change(consensus: &Consensus, services: u32, rate: &AtomicU64, made: &A
             let command = {
                 let state = consensus.view();
                 let rollout = RolloutId(u64::from(turn));
-                let had = state.deployments[&id(turn)].route.as_ref().map(|r| r.weights.candidate);
-                let candidate = if had == Some(BasisPoints(1000)) { 900 } else { 1000 };
-                let weights = RouteWeights {
-                    stable: BasisPoints(WHOLE.0 - candidate),
-                    candidate: BasisPoints(candidate),
-                    previous: BasisPoints(0),
-                };
+                let had = state.deployments[&id(turn)].arms.weight(Role::Candidate);
+                let candidate = if had == BasisPoints(1000) { 900 } else { 1000 };
+                let shares = [(Role::Stable, WHOLE.0 - candidate), (Role::Candidate, candidate)];
+                let weights = shares.into_iter().map(|(role, bp)| (role, BasisPoints(bp))).collect();
                 Command::RouteSet(RouteSet {
                     at: StepRef { rollout, seen: state.rollouts[&rollout].meta.revision, step: 0 },
                     weights,

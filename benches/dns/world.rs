@@ -8,8 +8,8 @@ use slipway::{
         SpecFormat, StrategyName, WorkerName, read_spec,
     },
     state::{
-        Cluster, Deployment, Environment, FencePoint, Instance, Meta, NodeRole, NodeRow, Presence, Route, RouteMode,
-        RouteWeights, Settings, State, Track, Tracks, Worker,
+        Arm, Cluster, Deployment, Environment, FencePoint, Instance, Meta, NodeRole, NodeRow, Presence, Role, Route,
+        RouteMode, Settings, State, Worker,
     },
 };
 
@@ -84,20 +84,21 @@ impl World {
             "service: s{n}\nenvironment: production\nrun: {{command: [bin/shop]}}\naddress: pool\nports: {{http: 8080}}\nhealth: {{http: /healthz}}\n"
         );
         state.specs.insert((id(n), 1), Arc::new(read_spec(&text, SpecFormat::Yaml).expect("a spec")));
-        let track = |version| Some(Track { pair: pair(version), want: u32::from(ENDPOINTS), retire_at: None });
-        let mut tracks = Tracks { stable: track("1.0.0"), ..Tracks::default() };
-        if weighted {
-            tracks.candidate = track("2.0.0");
-        }
         let desired = u32::from(ENDPOINTS);
-        let route = Some(route(weighted, state.applied.index));
+        let candidate = if weighted { 1000 } else { 0 };
+        let arm =
+            |role, version, weight| Arm { want: desired, weight: BasisPoints(weight), ..Arm::new(role, pair(version)) };
+        let arms = [arm(Role::Stable, "1.0.0", 10_000 - candidate), arm(Role::Candidate, "2.0.0", candidate)];
+        let arms = arms.into_iter().take(1 + usize::from(weighted)).collect();
+        let generation = FencePoint { incarnation: 1, n: state.applied.index };
+        let route = Some(Route { generation, mode: RouteMode::Weighted, ttl: Period::seconds(5), salt: 7 });
         state.deployments.insert(
             id(n),
             Deployment {
                 meta: Meta::default(),
                 id: id(n),
                 spec: 1,
-                tracks,
+                arms,
                 route,
                 desired,
                 live: None,
@@ -118,17 +119,6 @@ impl World {
     pub fn services(&self) -> u32 {
         self.services
     }
-}
-
-fn route(weighted: bool, n: u64) -> Route {
-    let candidate = if weighted { 1000 } else { 0 };
-    let weights = RouteWeights {
-        stable: BasisPoints(10_000 - candidate),
-        candidate: BasisPoints(candidate),
-        previous: BasisPoints(0),
-    };
-    let generation = FencePoint { incarnation: 1, n };
-    Route { generation, mode: RouteMode::Weighted, weights, cap: BasisPoints(10_000), ttl: Period::seconds(5), salt: 7 }
 }
 
 fn instance(id_: InstanceId, n: u32, version: &str, address: String) -> Instance {

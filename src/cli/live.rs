@@ -73,11 +73,11 @@ impl View<'_> {
         }
     }
 
-    fn draw(&self, rollout: &v1::Rollout, tracks: Option<&v1::Deployment>) {
+    fn draw(&self, rollout: &v1::Rollout, arms: Option<&v1::Deployment>) {
         if let Some(bar) = &self.bar {
             let now = self.session.client.cluster_now().unwrap_or_default().max(rollout.now_ms);
-            let tracks = tracks.map(|d| format!("\n\n{}", render::tracks(d))).unwrap_or_default();
-            bar.set_message(format!("\n{}{tracks}", render::rollout(rollout, now)));
+            let arms = arms.map(|d| format!("\n\n{}", render::arms(d))).unwrap_or_default();
+            bar.set_message(format!("\n{}{arms}", render::rollout(rollout, now)));
         }
     }
 }
@@ -124,9 +124,9 @@ pub async fn follow(session: &Session, follow: Follow) -> Result<End, CliError> 
         };
         if look {
             rollout = session.rollout(&follow.rollout).await?;
-            let tracks = if view.bar.is_some() { session.deployment(&rollout.deployment).await.ok() } else { None };
+            let arms = if view.bar.is_some() { session.deployment(&rollout.deployment).await.ok() } else { None };
             say_evidence(&view, &rollout, &mut said_evidence)?;
-            view.draw(&rollout, tracks.as_ref());
+            view.draw(&rollout, arms.as_ref());
             if idle && view.bar.is_none() {
                 say_waits(&view, &rollout, &mut said_waits)?;
             }
@@ -281,7 +281,7 @@ fn since_start(at_ms: u64, rollout: &v1::Rollout) -> String {
 pub fn end(rollout: &v1::Rollout, deployment: Option<&v1::Deployment>, wants_rollback: bool) -> End {
     let because = if rollout.reason.is_empty() { String::new() } else { format!(": {}", rollout.reason) };
     let (to, from) = (render::version(rollout.to.as_ref()), render::version(rollout.from.as_ref()));
-    let stable = deployment.and_then(|d| d.tracks.iter().find(|t| t.name == "stable"));
+    let stable = deployment.and_then(|d| d.arms.iter().find(|a| a.role == "stable"));
     match rollout.status.as_str() {
         "completed" => {
             let serving = stable.map_or(rollout.desired, |t| t.serving);

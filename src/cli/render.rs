@@ -5,7 +5,7 @@
 mod deployment;
 mod rollout;
 
-pub use deployment::{deployment, deployments, route, trace, tracks};
+pub use deployment::{arms, deployment, deployments, route, trace};
 
 pub(super) use rollout::judged;
 pub use rollout::{explain, plan, rollout, ways_out};
@@ -205,8 +205,8 @@ fn labels(meta: Option<&v1::Meta>) -> String {
 pub fn release(r: &v1::Release, deployments: &[v1::Deployment]) -> String {
     let build = r.build.clone().unwrap_or_default();
     let on = deployments.iter().flat_map(|d| {
-        let here = d.tracks.iter().filter(|t| t.pair.as_ref().is_some_and(|p| p.version == r.version));
-        here.map(move |t| format!("{} as {}", d.id, t.name))
+        let here = d.arms.iter().filter(|a| a.pair.as_ref().is_some_and(|p| p.version == r.version));
+        here.map(move |a| format!("{} as {}", d.id, a.role))
     });
     let components = build.components.iter().map(|(name, version)| format!("{name}={version}"));
     let rows = [

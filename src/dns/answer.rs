@@ -25,13 +25,13 @@ use super::{
     name::{Asked, Select, What, parse},
     requests::Requests,
     reverse::ReverseZones,
-    site::{ARMS, Site},
+    site::Site,
     stats::{Stats, add},
     view::View,
 };
 use crate::{
     clock::Mono,
-    state::TrackName,
+    state::Role,
     traffic::{
         self, By, Key,
         lease::{Boot, Hold},
@@ -187,14 +187,14 @@ impl Context<'_> {
                 Some(arm) => self.of_arm(site, arm),
                 None => Ok(NOTHING),
             },
-            Select::Active => self.endpoints(site, Select::Track(site.active()), kind),
+            Select::Active => self.endpoints(site, Select::Arm(site.active()), kind),
             Select::Preview => match site.preview() {
-                Some(track) => self.endpoints(site, Select::Track(track), kind),
+                Some(role) => self.endpoints(site, Select::Arm(role), kind),
                 None => Ok(NOTHING),
             },
-            Select::Track(track) if site.arm(track).fails => Err(Box::new(too_few())),
-            // A track's meaning moves with promotions and switches, so it is cached no longer than the route.
-            Select::Track(track) => Ok((Named::All(&site.arm(track).endpoints), site.route_ttl())),
+            Select::Arm(role) if site.arm(role).fails => Err(Box::new(too_few())),
+            // What a role means moves with promotions and switches, so it is cached no longer than the route.
+            Select::Arm(role) => Ok((Named::All(&site.arm(role).endpoints), site.route_ttl())),
             Select::Version(slug) => Ok(match site.versions.get(slug) {
                 Some(pinned) => (Named::All(&pinned.endpoints), site.pin_ttl),
                 None => NOTHING,
@@ -258,7 +258,7 @@ impl Context<'_> {
         let (chosen, ttl) = match set {
             Select::Mix => (mix(site), site.route_ttl()),
             Select::Policy
-            | Select::Track(_)
+            | Select::Arm(_)
             | Select::Active
             | Select::Preview
             | Select::Key(_)
@@ -298,15 +298,15 @@ impl Context<'_> {
             realised.versions.iter().map(|(_, version, _, n)| format!("{version}:{n}")).collect();
         let requests = self.requests.of(&site.id, self.now);
         let counted: Vec<String> = requests.iter().map(|(version, n)| format!("{version}:{n}")).collect();
-        let version = |t: TrackName| site.arm(t).version.as_deref().unwrap_or("none").to_string();
+        let version = |role: Role| site.arm(role).version.as_deref().unwrap_or("none").to_string();
         let texts = vec![
             "txtvers=1".into(),
             format!("gen={generation}"),
             format!("idx={}", self.view.index),
             format!("phase={}", site.phase),
             format!("active={}", version(site.active())),
-            format!("canary={}", version(TrackName::Candidate)),
-            format!("bps={}", site.arm(TrackName::Candidate).bps),
+            format!("canary={}", version(Role::Candidate)),
+            format!("bps={}", site.arm(Role::Candidate).bps),
             format!("node={}", self.node),
             format!("answers={}", answers.join("/")),
             format!("requests={}", if counted.is_empty() { "-".into() } else { counted.join("/") }),

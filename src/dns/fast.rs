@@ -298,7 +298,7 @@ impl Asking<'_> {
     /// The most endpoints that the set may turn out to have.
     fn most_endpoints(&self, set: Select<'_>) -> Option<usize> {
         match set {
-            Select::Policy | Select::Key(_) | Select::Track(_) | Select::Active | Select::Preview => {
+            Select::Policy | Select::Key(_) | Select::Arm(_) | Select::Active | Select::Preview => {
                 self.site.arms.iter().map(|a| a.endpoints.len()).max()
             }
             Select::Version(slug) => self.site.versions.get(slug).map(|pinned| pinned.endpoints.len()),

@@ -87,7 +87,7 @@ impl Context<'_> {
 /// Whether what a name says moves with the traffic.
 fn moves(what: &What<'_>) -> bool {
     let of_set = |set: &Select<'_>| match set {
-        Select::Policy | Select::Track(_) | Select::Active | Select::Preview | Select::Key(_) | Select::Mix => true,
+        Select::Policy | Select::Arm(_) | Select::Active | Select::Preview | Select::Key(_) | Select::Mix => true,
         Select::Version(_) | Select::Instance(_) => false,
     };
     match what {

@@ -3,7 +3,7 @@
 //! `[_port._proto.][prefix.]S.E.svc.Z`, `_rollout.S.E.svc.Z`, `nsN.Z`, `apiN.Z`, `_api._tcp.Z`, `_dns-version.Z` and the apex. Labels
 //! come in lower case (RFC 4343). A prefix that is not in the grammar is [`Asked::Nothing`], so NXDOMAIN. Not here: reverse names.
 
-use crate::{model::InstanceId, state::TrackName, traffic::Key};
+use crate::{model::InstanceId, state::Role, traffic::Key};
 
 /// What a name asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,7 +50,8 @@ pub(super) enum What<'a> {
 pub(super) enum Select<'a> {
     /// By the traffic policy.
     Policy,
-    Track(TrackName),
+    /// Of an arm, whatever version it runs.
+    Arm(Role),
     /// What a switch has made active.
     Active,
     /// What waits to become active, and never what is.
@@ -113,12 +114,21 @@ fn is_proto(label: &str) -> bool {
     label == "_tcp" || label == "_udp"
 }
 
+/// How names say a role, and what it means.
+pub(super) fn label_of(role: Role) -> (&'static str, &'static str) {
+    match role {
+        Role::Stable => ("stable", "the released version"),
+        Role::Candidate => ("canary", "the version that is rolled out"),
+        Role::Previous => ("previous", "the version before"),
+    }
+}
+
 fn select(label: &str) -> Option<Select<'_>> {
+    if let Some(role) = Role::ALL.iter().find(|role| label_of(**role).0 == label) {
+        return Some(Select::Arm(*role));
+    }
     match label {
         "mix" => Some(Select::Mix),
-        "stable" => Some(Select::Track(TrackName::Stable)),
-        "canary" => Some(Select::Track(TrackName::Candidate)),
-        "previous" => Some(Select::Track(TrackName::Previous)),
         "active" => Some(Select::Active),
         "preview" => Some(Select::Preview),
         other => match other.split_once('-')? {
@@ -157,7 +167,7 @@ mod tests {
         assert_eq!(ask("e.svc.z.internal"), Asked::Environment("e"));
         assert_eq!(ask("s.e.svc.z.internal"), of(What::Set(Select::Policy)));
         assert_eq!(ask("preview.s.e.svc.z.internal"), of(What::Set(Select::Preview)));
-        assert_eq!(ask("canary.s.e.svc.z.internal"), of(What::Set(Select::Track(TrackName::Candidate))));
+        assert_eq!(ask("canary.s.e.svc.z.internal"), of(What::Set(Select::Arm(Role::Candidate))));
         assert_eq!(ask("k-a-b_c.s.e.svc.z.internal"), of(What::Set(Select::Key("a-b_c"))));
         assert_eq!(ask("t-acme.s.e.svc.z.internal"), of(What::Set(Select::Key("acme"))));
         assert_eq!(ask("_api._tcp.z.internal"), Asked::Api);

@@ -9,17 +9,23 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use parking_lot::Mutex;
 
-use crate::clock::Mono;
+use crate::{
+    clock::Mono,
+    state::{ByRole, Role},
+};
 
 /// Bits of a TTL in a place; its time has the others: milliseconds for 557 years.
 const TTL_BITS: u32 = 20;
 const PLACES: usize = 4;
 
+/// The line of the cache holds that many.
+const _: () = assert!((Role::COUNT + PLACES) * size_of::<AtomicU64>() <= 64);
+
 /// Counts and TTLs of one deployment's answers.
 #[derive(Debug, Default)]
 #[repr(align(64))]
 pub(super) struct Noted {
-    answers: [AtomicU64; 3],
+    answers: ByRole<AtomicU64>,
     /// TTL and the time when it was last handed out; 0: free.
     ttls: [AtomicU64; PLACES],
     /// What found no place.
@@ -35,8 +41,8 @@ impl Noted {
     }
 
     /// Answers by arm so far.
-    pub(super) fn answers(&self) -> [u64; 3] {
-        [0, 1, 2].map(|arm: usize| self.answers[arm].load(Relaxed))
+    pub(super) fn answers(&self) -> ByRole<u64> {
+        self.answers.each_ref().map(|n| n.load(Relaxed))
     }
 
     /// Notes that an answer with this TTL (seconds, not 0) left at `now`.

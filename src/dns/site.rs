@@ -20,16 +20,14 @@ use super::{
 };
 use crate::{
     model::{DeploymentId, DnsPolicy, InstanceId, Life, OnPanic, Period, Protocol, WhenEmpty},
-    state::{Deployment, FencePoint, Instance, OnExpiry, RouteMode, State, TrackName, serving_among, slots_of},
+    state::{ByRole, Deployment, FencePoint, Instance, OnExpiry, Role, RouteMode, State, serving_among, slots_of},
     traffic::{Deck, SlotTable, Slots},
 };
 
-/// The arms of every route, in this order.
-pub(super) const ARMS: [TrackName; 3] = [TrackName::Stable, TrackName::Candidate, TrackName::Previous];
-
-/// A track: its version, its share, and the endpoints that may be named now.
+/// An arm: its version, its share, and the endpoints that may be named now.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Arm {
+    /// `None`: the deployment has no arm of the role.
     pub version: Option<String>,
     pub bps: u32,
     pub endpoints: Endpoints,
@@ -55,16 +53,16 @@ pub(super) struct Named {
     pub lasting: bool,
 }
 
-/// What a track may name, and whether it is a failure that it names nothing.
+/// What an arm may name, and whether it is a failure that it names nothing.
 fn nameable(
     row: &Deployment,
-    track: TrackName,
+    role: Role,
     rows: &[&Instance],
     eligible: &[&Instance],
     policy: DnsPolicy,
     before: Option<&Site>,
 ) -> (Endpoints, bool) {
-    let mine = |i: &&&Instance| track_of(row, i) == Some(track);
+    let mine = |i: &&&Instance| row.arms.of(&i.pair).is_some_and(|a| a.role == role);
     let passing: Endpoints = eligible.iter().filter(mine).filter_map(|i| endpoint(i)).collect();
     let running = rows.iter().filter(|i| i.life == Life::Running).filter(mine);
     let running: Endpoints = running.filter_map(|i| endpoint(i)).collect();
@@ -78,7 +76,7 @@ fn nameable(
         OnPanic::LastGood => {
             // What has stopped since must not be named: its address may be another's by now.
             let good: Option<Endpoints> =
-                before.map(|b| b.arm(track).endpoints.iter().filter(|e| running.contains(e)).cloned().collect());
+                before.map(|b| b.arm(role).endpoints.iter().filter(|e| running.contains(e)).cloned().collect());
             (good.filter(|g| !g.is_empty()).unwrap_or(passing), false)
         }
     }
@@ -131,7 +129,7 @@ impl<T> PartialEq for Kept<T> {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Odds {
     /// Whether an arm may be drawn: it has something to name, or it is to fail rather than give its share away.
-    servable: [bool; 3],
+    servable: ByRole<bool>,
     /// Whether arms with a weight have something to say about A, AAAA and SRV: a family that no version has must not take cards from
     /// those that carry traffic.
     useful: [bool; 3],
@@ -144,8 +142,8 @@ pub(super) struct Odds {
 }
 
 impl Odds {
-    fn of(arms: &[Arm; 3], strict: bool) -> Self {
-        let servable = [0, 1, 2].map(|n: usize| !arms[n].endpoints.is_empty() || arms[n].fails || strict);
+    fn of(arms: &ByRole<Arm>, strict: bool) -> Self {
+        let servable = arms.each_ref().map(|a| !a.endpoints.is_empty() || a.fails || strict);
         let weighted: Vec<usize> = (0..arms.len()).filter(|n| arms[*n].bps > 0).collect();
         let useful = |has: fn(&Endpoints) -> bool| {
             weighted.iter().any(|n| has(&arms[*n].endpoints) || arms[*n].endpoints.is_empty() && servable[*n])
@@ -181,10 +179,10 @@ pub(super) struct Site {
     /// The id as a number: the same for all sites of a deployment.
     pub number: u64,
     pub route: Option<SiteRoute>,
-    /// By track, in the order of [`ARMS`].
-    pub arms: [Arm; 3],
+    /// By the places of their roles, which are the arms of deck, slots and memo: an arm that comes or goes leaves the others theirs.
+    pub arms: ByRole<Arm>,
     pub odds: Odds,
-    /// Versions by slug; those without endpoints are there too, while a track or an instance has them.
+    /// Versions by slug; those without endpoints are there too, while an arm or an instance has them.
     pub versions: BTreeMap<String, Pinned>,
     pub instances: BTreeMap<InstanceId, Named>,
     /// Ports that have names, with their transport.
@@ -201,12 +199,12 @@ pub(super) struct Site {
     pub strict: bool,
     /// Salt of keyed answers.
     pub salt: u64,
-    /// Slots by arm, while several versions share the traffic.
+    /// Slots by role; `None` without a route.
     pub kept: Option<Slots>,
     pub slots: Table,
     pub noted: Kept<Noted>,
     /// Answers by arm before the route last changed.
-    pub answered_before: [u64; 3],
+    pub answered_before: ByRole<u64>,
     pub clients: Shared<Clients>,
 }
 
@@ -214,25 +212,20 @@ impl Site {
     /// Builds a site from a deployment's rows; `before` hands on its deck and its log.
     pub(super) fn build(state: &State, row: &Deployment, rows: &[&Instance], before: Option<&Self>) -> Self {
         // From the arm on nothing is handed out that a cache may keep.
-        let ttl = |ttl| if state.fences.arms.contains_key(&row.id) { 0 } else { seconds(ttl) };
+        let ttl = |ttl| if state.fences.armed.contains_key(&row.id) { 0 } else { seconds(ttl) };
         let route = row.route.as_ref().map(|r| SiteRoute { generation: r.generation, mode: r.mode, ttl: ttl(r.ttl) });
         let spec = state.spec(&row.id, row.spec);
         let policy = spec.map(|s| s.dns).unwrap_or_default();
         let eligible = serving_among(state, rows.iter().copied(), state.now);
-        let arms = ARMS.map(|name| {
-            let Some(track) = row.tracks.get(name) else { return Arm::default() };
-            let (endpoints, fails) = nameable(row, name, rows, &eligible, policy, before);
-            Arm {
-                version: Some(track.pair.version.to_string()),
-                bps: row.route.as_ref().map_or(0, |r| r.weights.get(name).0),
-                endpoints,
-                fails,
-            }
+        let arms = Role::each(|role| {
+            let Some(arm) = row.arms.get(role) else { return Arm::default() };
+            let (endpoints, fails) = nameable(row, role, rows, &eligible, policy, before);
+            Arm { version: Some(arm.pair.version.to_string()), bps: arm.weight.0, endpoints, fails }
         });
         let versions = pins(row, rows, &eligible);
-        let specs = row.tracks.iter().filter_map(|(_, t)| state.spec(&row.id, t.pair.spec)).chain(spec);
+        let specs = row.arms.iter().filter_map(|a| state.spec(&row.id, a.pair.spec)).chain(spec);
         let ports = specs.flat_map(|s| s.ports.iter().map(|(n, (_, p))| (n.clone(), transport(*p)))).collect();
-        let kept = state.slots.get(&row.id).and_then(|_| slots_of(state, row));
+        let kept = slots_of(state, row);
         let keep = before.filter(|b| {
             b.route == route && b.kept == kept && b.arms.iter().zip(&arms).all(|(old, new)| old.bps == new.bps)
         });
@@ -240,7 +233,7 @@ impl Site {
         let (deck, slots, answered_before) = match keep {
             Some(b) => (b.deck.clone(), b.slots.clone(), b.answered_before),
             None => {
-                let deck = Deck::new(&[arms[0].bps, arms[1].bps, arms[2].bps]);
+                let deck = Deck::new(&arms.each_ref().map(|a| a.bps));
                 (Shared::new(deck), Table::default(), noted.answers())
             }
         };
@@ -269,37 +262,27 @@ impl Site {
         }
     }
 
-    /// An arm by track.
-    pub(super) fn arm(&self, name: TrackName) -> &Arm {
-        match name {
-            TrackName::Stable => &self.arms[0],
-            TrackName::Candidate => &self.arms[1],
-            TrackName::Previous => &self.arms[2],
-        }
+    /// The arm of a role.
+    pub(super) fn arm(&self, role: Role) -> &Arm {
+        &self.arms[role.place()]
     }
 
-    /// The track that `active.` names: in a switched deployment the one that has the traffic, which after a way back by capacity may
-    /// be the candidate.
-    pub(super) fn active(&self) -> TrackName {
+    /// What `active.` names: stable, or in a switched deployment what is on trial and has more traffic, as it may after a way back by
+    /// capacity.
+    pub(super) fn active(&self) -> Role {
         let switched = self.route.as_ref().is_some_and(|r| r.mode == RouteMode::Switch);
-        let (stable, candidate) = (&self.arms[0], &self.arms[1]);
-        if switched && candidate.bps > stable.bps { TrackName::Candidate } else { TrackName::Stable }
+        let more = |role: &&Role| role.on_trial() && self.arm(**role).bps > self.arm(Role::Stable).bps;
+        Role::ALL.iter().find(|role| switched && more(role)).copied().unwrap_or(Role::Stable)
     }
 
-    /// The track that `preview.` names: the candidate, unless it is active already.
-    pub(super) fn preview(&self) -> Option<TrackName> {
-        (self.active() == TrackName::Stable).then_some(TrackName::Candidate)
+    /// What `preview.` names: the candidate, unless something on trial is active already.
+    pub(super) fn preview(&self) -> Option<Role> {
+        (self.active() == Role::Stable).then_some(Role::Candidate)
     }
 
-    /// The table of keyed answers; none while the weights do not add up, as without a route. The same on every node: it follows from
-    /// the salt and the replicated slots, or from the weights where there are none, as with one version.
+    /// The table of keyed answers; none without a route. The same on every node: it follows from the salt and the slots.
     pub(super) fn table(&self) -> Option<&SlotTable> {
-        let make = || {
-            let [stable, candidate, previous] = [0, 1, 2].map(|arm: usize| self.arms[arm].bps);
-            let slots = self.kept.clone().or_else(|| Slots::from_both_ends(stable, candidate, previous).ok());
-            Some(SlotTable::new(self.salt, &slots?))
-        };
-        self.slots.get_or_init(make).as_ref()
+        self.slots.get_or_init(|| Some(SlotTable::new(self.salt, self.kept.as_ref()?))).as_ref()
     }
 
     /// TTL of answers that follow the route; 0 while there is none.
@@ -308,30 +291,15 @@ impl Site {
     }
 }
 
-/// The track an instance belongs to. Two tracks hold the same pair only while a rollout runs it again (`rollout restart`): then
-/// what that rollout made is the candidate's.
-fn track_of(row: &Deployment, instance: &Instance) -> Option<TrackName> {
-    let mut holding = ARMS.into_iter().filter(|n| row.tracks.get(*n).is_some_and(|t| t.pair == instance.pair));
-    let first = holding.next()?;
-    match (first, holding.next()) {
-        (TrackName::Stable, Some(TrackName::Candidate))
-            if instance.made_by.is_some() && instance.made_by == row.live =>
-        {
-            Some(TrackName::Candidate)
-        }
-        (first, Some(_) | None) => Some(first),
-    }
-}
-
 /// Versions by slug. Slugs of different versions are different but for an accident of 24 bits; then the name is that of the first in the
-/// order of tracks, then of versions, so that no answer mixes two.
+/// order of roles, then of versions, so that no answer mixes two.
 fn pins(row: &Deployment, rows: &[&Instance], eligible: &[&Instance]) -> BTreeMap<String, Pinned> {
-    let tracks = ARMS.into_iter().filter_map(|n| row.tracks.get(n)).map(|t| t.pair.version.clone());
+    let arms = row.arms.iter().map(|a| a.pair.version.clone());
     let mut living: Vec<_> = rows.iter().filter(|i| i.life.is_live()).map(|i| i.pair.version.clone()).collect();
     living.sort();
     living.dedup();
     let mut out = BTreeMap::new();
-    for version in tracks.chain(living) {
+    for version in arms.chain(living) {
         out.entry(version.slug()).or_insert_with(|| {
             let mine = eligible.iter().filter(|i| i.pair.version == version);
             Pinned { version: version.to_string(), endpoints: mine.filter_map(|i| endpoint(i)).collect() }

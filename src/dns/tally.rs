@@ -9,7 +9,11 @@
 use std::{collections::HashMap, net::IpAddr};
 
 use super::site::Site;
-use crate::{clock::Mono, model::WHOLE, state::TrackName};
+use crate::{
+    clock::Mono,
+    model::WHOLE,
+    state::{ByRole, Role},
+};
 
 /// How long a client counts that asks no more, at least.
 const WINDOW_MS: u64 = 300_000;
@@ -67,8 +71,8 @@ impl Clients {
 /// What one node's DNS answered for a deployment's policy, since the route last changed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Realised {
-    /// Track, version, weight in basis points and answers that named it.
-    pub versions: Vec<(TrackName, String, u32, u64)>,
+    /// Role, version, weight in basis points and answers that named it.
+    pub versions: Vec<(Role, String, u32, u64)>,
     /// Clients that asked in the last minutes.
     pub clients: u32,
     /// The largest one's part of the answers in basis points: as much of the traffic may swing when its answer changes.
@@ -79,9 +83,9 @@ pub struct Realised {
 
 impl Realised {
     /// The share of the answers that a version really had, in basis points.
-    pub fn share(&self, track: TrackName) -> Option<u32> {
+    pub fn share(&self, role: Role) -> Option<u32> {
         let all: u64 = self.versions.iter().map(|(_, _, _, n)| n).sum();
-        let own = self.versions.iter().find(|(t, _, _, _)| *t == track)?.3;
+        let own = self.versions.iter().find(|(r, _, _, _)| *r == role)?.3;
         let bp = own.checked_mul(u64::from(WHOLE.0))?.checked_div(all)?;
         u32::try_from(bp).ok()
     }
@@ -111,17 +115,17 @@ impl Site {
     }
 
     /// Answers by arm since the route last changed.
-    fn answers(&self) -> [u64; 3] {
+    fn answers(&self) -> ByRole<u64> {
         let all = self.noted.answers();
-        [0, 1, 2].map(|arm: usize| all[arm].saturating_sub(self.answered_before[arm]))
+        Role::each(|role| all[role.place()].saturating_sub(self.answered_before[role.place()]))
     }
 
     pub(super) fn realised(&self, now: Mono) -> Realised {
         let answers = self.answers();
         let (clients, largest, squares) = self.clients.lock().shares(now);
-        let arms = super::site::ARMS.into_iter().zip(&self.arms).zip(answers);
-        let versions = arms.filter_map(|((track, arm), n)| Some((track, arm.version.clone()?, arm.bps, n)));
-        let weight = self.arm(TrackName::Candidate).bps;
+        let arms = Role::ALL.iter().zip(&self.arms).zip(answers);
+        let versions = arms.filter_map(|((role, arm), n)| Some((*role, arm.version.clone()?, arm.bps, n)));
+        let weight = self.arm(Role::Candidate).bps;
         Realised {
             versions: versions.collect(),
             clients: u32::try_from(clients).unwrap_or(u32::MAX),

@@ -7,13 +7,13 @@ use std::net::IpAddr;
 
 use super::{
     answer::exists,
-    name::{Asked, Select, What, parse},
+    name::{Asked, Select, What, label_of, parse},
     respond::Responder,
-    site::{ARMS, Site},
+    site::Site,
 };
 use crate::{
     model::{DeploymentId, InstanceId},
-    state::{FencePoint, RouteMode, TrackName},
+    state::{FencePoint, Role, RouteMode},
     traffic::{self, By, Key},
 };
 
@@ -39,12 +39,12 @@ pub struct Trace {
     pub mode: Option<RouteMode>,
     /// TTL of answers, in seconds.
     pub ttl: u32,
-    /// The arms in order: track, version, weight and endpoints that may be named.
+    /// The arms in order: role, version, weight and endpoints that may be named.
     pub arms: Vec<TraceArm>,
     /// Slot of the key, from 0 to 9,999.
     pub slot: Option<u16>,
-    /// The track that answers; none: it is drawn anew for each look-up, or the name is of no track.
-    pub chosen: Option<TrackName>,
+    /// The role of the arm that answers; none: it is drawn anew for each look-up, or the name is of no arm.
+    pub chosen: Option<Role>,
     /// Endpoints that an answer may name, which has eight of them at most; of all versions that may be drawn while none is chosen.
     pub endpoints: Vec<(InstanceId, IpAddr)>,
 }
@@ -52,7 +52,7 @@ pub struct Trace {
 /// One arm of a route.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TraceArm {
-    pub track: TrackName,
+    pub role: Role,
     pub version: String,
     /// Its weight in basis points.
     pub bps: u32,
@@ -118,11 +118,11 @@ impl Responder {
             (deck.counts().to_vec(), deck.left())
         };
         let card = |of: &[u32], n: usize| of.get(n).copied().unwrap_or(0);
-        let arms = ARMS.into_iter().zip(&site.arms).enumerate();
-        let arms = arms.filter_map(|(n, (track, arm))| {
+        let arms = Role::ALL.iter().zip(&site.arms).enumerate();
+        let arms = arms.filter_map(|(n, (role, arm))| {
             let version = arm.version.clone()?;
             let cards = (card(&full, n), card(&left, n));
-            Some(TraceArm { track, version, bps: arm.bps, cards, endpoints: arm.endpoints.len() })
+            Some(TraceArm { role: *role, version, bps: arm.bps, cards, endpoints: arm.endpoints.len() })
         });
         trace.arms = arms.collect();
         let set = match what {
@@ -131,9 +131,9 @@ impl Responder {
             What::Set(set) | What::Port { set, .. } => *set,
         };
         let because = self.choose_for(&mut trace, site, set, from);
-        let fails = trace.chosen.is_some_and(|track| {
+        let fails = trace.chosen.is_some_and(|role| {
             let policy = matches!(set, Select::Policy | Select::Key(_));
-            site.arm(track).fails || site.strict && policy
+            site.arm(role).fails || site.strict && policy
         });
         if trace.endpoints.is_empty() && fails {
             return trace
@@ -148,23 +148,23 @@ impl Responder {
     /// Fills in what is chosen, and says why.
     fn choose_for(&self, trace: &mut Trace, site: &Site, set: Select<'_>, from: Option<IpAddr>) -> String {
         trace.ttl = site.route_ttl();
-        let take = |trace: &mut Trace, track: TrackName| {
-            trace.chosen = Some(track);
-            trace.endpoints = site.arm(track).endpoints.iter().map(|e| (e.id, e.address)).collect();
+        let take = |trace: &mut Trace, role: Role| {
+            trace.chosen = Some(role);
+            trace.endpoints = site.arm(role).endpoints.iter().map(|e| (e.id, e.address)).collect();
         };
         let servable = |arm: usize| site.odds.may_be_chosen(arm);
         match set {
-            Select::Track(track) => {
-                take(trace, track);
-                "the track that the name says".into()
+            Select::Arm(role) => {
+                take(trace, role);
+                "the arm that the name says".into()
             }
             Select::Active => {
                 take(trace, site.active());
-                "the track that has the traffic".into()
+                "the arm that has the traffic".into()
             }
             Select::Preview => match site.preview() {
-                Some(track) => {
-                    take(trace, track);
+                Some(role) => {
+                    take(trace, role);
                     "the candidate, which is not active".into()
                 }
                 None => "the candidate is active already, and preview never names that".into(),
@@ -177,11 +177,11 @@ impl Responder {
                 let Some(arm) = traffic::choose(By::Key(table, &key), &servable) else {
                     return "no version with a weight has anything to name".into();
                 };
-                take(trace, ARMS[arm]);
+                take(trace, Role::ALL[arm]);
                 if own == arm {
-                    format!("the key's slot {slot} of 10000 belongs to this track")
+                    format!("the key's slot {slot} of 10000 belongs to this arm")
                 } else {
-                    format!("slot {slot} of 10000 belongs to a track with nothing to name: the key was hashed again")
+                    format!("slot {slot} of 10000 belongs to an arm with nothing to name: the key was hashed again")
                 }
             }
             Select::Version(slug) => {
@@ -204,16 +204,16 @@ impl Responder {
             }
             Select::Policy => {
                 let weighted = |n: &usize| site.arms[*n].bps > 0 && servable(*n);
-                let possible: Vec<usize> = (0..ARMS.len()).filter(weighted).collect();
+                let possible: Vec<usize> = (0..Role::COUNT).filter(weighted).collect();
                 let remembered = from.and_then(|ip| self.remembered(site, ip)).filter(|arm| servable(*arm));
                 match (possible.as_slice(), remembered) {
                     ([], _) => "no version with a weight has anything to name".into(),
                     ([only], _) => {
-                        take(trace, ARMS[*only]);
+                        take(trace, Role::ALL[*only]);
                         "the one version that has a weight and something to name".into()
                     }
                     (_, Some(arm)) => {
-                        take(trace, ARMS[arm]);
+                        take(trace, Role::ALL[arm]);
                         "this client asked for another record type less than two seconds ago: siblings agree".into()
                     }
                     ([..], None) => {
@@ -238,9 +238,10 @@ fn parts(what: &What<'_>, labels: &[&str]) -> Vec<(String, String)> {
     let part = |label: String, means: &str| (label, means.to_string());
     let of = |set: &Select<'_>| match set {
         Select::Policy => None,
-        Select::Track(TrackName::Stable) => Some(part("stable".into(), "the released version")),
-        Select::Track(TrackName::Candidate) => Some(part("canary".into(), "the version that is rolled out")),
-        Select::Track(TrackName::Previous) => Some(part("previous".into(), "the version before")),
+        Select::Arm(role) => {
+            let (label, means) = label_of(*role);
+            Some(part(label.into(), means))
+        }
         Select::Active => Some(part("active".into(), "what has the traffic")),
         Select::Preview => Some(part("preview".into(), "what waits to get it")),
         Select::Key(key) => Some(match labels.contains(&format!("t-{key}").as_str()) {

@@ -144,7 +144,7 @@ fn changed(old: &State, new: &State, due: bool) -> Option<BTreeSet<DeploymentId>
     touched(old.rollouts.diff(&new.rollouts), |_, r| dirty.insert(r.deployment.clone()));
     touched(old.specs.diff(&new.specs), |(id, _), _| dirty.insert(id.clone()));
     if !Arc::ptr_eq(&old.fences, &new.fences) {
-        let bound = [old, new].map(|s| s.fences.arms.keys().chain(s.fences.on_expiry.keys()));
+        let bound = [old, new].map(|s| s.fences.armed.keys().chain(s.fences.on_expiry.keys()));
         dirty.extend(bound.into_iter().flatten().cloned());
     }
     let mut of_worker = |name| dirty.extend(new.instances.on(name).map(|i| i.deployment.clone()));

@@ -53,7 +53,7 @@ impl Back<'_> {
     }
 
     /// The present weights moved towards the version to go back to, as far as its instances carry them; `None`: they stand.
-    fn follow(&self) -> Option<RouteWeights> {
+    fn follow(&self) -> Option<Weights> {
         match self.routing {
             Routing::Explicit => None,
             Routing::ByCapacity => weigh::back(self.turn.view, self.turn.r, self.pair),

@@ -160,7 +160,7 @@ impl Turn<'_> {
     }
 
     /// New weights while the step runs.
-    pub fn route(&self, weights: RouteWeights) -> Command {
+    pub fn route(&self, weights: Weights) -> Command {
         Command::RouteSet(RouteSet {
             at: StepRef { rollout: self.r.id, seen: self.r.meta.revision, step: self.step },
             weights,
@@ -175,7 +175,7 @@ impl Turn<'_> {
     }
 
     /// Ends a batch.
-    pub fn pass_batch(&self, batch: &Batch, drain: Vec<InstanceId>, weights: Option<RouteWeights>) -> Command {
+    pub fn pass_batch(&self, batch: &Batch, drain: Vec<InstanceId>, weights: Option<Weights>) -> Command {
         let (rollout, seen, step) = (self.r.id, self.r.meta.revision, self.step);
         Command::BatchPassed(BatchPassed { at: StepRef { rollout, seen, step }, batch: batch.n, drain, weights })
     }
@@ -216,7 +216,7 @@ impl Turn<'_> {
         let r = self.r;
         let (have, need) = (self.view.passing(&r.to), need(self.view.state, r, WHOLE));
         // Once it carries all the traffic nothing rises any more; what failed since is refilled after the promotion.
-        let carries = self.view.deployment.route.as_ref().is_some_and(|x| x.weights.candidate == WHOLE);
+        let carries = self.view.deployment.arms.weight(Role::Candidate) == WHOLE;
         if !r.switched && !carries && have < need {
             notes.wait(Wait::Healthy { have, need });
             return None;

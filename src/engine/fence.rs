@@ -53,7 +53,7 @@ pub(super) fn due(state: &State) -> Option<Millis> {
     times.map(|at| at.plus(f.waited().bound())).min()
 }
 
-/// Every server with what it was heard to serve, for commands that confirm arms.
+/// Every server with what it was heard to serve, for commands that confirm armings.
 pub(super) fn words(state: &State, seen: &Observations) -> Vec<(NodeId, u64)> {
     let all = fence_set(state).into_iter().map(|n| (n, served(state, seen, n).0));
     all.filter(|(_, at)| *at > 0).collect()
@@ -89,7 +89,7 @@ fn before(state: &State, seen: &Observations, now: Millis, s: &Switch, notes: &m
             (WaitLevel::Quorum | WaitLevel::Fenced, _) => move_on,
             // From this entry on nobody hands out what a cache may keep.
             (WaitLevel::Caches, None) if news(state, &words) => {
-                Some(Command::ArmsConfirmed(ArmsConfirmed { served: words }))
+                Some(Command::ArmingConfirmed(ArmingConfirmed { served: words }))
             }
             (WaitLevel::Caches, None) => move_on,
             (WaitLevel::Caches, Some(at)) if at.plus(s.ttl) <= now => move_on,
@@ -129,7 +129,7 @@ fn after(
     let words = words(state, seen);
     if fenced && !servers.that(ServerEnd::Expired).is_empty() && news(state, &words) {
         // Whom only its word binds is bound by law once that is committed; without it the end would be refused.
-        return Some(Command::ArmsConfirmed(ArmsConfirmed { served: words }));
+        return Some(Command::ArmingConfirmed(ArmingConfirmed { served: words }));
     }
     if let Some((wait, at)) = servers.wait(now) {
         notes.wait(wait);
@@ -147,9 +147,9 @@ fn after(
     if !holding.is_empty() {
         parts.push(format!("{} may answer with the old version for a while", names(state, &holding)));
     }
-    // TTLs were 0 since before the old one ran out, if every server has served the arm itself: one that was only waited out has not.
+    // TTLs were 0 since before the old one ran out, if every server has served the arming itself: one that was only waited out has not.
     let low = |n: &NodeId| {
-        s.targets.iter().all(|t| state.fences.arms.get(&t.deployment).is_some_and(|a| a.confirmed.contains(n)))
+        s.targets.iter().all(|t| state.fences.armed.get(&t.deployment).is_some_and(|a| a.confirmed.contains(n)))
     };
     let lowered = s.wait == WaitLevel::Caches && s.ready.is_some() && fence_set(state).iter().all(low);
     let cleared = if lowered { now } else { now.plus(s.ttl) };
@@ -164,19 +164,19 @@ fn after(
     Some(Command::SwitchEnded(SwitchEnded { switch: s.id, seen: s.revision, end }))
 }
 
-/// Whether these words confirm an arm of a switch to a server that has not confirmed it yet.
+/// Whether these words confirm an arming of a switch to a server that has not confirmed it yet.
 fn news(state: &State, words: &[(NodeId, u64)]) -> bool {
-    state.fences.arms.values().any(|arm| confirms(state, arm, words))
+    state.fences.armed.values().any(|arming| confirms(state, arming, words))
 }
 
-/// Whether these words confirm an arm to a server that has not confirmed it yet.
-pub(super) fn confirms(state: &State, arm: &Arm, words: &[(NodeId, u64)]) -> bool {
-    words.iter().any(|(n, at)| *at >= arm.index && !arm.confirmed.contains(n) && state.nodes.contains_key(n))
+/// Whether these words confirm an arming to a server that has not confirmed it yet.
+pub(super) fn confirms(state: &State, arming: &Arming, words: &[(NodeId, u64)]) -> bool {
+    words.iter().any(|(n, at)| *at >= arming.index && !arming.confirmed.contains(n) && state.nodes.contains_key(n))
 }
 
 /// Servers that have come to know of the mode `always`.
 fn always(state: &State, seen: &Observations) -> Option<Command> {
-    let arm = state.fences.always.as_ref()?;
+    let arming = state.fences.always.as_ref()?;
     let words = words(state, seen);
-    confirms(state, arm, &words).then_some(Command::ArmsConfirmed(ArmsConfirmed { served: words }))
+    confirms(state, arming, &words).then_some(Command::ArmingConfirmed(ArmingConfirmed { served: words }))
 }

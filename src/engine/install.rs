@@ -69,7 +69,7 @@ impl Install<'_> {
         let late = view.now >= batch.deadline;
         let done = |i: &Instance| view.passes(i) || (self.tolerant() && i.life == Life::Failed);
         if running.making_room.is_empty() && !added.is_empty() && added.iter().all(|i| done(i)) {
-            if view.passing(self.pair) == 0 && view.deployment.tracks.stable.is_none() {
+            if view.passing(self.pair) == 0 && view.deployment.arms.get(Role::Stable).is_none() {
                 // Nothing serves, so there is nothing that could go on beside what failed.
                 let detail = format!("all {} failed", self.tolerated);
                 return self.turn.fail(Reason::NobodyLeft { detail }, Verdict::Worse);
@@ -114,7 +114,9 @@ impl Install<'_> {
         }
         // What ran already needed no batch, and has no traffic yet.
         let weights = self.by_capacity(&[]);
-        if self.routing == Routing::ByCapacity && weights.candidate > weigh::present(view).candidate {
+        if self.routing == Routing::ByCapacity
+            && weights.get(Role::Candidate) > weigh::present(view).get(Role::Candidate)
+        {
             return Some(self.turn.route(weights));
         }
         let verdict = match finding {
@@ -204,11 +206,11 @@ impl Install<'_> {
     }
 
     /// Weights by what passes, without those that drain.
-    fn by_capacity(&self, drain: &[InstanceId]) -> RouteWeights {
+    fn by_capacity(&self, drain: &[InstanceId]) -> Weights {
         let (view, r) = (self.turn.view, self.turn.r);
         let serves = |i: &&&Instance| {
-            let tracked = view.deployment.tracks.iter().any(|(_, t)| t.pair == i.pair);
-            &i.pair != self.pair && tracked && i.life.is_wanted() && view.passes(i) && !drain.contains(&i.id)
+            let has_arm = view.deployment.arms.of(&i.pair).is_some();
+            &i.pair != self.pair && has_arm && i.life.is_wanted() && view.passes(i) && !drain.contains(&i.id)
         };
         let (new, old) = (view.passing(self.pair), count(view.instances.iter().filter(serves)));
         let all = match self.mode {
@@ -218,7 +220,7 @@ impl Install<'_> {
         };
         let candidate = match (new, old) {
             // Nothing serves that the traffic could move to.
-            (0, 0) => weigh::present(view).candidate,
+            (0, 0) => weigh::present(view).get(Role::Candidate),
             (_, 0) => WHOLE,
             (_, _) => BasisPoints::ratio(u64::from(new), u64::from(all)),
         };

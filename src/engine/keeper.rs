@@ -1,4 +1,4 @@
-//! The keeper: between rollouts every deployment has its desired instances on every chosen worker, and tracks whose time is over go.
+//! The keeper: between rollouts every deployment has its desired instances on every chosen worker, and arms whose time is over go.
 //!
 //! Invariants: it acts only without a live rollout; a crash loop is slowed down, so it does not commit endlessly; what was kept to look at
 //! or to go back to gives its place up where stable lacks one, and never more of it at once than may be missing. After `abort --as-is`
@@ -20,9 +20,9 @@ const BACK_OFF_MAX: Period = Period::minutes(5);
 /// What an idle deployment needs, in one command.
 #[derive(Default)]
 struct Wanted {
-    add: Vec<(TrackName, WorkerName, u32)>,
+    add: Vec<(Role, WorkerName, u32)>,
     drain: Vec<InstanceId>,
-    drop: Vec<TrackName>,
+    drop: Vec<Role>,
     /// Workers that have no room for what stable lacks there, and how much it lacks.
     short: Vec<(WorkerName, u32)>,
 }
@@ -32,11 +32,11 @@ const MOST: u32 = 1000;
 
 /// The next command of a deployment without a live rollout.
 pub(super) fn next(view: &View<'_>, notes: &mut Notes) -> Option<Command> {
-    let tracks = &view.deployment.tracks;
+    let arms = &view.deployment.arms;
     let mut wanted = Wanted::default();
     let mut desired = view.deployment.desired;
     let mut workers = Vec::new();
-    if let Some(stable) = &tracks.stable {
+    if let Some(stable) = arms.get(Role::Stable) {
         let spec = view.spec(&stable.pair)?;
         workers = chosen(view.state, spec).map(|w| w.name.clone()).collect();
         if view.observing(view.state.workers.keys(), notes) {
@@ -54,31 +54,24 @@ pub(super) fn next(view: &View<'_>, notes: &mut Notes) -> Option<Command> {
                 wanted.keep_as_is(view, left, &workers, notes);
             }
             None => {
-                wanted.hold(view, TrackName::Stable, &stable.pair, &workers, u32::MAX, notes);
+                wanted.hold(view, stable, &workers, u32::MAX, notes);
                 wanted.spare(view, &stable.pair, &workers, desired);
                 wanted.make_way(view, &stable.pair, desired);
             }
         }
     }
-    for (name, track) in tracks.iter().filter(|(name, _)| *name != TrackName::Stable) {
-        let shared = tracks.stable.as_ref().is_some_and(|s| s.pair == track.pair);
-        let weight = view.deployment.route.as_ref().map_or(BasisPoints(0), |r| r.weights.get(name));
-        match track.retire_at {
+    for arm in arms.iter().filter(|a| a.role != Role::Stable) {
+        match arm.retire_at {
             Some(at) if at > view.now => {
                 notes.wake_at(at);
-                let short = track.want.saturating_sub(count(view.wanted(&track.pair)));
-                if name == TrackName::Previous
-                    && !shared
-                    && short > 0
-                    && wanted.short.is_empty()
-                    && wanted.add.is_empty()
-                {
-                    wanted.hold(view, name, &track.pair, &workers, short, &mut Notes::default());
+                let short = arm.want.saturating_sub(count(view.wanted(&arm.pair)));
+                if arm.role == Role::Previous && short > 0 && wanted.short.is_empty() && wanted.add.is_empty() {
+                    wanted.hold(view, arm, &workers, short, &mut Notes::default());
                 }
             }
             // What still has traffic stays until stable carries it, but for the places that stable needs.
-            Some(_) if weight.0 > 0 => {}
-            Some(_) => wanted.retire(view, name, &track.pair, shared, notes),
+            Some(_) if arm.weight.0 > 0 => {}
+            Some(_) => wanted.retire(view, arm, notes),
             None => {}
         }
     }
@@ -86,17 +79,17 @@ pub(super) fn next(view: &View<'_>, notes: &mut Notes) -> Option<Command> {
     wanted.drain.sort();
     wanted.drain.dedup();
     wanted.cut();
-    let changed = (desired != view.deployment.desired && tracks.stable.is_some()) || takes_all(view, desired);
+    let changed = (desired != view.deployment.desired && arms.get(Role::Stable).is_some()) || takes_all(view, desired);
     if wanted.add.is_empty() && wanted.drain.is_empty() && wanted.drop.is_empty() && !changed {
         let short: Vec<WorkerName> = wanted.short.iter().map(|(w, _)| w.clone()).collect();
-        let stable = tracks.stable.as_ref()?;
-        let have = view.passing(&stable.pair);
+        let stable = arms.pair(Role::Stable)?;
+        let have = view.passing(stable);
         if have < desired && view.deployment.as_is.is_none() {
             notes.wait(Wait::Healthy { have, need: desired });
         }
-        return drain::views(view, &stable.pair, &short);
+        return drain::views(view, stable, &short);
     }
-    Some(Command::TrackAdjusted(TrackAdjusted {
+    Some(Command::ArmAdjusted(ArmAdjusted {
         deployment: view.id().clone(),
         seen: view.deployment.meta.revision,
         add: wanted.add,
@@ -108,24 +101,17 @@ pub(super) fn next(view: &View<'_>, notes: &mut Notes) -> Option<Command> {
 
 /// Whether an abort left traffic on the candidate that stable can carry by now; the adjustment gives it back.
 fn takes_all(view: &View<'_>, desired: u32) -> bool {
-    let Some(stable) = view.deployment.tracks.stable.as_ref().filter(|_| view.deployment.as_is.is_none()) else {
+    let d = view.deployment;
+    let Some(stable) = d.arms.get(Role::Stable).filter(|_| d.route.is_some() && d.as_is.is_none()) else {
         return false;
     };
-    let rest = view.deployment.route.as_ref().is_some_and(|r| r.weights.stable != WHOLE);
-    rest && view.passing(&stable.pair).saturating_mul(2) >= desired
+    stable.weight != WHOLE && view.passing(&stable.pair).saturating_mul(2) >= desired
 }
 
 impl Wanted {
-    /// `per_worker` instances of a pair on every chosen ready worker, at most `limit` new ones.
-    fn hold(
-        &mut self,
-        view: &View<'_>,
-        name: TrackName,
-        pair: &Pair,
-        workers: &[WorkerName],
-        mut limit: u32,
-        notes: &mut Notes,
-    ) {
+    /// `per_worker` instances of an arm on every chosen ready worker, at most `limit` new ones.
+    fn hold(&mut self, view: &View<'_>, arm: &Arm, workers: &[WorkerName], mut limit: u32, notes: &mut Notes) {
+        let pair = &arm.pair;
         let Some(spec) = view.spec(pair) else { return };
         let per_worker = spec.placement.per_worker;
         let mut there: BTreeMap<&WorkerName, u32> = BTreeMap::new();
@@ -148,11 +134,11 @@ impl Wanted {
             let n = missing.min(free);
             limit = limit.saturating_sub(n);
             if n > 0 {
-                self.add.push((name, worker.clone(), n));
+                self.add.push((arm.role, worker.clone(), n));
             } else {
                 notes.wait(Wait::Addresses { worker: worker.clone() });
             }
-            if n < missing && name == TrackName::Stable {
+            if n < missing && arm.role == Role::Stable {
                 self.short.push((worker.clone(), missing - n));
             }
         }
@@ -160,26 +146,19 @@ impl Wanted {
 
     /// After `abort --as-is`: what serves keeps its number, on the workers where it is; of what was given up nothing is added.
     fn keep_as_is(&mut self, view: &View<'_>, left: &AsIs, workers: &[WorkerName], notes: &mut Notes) {
-        let tracks: Vec<(TrackName, Pair, u32)> = view
-            .deployment
-            .tracks
-            .iter()
-            .filter(|(_, t)| t.pair != left.given_up && t.retire_at.is_none())
-            .map(|(name, t)| (name, t.pair.clone(), t.want.saturating_sub(count(view.wanted(&t.pair)))))
-            .collect();
-        for (name, pair, short) in tracks.iter().filter(|(_, _, short)| *short > 0) {
-            self.hold(view, *name, pair, workers, *short, notes);
+        let held = |a: &&Arm| a.pair != left.given_up && a.retire_at.is_none();
+        for arm in view.deployment.arms.iter().filter(held) {
+            let short = arm.want.saturating_sub(count(view.wanted(&arm.pair)));
+            if short > 0 {
+                self.hold(view, arm, workers, short, notes);
+            }
         }
     }
 
     /// Where stable lacks room, what was kept beside it makes way: first what does not serve, then what has no traffic, then as much as may
     /// be missing.
     fn make_way(&mut self, view: &View<'_>, stable: &Pair, desired: u32) {
-        let weights = view.deployment.route.as_ref().map(|r| r.weights).unwrap_or_default();
-        let share = |i: &Instance| {
-            let track = view.deployment.tracks.iter().find(|(_, t)| t.pair == i.pair);
-            track.map_or(BasisPoints(0), |(name, _)| weights.get(name))
-        };
+        let share = |i: &Instance| view.deployment.arms.of(&i.pair).map_or(BasisPoints(0), |a| a.weight);
         // What has no traffic serves nobody.
         let useful = |i: &Instance| &i.pair == stable || share(i).0 > 0;
         let serves = |i: &&&Instance| i.life.is_wanted() && view.passes(i) && useful(i) && !self.drain.contains(&i.id);
@@ -246,24 +225,22 @@ impl Wanted {
         }
     }
 
-    /// Drains a track whose time is over, and forgets it once nothing of it is left.
-    fn retire(&mut self, view: &View<'_>, name: TrackName, pair: &Pair, shared: bool, notes: &mut Notes) {
-        let left: Vec<&Instance> =
-            view.live().filter(|i| !shared && &i.pair == pair && view.worker_ready(&i.worker)).collect();
+    /// Drains an arm whose time is over, and forgets it once nothing of it is left.
+    fn retire(&mut self, view: &View<'_>, arm: &Arm, notes: &mut Notes) {
+        let left: Vec<&Instance> = view.live().filter(|i| i.pair == arm.pair && view.worker_ready(&i.worker)).collect();
         if left.is_empty() {
-            self.drop.push(name);
+            self.drop.push(arm.role);
             return;
         }
         self.drain.extend(left.iter().filter(|i| i.life.is_wanted()).map(|i| i.id));
         drain::explain(view, &left, notes);
     }
 
-    /// Drains what no track names: a lost worker that came back after its pair was retired.
+    /// Drains what no arm runs: a lost worker that came back after its pair was retired.
     fn orphans(&mut self, view: &View<'_>) {
-        let tracks = &view.deployment.tracks;
-        let orphans = view.instances.iter().filter(|i| {
-            i.life.is_wanted() && view.worker_ready(&i.worker) && !tracks.iter().any(|(_, t)| t.pair == i.pair)
-        });
+        let arms = &view.deployment.arms;
+        let orphan = |i: &&&Instance| i.life.is_wanted() && view.worker_ready(&i.worker) && arms.of(&i.pair).is_none();
+        let orphans = view.instances.iter().filter(orphan);
         self.drain.extend(orphans.map(|i| i.id));
     }
 }

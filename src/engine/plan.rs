@@ -74,7 +74,7 @@ fn disjoint(commands: Vec<Command>) -> Vec<Command> {
         if let Command::BatchStarted(BatchStarted { add, .. }) = &command {
             places.extend(add.iter().map(|(w, _)| w.clone()));
         }
-        if let Command::TrackAdjusted(TrackAdjusted { add, .. }) = &command {
+        if let Command::ArmAdjusted(ArmAdjusted { add, .. }) = &command {
             places.extend(add.iter().map(|(_, w, _)| w.clone()));
         }
         let again = matches!(command, Command::ViewsServed(_)) && std::mem::replace(&mut words, true);

@@ -22,7 +22,7 @@ pub(super) fn set(turn: &Turn<'_>, weight: BasisPoints, notes: &mut Notes) -> Op
     let pair = r.target()?;
     let set = || {
         // What had more already, as an abort left it, is not made to give it back.
-        let weights = weigh::with_candidate(view, weight.max(weigh::present(view).candidate));
+        let weights = weigh::with_candidate(view, weight.max(weigh::present(view).get(Role::Candidate)));
         Some(turn.route(weights))
     };
     if !turn.forward() {
@@ -62,21 +62,21 @@ pub(super) fn switch(turn: &Turn<'_>, notes: &mut Notes) -> Option<Command> {
     turn.overdue(notes)
 }
 
-/// Before an armed switch: waits until every server has confirmed the arm, or has had its time. `None`: go on.
+/// Before an armed switch: waits until every server has confirmed the arming, or has had its time. `None`: go on.
 fn armed(turn: &Turn<'_>, notes: &mut Notes) -> Option<Option<Command>> {
     let (view, state) = (turn.view, turn.view.state);
-    let arm = state.fences.arms.get(view.id())?;
+    let arming = state.fences.armed.get(view.id())?;
     let missing = fence::unbound(state, view.seen, std::iter::once(view.id()));
     let words = fence::words(state, view.seen);
     let within = if standing::silent(state, &missing) { SERVED_WITHIN } else { CONFIRMED_WITHIN };
-    let until = arm.since.plus(within);
+    let until = arming.since.plus(within);
     if !missing.is_empty() && view.now < until {
-        notes.wait(Wait::Views { index: arm.index, behind: missing });
+        notes.wait(Wait::Views { index: arming.index, behind: missing });
         notes.wake_at(until);
         return Some(None);
     }
     // What they have confirmed outlives this leader.
-    fence::confirms(state, arm, &words).then_some(Some(Command::ArmsConfirmed(ArmsConfirmed { served: words })))
+    fence::confirms(state, arming, &words).then_some(Some(Command::ArmingConfirmed(ArmingConfirmed { served: words })))
 }
 
 /// Ends an armed switch: once no server answers with the old version, or when waiting cannot tell any more.
@@ -109,7 +109,7 @@ fn fenced(turn: &Turn<'_>, index: u64, switched_at: Millis, notes: &mut Notes) -
 /// Ends the switch once every DNS server serves it, is known to be silent, or has had its time.
 fn served(turn: &Turn<'_>, index: u64, switched_at: Millis, notes: &mut Notes) -> Option<Command> {
     let view = turn.view;
-    if view.state.fences.arms.contains_key(view.id()) {
+    if view.state.fences.armed.contains_key(view.id()) {
         return fenced(turn, index, switched_at, notes);
     }
     let until: Millis = switched_at.plus(SERVED_WITHIN);

@@ -9,63 +9,68 @@ use super::prelude::*;
 /// Shares are rounded down; the law allows for what that leaves over.
 const ROUNDING: u32 = 2;
 
-/// The weights as they stand.
-pub(super) fn present(view: &View<'_>) -> RouteWeights {
-    view.deployment.route.as_ref().map_or(RouteWeights { stable: WHOLE, ..RouteWeights::default() }, |r| r.weights)
+/// The weights as they stand; before a route there is nothing but stable.
+pub(super) fn present(view: &View<'_>) -> Weights {
+    let d = view.deployment;
+    if d.route.is_some() { d.arms.weights() } else { Weights::all(Role::Stable) }
+}
+
+/// Adds a share to these, in the proportion of their numbers; what rounding leaves over is the last one's.
+fn share_out(weights: &mut Weights, share: u32, among: &[(Role, u32)]) {
+    let all = among.iter().map(|(_, n)| u64::from(*n)).fold(0, u64::saturating_add);
+    let mut left = share;
+    for (at, (role, n)) in among.iter().enumerate() {
+        let part = u64::from(share).saturating_mul(u64::from(*n)).checked_div(all).unwrap_or(0);
+        let part = if at + 1 == among.len() { left } else { u32::try_from(part).unwrap_or(0) };
+        left = left.saturating_sub(part);
+        weights.set(*role, BasisPoints(weights.get(*role).0.saturating_add(part)));
+    }
 }
 
 /// The candidate's share; the others keep their parts of the rest.
-pub(super) fn with_candidate(view: &View<'_>, candidate: BasisPoints) -> RouteWeights {
-    let had = present(view);
-    let rest = WHOLE.0.saturating_sub(candidate.0);
-    let base = u64::from(had.stable.0.saturating_add(had.previous.0));
-    let stable = match u64::from(rest).saturating_mul(u64::from(had.stable.0)).checked_div(base) {
-        Some(part) => u32::try_from(part).unwrap_or(rest).min(rest),
-        None => rest,
-    };
-    RouteWeights { stable: BasisPoints(stable), candidate, previous: BasisPoints(rest - stable) }
+pub(super) fn with_candidate(view: &View<'_>, candidate: BasisPoints) -> Weights {
+    let mut others: Vec<(Role, u32)> =
+        present(view).iter().filter(|(role, _)| *role != Role::Candidate).map(|(role, w)| (role, w.0)).collect();
+    if others.is_empty() {
+        others.push((Role::Stable, 1));
+    }
+    let mut weights = Weights::default().with(Role::Candidate, candidate);
+    let rest = weights.rest();
+    share_out(&mut weights, rest.0, &others);
+    weights
 }
 
 /// The candidate's share by what passes of each version without `leaving`.
-pub(super) fn by_capacity(
-    view: &View<'_>,
-    r: &Rollout,
-    candidate: BasisPoints,
-    leaving: &[InstanceId],
-) -> RouteWeights {
-    let had = present(view);
-    let rest = WHOLE.0.saturating_sub(candidate.0);
-    let extra = rest.saturating_sub(had.stable.0.saturating_add(had.previous.0));
-    if extra == 0 {
+pub(super) fn by_capacity(view: &View<'_>, r: &Rollout, candidate: BasisPoints, leaving: &[InstanceId]) -> Weights {
+    let mut weights = present(view).with(Role::Candidate, candidate);
+    let extra = weights.rest();
+    if extra.0 == 0 {
         return with_candidate(view, candidate);
     }
-    let passing = |name| {
-        let pair = view.deployment.tracks.get(name).map(|t| &t.pair);
-        let mine = |i: &&&crate::state::Instance| Some(&i.pair) == pair && view.passes(i) && !leaving.contains(&i.id);
+    let arms = &view.deployment.arms;
+    let passing = |a: &Arm| {
+        let mine = |i: &&&Instance| i.pair == a.pair && view.passes(i) && !leaving.contains(&i.id);
         count(view.instances.iter().filter(mine))
     };
-    let (stable, previous) = (passing(TrackName::Stable), passing(TrackName::Previous));
-    let all = passing(TrackName::Candidate).saturating_add(stable).saturating_add(previous);
+    let all = arms.iter().map(passing).fold(0, u32::saturating_add);
     // How much more a version may get.
-    let room = |passes: u32, had: BasisPoints| {
+    let room = |a: &Arm| {
+        let passes = passing(a);
         let of = |all: u32| BasisPoints::ratio(u64::from(passes), u64::from(all.max(1))).0;
-        let carries = if passes == 0 { 0 } else { (of(all).saturating_add(ROUNDING)).max(of(r.desired)) };
-        carries.saturating_sub(had.0)
+        let carries = if passes == 0 { 0 } else { of(all).saturating_add(ROUNDING).max(of(r.desired)) };
+        (a.role, carries.saturating_sub(weights.get(a.role).0))
     };
-    let (of_stable, of_previous) = (room(stable, had.stable), room(previous, had.previous));
-    let both = of_stable.saturating_add(of_previous);
-    let given = u64::from(extra.min(both));
-    let part = given.saturating_mul(u64::from(of_stable)).checked_div(u64::from(both)).unwrap_or(0);
-    let more = |had: BasisPoints, n: u64| BasisPoints(had.0.saturating_add(u32::try_from(n).unwrap_or(0)));
-    let (stable, previous) = (more(had.stable, part), more(had.previous, given.saturating_sub(part)));
-    let candidate = WHOLE.0.saturating_sub(stable.0).saturating_sub(previous.0);
-    RouteWeights { stable, candidate: BasisPoints(candidate), previous }
+    let rooms: Vec<(Role, u32)> = arms.iter().filter(|a| a.role != Role::Candidate).map(room).collect();
+    let given = rooms.iter().fold(0, |sum: u32, (_, room)| sum.saturating_add(*room)).min(extra.0);
+    share_out(&mut weights, given, &rooms);
+    let rest = weights.rest().0.saturating_add(candidate.0);
+    weights.with(Role::Candidate, BasisPoints(rest))
 }
 
 /// Weights with which the traffic follows the version gone back to; `None`: it has what it carries.
-pub(super) fn back(view: &View<'_>, r: &Rollout, pair: &Pair) -> Option<RouteWeights> {
+pub(super) fn back(view: &View<'_>, r: &Rollout, pair: &Pair) -> Option<Weights> {
     let route = view.deployment.route.as_ref()?;
-    let had = route.weights.candidate;
+    let had = view.deployment.arms.weight(Role::Candidate);
     let here = view.passing(pair);
     let there = count(view.instances.iter().filter(|i| &i.pair != pair && i.life.is_wanted() && view.passes(i)));
     let desired = r.desired.max(1);
@@ -83,9 +88,9 @@ pub(super) fn back(view: &View<'_>, r: &Rollout, pair: &Pair) -> Option<RouteWei
     match r.phase {
         RolloutPhase::Undo => {
             let candidate = BasisPoints(WHOLE.0.saturating_sub(share.0));
-            let previous = route.weights.previous;
-            let stable = BasisPoints(WHOLE.0.saturating_sub(candidate.0).saturating_sub(previous.0));
-            (candidate < had).then_some(RouteWeights { stable, candidate, previous })
+            let others = present(view).with(Role::Candidate, candidate).with(Role::Stable, BasisPoints(0));
+            let rest = others.rest();
+            (candidate < had).then(|| others.with(Role::Stable, rest))
         }
         RolloutPhase::Forward => (!r.switched && share > had).then(|| with_candidate(view, share)),
     }

@@ -14,7 +14,7 @@ use prometheus_client::{
 use super::server::HttpSources;
 use crate::{
     raft::{ApplyCounts, ConsensusMetrics, Meters},
-    state::{State, StepRow, TrackName, serving},
+    state::{State, StepRow, serving},
     storage::LogMeters,
 };
 
@@ -311,15 +311,12 @@ fn rows(e: &mut DescriptorEncoder<'_>, state: &State) -> Encoded {
     gauge(e, "slipway_outbox_pending", "Deliveries that the leader owes", state.outbox.len() as u64)
 }
 
-const TRACKS: [TrackName; 3] = [TrackName::Stable, TrackName::Candidate, TrackName::Previous];
-
-/// Weights of every version that has a track, in basis points; two tracks of one version add up.
+/// Weights of every version that has an arm, in basis points; two arms of one version add up.
 pub(super) fn weights(state: &State) -> ByVersion {
     let mut all = ByVersion::new();
     for (id, deployment) in &state.deployments {
-        for (name, track) in deployment.tracks.iter() {
-            let weight = deployment.route.as_ref().map_or(0, |r| r.weights.get(name).0);
-            *all.entry((id.to_string(), track.pair.version.to_string())).or_default() += f64::from(weight);
+        for arm in deployment.arms.iter() {
+            *all.entry((id.to_string(), arm.pair.version.to_string())).or_default() += f64::from(arm.weight.0);
         }
     }
     all
@@ -328,8 +325,8 @@ pub(super) fn weights(state: &State) -> ByVersion {
 fn instances(state: &State) -> ByVersion {
     let mut all = ByVersion::new();
     for (id, deployment) in &state.deployments {
-        for track in TRACKS.iter().filter_map(|n| deployment.tracks.get(*n)) {
-            all.entry((id.to_string(), track.pair.version.to_string())).or_default();
+        for arm in deployment.arms.iter() {
+            all.entry((id.to_string(), arm.pair.version.to_string())).or_default();
         }
         for instance in serving(state, id, state.now) {
             *all.entry((id.to_string(), instance.pair.version.to_string())).or_default() += 1.0;

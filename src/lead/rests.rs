@@ -11,10 +11,10 @@ use crate::{
     state::{
         Command, State, StepRef,
         command::{
-            Abort, BatchPassed, BatchStarted, CookieAsked, CountedOut, DigestProbe, DrainSettled, ExpirySet,
-            LevelProbe, OrderExtended, Pause, Promote, PromotionBegan, Resume, Rollback, RollbackBegan,
+            Abort, ArmAdjusted, BatchPassed, BatchStarted, CookieAsked, CountedOut, DigestProbe, DrainSettled,
+            ExpirySet, LevelProbe, OrderExtended, Pause, Promote, PromotionBegan, Resume, Rollback, RollbackBegan,
             RolloutFinished, RolloutPaused, RouteSet, SpecApplied, StepEnded, StepStarted, StepsCompiled,
-            StopPermitted, Switched, Tick, TrackAdjusted, TrafficBackSettled,
+            StopPermitted, Switched, Tick, TrafficBackSettled,
         },
     },
 };
@@ -90,7 +90,7 @@ fn owner(state: &State, command: &Command) -> Owner {
         | Command::Rollback(Rollback { rollout }) => of(rollout),
         Command::DrainSettled(DrainSettled { deployment, .. })
         | Command::StopPermitted(StopPermitted { deployment, .. })
-        | Command::TrackAdjusted(TrackAdjusted { deployment, .. })
+        | Command::ArmAdjusted(ArmAdjusted { deployment, .. })
         | Command::CountedOut(CountedOut { deployment, .. })
         | Command::ExpirySet(ExpirySet { deployment, .. }) => Some(deployment.clone()),
         Command::StartRollout(start) => Some(start.deployment.clone()),
@@ -120,7 +120,7 @@ fn owner(state: &State, command: &Command) -> Owner {
         | Command::LevelRaised(_)
         | Command::LeaseSet(_)
         | Command::SwitchAsked(_)
-        | Command::ArmsConfirmed(_)
+        | Command::ArmingConfirmed(_)
         | Command::SwitchMoved(_)
         | Command::SwitchEnded(_)
         | Command::LeasesSettled(_)

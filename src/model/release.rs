@@ -112,7 +112,7 @@ fields! {
     }
 }
 
-/// What is rolled out: a release and the spec revision it runs under. Tracks, instances and counts are keyed by pairs,
+/// What is rolled out: a release and the spec revision it runs under. Arms, instances and counts are keyed by pairs,
 /// so a changed setting is a rollout like any other.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, derive_more::Display)]
 #[display("{version} (spec {spec})")]

@@ -32,7 +32,7 @@ pub enum Routing {
 pub enum StepKind {
     /// The artifact is verified and unpacked on the chosen workers.
     Stage,
-    /// Bring the target track's instances to a share of the desired count, in batches.
+    /// Bring the target arm's instances to a share of the desired count, in batches.
     Install {
         /// Share of the desired count that must pass at the end.
         share: BasisPoints,
@@ -50,7 +50,7 @@ pub enum StepKind {
         /// The candidate's weight.
         weight: BasisPoints,
     },
-    /// Atomic cut-over of tracks and weights in one entry.
+    /// Atomic cut-over of roles and weights in one entry.
     Switch,
     /// Hold for cluster time while the checks run.
     Bake {
@@ -64,11 +64,11 @@ pub enum StepKind {
         /// Path asked with GET.
         path: String,
     },
-    /// All gates passed: the rollout becomes `promoting` and tracks move unless a switch moved them.
+    /// All gates passed: the rollout becomes `promoting` and roles move unless a switch moved them.
     Promote,
-    /// Drain, stop and remove the previous track (or a leftover one), after a delay.
+    /// Drain, stop and remove the previous arm (or a leftover one), after a delay.
     Retire {
-        /// Zero: the step waits until none is left. Else `retire_at` is set on the track and the keeper does it.
+        /// Zero: the step waits until none is left. Else `retire_at` is set on the arm and the keeper does it.
         delay: Period,
     },
 }

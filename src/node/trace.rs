@@ -65,14 +65,14 @@ fn lease(parts: &Parts, state: &State, deployment: Option<&DeploymentId>) -> Str
 fn reply(t: Trace) -> v1::TraceReply {
     let parts = t.parts.into_iter().map(|(label, meaning)| v1::TracePart { label, meaning });
     let arms = t.arms.iter().map(|a| v1::TraceArm {
-        track: a.track.to_string(),
+        role: a.role.to_string(),
         version: a.version.clone(),
         weight_bp: a.bps,
         deck: a.cards.0,
         deck_left: a.cards.1,
         serving: u32::try_from(a.endpoints).unwrap_or(u32::MAX),
     });
-    let version = |track| t.arms.iter().find(|a| Some(a.track) == track).map(|a| a.version.clone());
+    let version = |role| t.arms.iter().find(|a| Some(a.role) == role).map(|a| a.version.clone());
     v1::TraceReply {
         name: t.name,
         parts: parts.collect(),
@@ -87,7 +87,7 @@ fn reply(t: Trace) -> v1::TraceReply {
         ttl_s: t.ttl,
         arms: arms.collect(),
         slot: t.slot.map(u32::from),
-        track: t.chosen.map(|c| c.to_string()).unwrap_or_default(),
+        role: t.chosen.map(|c| c.to_string()).unwrap_or_default(),
         version: version(t.chosen).unwrap_or_default(),
         addresses: t.endpoints.iter().map(|(_, ip)| ip.to_string()).collect(),
         ..v1::TraceReply::default()
@@ -137,10 +137,10 @@ fn left_out(state: &State, i: &Instance) -> String {
 /// Adds the answers of this node to a route.
 pub(super) fn realised(parts: &Parts, id: &DeploymentId, reply: &mut v1::GetRouteReply) {
     let Some(seen) = parts.dns.realised(id, parts.clock.mono()) else { return };
-    for (track, version, _, answers) in &seen.versions {
-        let fits = |s: &&mut v1::VersionShare| s.track == track.to_string() && s.version == *version;
+    for (role, version, _, answers) in &seen.versions {
+        let fits = |s: &&mut v1::VersionShare| s.role == role.to_string() && s.version == *version;
         if let Some(share) = reply.shares.iter_mut().find(fits) {
-            (share.answers, share.answered_bp) = (*answers, seen.share(*track));
+            (share.answers, share.answered_bp) = (*answers, seen.share(*role));
         }
     }
     let requests = parts.dns.requests(parts.clock.mono()).remove(id).unwrap_or_default();

@@ -7,7 +7,7 @@ use crate::{
     engine::{Refused, planned_way_back, preview, way_back, ways_out},
     model::{DeploymentId, RolloutId, StepKind},
     state::{
-        Command, Rollout, RolloutStatus, State,
+        Command, Role, Rollout, RolloutStatus, State,
         command::{Abort, Pause, Promote, Resume, Rollback},
     },
     wire::{
@@ -111,7 +111,7 @@ impl v1::rollouts_server::Rollouts for Shared {
         let reply = v1::PlanReply {
             strategy: asked.strategy.to_string(),
             desired: asked.row.desired,
-            from: asked.row.tracks.stable.as_ref().map(|t| t.pair.version.to_string()).unwrap_or_default(),
+            from: asked.row.arms.pair(Role::Stable).map(|pair| pair.version.to_string()).unwrap_or_default(),
             to: start.version.to_string(),
             steps: steps.iter().map(planned_step).collect(),
             notes: asked

@@ -9,7 +9,7 @@ use super::{catalog::known, error, rollouts::deployment};
 use crate::{
     engine::{Strategy, strategy},
     model::{AddressMode, OnNoData, Overrides, RolloutParams, Setting, Spec, StrategyName},
-    state::{Deployment, StartRollout, State, strategy_of},
+    state::{Deployment, Role, StartRollout, State, strategy_of},
     wire::{convert_rollout::overrides, v1},
 };
 
@@ -31,7 +31,7 @@ pub(super) fn read_start<'a>(state: &'a State, ask: &v1::StartRequest) -> Result
     let params = overrides.over(spec.map_or_else(RolloutParams::default, |s| s.rollout.clone()));
     params.check("rollout").map_err(|e| error::invalid(&e))?;
     let version = if ask.version.is_empty() && ask.restart {
-        row.tracks.stable.as_ref().map(|t| t.pair.version.clone()).ok_or_else(|| {
+        row.arms.pair(Role::Stable).map(|pair| pair.version.clone()).ok_or_else(|| {
             error::status(Code::FailedPrecondition, "precondition", format!("nothing runs as {id} yet: name a version"))
         })?
     } else {

@@ -49,7 +49,7 @@ pub use log::stamp::{Fence, Stamped};
 pub use log::{codec, command, digest, invariants, snapshot};
 pub use rollout::begin::chosen;
 pub use rollout::lost::{counts_out_at, lost_for_good_at};
-pub use rollout::opening::tracks_at_start;
+pub use rollout::opening::arms_at_start;
 pub use rollout::rows::{
     Batch, Budget, Delivery, DeliveryKey, Evidence, PairCounts, Reason, Rollout, RolloutKind, RolloutPhase,
     RolloutStatus, StepRef, StepRow, StepStatus, Verdict,
@@ -59,16 +59,15 @@ pub use rollout::steps::{above, counted_failed};
 pub use rollout::weights::need;
 pub use store::table::Table;
 pub use tables::indexed::{Assignments, Instances, Rollouts, Workers};
+pub use traffic::arms::{Arm, Arms, ByRole, Role, Weights};
 pub use traffic::bound::{bound, fence_set};
 pub use traffic::fences::{
-    Arm, ArmOwner, Fences, LeaseMode, OnExpiry, ServerEnd, Switch, SwitchAsk, SwitchEnd, SwitchTarget, SwitchTo,
+    ArmedBy, Arming, Fences, LeaseMode, OnExpiry, ServerEnd, Switch, SwitchAsk, SwitchEnd, SwitchTarget, SwitchTo,
     Unfenced, WaitLevel,
 };
 pub use traffic::key_slots::KeySlots;
 pub use traffic::leases_settled::due as leases_due;
-pub use traffic::rows::{
-    AsIs, Deployment, Route, RouteForm, RouteMode, RouteWeights, Track, TrackName, Tracks, TrafficBack,
-};
+pub use traffic::rows::{AsIs, Deployment, Route, RouteForm, RouteMode, TrafficBack};
 pub use traffic::slots::slots_of;
 pub use traffic::switches::obstacle as switch_obstacle;
 
@@ -95,7 +94,7 @@ pub struct State {
     pub nodes: OrdMap<NodeId, NodeRow>,
     pub environments: OrdMap<Name, Environment>,
     pub services: OrdMap<Name, Service>,
-    /// Specs by deployment and revision; kept while a track, rollout or instance names them, or newest.
+    /// Specs by deployment and revision; kept while an arm, rollout or instance names them, or newest.
     pub specs: OrdMap<(DeploymentId, u64), Arc<Spec>>,
     /// Packages by digest.
     pub blobs: OrdMap<Digest, Blob>,
@@ -145,14 +144,14 @@ impl State {
 
     /// The completed rollout that made what a deployment runs now; later ones may have failed, been aborted or rolled back.
     pub fn undoable(&self, d: &Deployment) -> Option<&Rollout> {
-        let stable = d.tracks.stable.as_ref()?;
+        let stable = d.arms.pair(Role::Stable)?;
         let newest = self.rollouts.of(&d.id).rfind(|r| r.status == RolloutStatus::Completed)?;
-        (newest.to == stable.pair).then_some(newest)
+        (newest.to == *stable).then_some(newest)
     }
 
     /// Instances that must go on serving while what an abort left makes room for stable: one may be missing, or what stable's spec allows.
     pub fn floor(&self, d: &Deployment, desired: u32) -> u32 {
-        let spec = d.tracks.stable.as_ref().and_then(|t| self.spec(&d.id, t.pair.spec));
+        let spec = d.arms.pair(Role::Stable).and_then(|pair| self.spec(&d.id, pair.spec));
         desired.saturating_sub(spec.map_or(1, |x| x.rollout.max_unavailable.max(1)))
     }
 

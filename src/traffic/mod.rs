@@ -8,7 +8,7 @@
 //! When a server may answer at all for a service that is being switched is [`lease`]'s.
 //!
 //! Pure: random numbers are arguments, and the same salt and weights give the same table on every node. What an arm
-//! *is* (a track, a version, a tenant's ring) and which arms can be served now is the caller's; an arm is an index into
+//! *is* (a role, a version, a tenant's ring) and which arms can be served now is the caller's; an arm is an index into
 //! the caller's list.
 
 mod deck;
@@ -18,7 +18,7 @@ mod slots;
 
 pub use deck::{Deck, MAX_DECK};
 pub use key::{Key, MAX_KEY};
-pub use slots::{KEPT_RUNS, MAX_RUNS, Run, SLOTS, SlotTable, Slots};
+pub use slots::{End, KEPT_RUNS, MAX_RUNS, Run, SLOTS, SlotTable, Slots};
 
 use thiserror::Error;
 

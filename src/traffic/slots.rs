@@ -68,6 +68,13 @@ impl Run {
     }
 }
 
+/// Where in the table an arm's places begin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    Front,
+    Back,
+}
+
 /// Which arm holds which places, by arm, each in the order of acquisition.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Slots(Vec<Vec<Run>>);
@@ -85,14 +92,24 @@ impl Slots {
         Ok(Self(arms.collect()))
     }
 
-    /// Shares the places out among three arms by their weights alone: the first arm holds the front, the second the
-    /// back, the third what is between. It is where a history begins that was not kept: with two weights, what every
-    /// history from one of them alone leads to.
-    pub fn from_both_ends(first: u32, second: u32, between: u32) -> Result<Self, TrafficError> {
-        let weights = complete(&[first, second, between])?;
-        let runs = |start, len, down| if len > 0 { vec![Run { start, len, down }] } else { Vec::new() };
-        let (first, second) = (runs(0, weights[0], false), runs(SLOTS - weights[1], weights[1], true));
-        Ok(Self(vec![first, second, runs(weights[0], weights[2], false)]))
+    /// Shares the places out by weights alone, each arm from its end of the table on. It is where a history begins that was not kept: with
+    /// one arm at either end, what every history from one of them alone leads to.
+    pub fn from_both_ends(arms: &[(u32, End)]) -> Result<Self, TrafficError> {
+        let weights = complete(&arms.iter().map(|(weight, _)| *weight).collect::<Vec<_>>())?;
+        let (mut front, mut back) = (0, SLOTS);
+        let runs = weights.iter().zip(arms).map(|(len, (_, end))| {
+            let (start, down) = match end {
+                End::Front => (front, false),
+                End::Back => (back - len, true),
+            };
+            if down {
+                back = start
+            } else {
+                front += len
+            }
+            if *len > 0 { vec![Run { start, len: *len, down }] } else { Vec::new() }
+        });
+        Ok(Self(runs.collect()))
     }
 
     /// Checks runs that came from outside: every place once.
@@ -335,7 +352,7 @@ mod tests {
             let mut slots = Slots::new(&[10_000, 0]).unwrap();
             for w in steps {
                 slots = slots.reassigned(&[10_000 - w, w]).unwrap();
-                let by_weight = Slots::from_both_ends(10_000 - w, w, 0).unwrap();
+                let by_weight = Slots::from_both_ends(&[(10_000 - w, End::Front), (w, End::Back)]).unwrap();
                 prop_assert!(slots.runs().iter().all(|runs| runs.len() <= 1), "one run each, however many steps");
                 prop_assert_eq!(SlotTable::new(salt, &slots), SlotTable::new(salt, &by_weight));
             }
@@ -364,7 +381,10 @@ mod tests {
 
     #[test]
     fn weights_and_runs_are_checked() {
-        assert_eq!(Slots::from_both_ends(9000, 999, 0), Err(TrafficError::Sum { sum: 9999 }));
+        let arms = [(7000, End::Front), (2000, End::Back), (1000, End::Front)];
+        let runs = [Run::up(0, 7000), Run { start: 8000, len: 2000, down: true }, Run::up(7000, 1000)];
+        assert_eq!(Slots::from_both_ends(&arms).unwrap().runs(), runs.map(|run| vec![run]));
+        assert_eq!(Slots::from_both_ends(&arms[1..]), Err(TrafficError::Sum { sum: 3000 }));
         assert_eq!(Slots::new(&[9000, 999]), Err(TrafficError::Sum { sum: 9999 }));
         assert!(matches!(Slots::new(&[0; 300]), Err(TrafficError::Arms { .. })));
         let run = Run::up;

@@ -117,19 +117,19 @@ fn route(r: &Route) -> v1::Route {
     }
 }
 
-/// A deployment with its tracks as they serve.
+/// A deployment with its arms as they serve.
 pub fn deployment(state: &State, d: &Deployment) -> v1::Deployment {
     let able = serving(state, &d.id, state.now);
-    let tracks = d.tracks.iter().map(|(name, t)| v1::Track {
-        name: name.to_string(),
-        pair: Some(pair(&t.pair)),
-        want: t.want,
-        serving: count(able.iter().filter(|i| i.pair == t.pair).count()),
+    let arms = d.arms.iter().map(|a| v1::Arm {
+        role: a.role.to_string(),
+        pair: Some(pair(&a.pair)),
+        want: a.want,
+        serving: count(able.iter().filter(|i| i.pair == a.pair).count()),
         live: count(
-            state.instances_of(&d.id).filter(|i| i.pair == t.pair && i.life.is_live() && !on_lost(state, i)).count(),
+            state.instances_of(&d.id).filter(|i| i.pair == a.pair && i.life.is_live() && !on_lost(state, i)).count(),
         ),
-        weight_bp: d.route.as_ref().map_or(0, |r| r.weights.get(name).0),
-        retire_at_ms: t.retire_at.map_or(0, |at| at.0),
+        weight_bp: a.weight.0,
+        retire_at_ms: a.retire_at.map_or(0, |at| at.0),
     });
     let of_lost = state.instances_of(&d.id).filter(|i| i.life.is_live() && on_lost(state, i));
     let lost: std::collections::BTreeSet<String> = of_lost.map(|i| i.worker.to_string()).collect();
@@ -137,7 +137,7 @@ pub fn deployment(state: &State, d: &Deployment) -> v1::Deployment {
         meta: Some(meta(&d.meta)),
         id: d.id.to_string(),
         spec: d.spec,
-        tracks: tracks.collect(),
+        arms: arms.collect(),
         route: d.route.as_ref().map(route),
         desired: d.desired,
         live: d.live.map(|r| r.to_string()).unwrap_or_default(),
@@ -175,10 +175,10 @@ pub fn worker(state: &State, w: &Worker) -> v1::Worker {
     }
 }
 
-/// Which track an instance belongs to, if any.
-fn track_of(state: &State, i: &Instance) -> &'static str {
-    let tracks = state.deployments.get(&i.deployment).map(|d| &d.tracks);
-    tracks.and_then(|t| t.iter().find(|(_, t)| t.pair == i.pair)).map_or("", |(name, _)| name.into())
+/// The role of the arm that an instance belongs to, if any.
+fn role_of(state: &State, i: &Instance) -> &'static str {
+    let arm = state.deployments.get(&i.deployment).and_then(|d| d.arms.of(&i.pair));
+    arm.map_or("", |a| a.role.into())
 }
 
 /// Ports as the contract writes them.
@@ -193,7 +193,7 @@ pub fn instance(state: &State, i: &Instance, serves: bool) -> v1::Instance {
         id: i.id.to_string(),
         deployment: i.deployment.to_string(),
         pair: Some(pair(&i.pair)),
-        track: track_of(state, i).into(),
+        role: role_of(state, i).into(),
         worker: i.worker.to_string(),
         address: i.address.clone(),
         ports: ports(&i.ports),
@@ -231,14 +231,14 @@ pub fn node(n: &NodeRow, leader: bool, served: u64) -> v1::Node {
 /// Who gets which version, and who answers DNS.
 pub fn traffic(state: &State, d: &Deployment) -> v1::GetRouteReply {
     let able = serving(state, &d.id, state.now);
-    let shares = d.tracks.iter().map(|(name, t)| v1::VersionShare {
-        track: name.to_string(),
-        version: t.pair.version.to_string(),
-        weight_bp: d.route.as_ref().map_or(0, |r| r.weights.get(name).0),
-        serving: count(able.iter().filter(|i| i.pair == t.pair).count()),
+    let shares = d.arms.iter().map(|a| v1::VersionShare {
+        role: a.role.to_string(),
+        version: a.pair.version.to_string(),
+        weight_bp: a.weight.0,
+        serving: count(able.iter().filter(|i| i.pair == a.pair).count()),
         addresses: state
             .instances_of(&d.id)
-            .filter(|i| i.pair == t.pair && i.life.is_live())
+            .filter(|i| i.pair == a.pair && i.life.is_live())
             .map(|i| i.address.clone())
             .collect(),
         ..v1::VersionShare::default()

@@ -79,7 +79,7 @@ pub fn lease(state: &State) -> v1::Lease {
         drift_ppm: f.terms.drift_ppm,
         margin_ms: f.terms.margin.0,
         bound_ms: f.waited().bound().0,
-        armed: f.arms.keys().map(ToString::to_string).collect(),
+        armed: f.armed.keys().map(ToString::to_string).collect(),
         policies: f
             .on_expiry
             .iter()

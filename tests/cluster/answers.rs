@@ -38,7 +38,7 @@ fn an_answer_is_explained_and_every_node_is_compared() {
         });
     }
     let t = traced(&["shop"]).ok().json();
-    assert_eq!((text(&t, "outcome"), text(&t, "track")), ("answer", ""), "a weighted answer is drawn anew: {t}");
+    assert_eq!((text(&t, "outcome"), text(&t, "role")), ("answer", ""), "a weighted answer is drawn anew: {t}");
     assert!(text(&t, "because").contains("deck"), "{t}");
     assert!(list(&t, "instances").iter().all(|i| i["answers"] == true), "{t}");
 

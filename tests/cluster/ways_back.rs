@@ -31,8 +31,8 @@ fn shown(lab: &Lab) -> Value {
 /// A version's share of the traffic, basis points.
 fn share(lab: &Lab, version: &str) -> u64 {
     let shown = shown(lab);
-    let tracks = list(&shown["deployment"], "tracks");
-    let of = tracks.iter().filter(|t| t["pair"]["version"] == version);
+    let arms = list(&shown["deployment"], "arms");
+    let of = arms.iter().filter(|t| t["pair"]["version"] == version);
     of.map(|t| t["weight_bp"].as_u64().unwrap_or(0)).sum()
 }
 

@@ -19,8 +19,8 @@ use slipway::{
         NodeId, OnNoData, Pair, Period, SpecFormat, StrategyName, WorkerName, read_spec,
     },
     state::{
-        Cluster, Deployment, DrainState, Environment, FencePoint, Instance, Meta, NodeRole, NodeRow, Presence, Route,
-        RouteMode, RouteWeights, Settings, State, Track, TrackName, Tracks, Worker,
+        Arm, Arms, Cluster, Deployment, DrainState, Environment, FencePoint, Instance, Meta, NodeRole, NodeRow,
+        Presence, Role, Route, RouteMode, Settings, State, Worker,
     },
 };
 use tokio::{
@@ -46,6 +46,13 @@ pub fn pair(version: &str) -> Pair {
 /// State with a builder's methods; every change takes the next index.
 #[derive(Clone)]
 pub struct World(pub State);
+
+/// The arm of a role becomes stable, and what was stable becomes previous.
+pub fn switched(d: &mut Deployment, role: Role) {
+    let to = d.arms.take(role).unwrap();
+    let old = d.arms.put(Arm { role: Role::Stable, ..to }).unwrap();
+    d.arms.put(Arm { role: Role::Previous, ..old });
+}
 
 impl World {
     /// A cluster of three nodes with `production` and nothing in it.
@@ -79,7 +86,7 @@ impl World {
     pub fn shop(stable: u32, candidate: u32, weights: (u32, u32)) -> Self {
         let mut w = Self::new();
         w.deploy();
-        w.track(TrackName::Stable, "1.0.0").track(TrackName::Candidate, "2.0.0");
+        w.arm(Role::Stable, pair("1.0.0")).arm(Role::Candidate, pair("2.0.0"));
         for n in 0..stable {
             w.instance(100, n, "1.0.0", &format!("10.0.1.{}", n + 1));
         }
@@ -95,18 +102,18 @@ impl World {
         self.0.applied.index
     }
 
-    /// The deployment with its spec, without tracks and route.
+    /// The deployment with its spec, without arms and route.
     pub fn deploy(&mut self) -> &mut Self {
         self.next();
         let text = "service: shop\nenvironment: production\nrun: {command: [bin/shop]}\naddress: pool\nports: {http: 8080, admin: 9000}\nhealth: {http: /healthz, port: http}\n";
         let spec = read_spec(text, SpecFormat::Yaml).unwrap();
         self.0.specs.insert((shop(), 1), Arc::new(spec));
-        let (meta, tracks) = (Meta::default(), Tracks::default());
+        let (meta, arms) = (Meta::default(), Arms::default());
         let row = Deployment {
             meta,
             id: shop(),
             spec: 1,
-            tracks,
+            arms,
             route: None,
             desired: 0,
             live: None,
@@ -135,12 +142,11 @@ impl World {
         self
     }
 
-    pub fn track(&mut self, name: TrackName, version: &str) -> &mut Self {
-        let track = Some(Track { pair: pair(version), want: 1, retire_at: None });
-        self.deployment(|d| match name {
-            TrackName::Stable => d.tracks.stable = track,
-            TrackName::Candidate => d.tracks.candidate = track,
-            TrackName::Previous => d.tracks.previous = track,
+    /// An arm with the weight that its role has.
+    pub fn arm(&mut self, role: Role, pair: Pair) -> &mut Self {
+        self.deployment(|d| {
+            let weight = d.arms.weight(role);
+            d.arms.put(Arm { want: 1, weight, ..Arm::new(role, pair) });
         })
     }
 
@@ -151,11 +157,17 @@ impl World {
 
     pub fn route_as(&mut self, mode: RouteMode, ttl: u64, stable: u32, candidate: u32) -> &mut Self {
         let generation = FencePoint { incarnation: 1, n: self.0.applied.index + 1 };
-        let weights =
-            RouteWeights { stable: BasisPoints(stable), candidate: BasisPoints(candidate), previous: BasisPoints(0) };
-        let cap = BasisPoints(10_000);
-        let route = Route { generation, mode, weights, cap, ttl: Period::seconds(ttl), salt: 7 };
-        self.deployment(|d| d.route = Some(route))
+        let route = Route { generation, mode, ttl: Period::seconds(ttl), salt: 7 };
+        self.deployment(|d| {
+            d.route = Some(route);
+            for arm in d.arms.iter_mut() {
+                arm.weight = BasisPoints(match arm.role {
+                    Role::Stable => stable,
+                    Role::Candidate => candidate,
+                    Role::Previous => 0,
+                });
+            }
+        })
     }
 
     pub fn instance(&mut self, index: u64, ordinal: u32, version: &str, address: &str) -> InstanceId {

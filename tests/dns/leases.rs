@@ -11,7 +11,7 @@ use hickory_proto::{
 };
 use slipway::{
     model::{Millis, Period},
-    state::{Arm, ArmOwner, LeaseMode, OnExpiry, RouteMode},
+    state::{ArmedBy, Arming, LeaseMode, OnExpiry, RouteMode},
     traffic::lease::Hold,
 };
 
@@ -23,10 +23,10 @@ fn world() -> World {
     w
 }
 
-fn arm(w: &mut World) -> &mut World {
+fn arming(w: &mut World) -> &mut World {
     let index = w.0.applied.index;
-    let arm = Arm { index, since: Millis(0), owner: ArmOwner::Switch(index), confirmed: Default::default() };
-    Arc::make_mut(&mut w.0.fences).arms.insert(shop(), arm);
+    let arming = Arming { index, since: Millis(0), owner: ArmedBy::Switch(index), confirmed: Default::default() };
+    Arc::make_mut(&mut w.0.fences).armed.insert(shop(), arming);
     w.at(1001)
 }
 
@@ -56,7 +56,7 @@ async fn an_armed_service_is_answered_only_with_a_lease() {
     assert_eq!((code, extended, m.answers[0].ttl), (ResponseCode::NoError, None, 1), "unarmed: no lease is needed");
     assert!(txt(&c).await.contains(&"lease=off".to_string()));
 
-    serving.publish(arm(&mut w));
+    serving.publish(arming(&mut w));
     let (code, extended, _) = ask(&c, SHOP, RecordType::A).await;
     assert_eq!((code, extended), (ResponseCode::ServFail, Some(14)), "armed, and no lease was had yet");
     let index = w.0.applied.index;
@@ -86,7 +86,7 @@ async fn an_armed_service_is_answered_only_with_a_lease() {
     serving.store.set_hold(Hold { index: index + 1000, until: 90_000 });
     assert_eq!(ask(&c, SHOP, RecordType::A).await.0, ResponseCode::ServFail);
     // Disarmed, the last good view answers again.
-    Arc::make_mut(&mut w.0.fences).arms.clear();
+    Arc::make_mut(&mut w.0.fences).armed.clear();
     serving.publish(w.at(1002));
     assert_eq!(version(&addresses(&ask(&c, SHOP, RecordType::A).await.2)), 1);
     serving.stop().await;

@@ -9,11 +9,11 @@ use hickory_proto::{
 };
 use slipway::{
     model::{BasisPoints, InstanceId, Version},
-    state::{KeySlots, RouteMode, TrackName},
+    state::{KeySlots, Role, RouteMode},
     traffic::{Key, Run, SlotTable, Slots},
 };
 
-use crate::fixture::{SHOP, Serving, World, addresses, ip, odd, pair, query, shop, version};
+use crate::fixture::{SHOP, Serving, World, addresses, ip, odd, pair, query, shop, switched, version};
 
 async fn sticky(client: &crate::fixture::Client, keys: u32) -> BTreeMap<u32, u8> {
     let mut found = BTreeMap::new();
@@ -90,9 +90,9 @@ async fn which_version_a_key_has_is_the_same_in_every_build() {
 #[tokio::test]
 async fn keys_follow_the_slots_that_were_agreed_on() {
     let mut world = World::shop(2, 2, (6000, 3000));
-    world.track(TrackName::Previous, "3.0.0");
+    world.arm(Role::Previous, pair("3.0.0"));
     world.instance(300, 0, "3.0.0", "10.0.3.1");
-    world.deployment(|d| d.route.as_mut().unwrap().weights.previous = BasisPoints(1000));
+    world.deployment(|d| d.arms.get_mut(Role::Previous).unwrap().weight = BasisPoints(1000));
     let run = |start, len| vec![Run::up(start, len)];
     let parts = [("3.0.0", run(0, 1000)), ("2.0.0", run(1000, 3000)), ("1.0.0", run(4000, 6000))];
     let parts = parts.map(|(version, runs)| (pair(version), runs));
@@ -189,9 +189,7 @@ async fn preview_is_never_what_is_active() {
     serving.publish(&world);
     assert_eq!(both().await, (2, None));
     assert_eq!(version(&client.a(SHOP).await), 2);
-    world.deployment(|d| {
-        (d.tracks.stable, d.tracks.previous) = (d.tracks.candidate.take(), d.tracks.stable.take());
-    });
+    world.deployment(|d| switched(d, Role::Candidate));
     world.route_as(RouteMode::Switch, 1, 10_000, 0);
     serving.publish(&world);
     assert_eq!(both().await, (2, None), "there is nothing to preview after a switch");
@@ -218,7 +216,7 @@ async fn a_slug_of_two_versions_names_one_of_them() {
     let (first, second) = collision();
     let mut world = World::new();
     world.deploy();
-    world.track(TrackName::Stable, &first).track(TrackName::Candidate, &second);
+    world.arm(Role::Stable, pair(&first)).arm(Role::Candidate, pair(&second));
     world.instance(100, 0, &first, "10.0.1.1");
     world.instance(200, 0, &second, "10.0.2.1");
     world.route(5000, 5000);

@@ -9,11 +9,11 @@ use hickory_proto::{
 };
 use slipway::{
     dns::DnsLimits,
-    model::{BasisPoints, DnsPolicy, Health, Life, OnPanic, WhenEmpty},
-    state::{RouteMode, TrackName},
+    model::{BasisPoints, DnsPolicy, Health, Life, OnPanic, Pair, WhenEmpty},
+    state::{Arm, Role, RouteMode},
 };
 
-use crate::fixture::{SHOP, Serving, World, addresses, shop, version};
+use crate::fixture::{SHOP, Serving, World, addresses, pair, shop, switched, version};
 
 #[tokio::test]
 async fn shares_are_exact_over_the_wire_in_every_deck() {
@@ -31,6 +31,34 @@ async fn shares_are_exact_over_the_wire_in_every_deck() {
     }
 }
 
+/// A candidate without traffic comes and goes between two versions that have some: the route's generation stays, and so do the deck and
+/// the counts of both.
+#[tokio::test]
+async fn an_arm_that_comes_and_goes_leaves_the_others_their_deck_and_their_counts() {
+    let mut world = World::shop(1, 1, (5000, 5000));
+    world.deployment(|d| {
+        let other = d.arms.take(Role::Candidate).unwrap();
+        d.arms.put(Arm { role: Role::Previous, ..other });
+    });
+    let serving = Serving::start(&world).await;
+    let client = serving.client().await;
+    for turn in 0..20 {
+        let seen = [version(&client.a(SHOP).await), {
+            match turn % 2 {
+                0 => world.arm(Role::Candidate, pair("3.0.0")),
+                _ => world.deployment(|d| drop(d.arms.take(Role::Candidate))),
+            };
+            serving.publish(&world);
+            version(&client.a(SHOP).await)
+        }];
+        assert_eq!(seen.iter().sum::<u8>(), 3, "a deck of two has one card of each, in turn {turn}: {seen:?}");
+    }
+    let r = serving.store.realised(&shop(), serving.clock.mono()).unwrap();
+    let counts: Vec<(Role, u64)> = r.versions.iter().map(|(role, _, _, n)| (*role, *n)).collect();
+    assert_eq!(counts, [(Role::Stable, 20), (Role::Previous, 20)]);
+    serving.stop().await;
+}
+
 #[tokio::test]
 async fn what_was_answered_is_told_beside_what_is_wanted() {
     let mut world = World::shop(2, 2, (9000, 1000));
@@ -43,7 +71,7 @@ async fn what_was_answered_is_told_beside_what_is_wanted() {
     let r = realised(&serving);
     let counts: Vec<u64> = r.versions.iter().map(|(_, _, _, n)| *n).collect();
     assert_eq!(counts, [18, 2]);
-    assert_eq!((r.share(TrackName::Candidate), r.clients, r.largest_bp), (Some(1000), 1, 10_000));
+    assert_eq!((r.share(Role::Candidate), r.clients, r.largest_bp), (Some(1000), 1, 10_000));
     assert_eq!(r.spread_bp, 3000, "one client is all or nothing: sqrt(0.1 * 0.9)");
     // What the name itself does not choose by the policy is no answer of it.
     client.a(&format!("canary.{SHOP}")).await;
@@ -123,10 +151,7 @@ async fn after_a_switch_no_answer_is_old() {
     assert_eq!(version(&client.a(&format!("active.{SHOP}")).await), 1);
     assert_eq!(version(&client.a(&format!("preview.{SHOP}")).await), 2);
     for turn in 0..6_u8 {
-        world.deployment(|d| {
-            let (stable, candidate) = (d.tracks.stable.take(), d.tracks.candidate.take().or(d.tracks.previous.take()));
-            (d.tracks.stable, d.tracks.previous) = (candidate, stable);
-        });
+        world.deployment(|d| switched(d, if turn == 0 { Role::Candidate } else { Role::Previous }));
         world.route_as(RouteMode::Switch, 1, 10_000, 0);
         let mut served = serving.store.served_index();
         serving.publish(&world);
@@ -256,12 +281,14 @@ async fn at_most_eight_endpoints_in_changing_order() {
     serving.stop().await;
 }
 
+/// `rollout restart` runs a version again under its next spec.
 #[tokio::test]
-async fn the_same_pair_on_two_tracks_is_told_apart_by_its_rollout() {
+async fn one_version_on_two_arms_is_told_apart_by_its_spec() {
     let mut world = World::shop(1, 0, (10_000, 0));
+    let again = Pair { spec: 2, ..pair("1.0.0") };
     let fresh = world.instance(300, 0, "1.0.0", "10.0.3.1");
-    world.change(fresh, |i| i.made_by = Some(slipway::model::RolloutId(90)));
-    world.track(TrackName::Candidate, "1.0.0").deployment(|d| d.live = Some(slipway::model::RolloutId(90)));
+    world.change(fresh, |i| i.pair = again.clone());
+    world.arm(Role::Candidate, again);
     let serving = Serving::start(&world).await;
     let client = serving.client().await;
     assert_eq!(version(&client.a(&format!("stable.{SHOP}")).await), 1);

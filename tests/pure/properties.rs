@@ -7,7 +7,7 @@ use crate::walk::{self, Walk, cart, command, prelude_of_two, rounds, shop};
 use proptest::prelude::{ProptestConfig, TestCaseError, any, prop, prop_assert, prop_assert_eq, proptest};
 use slipway::model::{FailureAction, Millis, StrategyName};
 use slipway::state::{
-    Command, Fence, LogId, Rejection, Stamped, State, apply, codec,
+    Command, Fence, LogId, Rejection, Role, Stamped, State, apply, codec,
     command::{Abort, Rollback, Tick},
     digest,
     invariants::{check, check_step},
@@ -92,7 +92,7 @@ fn both_have_two_versions() -> &'static Walk {
                 }
             }
         }
-        let both = [shop(), cart()].iter().all(|d| walk.state.deployments[d].tracks.previous.is_some());
+        let both = [shop(), cart()].iter().all(|d| walk.state.deployments[d].arms.get(Role::Previous).is_some());
         assert!(both, "{}", rounds::summary(&walk.state));
         walk.base = walk.state.clone();
         walk.log.clear();

@@ -157,7 +157,7 @@ pub enum DeploymentVerb {
     /// List deployments
     #[command(visible_alias = "ls")]
     List,
-    /// One deployment: tracks, route, instances
+    /// One deployment: arms, route, instances
     Show { deployment: String },
 }
 

@@ -2,15 +2,15 @@
 
 use super::*;
 
-fn track<'a>(d: &'a v1::Deployment, name: &str) -> Option<&'a v1::Track> {
-    d.tracks.iter().find(|t| t.name == name && t.pair.is_some())
+fn arm<'a>(d: &'a v1::Deployment, role: &str) -> Option<&'a v1::Arm> {
+    d.arms.iter().find(|a| a.role == role && a.pair.is_some())
 }
 
 /// `deployment list`.
 pub fn deployments(items: &[v1::Deployment], wide: bool) -> String {
-    let cell = |d: &v1::Deployment, name| {
-        track(d, name)
-            .map_or("-".into(), |t| format!("{} {} ({})", version(t.pair.as_ref()), share(t.weight_bp), t.serving))
+    let cell = |d: &v1::Deployment, role| {
+        arm(d, role)
+            .map_or("-".into(), |a| format!("{} {} ({})", version(a.pair.as_ref()), share(a.weight_bp), a.serving))
     };
     let row = |d: &v1::Deployment| {
         let mut row =
@@ -28,20 +28,20 @@ pub fn deployments(items: &[v1::Deployment], wide: bool) -> String {
     table(&header, items.iter().map(row).collect(), "no deployment yet: `slipway apply -f FILE` makes one")
 }
 
-/// The tracks of one deployment.
-pub fn tracks(d: &v1::Deployment) -> String {
-    let row = |t: &v1::Track| {
+/// The arms of one deployment.
+pub fn arms(d: &v1::Deployment) -> String {
+    let row = |a: &v1::Arm| {
         vec![
-            t.name.clone(),
-            version(t.pair.as_ref()).to_string(),
-            share(t.weight_bp),
-            format!("{}/{}", t.serving, t.want),
-            t.live.to_string(),
+            a.role.clone(),
+            version(a.pair.as_ref()).to_string(),
+            share(a.weight_bp),
+            format!("{}/{}", a.serving, a.want),
+            a.live.to_string(),
         ]
     };
-    let rows = d.tracks.iter().filter(|t| t.pair.is_some()).map(row).collect();
+    let rows = d.arms.iter().filter(|a| a.pair.is_some()).map(row).collect();
     let empty = "nothing runs yet: `slipway release push`, then `slipway rollout start`";
-    table(&["TRACK", "VERSION", "WEIGHT", "SERVING", "RUNNING"], rows, empty)
+    table(&["ROLE", "VERSION", "WEIGHT", "SERVING", "RUNNING"], rows, empty)
 }
 
 /// Instances, as the view of a deployment lists them.
@@ -51,7 +51,7 @@ pub(super) fn instances(items: &[v1::Instance], wide: bool) -> String {
         let mut row = vec![
             i.id.clone(),
             version(i.pair.as_ref()).to_string(),
-            or_dash(&i.track),
+            or_dash(&i.role),
             i.worker.clone(),
             format!("{}:{}", bracketed(&i.address), ports.join(",")),
             if i.worker_lost { "lost".into() } else { i.life.clone() },
@@ -67,7 +67,7 @@ pub(super) fn instances(items: &[v1::Instance], wide: bool) -> String {
         }
         row
     };
-    let mut header = vec!["INSTANCE", "VERSION", "TRACK", "WORKER", "ADDRESS", "STATE", "HEALTH"];
+    let mut header = vec!["INSTANCE", "VERSION", "ROLE", "WORKER", "ADDRESS", "STATE", "HEALTH"];
     if wide {
         header.extend(["IN DNS", "RESTARTS", "EXIT"]);
     }
@@ -98,7 +98,7 @@ pub fn deployment(d: &v1::Deployment, all: &[v1::Instance], wide: bool) -> Strin
         route.ttl_s,
         route.incarnation,
         route.generation,
-        tracks(d),
+        arms(d),
         instances(all, wide),
     )
 }
@@ -109,8 +109,8 @@ pub fn route(r: &v1::GetRouteReply) -> String {
         let answered = s.answered_bp.map_or_else(|| "-".into(), |bp| format!("{} of {}", share(bp), s.answers));
         let requested = s.requested_bp.map(share);
         let requested = requested.map_or_else(|| "-".into(), |bp| format!("{bp} of {}", s.requests.unwrap_or(0)));
-        let track = [s.track.clone(), s.version.clone(), share(s.weight_bp), answered, requested];
-        track.into_iter().chain([s.serving.to_string(), s.addresses.join(" ")]).collect()
+        let arm = [s.role.clone(), s.version.clone(), share(s.weight_bp), answered, requested];
+        arm.into_iter().chain([s.serving.to_string(), s.addresses.join(" ")]).collect()
     };
     let clients = match r.clients {
         0 => "no DNS client lately".into(),
@@ -131,7 +131,7 @@ pub fn route(r: &v1::GetRouteReply) -> String {
         or_dash(&ports.join(", ")),
         or_dash(&r.dns_servers.join(" ")),
         table(
-            &["TRACK", "VERSION", "WEIGHT", "ANSWERED", "REQUESTS", "SERVING", "ADDRESSES"],
+            &["ROLE", "VERSION", "WEIGHT", "ANSWERED", "REQUESTS", "SERVING", "ADDRESSES"],
             rows,
             "no version is routed to yet"
         ),
@@ -143,17 +143,17 @@ pub fn trace(t: &v1::TraceReply) -> String {
     let parts = t.parts.iter().map(|p| vec![p.label.clone(), p.meaning.clone()]).collect();
     let arm = |a: &v1::TraceArm| {
         let deck = format!("{} of {}", a.deck_left, a.deck);
-        vec![a.track.clone(), a.version.clone(), share(a.weight_bp), deck, a.serving.to_string()]
+        vec![a.role.clone(), a.version.clone(), share(a.weight_bp), deck, a.serving.to_string()]
     };
     let instance = |i: &v1::TraceInstance| {
         let answers = if i.answers { "yes" } else { "no" };
         let names = [&i.id, &i.version, &i.worker, &i.address].map(String::clone);
         names.into_iter().chain([answers.into(), i.because.clone()]).collect()
     };
-    let chosen = match (t.track.as_str(), t.slot) {
+    let chosen = match (t.role.as_str(), t.slot) {
         ("", _) => "by each look-up anew".into(),
-        (track, Some(slot)) => format!("{} ({track}), slot {slot} of 10000", t.version),
-        (track, None) => format!("{} ({track})", t.version),
+        (role, Some(slot)) => format!("{} ({role}), slot {slot} of 10000", t.version),
+        (role, None) => format!("{} ({role})", t.version),
     };
     let mut out = format!(
         "{}\nnode {} ({}): {}: {}\nserves index {}, SOA serial {}\n\n{}\n",
@@ -179,7 +179,7 @@ pub fn trace(t: &v1::TraceReply) -> String {
         or_dash(&t.lease),
         or_dash(&t.addresses.join(" ")),
         table(
-            &["TRACK", "VERSION", "WEIGHT", "CARDS LEFT", "SERVING"],
+            &["ROLE", "VERSION", "WEIGHT", "CARDS LEFT", "SERVING"],
             t.arms.iter().map(arm).collect(),
             "no version is routed to"
         ),

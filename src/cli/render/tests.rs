@@ -139,7 +139,7 @@ fn the_cluster_says_who_leads_or_that_nothing_can_change() {
 fn the_last_line_of_a_watch_carries_the_exit_code() {
     use crate::cli::{error, live::end};
     let serving = v1::Deployment {
-        tracks: vec![v1::Track { name: "stable".into(), serving: 8, ..Default::default() }],
+        arms: vec![v1::Arm { role: "stable".into(), serving: 8, ..Default::default() }],
         ..Default::default()
     };
     let mut r = canary();

@@ -67,7 +67,7 @@ pub(super) async fn everywhere(s: &Session, deployment: String) -> Result<v1::Ge
             continue;
         }
         for share in &mut reply.shares {
-            let same = |x: &&v1::VersionShare| x.track == share.track && x.version == share.version;
+            let same = |x: &&v1::VersionShare| x.role == share.role && x.version == share.version;
             share.answers += seen.shares.iter().find(same).map_or(0, |x| x.answers);
         }
         reply.clients = reply.clients.max(seen.clients);

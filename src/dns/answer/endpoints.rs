@@ -46,7 +46,7 @@ pub(in crate::dns) fn exists(site: &Site, what: &What<'_>) -> bool {
 
 pub(in crate::dns) fn set_exists(site: &Site, set: Select<'_>) -> bool {
     match set {
-        Select::Policy | Select::Track(_) | Select::Active | Select::Preview | Select::Key(_) | Select::Mix => true,
+        Select::Policy | Select::Arm(_) | Select::Active | Select::Preview | Select::Key(_) | Select::Mix => true,
         Select::Version(slug) => site.versions.contains_key(slug),
         Select::Instance(id) => site.instances.contains_key(&id),
     }
@@ -57,7 +57,7 @@ pub(in crate::dns) fn named_ports(site: &Site, set: Select<'_>) -> bool {
     match set {
         Select::Instance(_) => false,
         Select::Policy
-        | Select::Track(_)
+        | Select::Arm(_)
         | Select::Active
         | Select::Preview
         | Select::Key(_)
@@ -69,7 +69,7 @@ pub(in crate::dns) fn named_ports(site: &Site, set: Select<'_>) -> bool {
 /// Every instance of every version that has a weight, with its own weight. Only proportions count (RFC 2782), and proxies keep few of the
 /// sixteen bits (HAProxy eight), so the largest weight is all of them.
 pub(in crate::dns) fn mix(site: &Site) -> Vec<(&Endpoint, u16)> {
-    let weighted = ARMS.map(|t| site.arm(t)).into_iter().filter(|arm| arm.bps > 0 && !arm.endpoints.is_empty());
+    let weighted = site.arms.iter().filter(|arm| arm.bps > 0 && !arm.endpoints.is_empty());
     let arms: Vec<_> = weighted.map(|arm| (arm, u128::from(arm.bps), arm.endpoints.len() as u128)).collect();
     // An instance's share is its version's by the number of instances; a / b > c / d without fractions.
     let Some(&(_, most, among)) = arms.iter().max_by(|(_, a, b), (_, c, d)| (a * d).cmp(&(c * b))) else {

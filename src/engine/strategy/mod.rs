@@ -127,10 +127,9 @@ pub(super) struct Site<'a> {
 
 /// Stable, and what an earlier rollout left with a share of the traffic, or with one to come back to.
 fn serving_beside(state: &State, deployment: &Deployment, to: &Pair) -> Vec<Pair> {
-    let (tracks, weights) = tracks_at_start(state, deployment, to);
-    let as_is = deployment.as_is.is_some();
-    let shares = |t: &Track| weights.previous.0 > 0 || as_is && t.retire_at.is_none();
-    tracks.stable.into_iter().chain(tracks.previous.filter(shares)).map(|t| t.pair).collect()
+    let arms = arms_at_start(state, deployment, to);
+    let serves = |a: &&Arm| a.role == Role::Stable || deployment.shares(a);
+    arms.iter().filter(serves).map(|a| a.pair.clone()).collect()
 }
 
 /// Compiles one phase of a rollout.
@@ -221,7 +220,7 @@ impl Site<'_> {
     /// Steps that come first: what an earlier rollout left behind and neither side of this one needs.
     pub fn opening(&self) -> Vec<Step> {
         let mine = |p: &Pair| self.is_mine(p);
-        let left = self.deployment.tracks.iter().any(|(_, t)| !mine(&t.pair)) || self.live().any(|i| !mine(&i.pair));
+        let left = self.deployment.arms.iter().any(|a| !mine(&a.pair)) || self.live().any(|i| !mine(&i.pair));
         let mut steps = Vec::new();
         if left {
             steps.push(step("retire leftover", StepKind::Retire { delay: Period(0) }));

@@ -3,16 +3,18 @@
 //! Invariant: what an event is called, what it is about and how it reads stand once, in [`EventBody::describe`]: the log, the wire and
 //! whoever else tells of it read that. A new event is one variant with its lines there.
 
+use std::borrow::Cow;
+
 use serde::{Deserialize, Serialize};
 
 use crate::{
     model::{
-        DeploymentId, Digest, Health, InstanceId, Life, Millis, Name, NodeId, RolloutId, Step, Version, WorkerName,
-        fields,
+        BasisPoints, DeploymentId, Digest, Health, InstanceId, Life, Millis, Name, NodeId, RolloutId, Step, Version,
+        WorkerName, fields,
     },
     state::{
         rollout::rows::{Reason, RolloutStatus, StepStatus},
-        traffic::rows::RouteWeights,
+        traffic::arms::Role,
     },
 };
 
@@ -67,13 +69,8 @@ pub enum EventBody {
     StepChanged { rollout: RolloutId, deployment: DeploymentId, place: u32, step: Step, status: StepStatus },
     /// A batch began or passed.
     BatchChanged { rollout: RolloutId, deployment: DeploymentId, step: u32, batch: u32, passed: bool },
-    /// Weights changed; versions by track for display.
-    RouteChanged {
-        deployment: DeploymentId,
-        weights: RouteWeights,
-        stable: Option<Version>,
-        candidate: Option<Version>,
-    },
+    /// Weights changed; with the versions, for display.
+    RouteChanged { deployment: DeploymentId, shares: Vec<(Role, Version, BasisPoints)> },
     /// A smoke test was settled.
     HookSettled { rollout: RolloutId, deployment: DeploymentId, ok: bool, detail: String },
     /// A node's State differs from the majority's.
@@ -117,7 +114,7 @@ pub struct Told {
     /// The rollout it is about.
     pub rollout: Option<RolloutId>,
     /// The rest, for programs.
-    pub fields: Vec<(&'static str, String)>,
+    pub fields: Vec<(Cow<'static, str>, String)>,
     /// A line for people.
     pub text: String,
 }
@@ -140,8 +137,8 @@ impl Told {
         self.of(deployment)
     }
 
-    fn with(mut self, name: &'static str, value: impl ToString) -> Self {
-        self.fields.push((name, value.to_string()));
+    fn with(mut self, name: impl Into<Cow<'static, str>>, value: impl ToString) -> Self {
+        self.fields.push((name.into(), value.to_string()));
         self
     }
 }
@@ -221,15 +218,15 @@ impl EventBody {
                     .with("batch", batch)
                     .with("passed", passed)
             }
-            Self::RouteChanged { deployment, weights, stable, candidate } => {
-                let parts = [(candidate, weights.candidate), (stable, weights.stable)];
-                let shares = parts.iter().filter_map(|(v, w)| Some(format!("{} {w}", v.as_ref()?)));
-                let told = told(format!("traffic {}", shares.collect::<Vec<_>>().join(", ")))
-                    .of(deployment)
-                    .with("stable_bp", weights.stable.0)
-                    .with("candidate_bp", weights.candidate.0);
-                let told = stable.iter().fold(told, |told, v| told.with("stable", v));
-                candidate.iter().fold(told, |told, v| told.with("candidate", v))
+            Self::RouteChanged { deployment, shares } => {
+                // What is on trial comes first.
+                let (tried, rest): (Vec<_>, Vec<_>) = shares.iter().partition(|(role, _, _)| role.on_trial());
+                let text = tried.iter().chain(&rest).map(|(_, version, share)| format!("{version} {share}"));
+                let told = told(format!("traffic {}", text.collect::<Vec<_>>().join(", "))).of(deployment);
+                shares.iter().fold(told, |told, (role, version, share)| {
+                    let name: &'static str = role.into();
+                    told.with(name, version).with(format!("{name}_bp"), share.0)
+                })
             }
             Self::HookSettled { rollout, deployment, ok, detail } => {
                 told(format!("smoke test {}: {detail}", if *ok { "passed" } else { "failed" }))

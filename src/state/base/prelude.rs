@@ -16,6 +16,6 @@ pub(in crate::state) use crate::{
         cluster::rows::*,
         fleet::rows::*,
         rollout::rows::*,
-        traffic::{fences::*, rows::*},
+        traffic::{arms::*, fences::*, rows::*},
     },
 };

@@ -20,11 +20,9 @@ pub(in crate::state) fn check(s: &State, service: &Name, version: &Version) -> D
             format!("{} of {id} is under way with it: wait for its end", r.id)
         } else if s.fences.open().any(|x| x.targets.iter().any(|t| &t.deployment == id)) {
             format!("the traffic of {id} is being switched: wait for its end")
-        } else if d.tracks.stable.as_ref().is_some_and(|t| is(&t.pair)) {
+        } else if d.arms.pair(Role::Stable).is_some_and(is) {
             format!("{id} runs it: start another version first")
-        } else if d.tracks.iter().any(|(_, t)| is(&t.pair))
-            || s.instances_of(id).any(|i| i.life.is_live() && is(&i.pair))
-        {
+        } else if d.arms.iter().any(|a| is(&a.pair)) || s.instances_of(id).any(|i| i.life.is_live() && is(&i.pair)) {
             format!(
                 "instances of it still run for {id}: they go when their time is over, see `slipway deployment show {id}`"
             )

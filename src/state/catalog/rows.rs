@@ -81,7 +81,7 @@ fields! {
         6 [required] pub build: BuildInfo,
         /// Where it stands.
         7 [required] pub status: ReleaseStatus,
-        /// Whether a rollout ever gave it a track: then its name stands for these bytes for good.
+        /// Whether a rollout ever gave it an arm: then its name stands for these bytes for good.
         8 pub ran: bool,
     }
 }

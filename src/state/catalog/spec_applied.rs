@@ -60,7 +60,7 @@ impl Apply for SpecApplied {
                     meta: cx.new_meta(),
                     id: id.clone(),
                     spec: 0,
-                    tracks: Tracks::default(),
+                    arms: Arms::default(),
                     route: None,
                     desired: 0,
                     live: None,

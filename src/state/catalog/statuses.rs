@@ -30,12 +30,11 @@ fn status(s: &State, row: &Release) -> ReleaseStatus {
     }
     let ids = s.environments.keys().map(|e| DeploymentId { environment: e.clone(), service: row.service.clone() });
     let mine: Vec<&Deployment> = ids.filter_map(|id| s.deployments.get(&id)).collect();
-    let is = |t: &Option<Track>| t.as_ref().is_some_and(|t| t.pair.version == row.version);
-    if mine.iter().any(|d| is(&d.tracks.stable)) {
+    let arms = || mine.iter().flat_map(|d| d.arms.iter()).filter(|a| a.pair.version == row.version);
+    if arms().any(|a| a.role == Role::Stable) {
         return ReleaseStatus::Active;
     }
-    let shares = |d: &&Deployment| is(&d.tracks.previous) && d.route.as_ref().is_some_and(|x| x.weights.previous.0 > 0);
-    if mine.iter().any(|d| is(&d.tracks.candidate) || shares(d)) {
+    if arms().any(|a| a.role.on_trial() || a.weight.0 > 0) {
         return ReleaseStatus::Canary;
     }
     let ended = || {

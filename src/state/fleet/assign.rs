@@ -1,13 +1,13 @@
 //! The one place that edits assignments: content, generation, digest, permit, mark, and the worker's set generation.
 //!
 //! A generation rises with every change of the content; within one, the permit only rises. Marks are outside the content, so that a
-//! new step changes no generation. `hold` keeps what a rollback would need: the pairs of all tracks, of the live rollout and of the
+//! new step changes no generation. `hold` keeps what a rollback would need: the pairs of all arms, of the live rollout and of the
 //! newest completed one. `next` comes with the step that stages and goes with the first instance, in entries that change the content anyway.
 
 use super::rows::{Assignment, AssignmentContent, Entry, Instance};
 use crate::{
     model::{DeploymentId, Digest, InstanceId, Pair, Permit, StepId, WorkerName},
-    state::{State, base::context::Cx, store::frame},
+    state::{State, base::context::Cx, store::frame, traffic::arms::Role},
 };
 
 /// What an edit does to the permit.
@@ -22,12 +22,12 @@ pub(in crate::state) enum Allow {
 /// Digests that must stay on the disk of the deployment's workers.
 pub(in crate::state) fn needed(s: &State, deployment: &DeploymentId) -> Vec<Digest> {
     let Some(d) = s.deployments.get(deployment) else { return Vec::new() };
-    let mut hold: Vec<Digest> = d.tracks.iter().map(|(_, t)| t.pair.digest.clone()).collect();
+    let mut hold: Vec<Digest> = d.arms.iter().map(|a| a.pair.digest.clone()).collect();
     let live = d.live.and_then(|id| s.rollouts.get(&id));
     for r in live.into_iter().chain(s.undoable(d)) {
         hold.extend(r.from.iter().map(|p| p.digest.clone()));
         // The new release is fetched when its first step says so, not the moment the rollout is accepted.
-        if d.tracks.iter().any(|(_, t)| t.pair == r.to) {
+        if d.arms.of(&r.to).is_some() {
             hold.push(r.to.digest.clone());
         }
     }
@@ -37,7 +37,7 @@ pub(in crate::state) fn needed(s: &State, deployment: &DeploymentId) -> Vec<Dige
 /// The pair that agents are to look at before anything of it is started: the candidate, once its package is staged and while no entry
 /// runs it.
 fn next(s: &State, deployment: &DeploymentId, content: &AssignmentContent, stage: bool) -> Option<Pair> {
-    let pair = &s.deployments.get(deployment)?.tracks.candidate.as_ref()?.pair;
+    let pair = s.deployments.get(deployment)?.arms.pair(Role::Candidate)?;
     let asked = stage || content.next.as_ref() == Some(pair);
     let runs = content.instances.iter().any(|e| &e.pair == pair);
     (asked && !runs).then(|| pair.clone())
@@ -85,9 +85,9 @@ pub(in crate::state) fn edit(
     hold.dedup();
     row.content.hold = hold;
     row.content.next = next(&cx.s, deployment, &row.content, stage);
-    let tracks = cx.s.deployments.get(deployment).map(|d| d.tracks.clone()).unwrap_or_default();
-    row.content.current = tracks.stable.map(|t| t.pair);
-    row.content.previous = tracks.previous.map(|t| t.pair);
+    let runs = |role| cx.s.deployments.get(deployment).and_then(|d| d.arms.pair(role)).cloned();
+    row.content.current = runs(Role::Stable);
+    row.content.previous = runs(Role::Previous);
     row.mark = mark(&cx.s, deployment);
 
     let empty = row.content.hold.is_empty() && row.content.instances.is_empty();
@@ -146,7 +146,7 @@ pub(in crate::state) fn remove(cx: &mut Cx<'_>, worker: &WorkerName, deployment:
     edit(cx, worker, deployment, Allow::Keep, false, |c| c.instances.retain(|e| !ids.contains(&e.id)));
 }
 
-/// Brings `hold`, `current`, `previous` and marks of every worker of the deployment up to date after tracks or steps moved.
+/// Brings `hold`, `current`, `previous` and marks of every worker of the deployment up to date after roles or steps moved.
 pub(in crate::state) fn refresh(cx: &mut Cx<'_>, deployment: &DeploymentId) {
     for worker in workers_of(&cx.s, deployment) {
         edit(cx, &worker, deployment, Allow::Keep, false, |_| ());

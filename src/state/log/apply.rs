@@ -73,7 +73,7 @@ pub fn apply(state: &mut State, at: LogId, stamped: &Stamped) -> Result<Applied,
 /// What follows from changed deployments: slots of keys, as the fewest keys move from the entry before to this one, and the statuses of
 /// releases, which say where they run.
 fn follow_up(cx: &mut Cx<'_>, before: &State) {
-    let versions = |d: &Deployment| d.tracks.iter().map(|(n, t)| (n, t.pair.version.clone())).collect::<Vec<_>>();
+    let versions = |d: &Deployment| d.arms.iter().map(|a| (a.role, a.pair.version.clone())).collect::<Vec<_>>();
     for id in cx.changed_deployments() {
         let (old, new) = (before.deployments.get(&id), cx.s.deployments.get(&id).cloned());
         let Some(new) = new else { continue };

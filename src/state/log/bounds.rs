@@ -23,27 +23,21 @@ pub(super) fn check_step(before: &State, after: &State, old: &Deployment, new: &
     Ok(())
 }
 
-/// The weight of a pair, whichever track it stands on.
-fn share(d: &Deployment, pair: &Pair) -> BasisPoints {
-    let tracks = d.tracks.iter().filter(|(_, t)| &t.pair == pair);
-    let of = |name| d.route.as_ref().map_or(0, |r| r.weights.get(name).0);
-    BasisPoints(tracks.map(|(name, _)| of(name)).fold(0, u32::saturating_add))
-}
-
 /// 11: what rises is carried by instances that pass.
 fn rises(after: &State, r: &Rollout, old: &Deployment, new: &Deployment) -> Result<(), String> {
     let passing = |pair: &Pair| serving::passing(after, &new.id, pair);
-    let total = new.tracks.iter().map(|(_, t)| passing(&t.pair)).fold(0, u32::saturating_add);
+    let total = new.arms.iter().map(|a| passing(&a.pair)).fold(0, u32::saturating_add);
     let installs = |k: &StepKind| matches!(k, StepKind::Install { routing: Routing::ByCapacity, .. });
     let by_capacity = r.running().is_some_and(|(_, row)| installs(&row.step.kind));
-    for (_, track) in new.tracks.iter() {
-        let want = share(new, &track.pair);
-        let have = passing(&track.pair);
+    for arm in new.arms.iter() {
+        let (want, have) = (arm.weight, passing(&arm.pair));
+        // The same version's, whatever its role was.
+        let had = old.arms.of(&arm.pair).map_or(BasisPoints(0), |a| a.weight);
         let enough = have >= weights::need(after, r, want);
         // Each share is rounded down.
         let carried = BasisPoints::ratio(u64::from(have), u64::from(total)).0.saturating_add(2);
-        if want > share(old, &track.pair) && !enough && !(by_capacity && want.0 <= carried) {
-            return Err(format!("11: {} of {} rises to {want} and {have} pass", track.pair, new.id));
+        if want > had && !enough && !(by_capacity && want.0 <= carried) {
+            return Err(format!("11: {} of {} rises to {want} and {have} pass", arm.pair, new.id));
         }
     }
     Ok(())

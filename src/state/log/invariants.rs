@@ -1,7 +1,7 @@
 //! What must hold in every applied State and over every step; tests, transcripts and cluster tests call it. Numbers are those of the
 //! list of invariants in ARCHITECTURE.md.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use super::bounds;
 use crate::state::{
@@ -38,24 +38,19 @@ fn indexes(s: &State) -> Result<(), String> {
     all.into_iter().collect::<Result<(), &str>>().map_err(|table| format!("an index of {table} is not its rows'"))
 }
 
-/// 1, 2, 10: one active version in a switch, whole weights, no more than the cap, and only tracks that exist.
+/// 1, 2, 10: one active version in a switch, whole weights, no more than the cap, and each arm its own version.
 fn route(d: &Deployment) -> Result<(), String> {
-    let Some(r) = &d.route else { return Ok(()) };
-    let w = r.weights;
-    ensure(w.sum() == WHOLE.0, || format!("2: weights of {} sum to {}", d.id, w.sum()))?;
-    ensure(w.candidate <= r.cap, || format!("10: {} has {} above its cap {}", d.id, w.candidate, r.cap))?;
-    for name in [TrackName::Stable, TrackName::Candidate, TrackName::Previous] {
-        ensure(w.get(name).0 == 0 || d.tracks.get(name).is_some(), || {
-            format!("{}: {name:?} is absent and has weight", d.id)
-        })?;
+    let w = d.arms.weights();
+    let whole = if d.route.is_some() { WHOLE.0 } else { 0 };
+    ensure(w.sum() == whole, || format!("2: weights of {} sum to {}", d.id, w.sum()))?;
+    for a in d.arms.iter() {
+        let cap = a.cap.unwrap_or(WHOLE);
+        ensure(a.weight <= cap, || format!("10: the {} of {} has {} above its cap {cap}", a.role, d.id, a.weight))?;
+        let one = d.arms.of(&a.pair).is_some_and(|first| first.role == a.role);
+        ensure(one, || format!("{}: two arms run one pair", d.id))?;
     }
-    if r.mode == RouteMode::Switch {
-        let whole = [w.stable, w.candidate, w.previous].contains(&WHOLE);
-        ensure(whole, || format!("1: two versions of {} are active: {w:?}", d.id))?;
-    }
-    let pairs: Vec<_> = d.tracks.iter().map(|(_, t)| &t.pair).collect();
-    let distinct: BTreeSet<_> = pairs.iter().collect();
-    ensure(pairs.len() == distinct.len(), || format!("{}: two tracks run one pair", d.id))
+    let switches = d.route.as_ref().is_some_and(|r| r.mode == RouteMode::Switch);
+    ensure(!switches || w.iter().count() == 1, || format!("1: two versions of {} are active: {w:?}", d.id))
 }
 
 /// 9: at most one live rollout, and the deployment names it.
@@ -252,10 +247,10 @@ fn generation(
     let silent = new.meta.revision == old.meta.revision && new != old;
     ensure(!silent, || format!("{id} changed without a new revision"))?;
     if let (Some(a), Some(b)) = (&old.route, &new.route) {
-        let same = a.weights == b.weights && a.mode == b.mode && a.ttl == b.ttl;
+        let same = old.arms.weights() == new.arms.weights() && a.form() == b.form();
         ensure(b.generation >= a.generation, || format!("17: generation of {id} went back"))?;
         ensure(same || b.generation > a.generation, || format!("17: {id} changed its route within a generation"))?;
-        let stable_moved = old.tracks.stable.as_ref().map(|t| &t.pair) != new.tracks.stable.as_ref().map(|t| &t.pair);
+        let stable_moved = old.arms.pair(Role::Stable) != new.arms.pair(Role::Stable);
         ensure(!stable_moved || b.generation > a.generation, || {
             format!("17: {id} changed stable within a generation")
         })?;
@@ -270,9 +265,10 @@ fn generation(
             | RolloutStatus::Failed
             | RolloutStatus::Aborted => false,
         });
-        ensure(!held || b.weights.candidate <= a.weights.candidate, || {
-            format!("10: {id} gave the candidate more while held")
-        })?;
+        for arm in new.arms.iter().filter(|a| held && a.role.on_trial()) {
+            let more = arm.weight > old.arms.weight(arm.role);
+            ensure(!more, || format!("10: {id} gave the {} more while held", arm.role))?;
+        }
     }
     Ok(())
 }

@@ -35,7 +35,7 @@ fn forward(cx: &mut Cx<'_>, id: RolloutId) -> Done {
         | RolloutStatus::Failed
         | RolloutStatus::Aborted => return Err(operator::lifecycle(&r, "aborted")),
     }
-    let moved = r.switched || cx.deployment(&r.deployment)?.route.is_some_and(|x| x.weights.candidate.0 > 0);
+    let moved = r.switched || cx.deployment(&r.deployment)?.arms.weight(Role::Candidate).0 > 0;
     if r.is_way_back() && moved {
         return Err(use_as_is(&r));
     }

@@ -46,10 +46,10 @@ pub(in crate::state) fn end_here(cx: &mut Cx<'_>, mut r: Rollout) -> Done {
     turn::end(cx, r.clone())?;
     let mut d = cx.deployment(&r.deployment)?;
     match given_up {
-        Some(pair) if d.tracks.stable.is_some() => keep(cx, &mut d, &r, pair),
+        Some(pair) if d.arms.get(Role::Stable).is_some() => keep(cx, &mut d, &r, pair),
         // A first rollout: nothing serves, and what is left of it goes.
         Some(_) | None => {
-            if let Some(candidate) = d.tracks.candidate.as_mut() {
+            if let Some(candidate) = d.arms.get_mut(Role::Candidate) {
                 candidate.retire_at = Some(cx.now());
             }
         }
@@ -62,41 +62,31 @@ pub(in crate::state) fn end_here(cx: &mut Cx<'_>, mut r: Rollout) -> Done {
 
 /// Arranges the two versions so that the candidate's place is free for the next rollout.
 fn keep(cx: &mut Cx<'_>, d: &mut Deployment, r: &Rollout, given_up: Pair) {
-    let weights = d.route.as_ref().map(|x| x.weights).unwrap_or_default();
     // What waits for a place that nobody leaves any more; and what serves and was about to leave.
     drain::cancel_pending(cx, &d.id, &given_up);
-    let served: Vec<Pair> =
-        d.tracks.iter().filter(|(name, _)| weights.get(*name).0 > 0).map(|(_, t)| t.pair.clone()).collect();
-    for pair in &served {
-        drain::revive(cx, &d.id, pair);
+    for arm in d.arms.iter().filter(|a| a.weight.0 > 0) {
+        drain::revive(cx, &d.id, &arm.pair);
     }
-    let mut all: Vec<(BasisPoints, Track)> = d.tracks.iter().map(|(n, t)| (weights.get(n), t.clone())).collect();
-    // By share; of equal ones, what is stable stays so.
-    all.sort_by_key(|(w, _)| Reverse(*w));
-    let was = d.tracks.stable.as_ref().map(|t| t.pair.clone());
+    let mut all: Vec<Arm> = d.arms.iter().cloned().collect();
+    // By share; of equal ones, what is stable stays so. A third version is let go of.
+    all.sort_by_key(|a| Reverse(a.weight));
     let mut all = all.into_iter();
-    let Some((first_share, mut first)) = all.next() else { return };
-    let second = all.next();
-    first.retire_at = None;
-    first.want = serving::wanted(&cx.s, &d.id, &first.pair);
-    let share = second.as_ref().map_or(BasisPoints(0), |(w, _)| *w);
-    let previous = second.map(|(w, mut t)| {
+    let Some(first) = all.next() else { return };
+    let first = Arm { role: Role::Stable, want: serving::wanted(&cx.s, &d.id, &first.pair), retire_at: None, ..first };
+    let second = all.next().map(|a| {
         // Without traffic it is only kept where it is what was fled from, ready to be asked for.
-        let goes = w.0 == 0 && (t.pair == given_up || r.phase == RolloutPhase::Undo);
-        t.retire_at = goes.then(|| cx.now());
-        t.want = serving::wanted(&cx.s, &d.id, &t.pair);
-        t
+        let goes = a.weight.0 == 0 && (a.pair == given_up || r.phase == RolloutPhase::Undo);
+        let want = serving::wanted(&cx.s, &d.id, &a.pair);
+        Arm { role: Role::Previous, want, retire_at: goes.then(|| cx.now()), ..a }
     });
-    let moved = was.as_ref() != Some(&first.pair);
-    (d.tracks.stable, d.tracks.candidate, d.tracks.previous) = (Some(first), None, previous);
-    if let Some(form) = d.route.as_ref().map(Route::form) {
-        let mut weights = RouteWeights { stable: first_share, candidate: BasisPoints(0), previous: share };
-        // A third version is let go of.
-        let rest = WHOLE.0.saturating_sub(weights.sum());
-        opening::share_out(&cx.s, d, &d.tracks, &mut weights, BasisPoints(rest));
-        routes::write(cx, d, weights, BasisPoints(0), form, moved);
-    }
     // Where one version serves and it is not the one that was given up, there is nothing to hold.
-    let holds = share.0 > 0 || d.tracks.stable.as_ref().is_some_and(|t| t.pair == given_up);
+    let holds = second.as_ref().is_some_and(|a| a.weight.0 > 0) || first.pair == given_up;
+    d.arms = [first].into_iter().chain(second).collect();
+    if let Some(form) = d.route.as_ref().map(Route::form) {
+        let rest = d.arms.weights().rest();
+        opening::share_out(&cx.s, &d.id, &mut d.arms, rest);
+        let weights = d.arms.weights();
+        routes::write(cx, d, &weights, form);
+    }
     d.as_is = holds.then_some(AsIs { rollout: r.id, given_up });
 }

@@ -4,7 +4,7 @@ use super::{batches, steps, weights};
 use crate::state::{
     base::prelude::*,
     fleet::{assign, drain, serving},
-    traffic::{returns, routes},
+    traffic::routes,
 };
 
 fields! {
@@ -18,7 +18,7 @@ fields! {
         /// Old instances that drain now.
         3 pub drain: Vec<InstanceId>,
         /// Weights after the batch, when the step routes by capacity.
-        4 pub weights: Option<RouteWeights>,
+        4 pub weights: Option<Weights>,
     }
 }
 
@@ -82,37 +82,34 @@ impl Apply for BatchPassed {
 
 /// Weights of a passed batch, when the step routes by capacity.
 fn weigh(cx: &mut Cx<'_>, r: &mut Rollout, routing: Routing, b: &BatchPassed) -> Done {
-    let weights = match (routing, b.weights) {
+    let weights = match (routing, &b.weights) {
         (Routing::Explicit, None) => return Ok(()),
         (Routing::Explicit, Some(_)) => return guard("this installation sets no weights"),
         (Routing::ByCapacity, Some(w)) => w,
         (Routing::ByCapacity, None) => return guard("weights are missing"),
     };
     let mut d = cx.deployment(&r.deployment)?;
-    let cap = match r.phase {
-        RolloutPhase::Forward => {
-            if r.is_way_back() {
-                weights::check_return(cx, &d, r, weights, &b.drain)?;
-                weights::returned(cx, &d, r, weights);
-            } else {
-                weights::check_rise(cx, &d, r, weights, &b.drain, true)?;
-            }
-            d.route.as_ref().map_or(crate::model::WHOLE, |x| x.cap)
+    let cap = d.arms.get(Role::Candidate).and_then(|a| a.cap);
+    let share = weights.get(Role::Candidate);
+    match r.phase {
+        RolloutPhase::Forward if r.is_way_back() => {
+            weights::check_return(cx, &d, r, weights, &b.drain)?;
+            weights::returned(cx, &d, r, weights);
         }
+        RolloutPhase::Forward => weights::check_rise(cx, &d, r, weights, &b.drain, true)?,
         RolloutPhase::Undo => {
             weights::check_undo(&d, weights)?;
-            if weights.candidate.0 == 0 && r.traffic_back_at.is_none() {
-                r.traffic_back_at = Some(cx.now());
-                returns::began(cx, &d, r.id, &r.to.version);
-            }
-            weights.candidate
+            weights::left(cx, &d, r, weights);
         }
-    };
-    if weights.candidate > cap {
-        return guard(format!("{} is above the cap {cap}", weights.candidate));
+    }
+    if let Some(cap) = cap.filter(|cap| share > *cap) {
+        return guard(format!("{share} is above the cap {cap}"));
     }
     let form = d.route.as_ref().map_or(r.form, Route::form);
-    routes::write(cx, &mut d, weights, cap, form, false);
+    routes::write(cx, &mut d, weights, form);
+    if r.phase == RolloutPhase::Forward {
+        d.arms.set_cap(cap);
+    }
     cx.put_deployment(d);
     Ok(())
 }

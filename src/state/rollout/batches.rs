@@ -18,17 +18,11 @@ pub(in crate::state) fn check_status(r: &Rollout) -> Done {
     if r.status == installs { Ok(()) } else { guard(format!("{} is {}", r.id, r.status)) }
 }
 
-/// The track that runs a pair.
-fn track_of<'a>(d: &'a mut Deployment, pair: &Pair) -> Option<&'a mut Track> {
-    let t = &mut d.tracks;
-    [t.stable.as_mut(), t.candidate.as_mut(), t.previous.as_mut()].into_iter().flatten().find(|t| &t.pair == pair)
-}
-
 pub(in crate::state) fn set_want(cx: &mut Cx<'_>, deployment: &DeploymentId, pair: &Pair) -> Done {
     let mut d = cx.deployment(deployment)?;
     let wanted = serving::wanted(&cx.s, deployment, pair);
-    if let Some(t) = track_of(&mut d, pair) {
-        t.want = t.want.max(wanted);
+    if let Some(arm) = d.arms.iter_mut().find(|a| &a.pair == pair) {
+        arm.want = arm.want.max(wanted);
     }
     cx.put_deployment(d);
     Ok(())

@@ -55,7 +55,7 @@ fn instances(cx: &mut Cx<'_>, id: &DeploymentId, newest: Option<RolloutId>) {
 
 fn specs(cx: &mut Cx<'_>, id: &DeploymentId) {
     let Some(d) = cx.s.deployments.get(id) else { return };
-    let mut named: BTreeSet<u64> = d.tracks.iter().map(|(_, t)| t.pair.spec).chain([d.spec]).collect();
+    let mut named: BTreeSet<u64> = d.arms.iter().map(|a| a.pair.spec).chain([d.spec]).collect();
     named.extend(cx.s.instances_of(id).map(|i| i.pair.spec));
     for r in cx.s.rollouts.of(id) {
         named.insert(r.to.spec);

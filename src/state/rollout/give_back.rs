@@ -14,8 +14,8 @@ use crate::state::{
 /// A rollback of what has ended by itself or by somebody's word: what would go back further is another wish, and named.
 pub(in crate::state) fn over(cx: &Cx<'_>, r: &Rollout) -> Rejection {
     let d = cx.s.deployments.get(&r.deployment);
-    let runs = d.and_then(|d| d.tracks.stable.as_ref());
-    let runs = runs.map_or_else(|| "runs nothing".into(), |t| format!("runs {}", t.pair.version));
+    let runs = d.and_then(|d| d.arms.pair(Role::Stable));
+    let runs = runs.map_or_else(|| "runs nothing".into(), |pair| format!("runs {}", pair.version));
     let further = d.and_then(|d| cx.s.undoable(d)).filter(|r| !r.is_way_back());
     let further = further.and_then(|r| Some((r.id, r.from.as_ref()?.version.clone())));
     let further = further.map_or_else(String::new, |(id, version)| {
@@ -60,7 +60,7 @@ pub(in crate::state) fn begin(cx: &mut Cx<'_>, done: &Rollout) -> Done {
             done.id, d.id
         )));
     };
-    if d.tracks.stable.as_ref().is_some_and(|t| t.pair == to) {
+    if d.arms.pair(Role::Stable) == Some(&to) {
         return Err(Rejection::Precondition(format!("{} is back on {} already", d.id, to.version)));
     }
     let known = cx.s.releases.get(&(d.id.service.clone(), to.version.clone()));
@@ -70,7 +70,7 @@ pub(in crate::state) fn begin(cx: &mut Cx<'_>, done: &Rollout) -> Done {
         return Err(Rejection::Precondition(format!("{} {to} is not kept any more: start a rollout", d.id.service)));
     }
     let kind = RolloutKind::Return { undoes: done.id };
-    let from = d.tracks.stable.as_ref().map(|t| t.pair.clone());
+    let from = d.arms.pair(Role::Stable).cloned();
     let mut r = begin::new_rollout(cx, &d, kind, from, to, done.params.clone(), done.strategy.clone());
     let id = r.id;
     r.desired = d.desired;
@@ -78,9 +78,6 @@ pub(in crate::state) fn begin(cx: &mut Cx<'_>, done: &Rollout) -> Done {
     d.live = Some(id);
     begin::announce(cx, &r);
     if d.desired > 0 && serving::passing(&cx.s, &d.id, &r.to) >= d.desired {
-        if d.tracks.previous.as_ref().is_none_or(|t| t.pair != r.to) {
-            d.tracks.previous = Some(Track { pair: r.to.clone(), want: d.desired, retire_at: None });
-        }
         back::advance(cx, &mut d, &r);
         r.switched = true;
         r.traffic_back_at = Some(cx.now());

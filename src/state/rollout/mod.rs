@@ -1,6 +1,7 @@
 //! Rollouts: started, compiled, carried out step by step, turned back, ended; the keeper between them.
 
 pub(in crate::state) mod abort;
+pub(in crate::state) mod arm_adjusted;
 pub(in crate::state) mod as_is;
 pub(in crate::state) mod back;
 pub(in crate::state) mod batch_passed;
@@ -33,6 +34,5 @@ pub(in crate::state) mod step_started;
 pub(in crate::state) mod steps;
 pub(in crate::state) mod steps_compiled;
 pub(in crate::state) mod switched;
-pub(in crate::state) mod track_adjusted;
 pub(in crate::state) mod turn;
 pub(in crate::state) mod weights;

@@ -49,7 +49,7 @@ pub(in crate::state) fn stop(cx: &mut Cx<'_>, mut r: Rollout) -> Done {
     turn::end(cx, r.clone())?;
     let keep = cx.now().plus(cx.settings().abort_keep);
     let mut d = cx.deployment(&r.deployment)?;
-    if let Some(c) = d.tracks.candidate.as_mut().filter(|c| c.pair == r.to) {
+    if let Some(c) = d.arms.get_mut(Role::Candidate).filter(|c| c.pair == r.to) {
         c.retire_at = Some(keep);
         c.want = serving::wanted(&cx.s, &d.id, &r.to);
     }

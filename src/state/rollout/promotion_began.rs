@@ -1,4 +1,4 @@
-//! `PromotionBegan`: the step `promote` passes, tracks move unless a switch moved them, and all traffic is the new stable's.
+//! `PromotionBegan`: the step `promote` passes, roles move unless a switch moved them, and all traffic is the new stable's.
 
 use super::{back, steps, weights};
 use crate::state::{
@@ -8,7 +8,7 @@ use crate::state::{
 };
 
 fields! {
-    /// All gates passed: tracks move unless a switch moved them.
+    /// All gates passed: roles move unless a switch moved them.
     #[derive(Debug, Clone, PartialEq)]
     pub struct PromotionBegan {
         1 [required] pub rollout: RolloutId,
@@ -31,7 +31,7 @@ impl Apply for PromotionBegan {
             let have = serving::passing(&cx.s, &r.deployment, &r.to);
             let need = weights::need(&cx.s, &r, WHOLE);
             // Once it carries all the traffic nothing rises any more; what failed since is refilled after the promotion.
-            let carries = d.route.as_ref().is_some_and(|x| x.weights.candidate == WHOLE);
+            let carries = d.arms.weight(Role::Candidate) == WHOLE;
             if have < need && !carries {
                 return guard(format!("{have} of {need} instances of {} pass", r.to));
             }

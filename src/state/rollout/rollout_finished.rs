@@ -60,19 +60,17 @@ impl Apply for RolloutFinished {
         match status {
             RolloutStatus::Completed => {
                 let now = cx.now();
-                if let Some(t) = d.tracks.previous.as_mut().filter(|t| t.retire_at.is_none()) {
+                if let Some(previous) = d.arms.get_mut(Role::Previous) {
                     // What is left of it stands on lost workers, or came back from one: the keeper's.
-                    t.retire_at = Some(now);
+                    previous.retire_at = previous.retire_at.or(Some(now));
                 }
             }
             RolloutStatus::RolledBack | RolloutStatus::Failed if !began => {}
             RolloutStatus::RolledBack | RolloutStatus::Failed => {
                 d.as_is = None;
-                d.tracks.previous.take_if(|t| t.retire_at.is_none());
+                d.arms.take_if(Role::Previous, |a| a.retire_at.is_none());
                 back::all_on_stable(cx, &mut d);
-                if d.tracks.candidate.as_ref().is_some_and(|t| t.pair == to) && r.phase == RolloutPhase::Undo {
-                    d.tracks.candidate = None;
-                }
+                d.arms.take_if(Role::Candidate, |a| a.pair == to && r.phase == RolloutPhase::Undo);
             }
             RolloutStatus::Pending
             | RolloutStatus::Active

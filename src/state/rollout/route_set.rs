@@ -1,10 +1,7 @@
 //! `RouteSet`: the running step's weights.
 
 use super::{steps, weights};
-use crate::state::{
-    base::prelude::*,
-    traffic::{returns, routes},
-};
+use crate::state::{base::prelude::*, traffic::routes};
 
 fields! {
     /// Sets weights.
@@ -12,13 +9,13 @@ fields! {
     pub struct RouteSet {
         /// Which step of which rollout.
         1 [required] pub at: StepRef,
-        2 [required] pub weights: RouteWeights,
+        2 [required] pub weights: Weights,
     }
 }
 
 impl Apply for RouteSet {
     fn apply(&self, cx: &mut Cx<'_>) -> Done {
-        let &Self { at: StepRef { rollout: id, seen, step }, weights } = self;
+        let &Self { at: StepRef { rollout: id, seen, step }, ref weights } = self;
         let mut r = cx.rollout_seen(id, seen)?;
         let row = steps::running(&r, step)?.clone();
         let undo = r.status == RolloutStatus::RollingBack && r.phase == RolloutPhase::Undo;
@@ -26,13 +23,14 @@ impl Apply for RouteSet {
             return guard(format!("{id} is {}", r.status));
         }
         let mut d = cx.deployment(&r.deployment)?;
-        let had = d.route.as_ref().map(|x| x.weights).unwrap_or_default();
+        let had = d.arms.weight(Role::Candidate);
+        let share = weights.get(Role::Candidate);
         let (weight, by_capacity) = match row.step.kind {
             StepKind::Route { weight } => (weight, false),
             // On a way back the traffic follows the instances as they pass, and does not wait for a batch; going forward what ran already
             // needs none.
-            StepKind::Install { routing: Routing::ByCapacity, share, .. } => {
-                (if undo { had.candidate } else { share }, true)
+            StepKind::Install { routing: Routing::ByCapacity, share: of_all, .. } => {
+                (if undo { had } else { of_all }, true)
             }
             StepKind::Install { .. }
             | StepKind::Stage
@@ -43,28 +41,25 @@ impl Apply for RouteSet {
             | StepKind::Retire { .. } => return guard("the running step sets no route"),
         };
         // What had more already, as an abort left it, is not made to give it back.
-        let weight = weight.max(had.candidate);
-        if weights.candidate > weight {
-            return guard(format!("{} is above the step's {weight}", weights.candidate));
+        let weight = weight.max(had);
+        if share > weight {
+            return guard(format!("{share} is above the step's {weight}"));
         }
         if undo {
             // Capacity binds rising weights in forward steps only; on the way back nothing rises but what served before.
             weights::check_undo(&d, weights)?;
-            if weights.candidate.0 == 0 && r.traffic_back_at.is_none() {
-                r.traffic_back_at = Some(cx.now());
-                returns::began(cx, &d, r.id, &r.to.version);
-            }
+            weights::left(cx, &d, &mut r, weights);
+        } else if r.is_way_back() {
+            weights::check_return(cx, &d, &r, weights, &[])?;
+            weights::returned(cx, &d, &mut r, weights);
         } else {
-            if r.is_way_back() {
-                weights::check_return(cx, &d, &r, weights, &[])?;
-                weights::returned(cx, &d, &mut r, weights);
-            } else {
-                weights::check_rise(cx, &d, &r, weights, &[], by_capacity)?;
-            }
+            weights::check_rise(cx, &d, &r, weights, &[], by_capacity)?;
         }
         let form = d.route.as_ref().map_or(r.form, Route::form);
-        let cap = if undo { weights.candidate } else { weight };
-        routes::write(cx, &mut d, weights, cap, form, false);
+        routes::write(cx, &mut d, weights, form);
+        if !undo {
+            d.arms.set_cap(Some(weight));
+        }
         weights::set_index(cx, &mut r, step);
         cx.put_deployment(d);
         cx.put_rollout(r);

@@ -331,7 +331,7 @@ fields! {
         17 [required] pub status: RolloutStatus,
         /// When it was paused, while it is: what runs out is moved on by the pause's length.
         18 pub paused_at: Option<Millis>,
-        /// Whether a `Switch` moved tracks and traffic.
+        /// Whether a `Switch` moved roles and traffic.
         19 pub switched: bool,
         /// Why it turned back, was held or failed.
         20 pub reason: Option<Reason>,

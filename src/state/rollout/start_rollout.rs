@@ -61,7 +61,7 @@ impl Apply for StartRollout {
         let Some(spec) = cx.s.spec(&d.id, to.spec).cloned() else {
             return Err(Rejection::Precondition(format!("{} has no spec: `slipway apply -f` gives it one", d.id)));
         };
-        let from = d.tracks.stable.as_ref().map(|t| t.pair.clone());
+        let from = d.arms.pair(Role::Stable).cloned();
         if from.as_ref() == Some(&to) {
             // After `abort --as-is` it does not run everywhere, and this makes it whole.
             if !self.restart && d.as_is.is_none() {
@@ -70,7 +70,7 @@ impl Apply for StartRollout {
                     d.id, to.version
                 )));
             }
-            // The same settings under a new revision: tracks, instances and counts are told apart by pairs.
+            // The same settings under a new revision: arms, instances and counts are told apart by pairs.
             to.spec = to.spec.saturating_add(1);
             d.spec = to.spec;
             cx.s.specs.insert((d.id.clone(), to.spec), spec.clone());
@@ -92,7 +92,7 @@ impl Apply for StartRollout {
 /// The strategy of a rollout with these settings: direct where nothing serves yet, as there is nothing to compare with or to switch
 /// from; else what the settings say, or the environment.
 pub fn strategy_of(s: &State, d: &Deployment, params: &RolloutParams) -> StrategyName {
-    if d.tracks.stable.is_none() {
+    if d.arms.get(Role::Stable).is_none() {
         return StrategyName::DIRECT;
     }
     let default = s.environments.get(&d.id.environment).map(|e| e.default_strategy.clone());

@@ -51,21 +51,21 @@ fn end_retire(cx: &mut Cx<'_>, r: &Rollout, delay: Period) -> Done {
     let mut d = cx.deployment(&r.deployment)?;
     let at = cx.now().plus(delay);
     if delay.0 > 0 {
-        if let Some(previous) = d.tracks.previous.as_mut() {
+        if let Some(previous) = d.arms.get_mut(Role::Previous) {
             previous.retire_at = Some(at);
         }
     } else {
         // What has not stopped by the step's deadline is left to the keeper.
         let gone = steps::retiring(cx, r).iter().all(|i| !drain::holds_up(&cx.s, i));
-        let track = match r.phase {
-            RolloutPhase::Forward if d.tracks.previous.as_ref().is_some_and(|t| d.shares(t)) => &mut None,
-            RolloutPhase::Forward => &mut d.tracks.previous,
-            RolloutPhase::Undo => &mut d.tracks.candidate,
+        let role = match r.phase {
+            RolloutPhase::Forward => Role::Previous,
+            RolloutPhase::Undo => Role::Candidate,
         };
-        if gone {
-            *track = None;
-        } else if let Some(t) = track {
-            t.retire_at = Some(at);
+        let over = d.arms.get(role).is_some_and(|a| !d.shares(a));
+        match d.arms.get_mut(role).filter(|_| over) {
+            Some(_) if gone => drop(d.arms.take(role)),
+            Some(arm) => arm.retire_at = Some(at),
+            None => {}
         }
     }
     cx.put_deployment(d);

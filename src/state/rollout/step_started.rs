@@ -107,13 +107,14 @@ fn return_is_staged(cx: &Cx<'_>, r: &Rollout) -> Done {
 }
 
 /// Raises the candidate's cap for a step of the forward phase.
-fn raise_cap(cx: &mut Cx<'_>, r: &Rollout, cap: crate::model::BasisPoints) -> Done {
+fn raise_cap(cx: &mut Cx<'_>, r: &Rollout, cap: BasisPoints) -> Done {
     if r.phase == RolloutPhase::Undo {
         return Ok(());
     }
     let mut d = cx.deployment(&r.deployment)?;
-    if let Some(route) = &mut d.route {
-        route.cap = cap.max(route.weights.candidate).min(WHOLE);
+    if d.route.is_some() {
+        let has = d.arms.weight(Role::Candidate);
+        d.arms.set_cap(Some(cap.max(has).min(WHOLE)));
     }
     cx.put_deployment(d);
     Ok(())

@@ -1,4 +1,4 @@
-//! `StepsCompiled`: a rollout's steps, or its undo's. Going forward the candidate's track appears.
+//! `StepsCompiled`: a rollout's steps, or its undo's. Going forward the candidate's arm appears.
 
 use super::opening;
 use crate::state::{base::prelude::*, catalog::statuses, fleet::assign};
@@ -57,7 +57,7 @@ impl Apply for StepsCompiled {
                 }
                 cx.move_rollout(&mut r, RolloutStatus::Active, "started")?;
                 (r.form, r.budget) = (form, budget);
-                opening::tracks(cx, &r, desired)?;
+                opening::arms(cx, &r, desired)?;
                 statuses::settle(cx, &r);
             }
             RolloutPhase::Undo => {

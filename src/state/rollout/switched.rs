@@ -1,4 +1,4 @@
-//! `Switched`: tracks and weights in one entry.
+//! `Switched`: roles and weights in one entry.
 
 use super::{back, steps, weights};
 use crate::state::{
@@ -7,7 +7,7 @@ use crate::state::{
 };
 
 fields! {
-    /// Cuts over: tracks and weights in one entry.
+    /// Cuts over: roles and weights in one entry.
     #[derive(Debug, Clone, PartialEq)]
     pub struct Switched {
         /// Which step of which rollout.

@@ -9,26 +9,26 @@ pub fn need(s: &State, r: &Rollout, share: BasisPoints) -> u32 {
 }
 
 /// The candidate's share, and the rest on what served before it: stable, and what an abort left beside it, each by what passes.
-pub(in crate::state) fn beside(cx: &Cx<'_>, d: &Deployment, candidate: BasisPoints) -> RouteWeights {
-    let rest = WHOLE.0.saturating_sub(candidate.0);
-    let left = d.tracks.previous.as_ref().filter(|t| d.shares(t));
-    let previous = match (&d.tracks.stable, left) {
-        (Some(stable), Some(left)) => {
-            let passing = |t: &Track| u64::from(serving::passing(&cx.s, &d.id, &t.pair));
-            let (a, b) = (passing(stable), passing(left));
-            match d.route.as_ref().map(|x| x.mode) {
-                _ if b == 0 => 0,
-                Some(RouteMode::Switch) if b > a => rest,
-                Some(RouteMode::Switch) => 0,
-                Some(RouteMode::Weighted) | None => {
-                    let share = BasisPoints::ratio(b, a.saturating_add(b));
-                    u32::try_from(u64::from(rest).saturating_mul(u64::from(share.0)) / u64::from(WHOLE.0)).unwrap_or(0)
-                }
+pub(in crate::state) fn beside(cx: &Cx<'_>, d: &Deployment, candidate: BasisPoints) -> Weights {
+    let mut weights = Weights::default().with(Role::Candidate, candidate);
+    let rest = weights.rest();
+    let passing = |a: &Arm| u64::from(serving::passing(&cx.s, &d.id, &a.pair));
+    let stable = d.arms.get(Role::Stable).map_or(0, passing);
+    let all = d.arms.iter().filter(|a| d.shares(a)).map(passing).fold(stable, u64::saturating_add);
+    for arm in d.arms.iter().filter(|a| d.shares(a)) {
+        let share = match d.route.as_ref().map(|x| x.mode) {
+            Some(RouteMode::Switch) if passing(arm) > stable => weights.rest(),
+            Some(RouteMode::Switch) => BasisPoints(0),
+            Some(RouteMode::Weighted) | None => {
+                let share = u64::from(BasisPoints::ratio(passing(arm), all).0);
+                let part = u64::from(rest.0).saturating_mul(share) / u64::from(WHOLE.0);
+                BasisPoints(u32::try_from(part).unwrap_or(0))
             }
-        }
-        (Some(_), None) | (None, _) => 0,
-    };
-    RouteWeights { stable: BasisPoints(rest.saturating_sub(previous)), candidate, previous: BasisPoints(previous) }
+        };
+        weights.set(arm.role, share);
+    }
+    let rest = weights.rest();
+    weights.with(Role::Stable, rest)
 }
 
 /// Whether a rising weight is covered by healthy capacity. By capacity, the share of all that pass counts too.
@@ -36,58 +36,60 @@ pub(in crate::state) fn check_rise(
     cx: &Cx<'_>,
     d: &Deployment,
     r: &Rollout,
-    weights: RouteWeights,
+    weights: &Weights,
     leaving: &[InstanceId],
     by_capacity: bool,
 ) -> Done {
-    if weights.sum() != WHOLE.0 {
-        return Err(Rejection::Invalid(format!("weights sum to {} and not to 10000", weights.sum())));
-    }
-    let old = d.route.as_ref().map(|r| r.weights).unwrap_or_default();
+    check_whole(d, weights)?;
     let passing = |pair: &Pair| {
         let leave = leaving.iter().filter_map(|id| cx.s.instances.get(id));
         let leave = leave.filter(|i| &i.pair == pair && serving::passes(&cx.s, i)).count();
         serving::passing(&cx.s, &d.id, pair).saturating_sub(u32::try_from(leave).unwrap_or(u32::MAX))
     };
-    let total: u32 = d.tracks.iter().map(|(_, t)| passing(&t.pair)).fold(0, u32::saturating_add);
-    for name in [TrackName::Stable, TrackName::Candidate, TrackName::Previous] {
-        let want = weights.get(name);
-        let Some(track) = d.tracks.get(name) else {
-            if want.0 > 0 {
-                return guard(format!("there is no {name:?} track to give {want} to"));
-            }
-            continue;
-        };
-        if want <= old.get(name) {
+    let total: u32 = d.arms.iter().map(|a| passing(&a.pair)).fold(0, u32::saturating_add);
+    for arm in d.arms.iter() {
+        let (want, have) = (weights.get(arm.role), passing(&arm.pair));
+        if want <= arm.weight || have >= need(&cx.s, r, want) {
             continue;
         }
-        let have = passing(&track.pair);
-        if have >= need(&cx.s, r, want) {
-            continue;
-        }
-        // Each share is rounded down, so what is left over may lift one track by a basis point or two.
+        // Each share is rounded down, so what is left over may lift one arm by a basis point or two.
         let by_share = BasisPoints(BasisPoints::ratio(u64::from(have), u64::from(total)).0.saturating_add(2));
         if !by_capacity || want > by_share {
             return guard(format!(
                 "{have} of {} instances of {} pass: {want} is more than they carry",
-                r.desired, track.pair
+                r.desired, arm.pair
             ));
         }
     }
     Ok(())
 }
 
+/// Weights are whole, and only arms that exist have some.
+fn check_whole(d: &Deployment, weights: &Weights) -> Done {
+    if weights.sum() != WHOLE.0 {
+        return Err(Rejection::Invalid(format!("weights sum to {} and not to 10000", weights.sum())));
+    }
+    match weights.iter().find(|(role, _)| d.arms.get(*role).is_none()) {
+        Some((role, share)) => guard(format!("there is no {role} arm to give {share} to")),
+        None => Ok(()),
+    }
+}
+
 /// On an undo no weight rises but those of what served before.
-pub(in crate::state) fn check_undo(d: &Deployment, weights: RouteWeights) -> Done {
-    let had = d.route.as_ref().map(|x| x.weights).unwrap_or_default();
-    if weights.sum() != WHOLE.0 || weights.candidate > had.candidate {
-        return guard("on the way back the candidate's weight does not rise, and weights sum to 10000");
+pub(in crate::state) fn check_undo(d: &Deployment, weights: &Weights) -> Done {
+    check_whole(d, weights)?;
+    match weights.iter().find(|(role, share)| role.on_trial() && *share > d.arms.weight(*role)) {
+        Some((role, _)) => guard(format!("on the way back the {role}'s weight does not rise")),
+        None => Ok(()),
     }
-    let absent = |name| weights.get(name).0 > 0 && d.tracks.get(name).is_none();
-    if [TrackName::Stable, TrackName::Candidate, TrackName::Previous].into_iter().any(absent) {
-        return guard("a track that gets weight does not exist");
+}
+
+/// Notes when an undo has left the candidate without traffic.
+pub(in crate::state) fn left(cx: &mut Cx<'_>, d: &Deployment, r: &mut Rollout, weights: &Weights) {
+    if weights.get(Role::Candidate).0 == 0 && r.traffic_back_at.is_none() {
+        r.traffic_back_at = Some(cx.now());
+        returns::began(cx, d, r.id, &r.to.version);
     }
-    Ok(())
 }
 
 /// On a return the weights follow capacity; where one version is active, half of the desired instances are enough for all of the traffic,
@@ -96,20 +98,20 @@ pub(in crate::state) fn check_return(
     cx: &Cx<'_>,
     d: &Deployment,
     r: &Rollout,
-    weights: RouteWeights,
+    weights: &Weights,
     leaving: &[InstanceId],
 ) -> Done {
     let switches = d.route.as_ref().is_some_and(|x| x.mode == RouteMode::Switch);
     let half = serving::passing(&cx.s, &d.id, &r.to).saturating_mul(2) >= r.desired;
-    if switches && half && weights.candidate == WHOLE && weights.sum() == WHOLE.0 && d.tracks.candidate.is_some() {
+    if switches && half && *weights == Weights::all(Role::Candidate) && d.arms.get(Role::Candidate).is_some() {
         return Ok(());
     }
     check_rise(cx, d, r, weights, leaving, true)
 }
 
 /// Notes when a return has all the traffic.
-pub(in crate::state) fn returned(cx: &mut Cx<'_>, d: &Deployment, r: &mut Rollout, weights: RouteWeights) {
-    if weights.candidate == WHOLE && r.traffic_back_at.is_none() {
+pub(in crate::state) fn returned(cx: &mut Cx<'_>, d: &Deployment, r: &mut Rollout, weights: &Weights) {
+    if weights.get(Role::Candidate) == WHOLE && r.traffic_back_at.is_none() {
         r.traffic_back_at = Some(cx.now());
         if let Some(from) = &r.from {
             returns::began(cx, d, r.id, &from.version);

@@ -37,9 +37,9 @@ impl Apply for ExpirySet {
             }
             // A server that has not served this entry may go on with stale answers for as long as the policy before allowed. So the mode
             // `always` is confirmed anew, and only who knows this policy can be waited out by it.
-            if let Some(arm) = &mut f.always {
-                (arm.index, arm.since) = (index, since);
-                arm.confirmed.clear();
+            if let Some(arming) = &mut f.always {
+                (arming.index, arming.since) = (index, since);
+                arming.confirmed.clear();
             }
         });
         Ok(())

@@ -1,6 +1,6 @@
 //! Rows of the fenced switch: the lease's settings, which deployments are armed, and switches of several deployments at once.
 //!
-//! Invariants: a deployment is armed only while a live switch or a running `switch` step owns its arm; a server that left stays in the
+//! Invariants: a deployment is armed only while a live switch or a running `switch` step owns its arming; a server that left stays in the
 //! fence set until a later entry has outlived its last possible lease; earlier, longer terms are waited for in the same way.
 //! Deliberately not here: the commands and what they share (`switches`), the law of one lease (`traffic::lease`).
 
@@ -27,7 +27,7 @@ const STALE: Period = Period::minutes(60);
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, strum::EnumString, strum::Display)]
 #[strum(serialize_all = "snake_case")]
 pub enum LeaseMode {
-    /// Only what is being switched, from an arm that servers confirm until the switch is over.
+    /// Only what is being switched, from an arming that servers confirm until the switch is over.
     #[default]
     Armed,
     /// Every service, at all times.
@@ -66,7 +66,7 @@ impl OnExpiry {
 
 /// Who armed a deployment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum ArmOwner {
+pub enum ArmedBy {
     /// The mode `always`.
     Cluster,
     Switch(u64),
@@ -77,13 +77,13 @@ pub enum ArmOwner {
 fields! {
     /// An entry from which on a lease binds, and the servers that are known to know it.
     #[derive(Debug, Clone, PartialEq, Eq)]
-    pub struct Arm {
+    pub struct Arming {
         /// Index of the entry.
         1 pub index: u64,
         /// Cluster time of the entry.
         2 pub since: Millis,
         /// Who made it, and ends it.
-        3 [required] pub owner: ArmOwner,
+        3 [required] pub owner: ArmedBy,
         /// Servers that have served it. They know for ever: after a restart a server answers only when it has caught up.
         4 pub confirmed: BTreeSet<NodeId>,
     }
@@ -101,7 +101,7 @@ pub enum WaitLevel {
     Caches,
 }
 
-/// What happens when a server does not confirm the arm.
+/// What happens when a server does not confirm the arming.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Unfenced {
     /// The switch is made all the same, and says so.
@@ -223,8 +223,8 @@ fields! {
         /// has fixed it.
         4 pub floor: Option<(Terms, Option<Millis>)>,
         /// Since when everything is bound, in mode `always`.
-        5 pub always: Option<Arm>,
-        6 pub arms: BTreeMap<DeploymentId, Arm>,
+        5 pub always: Option<Arming>,
+        6 pub armed: BTreeMap<DeploymentId, Arming>,
         /// What bound services do when a lease is over, where it is not the default.
         7 pub on_expiry: BTreeMap<DeploymentId, OnExpiry>,
         /// Servers that left and may hold a lease; the time as with `floor`.
@@ -247,7 +247,7 @@ impl Fences {
 
     /// Whether and how a lease binds a deployment now.
     pub fn binds(&self, deployment: &DeploymentId, mode: RouteMode) -> Option<OnExpiry> {
-        (self.mode == LeaseMode::Always || self.arms.contains_key(deployment)).then(|| self.policy(deployment, mode))
+        (self.mode == LeaseMode::Always || self.armed.contains_key(deployment)).then(|| self.policy(deployment, mode))
     }
 
     /// The switch under way that a deployment is part of.

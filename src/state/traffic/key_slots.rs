@@ -4,14 +4,14 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::rows::{Deployment, TrackName};
+use super::{
+    arms::{Arm, Arms, Role},
+    rows::Deployment,
+};
 use crate::{
     model::Pair,
-    traffic::{Run, Slots, TrafficError},
+    traffic::{End, Run, Slots, TrafficError},
 };
-
-/// The tracks in the order of the arms that readers see.
-pub(in crate::state) const TRACKS: [TrackName; 3] = [TrackName::Stable, TrackName::Candidate, TrackName::Previous];
 
 /// Versions with their slots, each in the order in which it got them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,9 +35,9 @@ impl KeySlots {
 
     /// What a route's weights alone say: where a history begins, with one version.
     pub(in crate::state) fn by_weights(row: &Deployment) -> Option<Self> {
-        let slots = unkept(row)?;
-        let pair = |name| row.tracks.get(name).map(|t| t.pair.clone());
-        let parts = TRACKS.into_iter().zip(slots.runs()).filter_map(|(n, runs)| Some((pair(n)?, runs.clone())));
+        let slots = unkept(&row.arms)?;
+        let of = |a: &Arm| Some((a.pair.clone(), slots.runs().get(a.role.place())?.clone()));
+        let parts = row.arms.iter().filter_map(of);
         Self::from_parts(parts.collect()).ok()
     }
 
@@ -55,12 +55,11 @@ impl KeySlots {
 
 /// Versions with a share of the traffic.
 pub(in crate::state) fn weighted(row: &Deployment) -> Vec<(Pair, u32)> {
-    let Some(route) = &row.route else { return Vec::new() };
-    let all = row.tracks.iter().map(|(name, t)| (t.pair.clone(), route.weights.get(name).0));
-    all.filter(|(_, weight)| *weight > 0).collect()
+    row.arms.iter().filter(|a| a.weight.0 > 0).map(|a| (a.pair.clone(), a.weight.0)).collect()
 }
 
-pub(in crate::state) fn unkept(row: &Deployment) -> Option<Slots> {
-    let w = row.route.as_ref()?.weights;
-    Slots::from_both_ends(w.stable.0, w.candidate.0, w.previous.0).ok()
+/// Slots by role, as weights alone say; none while they are not whole, as without a route.
+pub(in crate::state) fn unkept(arms: &Arms) -> Option<Slots> {
+    let end = |role: Role| if role.on_trial() { End::Back } else { End::Front };
+    Slots::from_both_ends(&Role::each(|role| (arms.weight(role).0, end(role)))).ok()
 }

@@ -7,14 +7,14 @@ use std::collections::BTreeSet;
 use super::switches;
 use crate::{state::base::prelude::*, traffic::lease::Terms};
 
-/// Refuses while a rollout's step switches the deployment. Servers that confirmed the arm go by the policy that they knew then, and one
+/// Refuses while a rollout's step switches the deployment. Servers that confirmed the arming go by the policy that they knew then, and one
 /// that is cut off goes on doing so: it must not be judged by a shorter one.
 pub(in crate::state) fn not_armed(cx: &Cx<'_>, id: &DeploymentId) -> Done {
-    match cx.s.fences.arms.get(id).map(|arm| arm.owner) {
-        Some(ArmOwner::Step(rollout, _)) => Err(Rejection::Conflict {
+    match cx.s.fences.armed.get(id).map(|arming| arming.owner) {
+        Some(ArmedBy::Step(rollout, _)) => Err(Rejection::Conflict {
             what: format!("{id} is being switched by its rollout {rollout}: try again when that step is over"),
         }),
-        Some(ArmOwner::Cluster | ArmOwner::Switch(_)) | None => Ok(()),
+        Some(ArmedBy::Cluster | ArmedBy::Switch(_)) | None => Ok(()),
     }
 }
 
@@ -42,10 +42,11 @@ impl Apply for LeaseSet {
         if cx.s.fences.open().next().is_some() {
             return Err(Rejection::Conflict { what: "a switch is under way: try again when it is over".into() });
         }
-        for id in cx.s.fences.arms.keys() {
+        for id in cx.s.fences.armed.keys() {
             not_armed(cx, id)?;
         }
-        let arm = Arm { index: cx.at.index, since: cx.now(), owner: ArmOwner::Cluster, confirmed: BTreeSet::new() };
+        let arming =
+            Arming { index: cx.at.index, since: cx.now(), owner: ArmedBy::Cluster, confirmed: BTreeSet::new() };
         switches::edit(cx, |f| {
             if let Some(new) = terms.filter(|t| *t != f.terms) {
                 f.floor = Some((f.waited(), None));
@@ -54,7 +55,7 @@ impl Apply for LeaseSet {
             if let Some(mode) = mode.filter(|m| *m != f.mode) {
                 f.mode = mode;
                 f.always = match mode {
-                    LeaseMode::Always => Some(arm),
+                    LeaseMode::Always => Some(arming),
                     LeaseMode::Armed => None,
                 };
             }

@@ -1,6 +1,7 @@
-//! Routes, slots of keys, serving leases and fenced switches.
+//! Arms, routes, slots of keys, serving leases and fenced switches.
 
-pub(in crate::state) mod arms_confirmed;
+pub(in crate::state) mod arming_confirmed;
+pub(in crate::state) mod arms;
 pub(in crate::state) mod bound;
 pub(in crate::state) mod expiry_set;
 pub(in crate::state) mod fences;

@@ -1,72 +1,22 @@
-//! The rows of a deployment: its tracks, its route, and what a person left of a way back. What may happen to them stands
-//! in `routes` and in the commands of `rollout`.
+//! The rows of a deployment: its route, and what a person left of a way back. What may happen to them stands in `routes` and in the
+//! commands of `rollout`; its versions and their shares are `arms`.
 
 use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
-use strum::{Display, IntoStaticStr};
+use strum::Display;
 
-use super::fences::SwitchEnd;
+use super::{
+    arms::{Arm, Arms, Role},
+    fences::SwitchEnd,
+};
 use crate::{
-    model::{BasisPoints, DeploymentId, Millis, NodeId, Pair, Period, RolloutId, Version, fields},
+    model::{DeploymentId, Millis, NodeId, Pair, Period, RolloutId, Version, fields},
     state::{
         base::rows::{FencePoint, Meta},
         rollout::rows::RolloutPhase,
     },
 };
-
-/// The three tracks of a deployment.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, IntoStaticStr, Display)]
-#[strum(serialize_all = "snake_case")]
-pub enum TrackName {
-    /// What everyone gets between rollouts.
-    Stable,
-    /// What is being rolled out.
-    Candidate,
-    /// What was stable before.
-    Previous,
-}
-
-fields! {
-    /// One track.
-    #[derive(Debug, Clone, PartialEq, Eq)]
-    pub struct Track {
-        /// What it runs.
-        1 [required] pub pair: Pair,
-        /// Instances wanted on it now.
-        2 pub want: u32,
-        /// Cluster time at which the keeper retires it.
-        3 pub retire_at: Option<Millis>,
-    }
-}
-
-fields! {
-    /// All tracks of a deployment.
-    #[derive(Debug, Clone, Default, PartialEq, Eq)]
-    pub struct Tracks {
-        1 pub stable: Option<Track>,
-        2 pub candidate: Option<Track>,
-        3 pub previous: Option<Track>,
-    }
-}
-
-impl Tracks {
-    /// A track by name.
-    pub fn get(&self, name: TrackName) -> Option<&Track> {
-        match name {
-            TrackName::Stable => self.stable.as_ref(),
-            TrackName::Candidate => self.candidate.as_ref(),
-            TrackName::Previous => self.previous.as_ref(),
-        }
-    }
-
-    /// The tracks that exist.
-    pub fn iter(&self) -> impl Iterator<Item = (TrackName, &Track)> {
-        [TrackName::Stable, TrackName::Candidate, TrackName::Previous]
-            .into_iter()
-            .filter_map(|n| Some((n, self.get(n)?)))
-    }
-}
 
 /// Whether weights are drawn or one version is served.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Display)]
@@ -74,35 +24,8 @@ impl Tracks {
 pub enum RouteMode {
     /// By weights: direct, rolling, canary.
     Weighted,
-    /// Blue-green: `active.` and `preview.` name the tracks, TTL is short.
+    /// Blue-green: `active.` and `preview.` name the versions, TTL is short.
     Switch,
-}
-
-/// Weights by track; they sum to exactly 10,000 (invariant 2).
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RouteWeights {
-    /// Stable's share.
-    pub stable: BasisPoints,
-    /// Candidate's share.
-    pub candidate: BasisPoints,
-    /// Previous's share (only while it shares traffic; normally 0).
-    pub previous: BasisPoints,
-}
-
-impl RouteWeights {
-    /// A track's share.
-    pub fn get(&self, name: TrackName) -> BasisPoints {
-        match name {
-            TrackName::Stable => self.stable,
-            TrackName::Candidate => self.candidate,
-            TrackName::Previous => self.previous,
-        }
-    }
-
-    /// The sum, 10,000 in every applied state.
-    pub fn sum(&self) -> u32 {
-        self.stable.0.saturating_add(self.candidate.0).saturating_add(self.previous.0)
-    }
 }
 
 /// How versions share a deployment's traffic, apart from how much each has.
@@ -136,21 +59,17 @@ impl Route {
 }
 
 fields! {
-    /// Who gets which track.
+    /// How a deployment's arms share its traffic, apart from how much each has.
     #[derive(Debug, Clone, PartialEq, Eq)]
     pub struct Route {
         /// (incarnation, index of the entry that set it): strictly rises (invariant 17).
         1 pub generation: FencePoint,
         /// Weighted or switch.
         2 [required] pub mode: RouteMode,
-        /// Weights by track.
-        3 [required] pub weights: RouteWeights,
-        /// Largest weight the candidate may have in the present step (invariant 10).
-        4 [required] pub cap: BasisPoints,
         /// TTL of answers.
-        5 pub ttl: Period,
+        3 pub ttl: Period,
         /// Salt of sticky assignments; from the entry that made the route.
-        6 pub salt: u64,
+        4 pub salt: u64,
     }
 }
 
@@ -162,7 +81,7 @@ fields! {
         2 [required] pub id: DeploymentId,
         /// Newest spec revision, from 1.
         3 pub spec: u64,
-        4 pub tracks: Tracks,
+        4 pub arms: Arms,
         /// Its route; `None` until a version serves.
         5 pub route: Option<Route>,
         /// Desired instances of stable: chosen workers times `per_worker`, as committed with the last compiled steps.
@@ -177,23 +96,23 @@ fields! {
 }
 
 impl Deployment {
-    /// Whether a previous track serves beside stable, as an abort left it: with a share of the traffic, or with one to come back to.
-    pub fn shares(&self, previous: &Track) -> bool {
-        let weight = self.route.as_ref().map_or(BasisPoints(0), |r| r.weights.previous);
-        weight.0 > 0 || self.as_is.is_some() && previous.retire_at.is_none()
+    /// Whether an arm serves beside stable, as an abort left it: with a share of the traffic, or with one to come back to.
+    pub fn shares(&self, arm: &Arm) -> bool {
+        match arm.role {
+            Role::Previous => arm.weight.0 > 0 || self.as_is.is_some() && arm.retire_at.is_none(),
+            Role::Stable | Role::Candidate => false,
+        }
     }
 
     /// Whether a `Retire` leaves instances of a pair alone: what serves, going forward the candidate, and on an undo a previous version that
     /// waits for its time.
     pub fn stays(&self, phase: RolloutPhase, pair: &Pair) -> bool {
-        let is = |t: &Option<Track>| t.as_ref().is_some_and(|t| &t.pair == pair);
-        let previous =
-            |f: &dyn Fn(&Track) -> bool| self.tracks.previous.as_ref().is_some_and(|t| &t.pair == pair && f(t));
-        is(&self.tracks.stable)
-            || match phase {
-                RolloutPhase::Forward => is(&self.tracks.candidate) || previous(&|t| self.shares(t)),
-                RolloutPhase::Undo => previous(&|t| t.retire_at.is_some()),
-            }
+        self.arms.of(pair).is_some_and(|arm| match (arm.role, phase) {
+            (Role::Stable, _) | (Role::Candidate, RolloutPhase::Forward) => true,
+            (Role::Candidate, RolloutPhase::Undo) => false,
+            (Role::Previous, RolloutPhase::Forward) => self.shares(arm),
+            (Role::Previous, RolloutPhase::Undo) => arm.retire_at.is_some(),
+        })
     }
 }
 

@@ -1,12 +1,13 @@
 //! Which version holds which slots of keys: the replicated history behind sticky answers.
 //!
 //! A row exists while two or more versions share a route's traffic; with one there is nothing to remember. It is brought
-//! up to date at the end of each entry that changed its deployment (`log::apply`), and by version and not by track: when
-//! tracks move (a promotion, a way back, another candidate) keys stay with what they had. Invariants (`invariants`): each version has
+//! up to date at the end of each entry that changed its deployment (`log::apply`), and by version and not by arm: when
+//! versions change their roles (a promotion, a way back, another candidate) keys stay with what they had. Invariants (`invariants`): each version has
 //! its weight in slots, and a change moves the fewest. Deliberately not here: the law of one change (`traffic::slots`), keys (`dns`).
 
 use super::{
-    key_slots::{self, KeySlots, TRACKS},
+    arms::Role,
+    key_slots::{self, KeySlots},
     rows::Deployment,
 };
 use crate::{
@@ -34,15 +35,11 @@ pub(in crate::state) fn follow(s: &mut State, before: Option<&Deployment>, next:
     }
 }
 
-/// A deployment's slots by track: stable, candidate, previous. `None` while it has no route.
+/// A deployment's slots by role, in their order. `None` while it has no route.
 pub fn slots_of(s: &State, row: &Deployment) -> Option<Slots> {
-    let Some(kept) = s.slots.get(&row.id) else { return key_slots::unkept(row) };
-    let weights = row.route.as_ref()?.weights;
-    let runs = TRACKS.map(|name| match row.tracks.get(name) {
-        Some(t) if weights.get(name).0 > 0 => kept.of(&t.pair).to_vec(),
-        Some(_) | None => Vec::new(),
-    });
-    Slots::from_runs(runs.to_vec()).ok()
+    let Some(kept) = s.slots.get(&row.id) else { return key_slots::unkept(&row.arms) };
+    let runs = Role::each(|role| row.arms.pair(role).map_or(Vec::new(), |pair| kept.of(pair).to_vec()));
+    Slots::from_runs(runs.into()).ok()
 }
 
 /// What must hold in every State.
@@ -63,9 +60,9 @@ pub(in crate::state) fn check(s: &State) -> Result<(), String> {
 fn owners(s: &State, row: &Deployment) -> Option<Vec<Pair>> {
     let slots = slots_of(s, row)?;
     let mut owners = vec![None; usize::from(SLOTS)];
-    for (name, runs) in TRACKS.into_iter().zip(slots.runs()) {
+    for (role, runs) in Role::ALL.iter().zip(slots.runs()) {
         for place in runs.iter().flat_map(|r| r.start..r.start.saturating_add(r.len)) {
-            *owners.get_mut(usize::from(place))? = row.tracks.get(name).map(|t| t.pair.clone());
+            *owners.get_mut(usize::from(place))? = row.arms.pair(*role).cloned();
         }
     }
     owners.into_iter().collect()
@@ -101,36 +98,29 @@ mod tests {
     use super::*;
     use crate::{
         model::{BasisPoints, Digest, Period},
-        state::{FencePoint, Meta, Route, RouteMode, RouteWeights, Track, Tracks, codec},
+        state::{Arm, FencePoint, Meta, Route, RouteMode, Weights, codec},
     };
 
-    fn track(version: u32) -> Option<Track> {
+    fn arm(role: Role, version: u32) -> Arm {
         let digest = Digest::new(&format!("{version:064x}")).unwrap();
-        let pair = Pair { version: format!("{version}.0.0").parse().unwrap(), digest, spec: 1 };
-        Some(Track { pair, want: 1, retire_at: None })
+        Arm::new(role, Pair { version: format!("{version}.0.0").parse().unwrap(), digest, spec: 1 })
     }
 
     fn start() -> State {
         let mut s = State::default();
-        let route = Route {
-            generation: FencePoint::default(),
-            mode: RouteMode::Weighted,
-            weights: RouteWeights { stable: BasisPoints(10_000), ..RouteWeights::default() },
-            cap: BasisPoints(10_000),
-            ttl: Period::seconds(5),
-            salt: 7,
-        };
-        let row = Deployment {
+        let (generation, ttl) = (FencePoint::default(), Period::seconds(5));
+        let mut row = Deployment {
             meta: Meta::default(),
             id: "production/shop".parse().unwrap(),
             spec: 1,
-            tracks: Tracks { stable: track(1), candidate: track(2), previous: track(3) },
-            route: Some(route),
+            arms: Role::ALL.iter().zip(1..).map(|(role, n)| arm(*role, n)).collect(),
+            route: Some(Route { generation, mode: RouteMode::Weighted, ttl, salt: 7 }),
             desired: 1,
             live: None,
             last: None,
             as_is: None,
         };
+        set(&mut row, [10_000, 0, 0]);
         s.deployments.insert(row.id.clone(), row);
         s
     }
@@ -154,10 +144,15 @@ mod tests {
         check_step(before, after, row(before), row(after)).unwrap();
     }
 
-    fn set(d: &mut Deployment, [stable, candidate, previous]: [u32; 3]) {
-        let bp = BasisPoints;
-        d.route.as_mut().unwrap().weights =
-            RouteWeights { stable: bp(stable), candidate: bp(candidate), previous: bp(previous) };
+    fn set(d: &mut Deployment, shares: [u32; 3]) {
+        d.arms.weigh(&Role::ALL.iter().copied().zip(shares.map(BasisPoints)).collect::<Weights>());
+    }
+
+    /// Two arms change their roles.
+    fn swap(d: &mut Deployment, a: Role, b: Role) {
+        let (x, y) = (d.arms.take(a).unwrap(), d.arms.take(b).unwrap());
+        d.arms.put(Arm { role: b, ..x });
+        d.arms.put(Arm { role: a, ..y });
     }
 
     fn weights() -> impl Strategy<Value = [u32; 3]> {
@@ -166,17 +161,16 @@ mod tests {
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(64))]
-        /// Any weights, while tracks move and versions come and go: the fewest keys move, seen by version.
+        /// Any weights, while roles move and versions come and go: the fewest keys move, seen by version.
         #[test]
         fn keys_stay_with_their_version_through_everything(steps in prop::collection::vec((weights(), 0_u32..6), 1..14)) {
             let mut s = start();
             for (n, (next, how)) in (10..).zip(steps) {
                 let after = change(&s, |d| {
-                    let t = &mut d.tracks;
                     match how {
-                        0 => std::mem::swap(&mut t.stable, &mut t.candidate),
-                        1 => std::mem::swap(&mut t.stable, &mut t.previous),
-                        2 => t.candidate = track(n),
+                        0 => swap(d, Role::Stable, Role::Candidate),
+                        1 => swap(d, Role::Stable, Role::Previous),
+                        2 => drop(d.arms.put(arm(Role::Candidate, n))),
                         _ => {}
                     }
                     set(d, next);
@@ -200,12 +194,12 @@ mod tests {
         }
         let s = all.pop().unwrap();
         let promoted = change(&s, |d| {
-            std::mem::swap(&mut d.tracks.stable, &mut d.tracks.candidate);
+            swap(d, Role::Stable, Role::Candidate);
             set(d, [7000, 2000, 1000]);
         });
         assert_eq!(owners(&s, row(&s)), owners(&promoted, row(&promoted)));
         let back = change(&promoted, |d| {
-            std::mem::swap(&mut d.tracks.stable, &mut d.tracks.candidate);
+            swap(d, Role::Stable, Role::Candidate);
             set(d, [6000, 3000, 1000]);
         });
         assert_eq!(owners(&back, row(&back)), owners(&all[2], row(&all[2])));

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{routes::ALL_STABLE, switches};
+use super::switches;
 use crate::state::base::prelude::*;
 
 /// Deployments of one switch at most.
@@ -15,30 +15,24 @@ const MAX_OPEN: usize = 16;
 const MAX_WITHIN: Period = Period::minutes(10);
 
 /// Where a deployment goes: its stable pair and the one beside it.
-fn target(
-    cx: &Cx<'_>,
-    d: &Deployment,
-    to: &dyn Fn(TrackName, &Pair) -> bool,
-    said: &str,
-) -> Result<SwitchTarget, Rejection> {
+fn target(cx: &Cx<'_>, d: &Deployment, to: &dyn Fn(&Arm) -> bool, said: &str) -> Result<SwitchTarget, Rejection> {
     let refused = |text: String| Err(Rejection::Precondition(text));
     if let Some(rollout) = d.live {
         return Err(Rejection::Busy { rollout });
     }
     switches::not_switching(cx, &d.id)?;
-    let (Some(stable), Some(route)) = (&d.tracks.stable, &d.route) else {
+    let Some(stable) = d.arms.get(Role::Stable).filter(|_| d.route.is_some()) else {
         return refused(format!("nothing serves {} yet: `slipway rollout start` it first", d.id));
     };
-    if route.weights != ALL_STABLE {
+    if stable.weight != WHOLE {
         return refused(format!("{} still shares its traffic after an abort: wait until stable carries it", d.id));
     }
-    let beside = d.tracks.iter().find(|(name, t)| *name != TrackName::Stable && to(*name, &t.pair));
-    let Some((_, beside)) = beside else {
+    let others = || d.arms.iter().filter(|a| a.role != Role::Stable);
+    let Some(beside) = others().find(|a| to(a)) else {
         if stable.pair.version.to_string() == said {
             return refused(format!("{} runs {said} already", d.id));
         }
-        let have: Vec<String> =
-            d.tracks.iter().filter(|(n, _)| *n != TrackName::Stable).map(|(_, t)| t.pair.version.to_string()).collect();
+        let have: Vec<String> = others().map(|a| a.pair.version.to_string()).collect();
         return refused(format!(
             "{} has no {said} beside {} (it has {}): `slipway rollout start {} --to {said}` brings it there",
             d.id,
@@ -115,8 +109,8 @@ impl Apply for SwitchAsked {
         }
         switches::edit(cx, |f| {
             for t in &row.targets {
-                let arm = Arm { index: id, since: now, owner: ArmOwner::Switch(id), confirmed: BTreeSet::new() };
-                f.arms.insert(t.deployment.clone(), arm);
+                let arming = Arming { index: id, since: now, owner: ArmedBy::Switch(id), confirmed: BTreeSet::new() };
+                f.armed.insert(t.deployment.clone(), arming);
             }
             f.switches.insert(id, row);
         });
@@ -144,7 +138,7 @@ fn targets(cx: &Cx<'_>, ask: &SwitchAsk) -> Result<(Vec<SwitchTarget>, Option<u6
             .iter()
             .map(|t| {
                 let d = cx.deployment(&t.deployment)?;
-                target(cx, &d, &|_, pair| *pair == t.from, &t.from.version.to_string())
+                target(cx, &d, &|arm| arm.pair == t.from, &t.from.version.to_string())
             })
             .collect();
         return Ok((all?, Some(id)));
@@ -154,9 +148,9 @@ fn targets(cx: &Cx<'_>, ask: &SwitchAsk) -> Result<(Vec<SwitchTarget>, Option<u6
     {
         return Err(Rejection::Invalid(format!("name 1 to {MAX_DEPLOYMENTS} deployments, each once")));
     }
-    let fits = |name: TrackName, pair: &Pair| match &ask.to {
-        SwitchTo::Version(v) => pair.version == *v,
-        SwitchTo::Previous => name == TrackName::Previous,
+    let fits = |arm: &Arm| match &ask.to {
+        SwitchTo::Version(v) => arm.pair.version == *v,
+        SwitchTo::Previous => arm.role == Role::Previous,
         SwitchTo::Back(_) => false,
     };
     let said = match &ask.to {
@@ -168,7 +162,7 @@ fn targets(cx: &Cx<'_>, ask: &SwitchAsk) -> Result<(Vec<SwitchTarget>, Option<u6
     Ok((all?, None))
 }
 
-/// The largest TTL with which the old version may have been handed out: names of the route, tracks and pins.
+/// The largest TTL with which the old version may have been handed out: names of the route, roles and pins.
 fn largest_ttl(s: &State, id: &DeploymentId) -> Option<Period> {
     s.deployments.get(id)?.route.as_ref().map(|r| r.ttl)
 }

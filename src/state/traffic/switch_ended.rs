@@ -44,7 +44,7 @@ impl Apply for SwitchEnded {
         s.end = Some(SwitchEnd { at: cx.now(), ..end.clone() });
         s.revision = s.revision.saturating_add(1);
         switches::edit(cx, |f| {
-            f.arms.retain(|_, a| a.owner != ArmOwner::Switch(id));
+            f.armed.retain(|_, a| a.owner != ArmedBy::Switch(id));
             f.switches.insert(id, s);
         });
         switches::forget(cx);

@@ -1,13 +1,13 @@
-//! What the commands of the fenced switch share: arms, and switches of several deployments.
+//! What the commands of the fenced switch share: armings, and switches of several deployments.
 //!
 //! Invariants: one entry moves all deployments of a switch or none; nothing else moves a deployment's traffic while a switch is under
-//! way. Not here: the commands (`switch_asked`, `arms_confirmed`, `switch_moved`, `switch_ended`).
+//! way. Not here: the commands (`switch_asked`, `arming_confirmed`, `switch_moved`, `switch_ended`).
 
 use std::{collections::BTreeSet, sync::Arc};
 
 use super::{
     bound::{bound, fence_set},
-    routes::{self, ALL_STABLE},
+    routes,
 };
 use crate::state::{
     base::{prelude::*, servers::differs},
@@ -52,8 +52,8 @@ pub(in crate::state) fn announce(cx: &mut Cx<'_>, switch: u64, deployment: &Depl
 pub fn obstacle(s: &State, switch: &Switch) -> Option<String> {
     switch.targets.iter().find_map(|t| {
         let Some(d) = s.deployments.get(&t.deployment) else { return Some(format!("{} is gone", t.deployment)) };
-        let there = d.tracks.iter().any(|(n, x)| n != TrackName::Stable && x.pair == t.to);
-        let same = d.tracks.stable.as_ref().is_some_and(|x| x.pair == t.from);
+        let there = d.arms.of(&t.to).is_some_and(|a| a.role != Role::Stable);
+        let same = d.arms.pair(Role::Stable) == Some(&t.from);
         if d.live.is_some() || !there || !same {
             return Some(format!("{} is no longer what it was", t.deployment));
         }
@@ -68,20 +68,15 @@ pub(in crate::state) fn apply_targets(cx: &mut Cx<'_>, switch: &Switch) -> Done 
     }
     for t in &switch.targets {
         let mut d = cx.deployment(&t.deployment)?;
-        let mut to = d.tracks.previous.take_if(|x| x.pair == t.to);
-        to = to.or_else(|| d.tracks.candidate.take_if(|x| x.pair == t.to));
-        let mut stable = to.unwrap_or(Track { pair: t.to.clone(), want: 0, retire_at: None });
-        (stable.want, stable.retire_at) = (d.desired.max(1), None);
+        let role = d.arms.of(&t.to).map(|a| a.role);
+        let to = role.and_then(|role| d.arms.take(role)).unwrap_or_else(|| Arm::new(Role::Stable, t.to.clone()));
         let grace = cx.s.spec(&d.id, t.from.spec).map_or(Period::minutes(60), |s| s.rollout.grace);
-        if let Some(mut old) = d.tracks.stable.replace(stable) {
-            old.want = serving::wanted(&cx.s, &d.id, &old.pair);
-            old.retire_at = Some(cx.now().plus(grace));
-            d.tracks.previous = Some(old);
-        }
+        let (desired, retire_at) = (d.desired, cx.now().plus(grace));
+        routes::become_stable(cx, &mut d, to, desired, Some(retire_at));
         let form = d.route.as_ref().map(Route::form);
         let Some(form) = form else { return guard(format!("{} has no route", d.id)) };
         d.as_is = None;
-        routes::write(cx, &mut d, ALL_STABLE, BasisPoints(0), form, true);
+        routes::write(cx, &mut d, &Weights::all(Role::Stable), form);
         cx.put_deployment(d);
         statuses::settle_versions(cx, &t.deployment.service, [t.to.version.clone(), t.from.version.clone()]);
         announce(cx, switch.id, &t.deployment, &format!("traffic to {}", t.to.version));
@@ -90,17 +85,17 @@ pub(in crate::state) fn apply_targets(cx: &mut Cx<'_>, switch: &Switch) -> Done 
     Ok(())
 }
 
-/// Notes which servers have served which arm. Says whether that was news.
+/// Notes which servers have served which arming. Says whether that was news.
 pub(in crate::state) fn confirm(cx: &mut Cx<'_>, served: &[(NodeId, u64)]) -> bool {
     let known: Vec<(NodeId, u64)> =
         served.iter().filter(|(n, _)| cx.s.nodes.contains_key(n) && !differs(&cx.s, *n)).copied().collect();
-    let news = |a: &Arm| known.iter().any(|(n, at)| *at >= a.index && !a.confirmed.contains(n));
-    if !cx.s.fences.arms.values().chain(&cx.s.fences.always).any(news) {
+    let news = |a: &Arming| known.iter().any(|(n, at)| *at >= a.index && !a.confirmed.contains(n));
+    if !cx.s.fences.armed.values().chain(&cx.s.fences.always).any(news) {
         return false;
     }
     edit(cx, |f| {
-        for arm in f.arms.values_mut().chain(&mut f.always) {
-            arm.confirmed.extend(known.iter().filter(|(_, at)| *at >= arm.index).map(|(n, _)| *n));
+        for arming in f.armed.values_mut().chain(&mut f.always) {
+            arming.confirmed.extend(known.iter().filter(|(_, at)| *at >= arming.index).map(|(n, _)| *n));
         }
     });
     let servers = fence_set(&cx.s);
@@ -139,31 +134,31 @@ pub(in crate::state) fn forget(cx: &mut Cx<'_>) {
 pub(in crate::state) fn removed(cx: &mut Cx<'_>, id: NodeId) {
     edit(cx, |f| {
         f.left.insert(id, None);
-        for arm in f.arms.values_mut().chain(&mut f.always) {
-            arm.confirmed.remove(&id);
+        for arming in f.armed.values_mut().chain(&mut f.always) {
+            arming.confirmed.remove(&id);
         }
     });
 }
 
 /// A rollout's `switch` step begins: its deployment is armed.
 pub(in crate::state) fn arm_step(cx: &mut Cx<'_>, id: crate::model::RolloutId, step: u32, deployment: &DeploymentId) {
-    let owner = ArmOwner::Step(id, step);
-    let arm = Arm { index: cx.at.index, since: cx.now(), owner, confirmed: BTreeSet::new() };
-    edit(cx, |f| drop(f.arms.insert(deployment.clone(), arm)));
+    let owner = ArmedBy::Step(id, step);
+    let arming = Arming { index: cx.at.index, since: cx.now(), owner, confirmed: BTreeSet::new() };
+    edit(cx, |f| drop(f.armed.insert(deployment.clone(), arming)));
 }
 
 /// Disarms what no running `switch` step owns any more; after every command, as steps end in many places.
 pub(in crate::state) fn sweep(cx: &mut Cx<'_>) {
-    let over = |arm: &Arm| match arm.owner {
-        ArmOwner::Cluster | ArmOwner::Switch(_) => false,
-        ArmOwner::Step(id, step) => !cx.s.rollouts.get(&id).is_some_and(|r| {
+    let over = |arming: &Arming| match arming.owner {
+        ArmedBy::Cluster | ArmedBy::Switch(_) => false,
+        ArmedBy::Step(id, step) => !cx.s.rollouts.get(&id).is_some_and(|r| {
             r.status == RolloutStatus::Active
                 && r.running().is_some_and(|(at, row)| at == step && row.step.kind == StepKind::Switch)
         }),
     };
-    let gone: Vec<DeploymentId> = cx.s.fences.arms.iter().filter(|(_, a)| over(a)).map(|(d, _)| d.clone()).collect();
+    let gone: Vec<DeploymentId> = cx.s.fences.armed.iter().filter(|(_, a)| over(a)).map(|(d, _)| d.clone()).collect();
     if !gone.is_empty() {
-        edit(cx, |f| f.arms.retain(|d, _| !gone.contains(d)));
+        edit(cx, |f| f.armed.retain(|d, _| !gone.contains(d)));
     }
 }
 
@@ -173,7 +168,7 @@ pub(in crate::state) fn restored(f: &Fences, index: u64, now: Millis) -> Fences 
         return Fences::default();
     }
     let always =
-        f.always.as_ref().map(|_| Arm { index, since: now, owner: ArmOwner::Cluster, confirmed: BTreeSet::new() });
+        f.always.as_ref().map(|_| Arming { index, since: now, owner: ArmedBy::Cluster, confirmed: BTreeSet::new() });
     let over = |s: &&Switch| s.end.is_some();
     Fences {
         revision: f.revision.saturating_add(1),
@@ -190,29 +185,29 @@ pub(in crate::state) fn restored(f: &Fences, index: u64, now: Millis) -> Fences 
 pub(in crate::state) fn check(s: &State) -> Result<(), String> {
     let f = &s.fences;
     if (f.mode == LeaseMode::Always) != f.always.is_some() {
-        return Err("the mode of leases and its arm differ".into());
+        return Err("the mode of leases and its arming differ".into());
     }
-    for (d, arm) in &f.arms {
-        let owned = match arm.owner {
-            ArmOwner::Cluster => false,
-            ArmOwner::Switch(id) => f.switches.get(&id).is_some_and(|x| x.end.is_none()),
-            ArmOwner::Step(id, step) => s.rollouts.get(&id).is_some_and(|r| {
+    for (d, arming) in &f.armed {
+        let owned = match arming.owner {
+            ArmedBy::Cluster => false,
+            ArmedBy::Switch(id) => f.switches.get(&id).is_some_and(|x| x.end.is_none()),
+            ArmedBy::Step(id, step) => s.rollouts.get(&id).is_some_and(|r| {
                 r.deployment == *d
                     && r.running().is_some_and(|(at, row)| at == step && row.step.kind == StepKind::Switch)
             }),
         };
         if !owned {
-            return Err(format!("{d} is armed by {:?}, which is over", arm.owner));
+            return Err(format!("{d} is armed by {:?}, which is over", arming.owner));
         }
     }
     for x in f.open() {
         for t in &x.targets {
-            let armed = f.arms.get(&t.deployment).is_some_and(|a| a.owner == ArmOwner::Switch(x.id));
+            let armed = f.armed.get(&t.deployment).is_some_and(|a| a.owner == ArmedBy::Switch(x.id));
             let d = s.deployments.get(&t.deployment);
             let at = if x.moved.is_some() { &t.to } else { &t.from };
-            let there = d.and_then(|d| d.tracks.stable.as_ref()).is_some_and(|y| y.pair == *at);
-            let whole = d.and_then(|d| d.route.as_ref()).is_some_and(|r| r.weights.stable == WHOLE);
-            if !armed || !there || !whole || d.is_some_and(|d| d.live.is_some()) {
+            let stable = d.and_then(|d| d.arms.get(Role::Stable));
+            let there = stable.is_some_and(|a| a.pair == *at && a.weight == WHOLE);
+            if !armed || !there || d.is_some_and(|d| d.live.is_some()) {
                 return Err(format!("s-{} is under way and {} is in between", x.id, t.deployment));
             }
         }

@@ -9,8 +9,8 @@ use slipway::model::{
 use slipway::state::command::*;
 use slipway::state::{
     Budget, DeliveryKey, DigestReport, Fit, InstanceFact, LeaseMode, NewNode, NodeRole, OnExpiry, Reached, ReachedFact,
-    Reason, RolloutPhase, RolloutStatus, RouteForm, RouteMode, RouteWeights, Secret, StepRef, SwitchTo, TrackName,
-    Unfenced, WaitLevel, WorkerFacts,
+    Reason, Role, RolloutPhase, RolloutStatus, RouteForm, RouteMode, Secret, StepRef, SwitchTo, Unfenced, WaitLevel,
+    WorkerFacts,
 };
 use slipway::traffic::lease::Terms;
 
@@ -88,7 +88,7 @@ fn ask(to: SwitchTo, wait: WaitLevel, unfenced: Unfenced) -> SwitchAsked {
 pub fn one_of_each() -> Vec<Command> {
     let (rollout, seen, step) = (RolloutId(52), 7, 3);
     let (deployment, reason) = (shop(), Reason::HealthCheck { instance: instance(1), detail: "why".into() });
-    let weights = RouteWeights { stable: BasisPoints(7000), candidate: BasisPoints(2000), previous: BasisPoints(1000) };
+    let weights = [(Role::Stable, 7000), (Role::Candidate, 2000), (Role::Previous, 1000)].map(|(r, w)| (r, BasisPoints(w)));
     let service = Name::service("shop").unwrap();
     let params = RolloutParams { strategy: Some(StrategyName::ROLLING), smoke: Some("/smoke".into()), ..RolloutParams::default() };
     vec![
@@ -120,8 +120,8 @@ pub fn one_of_each() -> Vec<Command> {
         StepsCompiled { rollout, seen, phase: RolloutPhase::Undo, desired: 4, order: vec![worker(1)], steps: steps(), form: RouteForm { mode: RouteMode::Switch, ttl: Period(7) }, budget: Some(Budget { surge: 1, unavailable: 2 }) }.into(),
         StepStarted { at: StepRef { rollout, seen, step }, attempt: 2 }.into(),
         BatchStarted { at: StepRef { rollout, seen, step }, batch: 1, add: vec![(worker(1), 2)], replace: vec![instance(1)], in_place: true }.into(),
-        BatchPassed { at: StepRef { rollout, seen, step }, batch: 1, drain: vec![instance(1)], weights: Some(weights) }.into(),
-        RouteSet { at: StepRef { rollout, seen, step }, weights }.into(),
+        BatchPassed { at: StepRef { rollout, seen, step }, batch: 1, drain: vec![instance(1)], weights: Some(weights.into_iter().collect()) }.into(),
+        RouteSet { at: StepRef { rollout, seen, step }, weights: weights.into_iter().collect() }.into(),
         Switched { at: StepRef { rollout, seen, step } }.into(),
         DrainSettled { deployment: shop(), index: 8, confirmed: vec![(1, 9)], silent: vec![2], unready: vec![3], ttl_ms: 5000 }.into(),
         ViewsServed { served: vec![(1, 9)] }.into(),
@@ -133,9 +133,9 @@ pub fn one_of_each() -> Vec<Command> {
         RolloutPaused { rollout, seen, reason: reason.clone(), evidence: Some(evidence()) }.into(),
         PromotionBegan { rollout, seen }.into(),
         RolloutFinished { rollout, seen, status: RolloutStatus::Failed, reason: Some(reason) }.into(),
-        TrackAdjusted {
-            deployment: shop(), seen, add: vec![(TrackName::Previous, worker(1), 1)], drain: vec![instance(1)], desired: 4,
-            drop: vec![TrackName::Candidate],
+        ArmAdjusted {
+            deployment: shop(), seen, add: vec![(Role::Previous, worker(1), 1)], drain: vec![instance(1)], desired: 4,
+            drop: vec![Role::Candidate],
         }.into(),
         DeliverySettled { key: DeliveryKey { index: 8, ordinal: 1 }, attempt: 2, ok: true, detail: "200".into() }.into(),
         Collected { incarnation: 1 }.into(),
@@ -151,7 +151,7 @@ pub fn one_of_each() -> Vec<Command> {
         ask(SwitchTo::Version(pair(2).version), WaitLevel::Quorum, Unfenced::Proceed).into(),
         ask(SwitchTo::Previous, WaitLevel::Fenced, Unfenced::TakeBack).into(),
         ask(SwitchTo::Back(71), WaitLevel::Caches, Unfenced::Proceed).into(),
-        ArmsConfirmed { served: vec![(1, 70), (2, 71)] }.into(),
+        ArmingConfirmed { served: vec![(1, 70), (2, 71)] }.into(),
         SwitchMoved { switch: 71, seen: 2, served: vec![(3, 72)] }.into(),
         SwitchEnded { switch: 71, seen: 3, end: end() }.into(),
         LeasesSettled { seen: 4 }.into(),

@@ -2,6 +2,7 @@
 //!
 //! `SLIPWAY_GOLDEN=write cargo test --test pure codec` writes the files anew: only for a new format, never to make a red test green.
 
+mod arms;
 mod commands;
 mod fuzz;
 mod rows;
@@ -12,7 +13,7 @@ use rows::{evidence, instance, spec, worker};
 
 use slipway::model::{ClusterId, DeploymentId, Digest, Millis, Pair, Period, Principal, RequestId, RolloutId};
 use slipway::state::{
-    Arm, ArmOwner, Command, CookieSecrets, Event, EventBody, EventKey, Fence, Fences, KeySlots, LeaseMode, LogId,
+    ArmedBy, Arming, Command, CookieSecrets, Event, EventBody, EventKey, Fence, Fences, KeySlots, LeaseMode, LogId,
     OnExpiry, Secret, ServerEnd, Stamped, State, Switch, SwitchAsk, SwitchEnd, SwitchTarget, TrafficBack, Unfenced,
     WaitLevel, apply,
     codec::{self, CodecError},
@@ -138,7 +139,7 @@ fn end() -> SwitchEnd {
 /// Every row of traffic with something in every field; what it means does not matter.
 fn traffic() -> State {
     let mut state = with_drained_node();
-    let arm = |owner| Arm { index: 70, since: Millis(700), owner, confirmed: [1, 3].into() };
+    let arming = |owner| Arming { index: 70, since: Millis(700), owner, confirmed: [1, 3].into() };
     let switch = Switch {
         id: 71,
         revision: 4,
@@ -158,10 +159,10 @@ fn traffic() -> State {
         mode: LeaseMode::Always,
         terms: Terms { duration: Period::seconds(2), drift_ppm: 500, margin: Period(20) },
         floor: Some((Terms::default(), Some(Millis(5)))),
-        always: Some(arm(ArmOwner::Cluster)),
-        arms: [
-            (shop(), arm(ArmOwner::Switch(71))),
-            ("staging/shop".parse().unwrap(), arm(ArmOwner::Step(RolloutId(5), 3))),
+        always: Some(arming(ArmedBy::Cluster)),
+        armed: [
+            (shop(), arming(ArmedBy::Switch(71))),
+            ("staging/shop".parse().unwrap(), arming(ArmedBy::Step(RolloutId(5), 3))),
         ]
         .into(),
         on_expiry: [

@@ -7,10 +7,10 @@ use slipway::model::{
     read_spec,
 };
 use slipway::state::{
-    AsIs, Assignment, AssignmentContent, Batch, Budget, Delivery, DeliveryKey, DigestReport, Divergence, DrainState,
-    Entry, Evidence, FencePoint, Fit, Instance, Look, Meta, PairCounts, PoolSlot, Presence, Reached, Reason, Replicas,
-    Request, Rollout, RolloutKind, RolloutPhase, RolloutStatus, Route, RouteForm, RouteMode, RouteWeights, StepRow,
-    StepStatus, Track, Tracks, Verdict, Worker,
+    Arm, AsIs, Assignment, AssignmentContent, Batch, Budget, Delivery, DeliveryKey, DigestReport, Divergence,
+    DrainState, Entry, Evidence, FencePoint, Fit, Instance, Look, Meta, PairCounts, PoolSlot, Presence, Reached,
+    Reason, Replicas, Request, Role, Rollout, RolloutKind, RolloutPhase, RolloutStatus, Route, RouteForm, RouteMode,
+    StepRow, StepStatus, Verdict, Worker,
 };
 
 use super::*;
@@ -146,7 +146,7 @@ fn rollout() -> Rollout {
 }
 
 /// A row in each table, with something in each field.
-fn full() -> State {
+pub fn full() -> State {
     let mut s = traffic();
     s.incarnation = 2;
     s.rollouts.insert(RolloutId(60), rollout());
@@ -229,14 +229,24 @@ fn full() -> State {
         expires: Millis(900),
     };
     s.outbox.insert(DeliveryKey { index: 64, ordinal: 1 }, delivery);
-    let track = |n| Some(Track { pair: pair(n), want: 2, retire_at: Some(Millis(800)) });
+    let arm = |role, n, weight, cap: Option<u32>| Arm {
+        role,
+        pair: pair(n),
+        want: 2,
+        weight: BasisPoints(weight),
+        cap: cap.map(BasisPoints),
+        retire_at: Some(Millis(800)),
+    };
     let mut d = s.deployments[&shop()].clone();
-    d.tracks = Tracks { stable: track(1), candidate: track(2), previous: track(3) };
+    let all = [
+        arm(Role::Stable, 1, 7000, None),
+        arm(Role::Candidate, 2, 2000, Some(2500)),
+        arm(Role::Previous, 3, 1000, None),
+    ];
+    d.arms = all.into_iter().collect();
     d.route = Some(Route {
         generation: FencePoint { incarnation: 2, n: 65 },
         mode: RouteMode::Switch,
-        weights: RouteWeights { stable: BasisPoints(7000), candidate: BasisPoints(2000), previous: BasisPoints(1000) },
-        cap: BasisPoints(2500),
         ttl: Period::seconds(1),
         salt: 66,
     });

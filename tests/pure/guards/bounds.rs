@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use slipway::state::{RolloutPhase, Worker};
+use slipway::state::{Role, RolloutPhase, Worker};
 
 use super::*;
 
@@ -11,7 +11,7 @@ fn canary() -> Story {
     let mut t = Story::new();
     t.completes("1.0.0", StrategyName::DIRECT);
     t.start("2.0.0", StrategyName::CANARY).unwrap();
-    t.until("half of it", |s| s.deployments[&shop()].route.as_ref().unwrap().weights.candidate.0 >= 5000);
+    t.until("half of it", |s| s.deployments[&shop()].arms.weight(Role::Candidate).0 >= 5000);
     t
 }
 
@@ -84,9 +84,11 @@ fn a_weight_above_what_passing_instances_carry_is_found() {
     // Three quarters were allowed by the step, and only half of the instances are there.
     let mut after = t.s().clone();
     let mut d = after.deployments[&shop()].clone();
-    let route = d.route.as_mut().unwrap();
-    (route.weights.stable, route.weights.candidate) = (BasisPoints(2500), BasisPoints(7500));
-    (route.cap, route.generation.n) = (BasisPoints(7500), after.applied.index + 1);
+    for (role, weight) in [(Role::Stable, BasisPoints(2500)), (Role::Candidate, BasisPoints(7500))] {
+        let arm = d.arms.get_mut(role).unwrap();
+        (arm.weight, arm.cap) = (weight, None);
+    }
+    d.route.as_mut().unwrap().generation.n = after.applied.index + 1;
     d.meta.revision += 1;
     after.deployments.insert(shop(), d);
     // Slots of keys follow the weights, which is another check's.

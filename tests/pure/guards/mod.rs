@@ -27,8 +27,8 @@ use slipway::model::{
     StrategyName, Version, WorkerName,
 };
 use slipway::state::{
-    Applied, Command, Fence, NewNode, NodeRole, PoolSlot, Rejection, ReleaseStatus, RolloutStatus, RouteWeights,
-    StartRollout, State, StepRef, StepStatus, TrackName, apply,
+    Applied, Command, Fence, NewNode, NodeRole, PoolSlot, Rejection, ReleaseStatus, Role, RolloutStatus, StartRollout,
+    State, StepRef, StepStatus, Weights, apply,
     command::{
         Abort, BlobHeld, FactsRecorded, Pause, Promote, ReleaseRegistered, Resume, Rollback, RouteSet, SpecApplied,
         Tick, WorkerLost, WorkerRegistered, WorkerReturned,
@@ -121,8 +121,8 @@ impl Story {
         self.s().live_rollout(&shop()).unwrap()
     }
 
-    fn weights(&self) -> RouteWeights {
-        self.s().deployments[&shop()].route.as_ref().unwrap().weights
+    fn weights(&self) -> Weights {
+        self.s().deployments[&shop()].arms.weights()
     }
 }
 
@@ -195,7 +195,7 @@ fn a_restart_is_a_pair_of_its_own() {
     t.ok(Command::StartRollout(s));
     t.until("completion", |s| s.deployments[&shop()].live.is_none());
     let d = &t.s().deployments[&shop()];
-    assert_eq!((d.tracks.stable.as_ref().unwrap().pair.spec, d.spec), (2, 2));
+    assert_eq!((d.arms.pair(Role::Stable).unwrap().spec, d.spec), (2, 2));
     assert!(t.s().instances.values().all(|i| !i.life.is_live() || i.pair.spec == 2));
 }
 
@@ -385,7 +385,7 @@ fn a_pause_stops_the_bake_and_gives_it_its_rest_back() {
     let left = until.since(t.s().now);
     let seen = t.live().meta.revision;
     let weights = t.weights();
-    let more = RouteWeights { stable: BasisPoints(0), candidate: BasisPoints(10_000), previous: BasisPoints(0) };
+    let more = Weights::all(Role::Candidate);
     let step = t.live().cursor;
     t.no(Command::RouteSet(RouteSet { at: StepRef { rollout: id, seen, step }, weights: more }));
     for _ in 0..50 {

@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 
 use slipway::model::{ClusterId, Step};
 use slipway::state::{
-    ArmOwner, Budget, Reason, Restoration, RolloutPhase, RouteForm, SwitchAsk, SwitchTo, Unfenced, WaitLevel, codec,
+    ArmedBy, Budget, Reason, Restoration, Role, RolloutPhase, RouteForm, SwitchAsk, SwitchTo, Unfenced, WaitLevel,
+    codec,
     command::{RolloutFinished, StepsCompiled, SwitchAsked},
     restored,
 };
@@ -73,7 +74,7 @@ fn a_plan_that_nobody_could_carry_out_is_refused() {
 #[test]
 fn a_rollout_that_never_began_changes_nothing_of_what_was_there() {
     let mut t = pending();
-    t.until("half of it", |s| s.deployments[&shop()].route.as_ref().unwrap().weights.candidate.0 >= 5000);
+    t.until("half of it", |s| s.deployments[&shop()].arms.weight(Role::Candidate).0 >= 5000);
     let rollout = t.live().id;
     t.ok(Command::Rollback(Rollback { rollout }));
     t.ok(Command::Abort(Abort { rollout, as_is: true }));
@@ -83,7 +84,7 @@ fn a_rollout_that_never_began_changes_nothing_of_what_was_there() {
     let reason = Some(Reason::Compile { detail: "no room".into() });
     t.ok(Command::RolloutFinished(RolloutFinished { rollout, seen, status: RolloutStatus::Failed, reason }));
     let after = &t.s().deployments[&shop()];
-    assert_eq!((&before.as_is, &before.tracks, &before.route), (&after.as_is, &after.tracks, &after.route));
+    assert_eq!((&before.as_is, &before.arms, &before.route), (&after.as_is, &after.arms, &after.route));
 }
 
 #[test]
@@ -168,12 +169,12 @@ fn a_restored_cluster_has_no_switch_under_way_and_no_way_back_to_watch() {
     let ask = SwitchAsk { deployments: vec![shop()], to: SwitchTo::Previous, wait, unfenced, within };
     t.ok(Command::SwitchAsked(SwitchAsked { ask }));
     let switch = *t.s().fences.switches.keys().next_back().unwrap();
-    assert!(t.s().fences.arms.values().any(|a| a.owner == ArmOwner::Switch(switch)));
+    assert!(t.s().fences.armed.values().any(|a| a.owner == ArmedBy::Switch(switch)));
     let state = anew(t.s());
-    assert!(state.fences.arms.is_empty() && !state.fences.switches.contains_key(&switch));
+    assert!(state.fences.armed.is_empty() && !state.fences.switches.contains_key(&switch));
     assert_eq!(state.backs.len(), ended);
     let (old, new) = (&t.s().deployments[&shop()], &state.deployments[&shop()]);
-    assert_eq!(old.tracks, new.tracks);
+    assert_eq!(old.arms, new.arms);
     assert!(new.route.as_ref().unwrap().generation > old.route.as_ref().unwrap().generation);
     assert_eq!(codec::decode_snapshot(&codec::encode_snapshot(&state).unwrap()).unwrap(), state);
 }

@@ -1,7 +1,7 @@
 //! Stories of releases that are taken out of use.
 
 use slipway::state::command::{ReleaseRemoved, ReleaseRetired, SwitchAsked};
-use slipway::state::{SwitchAsk, SwitchTo, Unfenced, WaitLevel};
+use slipway::state::{Role, SwitchAsk, SwitchTo, Unfenced, WaitLevel};
 
 use super::*;
 
@@ -122,11 +122,11 @@ fn a_version_that_was_fled_from_may_be_retired_and_one_that_was_aborted_has_run(
     t.until("back", |s| s.deployments[&shop()].live.is_none());
     t.until("nothing of it runs", |s| {
         !s.instances_of(&shop()).any(|i| i.life.is_live() && i.pair.version.to_string() == "2.0.0")
-            && s.deployments[&shop()].tracks.previous.is_none()
+            && s.deployments[&shop()].arms.get(Role::Previous).is_none()
     });
     t.ok(retire("2.0.0"));
     t.start("3.0.0", StrategyName::CANARY).unwrap();
-    t.until("it has traffic", |s| s.deployments[&shop()].route.as_ref().unwrap().weights.candidate.0 > 0);
+    t.until("it has traffic", |s| s.deployments[&shop()].arms.weight(Role::Candidate).0 > 0);
     let rollout = t.live().id;
     t.ok(Command::Abort(Abort { rollout, as_is: false }));
     assert!(t.s().releases[&(shop().service, version("3.0.0"))].ran);

@@ -1,6 +1,7 @@
 //! Stories of weights, and of who is named.
 
 use super::*;
+use slipway::state::Role;
 
 #[test]
 fn weights_never_rise_above_capacity_or_the_step() {
@@ -16,11 +17,9 @@ fn weights_never_rise_above_capacity_or_the_step() {
     let set = |candidate: u32, stable: u32| {
         Command::RouteSet(RouteSet {
             at: StepRef { rollout, seen, step },
-            weights: RouteWeights {
-                stable: BasisPoints(stable),
-                candidate: BasisPoints(candidate),
-                previous: BasisPoints(0),
-            },
+            weights: Weights::default()
+                .with(Role::Stable, BasisPoints(stable))
+                .with(Role::Candidate, BasisPoints(candidate)),
         })
     };
     assert!(t.no(set(2501, 7499)).contains("above the step's 25 %"));
@@ -60,13 +59,13 @@ fn an_abort_keeps_candidates_and_gives_stable_everything() {
     let mut t = Story::new();
     t.completes("1.0.0", StrategyName::DIRECT);
     t.start("2.0.0", StrategyName::CANARY).unwrap();
-    t.until("a weight", |s| s.deployments[&shop()].route.as_ref().unwrap().weights.candidate.0 > 0);
+    t.until("a weight", |s| s.deployments[&shop()].arms.weight(Role::Candidate).0 > 0);
     let id = t.live().id;
     let before = t.s().instances.values().filter(|i| i.pair == t.live().to && i.life.is_wanted()).count();
     t.ok(Command::Abort(Abort { rollout: id, as_is: false }));
-    assert_eq!(t.weights().stable.0, 10_000);
+    assert_eq!(t.weights().get(Role::Stable).0, 10_000);
     let d = &t.s().deployments[&shop()];
-    let candidate = d.tracks.get(TrackName::Candidate).unwrap().clone();
+    let candidate = d.arms.get(Role::Candidate).unwrap().clone();
     assert_eq!(candidate.retire_at, Some(t.s().now.plus(slipway::model::Period::minutes(60))));
     let kept = t.s().instances.values().filter(|i| i.pair == candidate.pair && i.life.is_wanted()).count();
     assert_eq!(kept, before);
@@ -82,11 +81,11 @@ fn a_rollback_moves_the_traffic_in_its_own_entry_and_is_not_taken_back() {
     let id = t.live().id;
     t.until("the switch", |s| s.rollouts[&id].switched);
     let d = &t.s().deployments[&shop()];
-    assert_eq!(d.tracks.stable.as_ref().unwrap().pair.version.to_string(), "2.0.0");
+    assert_eq!(d.arms.pair(Role::Stable).unwrap().version.to_string(), "2.0.0");
     t.ok(Command::Rollback(Rollback { rollout: id }));
     let d = &t.s().deployments[&shop()];
-    assert_eq!(d.tracks.stable.as_ref().unwrap().pair.version.to_string(), "1.0.0");
-    assert_eq!(t.weights().stable.0, 10_000);
+    assert_eq!(d.arms.pair(Role::Stable).unwrap().version.to_string(), "1.0.0");
+    assert_eq!(t.weights().get(Role::Stable).0, 10_000);
     assert_eq!(t.live().traffic_back_at, Some(t.s().now));
     for verb in [Command::Resume(Resume { rollout: id }), Command::Promote(Promote { rollout: id, full: true })] {
         assert!(matches!(t.try_(verb), Err(Rejection::Lifecycle { .. })));
@@ -112,7 +111,7 @@ fn a_lost_workers_instances_leave_dns_unless_most_are_lost() {
     assert_eq!(named(&t, 0), 8);
     lose(&mut t, 1);
     assert_eq!((named(&t, 14_000), named(&t, 15_000)), (8, 6));
-    let stable = t.s().deployments[&shop()].tracks.stable.clone().unwrap().pair;
+    let stable = t.s().deployments[&shop()].arms.pair(Role::Stable).unwrap().clone();
     assert_eq!(passing(t.s(), &shop(), &stable), 6, "capacity does not wait");
     lose(&mut t, 2);
     assert_eq!(named(&t, 20_000), 4);

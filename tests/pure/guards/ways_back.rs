@@ -3,7 +3,7 @@
 use slipway::engine::{facts, plan, ways_out};
 use slipway::model::{Health, Life, Millis, Period, RolloutId, StrategyName, WorkerName};
 use slipway::state::{
-    Command, InstanceFact, NodeSeen, Observations, PoolSlot, Presence, ReleaseStatus, RolloutStatus, Seen, State,
+    Command, InstanceFact, NodeSeen, Observations, PoolSlot, Presence, ReleaseStatus, Role, RolloutStatus, Seen, State,
     WorkerFacts,
     command::{
         Abort, CountedOut, FactsRecorded, NodeSilent, Rollback, SpecApplied, ViewsServed, WorkerLost, WorkerReturned,
@@ -17,8 +17,8 @@ fn w(n: u32) -> WorkerName {
     WorkerName::new(&format!("w{n}")).unwrap()
 }
 
-fn share(s: &State, f: fn(&slipway::state::RouteWeights) -> u32) -> u32 {
-    s.deployments[&shop()].route.as_ref().map_or(0, |r| f(&r.weights))
+fn share(s: &State, role: Role) -> u32 {
+    s.deployments[&shop()].arms.weight(role).0
 }
 
 fn status(s: &State, version: &str) -> ReleaseStatus {
@@ -40,7 +40,7 @@ impl Story {
         self.completes("1.0.0", StrategyName::DIRECT);
         self.start("2.0.0", StrategyName::ROLLING).unwrap();
         let id = self.live().id;
-        self.until("all but one", |s| share(s, |w| w.candidate.0) > 8000);
+        self.until("all but one", |s| share(s, Role::Candidate) > 8000);
         id
     }
 
@@ -75,7 +75,7 @@ fn an_abort_never_moves_traffic_to_a_version_that_was_left() {
     let id = t.broken_way_back();
     let e = t.no(Command::Abort(Abort { rollout: id, as_is: false }));
     assert!(e.contains("--as-is` ends it where it stands") && e.contains("--replace"), "{e}");
-    let before = share(t.s(), |w| w.candidate.0);
+    let before = share(t.s(), Role::Candidate);
     assert!(before > 0, "past half the traffic goes back by capacity");
     t.ok(Command::Abort(Abort { rollout: id, as_is: true }));
     assert_eq!(t.s().rollouts[&id].status, RolloutStatus::Aborted);
@@ -89,8 +89,8 @@ fn an_abort_never_moves_traffic_to_a_version_that_was_left() {
     let back = t.live().id;
     assert!(t.no(Command::Abort(Abort { rollout: back, as_is: false })).contains("--as-is"));
     t.ok(Command::Abort(Abort { rollout: back, as_is: true }));
-    let stable = t.s().deployments[&shop()].tracks.stable.clone().unwrap().pair;
-    assert_eq!((stable.version.to_string(), share(t.s(), |w| w.stable.0)), ("1.0.0".into(), 10_000));
+    let stable = t.s().deployments[&shop()].arms.pair(Role::Stable).unwrap().clone();
+    assert_eq!((stable.version.to_string(), share(t.s(), Role::Stable)), ("1.0.0".into(), 10_000));
 }
 
 #[test]
@@ -106,7 +106,7 @@ fn as_it_is_both_versions_stay_and_the_next_rollout_replaces_both() {
     let id = t.broken_way_back();
     t.ok(Command::Abort(Abort { rollout: id, as_is: true }));
     let d = t.s().deployments[&shop()].clone();
-    let (stable, previous) = (d.tracks.stable.clone().unwrap().pair, d.tracks.previous.clone().unwrap().pair);
+    let (stable, previous) = (d.arms.pair(Role::Stable).unwrap().clone(), d.arms.pair(Role::Previous).unwrap().clone());
     assert_eq!((stable.version.to_string(), previous.version.to_string()), ("2.0.0".into(), "1.0.0".into()));
     assert_eq!(d.as_is.as_ref().map(|a| a.given_up.clone()), Some(previous.clone()));
     let weights = t.weights();
@@ -124,7 +124,7 @@ fn as_it_is_both_versions_stay_and_the_next_rollout_replaces_both() {
     t.until("both are gone", |s| {
         let d = &s.deployments[&shop()];
         let only = s.instances.values().all(|i| !i.life.is_live() || i.pair.version.to_string() == "3.0.0");
-        only && d.tracks.previous.is_none() && d.tracks.candidate.is_none()
+        only && d.arms.get(Role::Previous).is_none() && d.arms.get(Role::Candidate).is_none()
     });
 }
 
@@ -143,7 +143,7 @@ fn replace_ends_what_is_live_and_starts_the_fix_in_one_entry() {
     assert_eq!(t.s().rollouts[&t.last()].status, RolloutStatus::Completed);
     // One that goes forward is aborted: its traffic is on stable first.
     t.start("4.0.0", StrategyName::CANARY).unwrap();
-    t.until("a weight", |s| share(s, |w| w.candidate.0) > 0);
+    t.until("a weight", |s| share(s, Role::Candidate) > 0);
     let mut other = start(t.s(), "2.0.0", StrategyName::ROLLING);
     other.replace = true;
     t.ok(Command::StartRollout(other));
@@ -214,7 +214,7 @@ fn the_dead_are_not_named_once_they_are_lost_for_good_unless_nobody_else_is() {
     t.pass(Period::minutes(11));
     t.ok(Command::CountedOut(CountedOut { deployment: shop(), worker: w(1) }));
     assert_eq!(named(&t), 8, "with nobody left the last ones go on being named");
-    let stable = t.s().deployments[&shop()].tracks.stable.clone().unwrap().pair;
+    let stable = t.s().deployments[&shop()].arms.pair(Role::Stable).unwrap().clone();
     assert_eq!((passing(t.s(), &shop(), &stable), wanted(t.s(), &shop(), &stable)), (0, 0));
 }
 
@@ -333,7 +333,7 @@ fn what_made_the_stable_version_is_gone_back_from_whatever_failed_since() {
     assert!(said.contains(&format!("`slipway rollout rollback {made}` goes back further, to 1.0.0")), "{said}");
     t.ok(Command::Rollback(Rollback { rollout: made }));
     t.until("completion", |s| s.deployments[&shop()].live.is_none());
-    let stable = t.s().deployments[&shop()].tracks.stable.clone().unwrap();
+    let stable = t.s().deployments[&shop()].arms.get(Role::Stable).unwrap().clone();
     assert_eq!(stable.pair.version.to_string(), "1.0.0");
 }
 
@@ -346,8 +346,8 @@ fn a_completed_rollout_is_returned_from_once() {
     t.until("completion", |s| s.deployments[&shop()].live.is_none());
     t.ok(Command::Rollback(Rollback { rollout: id }));
     // Everything still runs, so the command's own entry moved the traffic.
-    let stable = t.s().deployments[&shop()].tracks.stable.clone().unwrap();
-    assert_eq!((stable.pair.version.to_string().as_str(), t.weights().stable.0), ("1.0.0", 10_000));
+    let stable = t.s().deployments[&shop()].arms.get(Role::Stable).unwrap().clone();
+    assert_eq!((stable.pair.version.to_string().as_str(), t.weights().get(Role::Stable).0), ("1.0.0", 10_000));
     let back = t.live().id;
     t.until("completion", |s| s.deployments[&shop()].live.is_none());
     assert_eq!(t.s().rollouts[&back].status, RolloutStatus::Completed);

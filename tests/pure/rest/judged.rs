@@ -5,8 +5,8 @@
 
 use slipway::model::{AddressMode, BatchMode, OnNoData, Period, StepKind, StrategyName};
 use slipway::state::{
-    Command, Rollout, RolloutKind, RolloutStatus, State, StepStatus,
-    command::{PromotionBegan, RolloutFinished, TrackAdjusted},
+    Command, Role, Rollout, RolloutKind, RolloutStatus, State, StepStatus,
+    command::{ArmAdjusted, PromotionBegan, RolloutFinished},
 };
 
 use super::story::Ill;
@@ -31,11 +31,11 @@ pub fn entry(w: &World, before: &State, body: &Command) -> Result<(), Broken> {
         Command::RolloutFinished(RolloutFinished { rollout, status: RolloutStatus::Completed, .. }) => {
             kept(w, before, &before.rollouts[rollout])
         }
-        Command::TrackAdjusted(TrackAdjusted { deployment, drain, .. }) => {
+        Command::ArmAdjusted(ArmAdjusted { deployment, drain, .. }) => {
             let d = &before.deployments[deployment];
-            let Some(previous) = &d.tracks.previous else { return Ok(()) };
+            let Some(previous) = d.arms.get(Role::Previous) else { return Ok(()) };
             let kept = previous.retire_at.is_some_and(|at| at > w.state.now);
-            let whole = d.tracks.stable.as_ref().is_some_and(|t| runs_whole(before, deployment, &t.pair));
+            let whole = d.arms.get(Role::Stable).is_some_and(|t| runs_whole(before, deployment, &t.pair));
             let early = drain.iter().find(|id| before.instances[*id].pair == previous.pair);
             match early.filter(|_| kept && whole) {
                 Some(id) => Err(("the old set goes before its grace", format!("{id} {}", previous.pair))),
@@ -96,10 +96,13 @@ fn kept(w: &World, before: &State, r: &Rollout) -> Result<(), Broken> {
     }
     let d = &w.state.deployments[&r.deployment];
     let there = before.instances_of(&r.deployment).any(|i| &i.pair == from && i.life.is_live());
-    let track = d.tracks.previous.as_ref().filter(|t| &t.pair == from);
-    let long = track.and_then(|t| t.retire_at).is_some_and(|at| at.plus(SLACK) >= before.now.plus(r.params.grace));
+    let arm = d.arms.get(Role::Previous).filter(|t| &t.pair == from);
+    let long = arm.and_then(|t| t.retire_at).is_some_and(|at| at.plus(SLACK) >= before.now.plus(r.params.grace));
     if long || !there {
         return Ok(());
     }
-    Err(("the old set is not kept for its grace", format!("{} of {}: {:?}", from.version, r.id, d.tracks.previous)))
+    Err((
+        "the old set is not kept for its grace",
+        format!("{} of {}: {:?}", from.version, r.id, d.arms.get(Role::Previous)),
+    ))
 }

@@ -4,7 +4,7 @@
 //! Not here: how a wait that is all right is ended (`way_out`).
 
 use slipway::model::{FailureAction, Millis, Pair, Period, StrategyName, Version};
-use slipway::state::{Deployment, Presence, Rollout, RolloutKind, RolloutPhase, RolloutStatus};
+use slipway::state::{Deployment, Presence, Role, Rollout, RolloutKind, RolloutPhase, RolloutStatus};
 
 use super::catalogue::{digest, number};
 use super::shape::Laid;
@@ -35,18 +35,18 @@ pub fn rest(w: &World, laid: &Laid) -> Result<(), Unrest> {
         return because("it was ended as it is".into());
     }
     let mut kept = None;
-    for (name, t) in d.tracks.iter().filter(|(name, _)| *name != slipway::state::TrackName::Stable) {
-        match t.retire_at {
+    for arm in d.arms.iter().filter(|a| a.role != slipway::state::Role::Stable) {
+        match arm.retire_at {
             Some(at) => kept = kept.max(Some(at)),
-            None => return because(format!("{name:?} {} is there for ever", t.pair)),
+            None => return because(format!("{} {} is there for ever", arm.role, arm.pair)),
         }
     }
-    let stable = d.tracks.stable.as_ref().map(|t| &t.pair);
+    let stable = d.arms.pair(Role::Stable);
     let reachable = |i: &&slipway::state::Instance| i.life.is_live() && ready(w, i);
     let others: Vec<String> = s
         .instances_of(&laid.id)
         .filter(reachable)
-        .filter(|i| Some(&i.pair) != stable && !d.tracks.iter().any(|(_, t)| t.pair == i.pair))
+        .filter(|i| Some(&i.pair) != stable && d.arms.of(&i.pair).is_none())
         .map(|i| format!("{} {} is {}", i.id, i.pair, i.life))
         .collect();
     if !others.is_empty() {
@@ -176,7 +176,7 @@ fn idle(w: &World, d: &Deployment) -> Option<&'static str> {
     if d.as_is.is_some() {
         return Some("an operator ended a way back as it is");
     }
-    let stable = d.tracks.stable.as_ref()?;
+    let stable = d.arms.get(Role::Stable)?;
     (!sound(w, &stable.pair.version)).then_some("the stable version is not sound")
 }
 

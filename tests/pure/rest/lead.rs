@@ -242,21 +242,20 @@ impl World {
                 continue;
             }
             let Some(d) = self.state.deployments.get(&laid.id) else { continue };
-            let Some(route) = &d.route else { continue };
             let serving = slipway::state::serving(&self.state, &laid.id, self.state.now);
-            for (name, track) in d.tracks.iter() {
-                let of: Vec<_> = serving.iter().filter(|i| i.pair == track.pair).collect();
-                let weight = u64::from(route.weights.get(name).0);
+            for arm in d.arms.iter() {
+                let of: Vec<_> = serving.iter().filter(|i| i.pair == arm.pair).collect();
+                let weight = u64::from(arm.weight.0);
                 if of.is_empty() || weight == 0 {
                     continue;
                 }
                 let each = laid.rate * ms * weight / 10_000 / of.len() as u64;
-                let errors = self.catalogue.errors(&track.pair.version);
+                let errors = self.catalogue.errors(&arm.pair.version);
                 for i in of {
                     let Some(agent) = self.agents.get_mut(&i.worker) else { continue };
                     if agent.alive && agent.processes.get(&i.id).is_some_and(|p| p.serves(self.real)) {
                         let totals = agent.counts.entry(laid.id.clone()).or_default();
-                        let total = totals.entry(track.pair.clone()).or_default();
+                        let total = totals.entry(arm.pair.clone()).or_default();
                         total.0 += each;
                         total.1 += each * errors / 10_000;
                     }

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use slipway::model::{BuildInfo, ClusterId, DeploymentId, RolloutId, RolloutParams, WorkerName};
 use slipway::state::{
-    Command, NodeRole, StartRollout,
+    Command, NodeRole, Role, StartRollout,
     command::{
         Abort, BlobHeld, ClusterInit, NodeAdmitted, NodeRoleSet, Pause, Promote, ReleaseRegistered, Resume, Rollback,
         SpecApplied, WorkerRegistered,
@@ -159,7 +159,7 @@ pub fn rollout(w: &World, d: &DeploymentId) -> Option<RolloutId> {
 }
 
 pub fn start(w: &mut World, d: &DeploymentId, version: &str, params: &RolloutParams, replace: bool) -> bool {
-    let stable = w.state.deployments.get(d).and_then(|d| d.tracks.stable.as_ref());
+    let stable = w.state.deployments.get(d).and_then(|d| d.arms.get(Role::Stable));
     let restart = stable.is_some_and(|t| t.pair.version.to_string() == version);
     let start = starting(d.clone(), version, params.clone());
     w.verb(StartRollout { restart, replace, ..start }.into())

@@ -48,13 +48,13 @@ impl Tale {
     pub fn end(&self, state: &State) {
         for d in state.deployments.values() {
             self.line(|| {
-                format!("== {}: desired {}, route {:?}", d.id, d.desired, d.route.as_ref().map(|r| r.weights))
+                format!("== {}: desired {}, route {:?}", d.id, d.desired, d.route.as_ref().map(|_| d.arms.weights()))
             });
             if let Some(x) = &d.as_is {
                 self.line(|| format!("   as it is since {}, given up {}", x.rollout, x.given_up));
             }
-            for (name, t) in d.tracks.iter() {
-                self.line(|| format!("   {name:?} {}, wants {}, goes at {:?}", t.pair, t.want, t.retire_at));
+            for a in d.arms.iter() {
+                self.line(|| format!("   {} {}, wants {}, goes at {:?}", a.role, a.pair, a.want, a.retire_at));
             }
             if let Some(r) = state.live_rollout(&d.id) {
                 self.line(|| {

@@ -7,10 +7,10 @@ use std::collections::BTreeSet;
 
 use slipway::model::{DeploymentId, Life, Millis, Pair, Period, RolloutId, StepKind, StrategyName, WorkerName};
 use slipway::state::{
-    Command, Deployment, Presence, Reason, RolloutKind, RolloutPhase, State, StepRef, StepRow, TrackName,
+    Command, Deployment, Presence, Reason, Role, RolloutKind, RolloutPhase, State, StepRef, StepRow,
     command::{
-        Abort, BatchPassed, BatchStarted, CountedOut, Pause, Promote, Resume, Rollback, RollbackBegan, RolloutPaused,
-        TrackAdjusted,
+        Abort, ArmAdjusted, BatchPassed, BatchStarted, CountedOut, Pause, Promote, Resume, Rollback, RollbackBegan,
+        RolloutPaused,
     },
     free_addresses, invariants,
 };
@@ -132,13 +132,12 @@ pub fn due(w: &mut World) {
 
 /// The weight of a pair, in basis points.
 pub fn share(d: &Deployment, pair: &Pair) -> u32 {
-    let Some(route) = &d.route else { return 0 };
-    d.tracks.iter().filter(|(_, t)| &t.pair == pair).map(|(name, _)| route.weights.get(name).0).sum()
+    d.arms.of(pair).map_or(0, |a| a.weight.0)
 }
 
 /// Which pairs have which weight.
 fn shares(d: &Deployment) -> Vec<(Pair, u32)> {
-    let mut all: Vec<_> = d.tracks.iter().map(|(_, t)| (t.pair.clone(), share(d, &t.pair))).collect();
+    let mut all: Vec<_> = d.arms.iter().map(|a| (a.pair.clone(), a.weight.0)).collect();
     all.retain(|(_, n)| *n > 0);
     all.sort();
     all
@@ -255,11 +254,11 @@ fn as_is(w: &mut World, before: &State, body: &Command) -> Result<(), Broken> {
             w.tally.note("ended as it is");
             Ok(())
         }
-        Command::TrackAdjusted(TrackAdjusted { deployment, add, .. }) => {
+        Command::ArmAdjusted(ArmAdjusted { deployment, add, .. }) => {
             let d = &before.deployments[deployment];
             let Some(as_is) = &d.as_is else { return Ok(()) };
-            let of = |name: TrackName| d.tracks.get(name).is_some_and(|t| t.pair == as_is.given_up);
-            match add.iter().find(|(name, ..)| of(*name)) {
+            let of = |role: Role| d.arms.pair(role) == Some(&as_is.given_up);
+            match add.iter().find(|(role, ..)| of(*role)) {
                 Some((_, worker, n)) => Err(("as is was added to", format!("{n} of {} on {worker}", as_is.given_up))),
                 None => Ok(()),
             }

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use slipway::model::{Digest, Health, InstanceId, Life, Pair, Permit, StepId, WorkerName};
-use slipway::state::{Fit, InstanceFact, PairCounts, Reached, ReachedFact, StepCounts, TrackName, WorkerFacts};
+use slipway::state::{Fit, InstanceFact, PairCounts, Reached, ReachedFact, StepCounts, WorkerFacts};
 
 use super::{Fleet, Word};
 
@@ -311,26 +311,23 @@ impl Process {
 }
 
 impl Fleet {
-    /// Traffic of one step, by weights, spread over the serving instances of each track.
+    /// Traffic of one step, by weights, spread over the serving instances of each arm.
     pub fn traffic(&mut self) {
         let shop = self.shop();
         let Some(d) = self.state.deployments.get(&shop).cloned() else { return };
-        let Some(route) = d.route else { return };
-        for name in [TrackName::Stable, TrackName::Candidate, TrackName::Previous] {
-            let Some(track) = d.tracks.get(name) else { continue };
+        for arm in d.arms.iter() {
             let serving = slipway::state::serving(&self.state, &shop, self.state.now);
-            let of: Vec<WorkerName> =
-                serving.iter().filter(|i| i.pair == track.pair).map(|i| i.worker.clone()).collect();
+            let of: Vec<WorkerName> = serving.iter().filter(|i| i.pair == arm.pair).map(|i| i.worker.clone()).collect();
             if of.is_empty() {
                 continue;
             }
             // Thousandths of a request in this step, and of an error.
-            let all = self.rate * super::STEP * u64::from(route.weights.get(name).0) / 10_000;
+            let all = self.rate * super::STEP * u64::from(arm.weight.0) / 10_000;
             let each = all / of.len() as u64;
-            let errors = self.behaviour.get(&track.pair.version.to_string()).map_or(0, |b| b.errors);
+            let errors = self.behaviour.get(&arm.pair.version.to_string()).map_or(0, |b| b.errors);
             for worker in of {
                 let Some(agent) = self.agents.get_mut(&worker) else { continue };
-                let total = agent.counts.entry(track.pair.clone()).or_default();
+                let total = agent.counts.entry(arm.pair.clone()).or_default();
                 total.0 += each;
                 total.1 += each * errors / 10_000;
             }

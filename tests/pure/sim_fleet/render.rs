@@ -2,18 +2,18 @@
 
 use slipway::model::{RolloutId, WorkerName};
 use slipway::state::{
-    Command, PairCounts, Rejection, RolloutStatus, RouteWeights, State, StepRef, WorkerFacts,
+    Command, PairCounts, Rejection, Role, RolloutStatus, State, StepRef, Weights, WorkerFacts,
     command::{
-        Abort, ArmsConfirmed, BatchPassed, BatchStarted, CookieAsked, CountedOut, DeliverySettled, DigestProbe,
-        DrainSettled, FactsRecorded, LeaseSet, LevelProbe, NodeHeard, NodeSilent, OrderExtended, Pause, Promote,
-        PromotionBegan, Resume, Rollback, RollbackBegan, RolloutFinished, RolloutPaused, RouteSet, StepEnded,
+        Abort, ArmAdjusted, ArmingConfirmed, BatchPassed, BatchStarted, CookieAsked, CountedOut, DeliverySettled,
+        DigestProbe, DrainSettled, FactsRecorded, LeaseSet, LevelProbe, NodeHeard, NodeSilent, OrderExtended, Pause,
+        Promote, PromotionBegan, Resume, Rollback, RollbackBegan, RolloutFinished, RolloutPaused, RouteSet, StepEnded,
         StepStarted, StepsCompiled, StopPermitted, SwitchAsked, SwitchEnded, SwitchMoved, Switched, Tick,
-        TrackAdjusted, TrafficBackSettled, ViewsServed, WorkerLost, WorkerReturned,
+        TrafficBackSettled, ViewsServed, WorkerLost, WorkerReturned,
     },
 };
 
-fn weights(w: &RouteWeights) -> String {
-    format!("{{stable {}, candidate {}}}", w.stable.0, w.candidate.0)
+fn weights(w: &Weights) -> String {
+    format!("{{stable {}, candidate {}}}", w.get(Role::Stable).0, w.get(Role::Candidate).0)
 }
 
 fn added(add: &[(WorkerName, u32)]) -> String {
@@ -125,7 +125,7 @@ pub fn command(
             let why = reason.as_ref().map_or_else(String::new, |r| format!(": {r}"));
             format!("{rollout} {status}{why}")
         }
-        Command::TrackAdjusted(TrackAdjusted { add, drain, desired, drop, .. }) => {
+        Command::ArmAdjusted(ArmAdjusted { add, drain, desired, drop, .. }) => {
             let add: Vec<String> = add.iter().map(|(t, w, n)| format!("{t:?} {w}+{n}")).collect();
             format!("desired {desired}; adds {}; drains {}; drops {drop:?}", add.join(" "), names(drain))
         }
@@ -136,7 +136,7 @@ pub fn command(
             let all: Vec<String> = ask.deployments.iter().map(ToString::to_string).collect();
             format!("{} {:?}, wait {:?}, {:?}", all.join(" "), ask.to, ask.wait, ask.unfenced)
         }
-        Command::ArmsConfirmed(ArmsConfirmed { served }) => format!("{} servers", served.len()),
+        Command::ArmingConfirmed(ArmingConfirmed { served }) => format!("{} servers", served.len()),
         Command::SwitchMoved(SwitchMoved { switch, served, .. }) => format!("s-{switch}, {} servers", served.len()),
         Command::SwitchEnded(SwitchEnded { switch, end, .. }) => {
             let note = if end.note.is_empty() { String::new() } else { format!("; {}", end.note) };
@@ -191,11 +191,11 @@ fn effects(state: &State, before: &State) -> String {
     for (id, d) in &state.deployments {
         let old = before.deployments.get(id).and_then(|d| d.route.as_ref());
         let named = |d: &slipway::state::Deployment| {
-            d.tracks.iter().map(|(n, t)| format!("{n:?}={}", t.pair.version)).collect::<Vec<_>>().join(" ")
+            d.arms.iter().map(|a| format!("{:?}={}", a.role, a.pair.version)).collect::<Vec<_>>().join(" ")
         };
         match (&d.route, old) {
             (Some(new), old) if old.is_none_or(|o| o.generation != new.generation) => {
-                text.push_str(&format!(" => route {} {}", weights(&new.weights), named(d)));
+                text.push_str(&format!(" => route {} {}", weights(&d.arms.weights()), named(d)));
             }
             (None, Some(_)) => text.push_str(" => no route"),
             (Some(_), _) | (None, None) => {}

@@ -43,7 +43,7 @@ pub fn check(before: &State, after: &State, body: &Command) {
     }
     for d in after.deployments.values() {
         if let Some(route) = &d.route {
-            assert_eq!(route.weights.sum(), 10_000, "weights after {body:?}");
+            assert_eq!(d.arms.weights().sum(), 10_000, "weights after {body:?}");
             let old = before.deployments.get(&d.id).and_then(|d| d.route.as_ref());
             if let Some(old) = old {
                 assert!(route.generation >= old.generation, "the route went back after {body:?}");

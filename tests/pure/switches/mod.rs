@@ -4,6 +4,7 @@ mod guards;
 mod several;
 mod ways_back;
 
+use slipway::state::Role;
 use ways_back::waiting_for_n3;
 
 use crate::sim_fleet::{Fleet, Shape, params, starting, version};
@@ -47,12 +48,12 @@ fn row(f: &Fleet, id: u64) -> Switch {
 
 fn ends(f: &mut Fleet, id: u64) -> slipway::state::SwitchEnd {
     f.until(30, "the switch ends", |f| f.state.fences.switches[&id].end.is_some());
-    assert!(f.state.fences.arms.is_empty(), "an arm outlived its switch");
+    assert!(f.state.fences.armed.is_empty(), "an arming outlived its switch");
     row(f, id).end.unwrap()
 }
 
 fn stable(f: &Fleet) -> String {
-    f.state.deployments[&f.shop()].tracks.stable.as_ref().unwrap().pair.version.to_string()
+    f.state.deployments[&f.shop()].arms.pair(Role::Stable).unwrap().version.to_string()
 }
 
 fn refused(f: &mut Fleet, body: Command, says: &str) {
@@ -67,7 +68,7 @@ fn a_blue_green_rollout_says_when_it_was_fenced() {
     f.until_status(90, id, RolloutStatus::Completed);
     let all = f.transcript.join("\n");
     assert!(all.contains("; fenced after") && !all.contains("not fenced"), "{all}");
-    assert!(f.state.fences.arms.is_empty(), "{all}");
+    assert!(f.state.fences.armed.is_empty(), "{all}");
 }
 
 #[test]
@@ -108,7 +109,7 @@ fn a_switch_is_fenced_by_the_servers_words_and_taken_back_as_a_whole() {
         "does not exist",
     );
     // The old side goes in its time, as after a rollout.
-    let previous = f.state.deployments[&f.shop()].tracks.previous.clone().unwrap();
+    let previous = f.state.deployments[&f.shop()].arms.get(Role::Previous).unwrap().clone();
     assert!(previous.retire_at.is_some_and(|at| at > f.now()), "{previous:?}");
     // A whole State with all of it survives its snapshot.
     let bytes = codec::encode_snapshot(&f.state).unwrap();
@@ -186,11 +187,11 @@ fn whom_only_its_word_binds_is_confirmed_before_it_is_waited_out() {
     f.until(30, "the traffic moves", |f| row(f, id).moved.is_some());
     assert!(row(&f, id).end.is_none());
     // Now n3 says that it knows of the switch, and is cut off before it serves the move.
-    let arm = f.state.fences.arms[&f.shop()].clone();
-    assert!(!arm.confirmed.contains(&3));
+    let arming = f.state.fences.armed[&f.shop()].clone();
+    assert!(!arming.confirmed.contains(&3));
     let now = f.now();
     let Some(Seen::Known { at, value }) = f.seen.nodes.get_mut(&3) else { panic!("n3 was never heard") };
-    (*at, value.served_index) = (now, arm.index);
+    (*at, value.served_index) = (now, arming.index);
     f.seen.leases = Some(Left::default());
     let end = ends(&mut f, id);
     assert!(end.fenced_at.is_some(), "{end:?}");
@@ -337,7 +338,7 @@ fn a_policy_stays_while_a_rollouts_step_has_its_deployment_armed() {
         Command::LeaseSet(LeaseSet { mode: None, terms: Some(terms) }),
         "is being switched by its rollout r-",
     );
-    f.until(60, "the step is over", |f| f.state.fences.arms.is_empty());
+    f.until(60, "the step is over", |f| f.state.fences.armed.is_empty());
     f.operator(shorter).unwrap();
 }
 
@@ -382,9 +383,8 @@ fn in_mode_always_another_policy_is_confirmed_anew() {
 fn weights_do_not_change_while_a_rollout_waits_for_its_fence() {
     let (mut f, id) = waiting_for_n3();
     let r = f.state.rollouts.get(&id).unwrap().clone();
-    assert!(!f.state.fences.arms.is_empty());
-    let mut weights = f.state.deployments[&f.shop()].route.as_ref().unwrap().weights;
-    (weights.stable, weights.previous) = (BasisPoints(5000), BasisPoints(5000));
+    assert!(!f.state.fences.armed.is_empty());
+    let weights = [Role::Stable, Role::Previous].map(|role| (role, BasisPoints(5000))).into_iter().collect();
     let (seen, step) = (r.meta.revision, r.cursor);
     refused(
         &mut f,

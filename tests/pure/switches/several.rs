@@ -3,8 +3,8 @@
 
 use slipway::model::{DeploymentId, Health, InstanceId, Life, RolloutParams};
 use slipway::state::{
-    Deployment, RouteWeights, StartRollout, TrackName,
-    command::{Abort, FactsRecorded, TrackAdjusted},
+    Deployment, Role, StartRollout, Weights,
+    command::{Abort, ArmAdjusted, FactsRecorded},
 };
 
 use super::*;
@@ -34,13 +34,13 @@ fn both_of(f: &Fleet, wait: WaitLevel, unfenced: Unfenced) -> Command {
 }
 
 /// What of a deployment a switch moves.
-fn traffic(f: &Fleet, id: &DeploymentId) -> (String, RouteWeights, u64) {
+fn traffic(f: &Fleet, id: &DeploymentId) -> (String, Weights, u64) {
     let d = &f.state.deployments[id];
     let route = d.route.as_ref().unwrap();
-    (d.tracks.stable.as_ref().unwrap().pair.version.to_string(), route.weights, route.generation.n)
+    (d.arms.pair(Role::Stable).unwrap().version.to_string(), d.arms.weights(), route.generation.n)
 }
 
-fn traffics(f: &Fleet) -> [(String, RouteWeights, u64); 2] {
+fn traffics(f: &Fleet) -> [(String, Weights, u64); 2] {
     [traffic(f, &f.shop()), traffic(f, &cart())]
 }
 
@@ -92,7 +92,7 @@ fn under_way(f: &mut Fleet, unfenced: Unfenced) -> u64 {
     f.nodes.get_mut(&3).unwrap().alive = false;
     let body = both_of(f, WaitLevel::Fenced, unfenced);
     let id = f.commit(body).unwrap();
-    assert_eq!(f.state.fences.arms.len(), 2);
+    assert_eq!(f.state.fences.armed.len(), 2);
     id
 }
 
@@ -179,7 +179,7 @@ fn a_second_target_that_becomes_unready_between_asking_and_moving_takes_the_whol
         f.step();
         let end = row(&f, id).end.unwrap();
         assert!(!end.switched && end.note.contains("1 of 2 instances of production/cart 1.0.0"), "{end:?}");
-        assert_eq!((before, f.state.fences.arms.len()), (traffics(&f), 0));
+        assert_eq!((before, f.state.fences.armed.len()), (traffics(&f), 0));
     }
 }
 
@@ -218,10 +218,10 @@ fn nothing_else_moves_the_second_deployments_traffic_while_a_switch_is_under_way
         nothing_moves(&mut f, Command::Rollback(Rollback { rollout: last }), &says);
         let adjust = |add, drain, drop| {
             let (deployment, seen, desired) = (of.clone(), d.meta.revision, d.desired);
-            Command::TrackAdjusted(TrackAdjusted { deployment, seen, add, drain, desired, drop })
+            Command::ArmAdjusted(ArmAdjusted { deployment, seen, add, drain, desired, drop })
         };
-        nothing_moves(&mut f, adjust(Vec::new(), Vec::new(), vec![TrackName::Previous]), &says);
-        let previous = d.tracks.previous.clone().unwrap().pair;
+        nothing_moves(&mut f, adjust(Vec::new(), Vec::new(), vec![Role::Previous]), &says);
+        let previous = d.arms.pair(Role::Previous).unwrap().clone();
         let target = f.state.instances_of(&of).find(|i| i.pair == previous && i.life == Life::Running).unwrap().id;
         nothing_moves(&mut f, adjust(Vec::new(), vec![target], Vec::new()), &says);
         nothing_moves(

@@ -93,7 +93,7 @@ fn a_way_back_is_fenced_by_leases_where_they_bind() {
     let (mut f, id) = waiting_for_n3();
     f.operator(Command::Rollback(Rollback { rollout: id })).unwrap();
     assert_eq!(stable(&f), "1.0.0");
-    assert!(f.state.fences.arms.is_empty(), "its step is over");
+    assert!(f.state.fences.armed.is_empty(), "its step is over");
     assert_eq!(back(&f, id).bound, [1, 2, 3].into());
     f.seen.leases = Some(Left::default());
     assert!(settles(&mut f, id, 5).fenced_at.is_some());

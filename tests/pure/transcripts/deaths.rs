@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use slipway::model::{BasisPoints, InstanceId, Millis, Period, RolloutId, RolloutParams, StepKind, StrategyName};
 use slipway::state::{
-    Command, PoolSlot, RolloutStatus, StepRow, SwitchAsk, SwitchTo, Unfenced, WaitLevel,
+    Arm, Command, PoolSlot, RolloutStatus, StepRow, SwitchAsk, SwitchTo, Unfenced, WaitLevel,
     command::{Rollback, SwitchAsked},
 };
 
@@ -122,9 +122,10 @@ pub fn end(f: &Fleet) -> Vec<String> {
         all.extend(r.forward_steps.iter().chain(&r.steps).map(step));
     }
     for d in s.deployments.values() {
-        let tracks: Vec<_> = d.tracks.iter().map(|(n, t)| (n, t.pair.clone(), t.want, t.retire_at.is_some())).collect();
-        let route = d.route.as_ref().map(|r| (r.weights, r.mode, r.ttl, r.cap));
-        all.push(format!("{} {:?} {tracks:?} {route:?} desired {} as is {:?}", d.id, d.live, d.desired, d.as_is));
+        let arm = |a: &Arm| (a.role, a.pair.clone(), a.want, a.weight, a.cap, a.retire_at.is_some());
+        let arms: Vec<_> = d.arms.iter().map(arm).collect();
+        let route = d.route.as_ref().map(|r| (r.mode, r.ttl));
+        all.push(format!("{} {:?} {arms:?} {route:?} desired {} as is {:?}", d.id, d.live, d.desired, d.as_is));
     }
     for i in s.instances.values() {
         all.push(format!("{} {} on {} at {}: {} {}", names[&i.id], i.pair, i.worker, i.address, i.life, i.health));
@@ -150,7 +151,7 @@ pub fn end(f: &Fleet) -> Vec<String> {
         let end = b.end.as_ref().map(|e| (e.fenced_at.is_some(), e.note.clone()));
         all.push(format!("back to {:?} from {} {end:?}", b.deployment, b.left));
     }
-    all.push(format!("owed {} armed {}", s.outbox.len(), s.fences.arms.len()));
+    all.push(format!("owed {} armed {}", s.outbox.len(), s.fences.armed.len()));
     all
 }
 

@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use slipway::model::{InstanceId, Life, Millis, RolloutParams, StrategyName, WorkerName};
-use slipway::state::{Command, RolloutStatus, TrackName};
+use slipway::state::{Command, Role, RolloutStatus};
 
 use super::deaths::{Act, BACK, CANARY, Place, SWITCH, agree, both, end, last, now, once, quick, small, start};
 use crate::sim_fleet::{Dice, Fleet, Shape, cart, version};
@@ -112,8 +112,7 @@ fn a_server_that_is_silent_or_unknown_holds_up_no_rollout_for_long() {
         f.nodes.get_mut(&3).expect("n3").alive = false;
         let id = f.start("2.0.0", quick(strategy));
         f.until(60, "it moves", |f| {
-            f.state.deployments[&f.shop()].route.as_ref().is_some_and(|r| r.weights.candidate.0 > 0)
-                || f.state.rollouts[&id].switched
+            f.state.deployments[&f.shop()].arms.weight(Role::Candidate).0 > 0 || f.state.rollouts[&id].switched
         });
         f.change_leader(700, 0);
         unknown += usize::from(!f.seen.nodes.contains_key(&3));
@@ -186,7 +185,7 @@ fn a_machine_that_starts_anew_in_any_step_leaves_no_rollout_stuck() {
         f.until(200, "it ends", |f| f.status(id).is_terminal());
         f.until(60, "all of stable passes", |f| {
             let d = &f.state.deployments[&f.shop()];
-            let stable = &d.tracks.stable.as_ref().expect("a stable track").pair;
+            let stable = d.arms.pair(Role::Stable).expect("a stable arm");
             slipway::state::passing(&f.state, &f.shop(), stable) == 4
         });
         once(&f, "a machine");
@@ -200,11 +199,11 @@ fn ends_with(f: &mut Fleet, to: &str, params: RolloutParams) {
     f.until_status(300, id, RolloutStatus::Completed);
     f.run(10);
     let d = &f.state.deployments[&f.shop()];
-    let stable = d.tracks.stable.as_ref().expect("a stable track");
+    let stable = d.arms.get(Role::Stable).expect("a stable arm");
     let of = |life: Life| f.state.instances.values().filter(|i| i.pair == stable.pair && i.life == life).count();
     assert_eq!((stable.pair.version.to_string().as_str(), of(Life::Running)), (to, d.desired as usize));
     let others = f.state.instances.values().filter(|i| i.life.is_live() && i.pair != stable.pair).count();
-    assert_eq!((others, d.tracks.get(TrackName::Previous).is_some()), (0, false));
+    assert_eq!((others, d.arms.get(Role::Previous).is_some()), (0, false));
 }
 
 /// Pools of three with three in use: what has no room beside the old ones takes their places over, one at a time.

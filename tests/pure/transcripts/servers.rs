@@ -1,5 +1,6 @@
 //! Stories of DNS servers: switches with leases, rollbacks that are watched, slots of keys.
 
+use slipway::state::Role;
 use slipway::{
     model::{Period, StrategyName},
     state::{
@@ -40,7 +41,7 @@ pub fn fenced_switches() -> Fleet {
 pub fn canary_slots() -> Fleet {
     let mut f = Fleet::with_stable(&Shape { workers: 2, ..Shape::default() });
     let id = f.start("2.0.0", params(StrategyName::CANARY));
-    let share = |f: &Fleet| f.state.deployments[&f.shop()].route.as_ref().map_or(0, |r| r.weights.candidate.0);
+    let share = |f: &Fleet| f.state.deployments[&f.shop()].arms.weight(Role::Candidate).0;
     f.until(90, "half of it is out", |f| share(f) >= 2500);
     assert!(!f.state.slots.is_empty());
     f.operator(Command::Rollback(Rollback { rollout: id })).expect("rolled back");

@@ -2,7 +2,7 @@
 
 use slipway::model::{RolloutParams, StrategyName};
 use slipway::state::{
-    Command, RolloutStatus,
+    Command, Role, RolloutStatus,
     command::{Abort, Rollback},
 };
 
@@ -14,7 +14,7 @@ pub fn rolling_in_place_pool() -> Fleet {
     let mut f = Fleet::with_stable(&Shape::default());
     let p = RolloutParams { parallelism: 3, max_surge: 0, max_unavailable: 3, ..params(StrategyName::ROLLING) };
     let id = f.start("2.0.0", p);
-    let share = |f: &Fleet| f.state.deployments[&f.shop()].route.as_ref().map_or(0, |r| r.weights.candidate.0);
+    let share = |f: &Fleet| f.state.deployments[&f.shop()].arms.weight(Role::Candidate).0;
     f.until(120, "six of eight are replaced", |f| share(f) >= 7500);
     f.operator(Command::Rollback(Rollback { rollout: id })).expect("rolled back");
     f.until_status(120, id, RolloutStatus::RolledBack);
@@ -33,7 +33,7 @@ pub fn undo_fails() -> Fleet {
     f.operator(Command::Rollback(Rollback { rollout: id })).expect("rolled back");
     f.run(30);
     assert_eq!(f.status(id), RolloutStatus::RollingBack, "it neither pauses nor turns");
-    let share = |f: &Fleet| f.state.deployments[&f.shop()].route.as_ref().map_or(0, |r| r.weights.stable.0);
+    let share = |f: &Fleet| f.state.deployments[&f.shop()].arms.weight(Role::Stable).0;
     assert_eq!(share(&f), 5000, "half of it passes and has half of the traffic");
     f.note("it does again");
     f.behaviour.remove("1.0.0");
@@ -57,12 +57,12 @@ pub fn undo_fails() -> Fleet {
     f.until_status(300, id, RolloutStatus::Completed);
     f.run(20);
     let d = &f.state.deployments[&f.shop()];
-    assert!(d.as_is.is_none() && d.tracks.candidate.is_none() && d.tracks.previous.is_none());
+    assert!(d.as_is.is_none() && d.arms.get(Role::Candidate).is_none() && d.arms.get(Role::Previous).is_none());
     assert!(
         f.state
             .instances
             .values()
-            .all(|i| !i.life.is_live() || i.pair == d.tracks.stable.as_ref().expect("a stable track").pair)
+            .all(|i| !i.life.is_live() || i.pair == d.arms.get(Role::Stable).expect("a stable arm").pair)
     );
     f
 }

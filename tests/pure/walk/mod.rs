@@ -15,17 +15,16 @@ use slipway::model::{
 use slipway::state::{
     Budget, Command, DeliveryKey, Deployment, DigestReport, Evidence, Fence, Fit, InstanceFact, LeaseMode, LogId,
     NewNode, NodeRole, NodeSeen, Observations, OnExpiry, PairCounts, Presence, Reached, ReachedFact, Reason, Rejection,
-    Rollout, RolloutPhase, RolloutStatus, RouteForm, RouteWeights, Secret, Seen, ServerEnd, Stamped, StartRollout,
-    State, StepCounts, StepRef, SwitchAsk, SwitchEnd, SwitchTo, TrackName, Unfenced, Verdict, WaitLevel, WorkerFacts,
-    codec,
+    Role, Rollout, RolloutPhase, RolloutStatus, RouteForm, Secret, Seen, ServerEnd, Stamped, StartRollout, State,
+    StepCounts, StepRef, SwitchAsk, SwitchEnd, SwitchTo, Unfenced, Verdict, WaitLevel, Weights, WorkerFacts, codec,
     command::{
-        Abort, ArmsConfirmed, BatchPassed, BatchStarted, BlobDropped, BlobHeld, ClusterInit, Collected, CookieAsked,
-        CookieRotated, CountedOut, DeliverySettled, DigestProbe, DigestReported, DrainSettled, ExpirySet,
+        Abort, ArmAdjusted, ArmingConfirmed, BatchPassed, BatchStarted, BlobDropped, BlobHeld, ClusterInit, Collected,
+        CookieAsked, CookieRotated, CountedOut, DeliverySettled, DigestProbe, DigestReported, DrainSettled, ExpirySet,
         FactsRecorded, LeaseSet, LeasesSettled, LevelRaised, NodeAdmitted, NodeAnnounced, NodeDrained, NodeHeard,
         NodeRoleSet, NodeSilent, OrderExtended, Pause, Promote, PromotionBegan, ReleaseRegistered, ReleaseRemoved,
         ReleaseRetired, Resume, Rollback, RollbackBegan, RolloutFinished, RolloutPaused, RouteSet, SpecApplied,
         StepEnded, StepStarted, StepsCompiled, StopPermitted, SwitchAsked, SwitchEnded, SwitchMoved, Switched, Tick,
-        TrackAdjusted, TrafficBackSettled, ViewsServed, WorkerLost, WorkerRegistered, WorkerReturned,
+        TrafficBackSettled, ViewsServed, WorkerLost, WorkerRegistered, WorkerReturned,
     },
 };
 use slipway::traffic::lease::Terms;
@@ -233,9 +232,9 @@ fn release(of: &DeploymentId, n: u32) -> Command {
     })
 }
 
-fn weights(a: u32) -> RouteWeights {
+fn weights(a: u32) -> Weights {
     let candidate = BasisPoints(a % 5 * 2500);
-    RouteWeights { stable: BasisPoints(10_000 - candidate.0), candidate, previous: BasisPoints(0) }
+    [(Role::Stable, BasisPoints(10_000 - candidate.0)), (Role::Candidate, candidate)].into_iter().collect()
 }
 
 /// Whether a pick asks the planner.

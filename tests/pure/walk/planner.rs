@@ -1,6 +1,7 @@
 //! Commands of the engine at random: rightly timed or not, of what is there or not.
 
 use super::*;
+use slipway::state::Role;
 
 /// Engine commands with the right revision and otherwise at random.
 pub fn at_random(s: &State, deployment: DeploymentId, kind: u32, a: u32, b: u32) -> Command {
@@ -78,13 +79,13 @@ pub fn at_random(s: &State, deployment: DeploymentId, kind: u32, a: u32, b: u32)
             ][a as usize % 4],
             reason: Some(reason),
         }),
-        12 | 13 => Command::TrackAdjusted(TrackAdjusted {
+        12 | 13 => Command::ArmAdjusted(ArmAdjusted {
             deployment,
             seen: d.map_or(0, |d| d.meta.revision),
-            add: if a.is_multiple_of(3) { Vec::new() } else { vec![(TrackName::Stable, worker(1 + a % 4), 1)] },
+            add: if a.is_multiple_of(3) { Vec::new() } else { vec![(Role::Stable, worker(1 + a % 4), 1)] },
             drain: if b.is_multiple_of(3) { some } else { Vec::new() },
             desired: d.map_or(0, |d| d.desired),
-            drop: if b.is_multiple_of(5) { vec![TrackName::Previous] } else { Vec::new() },
+            drop: if b.is_multiple_of(5) { vec![Role::Previous] } else { Vec::new() },
         }),
         14..=16 => settle(s, b),
         17 => Command::StepsCompiled(StepsCompiled {
@@ -109,7 +110,7 @@ pub fn at_random(s: &State, deployment: DeploymentId, kind: u32, a: u32, b: u32)
 
 /// Both deployments in one switch, now and then when each has a version beside its stable one and no more than one is busy.
 pub fn switch_of_two(s: &State, b: u32) -> Option<Command> {
-    let has = |d| s.deployments.get(&d).is_some_and(|d| d.tracks.previous.is_some());
+    let has = |d| s.deployments.get(&d).is_some_and(|d| d.arms.get(Role::Previous).is_some());
     let live = [shop(), cart()].iter().filter(|d| s.live_rollout(d).is_some()).count();
     let wanted = has(shop()) && has(cart()) && live < 2 && b.is_multiple_of(2);
     wanted.then(|| ask(vec![shop(), cart()], SwitchTo::Previous, b / 2))
@@ -162,7 +163,7 @@ pub fn fenced(s: &State, a: u32, b: u32) -> Command {
             let end = SwitchEnd { at: s.now, switched, fenced_at, servers, clear_at: None, note: String::new() };
             Command::SwitchEnded(SwitchEnded { switch, seen, end })
         }
-        7 => Command::ArmsConfirmed(ArmsConfirmed { served }),
+        7 => Command::ArmingConfirmed(ArmingConfirmed { served }),
         8 => Command::LeasesSettled(LeasesSettled { seen: s.fences.revision }),
         9 => Command::LeaseSet(LeaseSet {
             mode: Some(if b.is_multiple_of(2) { LeaseMode::Always } else { LeaseMode::Armed }),

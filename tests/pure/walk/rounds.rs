@@ -1,6 +1,7 @@
 //! Rounds in which nothing fails any more, until everything rests.
 
 use super::*;
+use slipway::state::Role;
 
 /// Everyone is back, and a rollout that waits for an operator is resumed once.
 pub fn healing(s: &State) -> Vec<Command> {
@@ -39,8 +40,9 @@ pub fn held(s: &State) -> Vec<RolloutId> {
 pub fn at_rest(s: &State) -> bool {
     let settled = s.instances.values().all(|i| !matches!(i.life, Life::Starting | Life::Draining | Life::Stopping));
     let rests = |d: &Deployment| {
-        let whole = d.tracks.stable.as_ref().is_none_or(|t| slipway::state::passing(s, &d.id, &t.pair) >= d.desired);
-        let one = d.tracks.stable.is_none() || d.tracks.previous.is_none() && d.tracks.candidate.is_none();
+        let whole = d.arms.get(Role::Stable).is_none_or(|t| slipway::state::passing(s, &d.id, &t.pair) >= d.desired);
+        let one = d.arms.get(Role::Stable).is_none()
+            || d.arms.get(Role::Previous).is_none() && d.arms.get(Role::Candidate).is_none();
         d.live.is_none() && whole && one
     };
     settled && s.deployments.values().all(rests)
@@ -57,7 +59,7 @@ pub fn summary(s: &State) -> String {
                 r.steps.get(r.cursor as usize).map(|row| (row.step.kind.to_string(), row.status, row.batch.clone()));
             (r.id, r.status, r.strategy.clone(), r.phase, row, r.reason.clone())
         });
-        format!("{}: {:?} desired {} {:?} {rollout:?}", d.id, d.tracks, d.desired, d.route)
+        format!("{}: {:?} desired {} {:?} {rollout:?}", d.id, d.arms, d.desired, d.route)
     };
     let deployments: Vec<String> = s.deployments.values().map(one).collect();
     format!("{} {lives:#?}", deployments.join("\n"))
