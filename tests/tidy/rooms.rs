@@ -22,7 +22,7 @@ pub const ROOMS: [(&str, &[&str]); 11] = [
 ];
 
 /// Files beside `rows.rs` that hold rows.
-const ROWS: [&str; 4] = ["base/event", "base/rejection", "traffic/fences", "traffic/key_slots"];
+const ROWS: [&str; 5] = ["base/event", "base/rejection", "cluster/settings", "traffic/fences", "traffic/key_slots"];
 
 fn row(part: &str) -> Option<&'static [&'static str]> {
     ROOMS.iter().find(|(name, _)| *name == part).map(|(_, may)| *may)

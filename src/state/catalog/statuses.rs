@@ -28,8 +28,7 @@ fn status(s: &State, row: &Release) -> ReleaseStatus {
     if row.status == ReleaseStatus::Retired {
         return row.status;
     }
-    let ids = s.environments.keys().map(|e| DeploymentId { environment: e.clone(), service: row.service.clone() });
-    let mine: Vec<&Deployment> = ids.filter_map(|id| s.deployments.get(&id)).collect();
+    let mine: Vec<&Deployment> = s.deployments_of(&row.service).collect();
     let is = |t: &Option<Track>| t.as_ref().is_some_and(|t| t.pair.version == row.version);
     if mine.iter().any(|d| is(&d.tracks.stable)) {
         return ReleaseStatus::Active;

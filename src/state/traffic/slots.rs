@@ -130,6 +130,7 @@ mod tests {
             live: None,
             last: None,
             as_is: None,
+            removing: None,
         };
         s.deployments.insert(row.id.clone(), row);
         s
