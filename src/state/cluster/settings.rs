@@ -143,12 +143,12 @@ settings! {
         /// Silence after which a DNS server holds back no freed address any more
         6 silent_for_good: Period = Period::minutes(10), in Period::minutes(1)..=DAY;
         /// Time between health checks where a spec says nothing
-        8 health_interval: Period = Period::seconds(2), in Period(100)..=Period::minutes(60);
+        7 health_interval: Period = Period::seconds(2), in Period(100)..=Period::minutes(60);
         /// How long a package is kept that no release names
-        9 package_keep: Period = Period::minutes(60), in Period::minutes(1)..=Period::minutes(60 * 24 * 30);
+        8 package_keep: Period = Period::minutes(60), in Period::minutes(1)..=Period::minutes(60 * 24 * 30);
         inside:
             /// Counts per kind of object.
-            7 [required] limits: Limits, LimitsChange;
+            9 [required] limits: Limits, LimitsChange;
             /// What is said of the rollouts of all services, under what a service and a spec say.
             10 rollout: Overrides, Overrides;
     }

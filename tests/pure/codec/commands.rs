@@ -202,7 +202,7 @@ fn a_command_says_which_deployment_it_is_about() {
     s.rollouts.insert(RolloutId(52), rows::rollout());
     s.rollouts.insert(RolloutId(5), rows::rollout());
     // Of several, or of what is not a deployment's.
-    let of_many = ["FactsRecorded", "SwitchAsked", "WorkerRegistered"];
+    let of_many = ["FactsRecorded", "SettingsSet", "SwitchAsked"];
     for c in one_of_each() {
         let text = format!("{c:?}");
         let names = text.contains("deployment: ") || text.contains("rollout: RolloutId");
