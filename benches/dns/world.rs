@@ -55,6 +55,7 @@ impl World {
             zone: ZONE.into(),
             next_node_id: 2,
             settings: Settings::default(),
+            parted: Default::default(),
         }));
         state.nodes.insert(1, node());
         let name = Name::environment("production").expect("a name");
@@ -104,6 +105,7 @@ impl World {
                 live: None,
                 last: None,
                 as_is: None,
+                removing: None,
             },
         );
         for (arm, version) in [(0, "1.0.0"), (1, "2.0.0")].into_iter().take(1 + usize::from(weighted)) {
@@ -162,6 +164,7 @@ fn worker_row(n: u32) -> Worker {
         set_generation: 1,
         staged: Vec::new(),
         report: (1, 1),
+        rekey_until: None,
     }
 }
 

@@ -32,6 +32,9 @@ const MOST: u32 = 1000;
 
 /// The next command of a deployment without a live rollout.
 pub(super) fn next(view: &View<'_>, notes: &mut Notes) -> Option<Command> {
+    if view.deployment.removing.is_some() {
+        return gone(view, notes);
+    }
     let arms = &view.deployment.arms;
     let mut wanted = Wanted::default();
     let mut desired = view.deployment.desired;
@@ -97,6 +100,14 @@ pub(super) fn next(view: &View<'_>, notes: &mut Notes) -> Option<Command> {
         desired,
         drop: wanted.drop,
     }))
+}
+
+/// A deployment that is being removed: the law began the drains, and the row goes when nothing is left.
+fn gone(view: &View<'_>, notes: &mut Notes) -> Option<Command> {
+    let left: Vec<&Instance> = view.live().collect();
+    drain::explain(view, &left, notes);
+    let deployment = view.id().clone();
+    left.is_empty().then(|| DeploymentRemoved { deployment, stop: false }.into())
 }
 
 /// Whether an abort left traffic on the candidate that stable can carry by now; the adjustment gives it back.

@@ -7,16 +7,8 @@ use std::{collections::BTreeMap, time::Duration};
 
 use crate::{
     clock::{Clock, Mono},
-    model::{DeploymentId, RolloutId},
-    state::{
-        Command, State, StepRef,
-        command::{
-            Abort, ArmAdjusted, BatchPassed, BatchStarted, CookieAsked, CountedOut, DigestProbe, DrainSettled,
-            ExpirySet, LevelProbe, OrderExtended, Pause, Promote, PromotionBegan, Resume, Rollback, RollbackBegan,
-            RolloutFinished, RolloutPaused, RouteSet, SpecApplied, StepEnded, StepStarted, StepsCompiled,
-            StopPermitted, Switched, Tick, TrafficBackSettled,
-        },
-    },
+    model::DeploymentId,
+    state::{Command, State},
 };
 
 /// Rest after a first refusal; doubles up to the longest.
@@ -41,7 +33,7 @@ impl Rests {
         let (mut due, mut next) = (Vec::new(), None::<Duration>);
         let now = clock.mono();
         for command in commands {
-            let owner = owner(state, &command);
+            let owner = command.about(state);
             let rest = self
                 .0
                 .get(&owner)
@@ -63,70 +55,5 @@ impl Rests {
         }
         let rest = self.0.get(&owner).map_or(FIRST, |(_, rest)| rest.saturating_mul(2).min(LONGEST));
         self.0.insert(owner, (clock.mono(), rest));
-    }
-}
-
-/// The deployment that a command of the planner is about.
-fn owner(state: &State, command: &Command) -> Owner {
-    let of = |rollout: &RolloutId| state.rollouts.get(rollout).map(|r| r.deployment.clone());
-    match command {
-        Command::StepsCompiled(StepsCompiled { rollout, .. })
-        | Command::StepStarted(StepStarted { at: StepRef { rollout, .. }, .. })
-        | Command::BatchStarted(BatchStarted { at: StepRef { rollout, .. }, .. })
-        | Command::BatchPassed(BatchPassed { at: StepRef { rollout, .. }, .. })
-        | Command::RouteSet(RouteSet { at: StepRef { rollout, .. }, .. })
-        | Command::Switched(Switched { at: StepRef { rollout, .. }, .. })
-        | Command::StepEnded(StepEnded { at: StepRef { rollout, .. }, .. })
-        | Command::RollbackBegan(RollbackBegan { rollout, .. })
-        | Command::RolloutPaused(RolloutPaused { rollout, .. })
-        | Command::PromotionBegan(PromotionBegan { rollout, .. })
-        | Command::RolloutFinished(RolloutFinished { rollout, .. })
-        | Command::OrderExtended(OrderExtended { rollout, .. })
-        | Command::TrafficBackSettled(TrafficBackSettled { rollout, .. })
-        | Command::Pause(Pause { rollout })
-        | Command::Resume(Resume { rollout })
-        | Command::Abort(Abort { rollout, .. })
-        | Command::Promote(Promote { rollout, .. })
-        | Command::Rollback(Rollback { rollout }) => of(rollout),
-        Command::DrainSettled(DrainSettled { deployment, .. })
-        | Command::StopPermitted(StopPermitted { deployment, .. })
-        | Command::ArmAdjusted(ArmAdjusted { deployment, .. })
-        | Command::CountedOut(CountedOut { deployment, .. })
-        | Command::ExpirySet(ExpirySet { deployment, .. }) => Some(deployment.clone()),
-        Command::StartRollout(start) => Some(start.deployment.clone()),
-        Command::SpecApplied(SpecApplied { spec, .. }) => Some(spec.deployment.clone()),
-        Command::ClusterInit(_)
-        | Command::NodeAdmitted(_)
-        | Command::NodeRoleSet(_)
-        | Command::BlobHeld(_)
-        | Command::BlobDropped(_)
-        | Command::ReleaseRegistered(_)
-        | Command::ReleaseRetired(_)
-        | Command::ReleaseRemoved(_)
-        | Command::WorkerRegistered(_)
-        | Command::Tick(Tick {})
-        | Command::FactsRecorded(_)
-        | Command::WorkerLost(_)
-        | Command::WorkerReturned(_)
-        | Command::NodeSilent(_)
-        | Command::NodeHeard(_)
-        | Command::ViewsServed(_)
-        | Command::DeliverySettled(_)
-        | Command::Collected(_)
-        | Command::DigestProbe(DigestProbe {})
-        | Command::DigestReported(_)
-        | Command::NodeAnnounced(_)
-        | Command::NodeDrained(_)
-        | Command::LevelRaised(_)
-        | Command::LeaseSet(_)
-        | Command::SwitchAsked(_)
-        | Command::ArmingConfirmed(_)
-        | Command::SwitchMoved(_)
-        | Command::SwitchEnded(_)
-        | Command::LeasesSettled(_)
-        | Command::CookieAsked(CookieAsked {})
-        | Command::CookieRotated(_) => None,
-        #[cfg(debug_assertions)]
-        Command::LevelProbe(LevelProbe {}) => None,
     }
 }

@@ -22,6 +22,11 @@ const TAKEN: [&str; 4] = ["previous", "stable", "canary", "latest"];
 pub struct Version(Arc<str>);
 
 impl Version {
+    /// The empty text, which sorts before every version and is none: the lower end of a range.
+    pub fn least() -> Self {
+        Self(Arc::default())
+    }
+
     /// As a semantic version (semver.org 2.0.0), if it is one; a leading `v` is allowed.
     pub fn semver(&self) -> Option<semver::Version> {
         semver::Version::parse(self.0.strip_prefix('v').unwrap_or(&self.0)).ok()

@@ -53,7 +53,8 @@ macro_rules! rollout_settings {
         }
 
         fields! {
-            /// What somebody says of the settings: in a spec over the defaults, at a start over the spec.
+            json
+            /// What somebody says of the settings: for a cluster or a service over the defaults, in a spec over those, at a start over the spec.
             #[derive(Debug, Clone, Default, PartialEq, Eq)]
             pub struct Overrides {
                 $(
@@ -104,6 +105,20 @@ macro_rules! rollout_settings {
             pub fn said(&self) -> Vec<(&'static Setting, String)> {
                 let texts = [$(self.$name.as_ref().map(SettingValue::show)),+];
                 SETTINGS.iter().zip(texts).filter_map(|(setting, text)| Some((setting, text?))).collect()
+            }
+
+            /// Forgets what was said of one setting. Errors name the setting.
+            pub fn unset(&mut self, name: &str) -> Result<(), ModelError> {
+                match name {
+                    $(stringify!($name) => self.$name = None,)+
+                    _ => return Err(unknown(name)),
+                }
+                Ok(())
+            }
+
+            /// What is said here, and of the rest what `less` says.
+            pub fn or(&self, less: &Self) -> Self {
+                Self { $($name: self.$name.clone().or_else(|| less.$name.clone())),+ }
             }
 
             /// Laid over `base`. Ranges are checked by [`RolloutParams::check`].

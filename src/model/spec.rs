@@ -7,8 +7,8 @@ use strum::{Display, EnumString, VariantNames};
 
 use super::health_check::check_path;
 use super::{
-    DeploymentId, DnsPolicy, HealthCheck, ModelError, Period, RolloutParams, Selector, fields, one_of, signal,
-    variables,
+    DeploymentId, DnsPolicy, HealthCheck, ModelError, Overrides, Period, RolloutParams, Selector, fields, one_of,
+    signal, variables,
 };
 
 fields! {
@@ -151,6 +151,20 @@ fields! {
         14 [required] pub rollout: RolloutParams,
         /// Labels of the deployment.
         15 pub labels: BTreeMap<String, String>,
+        /// What its document itself says of what the cluster has defaults for; `rollout` and `health` hold what came of it when it was applied.
+        16 pub said: Said,
+    }
+}
+
+fields! {
+    json
+    /// What a document says of what the cluster and its services have defaults for.
+    #[derive(Debug, Clone, Default, PartialEq, Eq)]
+    pub struct Said {
+        /// Of its rollouts.
+        1 pub rollout: Overrides,
+        /// Of the time between health checks.
+        2 pub interval: Option<Period>,
     }
 }
 

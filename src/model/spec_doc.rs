@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use super::{
     AddressMode, BasisPoints, CheckTls, DeploymentId, DnsPolicy, Drain, HealthCheck, MetricsSource, ModelError, Name,
-    Overrides, Period, Placement, Protocol, RolloutParams, RunSpec, Spec, StopSpec, Trust,
+    Overrides, Period, Placement, Protocol, RolloutParams, RunSpec, Said, Spec, StopSpec, Trust,
     spec_values::{PortDoc, settings, text, text_or_number, whole},
 };
 
@@ -275,6 +275,7 @@ impl SpecDoc {
             on_panic: self.dns.on_panic.as_deref().map(str::parse).transpose()?.unwrap_or_default(),
             panic_below: self.dns.panic_below,
         };
+        let interval = self.health.interval;
         let spec = Spec {
             deployment,
             run: RunSpec {
@@ -308,6 +309,7 @@ impl SpecDoc {
             rollout: self.rollout.over(RolloutParams::default()),
             dns,
             labels: self.labels,
+            said: Said { rollout: self.rollout, interval },
         };
         spec.check()?;
         Ok(spec)

@@ -9,17 +9,11 @@ use tonic::{Code, Request, Response, Status, async_trait};
 use super::{Shared, error};
 use crate::{
     model::DeploymentId,
-    state::{EVENT_RING, EventKey, State},
+    state::EventKey,
     wire::{convert_event, v1},
 };
 
 const BUFFER: usize = 256;
-
-/// Whether events after `after` may have been dropped from the ring already.
-fn lost(state: &State, after: EventKey) -> Option<EventKey> {
-    let (oldest, _) = state.events.get_min()?;
-    (state.events.len() >= EVENT_RING && after < *oldest).then_some(*oldest)
-}
 
 fn out_of_range(oldest: EventKey) -> Status {
     let text = format!(
@@ -50,7 +44,7 @@ impl v1::events_server::Events for Shared {
         };
         // Zero asks for everything that is held, so it is never out of range.
         if (ask.after_index, ask.after_ordinal) != (0, 0)
-            && let Some(oldest) = lost(&state, after)
+            && let Some(oldest) = state.forgotten(after)
         {
             return Err(out_of_range(oldest));
         }
@@ -63,7 +57,7 @@ impl v1::events_server::Events for Shared {
                 // A watcher that does not read must hold no State: it is let go of before anything is sent.
                 let (fresh, lost) = {
                     let state = consensus.view();
-                    let lost = lost(&state, after).filter(|_| !first || after.index > 0);
+                    let lost = state.forgotten(after).filter(|_| !first || after.index > 0);
                     let fresh = state.events.range((from, Bound::Unbounded)).take(BUFFER);
                     (fresh.map(|(key, event)| (*key, event.clone())).collect::<Vec<_>>(), lost)
                 };

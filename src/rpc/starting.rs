@@ -9,7 +9,7 @@ use super::{catalog::known, error, rollouts::deployment};
 use crate::{
     engine::{Strategy, strategy},
     model::{AddressMode, OnNoData, Overrides, RolloutParams, Setting, Spec, StrategyName},
-    state::{Deployment, Role, StartRollout, State, strategy_of},
+    state::{Deployment, Role, StartRollout, State, rollout_defaults, strategy_of},
     wire::{convert_rollout::overrides, v1},
 };
 
@@ -28,7 +28,7 @@ pub(super) fn read_start<'a>(state: &'a State, ask: &v1::StartRequest) -> Result
     let row = known(state, &id)?;
     let spec = state.spec(&id, row.spec).map(AsRef::as_ref);
     let overrides = overrides(&ask.settings).map_err(|e| error::invalid(&e))?;
-    let params = overrides.over(spec.map_or_else(RolloutParams::default, |s| s.rollout.clone()));
+    let params = overrides.over(spec.map_or_else(RolloutParams::default, |s| rollout_defaults(state, s)));
     params.check("rollout").map_err(|e| error::invalid(&e))?;
     let version = if ask.version.is_empty() && ask.restart {
         row.arms.pair(Role::Stable).map(|pair| pair.version.clone()).ok_or_else(|| {
@@ -81,7 +81,8 @@ impl Asked<'_> {
     /// What the spec says for other strategies than this one.
     pub(super) fn unused(&self) -> Option<String> {
         let (spec, strategy) = (self.spec?, strategy(&self.strategy).ok()?);
-        let said = spec.rollout.differs(&RolloutParams::default());
+        let default = RolloutParams::default();
+        let said = spec.said.rollout.over(default.clone()).differs(&default);
         let unused: Vec<String> =
             unread(strategy, spec.address, &said).map(|s| format!("rollout.{}", s.name)).collect();
         (!unused.is_empty())

@@ -17,21 +17,24 @@ mod traffic;
 use imbl::OrdMap;
 use std::sync::Arc;
 
-pub use base::event::{EVENT_RING, Event, EventBody, EventKey, Severity, Told};
+pub use base::event::{Event, EventBody, EventKey, Severity, Told};
 pub use base::lifecycle;
 pub use base::observed::{NodeSeen, Observations, Seen, StepCounts};
 pub use base::rejection::Rejection;
 pub use base::rows::{FencePoint, LogId, Meta, Request};
 pub use base::servers::differs;
 pub use catalog::copies::{Copies, copies, copies_of, last_copies, would_lose};
+pub use catalog::defaults::rollout_defaults;
 pub use catalog::rows::{Blob, Environment, Release, ReleaseStatus, Service};
 pub use cluster::cluster_init::check_init;
 pub use cluster::cookies::cookie_due;
 pub use cluster::levels::too_new;
 pub use cluster::members::switching;
 pub use cluster::rows::{
-    Cluster, CookieSecrets, DigestReport, Divergence, Limits, NewNode, NodeRole, NodeRow, Replicas, Secret, Settings,
+    Cluster, CookieSecrets, DigestReport, Divergence, Limits, NewNode, NodeRole, NodeRow, Parted, Replicas, Secret,
+    Settings, SettingsChange,
 };
+pub use cluster::settings::{ROLLOUT as ROLLOUT_PREFIX, declared as declared_settings};
 pub use fleet::alloc::{free_addresses, free_when};
 pub use fleet::drain::MARGIN as DRAIN_MARGIN;
 pub use fleet::facts_recorded::clipped;
@@ -127,6 +130,8 @@ pub struct State {
     pub slots: Table<DeploymentId, KeySlots>,
     /// What is known of the servers after traffic was taken back, by the rollout that did it.
     pub backs: Table<RolloutId, TrafficBack>,
+    /// Releases that ran and were removed, with their package's digest: other bytes never come under their names.
+    pub tombstones: OrdMap<(Name, Version), Digest>,
     /// The secret of DNS cookies.
     pub cookies: Arc<CookieSecrets>,
 }
@@ -153,6 +158,26 @@ impl State {
     pub fn floor(&self, d: &Deployment, desired: u32) -> u32 {
         let spec = d.arms.pair(Role::Stable).and_then(|pair| self.spec(&d.id, pair.spec));
         desired.saturating_sub(spec.map_or(1, |x| x.rollout.max_unavailable.max(1)))
+    }
+
+    /// Deployments of a service, by environment.
+    pub fn deployments_of<'a>(&'a self, service: &'a Name) -> impl Iterator<Item = &'a Deployment> + 'a {
+        let id = |e: &Name| DeploymentId { environment: e.clone(), service: service.clone() };
+        self.environments.keys().filter_map(move |e| self.deployments.get(&id(e)))
+    }
+
+    /// Releases of a service, by the text of their versions.
+    pub fn releases_of<'a>(&'a self, service: &'a Name) -> impl Iterator<Item = &'a Release> + 'a {
+        let from = self.releases.range((service.clone(), Version::least())..);
+        from.take_while(move |((s, _), _)| s == service).map(|(_, r)| r)
+    }
+
+    /// Where the events begin that are still held, if some after this one no longer are.
+    pub fn forgotten(&self, after: EventKey) -> Option<EventKey> {
+        let (oldest, event) = self.events.get_min()?;
+        // The ring begins with the cluster, until something left it.
+        let whole = matches!(event.body, EventBody::ClusterCreated { .. });
+        (!whole && after < *oldest).then_some(*oldest)
     }
 
     /// Instances of one deployment, in id order.

@@ -66,6 +66,7 @@ impl World {
             zone: "slipway.internal".into(),
             next_node_id: 4,
             settings: Settings::default(),
+            parted: Default::default(),
         }));
         for id in 1..=3 {
             state.nodes.insert(id, node(id));
@@ -119,6 +120,7 @@ impl World {
             live: None,
             last: None,
             as_is: None,
+            removing: None,
         };
         self.0.deployments.insert(shop(), row);
         self
@@ -238,6 +240,7 @@ impl World {
             set_generation: 1,
             staged: Vec::new(),
             report: (1, 1),
+            rekey_until: None,
         };
         self.0.workers.insert(name, row);
         self

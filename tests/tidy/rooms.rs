@@ -23,7 +23,8 @@ pub const ROOMS: [(&str, &[&str]); 11] = [
 ];
 
 /// Files beside `rows.rs` that hold rows.
-const ROWS: [&str; 5] = ["base/event", "base/rejection", "traffic/arms", "traffic/fences", "traffic/key_slots"];
+const ROWS: [&str; 6] =
+    ["base/event", "base/rejection", "cluster/settings", "traffic/arms", "traffic/fences", "traffic/key_slots"];
 
 fn row(part: &str) -> Option<&'static [&'static str]> {
     ROOMS.iter().find(|(name, _)| *name == part).map(|(_, may)| *may)

@@ -173,6 +173,17 @@ impl<'a> Cx<'a> {
         found.ok_or_else(|| names::unknown_deployment(&self.s, id))
     }
 
+    /// A deployment that is not being removed.
+    pub fn lasting(&self, id: &DeploymentId) -> Result<Deployment, Rejection> {
+        let d = self.deployment(id)?;
+        match d.removing {
+            Some(_) => Err(Rejection::Precondition(format!(
+                "{id} is being removed: `slipway deployment show {id}` says what is left of it; apply it again once it is gone"
+            ))),
+            None => Ok(d),
+        }
+    }
+
     /// The same for a deployment; what follows from it is done at the end of the entry.
     pub fn put_deployment(&mut self, mut row: Deployment) {
         let there = self.s.deployments.get(&row.id);

@@ -18,9 +18,6 @@ use crate::{
     },
 };
 
-/// Events kept; older ones are out of range for a watcher.
-pub const EVENT_RING: usize = 8192;
-
 /// Position of an event.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct EventKey {
@@ -87,6 +84,16 @@ pub enum EventBody {
     TrafficBack { rollout: RolloutId, deployment: DeploymentId, what: String },
     /// A release was retired or removed.
     ReleaseGone { service: Name, version: Version, removed: bool },
+    /// Old releases were removed; so many more of them are left to be.
+    ReleasesPruned { service: Name, versions: Vec<Version>, left: u64 },
+    /// A service was removed.
+    ServiceChanged { service: Name, what: String },
+    /// An environment was made, changed or removed.
+    EnvironmentChanged { environment: Name, what: String },
+    /// A deployment is being removed, or was.
+    DeploymentChanged { deployment: DeploymentId, what: String },
+    /// Settings of the cluster, or the defaults of a service, were changed.
+    SettingsChanged { service: Option<Name>, what: String },
 }
 
 /// How much an event asks of whoever reads it.
@@ -176,6 +183,25 @@ impl EventBody {
                     .with("service", service)
                     .with("version", version)
                     .with("removed", removed)
+            }
+            Self::ReleasesPruned { service, versions, left } => {
+                let versions = versions.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+                told(format!("releases of {service} were removed: {versions}"))
+                    .with("service", service)
+                    .with("versions", versions)
+                    .with("left", left)
+            }
+            Self::ServiceChanged { service, what } => {
+                told(format!("service {service}: {what}")).with("service", service).with("what", what)
+            }
+            Self::EnvironmentChanged { environment, what } => {
+                told(format!("environment {environment}: {what}")).with("environment", environment).with("what", what)
+            }
+            Self::DeploymentChanged { deployment, what } => told(what.clone()).of(deployment).with("what", what),
+            Self::SettingsChanged { service, what } => {
+                let whose = service.as_ref().map(|s| format!(" of service {s}")).unwrap_or_default();
+                let told = told(format!("settings{whose}: {what}")).with("what", what);
+                service.iter().fold(told, |told, s| told.with("service", s))
             }
             Self::WorkerChanged { worker, what } => {
                 told(format!("worker {worker}: {what}")).with("worker", worker).with("what", what)

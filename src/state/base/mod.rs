@@ -1,5 +1,6 @@
 //! What every law stands on: row data, events, refusals, life cycles, and the draft a command works on.
 
+pub(in crate::state) mod about;
 pub(in crate::state) mod context;
 pub(in crate::state) mod event;
 pub mod lifecycle;

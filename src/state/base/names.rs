@@ -2,7 +2,7 @@
 //!
 //! Not here: the refusals themselves (`rejection`).
 
-use std::fmt::Display;
+use std::{collections::BTreeSet, fmt::Display};
 
 use super::rejection::Rejection;
 use crate::{
@@ -36,6 +36,18 @@ pub(in crate::state) fn unknown_deployment(s: &State, id: &DeploymentId) -> Reje
     let near = hint(&id.to_string(), s.deployments.keys());
     let near = if near.is_empty() { "; `slipway apply -f` makes it".into() } else { near };
     Rejection::not_found("deployment", id, near)
+}
+
+/// Names for a refusal, each once: the first few, and how many more; `None` when there is none.
+pub(in crate::state) fn some<T: Display + Ord>(all: impl Iterator<Item = T>) -> Option<String> {
+    const NAMED: usize = 3;
+    let all: BTreeSet<T> = all.collect();
+    let first: Vec<String> = all.iter().take(NAMED).map(ToString::to_string).collect();
+    match all.len().saturating_sub(NAMED) {
+        _ if all.is_empty() => None,
+        0 => Some(first.join(", ")),
+        more => Some(format!("{} and {more} more", first.join(", "))),
+    }
 }
 
 pub(in crate::state) fn exhausted(what: &str, limit: u32) -> Rejection {

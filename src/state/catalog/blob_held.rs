@@ -1,4 +1,4 @@
-//! `BlobHeld`: a node has a package fsynced.
+//! `BlobHeld`: a node has a package fsynced; it is kept for a while, as somebody may be about to register a release of it.
 
 use crate::state::base::prelude::*;
 
@@ -31,10 +31,17 @@ impl Apply for BlobHeld {
                 });
             }
             Some(b) => b.clone(),
-            None => Blob { meta: cx.new_meta(), size, holders: Vec::new() },
+            None => Blob { meta: cx.new_meta(), size, holders: Vec::new(), kept_until: Millis(0) },
         };
-        if let Err(place) = row.holders.binary_search(&node) {
-            row.holders.insert(place, node);
+        let place = row.holders.binary_search(&node);
+        // Said again, it is kept anew; not in every entry that says so.
+        let (keep, now) = (cx.settings().package_keep, cx.now());
+        let ages = row.kept_until < now.plus(Period(keep.0 / 2));
+        if place.is_err() || ages {
+            if let Err(place) = place {
+                row.holders.insert(place, node);
+            }
+            row.kept_until = row.kept_until.max(now.plus(keep));
             cx.touch(&mut row.meta);
             cx.s.blobs.insert(digest.clone(), row);
         }

@@ -91,11 +91,16 @@ pub(in crate::state) fn removed(cx: &mut Cx<'_>, node: NodeId) {
     }
 }
 
+/// A release that names a package.
+pub(in crate::state) fn names<'a>(s: &'a State, digest: &Digest) -> Option<&'a Release> {
+    s.releases.values().find(|r| &r.digest == digest)
+}
+
 /// Takes a node out of a package's holders; the row goes with its last holder, unless a release names it.
 pub(in crate::state) fn drop_holder(cx: &mut Cx<'_>, digest: &Digest, node: NodeId) {
     let Some(mut row) = cx.s.blobs.get(digest).cloned() else { return };
     row.holders.retain(|n| *n != node);
-    if row.holders.is_empty() && !cx.s.releases.values().any(|r| &r.digest == digest) {
+    if row.holders.is_empty() && names(&cx.s, digest).is_none() {
         cx.s.blobs.remove(digest);
         return;
     }

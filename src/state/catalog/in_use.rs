@@ -1,37 +1,73 @@
-//! Whether a release may be taken away: not while something runs it, moves to or from it, or could go back to it.
+//! Which releases something needs: what runs them, moves to or from them, or could go back to them.
+
+use std::collections::BTreeMap;
 
 use crate::state::base::{names, prelude::*};
 
 /// The release, as somebody names it.
 pub(in crate::state) fn named(cx: &Cx<'_>, service: &Name, version: &Version) -> Result<Release, Rejection> {
-    let known = cx.s.releases.keys().filter(|(s, _)| s == service).map(|(_, v)| v);
     let found = cx.s.releases.get(&(service.clone(), version.clone())).cloned();
     found.ok_or_else(|| {
+        let known = cx.s.releases_of(service).map(|r| &r.version);
         Rejection::not_found("release", format!("{service} {version}"), names::hint(&version.to_string(), known))
     })
 }
 
-/// Refuses what would take a release away that something needs, with what needs it and what ends that.
-pub(in crate::state) fn check(s: &State, service: &Name, version: &Version) -> Done {
-    let is = |pair: &Pair| &pair.version == version;
-    for d in s.deployments.values().filter(|d| &d.id.service == service) {
-        let id = &d.id;
-        let why = if let Some(r) = s.live_rollout(id).filter(|r| is(&r.to) || r.from.as_ref().is_some_and(is)) {
-            format!("{} of {id} is under way with it: wait for its end", r.id)
-        } else if s.fences.open().any(|x| x.targets.iter().any(|t| &t.deployment == id)) {
-            format!("the traffic of {id} is being switched: wait for its end")
-        } else if d.arms.pair(Role::Stable).is_some_and(is) {
-            format!("{id} runs it: start another version first")
-        } else if d.arms.iter().any(|a| is(&a.pair)) || s.instances_of(id).any(|i| i.life.is_live() && is(&i.pair)) {
-            format!(
-                "instances of it still run for {id}: they go when their time is over, see `slipway deployment show {id}`"
-            )
-        } else if let Some(r) = s.undoable(d).filter(|r| !r.is_way_back() && r.from.as_ref().is_some_and(is)) {
-            format!("a rollback of {} would take {id} back to it: it is free once another rollout has completed", r.id)
-        } else {
-            continue;
-        };
-        return Err(Rejection::Precondition(format!("{service} {version} is needed: {why}")));
+/// What of a service is needed, and why.
+pub(in crate::state) struct Needed {
+    versions: BTreeMap<Version, String>,
+    /// Why all of it is.
+    all: Option<String>,
+}
+
+impl Needed {
+    /// Looked up once for all versions of a service.
+    pub fn of(s: &State, service: &Name) -> Self {
+        let mut needed = Self { versions: BTreeMap::new(), all: None };
+        for d in s.deployments_of(service) {
+            needed.by(s, d);
+        }
+        needed
     }
-    Ok(())
+
+    /// What needs a version, and what ends that.
+    pub fn why(&self, version: &Version) -> Option<&String> {
+        self.versions.get(version).or(self.all.as_ref())
+    }
+
+    fn by(&mut self, s: &State, d: &Deployment) {
+        let id = &d.id;
+        let mut need = |pair: &Pair, why: String| {
+            self.versions.entry(pair.version.clone()).or_insert(why);
+        };
+        if let Some(r) = s.live_rollout(id) {
+            for pair in r.from.iter().chain([&r.to]) {
+                need(pair, format!("{} of {id} is under way with it: wait for its end", r.id));
+            }
+        }
+        if s.fences.switching(id).is_some() {
+            self.all.get_or_insert(format!("the traffic of {id} is being switched: wait for its end"));
+            return;
+        }
+        if let Some(stable) = d.arms.pair(Role::Stable) {
+            need(stable, format!("{id} runs it: start another version first"));
+        }
+        let live = s.instances_of(id).filter(|i| i.life.is_live()).map(|i| &i.pair);
+        for pair in d.arms.iter().map(|a| &a.pair).chain(live) {
+            let when = "they go when their time is over";
+            need(pair, format!("instances of it still run for {id}: {when}, see `slipway deployment show {id}`"));
+        }
+        if let Some((r, from)) = s.undoable(d).filter(|r| !r.is_way_back()).and_then(|r| Some((r, r.from.as_ref()?))) {
+            let until = "it is free once another rollout has completed";
+            need(from, format!("a rollback of {} would take {id} back to it: {until}", r.id));
+        }
+    }
+}
+
+/// Refuses what would take a release away that something needs.
+pub(in crate::state) fn check(s: &State, service: &Name, version: &Version) -> Done {
+    match Needed::of(s, service).why(version) {
+        Some(why) => Err(Rejection::Precondition(format!("{service} {version} is needed: {why}"))),
+        None => Ok(()),
+    }
 }

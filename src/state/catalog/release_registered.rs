@@ -50,7 +50,7 @@ impl Apply for ReleaseRegistered {
                 ),
             });
         }
-        let was = cx.s.services.get(service).and_then(|s| s.gone.get(version)).cloned();
+        let was = cx.s.tombstones.get(&key).cloned();
         if let Some(was) = was.as_ref().filter(|was| *was != digest) {
             return Err(Rejection::Conflict {
                 what: format!(
@@ -61,7 +61,7 @@ impl Apply for ReleaseRegistered {
             });
         }
         let slug = version.slug();
-        if let Some((_, other)) = cx.s.releases.keys().find(|(s, v)| s == service && v.slug() == slug) {
+        if let Some(other) = cx.s.releases_of(service).map(|r| &r.version).find(|v| v.slug() == slug) {
             return Err(Rejection::Conflict {
                 what: format!(
                     "{service} {version} would have the DNS name of version {other} (v-{slug}): write it otherwise"
@@ -82,7 +82,7 @@ impl Apply for ReleaseRegistered {
         }
         services::make_service(cx, service)?;
         let limit = cx.settings().limits.releases_per_service;
-        if cx.s.releases.keys().filter(|(s, _)| s == service).count() >= limit as usize {
+        if cx.s.releases_of(service).count() >= limit as usize {
             return Err(names::exhausted("releases of a service", limit));
         }
         let mut meta = cx.new_meta();
@@ -96,6 +96,7 @@ impl Apply for ReleaseRegistered {
             build: build.clone(),
             status: ReleaseStatus::Loading,
             ran: was.is_some(),
+            registered_at: cx.now(),
         };
         cx.s.releases.insert(key, row);
         cx.emit(EventBody::ReleaseAdded { service: service.clone(), version: version.clone(), digest: digest.clone() });

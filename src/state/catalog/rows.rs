@@ -1,11 +1,9 @@
 //! The rows of the catalog: environments, services, packages, releases.
 
-use std::collections::BTreeMap;
-
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    model::{BuildInfo, Digest, Name, NodeId, OnNoData, StrategyName, Version, fields},
+    model::{BuildInfo, Digest, Millis, Name, NodeId, OnNoData, Overrides, StrategyName, Version, fields},
     state::base::rows::Meta,
 };
 
@@ -30,8 +28,8 @@ fields! {
     pub struct Service {
         1 pub meta: Meta,
         2 [required] pub name: Name,
-        /// Versions that ran and were removed, with their package's digest: other bytes never come under their names.
-        3 pub gone: BTreeMap<Version, Digest>,
+        /// What is said of its rollouts where their specs say nothing.
+        3 pub defaults: Overrides,
     }
 }
 
@@ -44,6 +42,8 @@ fields! {
         2 pub size: u64,
         /// Nodes that have it fsynced, ascending.
         3 pub holders: Vec<NodeId>,
+        /// Cluster time until which it is kept without a release: somebody may be about to register one.
+        4 pub kept_until: Millis,
     }
 }
 
@@ -83,5 +83,7 @@ fields! {
         7 [required] pub status: ReleaseStatus,
         /// Whether a rollout ever gave it an arm: then its name stands for these bytes for good.
         8 pub ran: bool,
+        /// Cluster time of the entry that registered it.
+        9 pub registered_at: Millis,
     }
 }

@@ -1,7 +1,5 @@
 //! Services appear with the first spec or release that names them.
 
-use std::collections::BTreeMap;
-
 use crate::state::base::{names, prelude::*};
 
 pub(in crate::state) fn make_service(cx: &mut Cx<'_>, name: &Name) -> Done {
@@ -13,6 +11,13 @@ pub(in crate::state) fn make_service(cx: &mut Cx<'_>, name: &Name) -> Done {
     if cx.s.services.len() >= limit as usize {
         return Err(names::exhausted("services", limit));
     }
-    cx.s.services.insert(name.clone(), Service { meta: cx.new_meta(), name: name.clone(), gone: BTreeMap::new() });
+    let row = Service { meta: cx.new_meta(), name: name.clone(), defaults: Overrides::default() };
+    cx.s.services.insert(name.clone(), row);
     Ok(())
+}
+
+/// A service, as somebody names it.
+pub(in crate::state) fn known(cx: &Cx<'_>, name: &Name) -> Result<Service, Rejection> {
+    let near = || names::hint(name.as_str(), cx.s.services.keys());
+    cx.s.services.get(name).cloned().ok_or_else(|| Rejection::not_found("service", name, near()))
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::services;
+use super::{defaults, services};
 use crate::state::base::{names, prelude::*};
 
 /// What runs at addresses of one mode cannot be replaced in place by what has those of the other: a rollout between them would stand.
@@ -32,13 +32,14 @@ fields! {
 
 impl Apply for SpecApplied {
     fn apply(&self, cx: &mut Cx<'_>) -> Done {
-        let &Self { ref spec, expected } = self;
+        let expected = self.expected;
+        let spec = &defaults::filled(&cx.s, &self.spec);
         spec.check().map_err(|e| Rejection::Invalid(e.to_string()))?;
         let id = &spec.deployment;
         if !cx.s.environments.contains_key(&id.environment) {
             return Err(names::unknown_deployment(&cx.s, id));
         }
-        let known = cx.s.deployments.get(id).cloned();
+        let known = cx.s.deployments.contains_key(id).then(|| cx.lasting(id)).transpose()?;
         let newest = known.as_ref().map_or(0, |d| d.spec);
         if let Some(seen) = expected.filter(|e| *e != newest) {
             return Err(Rejection::Stale { seen, now: newest });
@@ -66,6 +67,7 @@ impl Apply for SpecApplied {
                     live: None,
                     last: None,
                     as_is: None,
+                    removing: None,
                 }
             }
         };

@@ -28,8 +28,7 @@ fn status(s: &State, row: &Release) -> ReleaseStatus {
     if row.status == ReleaseStatus::Retired {
         return row.status;
     }
-    let ids = s.environments.keys().map(|e| DeploymentId { environment: e.clone(), service: row.service.clone() });
-    let mine: Vec<&Deployment> = ids.filter_map(|id| s.deployments.get(&id)).collect();
+    let mine: Vec<&Deployment> = s.deployments_of(&row.service).collect();
     let arms = || mine.iter().flat_map(|d| d.arms.iter()).filter(|a| a.pair.version == row.version);
     if arms().any(|a| a.role == Role::Stable) {
         return ReleaseStatus::Active;

@@ -68,6 +68,7 @@ impl Apply for ClusterInit {
             zone: zone.into(),
             next_node_id: 2,
             settings: Settings::default(),
+            parted: Parted::default(),
         }));
         for (order, (name, default_strategy)) in (0u32..).zip(ENVIRONMENTS) {
             // The four names are labels and no prefixes of ours; a refusal here would be the same on every node.

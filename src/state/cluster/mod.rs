@@ -18,4 +18,6 @@ pub(in crate::state) mod node_role_set;
 pub(in crate::state) mod node_silent;
 pub(in crate::state) mod replicas;
 pub(in crate::state) mod rows;
+pub mod settings;
+pub(in crate::state) mod settings_set;
 pub(in crate::state) mod tick;

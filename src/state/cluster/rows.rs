@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+pub use super::settings::{Limits, Settings, SettingsChange};
 use crate::{
-    model::{ClusterId, Millis, NodeId, Period, fields},
+    model::{ClusterId, Millis, NodeId, fields},
     state::base::rows::Meta,
 };
 
@@ -24,71 +25,20 @@ fields! {
         5 pub next_node_id: NodeId,
         /// Replicated settings.
         6 [required] pub settings: Settings,
+        7 pub parted: Parted,
     }
 }
 
 fields! {
-    /// Replicated times and bounds.
-    #[derive(Debug, Clone, PartialEq, Eq)]
-    pub struct Settings {
-        /// How long a new leader waits for observations before it reads Unknown as Silent.
-        1 pub term_grace: Period,
-        /// Silence at every node after which a worker is lost.
-        2 pub lost_after: Period,
-        /// Time after its last report at which a lost worker's instances leave DNS.
-        3 pub dns_out_after: Period,
-        /// Silence after which a DNS server counts as silent in a drain.
-        4 pub node_silent_after: Period,
-        /// How long an aborted rollout's candidates are kept to look at.
-        5 pub abort_keep: Period,
-        /// Silence after which a DNS server holds back no freed address any more.
-        6 pub silent_for_good: Period,
-        /// Counts per kind of object.
-        7 [required] pub limits: Limits,
-    }
-}
-
-fields! {
-    /// Bounds on what State holds. They leave room above what one cluster is measured at (1,000 services, 10,000 workers, 100,000
-    /// instances, and a minute of over a thousand client requests a second), and keep State from growing without end.
-    #[derive(Debug, Clone, PartialEq, Eq)]
-    pub struct Limits {
-        1 pub services: u32,
-        2 pub environments: u32,
-        3 pub deployments: u32,
-        4 pub releases_per_service: u32,
-        5 pub workers: u32,
-        6 pub instances_per_deployment: u32,
-        /// Terminal rollouts kept per deployment.
-        7 pub history_per_deployment: u32,
-        /// Requests remembered for retries; a tenth of them for verbs that stop or turn something.
-        8 pub requests: u32,
-        /// Undelivered outbox rows.
-        9 pub outbox: u32,
-    }
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self {
-            term_grace: Period::seconds(5),
-            lost_after: Period::seconds(10),
-            dns_out_after: Period::seconds(15),
-            node_silent_after: Period::seconds(10),
-            abort_keep: Period::minutes(60),
-            silent_for_good: Period::minutes(10),
-            limits: Limits {
-                services: 10_000,
-                environments: 100,
-                deployments: 20_000,
-                releases_per_service: 500,
-                workers: 20_000,
-                instances_per_deployment: 5000,
-                history_per_deployment: 50,
-                requests: 100_000,
-                outbox: 10_000,
-            },
-        }
+    /// What removed workers leave: those that come later begin above it.
+    #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+    pub struct Parted {
+        /// Index at or after which no server names who had an address that left its pool; who brings new ones waits for that.
+        1 pub vacated: u64,
+        /// Above all generations that removed workers saw.
+        2 pub generation: u64,
+        /// Above all epochs of their reports.
+        3 pub epoch: u64,
     }
 }
 

@@ -21,6 +21,23 @@ fn served_by_all(s: &State, heard: impl Fn(NodeId) -> u64) -> u64 {
     serving.map(|n| n.served.max(heard(n.id))).min().unwrap_or(u64::MAX)
 }
 
+/// Notes what removed workers and given up addresses leave to those that come later.
+pub(in crate::state) fn part(cx: &mut Cx<'_>, with: impl FnOnce(&mut Parted)) {
+    let Some(mut cluster) = cx.s.cluster.as_deref().cloned() else { return };
+    let before = cluster.parted;
+    with(&mut cluster.parted);
+    if cluster.parted != before {
+        cx.touch(&mut cluster.meta);
+        cx.s.cluster = Some(Arc::new(cluster));
+    }
+}
+
+/// A pool's new address: servers may still name who had it elsewhere, or here before it was given up.
+pub(in crate::state) fn new_slot(s: &State) -> PoolSlot {
+    let vacated = s.cluster.as_ref().map_or(0, |c| c.parted.vacated);
+    PoolSlot::Free { since: if vacated <= served_by_all(s, |_| 0) { 0 } else { vacated }, last: None }
+}
+
 /// Free pool addresses that the deployment may take now, in the order in which they are taken.
 pub fn free_addresses(s: &State, worker: &Worker, deployment: &DeploymentId) -> Vec<String> {
     free_when(s, worker, deployment, |_| 0)
@@ -110,6 +127,7 @@ pub(in crate::state) fn free(cx: &mut Cx<'_>, i: &Instance) {
     // One that its agent no longer offers, be it gone from the machine or from the configuration, stayed for its user alone.
     if before.is_none() && w.withdrawn.remove(&i.address) {
         Arc::make_mut(&mut w.pool).remove(&i.address);
+        part(cx, |p| p.vacated = p.vacated.max(since));
     }
     cx.put_worker(w);
 }

@@ -104,6 +104,13 @@ fn next_life(now: Life, said: Life) -> Option<Life> {
     }
 }
 
+/// An instance that makes room and whose machine is gone has ended.
+pub(in crate::state) fn ended(cx: &mut Cx<'_>, i: Instance) {
+    let (failures, restarts, exit) = (i.failures, i.restarts, Some("its machine was replaced".into()));
+    let fact = InstanceFact { id: i.id, life: Life::Gone, health: Health::Unknown, failures, restarts, exit };
+    instance(cx, i, &fact);
+}
+
 fn instance(cx: &mut Cx<'_>, mut i: Instance, fact: &InstanceFact) {
     if !i.life.is_live() {
         return;

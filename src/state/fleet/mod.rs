@@ -11,5 +11,7 @@ pub(in crate::state) mod stop_permitted;
 pub(in crate::state) mod views_served;
 pub(in crate::state) mod worker_lost;
 pub(in crate::state) mod worker_registered;
+pub(in crate::state) mod worker_rekeyed;
+pub(in crate::state) mod worker_removed;
 pub(in crate::state) mod worker_returned;
 pub(in crate::state) mod workers;

@@ -75,6 +75,8 @@ fields! {
         15 pub staged: Vec<Digest>,
         /// Newest report applied: (agent epoch, sequence).
         16 [required] pub report: (u64, u64),
+        /// Until when a registration may bring another key, while it is lost.
+        17 pub rekey_until: Option<Millis>,
     }
 }
 

@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use super::workers::MAX_TEXT;
+use super::{alloc, worker_rekeyed, workers::MAX_TEXT};
 use crate::state::base::prelude::*;
 
 fn check(name: &WorkerName, f: &WorkerRegistered) -> Done {
@@ -74,11 +74,13 @@ impl Apply for WorkerRegistered {
     fn apply(&self, cx: &mut Cx<'_>) -> Done {
         let Self { name, .. } = self;
         check(name, self)?;
-        let known = cx.s.workers.get(name).cloned();
-        if known.as_ref().is_some_and(|w| w.key != self.key) {
+        let other = cx.s.workers.get(name).filter(|w| w.key != self.key);
+        let taken_over = other.is_some_and(|w| worker_rekeyed::allowed(w, cx.now()));
+        if other.is_some() && !taken_over {
             return Err(Rejection::Conflict {
                 what: format!(
-                    "worker name {name} is taken by another machine (its key differs): give this one another with --name"
+                    "worker name {name} is taken by another machine (its key differs): give this one another with --name, or, if it is \
+                     to take that machine's place, let it: `slipway worker rekey {name}`"
                 ),
             });
         }
@@ -90,6 +92,10 @@ impl Apply for WorkerRegistered {
                 });
             }
         }
+        if taken_over {
+            worker_rekeyed::take_over(cx, name, &self.key);
+        }
+        let known = cx.s.workers.get(name).cloned();
         let limit = cx.settings().limits.workers;
         if known.is_none() && cx.s.workers.len() >= limit as usize {
             return Err(Rejection::Exhausted {
@@ -99,6 +105,7 @@ impl Apply for WorkerRegistered {
             });
         }
         let is_new = known.is_none();
+        let parted = cx.s.cluster.as_ref().map(|c| c.parted).unwrap_or_default();
         let mut row = known.unwrap_or_else(|| Worker {
             meta: cx.new_meta(),
             name: name.clone(),
@@ -113,9 +120,10 @@ impl Apply for WorkerRegistered {
             presence: Presence::Ready,
             registered_at: cx.now(),
             lost_at: None,
-            set_generation: 0,
+            set_generation: parted.generation,
             staged: Vec::new(),
-            report: (0, 0),
+            report: (parted.epoch, 0),
+            rekey_until: None,
         });
         let before = row.clone();
         row.meta.labels = self.labels.clone();
@@ -126,13 +134,27 @@ impl Apply for WorkerRegistered {
         row.keeping = self.keeping.clone();
         // An address in use stays until its instance is gone, whatever the worker says now.
         let pool = Arc::make_mut(&mut row.pool);
-        pool.retain(|a, slot| self.pool.contains(a) || matches!(slot, PoolSlot::Used(_)));
+        let mut vacated = 0;
+        pool.retain(|a, slot| match slot {
+            PoolSlot::Used(_) => true,
+            PoolSlot::Free { since, .. } => {
+                let stays = self.pool.contains(a);
+                vacated = vacated.max(if stays { 0 } else { *since });
+                stays
+            }
+        });
+        let new = alloc::new_slot(&cx.s);
         for a in &self.pool {
-            pool.entry(a.clone()).or_insert(PoolSlot::Free { since: 0, last: None });
+            pool.entry(a.clone()).or_insert_with(|| new.clone());
         }
+        alloc::part(cx, |p| p.vacated = p.vacated.max(vacated));
         row.withdrawn = row.pool.keys().filter(|a| !self.pool.contains(a)).cloned().collect();
-        if is_new || row != before {
-            let mut what = if is_new { "registered" } else { "changed" }.to_owned();
+        if is_new || taken_over || row != before {
+            let mut what = match (is_new, taken_over) {
+                (true, _) => "registered".to_owned(),
+                (false, true) => "is another machine from here on".to_owned(),
+                (false, false) => "changed".to_owned(),
+            };
             if row.absent != before.absent
                 && let Some(first) = row.absent.first()
             {

@@ -19,7 +19,8 @@ impl Apply for WorkerReturned {
             return guard(format!("worker {name} is not lost"));
         }
         w.presence = Presence::Ready;
-        w.lost_at = None;
+        // It is here, so no other machine takes its place.
+        (w.lost_at, w.rekey_until) = (None, None);
         cx.put_worker(w);
         back(cx, name);
         cx.emit(EventBody::WorkerChanged { worker: name.clone(), what: "returned".into() });

@@ -10,6 +10,18 @@ pub fn cut(text: &str) -> String {
     text.chars().take(MAX_TEXT).collect()
 }
 
+/// A worker that is not heard of; one that is cannot be `what`.
+pub(in crate::state) fn lost(cx: &Cx<'_>, name: &WorkerName, what: &str) -> Result<Worker, Rejection> {
+    let w = cx.s.workers.get(name).cloned().ok_or_else(|| unknown(cx, name))?;
+    match w.presence {
+        Presence::Lost => Ok(w),
+        Presence::Ready => Err(Rejection::Precondition(format!(
+            "worker {name} is heard of and cannot be {what}: stop its agent first; it counts as lost {} after its last report",
+            cx.settings().lost_after
+        ))),
+    }
+}
+
 pub(in crate::state) fn unknown(cx: &Cx<'_>, name: &WorkerName) -> Rejection {
     let near = names::hint(name.as_str(), cx.s.workers.keys());
     Rejection::not_found("worker", name, near)

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::state::{
     base::{
-        event::{EVENT_RING, Event, EventKey},
+        event::{Event, EventKey},
         prelude::*,
     },
     catalog::statuses,
@@ -98,7 +98,8 @@ fn record(state: &mut State, at: LogId, bodies: Vec<EventBody>) -> Vec<Event> {
     for e in &events {
         state.events.insert(e.key, e.clone());
     }
-    while state.events.len() > EVENT_RING {
+    let kept = state.cluster.as_ref().map_or_else(|| Settings::default().limits.events, |c| c.settings.limits.events);
+    while state.events.len() > kept as usize {
         let Some(oldest) = state.events.get_min().map(|(k, _)| *k) else { break };
         state.events.remove(&oldest);
     }

@@ -88,11 +88,11 @@ pub(super) fn addresses(before: &State, after: &State) -> Result<(), String> {
         let Some(old) = before.workers.get(&w.name).filter(|old| old.pool != w.pool) else { continue };
         for (address, slot) in w.pool.iter() {
             let PoolSlot::Used(user) = slot else { continue };
-            let Some(PoolSlot::Free { since, last: Some(last) }) = old.pool.get(address) else { continue };
-            let other = |d: &DeploymentId| d != last;
+            let Some(PoolSlot::Free { since, last }) = old.pool.get(address) else { continue };
+            let other = |d: &DeploymentId| last.as_ref() != Some(d);
             let late = after.nodes.values().filter(counts).find(|n| n.served < *since);
             if let Some(late) = late.filter(|_| after.instances.get(user).is_some_and(|i| other(&i.deployment))) {
-                return Err(format!("{address} of {last} goes to {user} and {} may still name it", late.name));
+                return Err(format!("{address} of {last:?} goes to {user} and {} may still name it", late.name));
             }
         }
     }

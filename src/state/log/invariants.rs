@@ -7,7 +7,7 @@ use super::bounds;
 use crate::state::{
     base::{lifecycle, prelude::*},
     catalog::copies,
-    fleet::assign,
+    fleet::{assign, serving},
     traffic::{returns, slots, switches},
 };
 
@@ -29,6 +29,7 @@ pub fn check(s: &State) -> Result<(), String> {
     slots::check(s)?;
     returns::check(s)?;
     copies::check(s)?;
+    references(s)?;
     indexes(s)
 }
 
@@ -36,6 +37,40 @@ pub fn check(s: &State) -> Result<(), String> {
 fn indexes(s: &State) -> Result<(), String> {
     let all = [s.instances.check(), s.assignments.check(), s.rollouts.check(), s.workers.check()];
     all.into_iter().collect::<Result<(), &str>>().map_err(|table| format!("an index of {table} is not its rows'"))
+}
+
+/// Rows name what is there: nothing was removed that something needs.
+fn references(s: &State) -> Result<(), String> {
+    let cluster = s.cluster.is_some();
+    ensure(!cluster || !s.environments.is_empty(), || "the last environment is gone".into())?;
+    for d in s.deployments.values() {
+        let homes = s.environments.contains_key(&d.id.environment) && s.services.contains_key(&d.id.service);
+        ensure(homes, || format!("{} is of a service or an environment that is gone", d.id))?;
+        ensure(s.spec(&d.id, d.spec).is_some(), || format!("spec {} of {} is gone", d.spec, d.id))?;
+        let empty = d.arms == Arms::default() && d.route.is_none() && d.live.is_none();
+        ensure(d.removing.is_none() || empty, || format!("{} is being removed and serves", d.id))?;
+        for a in d.arms.iter() {
+            let there = s.releases.contains_key(&(d.id.service.clone(), a.pair.version.clone()));
+            ensure(there, || format!("release {} of {} is gone", a.pair.version, d.id))?;
+        }
+        let order = s.live_rollout(&d.id).into_iter().flat_map(|r| &r.order);
+        for w in order {
+            ensure(s.workers.contains_key(w), || format!("a rollout of {} counts on {w}, which is gone", d.id))?;
+        }
+    }
+    for (service, version) in s.releases.keys() {
+        ensure(s.services.contains_key(service), || format!("{service} {version} is of a service that is gone"))?;
+    }
+    let owners = s.rollouts.values().map(|r| &r.deployment).chain(s.instances.values().map(|i| &i.deployment));
+    let owners = owners.chain(s.specs.keys().map(|(d, _)| d)).chain(s.assignments.keys().map(|(_, d)| d));
+    let owners = owners.chain(s.fences.on_expiry.keys()).chain(s.backs.values().map(|b| &b.deployment));
+    for d in owners {
+        ensure(s.deployments.contains_key(d), || format!("something is kept for {d}, which is gone"))?;
+    }
+    for (w, d) in s.assignments.keys() {
+        ensure(s.workers.contains_key(w), || format!("{d} is assigned to {w}, which is gone"))?;
+    }
+    Ok(())
 }
 
 /// 1, 2, 10: one active version in a switch, whole weights, no more than the cap, and each arm its own version.
@@ -156,7 +191,11 @@ pub fn check_step(before: &State, after: &State) -> Result<(), String> {
         ensure(same, || format!("4: the first result of {} changed", key.1))?;
     }
     for (id, old) in &before.deployments {
-        let Some(new) = after.deployments.get(id) else { return Err(format!("{id} is gone")) };
+        let Some(new) = after.deployments.get(id) else {
+            let ran = old.live.is_some() || before.instances_of(id).any(|i| i.life.is_live());
+            ensure(!ran, || format!("{id} is gone and something of it ran"))?;
+            continue;
+        };
         generation(before, after, id, old, new)?;
         bounds::check_step(before, after, old, new)?;
         slots::check_step(before, after, old, new)?;
@@ -170,8 +209,18 @@ pub fn check_step(before: &State, after: &State) -> Result<(), String> {
             ensure(new.permit >= old.permit, || format!("permit of {} fell within a generation", key.0))?;
         }
     }
+    for ((service, version), digest) in &before.tombstones {
+        let key = (service.clone(), version.clone());
+        let same = after.tombstones.get(&key) == Some(digest);
+        let same = same && after.releases.get(&key).is_none_or(|r| &r.digest == digest);
+        ensure(same, || format!("{service} {version} ran with other bytes"))?;
+    }
     for (name, old) in &before.workers {
-        let Some(new) = after.workers.get(name) else { continue };
+        let Some(new) = after.workers.get(name) else {
+            let counts = before.instances.on(name).any(|i| i.life.is_live() && serving::hears(before, name));
+            ensure(!counts, || format!("worker {name} is gone and was heard"))?;
+            continue;
+        };
         ensure(new.set_generation >= old.set_generation && new.report >= old.report, || format!("{name} went back"))?;
     }
     for (id, old) in &before.nodes {

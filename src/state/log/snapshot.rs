@@ -51,6 +51,7 @@ pub(in crate::state) enum Row {
     Slots(DeploymentId, Arc<KeySlots>),
     Back(Arc<TrafficBack>),
     Cookies(Arc<CookieSecrets>),
+    Tombstone(Name, Version, Digest),
     /// The last of a snapshot: how many came before it.
     End {
         rows: u64,
@@ -96,6 +97,7 @@ pub(in crate::state) fn tables(s: &State) -> Vec<Table<'_>> {
         rows("fences", (*s.fences != Fences::default()).then(|| Row::Fences(s.fences.clone()))),
         rows("slots", s.slots.shared().map(|(d, x)| Row::Slots(d.clone(), x.clone()))),
         rows("backs", s.backs.shared().map(|(_, x)| Row::Back(x.clone()))),
+        rows("tombstones", s.tombstones.iter().map(|((n, v), d)| Row::Tombstone(n.clone(), v.clone(), d.clone()))),
         rows("cookies", (*s.cookies != CookieSecrets::default()).then(|| Row::Cookies(s.cookies.clone()))),
     ]
 }
@@ -179,5 +181,6 @@ fn insert(s: &mut State, shares: &mut Shares, row: Row) {
         Row::Slots(d, r) => drop(s.slots.insert(d, r)),
         Row::Back(r) => drop(s.backs.insert(r.rollout, r)),
         Row::Cookies(r) => s.cookies = r,
+        Row::Tombstone(n, v, d) => drop(s.tombstones.insert((n, v), d)),
     }
 }

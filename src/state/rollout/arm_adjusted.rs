@@ -36,7 +36,7 @@ fields! {
 impl Apply for ArmAdjusted {
     fn apply(&self, cx: &mut Cx<'_>) -> Done {
         let &Self { deployment: ref id, seen, .. } = self;
-        let mut d = cx.deployment(id)?;
+        let mut d = cx.lasting(id)?;
         if d.meta.revision != seen {
             return Err(Rejection::Stale { seen, now: d.meta.revision });
         }

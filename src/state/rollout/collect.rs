@@ -66,3 +66,20 @@ fn specs(cx: &mut Cx<'_>, id: &DeploymentId) {
         cx.s.specs.remove(&(id.clone(), r));
     }
 }
+
+/// All that is kept for a deployment of which nothing runs.
+pub(in crate::state) fn everything(cx: &mut Cx<'_>, id: &DeploymentId) {
+    let rollouts: Vec<RolloutId> = cx.s.rollouts.of(id).map(|r| r.id).collect();
+    for r in &rollouts {
+        cx.s.rollouts.remove(r);
+        cx.s.backs.remove(r);
+    }
+    let instances: Vec<InstanceId> = cx.s.instances_of(id).map(|i| i.id).collect();
+    for i in &instances {
+        cx.s.instances.remove(i);
+    }
+    let specs: Vec<u64> = cx.s.specs_of(id).map(|(revision, _)| revision).collect();
+    for revision in specs {
+        cx.s.specs.remove(&(id.clone(), revision));
+    }
+}

@@ -12,6 +12,7 @@ pub(in crate::state) mod collect;
 pub(in crate::state) mod collected;
 pub(in crate::state) mod counted_out;
 pub(in crate::state) mod delivery_settled;
+pub(in crate::state) mod deployment_removed;
 pub(in crate::state) mod give_back;
 pub(in crate::state) mod lost;
 pub(in crate::state) mod opening;

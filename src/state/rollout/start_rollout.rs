@@ -3,6 +3,7 @@
 use super::{begin, operator};
 use crate::state::{
     base::{names, prelude::*},
+    catalog::defaults::rollout_defaults,
     traffic::switches,
 };
 
@@ -32,10 +33,10 @@ impl Apply for StartRollout {
     }
 
     fn apply(&self, cx: &mut Cx<'_>) -> Done {
-        let mut d = cx.deployment(&self.deployment)?;
+        let mut d = cx.lasting(&self.deployment)?;
         let service = &self.deployment.service;
         let Some(release) = cx.s.releases.get(&(service.clone(), self.version.clone())).cloned() else {
-            let known = cx.s.releases.keys().filter(|(x, _)| x == service).map(|(_, v)| v);
+            let known = cx.s.releases_of(service).map(|r| &r.version);
             let near = names::hint(&self.version.to_string(), known);
             let near = if near.is_empty() { "; `slipway release push` makes it".into() } else { near };
             return Err(Rejection::not_found("release", format!("{service} {}", self.version), near));
@@ -75,7 +76,7 @@ impl Apply for StartRollout {
             d.spec = to.spec;
             cx.s.specs.insert((d.id.clone(), to.spec), spec.clone());
         }
-        let mut params = self.overrides.over(spec.rollout.clone());
+        let mut params = self.overrides.over(rollout_defaults(&cx.s, &spec));
         params.check("rollout").map_err(|e| Rejection::Invalid(e.to_string()))?;
         let strategy = strategy_of(&cx.s, &d, &params);
         params.strategy = Some(strategy.clone());

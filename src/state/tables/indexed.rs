@@ -297,6 +297,7 @@ mod tests {
             set_generation: 0,
             staged: Vec::new(),
             report: (0, 0),
+            rekey_until: None,
         }
     }
 

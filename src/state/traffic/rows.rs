@@ -92,6 +92,8 @@ fields! {
         8 pub last: Option<RolloutId>,
         /// Set while `abort --as-is` left two versions serving: until a later rollout has replaced both.
         9 pub as_is: Option<AsIs>,
+        /// Cluster time since when it is being removed: everything of it drains and stops, then the row goes.
+        10 pub removing: Option<Millis>,
     }
 }
 

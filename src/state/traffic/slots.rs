@@ -119,6 +119,7 @@ mod tests {
             live: None,
             last: None,
             as_is: None,
+            removing: None,
         };
         set(&mut row, [10_000, 0, 0]);
         s.deployments.insert(row.id.clone(), row);

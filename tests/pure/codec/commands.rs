@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 
 use slipway::model::{
-    BasisPoints, BatchMode, BuildInfo, ClusterId, Health, Life, Name, Period, RolloutId, RolloutParams, Routing, Step,
-    StepKind, StrategyName,
+    BasisPoints, BatchMode, BuildInfo, ClusterId, Health, Life, Name, OnNoData, Period, RolloutId, RolloutParams,
+    Routing, Step, StepKind, StrategyName,
 };
 use slipway::state::command::*;
 use slipway::state::{
     Budget, DeliveryKey, DigestReport, Fit, InstanceFact, LeaseMode, NewNode, NodeRole, OnExpiry, Reached, ReachedFact,
-    Reason, Role, RolloutPhase, RolloutStatus, RouteForm, RouteMode, Secret, StepRef, SwitchTo, Unfenced, WaitLevel,
-    WorkerFacts,
+    Reason, Role, RolloutPhase, RolloutStatus, RouteForm, RouteMode, Secret, Settings, SettingsChange, StepRef,
+    SwitchTo, Unfenced, WaitLevel, WorkerFacts,
 };
 use slipway::traffic::lease::Terms;
 
@@ -156,9 +156,33 @@ pub fn one_of_each() -> Vec<Command> {
         SwitchEnded { switch: 71, seen: 3, end: end() }.into(),
         LeasesSettled { seen: 4 }.into(),
         TrafficBackSettled { rollout: RolloutId(5), index: 80, end: end() }.into(),
+        ReleasesPruned { service: name("shop"), keep: Some(3), older_than: Some(Period::minutes(4)) }.into(),
+        ServiceRemoved { service: name("shop") }.into(),
+        EnvironmentCreated { name: name("beta"), order: Some(3), default_strategy: Some(StrategyName::ROLLING), on_no_data: Some(OnNoData::Fail) }.into(),
+        EnvironmentSet { name: name("beta"), order: Some(3), default_strategy: Some(StrategyName::ROLLING), on_no_data: Some(OnNoData::Pass) }.into(),
+        EnvironmentRemoved { name: name("beta") }.into(),
+        BlobDoomed { digest: pair(1).digest, node: 2 }.into(),
+        WorkerRemoved { worker: worker(1), gone: true }.into(),
+        WorkerRekeyed { worker: worker(1), within: Period::minutes(9) }.into(),
+        DeploymentRemoved { deployment: shop(), stop: true }.into(),
+        SettingsSet { service: Some(name("shop")), change: settings(), unset: vec!["rollout.bake".into()] }.into(),
         CookieAsked {}.into(),
         CookieRotated { secret: Secret::new([7; 16]), seen: 81 }.into(),
     ]
+}
+
+fn name(text: &str) -> Name {
+    Name::service(text).unwrap()
+}
+
+/// A change of every setting.
+fn settings() -> SettingsChange {
+    let mut change = SettingsChange::default();
+    for (setting, [value, ..]) in Settings::default().shown() {
+        change.set(setting.name, &value).unwrap();
+    }
+    change.rollout = RolloutParams::default().into();
+    change
 }
 
 /// What a builder said.
@@ -168,6 +192,22 @@ pub fn build() -> BuildInfo {
         built_at: "2026-01-01T00:00:00Z".into(),
         toolchain: "rustc".into(),
         components: labels(),
+    }
+}
+
+/// One that forgets to say so would rest with all others.
+#[test]
+fn a_command_says_which_deployment_it_is_about() {
+    let mut s = state();
+    s.rollouts.insert(RolloutId(52), rows::rollout());
+    s.rollouts.insert(RolloutId(5), rows::rollout());
+    // Of several, or of what is not a deployment's.
+    let of_many = ["FactsRecorded", "SettingsSet", "SwitchAsked"];
+    for c in one_of_each() {
+        let text = format!("{c:?}");
+        let names = text.contains("deployment: ") || text.contains("rollout: RolloutId");
+        let about = c.about(&s);
+        assert_eq!(about.is_some(), names && !of_many.contains(&c.name()), "{}: {about:?}", c.name());
     }
 }
 

@@ -8,9 +8,9 @@ use slipway::model::{
 };
 use slipway::state::{
     Arm, AsIs, Assignment, AssignmentContent, Batch, Budget, Delivery, DeliveryKey, DigestReport, Divergence,
-    DrainState, Entry, Evidence, FencePoint, Fit, Instance, Look, Meta, PairCounts, PoolSlot, Presence, Reached,
-    Reason, Replicas, Request, Role, Rollout, RolloutKind, RolloutPhase, RolloutStatus, Route, RouteForm, RouteMode,
-    StepRow, StepStatus, Verdict, Worker,
+    DrainState, Entry, Evidence, FencePoint, Fit, Instance, Look, Meta, PairCounts, Parted, PoolSlot, Presence,
+    Reached, Reason, Replicas, Request, Role, Rollout, RolloutKind, RolloutPhase, RolloutStatus, Route, RouteForm,
+    RouteMode, StepRow, StepStatus, Verdict, Worker,
 };
 
 use super::*;
@@ -111,7 +111,7 @@ fn step_row() -> StepRow {
     }
 }
 
-fn rollout() -> Rollout {
+pub fn rollout() -> Rollout {
     Rollout {
         meta: meta(),
         id: RolloutId(60),
@@ -192,6 +192,7 @@ pub fn full() -> State {
         set_generation: 7,
         staged: vec![pair(2).digest],
         report: (8, 9),
+        rekey_until: Some(Millis(7)),
     };
     s.workers.insert(worker(1), machine);
     let entry = Entry {
@@ -251,12 +252,18 @@ pub fn full() -> State {
         salt: 66,
     });
     (d.desired, d.live, d.last) = (4, Some(RolloutId(60)), Some(RolloutId(5)));
+    d.removing = Some(Millis(850));
     d.as_is = Some(AsIs { rollout: RolloutId(5), given_up: pair(3) });
     s.deployments.insert(shop(), d);
     s.specs.insert((shop(), 2), Arc::new(spec()));
     let (_, release) = s.releases.iter().next().map(|(k, r)| (k.clone(), r.clone())).unwrap();
     let mut service = s.services.values().next().unwrap().clone();
-    service.gone.insert(pair(2).version, pair(2).digest);
+    service.defaults.parallelism = Some(3);
+    s.tombstones.insert((service.name.clone(), pair(2).version), pair(2).digest);
+    let mut cluster = s.cluster.as_deref().unwrap().clone();
+    cluster.parted = Parted { vacated: 9, generation: 8, epoch: 7 };
+    cluster.settings.rollout.parallelism = Some(2);
+    s.cluster = Some(Arc::new(cluster));
     s.services.insert(service.name.clone(), service);
     let release = slipway::state::Release { build: commands::build(), ran: true, ..release };
     s.releases.insert((release.service.clone(), release.version.clone()), release);
@@ -301,6 +308,7 @@ fn every_row_keeps_its_bytes() {
         state.events.len(),
         state.slots.len(),
         state.backs.len(),
+        state.tombstones.len(),
     ];
     assert!(sizes.iter().all(|n| *n > 0), "a table without a row: {sizes:?}");
     assert_eq!(

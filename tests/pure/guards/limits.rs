@@ -5,7 +5,7 @@ use std::sync::Arc;
 use slipway::engine;
 use slipway::model::{InstanceId, Name};
 use slipway::state::{
-    EVENT_RING, Limits, Observations,
+    Limits, Observations,
     command::{Collected, NodeAdmitted, StepStarted},
 };
 
@@ -123,19 +123,21 @@ fn the_planner_has_ended_instances_forgotten_once_there_are_many() {
 
 #[test]
 fn the_ring_of_events_keeps_the_newest() {
-    let mut t = Story::new();
+    let mut t = limited(Story::new(), |l| l.events = 200);
     let w = WorkerName::new("w1").unwrap();
     let first = *t.s().events.keys().next().unwrap();
-    while t.s().events.len() < EVENT_RING || t.s().events.contains_key(&first) {
-        for body in [
-            Command::WorkerLost(WorkerLost { worker: w.clone(), last_heard: t.s().now }),
-            Command::WorkerReturned(WorkerReturned { worker: w.clone() }),
-        ] {
-            let (at, c) = t.0.stamp(body, 0);
-            apply(&mut t.0.state, at, &c).unwrap();
-            assert!(t.s().events.len() <= EVENT_RING);
-        }
+    assert_eq!(t.s().forgotten(first), None, "it begins with the cluster");
+    while t.s().events.len() < 200 || t.s().events.contains_key(&first) {
+        t.ok(Command::WorkerLost(WorkerLost { worker: w.clone(), last_heard: t.s().now }));
+        t.ok(Command::WorkerReturned(WorkerReturned { worker: w.clone() }));
+        assert!(t.s().events.len() <= 200);
     }
-    assert_eq!(t.s().events.len(), EVENT_RING);
+    assert_eq!(t.s().events.len(), 200);
     assert_eq!(t.s().events.get_max().unwrap().0.index, t.s().applied.index);
+    let oldest = *t.s().events.keys().next().unwrap();
+    assert_eq!((t.s().forgotten(first), t.s().forgotten(oldest)), (Some(oldest), None));
+    // With room for more nothing that was forgotten is back, and a watcher is told so.
+    let mut t = limited(t, |l| l.events = 300);
+    t.ok(Command::WorkerLost(WorkerLost { worker: w, last_heard: t.s().now }));
+    assert_eq!(t.s().forgotten(first), Some(oldest));
 }

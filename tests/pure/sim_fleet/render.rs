@@ -5,10 +5,10 @@ use slipway::state::{
     Command, PairCounts, Rejection, Role, RolloutStatus, State, StepRef, Weights, WorkerFacts,
     command::{
         Abort, ArmAdjusted, ArmingConfirmed, BatchPassed, BatchStarted, CookieAsked, CountedOut, DeliverySettled,
-        DigestProbe, DrainSettled, FactsRecorded, LeaseSet, LevelProbe, NodeHeard, NodeSilent, OrderExtended, Pause,
-        Promote, PromotionBegan, Resume, Rollback, RollbackBegan, RolloutFinished, RolloutPaused, RouteSet, StepEnded,
-        StepStarted, StepsCompiled, StopPermitted, SwitchAsked, SwitchEnded, SwitchMoved, Switched, Tick,
-        TrafficBackSettled, ViewsServed, WorkerLost, WorkerReturned,
+        DeploymentRemoved, DigestProbe, DrainSettled, FactsRecorded, LeaseSet, LevelProbe, NodeHeard, NodeSilent,
+        OrderExtended, Pause, Promote, PromotionBegan, Resume, Rollback, RollbackBegan, RolloutFinished, RolloutPaused,
+        RouteSet, StepEnded, StepStarted, StepsCompiled, StopPermitted, SwitchAsked, SwitchEnded, SwitchMoved,
+        Switched, Tick, TrafficBackSettled, ViewsServed, WorkerLost, WorkerReturned,
     },
 };
 
@@ -149,6 +149,9 @@ pub fn command(
         }
         Command::LeaseSet(LeaseSet { mode, terms }) => format!("{mode:?} {terms:?}"),
         Command::LeasesSettled(_) | Command::ExpirySet(_) => String::new(),
+        Command::DeploymentRemoved(DeploymentRemoved { deployment, stop }) => {
+            format!("{deployment}{}", if *stop { " --stop" } else { "" })
+        }
         Command::ClusterInit(_)
         | Command::NodeAdmitted(_)
         | Command::NodeRoleSet(_)
@@ -158,6 +161,15 @@ pub fn command(
         | Command::ReleaseRegistered(_)
         | Command::ReleaseRetired(_)
         | Command::ReleaseRemoved(_)
+        | Command::ReleasesPruned(_)
+        | Command::ServiceRemoved(_)
+        | Command::EnvironmentCreated(_)
+        | Command::EnvironmentSet(_)
+        | Command::EnvironmentRemoved(_)
+        | Command::BlobDoomed(_)
+        | Command::WorkerRemoved(_)
+        | Command::WorkerRekeyed(_)
+        | Command::SettingsSet(_)
         | Command::WorkerRegistered(_)
         | Command::Collected(_)
         | Command::DigestProbe(DigestProbe {})

@@ -2,6 +2,7 @@
 
 mod planner;
 pub mod rounds;
+mod verbs;
 mod words;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -274,6 +275,7 @@ pub fn command(s: &State, [kind, a, b, _]: [u32; 4]) -> Vec<Command> {
         55..=56 => vec![planner::fenced(s, a, b)],
         57 => turned_short(s, &d, a),
         58 | 59 => bent(s, a),
+        63 if a.is_multiple_of(2) => verbs::at_random(s, &d, a / 2, b),
         _ => vec![planner::at_random(s, d, kind / 64, a, b)],
     }
 }
