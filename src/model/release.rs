@@ -117,6 +117,61 @@ fields! {
     }
 }
 
+/// Components of a release at most.
+const MAX_COMPONENTS: usize = 256;
+
+/// Most characters of a text of build information.
+const LONGEST_TEXT: usize = 256;
+
+impl BuildInfo {
+    /// Reads `NAME=VERSION`, which says of which version a component of the release is.
+    pub fn add(&mut self, component: &str) -> Result<(), ModelError> {
+        let bad = |problem: &str| {
+            let problem = format!("{component:?} {problem}: write NAME=VERSION, such as parser=2.1.0");
+            ModelError::field("component", problem)
+        };
+        let (name, version) = component.split_once('=').ok_or_else(|| bad("is no component"))?;
+        if self.components.insert(name.into(), version.into()).is_some() {
+            return Err(bad("names a component again"));
+        }
+        self.check()
+    }
+
+    /// Bounds of what a builder says. A component's name has letters, digits, `.`, `_`, `-`, `/`, `@` and `+`; its version any visible ones.
+    pub fn check(&self) -> Result<(), ModelError> {
+        let too_long = |text: &String| text.chars().count() > LONGEST_TEXT;
+        for (field, text) in [("commit", &self.commit), ("built_at", &self.built_at), ("toolchain", &self.toolchain)] {
+            if too_long(text) || text.chars().any(char::is_control) {
+                return Err(ModelError::field(
+                    field,
+                    format!("must be at most {LONGEST_TEXT} characters, none of control"),
+                ));
+            }
+        }
+        let names = |c: char| c.is_alphanumeric() || "._-/@+".contains(c);
+        for (name, version) in &self.components {
+            let bad = |problem: &str| {
+                let told: String = name.chars().take(63).collect();
+                Err(ModelError::field(
+                    "component",
+                    format!("{told:?} {problem}: write NAME=VERSION, such as parser=2.1.0"),
+                ))
+            };
+            if name.is_empty() || too_long(name) || !name.chars().all(names) {
+                return bad("is not a name of 1 to 256 letters, digits, '.', '_', '-', '/', '@' and '+'");
+            }
+            if version.is_empty() || too_long(version) || version.chars().any(|c| c.is_whitespace() || c.is_control()) {
+                return bad("has a version that is not 1 to 256 characters without blanks");
+            }
+        }
+        if self.components.len() > MAX_COMPONENTS {
+            let problem = format!("{} are over the limit of {MAX_COMPONENTS}", self.components.len());
+            return Err(ModelError::field("components", problem));
+        }
+        Ok(())
+    }
+}
+
 /// What is rolled out: a release and the spec revision it runs under. Arms, instances and counts are keyed by pairs,
 /// so a changed setting is a rollout like any other.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, derive_more::Display)]
@@ -172,6 +227,31 @@ mod tests {
         for text in ["1.2.3", "v1.2.3", "1.2", "2024.01.02", "dev-b7e4c27", "1.2.3+4", "a_b", "7", "1.2.3-"] {
             assert_eq!(version(text).to_string(), text);
         }
+    }
+
+    #[test]
+    fn components_are_named_once_with_a_version_and_are_bounded() {
+        let mut build = BuildInfo::default();
+        build.add("parser=2.1.0").unwrap();
+        build.add("@scope/ui=v3+a=b").unwrap();
+        assert_eq!(build.components["@scope/ui"], "v3+a=b");
+        for (text, wrong) in [
+            ("parser", "is no component"),
+            ("parser=3", "names a component again"),
+            ("=1", "is not a name"),
+            ("a b=1", "is not a name"),
+            ("a=", "has a version that is not"),
+            ("a=1 2", "has a version that is not"),
+            (&format!("{}=1", "a".repeat(257)), "is not a name"),
+        ] {
+            let said = build.clone().add(text).unwrap_err().to_string();
+            assert!(said.contains(wrong) && said.contains("such as parser=2.1.0"), "{text}: {said}");
+        }
+        build.components = (0..256).map(|n| (format!("c{n}"), "1".into())).collect();
+        build.check().unwrap();
+        assert!(build.add("one-more=1").unwrap_err().to_string().contains("257 are over the limit of 256"));
+        let said = BuildInfo { commit: "a\n".into(), ..BuildInfo::default() }.check().unwrap_err();
+        assert!(said.to_string().starts_with("commit: "));
     }
 
     #[test]

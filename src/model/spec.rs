@@ -161,7 +161,6 @@ fields! {
     /// What a document says of what the cluster and its services have defaults for.
     #[derive(Debug, Clone, Default, PartialEq, Eq)]
     pub struct Said {
-        /// Of its rollouts.
         1 pub rollout: Overrides,
         /// Of the time between health checks.
         2 pub interval: Option<Period>,

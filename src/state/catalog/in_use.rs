@@ -16,7 +16,7 @@ pub(in crate::state) fn named(cx: &Cx<'_>, service: &Name, version: &Version) ->
 /// What of a service is needed, and why.
 pub(in crate::state) struct Needed {
     versions: BTreeMap<Version, String>,
-    /// Why all of it is.
+    /// Set while every version is.
     all: Option<String>,
 }
 

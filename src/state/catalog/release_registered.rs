@@ -25,12 +25,7 @@ impl Apply for ReleaseRegistered {
     fn apply(&self, cx: &mut Cx<'_>) -> Done {
         let Self { service, version, digest, build, labels } = self;
         let long = |s: &String| s.len() > 256;
-        let too_long = long(&build.commit) || long(&build.built_at) || long(&build.toolchain);
-        if too_long || build.components.len() > 256 || build.components.iter().any(|(k, v)| long(k) || long(v)) {
-            return Err(Rejection::Invalid(
-                "build information: at most 256 components and 256 characters a value".into(),
-            ));
-        }
+        build.check().map_err(|e| Rejection::Invalid(format!("build information: {e}")))?;
         if labels.len() > 64 || labels.iter().any(|(k, v)| long(k) || long(v)) {
             return Err(Rejection::Invalid("labels: at most 64, of 256 characters each".into()));
         }

@@ -54,6 +54,9 @@ pub fn restored(old: &State, new: &Restoration) -> Result<State, String> {
         }
     }
     cluster.next_node_id = 2;
+    let raised = |g: u64| (incarnation << GENERATION_BITS) | (g & ((1 << GENERATION_BITS) - 1));
+    // Also of workers that the old cluster took in after the backup.
+    cluster.parted.generation = raised(cluster.parted.generation);
     touch(&mut cluster.meta, index);
     s.cluster = Some(Arc::new(cluster));
 
@@ -83,7 +86,6 @@ pub fn restored(old: &State, new: &Restoration) -> Result<State, String> {
             s.deployments.insert(id.clone(), d);
         }
     }
-    let raised = |g: u64| (incarnation << GENERATION_BITS) | (g & ((1 << GENERATION_BITS) - 1));
     for (key, a) in &old.assignments {
         let mut a = a.clone();
         a.generation = raised(a.generation);

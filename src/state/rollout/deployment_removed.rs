@@ -9,7 +9,7 @@ use super::collect;
 use crate::state::{
     base::prelude::*,
     fleet::{assign, drain},
-    traffic::switches,
+    traffic::{routes, switches},
 };
 
 fields! {
@@ -60,6 +60,7 @@ fn leave(cx: &mut Cx<'_>, mut d: Deployment) {
     drain::begin(cx, &all);
     d.removing = Some(cx.now());
     (d.arms, d.route, d.desired, d.as_is) = (Arms::default(), None, 0, None);
+    routes::announce(cx, &d, &Weights::default());
     cx.put_deployment(d);
     assign::refresh(cx, &id);
     announce(cx, &id, "leaves DNS, drains and stops, and goes then");

@@ -87,6 +87,21 @@ fn a_version_that_ran_never_comes_back_with_other_bytes_and_one_that_never_ran_m
 }
 
 #[test]
+fn components_are_kept_with_the_release_and_a_wrong_one_is_refused_by_name() {
+    let mut t = Story::new();
+    let with = |version: &str, components: &[(&str, &str)]| {
+        let Command::ReleaseRegistered(mut release) = push(version, 1) else { panic!("not a registration") };
+        release.build.components = components.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect();
+        Command::from(release)
+    };
+    let said = t.no(with("9.0.0", &[("parser", "2 1")]));
+    assert!(said.contains("\"parser\" has a version that is not") && said.contains("such as parser=2.1.0"), "{said}");
+    assert!(t.no(with("9.0.0", &[("", "1")])).contains("is not a name of 1 to 256"));
+    t.ok(with("9.0.0", &[("parser", "2.1.0"), ("ui", "v3")]));
+    assert_eq!(t.s().releases[&(shop().service, version("9.0.0"))].build.components.len(), 2);
+}
+
+#[test]
 fn a_retired_version_is_listed_and_starts_no_more() {
     let mut t = Story::new();
     t.completes("1.0.0", StrategyName::DIRECT);

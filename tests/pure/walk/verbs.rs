@@ -40,13 +40,19 @@ pub fn at_random(s: &State, d: &DeploymentId, a: u32, b: u32) -> Vec<Command> {
     let w = lost.unwrap_or_else(|| worker(1 + a % 4));
     let n = (1..=4).find(|n| worker(*n) == w).unwrap_or(1);
     let till = DeploymentId { service: name("till"), ..d.clone() };
+    let silent = |w: &WorkerName| Command::from(WorkerLost { worker: w.clone(), last_heard: s.now });
     let removed =
         |of: &DeploymentId| Command::from(ReleaseRemoved { service: of.service.clone(), version: version(1) });
     match a % 9 {
         // As when a machine is replaced: nothing can be placed on it before the other one has come.
-        0 => vec![WorkerRemoved { worker: w, gone: !b.is_multiple_of(3) }.into(), registered(n, 6)],
-        1 => vec![WorkerRekeyed { worker: w, within: Period::minutes(5) }.into(), other_key(n, 100 + b % 50)],
-        2 => vec![DeploymentRemoved { deployment: d.clone(), stop: b.is_multiple_of(4) }.into()],
+        0 => vec![silent(&w), WorkerRemoved { worker: w, gone: !b.is_multiple_of(3) }.into(), registered(n, 6)],
+        1 => {
+            vec![silent(&w), WorkerRekeyed { worker: w, within: Period::minutes(5) }.into(), other_key(n, 100 + b % 50)]
+        }
+        2 => {
+            let idle = [shop(), cart()].into_iter().find(|d| s.live_rollout(d).is_none());
+            vec![DeploymentRemoved { deployment: idle.unwrap_or(d.clone()), stop: !b.is_multiple_of(4) }.into()]
+        }
         3 => vec![release(&till, 1), removed(&till), ServiceRemoved { service: till.service.clone() }.into()],
         4 => vec![
             EnvironmentCreated { name: name("beta"), order: None, default_strategy: None, on_no_data: None }.into(),
