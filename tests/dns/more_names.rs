@@ -10,7 +10,7 @@ use hickory_proto::{
 use slipway::{
     model::{BasisPoints, InstanceId, Version},
     state::{KeySlots, Role, RouteMode},
-    traffic::{Key, Run, SlotTable, Slots},
+    traffic::{End, Key, Run, SlotTable, Slots},
 };
 
 use crate::fixture::{SHOP, Serving, World, addresses, ip, odd, pair, query, shop, switched, version};
@@ -38,7 +38,7 @@ async fn a_key_has_one_version_on_every_node_and_only_moves_forward() {
         let after = sticky(&a, 60).await;
         assert_eq!(after, sticky(&b, 60).await, "the same on another node");
         assert!(before.iter().all(|(k, v)| *v == 1 || after[k] == 2), "no key goes back while the weight rises");
-        let table = SlotTable::new(7, &Slots::from_both_ends(10_000 - bps, bps, 0).unwrap());
+        let table = SlotTable::new(7, &Slots::from_both_ends(&[(10_000 - bps, End::Front), (bps, End::Back)]).unwrap());
         for (n, v) in &after {
             let slot = Key::new(&format!("USER{n}")).unwrap().slot(7);
             assert_eq!(usize::from(*v), table.arm(slot) + 1, "as the table says that the API reads too");
