@@ -35,6 +35,9 @@ pub enum RolloutVerb {
         /// puts the traffic on stable
         #[arg(long)]
         replace: bool,
+        /// Start only if the deployment is still at this revision, as `rollout plan` says it
+        #[arg(long, value_name = "REVISION", value_parser = clap::value_parser!(u64).range(1..))]
+        expect: Option<u64>,
         #[command(flatten)]
         watch: WatchArgs,
     },

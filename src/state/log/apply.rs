@@ -62,7 +62,7 @@ pub fn apply(state: &mut State, at: LogId, stamped: &Stamped) -> Result<Applied,
         follow_up(&mut cx, state);
         let (draft, bodies) = cx.finish()?;
         *state = draft;
-        Ok(Applied { index: at.index, events: record(state, at, bodies), repeated: false })
+        Ok(Applied { index: at.index, events: record(state, at, &stamped.principal, bodies), repeated: false })
     });
     if let Some(ticket) = ticket {
         requests::remember(state, at, ticket, result.as_ref().err());
@@ -85,7 +85,7 @@ fn follow_up(cx: &mut Cx<'_>, before: &State) {
     }
 }
 
-fn record(state: &mut State, at: LogId, bodies: Vec<EventBody>) -> Vec<Event> {
+fn record(state: &mut State, at: LogId, by: &Principal, bodies: Vec<EventBody>) -> Vec<Event> {
     let events: Vec<Event> = (0u32..)
         .zip(bodies)
         .map(|(ordinal, body)| Event {
@@ -93,6 +93,7 @@ fn record(state: &mut State, at: LogId, bodies: Vec<EventBody>) -> Vec<Event> {
             at: state.now,
             wall: state.wall,
             body,
+            by: by.clone(),
         })
         .collect();
     for e in &events {
@@ -106,18 +107,12 @@ fn record(state: &mut State, at: LogId, bodies: Vec<EventBody>) -> Vec<Event> {
     events
 }
 
-/// A copy of State to which a command is applied next, as a local operator's: for previews and rehearsals. Nothing is agreed on by it.
-pub fn rehearse(state: &State, body: Command) -> Result<State, Rejection> {
+/// A copy of State to which a command is applied next, as this principal's: for previews and rehearsals. Nothing is agreed on by it.
+pub fn rehearse(state: &State, by: &Principal, body: Command) -> Result<State, Rejection> {
     let mut copy = state.clone();
     let at = LogId { term: state.applied.term, index: state.applied.index.saturating_add(1) };
-    let stamped = Stamped {
-        at: state.now,
-        wall: state.wall,
-        term: at.term,
-        principal: Principal::local_operator(),
-        request: None,
-        body,
-    };
+    let stamped =
+        Stamped { at: state.now, wall: state.wall, term: at.term, principal: by.clone(), request: None, body };
     apply(&mut copy, at, &stamped)?;
     Ok(copy)
 }

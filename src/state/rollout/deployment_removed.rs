@@ -60,7 +60,7 @@ fn leave(cx: &mut Cx<'_>, mut d: Deployment) {
     drain::begin(cx, &all);
     d.removing = Some(cx.now());
     (d.arms, d.route, d.desired, d.as_is) = (Arms::default(), None, 0, None);
-    routes::announce(cx, &d, &Weights::default());
+    routes::announce(cx, &d);
     cx.put_deployment(d);
     assign::refresh(cx, &id);
     announce(cx, &id, "leaves DNS, drains and stops, and goes then");
