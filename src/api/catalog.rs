@@ -8,7 +8,7 @@ use crate::{
     model::{BuildInfo, DeploymentId, Digest, Name, Spec, SpecFormat, Version, nearest, read_spec},
     state::{
         Command, State,
-        command::{ReleaseRegistered, ReleaseRemoved, ReleaseRetired, SpecApplied},
+        command::{ReleaseRegistered, SpecApplied},
         copies_of, rehearse, serving,
     },
     wire::{
@@ -54,18 +54,6 @@ fn warnings(state: &State, spec: &Spec) -> Vec<String> {
 }
 
 impl Api {
-    async fn release_verb(
-        &self,
-        by: &Caller,
-        ask: v1::ReleaseVerbRequest,
-        command: impl FnOnce(Name, Version) -> Command,
-    ) -> Reply<v1::ReleaseVerbReply> {
-        let service = Name::service(&ask.service)?;
-        let version = ask.version.parse()?;
-        let done = self.change(by, ask.request.as_ref(), command(service, version)).await?;
-        Ok(v1::ReleaseVerbReply { receipt: done.receipt() }.into())
-    }
-
     /// Creates or changes a deployment's spec.
     pub async fn apply(&self, by: &Caller, ask: v1::ApplyRequest) -> Reply<v1::ApplyReply> {
         let spec = read_spec(&ask.document, format(&ask.format)?)?;
@@ -132,16 +120,6 @@ impl Api {
         let done = self.change(by, ask.request.as_ref(), command).await?;
         let (holders, nodes) = self.holders(&digest);
         Ok(v1::RegisterReleaseReply { receipt: done.receipt(), holders, nodes }.into())
-    }
-
-    /// Takes a release out of use.
-    pub async fn retire_release(&self, by: &Caller, ask: v1::ReleaseVerbRequest) -> Reply<v1::ReleaseVerbReply> {
-        self.release_verb(by, ask, |service, version| ReleaseRetired { service, version }.into()).await
-    }
-
-    /// Removes a release for good.
-    pub async fn remove_release(&self, by: &Caller, ask: v1::ReleaseVerbRequest) -> Reply<v1::ReleaseVerbReply> {
-        self.release_verb(by, ask, |service, version| ReleaseRemoved { service, version }.into()).await
     }
 
     /// In their order.

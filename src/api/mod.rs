@@ -30,6 +30,7 @@ mod sessions;
 mod starting;
 mod traffic;
 mod transfer;
+mod upkeep;
 
 pub use backend::{Backend, Flow, Realised, Remote};
 pub use caller::{Caller, local_operator};

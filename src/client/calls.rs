@@ -92,6 +92,8 @@ reads! {
     spec = CatalogClient::get_spec(GetSpecRequest) -> GetSpecReply;
     /// Who gets which version, and where to ask DNS.
     route = TrafficClient::get_route(GetRouteRequest) -> GetRouteReply;
+    /// Settings of the cluster, or of a service's rollouts.
+    settings = CatalogClient::get_settings(GetSettingsRequest) -> SettingsReply;
     /// Why a node answers a name as it does.
     trace = TrafficClient::trace(TraceRequest) -> TraceReply;
     /// A switch, at its end if that comes in time.
@@ -110,9 +112,27 @@ changes! {
     /// Registers a release whose package was pushed.
     register_release = CatalogClient::register_release(RegisterReleaseRequest) -> RegisterReleaseReply;
     /// Takes a release out of use.
-    retire_release = CatalogClient::retire_release(ReleaseVerbRequest) -> ReleaseVerbReply;
+    retire_release = CatalogClient::retire_release(ReleaseVerbRequest) -> Changed;
     /// Removes a release.
-    remove_release = CatalogClient::remove_release(ReleaseVerbRequest) -> ReleaseVerbReply;
+    remove_release = CatalogClient::remove_release(ReleaseVerbRequest) -> Changed;
+    /// Removes old releases that nothing needs, some at a time.
+    prune_releases = CatalogClient::prune_releases(PruneReleasesRequest) -> Changed;
+    /// Takes a machine that does not come back out of the cluster.
+    remove_worker = CatalogClient::remove_worker(RemoveWorkerRequest) -> Changed;
+    /// Lets another machine take a lost worker's place.
+    rekey_worker = CatalogClient::rekey_worker(RekeyWorkerRequest) -> Changed;
+    /// Removes a deployment.
+    remove_deployment = CatalogClient::remove_deployment(RemoveDeploymentRequest) -> Changed;
+    /// Removes a service without deployments and releases.
+    remove_service = CatalogClient::remove_service(NamedRequest) -> Changed;
+    /// Makes an environment.
+    create_environment = CatalogClient::create_environment(EnvironmentRequest) -> Changed;
+    /// Changes an environment.
+    set_environment = CatalogClient::set_environment(EnvironmentRequest) -> Changed;
+    /// Removes an environment without deployments.
+    remove_environment = CatalogClient::remove_environment(NamedRequest) -> Changed;
+    /// Changes settings of the cluster, or of a service's rollouts.
+    set_settings = CatalogClient::set_settings(SetSettingsRequest) -> Changed;
     /// Raises the feature level by one, from `request.from`.
     finalize = ClusterClient::finalize(FinalizeRequest) -> FinalizeReply;
     /// Asks for another secret of DNS cookies.

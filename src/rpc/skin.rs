@@ -94,8 +94,18 @@ service! {
     catalog_server::Catalog {
         apply = apply(ApplyRequest) -> ApplyReply;
         register_release = register_release(RegisterReleaseRequest) -> RegisterReleaseReply;
-        retire_release = retire_release(ReleaseVerbRequest) -> ReleaseVerbReply;
-        remove_release = remove_release(ReleaseVerbRequest) -> ReleaseVerbReply;
+        retire_release = retire_release(ReleaseVerbRequest) -> Changed;
+        remove_release = remove_release(ReleaseVerbRequest) -> Changed;
+        prune_releases = prune_releases(PruneReleasesRequest) -> Changed;
+        remove_worker = remove_worker(RemoveWorkerRequest) -> Changed;
+        rekey_worker = rekey_worker(RekeyWorkerRequest) -> Changed;
+        remove_deployment = remove_deployment(RemoveDeploymentRequest) -> Changed;
+        remove_service = remove_service(NamedRequest) -> Changed;
+        create_environment = create_environment(EnvironmentRequest) -> Changed;
+        set_environment = set_environment(EnvironmentRequest) -> Changed;
+        remove_environment = remove_environment(NamedRequest) -> Changed;
+        set_settings = set_settings(SetSettingsRequest) -> Changed;
+        get_settings = get_settings(GetSettingsRequest) -> SettingsReply;
         list_environments = list_environments(ListRequest) -> ListEnvironmentsReply;
         list_services = list_services(ListRequest) -> ListServicesReply;
         list_releases = list_releases(ListRequest) -> ListReleasesReply;
