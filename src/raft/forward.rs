@@ -12,7 +12,7 @@ use tonic::Code;
 use super::{Applied, Consensus, PeerAddress, PeerError, ProposeError};
 use crate::{
     model::{Millis, Principal, RequestId},
-    state::{self, Command, Fence, Rejection, Stamped, command::DigestProbe},
+    state::{self, Command, Fence, codec, command::DigestProbe},
     wire::v1::{ProposeReply, ProposeRequest, Receipt, RequestMeta},
 };
 
@@ -46,12 +46,9 @@ impl Consensus {
         let nobody = || ProposeError::NotLeader { leader: Some(leader.clone()) };
         let mut client = self.peer_client(leader.id).ok_or_else(nobody)?;
         let meta = request.as_ref().map(|f| RequestMeta { request_id: f.id.to_string(), not_after_ms: f.not_after.0 });
-        let named = principal.to_string();
-        // The leader replaces the stamp; the envelope alone is wanted here.
-        let unstamped = Stamped { at: Millis(0), wall: 0, term: 0, principal, request: None, body };
-        let command = self.encoded(&unstamped)?;
+        let command = self.bounded(codec::encode_body(&body))?;
         let header = Some(self.peer_header(leader.id));
-        let sent = client.propose(ProposeRequest { header, principal: named, request: meta, command });
+        let sent = client.propose(ProposeRequest { header, principal: principal.to_string(), request: meta, command });
         // The leader keeps its own limit; a little more here lets its answer arrive.
         let limit = self.config().call_timeout.saturating_add(self.config().timing.rpc);
         let reply = match timeout(limit, sent).await {
@@ -80,8 +77,8 @@ impl Consensus {
         let result = if reply.rejection.is_empty() {
             Ok(state::Applied { index: receipt.index, events: Vec::new(), repeated: receipt.repeated })
         } else {
-            let rejection = serde_json::from_slice::<Rejection>(&reply.rejection);
-            Err(rejection.map_err(|e| ProposeError::Unknown { reason: format!("unreadable refusal: {e}") })?)
+            let refusal = codec::decode_refusal(&reply.rejection);
+            Err(refusal.map_err(|e| ProposeError::Unknown { reason: format!("unreadable refusal: {e}") })?)
         };
         Ok(Applied { index: receipt.index, now: Millis(receipt.now_ms), result })
     }
@@ -97,20 +94,20 @@ impl Consensus {
             .map(|r| Ok(Fence { id: RequestId::new(&r.request_id)?, not_after: Millis(r.not_after_ms) }))
             .transpose()
             .map_err(|e: crate::model::ModelError| malformed(&e))?;
-        let command = state::codec::decode_command(&message.command).map_err(|e| malformed(&e))?;
+        let body = codec::decode_body(&message.command).map_err(|e| malformed(&e))?;
         // Only the digests of others may pass a leader that differs: they are what judges it.
         if self.diverged().is_some()
-            && !matches!(command.body, Command::DigestReported(_) | Command::DigestProbe(DigestProbe {}))
+            && !matches!(body, Command::DigestReported(_) | Command::DigestProbe(DigestProbe {}))
         {
             return Err(PeerError::NoQuorum);
         }
-        match self.propose(principal, request, command.body).await {
+        match self.propose(principal, request, body).await {
             Ok(applied) => {
                 let (index, repeated) =
                     applied.result.as_ref().map_or((applied.index, false), |a| (a.index, a.repeated));
                 let rejection = match &applied.result {
                     Ok(_) => Vec::new(),
-                    Err(refused) => serde_json::to_vec(refused).map_err(|e| malformed(&e))?,
+                    Err(refused) => codec::encode_refusal(refused).map_err(|e| malformed(&e))?,
                 };
                 let receipt = Some(Receipt { index, now_ms: applied.now.0, repeated });
                 Ok(ProposeReply { receipt, rejection, not_leader: false, leader_id: 0 })

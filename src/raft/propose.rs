@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     model::{Millis, Principal},
-    state::{self, Command, Fence, Rejection, Stamped},
+    state::{self, Command, Fence, Rejection, Stamped, codec::CodecError},
 };
 
 /// A committed and applied proposal.
@@ -81,7 +81,7 @@ impl Consensus {
             }
             let clock = self.clock();
             (stamped.at, stamped.wall, stamped.term) = (anchor.time(clock.mono()), clock.wall_ms(), anchor.term);
-            let sealed = Sealed(self.encoded(&stamped)?.into());
+            let sealed = Sealed(self.bounded(state::codec::encode_command(&stamped))?.into());
             let (responder, done) = ProgressResponder::complete_only();
             handed_over.store(true, Ordering::Release);
             let began = clock.micros();
@@ -122,9 +122,9 @@ impl Consensus {
         }
     }
 
-    pub(super) fn encoded(&self, stamped: &Stamped) -> Result<Vec<u8>, ProposeError> {
-        let encoded =
-            state::codec::encode_command(stamped).map_err(|e| ProposeError::Encoding { reason: e.to_string() })?;
+    /// A command's bytes, unless they are too many.
+    pub(super) fn bounded(&self, encoded: Result<Vec<u8>, CodecError>) -> Result<Vec<u8>, ProposeError> {
+        let encoded = encoded.map_err(|e| ProposeError::Encoding { reason: e.to_string() })?;
         let (size, limit) = (encoded.len(), self.config().max_command);
         if size > limit { Err(ProposeError::TooLarge { size, limit }) } else { Ok(encoded) }
     }

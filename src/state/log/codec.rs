@@ -1,7 +1,13 @@
-//! All bytes that are written of State: commands here, snapshots from `snapshot`, both in the frames of `store`.
+//! All bytes that are written of State: commands here, snapshots from `snapshot`, both in the frames of `store`; and what nodes say to each
+//! other of a command: the command alone, and why it was refused.
 
-use super::stamp::Stamped;
-use crate::state::store::frame::{Kind, frame, unframe};
+use serde::de::DeserializeOwned;
+
+use super::{command::Command, stamp::Stamped};
+use crate::state::{
+    base::rejection::Rejection,
+    store::frame::{Kind, frame, unframe},
+};
 
 pub use super::snapshot::{decode_snapshot, encode_snapshot};
 pub use crate::state::store::frame::{
@@ -15,9 +21,34 @@ pub fn encode_command(command: &Stamped) -> Result<Vec<u8>, CodecError> {
 
 /// A command from its bytes.
 pub fn decode_command(bytes: &[u8]) -> Result<Stamped, CodecError> {
-    let (command, used) = unframe(Kind::Command, bytes)?;
+    whole(Kind::Command, bytes)
+}
+
+/// Bytes of a command that no leader has stamped yet.
+pub fn encode_body(body: &Command) -> Result<Vec<u8>, CodecError> {
+    frame(Kind::Body, body.level(), body)
+}
+
+/// A command without its stamp from its bytes.
+pub fn decode_body(bytes: &[u8]) -> Result<Command, CodecError> {
+    whole(Kind::Body, bytes)
+}
+
+/// Bytes of a refusal.
+pub fn encode_refusal(refusal: &Rejection) -> Result<Vec<u8>, CodecError> {
+    frame(Kind::Refusal, 1, refusal)
+}
+
+/// A refusal from its bytes.
+pub fn decode_refusal(bytes: &[u8]) -> Result<Rejection, CodecError> {
+    whole(Kind::Refusal, bytes)
+}
+
+/// What the one frame holds.
+fn whole<T: DeserializeOwned>(kind: Kind, bytes: &[u8]) -> Result<T, CodecError> {
+    let (value, used) = unframe(kind, bytes)?;
     if used == bytes.len() {
-        Ok(command)
+        Ok(value)
     } else {
         Err(CodecError::Payload(format!("{} bytes after the frame", bytes.len().saturating_sub(used))))
     }

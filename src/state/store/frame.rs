@@ -36,6 +36,10 @@ pub enum Kind {
     Command,
     /// A row of a snapshot.
     Row,
+    /// A command without its stamp, from node to node.
+    Body,
+    /// Why a command was refused, from node to node.
+    Refusal,
 }
 
 impl Kind {
@@ -43,12 +47,14 @@ impl Kind {
         match self {
             Self::Command => 1,
             Self::Row => 2,
+            Self::Body => 3,
+            Self::Refusal => 4,
         }
     }
 
     fn cap(self) -> usize {
         match self {
-            Self::Command => MAX_COMMAND,
+            Self::Command | Self::Body | Self::Refusal => MAX_COMMAND,
             Self::Row => MAX_ROW,
         }
     }

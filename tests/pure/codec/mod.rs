@@ -13,8 +13,8 @@ use rows::{evidence, instance, spec, worker};
 use slipway::model::{ClusterId, DeploymentId, Digest, Millis, Pair, Period, Principal, RequestId, RolloutId};
 use slipway::state::{
     Arm, ArmOwner, Command, CookieSecrets, Event, EventBody, EventKey, Fence, Fences, KeySlots, LeaseMode, LogId,
-    OnExpiry, Secret, ServerEnd, Stamped, State, Switch, SwitchAsk, SwitchEnd, SwitchTarget, TrafficBack, Unfenced,
-    WaitLevel, apply,
+    OnExpiry, Rejection, Secret, ServerEnd, Stamped, State, Switch, SwitchAsk, SwitchEnd, SwitchTarget, TrafficBack,
+    Unfenced, WaitLevel, apply,
     codec::{self, CodecError},
     command::{Abort, LevelProbe, NodeAnnounced, NodeDrained, RollbackBegan},
     digest,
@@ -71,9 +71,30 @@ fn a_command_keeps_its_bytes() {
 #[test]
 fn every_command_of_the_prelude_reads_back() {
     for body in crate::walk::prelude() {
-        let c = Stamped { body, ..abort() };
+        let c = Stamped { body: body.clone(), ..abort() };
         assert_eq!(codec::decode_command(&codec::encode_command(&c).unwrap()).unwrap(), c);
+        assert_eq!(codec::decode_body(&codec::encode_body(&body).unwrap()).unwrap(), body);
     }
+}
+
+#[test]
+fn what_nodes_say_to_each_other_of_a_command_keeps_its_bytes_and_is_never_taken_for_another() {
+    let refusals = [
+        Rejection::NoCluster,
+        Rejection::not_found("release", "2.0.0", "; did you mean 2.0.1?"),
+        Rejection::Stale { seen: 3, now: 4 },
+        Rejection::Exhausted { what: "requests".into(), limit: 9, fix: "wait".into() },
+        Rejection::Guard("no room".into()),
+    ];
+    let bytes: Vec<u8> = refusals.iter().flat_map(|r| codec::encode_refusal(r).unwrap()).collect();
+    golden("refusals.bin", &bytes);
+    for r in refusals {
+        assert_eq!(codec::decode_refusal(&codec::encode_refusal(&r).unwrap()).unwrap(), r);
+    }
+    let body = golden("body.bin", &codec::encode_body(&abort().body).unwrap());
+    assert_eq!(codec::decode_body(&body).unwrap(), abort().body);
+    assert!(matches!(codec::decode_command(&body), Err(CodecError::WrongKind { got: 3, want: 1 })));
+    assert!(matches!(codec::decode_refusal(&body), Err(CodecError::WrongKind { got: 3, want: 4 })));
 }
 
 /// What a node of version 0.2.0 says of itself.
