@@ -7,6 +7,8 @@
 
 /// The outbox: hooks, called at least once with a stable key.
 mod act;
+/// Every operation once: the table of them, callers, refusals.
+mod api;
 /// The worker agent: session, releases on disk, processes, probes.
 pub mod agent;
 /// The one reader of packages, for who pushes and who unpacks them.

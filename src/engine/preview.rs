@@ -17,13 +17,13 @@ pub enum Refused {
 }
 
 /// The steps that `start` would compile to now, or why it would be refused.
-pub fn preview(state: &State, start: &StartRollout) -> Result<Vec<Step>, Refused> {
-    planned(state, start).map(|(_, steps)| steps)
+pub fn preview(state: &State, by: &Principal, start: &StartRollout) -> Result<Vec<Step>, Refused> {
+    planned(state, by, start).map(|(_, steps)| steps)
 }
 
 /// The rollout that `start` would make, and its steps.
-pub(super) fn planned(state: &State, start: &StartRollout) -> Result<(Rollout, Vec<Step>), Refused> {
-    let copy = rehearse(state, Command::StartRollout(start.clone())).map_err(Refused::Law)?;
+pub(super) fn planned(state: &State, by: &Principal, start: &StartRollout) -> Result<(Rollout, Vec<Step>), Refused> {
+    let copy = rehearse(state, by, Command::StartRollout(start.clone())).map_err(Refused::Law)?;
     let Some(rollout) = copy.rollouts.get(&RolloutId(copy.applied.index)) else {
         return Err(Refused::Plan(format!("{} started no rollout", start.deployment)));
     };

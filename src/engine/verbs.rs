@@ -9,12 +9,12 @@ use super::preview::preview;
 /// Releases that are tried for `start`, newest first.
 const TRIED: usize = 8;
 
-/// The commands of the CLI that the law takes now, by what they do: go on, go back, stop, replace.
-pub fn ways_out(state: &State, id: &DeploymentId) -> Vec<String> {
+/// The commands of the CLI that the law takes now from this principal, by what they do: go on, go back, stop, replace.
+pub fn ways_out(state: &State, by: &Principal, id: &DeploymentId) -> Vec<String> {
     let Some(d) = state.deployments.get(id) else { return Vec::new() };
     let mut all = Vec::new();
     let mut offer = |body: Command, text: String| {
-        if takes(state, body) {
+        if takes(state, by, body) {
             all.push(text);
         }
     };
@@ -30,14 +30,14 @@ pub fn ways_out(state: &State, id: &DeploymentId) -> Vec<String> {
         offer(Command::Rollback(Rollback { rollout }), format!("slipway rollout rollback {rollout}"));
     }
     let replace = if d.live.is_some() { " --replace" } else { "" };
-    if let Some(flags) = startable(state, id, d.live.is_some()) {
+    if let Some(flags) = startable(state, by, id, d.live.is_some()) {
         all.push(format!("slipway rollout start {id} --to VERSION{flags}{replace}"));
     }
     all
 }
 
 /// With which flags some release could be started now; `None`: none could.
-fn startable(state: &State, id: &DeploymentId, replace: bool) -> Option<&'static str> {
+fn startable(state: &State, by: &Principal, id: &DeploymentId, replace: bool) -> Option<&'static str> {
     let spec = state.deployments.get(id).and_then(|d| state.spec(id, d.spec))?;
     let flags = match spec.address {
         AddressMode::Pool => " --strategy rolling --max-surge 0 --max-unavailable 1",
@@ -52,10 +52,10 @@ fn startable(state: &State, id: &DeploymentId, replace: bool) -> Option<&'static
     };
     [(Overrides::default(), ""), (in_place, flags)]
         .into_iter()
-        .find_map(|(overrides, flags)| startable_with(state, id, replace, &overrides).then_some(flags))
+        .find_map(|(overrides, flags)| startable_with(state, by, id, replace, &overrides).then_some(flags))
 }
 
-fn startable_with(state: &State, id: &DeploymentId, replace: bool, overrides: &Overrides) -> bool {
+fn startable_with(state: &State, by: &Principal, id: &DeploymentId, replace: bool, overrides: &Overrides) -> bool {
     let mine =
         state.releases.iter().filter(|((service, _), r)| service == &id.service && r.status != ReleaseStatus::Retired);
     let mut versions: Vec<(u64, &Version)> = mine.map(|((_, v), r)| (r.meta.created_index, v)).collect();
@@ -69,11 +69,11 @@ fn startable_with(state: &State, id: &DeploymentId, replace: bool, overrides: &O
             replace,
             expected: None,
         };
-        preview(state, &start).is_ok()
+        preview(state, by, &start).is_ok()
     })
 }
 
 /// Whether the law takes a command now.
-fn takes(state: &State, body: Command) -> bool {
-    rehearse(state, body).is_ok()
+fn takes(state: &State, by: &Principal, body: Command) -> bool {
+    rehearse(state, by, body).is_ok()
 }

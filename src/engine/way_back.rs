@@ -50,8 +50,8 @@ impl fmt::Display for WayBack {
 }
 
 /// Of a rollout that is only planned; `None`: there is nothing to go back to.
-pub fn planned_way_back(state: &State, start: &StartRollout) -> Option<WayBack> {
-    let (rollout, steps) = planned(state, start).ok()?;
+pub fn planned_way_back(state: &State, by: &Principal, start: &StartRollout) -> Option<WayBack> {
+    let (rollout, steps) = planned(state, by, start).ok()?;
     let subject = Subject::of(&rollout);
     let from = subject.from.as_ref()?;
     let spec = state.spec(&subject.deployment, from.spec)?;

@@ -4,14 +4,14 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use tokio::time::timeout;
-use tonic::{Code, Status};
+use tonic::Code;
 
 use super::{clock_watch, fall, lease, start::Parts};
 use crate::{
+    api::{ApiError, Backend, Kind, Realised},
     model::{ClusterId, DeploymentId, Millis, NodeId, Principal, WorkerName},
     observe::ObserveError,
     raft::Consensus,
-    rpc::{Backend, refusal},
     state::{Command, Fence, NodeRole, Rejection, check_init, command::ClusterInit},
     storage::Identity,
     wire::v1::{self, cluster_client::ClusterClient, peer_client::PeerClient, relay_item},
@@ -25,112 +25,112 @@ const ZONE: &str = "slipway.internal";
 /// The services' view of the node.
 pub(super) struct NodeBackend(pub(super) Arc<Parts>);
 
-fn unavailable(text: impl Into<String>) -> Status {
-    Status::unavailable(text)
-}
-
 /// Waits until this node leads and takes proposals.
-async fn leading(consensus: &Consensus) -> Result<(), Status> {
+async fn leading(consensus: &Consensus) -> Result<(), ApiError> {
     let mut leadership = consensus.leader();
     match timeout(LEAD_LIMIT, leadership.wait_for(|l| l.ready)).await {
         Ok(Ok(_)) => Ok(()),
         Ok(Err(_)) | Err(_) => {
-            Err(unavailable("this node did not become leader of its new cluster in time: try again"))
+            Err(ApiError::unavailable("this node did not become leader of its new cluster in time: try again"))
         }
     }
 }
 
 impl NodeBackend {
-    async fn make(&self, request: &v1::InitRequest) -> Result<v1::InitReply, Status> {
+    async fn make(&self, by: Principal, request: &v1::InitRequest) -> Result<v1::InitReply, ApiError> {
         let parts = &self.0;
         let name = if request.name.is_empty() { "slipway" } else { &request.name };
         let zone = if request.zone.is_empty() { ZONE } else { request.zone.strip_suffix('.').unwrap_or(&request.zone) };
         // Before the directory belongs to a cluster: what is refused leaves nothing behind.
-        check_init(name, zone, &parts.as_new_node()).map_err(|r| refusal(&r))?;
+        check_init(name, zone, &parts.as_new_node())?;
         let _making = parts.making.lock().await;
         let consensus = match parts.slot.get() {
             Some(c) if c.view().cluster.is_some() || c.node_id() != 1 => {
-                return Err(refusal(&Rejection::AlreadyInitialised));
+                return Err(Rejection::AlreadyInitialised.into());
             }
             // An earlier init was cut off between its steps: go on with it.
             Some(c) => c.clone(),
             None => {
                 let cluster = format!("c-{:012x}", rand::random::<u64>() >> 16);
                 let started = parts.start_consensus(Identity { cluster, node: 1 }).await;
-                started.map_err(|e| Status::internal(e.to_string()))?
+                started.map_err(ApiError::internal)?
             }
         };
-        let failed = |e: crate::raft::ConsensusError| Status::internal(e.to_string());
+        let failed = |e: crate::raft::ConsensusError| ApiError::internal(e);
         if !consensus.is_initialized().await.map_err(failed)? {
             consensus.init_single(&parts.as_new_node().peer_addr).await.map_err(failed)?;
         }
         leading(&consensus).await?;
-        let id = ClusterId::new(consensus.cluster()).map_err(|e| Status::internal(e.to_string()))?;
+        let id = ClusterId::new(consensus.cluster()).map_err(ApiError::internal)?;
         let (name, zone) = (name.to_string(), zone.to_string());
         let command = Command::ClusterInit(ClusterInit { id, name, zone, node: parts.as_new_node() });
         let no_fence: Option<Fence> = None;
-        let applied = consensus.propose(Principal::local_operator(), no_fence, command).await;
-        applied.map_err(|e| unavailable(e.to_string()))?.result.map_err(|r| refusal(&r))?;
+        let applied = consensus.propose(by, no_fence, command).await;
+        applied.map_err(|e| ApiError::unavailable(e.to_string()))?.result?;
         tracing::info!(cluster = consensus.cluster(), "cluster made");
         Ok(v1::InitReply { cluster_id: consensus.cluster().into(), node_id: consensus.node_id() })
     }
 
     /// Admitted and running, but perhaps not voting yet.
-    async fn enter(&self, request: &v1::JoinRequest) -> Result<Consensus, Status> {
+    async fn enter(&self, request: &v1::JoinRequest) -> Result<Consensus, ApiError> {
         let parts = &self.0;
         let _making = parts.making.lock().await;
         let (cluster, peer) = ask_seed(&request.seed).await?;
         match parts.slot.get() {
-            Some(c) if c.cluster() != cluster => Err(Status::already_exists(format!(
-                "this node belongs to cluster {}, {} to {cluster}: start it on an empty data directory to join that one",
-                c.cluster(),
-                request.seed
-            ))),
+            Some(c) if c.cluster() != cluster => Err(ApiError::new(
+                Kind::Exists,
+                "other_cluster",
+                format!(
+                    "this node belongs to cluster {}, {} to {cluster}: start it on an empty data directory to join that one",
+                    c.cluster(),
+                    request.seed
+                ),
+            )),
             Some(c) => Ok(c.clone()),
             None => {
                 let node = admit(parts, &cluster, &peer).await?;
                 let started = parts.start_consensus(Identity { cluster, node }).await;
-                started.map_err(|e| Status::internal(e.to_string()))
+                started.map_err(ApiError::internal)
             }
         }
     }
 
     /// Runs a step to its end although the client that asked for it may go away, which would leave it half done.
-    async fn whole<T: Send + 'static, F>(&self, step: impl FnOnce(Self) -> F) -> Result<T, Status>
+    async fn whole<T: Send + 'static, F>(&self, step: impl FnOnce(Self) -> F) -> Result<T, ApiError>
     where
-        F: Future<Output = Result<T, Status>> + Send + 'static,
+        F: Future<Output = Result<T, ApiError>> + Send + 'static,
     {
         let done = tokio::spawn(step(Self(self.0.clone()))).await;
-        done.map_err(|e| Status::internal(e.to_string()))?
+        done.map_err(ApiError::internal)?
     }
 }
 
 /// The seed's cluster and peer address.
-async fn ask_seed(seed: &str) -> Result<(String, String), Status> {
+async fn ask_seed(seed: &str) -> Result<(String, String), ApiError> {
     if seed.rsplit_once(':').is_none_or(|(host, port)| host.is_empty() || port.parse::<u16>().is_err()) {
-        return Err(Status::invalid_argument(format!("{seed:?} is not the client address (HOST:PORT) of a member")));
+        return Err(ApiError::bad(format!("{seed:?} is not the client address (HOST:PORT) of a member")));
     }
-    let dead = |why: String| unavailable(format!("{seed} does not answer: {why}"));
+    let dead = |why: String| ApiError::unavailable(format!("{seed} does not answer: {why}"));
     let ask = async {
         let mut client = ClusterClient::connect(format!("http://{seed}")).await.map_err(|e| dead(e.to_string()))?;
         client.status(v1::StatusRequest {}).await.map_err(|e| match e.code() {
-            Code::Unimplemented => Status::invalid_argument(format!(
+            Code::Unimplemented => ApiError::bad(format!(
                 "{seed} is not the client address of a member: what answers there is something else, perhaps its peer or HTTP listener \
                  (the client's is port 7652 by default)"
             )),
-            _ => e,
+            _ => ApiError::from(e),
         })
     };
     let status = timeout(CALL_LIMIT, ask).await.map_err(|_| dead(format!("no answer within {CALL_LIMIT:?}")))??;
     let status = status.into_inner();
     let row = status.nodes.iter().find(|n| n.id == status.node_id);
     let row = row.ok_or_else(|| {
-        Status::failed_precondition(format!("{seed} belongs to no cluster yet: `slipway cluster init` there first"))
+        ApiError::precondition(format!("{seed} belongs to no cluster yet: `slipway cluster init` there first"))
     })?;
     Ok((status.cluster_id.clone(), row.peer_addr.clone()))
 }
 
-async fn admit(parts: &Parts, cluster: &str, peer: &str) -> Result<NodeId, Status> {
+async fn admit(parts: &Parts, cluster: &str, peer: &str) -> Result<NodeId, ApiError> {
     let me = parts.as_new_node();
     let request = v1::AdmitRequest {
         header: Some(v1::PeerHeader { cluster_id: cluster.into(), from: 0, to: 0 }),
@@ -141,17 +141,17 @@ async fn admit(parts: &Parts, cluster: &str, peer: &str) -> Result<NodeId, Statu
         level: me.level,
         min_level: parts.levels().0,
     };
-    let dead = |why: String| unavailable(format!("peer {peer} does not answer: {why}"));
+    let dead = |why: String| ApiError::unavailable(format!("peer {peer} does not answer: {why}"));
     let ask = async {
         let mut client = PeerClient::connect(format!("http://{peer}")).await.map_err(|e| dead(e.to_string()))?;
-        client.admit(request).await
+        Ok::<_, ApiError>(client.admit(request).await?)
     };
     let reply = timeout(CALL_LIMIT, ask).await.map_err(|_| dead(format!("no answer within {CALL_LIMIT:?}")))??;
     Ok(reply.into_inner().node_id)
 }
 
 /// Waits until this node votes.
-async fn voting(consensus: &Consensus) -> Result<NodeRole, Status> {
+async fn voting(consensus: &Consensus) -> Result<NodeRole, ApiError> {
     let mut views = consensus.view_changes();
     let me = consensus.node_id();
     let role = || consensus.view().nodes.get(&me).map(|n| n.role);
@@ -163,7 +163,7 @@ async fn voting(consensus: &Consensus) -> Result<NodeRole, Status> {
         }
     };
     if timeout(JOIN_LIMIT, wait).await.is_err() {
-        return Err(unavailable(format!(
+        return Err(ApiError::unavailable(format!(
             "admitted as node {me}, but it does not vote yet: is its peer address reachable? Run the same join again"
         )));
     }
@@ -172,11 +172,12 @@ async fn voting(consensus: &Consensus) -> Result<NodeRole, Status> {
 
 #[async_trait]
 impl Backend for NodeBackend {
-    async fn init(&self, request: v1::InitRequest) -> Result<v1::InitReply, Status> {
-        self.whole(|own| async move { own.make(&request).await }).await
+    async fn init(&self, by: &Principal, request: v1::InitRequest) -> Result<v1::InitReply, ApiError> {
+        let by = by.clone();
+        self.whole(|own| async move { own.make(by, &request).await }).await
     }
 
-    async fn join(&self, request: v1::JoinRequest) -> Result<v1::JoinReply, Status> {
+    async fn join(&self, request: v1::JoinRequest) -> Result<v1::JoinReply, ApiError> {
         let consensus = self.whole(|own| async move { own.enter(&request).await }).await?;
         let role = voting(&consensus).await?;
         tracing::info!(cluster = consensus.cluster(), node = consensus.node_id(), "joined");
@@ -188,12 +189,12 @@ impl Backend for NodeBackend {
         })
     }
 
-    fn relayed(&self, from: NodeId, item: &v1::RelayItem) -> Result<(), Status> {
+    fn relayed(&self, from: NodeId, item: &v1::RelayItem) -> Result<(), ApiError> {
         let leadership = self.0.slot.get().map(|c| c.leader().borrow().clone()).unwrap_or_default();
         // Of an older term it must not take anything, and a term that its own Raft does not know yet would make it deaf for the real ones:
         // whoever heard of this node's victory before it did tries again.
         if leadership.term != item.term || (leadership.leader.is_some() && !leadership.is_me) {
-            return Err(Status::failed_precondition(format!("this node does not lead term {}", item.term)));
+            return Err(ApiError::precondition(format!("this node does not lead term {}", item.term)));
         }
         let taken = match &item.body {
             Some(relay_item::Body::Worker(seen)) => self.0.collector.worker(from, item.term, seen),
@@ -201,8 +202,8 @@ impl Backend for NodeBackend {
             None => Ok(()),
         };
         taken.map_err(|e| match e {
-            ObserveError::Term { .. } => Status::new(Code::FailedPrecondition, e.to_string()),
-            ObserveError::Malformed(_) => Status::invalid_argument(e.to_string()),
+            ObserveError::Term { .. } => ApiError::precondition(e.to_string()),
+            ObserveError::Malformed(_) => ApiError::bad(e.to_string()),
         })
     }
 
@@ -210,8 +211,8 @@ impl Backend for NodeBackend {
         fall::told(&self.0, panics);
     }
 
-    async fn renew(&self, from: NodeId, request: v1::RenewRequest) -> Result<v1::RenewReply, Status> {
-        let consensus = self.0.slot.get().ok_or_else(|| unavailable("this node belongs to no cluster"))?;
+    async fn renew(&self, from: NodeId, request: v1::RenewRequest) -> Result<v1::RenewReply, ApiError> {
+        let consensus = self.0.slot.get().ok_or_else(|| ApiError::unavailable("this node belongs to no cluster"))?;
         lease::grant(&self.0, consensus, from, &request).await
     }
 
@@ -239,15 +240,15 @@ impl Backend for NodeBackend {
         self.0.confirmed.problem(self.0.clock.mono()).is_none()
     }
 
-    fn realised(&self, id: &DeploymentId, reply: &mut v1::GetRouteReply) {
-        super::trace::realised(&self.0, id, reply);
+    fn realised(&self, id: &DeploymentId) -> Option<Realised> {
+        super::trace::realised(&self.0, id)
     }
 
     fn coarse(&self, id: &DeploymentId, weights: &[u32]) -> Vec<String> {
         super::trace::coarse(&self.0, id, weights)
     }
 
-    fn trace(&self, request: &v1::TraceRequest) -> Result<v1::TraceReply, Status> {
+    fn trace(&self, request: &v1::TraceRequest) -> Result<v1::TraceReply, ApiError> {
         super::trace::trace(&self.0, request)
     }
 

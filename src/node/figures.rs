@@ -7,11 +7,11 @@ use std::{
 
 use super::{gate::GateCounts, start::Parts};
 use crate::{
+    api::Api,
     dns::{RCODES, Responder},
     engine::STRATEGIES,
     http::{Connections, DnsFigures, HttpSources, LeadFigures, ProcessFigures, RaftFigures, RpcFigures},
     raft::Consensus,
-    rpc::Shared,
     state::State,
 };
 
@@ -19,11 +19,11 @@ use crate::{
 pub(super) type Gates = BTreeMap<&'static str, Arc<GateCounts>>;
 
 /// The functions that the HTTP pages call.
-pub(super) fn sources(parts: &Arc<Parts>, shared: &Shared, responder: &Arc<Responder>, gates: Gates) -> HttpSources {
+pub(super) fn sources(parts: &Arc<Parts>, api: &Api, responder: &Arc<Responder>, gates: Gates) -> HttpSources {
     let (a, b, c, d, e) = (parts.clone(), parts.clone(), parts.clone(), parts.clone(), parts.clone());
     let f = parts.clone();
     let responder = responder.clone();
-    let served = shared.clone();
+    let served = api.clone();
     let empty = Arc::new(State::default());
     HttpSources {
         state: Arc::new(move || a.slot.get().map_or_else(|| empty.clone(), Consensus::view)),
@@ -37,8 +37,8 @@ pub(super) fn sources(parts: &Arc<Parts>, shared: &Shared, responder: &Arc<Respo
     }
 }
 
-fn rpc(shared: &Shared, gates: &Gates) -> RpcFigures {
-    let mut figures = RpcFigures { sessions: shared.sessions.all().len() as u64, ..RpcFigures::default() };
+fn rpc(api: &Api, gates: &Gates) -> RpcFigures {
+    let mut figures = RpcFigures { sessions: api.sessions.all().len() as u64, ..RpcFigures::default() };
     for (listener, gate) in gates {
         let seen = Connections {
             open: gate.open.load(Ordering::Relaxed),
@@ -48,7 +48,7 @@ fn rpc(shared: &Shared, gates: &Gates) -> RpcFigures {
         };
         figures.connections.insert(*listener, seen);
     }
-    for ((what, label), n) in shared.counts.all() {
+    for ((what, label), n) in api.counts.all() {
         let into = if what == "proposal" { &mut figures.proposals } else { &mut figures.rejections };
         into.insert(label, n);
     }

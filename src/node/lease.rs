@@ -11,6 +11,7 @@ use tonic::Status;
 
 use super::start::Parts;
 use crate::{
+    api::ApiError,
     dns::Requested,
     model::{NodeId, Period},
     raft::Consensus,
@@ -66,22 +67,22 @@ pub(super) async fn grant(
     consensus: &Consensus,
     from: NodeId,
     ask: &v1::RenewRequest,
-) -> Result<v1::RenewReply, Status> {
+) -> Result<v1::RenewReply, ApiError> {
     let leadership = consensus.leader().borrow().clone();
     if !leadership.ready {
-        return Err(Status::failed_precondition("this node does not lead"));
+        return Err(ApiError::precondition("this node does not lead"));
     }
     let state = consensus.view();
     let member = state.nodes.get(&from).is_some_and(|n| n.role != NodeRole::Removed);
     if !member {
-        return Err(Status::failed_precondition(format!("there are no leases for node {from}")));
+        return Err(ApiError::precondition(format!("there are no leases for node {from}")));
     }
     let terms = state.fences.terms;
     if !parts.leases.record(leadership.term, from, parts.clock.boot(), &state.fences) {
-        return Err(Status::failed_precondition(format!("term {} is over", leadership.term)));
+        return Err(ApiError::precondition(format!("term {} is over", leadership.term)));
     }
     let limit = limit(Duration::from_millis(terms.duration.0));
-    let index = consensus.leader_index(limit).await.map_err(|e| Status::unavailable(e.to_string()))?;
+    let index = consensus.leader_index(limit).await.map_err(|e| ApiError::unavailable(e.to_string()))?;
     Ok(v1::RenewReply {
         nonce: ask.nonce,
         epoch: leadership.term,

@@ -13,8 +13,8 @@ use tonic::transport::Endpoint;
 
 use super::start::Parts;
 use crate::{
+    api::Api,
     raft::Consensus,
-    rpc::Shared,
     state::{Command, NodeRole, NodeRow, command::NodeAnnounced},
     wire::v1::{self, cluster_client::ClusterClient},
 };
@@ -28,7 +28,7 @@ const ASK: Duration = Duration::from_secs(1);
 
 /// Says at the start, and when the level was raised, what this program is and where it is reached; keeps a drained node from standing for election, unless
 /// no leader has confirmed anything for so long that nobody else can lead.
-pub(super) async fn follow(parts: Arc<Parts>, consensus: Consensus, shared: Shared) {
+pub(super) async fn follow(parts: Arc<Parts>, consensus: Consensus, api: Api) {
     let mut views = consensus.view_changes();
     let (min, max) = parts.levels();
     let mine = parts.as_new_node();
@@ -50,8 +50,8 @@ pub(super) async fn follow(parts: Arc<Parts>, consensus: Consensus, shared: Shar
             let (client_addr, dns_addr) = (mine.client_addr.clone(), mine.dns_addr.clone());
             let (node, version) = (consensus.node_id(), version.into());
             let command = Command::NodeAnnounced(NodeAnnounced { node, version, min, max, client_addr, dns_addr });
-            if let Err(status) = shared.node_change(command).await {
-                tracing::debug!(%status, "not announced yet");
+            if let Err(error) = api.node_change(command).await {
+                tracing::debug!(%error, "not announced yet");
                 sleep(RETRY).await;
                 continue;
             }

@@ -11,9 +11,9 @@ use tonic::Status;
 
 use super::start::Parts;
 use crate::{
+    api::{Backend, Sessions},
     model::WorkerName,
     raft::{Consensus, Leadership},
-    rpc::{Backend, Sessions},
     wire::v1::{self, relay_item::Body},
 };
 

@@ -1,7 +1,7 @@
 //! Packages that releases need and this node lacks are fetched from whoever holds them; ones that vanished are said to be gone.
 //!
 //! Invariants: every holder is asked, in a random order, one after the other with a pause between; a package that nobody gives is tried
-//! ever more rarely and keeps no other one waiting. Not here: the fetch itself (`rpc`), and who counts as a holder (`state::copies`).
+//! ever more rarely and keeps no other one waiting. Not here: the fetch itself (`api`), and who counts as a holder (`state::copies`).
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -10,13 +10,12 @@ use std::{
 
 use futures_util::{StreamExt as _, stream};
 use rand::seq::SliceRandom as _;
-use tonic::Status;
 
 use crate::{
+    api::{Api, ApiError, fetch_blob},
     clock::Mono,
     model::{Digest, NodeId},
     raft::Consensus,
-    rpc::{Shared, fetch_blob},
     state::{Blob, Command, NodeRole, State, command::BlobDropped},
 };
 
@@ -38,7 +37,7 @@ struct Rest {
 }
 
 /// Looks every second.
-pub(super) async fn run(shared: Shared, consensus: Consensus) {
+pub(super) async fn run(api: Api, consensus: Consensus) {
     let mut resting: BTreeMap<Digest, Rest> = BTreeMap::new();
     for look in (0..DISK).cycle() {
         tokio::time::sleep(EVERY).await;
@@ -50,31 +49,31 @@ pub(super) async fn run(shared: Shared, consensus: Consensus) {
         let needed = needed(&state);
         resting.retain(|digest, _| needed.contains(digest));
         if look == 0 {
-            for digest in needed.iter().filter(|d| held(&state, d, me) && !shared.blobs.has(d.as_str())) {
+            for digest in needed.iter().filter(|d| held(&state, d, me) && !api.blobs.has(d.as_str())) {
                 tracing::warn!(digest = digest.short(), "a package of this node has vanished; it is fetched again");
                 let gone = Command::BlobDropped(BlobDropped { digest: digest.clone(), node: me });
-                if let Err(status) = shared.node_change(gone).await {
-                    tracing::debug!(%status, digest = digest.short(), "not said to be gone yet");
+                if let Err(error) = api.node_change(gone).await {
+                    tracing::debug!(%error, digest = digest.short(), "not said to be gone yet");
                 }
             }
         }
-        let now = shared.clock.mono();
+        let now = api.clock.mono();
         let due = |d: &&Digest| resting.get(*d).is_none_or(|rest| rest.until <= now);
         let missing = needed.iter().filter(|d| !held(&state, d, me)).filter(due).cloned();
         let missing: Vec<Digest> = missing.collect();
-        let (from, with) = (&*state, &shared);
+        let (from, with) = (&*state, &api);
         let tries = stream::iter(missing).map(|digest| async move {
             let done = fetch(with, &digest, from.blobs.get(&digest), me).await;
             (digest, done)
         });
-        let done: Vec<(Digest, Result<(), Status>)> = tries.buffer_unordered(AT_ONCE).collect().await;
-        let now = shared.clock.mono();
+        let done: Vec<(Digest, Result<(), ApiError>)> = tries.buffer_unordered(AT_ONCE).collect().await;
+        let now = api.clock.mono();
         for (digest, done) in done {
             match done {
                 Ok(()) => drop(resting.remove(&digest)),
-                Err(status) => {
+                Err(error) => {
                     let ms = resting.get(&digest).map_or(REST.0, |rest| rest.ms.saturating_mul(2).min(REST.1));
-                    tracing::warn!(digest = digest.short(), %status, again_ms = ms, "no holder gave a package");
+                    tracing::warn!(digest = digest.short(), %error, again_ms = ms, "no holder gave a package");
                     resting.insert(digest, Rest { until: Mono(now.0.saturating_add(ms)), ms });
                 }
             }
@@ -94,21 +93,21 @@ fn sources(blob: &Blob, me: NodeId) -> Vec<NodeId> {
 }
 
 /// Fetches from the first that gives it; what is here already is only said.
-async fn fetch(shared: &Shared, digest: &Digest, blob: Option<&Blob>, me: NodeId) -> Result<(), Status> {
-    let mut last = Status::not_found("no node holds it: push it again");
+async fn fetch(api: &Api, digest: &Digest, blob: Option<&Blob>, me: NodeId) -> Result<(), ApiError> {
+    let mut last = ApiError::not_found("no node holds it: push it again");
     let Some(blob) = blob else { return Err(last) };
-    if shared.blobs.has(digest.as_str()) {
-        return fetch_blob(shared, me, digest, blob.size).await;
+    if api.blobs.has(digest.as_str()) {
+        return fetch_blob(api, me, digest, blob.size).await;
     }
     for (n, from) in sources(blob, me).into_iter().enumerate() {
         if n > 0 {
             tokio::time::sleep(PAUSE).await;
         }
-        match fetch_blob(shared, from, digest, blob.size).await {
+        match fetch_blob(api, from, digest, blob.size).await {
             Ok(()) => return Ok(()),
-            Err(status) => {
-                tracing::debug!(node = from, digest = digest.short(), %status, "package not fetched from this holder");
-                last = status;
+            Err(error) => {
+                tracing::debug!(node = from, digest = digest.short(), %error, "package not fetched from this holder");
+                last = error;
             }
         }
     }

@@ -31,6 +31,7 @@ use super::{
 };
 use crate::{
     act::Courier,
+    api::{Api, Backend, Counts, Kind, Sessions, local_operator},
     clock::Clock,
     config::{ConfigError, NodeConfig},
     dns::{Cookies, DnsLimits, DnsServer, DnsSettings, Rates, Responder, ReverseZones, TlsIdentity, ViewStore},
@@ -38,7 +39,7 @@ use crate::{
     lead::{Lead, LeadCounts, Panics, PlanBoard},
     observe::Collector,
     raft::Consensus,
-    rpc::{self, Backend, Counts, Sessions, Shared},
+    rpc,
     storage::{DataDir, Identity},
     supervise,
     wire::v1,
@@ -60,7 +61,7 @@ pub enum End {
 /// A node whose listeners are bound and whose directory is open.
 pub struct Node {
     parts: Arc<Parts>,
-    shared: Shared,
+    api: Api,
     backend: Arc<dyn Backend>,
     listeners: Listeners,
     dns_tls: Option<Arc<TlsIdentity>>,
@@ -126,7 +127,7 @@ impl Node {
         });
         let backend: Arc<dyn Backend> = Arc::new(NodeBackend(parts.clone()));
         let stop = CancellationToken::new();
-        let shared = Shared {
+        let api = Api {
             consensus: slot,
             blobs,
             sessions: Arc::new(Sessions::new(clock.clone())),
@@ -134,6 +135,7 @@ impl Node {
             stop: stop.clone(),
             counts: Arc::new(Counts::default()),
             backend: backend.clone(),
+            remote: Arc::new(rpc::Nodes),
         };
         match identity {
             Some(identity) => {
@@ -144,7 +146,7 @@ impl Node {
             }
         }
         let courier = Courier::new(clock);
-        Ok(Self { parts, shared, backend, listeners, dns_tls, courier, stop })
+        Ok(Self { parts, api, backend, listeners, dns_tls, courier, stop })
     }
 
     /// Makes a cluster of this node, as `slipway cluster init` does; for `slipwayd dev`. Nothing when it has one already.
@@ -155,11 +157,11 @@ impl Node {
             if slot.get().is_some_and(|c| c.view().cluster.is_some()) {
                 return Ok(());
             }
-            match backend.init(request).await {
+            match backend.init(&local_operator(), request).await {
                 Ok(_) => Ok(()),
                 // Its log was still being read.
-                Err(status) if status.code() == tonic::Code::AlreadyExists => Ok(()),
-                Err(status) => Err(NodeError::Other(format!("cluster init: {}", status.message()))),
+                Err(e) if e.kind == Kind::Exists => Ok(()),
+                Err(e) => Err(NodeError::Other(format!("cluster init: {e}"))),
             }
         }
     }
@@ -167,7 +169,7 @@ impl Node {
     /// Runs until `asked` is cancelled or something fails for good. With a full disk it goes on answering what it can until there is
     /// room again.
     pub async fn run(self, asked: CancellationToken) -> Result<End, NodeError> {
-        let Self { parts, shared, backend, listeners, dns_tls, courier, stop } = self;
+        let Self { parts, api, backend, listeners, dns_tls, courier, stop } = self;
         let settings = dns_settings(&parts.config).map_err(|e| NodeError::Other(e.to_string()))?;
         let responder = Arc::new(Responder::with(parts.dns.clone(), parts.clock.clone(), settings));
         parts.responder.get_or_init(|| responder.clone());
@@ -185,7 +187,7 @@ impl Node {
 
         let health = tonic_health::server::HealthReporter::new();
         let mut servers: JoinSet<NodeError> = JoinSet::new();
-        let (routes, token) = (rpc::client_routes(&shared, &health), stop.clone());
+        let (routes, token) = (rpc::client_routes(&api, &health), stop.clone());
         let limits = Limits::for_node(parts.config.max_connections);
         let gate = |listener, what, speaks| {
             Gate::new(listener, what, speaks, limits).map_err(|e| NodeError::Ended { what, reason: e.to_string() })
@@ -193,19 +195,19 @@ impl Node {
         let listener = gate(listeners.client, "clients", Speaks::Grpc)?;
         let mut gates = figures::Gates::from([("clients", listener.counts())]);
         servers.spawn(ended("clients", rpc::serve(listener, routes, token)));
-        let (routes, token) = (rpc::peer_routes(&shared), stop.clone());
+        let (routes, token) = (rpc::peer_routes(&api), stop.clone());
         let listener = gate(listeners.peer, "peers", Speaks::Grpc)?;
         gates.insert("peers", listener.counts());
         servers.spawn(ended("peers", rpc::serve(listener, routes, token)));
         let listener = gate(listeners.http, "HTTP", Speaks::Http)?;
         gates.insert("HTTP", listener.counts());
-        let pages = Pages::new(figures::sources(&parts, &shared, &responder, gates));
+        let pages = Pages::new(figures::sources(&parts, &api, &responder, gates));
         servers.spawn(ended("HTTP", http::serve(listener, pages.clone(), stop.clone().cancelled_owned())));
 
         let mut tasks = Tasks::new(parts.tasks.clone(), parts.clock.clone(), parts.config.fault.as_deref());
         tasks.keep("rollout counters", move || pages.clone().follow());
         let failed = {
-            let (parts, shared) = (parts.clone(), shared.clone());
+            let (parts, api) = (parts.clone(), api.clone());
             let mut installed = parts.installed.subscribe();
             async move {
                 // The sender lives in `parts`, which lives as long as this.
@@ -213,7 +215,7 @@ impl Node {
                     std::future::pending::<()>().await;
                 }
                 let Some(consensus) = parts.slot.get().cloned() else { std::future::pending().await };
-                work(&mut tasks, &parts, &shared, &backend, &consensus, courier);
+                work(&mut tasks, &parts, &api, &backend, &consensus, courier);
                 let failed = || async {
                     let mut failure = consensus.failure();
                     let reason = failure.wait_for(Option::is_some).await.ok().and_then(|r| r.clone());
@@ -273,7 +275,7 @@ fn dns_tls(config: &NodeConfig) -> Result<Option<Arc<TlsIdentity>>, NodeError> {
 fn work(
     tasks: &mut Tasks,
     parts: &Arc<Parts>,
-    shared: &Shared,
+    api: &Api,
     backend: &Arc<dyn Backend>,
     consensus: &Consensus,
     courier: Courier,
@@ -297,10 +299,10 @@ fn work(
     tasks.keep("quarantine", with!(parts, consensus; replicas::quarantine(parts, consensus)));
     tasks.keep("disk space", with!(parts, consensus; space::guard(parts, consensus)));
     tasks.keep("membership", with!(consensus; membership::run(consensus)));
-    tasks.keep("own row", with!(parts, consensus, shared; life::follow(parts, consensus, shared)));
-    let sessions = &shared.sessions;
+    tasks.keep("own row", with!(parts, consensus, api; life::follow(parts, consensus, api)));
+    let sessions = &api.sessions;
     tasks.keep("relay", with!(parts, consensus, sessions, backend; relay::run(parts, consensus, sessions, backend)));
-    tasks.keep("package repair", with!(shared, consensus; repair::run(shared, consensus)));
+    tasks.keep("package repair", with!(api, consensus; repair::run(api, consensus)));
     let lead =
         Lead::new(consensus.clone(), parts.collector.clone(), courier, parts.board.clone(), parts.lead_counts.clone());
     let every = std::time::Duration::from_millis(parts.config.digest_every_ms);

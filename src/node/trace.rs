@@ -3,10 +3,9 @@
 
 use std::{collections::BTreeSet, net::IpAddr};
 
-use tonic::Status;
-
 use super::start::Parts;
 use crate::{
+    api::{ApiError, Realised},
     dns::Trace,
     model::{DeploymentId, Health, Life, WHOLE},
     state::{Instance, Presence, State, serving},
@@ -19,18 +18,16 @@ const MAX_NAME: usize = 1024;
 const MAX_INSTANCES: usize = 500;
 
 /// Answers one request from the view that is served now.
-pub(super) fn trace(parts: &Parts, request: &v1::TraceRequest) -> Result<v1::TraceReply, Status> {
+pub(super) fn trace(parts: &Parts, request: &v1::TraceRequest) -> Result<v1::TraceReply, ApiError> {
     let (Some(consensus), Some(responder)) = (parts.slot.get(), parts.responder.get()) else {
-        return Err(Status::unavailable("this node belongs to no cluster yet"));
+        return Err(ApiError::unavailable("this node belongs to no cluster yet"));
     };
     if request.name.is_empty() || request.name.len() > MAX_NAME {
-        return Err(Status::invalid_argument("name: give a DNS name such as shop.production.svc.slipway.internal"));
+        return Err(ApiError::bad("name: give a DNS name such as shop.production.svc.slipway.internal"));
     }
     let from: Option<IpAddr> = match request.from.as_str() {
         "" => None,
-        text => {
-            Some(text.parse().map_err(|_| Status::invalid_argument(format!("from: {text:?} is not an IP address")))?)
-        }
+        text => Some(text.parse().map_err(|_| ApiError::bad(format!("from: {text:?} is not an IP address")))?),
     };
     let name =
         if request.key.is_empty() { request.name.clone() } else { format!("k-{}.{}", request.key, request.name) };
@@ -132,23 +129,20 @@ fn left_out(state: &State, i: &Instance) -> String {
     }
 }
 
-/// Adds the answers of this node to a route.
-pub(super) fn realised(parts: &Parts, id: &DeploymentId, reply: &mut v1::GetRouteReply) {
-    let Some(seen) = parts.dns.realised(id, parts.clock.mono()) else { return };
-    for (track, version, _, answers) in &seen.versions {
-        let fits = |s: &&mut v1::VersionShare| s.track == track.to_string() && s.version == *version;
-        if let Some(share) = reply.shares.iter_mut().find(fits) {
-            (share.answers, share.answered_bp) = (*answers, seen.share(*track));
-        }
-    }
-    let requests = parts.dns.requests(parts.clock.mono()).remove(id).unwrap_or_default();
-    let all: u64 = requests.values().fold(0, |sum, n| sum.saturating_add(*n));
-    for share in &mut reply.shares {
-        share.requests = requests.get(&share.version).copied();
-        let bp = share.requests.and_then(|n| n.saturating_mul(u64::from(WHOLE.0)).checked_div(all));
-        share.requested_bp = bp.and_then(|bp| u32::try_from(bp).ok());
-    }
-    (reply.clients, reply.largest_client_bp, reply.spread_bp) = (seen.clients, seen.largest_bp, seen.spread_bp);
+/// What this node's DNS has really answered, and what instances have counted.
+pub(super) fn realised(parts: &Parts, id: &DeploymentId) -> Option<Realised> {
+    let seen = parts.dns.realised(id, parts.clock.mono())?;
+    let answers = seen
+        .versions
+        .iter()
+        .map(|(track, version, _, answers)| ((track.to_string(), version.clone()), (*answers, seen.share(*track))));
+    Some(Realised {
+        answers: answers.collect(),
+        requests: parts.dns.requests(parts.clock.mono()).remove(id).unwrap_or_default(),
+        clients: seen.clients,
+        largest_client_bp: seen.largest_bp,
+        spread_bp: seen.spread_bp,
+    })
 }
 
 /// Says when few clients make the steps of a rollout coarse, and how large the largest swing can be.

@@ -1,99 +1,97 @@
-//! Refusals as statuses: a standard code, the message as text, and the machine-readable word in metadata.
+//! Refusals as statuses and back: a standard code, the text as message, and the machine-readable word in metadata.
+//!
+//! Invariant: this file alone knows which code a kind of failure has; what another node refused keeps its kind, word and text.
+
+use std::time::Duration;
 
 use tonic::{Code, Status, metadata::MetadataValue};
 
-use crate::{model::ModelError, raft::ProposeError, state::Rejection, storage::StorageError, wire::REASON};
+use crate::{
+    api::{ApiError, Kind},
+    wire::REASON,
+};
 
-/// Metadata key of a warning on an answer that is not as fresh as it could be.
-pub(super) const WARNING: &str = "slipway-warning";
-
-/// Metadata key of the milliseconds after which another try makes sense: an election takes about that.
+/// Metadata key of the milliseconds after which another try makes sense.
 const RETRY_AFTER: &str = "slipway-retry-after-ms";
 
-pub(super) fn status(code: Code, reason: &'static str, text: impl Into<String>) -> Status {
-    let mut status = Status::new(code, text);
-    status.metadata_mut().insert(REASON, MetadataValue::from_static(reason));
-    if code == Code::Unavailable {
-        status.metadata_mut().insert(RETRY_AFTER, MetadataValue::from_static("500"));
-    }
-    status
-}
-
-/// A refused command as a status.
-pub fn refusal(r: &Rejection) -> Status {
-    let code = match r {
-        Rejection::NotFound { .. } => Code::NotFound,
-        Rejection::Conflict { .. } | Rejection::AlreadyInitialised => Code::AlreadyExists,
-        Rejection::Invalid(_) | Rejection::TooFarAhead | Rejection::RequestReused { .. } => Code::InvalidArgument,
-        Rejection::NoCluster
-        | Rejection::Precondition(_)
-        | Rejection::Busy { .. }
-        | Rejection::Lifecycle { .. }
-        | Rejection::Guard(_) => Code::FailedPrecondition,
-        Rejection::Stale { .. } | Rejection::WrongTerm { .. } => Code::Aborted,
-        Rejection::Expired { .. } => Code::DeadlineExceeded,
-        Rejection::Exhausted { .. } => Code::ResourceExhausted,
-    };
-    status(code, r.code(), r.to_string())
-}
-
-pub(super) fn invalid(e: &ModelError) -> Status {
-    status(Code::InvalidArgument, "invalid", e.to_string())
-}
-
-pub(super) fn bad(text: impl Into<String>) -> Status {
-    status(Code::InvalidArgument, "invalid", text)
-}
-
-pub(super) fn not_found(text: impl Into<String>) -> Status {
-    status(Code::NotFound, "not_found", text)
-}
-
-pub(super) fn no_leader() -> Status {
-    status(Code::Unavailable, "no_leader", "no leader, retry")
-}
-
-/// A read that no leader confirmed.
-pub(super) fn unconfirmed(no_quorum: bool, why: &str) -> Status {
-    let reason = if no_quorum { "no_quorum" } else { "no_leader" };
-    let text = format!("no leader confirms this read ({why}): retry, or take what this node knows with --stale");
-    status(Code::Unavailable, reason, text)
-}
-
-pub(super) fn no_cluster() -> Status {
-    refusal(&Rejection::NoCluster)
-}
-
-pub(super) fn unproposed(e: &ProposeError) -> Status {
-    let text = e.to_string();
-    match e {
-        ProposeError::NotLeader { .. } => no_leader(),
-        ProposeError::NoQuorum => status(Code::Unavailable, "no_quorum", text),
-        ProposeError::Refusing { .. } => status(Code::Unavailable, "disk_low", text),
-        ProposeError::Unknown { .. } => status(Code::Unavailable, "unknown_outcome", text),
-        ProposeError::TooLarge { .. } => status(Code::InvalidArgument, "too_large", text),
-        ProposeError::Encoding { .. } => status(Code::Internal, "encoding", text),
-        ProposeError::Stopped { .. } => status(Code::Unavailable, "stopped", text),
+impl From<ApiError> for Status {
+    fn from(e: ApiError) -> Self {
+        let code = match e.kind {
+            Kind::Invalid => Code::InvalidArgument,
+            Kind::NotFound => Code::NotFound,
+            Kind::Exists => Code::AlreadyExists,
+            Kind::Precondition => Code::FailedPrecondition,
+            Kind::Aborted => Code::Aborted,
+            Kind::Expired => Code::DeadlineExceeded,
+            Kind::Exhausted => Code::ResourceExhausted,
+            Kind::OutOfRange => Code::OutOfRange,
+            Kind::Unavailable => Code::Unavailable,
+            Kind::Cancelled => Code::Cancelled,
+            Kind::Denied => Code::PermissionDenied,
+            Kind::Unknown => Code::Unimplemented,
+            Kind::Internal => Code::Internal,
+        };
+        let mut status = Self::new(code, e.text);
+        let mut say = |key, text: &str| {
+            if let Ok(value) = MetadataValue::try_from(text) {
+                status.metadata_mut().insert(key, value);
+            }
+        };
+        if !e.reason.is_empty() {
+            say(REASON, &e.reason);
+        }
+        if let Some(after) = e.retry_after {
+            say(RETRY_AFTER, &after.as_millis().to_string());
+        }
+        status
     }
 }
 
-pub(super) fn stored(e: &StorageError) -> Status {
-    let text = e.to_string();
-    if matches!(e, StorageError::NoBlob { .. }) {
-        status(Code::NotFound, "not_found", text)
-    } else if matches!(e, StorageError::BlobBusy { .. }) {
-        status(Code::Unavailable, "busy", text)
-    } else if matches!(
-        e,
-        StorageError::BlobMismatch { .. } | StorageError::BlobShort { .. } | StorageError::Invalid { .. }
-    ) {
-        status(Code::InvalidArgument, "digest", text)
-    } else if matches!(e, StorageError::BlobOffset { .. }) {
-        status(Code::OutOfRange, "offset", text)
-    } else if matches!(e, StorageError::BlobTooLarge { .. }) {
-        status(Code::ResourceExhausted, "too_large", text)
-    } else {
-        tracing::error!(error = %e, "storage");
-        status(Code::Internal, "storage", text)
+impl From<Status> for ApiError {
+    fn from(status: Status) -> Self {
+        let kind = match status.code() {
+            Code::InvalidArgument => Kind::Invalid,
+            Code::NotFound => Kind::NotFound,
+            Code::AlreadyExists => Kind::Exists,
+            Code::FailedPrecondition => Kind::Precondition,
+            Code::Aborted => Kind::Aborted,
+            Code::DeadlineExceeded => Kind::Expired,
+            Code::ResourceExhausted => Kind::Exhausted,
+            Code::OutOfRange => Kind::OutOfRange,
+            Code::Unavailable => Kind::Unavailable,
+            Code::Cancelled => Kind::Cancelled,
+            Code::PermissionDenied | Code::Unauthenticated => Kind::Denied,
+            Code::Unimplemented => Kind::Unknown,
+            Code::Ok | Code::Unknown | Code::Internal | Code::DataLoss => Kind::Internal,
+        };
+        let said = |key| status.metadata().get(key).and_then(|v| v.to_str().ok());
+        let retry_after = said(RETRY_AFTER).and_then(|ms| ms.parse().ok()).map(Duration::from_millis);
+        let reason = said(REASON).unwrap_or_default().to_string();
+        Self { retry_after, ..Self::new(kind, reason, status.message()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::state::Rejection;
+
+    #[test]
+    fn what_another_node_refused_reaches_the_caller_as_it_was_said() {
+        let all = [
+            ApiError::no_leader(),
+            ApiError::no_cluster(),
+            ApiError::bad("no such track"),
+            ApiError::unconfirmed(true, "alone"),
+            Rejection::Stale { seen: 3, now: 4 }.into(),
+            Rejection::Exhausted { what: "specs".into(), limit: 1, fix: "remove one".into() }.into(),
+        ];
+        for e in all {
+            assert_eq!(ApiError::from(Status::from(e.clone())), e);
+        }
+        let status = Status::from(ApiError::no_leader());
+        assert_eq!((status.code(), status.message()), (Code::Unavailable, "no leader, retry"));
+        assert_eq!(status.metadata().get(REASON).unwrap(), "no_leader");
+        assert_eq!(status.metadata().get(RETRY_AFTER).unwrap(), "500");
     }
 }

@@ -1,37 +1,16 @@
-//! gRPC: services for operators, workers and peers, over the consensus handle and the published State.
+//! gRPC: the services for operators, as a skin over `api`; those for workers and peers; and what this node asks of other nodes.
 //!
-//! Invariants: every change is a checked, typed command, proposed with its principal and its request id, here or at the leader;
-//! without a leader the answer is "unavailable", at once; nothing that came from outside is used before it was bounded and checked.
+//! Invariants: the door gives every request of a client its caller; `error` alone knows which code a failure has.
 //!
-//! Deliberately not here: what the node does with relayed words, init and join (`node`, through [`Backend`]); what commands mean
-//! (`state`).
+//! Deliberately not here: the operations themselves (`api`), and what the node does with relayed words (`node`).
 
-mod artifacts;
-mod catalog;
-mod changes;
-mod cluster;
-mod digest;
+mod door;
 mod error;
-mod events;
-mod fetch;
-mod freshness;
-mod logs;
-mod maintenance;
-mod membership;
-mod page;
 mod peer;
-mod propose;
-mod rollouts;
+mod remote;
 mod serve;
-mod sessions;
-mod shared;
-mod starting;
-mod traffic;
-mod transfer;
+mod skin;
 mod workers;
 
-pub use error::refusal;
-pub use fetch::fetch_blob;
+pub use remote::Nodes;
 pub use serve::{client_routes, peer_routes, serve};
-pub use sessions::Sessions;
-pub use shared::{Backend, Counts, Shared};

@@ -7,8 +7,9 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming, async_trait};
 
-use super::{Shared, error, fetch::fetch_blob};
+use super::skin::{Sent, many};
 use crate::{
+    api::{Api, ApiError, Kind, fetch_blob},
     model::{DeploymentId, Digest, WorkerName},
     raft::Consensus,
     state::{Command, NewNode, command::NodeAdmitted},
@@ -17,7 +18,7 @@ use crate::{
 
 const ACKS: usize = 16;
 
-impl Shared {
+impl Api {
     fn peer(&self, header: Option<&v1::PeerHeader>) -> Result<&Consensus, Status> {
         let consensus = self.consensus()?;
         consensus.check_peer(header)?;
@@ -26,10 +27,10 @@ impl Shared {
 }
 
 #[async_trait]
-impl v1::peer_server::Peer for Shared {
+impl v1::peer_server::Peer for Api {
     type AppendStreamStream = BoxStream<'static, Result<v1::RaftMessage, Status>>;
     type RelayStream = ReceiverStream<Result<v1::RelayAck, Status>>;
-    type TailLogsStream = ReceiverStream<Result<v1::LogChunk, Status>>;
+    type TailLogsStream = Sent<v1::LogChunk>;
 
     async fn append(&self, request: Request<v1::RaftMessage>) -> Result<Response<v1::RaftMessage>, Status> {
         Ok(Response::new(self.consensus()?.handle_append(request.into_inner()).await?))
@@ -64,7 +65,7 @@ impl v1::peer_server::Peer for Shared {
         request: Request<Streaming<v1::RaftMessage>>,
     ) -> Result<Response<v1::RaftMessage>, Status> {
         let mut stream = request.into_inner();
-        let first = stream.message().await?.ok_or_else(|| error::bad("a snapshot has at least one message"))?;
+        let first = stream.message().await?.ok_or_else(|| ApiError::bad("a snapshot has at least one message"))?;
         let mut receiver = self.consensus()?.begin_snapshot(&first)?;
         while let Some(message) = stream.message().await? {
             receiver.push(&message)?;
@@ -84,19 +85,19 @@ impl v1::peer_server::Peer for Shared {
         let ask = request.into_inner();
         self.peer(ask.header.as_ref())?;
         let from = ask.header.as_ref().map_or(0, |h| h.from);
-        self.backend.renew(from, ask).await.map(Response::new)
+        Ok(Response::new(self.backend.renew(from, ask).await?))
     }
 
     async fn relay(&self, request: Request<Streaming<v1::RelayItem>>) -> Result<Response<Self::RelayStream>, Status> {
         let mut stream = request.into_inner();
         let (acks, receive) = mpsc::channel(ACKS);
-        let shared = self.clone();
+        let api = self.clone();
         let take = async move {
             let mut acked = 0;
             while let Ok(Some(item)) = stream.message().await {
-                let taken = shared.peer(item.header.as_ref()).and_then(|_| {
+                let taken = api.peer(item.header.as_ref()).and_then(|_| {
                     let from = item.header.as_ref().map_or(0, |h| h.from);
-                    shared.backend.relayed(from, &item)
+                    Ok(api.backend.relayed(from, &item)?)
                 });
                 if let Err(status) = taken {
                     let _ = acks.send(Err(status)).await;
@@ -131,7 +132,7 @@ impl v1::peer_server::Peer for Shared {
         let ask = request.into_inner();
         self.peer(ask.header.as_ref())?;
         let from = ask.header.as_ref().map_or(0, |h| h.from);
-        let digest = Digest::new(&ask.digest).map_err(|e| error::invalid(&e))?;
+        let digest = Digest::new(&ask.digest).map_err(ApiError::from)?;
         fetch_blob(self, from, &digest, ask.size).await?;
         Ok(Response::new(v1::HaveBlobReply { held: true }))
     }
@@ -140,9 +141,9 @@ impl v1::peer_server::Peer for Shared {
         let ask = request.into_inner();
         let consensus = self.peer(ask.header.as_ref())?;
         if !consensus.leader().borrow().is_me {
-            return Err(error::no_leader());
+            return Err(ApiError::no_leader().into());
         }
-        let id: DeploymentId = ask.deployment.parse().map_err(|e| error::invalid(&e))?;
+        let id: DeploymentId = ask.deployment.parse().map_err(ApiError::from)?;
         let (waits, now, term) = self.backend.waits(&id);
         Ok(Response::new(v1::WaitsReply { waits, now_ms: now.0, term }))
     }
@@ -150,13 +151,13 @@ impl v1::peer_server::Peer for Shared {
     async fn tail_logs(&self, request: Request<v1::PeerTailRequest>) -> Result<Response<Self::TailLogsStream>, Status> {
         let ask = request.into_inner();
         let consensus = self.peer(ask.header.as_ref())?;
-        let worker = WorkerName::new(&ask.worker).map_err(|e| error::invalid(&e))?;
-        let tail = ask.tail.ok_or_else(|| error::bad("the request says nothing of what to read"))?;
+        let worker = WorkerName::new(&ask.worker).map_err(ApiError::from)?;
+        let tail = ask.tail.ok_or_else(|| ApiError::bad("the request says nothing of what to read"))?;
         // The leader passes on to the node that holds the session; a node that was passed to only looks at its own.
         if !consensus.leader().borrow().is_me && !self.sessions.all().iter().any(|s| s.worker == worker) {
-            return Err(error::not_found(format!("worker {worker} has no session here")));
+            return Err(ApiError::not_found(format!("worker {worker} has no session here")).into());
         }
-        self.tail(&worker, tail).await.map(|r| Response::new(ReceiverStream::new(r)))
+        Ok(many(self.tail(&worker, tail).await?))
     }
 
     async fn admit(&self, request: Request<v1::AdmitRequest>) -> Result<Response<v1::AdmitReply>, Status> {
@@ -165,7 +166,7 @@ impl v1::peer_server::Peer for Shared {
         let cluster = ask.header.as_ref().map_or("", |h| h.cluster_id.as_str());
         if cluster != consensus.cluster() {
             let text = format!("this node belongs to cluster {}, the call is for {cluster}", consensus.cluster());
-            return Err(error::status(tonic::Code::FailedPrecondition, "other_cluster", text));
+            return Err(ApiError::new(Kind::Precondition, "other_cluster", text).into());
         }
         let level = consensus.view().level;
         if ask.min_level > level {
@@ -173,7 +174,7 @@ impl v1::peer_server::Peer for Shared {
                 "node {} is too new: it supports feature levels {} to {}, the cluster is at {level}: install the version before it",
                 ask.name, ask.min_level, ask.level
             );
-            return Err(error::status(tonic::Code::FailedPrecondition, "precondition", text));
+            return Err(ApiError::precondition(text).into());
         }
         let name = ask.name.clone();
         let node = NewNode {
@@ -186,7 +187,7 @@ impl v1::peer_server::Peer for Shared {
         self.node_change(Command::NodeAdmitted(NodeAdmitted { node })).await?;
         let state = consensus.view();
         let row = state.nodes.values().rfind(|n| n.name == name).ok_or_else(|| {
-            error::status(tonic::Code::Unavailable, "behind", "admitted, but this node lags behind: join again")
+            ApiError::new(Kind::Unavailable, "behind", "admitted, but this node lags behind: join again")
         })?;
         Ok(Response::new(v1::AdmitReply {
             cluster_id: consensus.cluster().into(),

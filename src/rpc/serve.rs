@@ -11,8 +11,9 @@ use tonic::{
 };
 use tonic_health::server::{HealthReporter, HealthService};
 
-use super::{Shared, freshness};
+use super::door;
 use crate::{
+    api::{Api, MESSAGE},
     raft::PEER_MESSAGE_LIMIT,
     wire::v1::{
         DESCRIPTOR, artifacts_server::ArtifactsServer, catalog_server::CatalogServer, cluster_server::ClusterServer,
@@ -21,38 +22,36 @@ use crate::{
     },
 };
 
-/// Largest message of a client; a spec document has 256 KiB at most, a chunk too.
-const CLIENT_MESSAGE: usize = 4 << 20;
 const KEEP_ALIVE: Duration = Duration::from_secs(5);
 /// Streams of one connection.
 const STREAMS: u32 = 1024;
 
 /// Services of the client listener, with health and reflection.
-pub fn client_routes(shared: &Shared, health: &HealthReporter) -> Routes {
+pub fn client_routes(api: &Api, health: &HealthReporter) -> Routes {
     let mut routes = Routes::new(tonic_health::pb::health_server::HealthServer::new(
         HealthService::from_health_reporter(health.clone()),
     ))
-    .add_service(ClusterServer::new(shared.clone()).max_decoding_message_size(CLIENT_MESSAGE))
-    .add_service(CatalogServer::new(shared.clone()).max_decoding_message_size(CLIENT_MESSAGE))
-    .add_service(RolloutsServer::new(shared.clone()).max_decoding_message_size(CLIENT_MESSAGE))
-    .add_service(TrafficServer::new(shared.clone()).max_decoding_message_size(CLIENT_MESSAGE))
-    .add_service(EventsServer::new(shared.clone()).max_decoding_message_size(CLIENT_MESSAGE))
-    .add_service(MaintenanceServer::new(shared.clone()).max_decoding_message_size(CLIENT_MESSAGE))
-    .add_service(ArtifactsServer::new(shared.clone()).max_decoding_message_size(CLIENT_MESSAGE))
-    .add_service(WorkersServer::new(shared.clone()).max_decoding_message_size(CLIENT_MESSAGE));
+    .add_service(ClusterServer::new(api.clone()).max_decoding_message_size(MESSAGE))
+    .add_service(CatalogServer::new(api.clone()).max_decoding_message_size(MESSAGE))
+    .add_service(RolloutsServer::new(api.clone()).max_decoding_message_size(MESSAGE))
+    .add_service(TrafficServer::new(api.clone()).max_decoding_message_size(MESSAGE))
+    .add_service(EventsServer::new(api.clone()).max_decoding_message_size(MESSAGE))
+    .add_service(MaintenanceServer::new(api.clone()).max_decoding_message_size(MESSAGE))
+    .add_service(ArtifactsServer::new(api.clone()).max_decoding_message_size(MESSAGE))
+    .add_service(WorkersServer::new(api.clone()).max_decoding_message_size(MESSAGE));
     let described = tonic_reflection::server::Builder::configure().register_encoded_file_descriptor_set(DESCRIPTOR);
     match described.build_v1() {
         Ok(reflection) => routes = routes.add_service(reflection),
         Err(error) => tracing::warn!(%error, "no reflection"),
     }
-    let around = axum::middleware::from_fn_with_state(shared.clone(), freshness::around);
+    let around = axum::middleware::from_fn_with_state(api.clone(), door::around);
     routes.into_axum_router().layer(around).into()
 }
 
 /// The service of the peer listener.
-pub fn peer_routes(shared: &Shared) -> Routes {
+pub fn peer_routes(api: &Api) -> Routes {
     Routes::new(
-        PeerServer::new(shared.clone())
+        PeerServer::new(api.clone())
             .max_decoding_message_size(PEER_MESSAGE_LIMIT)
             .max_encoding_message_size(PEER_MESSAGE_LIMIT),
     )

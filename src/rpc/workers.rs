@@ -9,10 +9,14 @@ use data_encoding::HEXLOWER_PERMISSIVE;
 use ed25519_dalek::{Signature, VerifyingKey};
 use tokio::{sync::mpsc, time::timeout};
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Code, Request, Response, Status, Streaming, async_trait};
+use tonic::{Request, Response, Status, Streaming, async_trait};
 
-use super::{Shared, error};
+use super::{
+    door::caller,
+    skin::{Sent, many, sent},
+};
 use crate::{
+    api::{Api, ApiError, Kind},
     model::{MAX_POOL, WorkerName, unfit},
     raft::Consensus,
     state::{Command, NodeRole, State, Worker, command::WorkerRegistered},
@@ -48,10 +52,9 @@ fn later(reason: impl Into<String>) -> Refusal {
     Refusal { reason: reason.into(), permanent: false }
 }
 
-impl From<Status> for Refusal {
-    fn from(status: Status) -> Self {
-        let permanent = matches!(status.code(), Code::AlreadyExists | Code::InvalidArgument | Code::FailedPrecondition);
-        Self { reason: status.message().into(), permanent }
+impl From<ApiError> for Refusal {
+    fn from(e: ApiError) -> Self {
+        Self { reason: e.text, permanent: matches!(e.kind, Kind::Exists | Kind::Invalid | Kind::Precondition) }
     }
 }
 
@@ -60,18 +63,18 @@ fn to_agent(body: to_agent::Body) -> v1::ToAgent {
 }
 
 #[async_trait]
-impl v1::workers_server::Workers for Shared {
+impl v1::workers_server::Workers for Api {
     type SessionStream = ReceiverStream<Result<v1::ToAgent, Status>>;
-    type LogsStream = ReceiverStream<Result<v1::LogChunk, Status>>;
+    type LogsStream = Sent<v1::LogChunk>;
 
     async fn session(
         &self,
         request: Request<Streaming<v1::FromAgent>>,
     ) -> Result<Response<Self::SessionStream>, Status> {
         let (out, receive) = mpsc::channel(OUT_BUFFER);
-        let (shared, stream) = (self.clone(), request.into_inner());
+        let (api, stream) = (self.clone(), request.into_inner());
         let session = async move {
-            if let Err(refusal) = shared.session_with(stream, &out).await {
+            if let Err(refusal) = api.session_with(stream, &out).await {
                 tracing::info!(reason = refusal.reason, "worker's session refused");
                 let refused = v1::Refused { reason: refusal.reason, permanent: refusal.permanent };
                 // An agent that has gone needs no reason.
@@ -86,11 +89,14 @@ impl v1::workers_server::Workers for Shared {
         &self,
         request: Request<Streaming<v1::LogChunk>>,
     ) -> Result<Response<v1::PushLogsReply>, Status> {
-        self.take_logs(request.into_inner()).await.map(|()| Response::new(v1::PushLogsReply {}))
+        let by = caller(&request)?;
+        Api::push_logs(self, &by, sent(request.into_inner())).await?;
+        Ok(Response::new(v1::PushLogsReply {}))
     }
 
     async fn logs(&self, request: Request<v1::LogsRequest>) -> Result<Response<Self::LogsStream>, Status> {
-        self.read_logs(request.into_inner()).await.map(|r| Response::new(ReceiverStream::new(r)))
+        let by = caller(&request)?;
+        Ok(many(Api::logs(self, &by, request.into_inner()).await?))
     }
 }
 
@@ -155,7 +161,7 @@ fn registered(row: &Worker, hello: &v1::Hello) -> bool {
         && row.pool.keys().filter(|a| !row.withdrawn.contains(*a)).collect::<BTreeSet<_>>() == pool
 }
 
-impl Shared {
+impl Api {
     async fn session_with(&self, mut stream: Streaming<v1::FromAgent>, out: &Out) -> Result<(), Refusal> {
         let Some(from_agent::Body::Hello(hello)) = next(&mut stream, HANDSHAKE).await else {
             return Err(later("a session begins with Hello"));
@@ -293,7 +299,7 @@ impl Shared {
                         // What makes no sense must not reach the leader.
                         if let Err(e) = read_report(name, &report).and_then(|_| read_counts(&report)) {
                             tracing::warn!(worker = %name, error = %e, "report refused");
-                            let _ = out.send(Err(error::invalid(&e))).await;
+                            let _ = out.send(Err(ApiError::from(e).into())).await;
                             break;
                         }
                         if !self.sessions.report(name, held.id, report) {

@@ -105,18 +105,12 @@ fn record(state: &mut State, at: LogId, bodies: Vec<EventBody>) -> Vec<Event> {
     events
 }
 
-/// A copy of State to which a command is applied next, as a local operator's: for previews and rehearsals. Nothing is agreed on by it.
-pub fn rehearse(state: &State, body: Command) -> Result<State, Rejection> {
+/// A copy of State to which a command is applied next, as this principal's: for previews and rehearsals. Nothing is agreed on by it.
+pub fn rehearse(state: &State, by: &Principal, body: Command) -> Result<State, Rejection> {
     let mut copy = state.clone();
     let at = LogId { term: state.applied.term, index: state.applied.index.saturating_add(1) };
-    let stamped = Stamped {
-        at: state.now,
-        wall: state.wall,
-        term: at.term,
-        principal: Principal::local_operator(),
-        request: None,
-        body,
-    };
+    let stamped =
+        Stamped { at: state.now, wall: state.wall, term: at.term, principal: by.clone(), request: None, body };
     apply(&mut copy, at, &stamped)?;
     Ok(copy)
 }

@@ -104,7 +104,7 @@ impl Story {
 
     /// Why no steps could be made of a start that the law would take.
     fn unplanned(&self, version: &str, strategy: StrategyName) -> String {
-        match preview(self.s(), &start(self.s(), version, strategy)) {
+        match preview(self.s(), &Principal::local_operator(), &start(self.s(), version, strategy)) {
             Err(Refused::Plan(why)) => why,
             other => panic!("{other:?}"),
         }

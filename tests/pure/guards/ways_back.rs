@@ -1,7 +1,7 @@
 //! Stories of ways back: what is refused on them, what ends them, and who counts when workers are lost for good.
 
 use slipway::engine::{facts, plan, ways_out};
-use slipway::model::{Health, Life, Millis, Period, RolloutId, StrategyName, WorkerName};
+use slipway::model::{Health, Life, Millis, Period, Principal, RolloutId, StrategyName, WorkerName};
 use slipway::state::{
     Command, InstanceFact, NodeSeen, Observations, PoolSlot, Presence, ReleaseStatus, RolloutStatus, Seen, State,
     WorkerFacts,
@@ -155,11 +155,14 @@ fn replace_ends_what_is_live_and_starts_the_fix_in_one_entry() {
 fn what_is_offered_is_what_the_law_takes() {
     let mut t = Story::new();
     let id = t.broken_way_back();
-    let offered = ways_out(t.s(), &shop());
+    let offered = ways_out(t.s(), &Principal::local_operator(), &shop());
     let start = format!("slipway rollout start {} --to VERSION --replace", shop());
     assert_eq!(offered, [format!("slipway rollout abort {id} --as-is"), start]);
     t.until("rolled back", |s| s.deployments[&shop()].live.is_none());
-    assert_eq!(ways_out(t.s(), &shop()), [format!("slipway rollout start {} --to VERSION", shop())]);
+    assert_eq!(
+        ways_out(t.s(), &Principal::local_operator(), &shop()),
+        [format!("slipway rollout start {} --to VERSION", shop())]
+    );
     assert_eq!(status(t.s(), "2.0.0"), ReleaseStatus::Failed);
     assert_eq!(status(t.s(), "1.0.0"), ReleaseStatus::Active);
 }

@@ -1,7 +1,7 @@
 //! What a person does about a wait that a story allows: verbs, tried on copies of the world until one brings the deployment to rest.
 //! A way back that waits must end by each of the two verbs that are made for it.
 
-use slipway::model::{DeploymentId, RolloutId};
+use slipway::model::{DeploymentId, Principal, RolloutId};
 use slipway::state::{
     Command, RolloutStatus,
     command::{Abort, Promote, Resume, Rollback},
@@ -89,7 +89,9 @@ fn ways(w: &World, laid: &Laid) -> (Vec<Out>, bool) {
 pub fn take(w: &mut World, story: &Story, laid: &Laid, why: &str) {
     let (ways, each) = ways(w, laid);
     // What a person is told can be done about it, by the law's own word.
-    if slipway::engine::ways_out(&w.state, &laid.id).is_empty() && w.agents.values().any(|a| a.alive) {
+    if slipway::engine::ways_out(&w.state, &Principal::local_operator(), &laid.id).is_empty()
+        && w.agents.values().any(|a| a.alive)
+    {
         w.found("a wait offers no verb", format!("{} ({why})", laid.id));
         return;
     }

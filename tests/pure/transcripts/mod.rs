@@ -19,7 +19,7 @@ use canary::{
 };
 use servers::{canary_slots, fenced_switches};
 use slipway::engine::STRATEGIES;
-use slipway::model::{FailureAction, OnNoData, Period, RolloutId, StrategyName};
+use slipway::model::{FailureAction, OnNoData, Period, Principal, RolloutId, StrategyName};
 use slipway::state::{
     Command, Rejection, RolloutStatus, StepStatus,
     command::{Abort, Pause, Promote, Resume, Rollback, Tick},
@@ -377,15 +377,15 @@ fn a_second_rollout_on_a_busy_deployment_is_refused() {
 fn a_preview_is_what_is_compiled_and_changes_nothing() {
     let mut f = Fleet::with_stable(&Shape::default());
     let start = |to: &str, strategy| starting(f.shop(), to, params(strategy));
-    let before = f.state.clone();
+    let (before, by) = (f.state.clone(), Principal::local_operator());
     for strategy in STRATEGIES.iter().map(|s| s.name.clone()) {
-        let steps = slipway::engine::preview(&f.state, &start("2.0.0", strategy.clone())).expect("a preview");
+        let steps = slipway::engine::preview(&f.state, &by, &start("2.0.0", strategy.clone())).expect("a preview");
         let mut copy = Fleet::with_stable(&Shape::default());
         let id = copy.start("2.0.0", params(strategy.clone()));
         let compiled: Vec<_> = copy.state.rollouts[&id].steps.iter().map(|s| s.step.clone()).collect();
         assert_eq!(steps, compiled, "{strategy}");
     }
-    let refused = slipway::engine::preview(&f.state, &start("1.0.0", StrategyName::CANARY));
+    let refused = slipway::engine::preview(&f.state, &by, &start("1.0.0", StrategyName::CANARY));
     assert!(refused.is_err_and(|e| e.to_string().contains("runs 1.0.0 already")));
     assert_eq!(f.state, before);
     f.run(1);

@@ -2,7 +2,7 @@
 
 use slipway::{
     engine::{STRATEGIES, Strategy, preview, settings_page},
-    model::{AddressMode, Overrides, RolloutParams, StrategyName},
+    model::{AddressMode, Overrides, Principal, RolloutParams, StrategyName},
 };
 
 use crate::sim_fleet::{Fleet, Shape, params, starting};
@@ -28,7 +28,9 @@ fn a_strategy_reads_the_settings_that_it_says_and_no_others() {
     assert_eq!(of_some, OTHERS.map(|(name, _)| name), "this test has another value of each");
     for (host, mode) in [(false, AddressMode::Pool), (true, AddressMode::Host)] {
         let f = Fleet::with_stable(&Shape { host, ..Shape::default() });
-        let steps = |params: RolloutParams| preview(&f.state, &starting(f.shop(), "2.0.0", params));
+        let steps = |params: RolloutParams| {
+            preview(&f.state, &Principal::local_operator(), &starting(f.shop(), "2.0.0", params))
+        };
         for strategy in STRATEGIES {
             let name = strategy.name.clone();
             let p = RolloutParams { parallelism: 8, max_surge: 1, max_unavailable: 2, ..params(name.clone()) };
@@ -51,8 +53,9 @@ fn a_strategy_reads_the_settings_that_it_says_and_no_others() {
 fn an_unknown_strategy_is_refused_before_it_starts_with_the_nearest() {
     let f = Fleet::with_stable(&Shape::default());
     let canery: StrategyName = "canery".parse().expect("a name");
-    let said =
-        preview(&f.state, &starting(f.shop(), "2.0.0", params(canery))).expect_err("no such strategy").to_string();
+    let said = preview(&f.state, &Principal::local_operator(), &starting(f.shop(), "2.0.0", params(canery)))
+        .expect_err("no such strategy")
+        .to_string();
     assert_eq!(said, "unknown strategy \"canery\"; did you mean canary?; known: direct, rolling, canary, blue-green");
 }
 

@@ -57,9 +57,9 @@ pub struct Sessions {
 }
 
 /// One session's end for its own task: the session ends with it, however the task does.
-pub(super) struct Held {
-    pub(super) id: u64,
-    pub(super) told: mpsc::Receiver<v1::TailLogs>,
+pub struct Held {
+    pub id: u64,
+    pub told: mpsc::Receiver<v1::TailLogs>,
     worker: WorkerName,
     all: Arc<Sessions>,
 }
@@ -104,7 +104,7 @@ impl Sessions {
     }
 
     /// Begins a session; an older one of the same worker ends.
-    pub(super) fn begin(self: &Arc<Self>, worker: &WorkerName) -> Held {
+    pub fn begin(self: &Arc<Self>, worker: &WorkerName) -> Held {
         let id = self.next.fetch_add(1, Ordering::Relaxed);
         let (tell, told) = mpsc::channel(TELL_BUFFER);
         let session = Session { id, report: None, heard: self.clock.mono(), tell };
@@ -114,7 +114,7 @@ impl Sessions {
     }
 
     /// Takes a report; `false` when the session is no longer the worker's.
-    pub(super) fn report(&self, worker: &WorkerName, id: u64, report: v1::Report) -> bool {
+    pub fn report(&self, worker: &WorkerName, id: u64, report: v1::Report) -> bool {
         let mut open = self.open.lock();
         let Some(session) = open.get_mut(worker).filter(|s| s.id == id) else { return false };
         session.heard = self.clock.mono();

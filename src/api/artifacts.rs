@@ -1,4 +1,4 @@
-//! The `Artifacts` service: packages come in, are verified and spread to the other voters, and go out by ranges.
+//! Packages come in, are verified and spread to the other voters, and go out by ranges.
 //!
 //! Invariants: nothing is visible before its digest was checked and its bytes are durable; one upload of a digest at a time, and one that stands
 //! still has its place for a bounded time.
@@ -7,10 +7,8 @@ use std::{io::Read as _, time::Duration};
 
 use futures_util::{Stream, StreamExt as _, future::join_all};
 use tokio::{sync::mpsc, time::timeout};
-use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Request, Response, Status, Streaming, async_trait};
 
-use super::{Shared, error};
+use super::{Api, ApiError, Caller, Kind, Many, Reply};
 use crate::{
     model::{Digest, MAX_PACKAGE, NodeId},
     state::{Command, NodeRole, command::BlobHeld},
@@ -21,9 +19,6 @@ use crate::{
 /// Largest chunk, both ways.
 pub(super) const CHUNK: usize = 256 << 10;
 const CHUNKS_AHEAD: usize = 4;
-/// Longest wait for the next bytes of an upload, whose package nobody else can send meanwhile. A line that loses packets has sent them again by
-/// then; a client that was away for longer goes on where it was, as what came is kept.
-const STILL: Duration = Duration::from_secs(30);
 /// How long a peer may take per MiB, and in any case.
 const SPREAD_BASE: Duration = Duration::from_secs(10);
 const SPREAD_PER_MIB: Duration = Duration::from_millis(200);
@@ -65,14 +60,14 @@ impl Intake {
 }
 
 /// Hands on what comes until it ends, or until no byte of it came for `patience`. A chunk without bytes is no sign of one.
-async fn receive<S>(stream: &mut S, first: v1::PushChunk, intake: &Intake, patience: Duration) -> Result<(), Status>
+async fn receive<S>(stream: &mut S, first: v1::PushChunk, intake: &Intake, patience: Duration) -> Result<(), ApiError>
 where
-    S: Stream<Item = Result<v1::PushChunk, Status>> + Unpin,
+    S: Stream<Item = Result<v1::PushChunk, ApiError>> + Unpin,
 {
     let mut next = Some(first);
     while let Some(chunk) = next {
         if chunk.data.len() > CHUNK {
-            return Err(error::bad(format!("a chunk has {CHUNK} bytes at most")));
+            return Err(ApiError::bad(format!("a chunk has {CHUNK} bytes at most")));
         }
         if !chunk.data.is_empty() && intake.push(chunk.data).await.is_err() {
             break;
@@ -81,7 +76,7 @@ where
             loop {
                 match stream.next().await.transpose()? {
                     Some(chunk) if chunk.data.is_empty() => {}
-                    other => return Ok::<_, Status>(other),
+                    other => return Ok::<_, ApiError>(other),
                 }
             }
         };
@@ -91,74 +86,77 @@ where
     Ok(())
 }
 
-fn still(of: &str, patience: Duration, kept: &str) -> Status {
+fn still(of: &str, patience: Duration, kept: &str) -> ApiError {
     let text = format!("nothing of {of} came for {patience:?}, so its place is given up{kept}");
-    error::status(tonic::Code::Unavailable, "still", text)
+    ApiError::new(Kind::Unavailable, "still", text)
 }
 
 fn ended(e: tokio::task::JoinError) -> StorageError {
     StorageError::Io { what: "the thread that writes ended:", path: "blobs".into(), source: std::io::Error::other(e) }
 }
 
-fn digest(text: &str) -> Result<Digest, Status> {
-    Digest::new(text).map_err(|e| error::invalid(&e))
+fn digest(text: &str) -> Result<Digest, ApiError> {
+    Digest::new(text).map_err(ApiError::from)
 }
 
-#[async_trait]
-impl v1::artifacts_server::Artifacts for Shared {
-    type FetchStream = ReceiverStream<Result<v1::FetchChunk, Status>>;
-
-    async fn stat(&self, request: Request<v1::StatRequest>) -> Result<Response<v1::StatReply>, Status> {
-        let digest = digest(&request.into_inner().digest)?;
-        let whole = self.blobs.size(digest.as_str()).map_err(|e| error::stored(&e))?;
+impl Api {
+    /// Whether this node holds a package, and else how much of it.
+    pub async fn stat(&self, _: &Caller, ask: v1::StatRequest) -> Reply<v1::StatReply> {
+        let digest = digest(&ask.digest)?;
+        let whole = self.blobs.size(digest.as_str())?;
         let size = match whole {
             Some(size) => size,
-            None => self.blobs.partial_size(digest.as_str()).map_err(|e| error::stored(&e))?,
+            None => self.blobs.partial_size(digest.as_str())?,
         };
-        Ok(Response::new(v1::StatReply { complete: whole.is_some(), size }))
+        Ok(v1::StatReply { complete: whole.is_some(), size }.into())
     }
 
-    async fn push(&self, request: Request<Streaming<v1::PushChunk>>) -> Result<Response<v1::PushReply>, Status> {
-        let mut stream = request.into_inner();
-        let first = timeout(STILL, stream.message()).await.map_err(|_| still("the upload", STILL, ""))??;
-        let first = first.ok_or_else(|| error::bad("the upload has no first chunk"))?;
+    /// Takes a package, or the rest of one. Nobody else can send it meanwhile, so bytes are waited for as long as the operation allows: a line
+    /// that loses packets has sent them again by then; a client that was away for longer goes on where it was, as what came is kept.
+    pub async fn push<S>(&self, by: &Caller, mut stream: S) -> Reply<v1::PushReply>
+    where
+        S: Stream<Item = Result<v1::PushChunk, ApiError>> + Unpin,
+    {
+        let patience = by.operation.wait;
+        let first = timeout(patience, stream.next()).await.map_err(|_| still("the upload", patience, ""))?;
+        let first = first.transpose()?.ok_or_else(|| ApiError::bad("the upload has no first chunk"))?;
         if let Some(reason) = self.consensus()?.refusing() {
-            return Err(error::status(tonic::Code::Unavailable, "disk_low", reason));
+            return Err(ApiError::new(Kind::Unavailable, "disk_low", reason));
         }
         let digest = digest(&first.digest)?;
         let size = first.size;
         if size == 0 || size > MAX_PACKAGE {
             let text = format!("a package has 1 to {MAX_PACKAGE} bytes, this one {size}");
-            return Err(error::status(tonic::Code::ResourceExhausted, "too_large", text));
+            return Err(ApiError::new(Kind::Exhausted, "too_large", text));
         }
         if !self.blobs.has(digest.as_str()) {
-            let (intake, offset) =
-                Intake::begin(&self.blobs, digest.as_str(), size).await.map_err(|e| error::stored(&e))?;
+            let (intake, offset) = Intake::begin(&self.blobs, digest.as_str(), size).await?;
             if first.offset != offset {
                 let text = format!("the upload goes on at {offset}, not at {}: ask Stat", first.offset);
-                return Err(error::status(tonic::Code::OutOfRange, "offset", text));
+                return Err(ApiError::new(Kind::OutOfRange, "offset", text));
             }
-            let came = receive(&mut stream, first, &intake, STILL).await;
+            let came = receive(&mut stream, first, &intake, patience).await;
             // Also of one that broke off: its package is free again before its client hears of it, and whole if all of it came.
             if let Err(e) = intake.finish().await {
                 came?;
-                return Err(error::stored(&e));
+                return Err(e.into());
             }
         }
-        let size = self.blobs.size(digest.as_str()).map_err(|e| error::stored(&e))?.unwrap_or(size);
+        let size = self.blobs.size(digest.as_str())?.unwrap_or(size);
         self.hold(&digest, size).await?;
         self.spread(&digest, size).await;
         let (holders, nodes) = self.holders(&digest);
-        Ok(Response::new(v1::PushReply { size, holders, nodes }))
+        Ok(v1::PushReply { size, holders, nodes }.into())
     }
 
-    async fn fetch(&self, request: Request<v1::FetchRequest>) -> Result<Response<Self::FetchStream>, Status> {
-        let v1::FetchRequest { digest: text, offset } = request.into_inner();
+    /// A package's bytes from an offset on.
+    pub async fn fetch(&self, _: &Caller, ask: v1::FetchRequest) -> Result<Many<v1::FetchChunk>, ApiError> {
+        let v1::FetchRequest { digest: text, offset } = ask;
         let digest = digest(&text)?;
-        let size = self.blobs.size(digest.as_str()).map_err(|e| error::stored(&e))?.ok_or_else(|| {
-            error::not_found(format!("this node does not hold package {}: ask another", digest.short()))
+        let size = self.blobs.size(digest.as_str())?.ok_or_else(|| {
+            ApiError::not_found(format!("this node does not hold package {}: ask another", digest.short()))
         })?;
-        let (mut file, _) = self.blobs.open_range(digest.as_str(), offset).map_err(|e| error::stored(&e))?;
+        let (mut file, _) = self.blobs.open_range(digest.as_str(), offset)?;
         let (send, receive) = mpsc::channel(CHUNKS_AHEAD);
         tokio::task::spawn_blocking(move || {
             let mut sent_any = false;
@@ -170,7 +168,7 @@ impl v1::artifacts_server::Artifacts for Shared {
                         data.truncate(n);
                         Ok(v1::FetchChunk { size, data })
                     }
-                    Err(e) => Err(Status::internal(format!("cannot read the package: {e}"))),
+                    Err(e) => Err(ApiError::internal(format!("cannot read the package: {e}"))),
                 };
                 let last = chunk.as_ref().map_or(true, |c| c.data.is_empty());
                 sent_any = true;
@@ -179,13 +177,11 @@ impl v1::artifacts_server::Artifacts for Shared {
                 }
             }
         });
-        Ok(Response::new(ReceiverStream::new(receive)))
+        Ok(receive)
     }
-}
 
-impl Shared {
     /// Commits that this node holds the package, unless that is known.
-    pub(super) async fn hold(&self, digest: &Digest, size: u64) -> Result<(), Status> {
+    pub(super) async fn hold(&self, digest: &Digest, size: u64) -> Result<(), ApiError> {
         let consensus = self.consensus()?;
         let node = consensus.node_id();
         if consensus.view().blobs.get(digest).is_some_and(|b| b.holders.contains(&node)) {
@@ -204,15 +200,11 @@ impl Shared {
         let mib = u32::try_from(size >> 20).unwrap_or(u32::MAX);
         let limit = SPREAD_BASE.saturating_add(SPREAD_PER_MIB.saturating_mul(mib));
         let calls = others.map(|n| n.id).map(|to: NodeId| async move {
-            let mut client = consensus.peer_client(to)?;
-            let header = Some(consensus.peer_header(to));
-            let request = v1::HaveBlobRequest { header, digest: digest.to_string(), size };
-            match timeout(limit, client.have_blob(request)).await {
-                Ok(Ok(_)) => {}
-                Ok(Err(status)) => tracing::warn!(node = to, %status, digest = digest.short(), "package not taken"),
+            match timeout(limit, self.remote.have_blob(consensus, to, digest, size)).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::warn!(node = to, %error, digest = digest.short(), "package not taken"),
                 Err(_) => tracing::warn!(node = to, digest = digest.short(), "package not taken in time"),
             }
-            Some(())
         });
         join_all(calls).await;
     }
@@ -248,11 +240,8 @@ mod tests {
         assert!(matches!(begin().await.map(|(_, at)| at), Err(StorageError::BlobBusy { .. })));
         let mut empty = Box::pin(empty);
         let said = receive(&mut empty, chunk(&bytes[..300]), &intake, SHORT).await.unwrap_err();
-        assert_eq!((offset, said.code()), (0, tonic::Code::Unavailable));
-        assert!(
-            said.message().contains("nothing of the package came for 50ms") && said.message().contains("Stat"),
-            "{said}"
-        );
+        assert_eq!((offset, said.kind), (0, Kind::Unavailable));
+        assert!(said.text.contains("nothing of the package came for 50ms") && said.text.contains("Stat"), "{said}");
         intake.finish().await.unwrap_err();
 
         // Another sends nothing at all, and a third the rest.

@@ -1,42 +1,39 @@
-//! The `Cluster` service.
+//! What a node knows of the cluster, and making one. Not here: what happens to members (`membership`, `transfer`).
 
-use crate::state::command::CookieAsked;
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
-use tonic::{Request, Response, Status, async_trait};
-
-use super::{Shared, membership};
+use super::{Answer, Api, Caller, Reply, membership};
 use crate::{
     raft::{Consensus, Member},
-    state::Command,
+    state::{Command, command::CookieAsked},
     wire::{convert, v1},
 };
 
-/// Marks a status asked by another node, which is not passed on again.
-const HOP: &str = "slipway-hop";
 /// A node that has not answered the leader for so long is shown as not reachable.
-const SILENT: std::time::Duration = std::time::Duration::from_secs(3);
+const SILENT: Duration = Duration::from_secs(3);
 /// Longest wait for the leader's part of a status.
-const ASK: std::time::Duration = std::time::Duration::from_millis(500);
+const ASK: Duration = Duration::from_millis(500);
 
-#[async_trait]
-impl v1::cluster_server::Cluster for Shared {
-    async fn init(&self, request: Request<v1::InitRequest>) -> Result<Response<v1::InitReply>, Status> {
-        self.backend.init(request.into_inner()).await.map(Response::new)
+impl Api {
+    /// Makes a cluster of this node.
+    pub async fn init(&self, by: &Caller, ask: v1::InitRequest) -> Reply<v1::InitReply> {
+        self.backend.init(&by.principal, ask).await.map(Answer::from)
     }
 
-    async fn join(&self, request: Request<v1::JoinRequest>) -> Result<Response<v1::JoinReply>, Status> {
-        self.backend.join(request.into_inner()).await.map(Response::new)
+    /// Joins the cluster that the seed belongs to.
+    pub async fn join(&self, _: &Caller, ask: v1::JoinRequest) -> Reply<v1::JoinReply> {
+        self.backend.join(ask).await.map(Answer::from)
     }
 
-    async fn status(&self, request: Request<v1::StatusRequest>) -> Result<Response<v1::StatusReply>, Status> {
+    /// As this node knows it. The leader is asked for its part, unless another node asks (`hop`).
+    pub async fn status(&self, _: &Caller, hop: bool) -> Reply<v1::StatusReply> {
         let mut reply = v1::StatusReply {
             version: env!("CARGO_PKG_VERSION").into(),
             warnings: self.backend.warnings(),
             wall_ms: self.clock.wall_ms(),
             ..v1::StatusReply::default()
         };
-        let Some(consensus) = self.consensus.get() else { return Ok(Response::new(reply)) };
+        let Some(consensus) = self.consensus.get() else { return Ok(reply.into()) };
         let state = consensus.view();
         let metrics = consensus.metrics();
         let leader = consensus.leader().borrow().clone();
@@ -52,7 +49,6 @@ impl v1::cluster_server::Cluster for Shared {
             reply.zone = cluster.zone.clone();
             reply.wall_ms = state.wall;
         }
-        let hop = request.metadata().contains_key(HOP);
         let heard = self.heard(consensus, hop).await;
         reply.level = state.level;
         reply.dns_cookie_index = state.cookies.index;
@@ -70,42 +66,19 @@ impl v1::cluster_server::Cluster for Shared {
                 }
             })
             .collect();
-        Ok(Response::new(reply))
+        Ok(reply.into())
     }
 
-    async fn digest(&self, _: Request<v1::DigestRequest>) -> Result<Response<v1::DigestReply>, Status> {
-        self.digests().await.map(Response::new)
-    }
-
-    async fn transfer_leader(
+    /// Asks for another secret of DNS cookies.
+    pub async fn rotate_dns_cookie(
         &self,
-        request: Request<v1::TransferLeaderRequest>,
-    ) -> Result<Response<v1::TransferLeaderReply>, Status> {
-        self.transfer_now(request.into_inner()).await.map(Response::new)
+        by: &Caller,
+        ask: v1::RotateDnsCookieRequest,
+    ) -> Reply<v1::RotateDnsCookieReply> {
+        let done = self.change(by, ask.request.as_ref(), Command::CookieAsked(CookieAsked {})).await?;
+        Ok(v1::RotateDnsCookieReply { receipt: done.receipt() }.into())
     }
 
-    async fn leave(&self, request: Request<v1::LeaveRequest>) -> Result<Response<v1::LeaveReply>, Status> {
-        self.leave_now(request.into_inner()).await.map(Response::new)
-    }
-
-    async fn drain(&self, request: Request<v1::DrainRequest>) -> Result<Response<v1::DrainReply>, Status> {
-        self.drain_now(request.into_inner()).await.map(Response::new)
-    }
-
-    async fn finalize(&self, request: Request<v1::FinalizeRequest>) -> Result<Response<v1::FinalizeReply>, Status> {
-        self.finalize_now(&request.into_inner()).await.map(Response::new)
-    }
-
-    async fn rotate_dns_cookie(
-        &self,
-        request: Request<v1::RotateDnsCookieRequest>,
-    ) -> Result<Response<v1::RotateDnsCookieReply>, Status> {
-        let done = self.change(request.into_inner().request.as_ref(), Command::CookieAsked(CookieAsked {})).await?;
-        Ok(Response::new(v1::RotateDnsCookieReply { receipt: done.receipt() }))
-    }
-}
-
-impl Shared {
     /// What the leader knows of each node: it hears all and is asked; nothing when it does not answer.
     async fn heard(&self, consensus: &Consensus, hop: bool) -> BTreeMap<u64, v1::Node> {
         let leadership = consensus.leader().borrow().clone();
@@ -131,13 +104,8 @@ impl Shared {
         if hop {
             return BTreeMap::new();
         }
-        let ask = async {
-            let mut client = membership::leader(consensus).await.ok()??;
-            let mut request = Request::new(v1::StatusRequest {});
-            request.metadata_mut().insert(HOP, tonic::metadata::MetadataValue::from_static("1"));
-            client.status(request).await.ok()
-        };
-        let said = tokio::time::timeout(ASK, ask).await.ok().flatten().map(|r| r.into_inner().nodes);
+        let ask = async { self.remote.status(&membership::leader(consensus).ok()??).await.ok() };
+        let said = tokio::time::timeout(ASK, ask).await.ok().flatten().map(|r| r.nodes);
         said.unwrap_or_default().into_iter().map(|n| (n.id, n)).collect()
     }
 }

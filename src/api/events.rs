@@ -1,12 +1,10 @@
-//! The `Events` service.
+//! Events as they come, from a bounded ring.
 
 use std::ops::Bound;
 
 use tokio::sync::mpsc;
-use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Code, Request, Response, Status, async_trait};
 
-use super::{Shared, error};
+use super::{Api, ApiError, Caller, Kind, Many};
 use crate::{
     model::DeploymentId,
     state::{EVENT_RING, EventKey, State},
@@ -21,24 +19,21 @@ fn lost(state: &State, after: EventKey) -> Option<EventKey> {
     (state.events.len() >= EVENT_RING && after < *oldest).then_some(*oldest)
 }
 
-fn out_of_range(oldest: EventKey) -> Status {
+fn out_of_range(oldest: EventKey) -> ApiError {
     let text = format!(
         "events before {}.{} are no longer held: list again and watch from the list's index",
         oldest.index, oldest.ordinal
     );
-    error::status(Code::OutOfRange, "out_of_range", text)
+    ApiError::new(Kind::OutOfRange, "out_of_range", text)
 }
 
-#[async_trait]
-impl v1::events_server::Events for Shared {
-    type WatchStream = ReceiverStream<Result<v1::Event, Status>>;
-
-    async fn watch(&self, request: Request<v1::WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {
-        let ask = request.into_inner();
+impl Api {
+    /// Events after a position, then new ones as they are applied; "out of range" once the ring has lost some.
+    pub async fn watch(&self, _: &Caller, ask: v1::WatchRequest) -> Result<Many<v1::Event>, ApiError> {
         let consensus = self.consensus()?.clone();
         let only: Option<DeploymentId> = match ask.deployment.as_str() {
             "" => None,
-            text => Some(text.parse().map_err(|e| error::invalid(&e))?),
+            text => Some(text.parse()?),
         };
         let mut views = consensus.view_changes();
         views.borrow_and_update();
@@ -97,6 +92,6 @@ impl v1::events_server::Events for Shared {
             }
         };
         tokio::spawn(stop.run_until_cancelled_owned(follow));
-        Ok(Response::new(ReceiverStream::new(receive)))
+        Ok(receive)
     }
 }

@@ -1,4 +1,4 @@
-//! `Cluster.Leave`, `Drain` and `Finalize`: what the leader looks at before it proposes, and the way to the leader.
+//! Leave, drain and finalize: what the leader looks at before it proposes, and the way to the leader.
 //!
 //! Invariants: a voter begins to leave only when a majority of those that stay answers, and holds the last copy of no package that can
 //! be reached unless that is wanted; what can be judged from State, `apply` judges. Repeating any of them is harmless.
@@ -7,9 +7,7 @@
 
 use std::time::Duration;
 
-use tonic::{Code, Request, Status, transport::Endpoint};
-
-use super::{Shared, error};
+use super::{Answer, Api, ApiError, Caller, Reply};
 use crate::{
     model::NodeId,
     raft::{Consensus, Member},
@@ -25,29 +23,23 @@ use crate::{
 /// that clients allow for one try.
 const LOOK_AGAIN: Duration = Duration::from_secs(2);
 const POLL: Duration = Duration::from_millis(200);
-const CONNECT: Duration = Duration::from_secs(1);
 
-type Client = v1::cluster_client::ClusterClient<tonic::transport::Channel>;
-
-/// A client for the leader's client listener; `None` when this node leads.
-pub(super) async fn leader(consensus: &Consensus) -> Result<Option<Client>, Status> {
+/// Where the leader listens for clients; `None` when this node leads.
+pub(super) fn leader(consensus: &Consensus) -> Result<Option<String>, ApiError> {
     let leadership = consensus.leader().borrow().clone();
     if leadership.is_me {
         return Ok(None);
     }
-    let id = leadership.leader.ok_or_else(error::no_leader)?.id;
-    let row = consensus.view().nodes.get(&id).cloned().ok_or_else(error::no_leader)?;
-    let endpoint = Endpoint::from_shared(format!("http://{}", row.client_addr)).map_err(|_| error::no_leader())?;
-    let channel = endpoint.connect_timeout(CONNECT).connect().await.map_err(|_| error::no_leader())?;
-    Ok(Some(Client::new(channel)))
+    let id = leadership.leader.ok_or_else(ApiError::no_leader)?.id;
+    consensus.view().nodes.get(&id).map(|row| Some(row.client_addr.clone())).ok_or_else(ApiError::no_leader)
 }
 
 /// The row of a node; the error names those there are.
-fn find(state: &State, id: NodeId) -> Result<NodeRow, Status> {
+fn find(state: &State, id: NodeId) -> Result<NodeRow, ApiError> {
     state.nodes.get(&id).cloned().ok_or_else(|| {
         let here = state.nodes.values().filter(|n| n.role != NodeRole::Removed);
         let known: Vec<String> = here.map(|n| format!("{} ({})", n.id, n.name)).collect();
-        error::not_found(format!("there is no node {id}: it is one of {}", known.join(", ")))
+        ApiError::not_found(format!("there is no node {id}: it is one of {}", known.join(", ")))
     })
 }
 
@@ -55,19 +47,18 @@ fn left(row: &NodeRow) -> v1::LeaveReply {
     v1::LeaveReply { node: row.id, name: row.name.clone(), role: row.role.to_string() }
 }
 
-impl Shared {
-    pub(super) async fn leave_now(&self, request: v1::LeaveRequest) -> Result<v1::LeaveReply, Status> {
+impl Api {
+    /// Begins a node's removal, at the leader.
+    pub async fn leave(&self, by: &Caller, request: v1::LeaveRequest) -> Reply<v1::LeaveReply> {
         let consensus = self.consensus()?;
         let id = if request.node == 0 { consensus.node_id() } else { request.node };
-        if let Some(mut client) = leader(consensus).await? {
-            return client
-                .leave(Request::new(v1::LeaveRequest { node: id, ..request }))
-                .await
-                .map(tonic::Response::into_inner);
+        if let Some(addr) = leader(consensus)? {
+            let request = v1::LeaveRequest { node: id, ..request };
+            return self.remote.leave(&addr, request).await.map(Answer::from);
         }
         let row = find(&consensus.view(), id)?;
         let to = match row.role {
-            NodeRole::Leaving | NodeRole::Removed => return Ok(left(&row)),
+            NodeRole::Leaving | NodeRole::Removed => return Ok(left(&row).into()),
             NodeRole::Joining => NodeRole::Removed,
             NodeRole::Learner | NodeRole::Voter => {
                 check_leave(self, consensus, &row, request.lose_packages).await?;
@@ -75,20 +66,22 @@ impl Shared {
             }
         };
         let lose_packages = request.lose_packages;
-        self.change(None, Command::NodeRoleSet(NodeRoleSet { node: id, role: to, seen: row.role, lose_packages }))
+        self.change(by, None, Command::NodeRoleSet(NodeRoleSet { node: id, role: to, seen: row.role, lose_packages }))
             .await?;
-        Ok(v1::LeaveReply { role: to.to_string(), ..left(&row) })
+        Ok(v1::LeaveReply { role: to.to_string(), ..left(&row) }.into())
     }
 
-    pub(super) async fn drain_now(&self, request: v1::DrainRequest) -> Result<v1::DrainReply, Status> {
+    /// Takes a node out for maintenance, or back.
+    pub async fn drain(&self, by: &Caller, request: v1::DrainRequest) -> Reply<v1::DrainReply> {
         let consensus = self.consensus()?;
         let id = if request.node == 0 { consensus.node_id() } else { request.node };
         let row = find(&consensus.view(), id)?;
-        self.change(None, Command::NodeDrained(NodeDrained { node: id, on: !request.undo })).await?;
-        Ok(v1::DrainReply { node: id, name: row.name, drained: !request.undo })
+        self.change(by, None, Command::NodeDrained(NodeDrained { node: id, on: !request.undo })).await?;
+        Ok(v1::DrainReply { node: id, name: row.name, drained: !request.undo }.into())
     }
 
-    pub(super) async fn finalize_now(&self, request: &v1::FinalizeRequest) -> Result<v1::FinalizeReply, Status> {
+    /// Raises the feature level by one.
+    pub async fn finalize(&self, by: &Caller, request: v1::FinalizeRequest) -> Reply<v1::FinalizeReply> {
         let consensus = self.consensus()?;
         // The level that the caller saw is part of the command, so that a repeat is the same command, whoever takes it.
         let seen = if request.from == 0 { consensus.view().level } else { request.from };
@@ -96,24 +89,19 @@ impl Shared {
         if seen >= newest {
             let text =
                 format!("the cluster is at feature level {seen}, the newest that this version knows: nothing to do");
-            return Err(error::status(Code::FailedPrecondition, "precondition", text));
+            return Err(ApiError::precondition(text));
         }
         let to = seen.saturating_add(1);
-        let done = self.change(request.request.as_ref(), Command::LevelRaised(LevelRaised { to, seen })).await?;
-        Ok(v1::FinalizeReply { from: seen, level: to, receipt: done.receipt() })
+        let done = self.change(by, request.request.as_ref(), Command::LevelRaised(LevelRaised { to, seen })).await?;
+        Ok(v1::FinalizeReply { from: seen, level: to, receipt: done.receipt() }.into())
     }
 }
 
 /// Looks at those that stay until nothing speaks against it, or for so long that the reason is the answer.
-async fn check_leave(
-    shared: &Shared,
-    consensus: &Consensus,
-    leaving: &NodeRow,
-    lose_packages: bool,
-) -> Result<(), Status> {
-    let asked = shared.clock.mono();
+async fn check_leave(api: &Api, consensus: &Consensus, leaving: &NodeRow, lose_packages: bool) -> Result<(), ApiError> {
+    let asked = api.clock.mono();
     loop {
-        let waited = Duration::from_millis(shared.clock.mono().since(asked));
+        let waited = Duration::from_millis(api.clock.mono().since(asked));
         let members = consensus.metrics().members;
         let me = consensus.node_id();
         let here = |m: &Member| m.id == me || m.heard.is_some_and(|age| age < waited);
@@ -121,7 +109,7 @@ async fn check_leave(
         match against {
             None => return Ok(()),
             Some(why) if waited >= LOOK_AGAIN => {
-                return Err(error::status(Code::FailedPrecondition, "precondition", why));
+                return Err(ApiError::precondition(why));
             }
             Some(_) => tokio::time::sleep(POLL).await,
         }

@@ -1,8 +1,10 @@
-//! The `Rollouts` service: plan, start, look, and the verbs.
+//! Rollouts: plan, start, look, and the verbs.
 
-use tonic::{Code, Request, Response, Status, async_trait};
+use std::time::Duration;
 
-use super::{Shared, catalog::known, error, page::page, starting::read_start};
+use tokio::time::timeout;
+
+use super::{Api, ApiError, Caller, Kind, Reply, catalog::known, page::page, starting::read_start};
 use crate::{
     engine::{Refused, planned_way_back, preview, way_back, ways_out},
     model::{DeploymentId, RolloutId, StepKind},
@@ -17,48 +19,48 @@ use crate::{
     },
 };
 
-pub(super) fn deployment(text: &str) -> Result<DeploymentId, Status> {
-    text.parse().map_err(|e| error::invalid(&e))
+/// Longest wait for the leader's word.
+const ASK: Duration = Duration::from_secs(1);
+
+pub(super) fn deployment(text: &str) -> Result<DeploymentId, ApiError> {
+    text.parse().map_err(ApiError::from)
 }
 
 /// The rollout that a verb names: itself, or a deployment's live one (with `or_last` also its last one).
-fn named(state: &State, rollout: &str, deployed: &str, or_last: bool) -> Result<RolloutId, Status> {
+fn named(state: &State, rollout: &str, deployed: &str, or_last: bool) -> Result<RolloutId, ApiError> {
     if !rollout.is_empty() {
-        return rollout.parse().map_err(|e| error::invalid(&e));
+        return rollout.parse().map_err(ApiError::from);
     }
     let id = deployment(deployed)?;
     let row = known(state, &id)?;
     let found = row.live.or(if or_last { row.last } else { None });
     found.ok_or_else(|| {
         let what = if or_last { "no rollout" } else { "no live rollout" };
-        error::status(
-            Code::FailedPrecondition,
-            "no_rollout",
-            format!("{id} has {what}: `slipway rollout history {id}`"),
-        )
+        ApiError::new(Kind::Precondition, "no_rollout", format!("{id} has {what}: `slipway rollout history {id}`"))
     })
 }
 
-fn find(state: &State, id: RolloutId) -> Result<&Rollout, Status> {
-    state.rollouts.get(&id).ok_or_else(|| error::not_found(format!("rollout {id} does not exist (any more)")))
+fn find(state: &State, id: RolloutId) -> Result<&Rollout, ApiError> {
+    state.rollouts.get(&id).ok_or_else(|| ApiError::not_found(format!("rollout {id} does not exist (any more)")))
 }
 
-impl Shared {
+impl Api {
     async fn verb(
         &self,
+        by: &Caller,
         ask: &v1::VerbRequest,
         or_last: bool,
         command: impl FnOnce(RolloutId) -> Command,
-    ) -> Result<Response<v1::VerbReply>, Status> {
-        let read = self.read().await?;
+    ) -> Reply<v1::VerbReply> {
+        let read = self.read(by).await?;
         // A repeat finds the rollout that its first try ended among the last ones.
-        let or_last = or_last || self.known_request(&read.state, ask.request.as_ref());
+        let or_last = or_last || self.known_request(by, &read.state, ask.request.as_ref());
         let id = named(&read.state, &ask.rollout, &ask.deployment, or_last)?;
-        let done = self.change(ask.request.as_ref(), command(id)).await?;
+        let done = self.change(by, ask.request.as_ref(), command(id)).await?;
         // A rollback of a completed rollout makes a new one, named after its entry.
         let made = RolloutId(done.index);
         let answered = if self.consensus()?.view().rollouts.contains_key(&made) { made } else { id };
-        Ok(Response::new(v1::VerbReply { receipt: done.receipt(), rollout: answered.to_string() }))
+        Ok(v1::VerbReply { receipt: done.receipt(), rollout: answered.to_string() }.into())
     }
 
     /// The leader's reasons for waiting, from wherever it is.
@@ -70,45 +72,40 @@ impl Shared {
             return Some(v1::WaitsReply { waits, now_ms: now.0, term });
         }
         let leader = leadership.leader?.id;
-        let request = v1::WaitsRequest { header: Some(consensus.peer_header(leader)), deployment: id.to_string() };
-        let mut client = consensus.peer_client(leader)?;
-        let asked = tokio::time::timeout(std::time::Duration::from_secs(1), client.waits(request)).await;
-        asked.ok()?.ok().map(Response::into_inner)
+        timeout(ASK, self.remote.waits(consensus, leader, id)).await.ok()?.ok()
     }
-}
 
-#[async_trait]
-impl v1::rollouts_server::Rollouts for Shared {
-    async fn start(&self, request: Request<v1::StartRequest>) -> Result<Response<v1::StartReply>, Status> {
-        let ask = request.into_inner();
-        let read = self.read().await?;
+    /// Starts a rollout.
+    pub async fn start_rollout(&self, by: &Caller, ask: v1::StartRequest) -> Reply<v1::StartReply> {
+        let read = self.read(by).await?;
         let asked = read_start(&read.state, &ask)?;
         // What the law refuses it says itself, with its reason; of a repeat this State may say anything.
-        if !self.known_request(&read.state, ask.request.as_ref())
-            && let Err(Refused::Plan(why)) = preview(&read.state, &asked.start)
+        if !self.known_request(by, &read.state, ask.request.as_ref())
+            && let Err(Refused::Plan(why)) = preview(&read.state, &by.principal, &asked.start)
         {
-            return Err(error::status(Code::FailedPrecondition, "precondition", why));
+            return Err(ApiError::precondition(why));
         }
         let notes = asked.notes(&read.state);
-        let done = self.change(ask.request.as_ref(), Command::StartRollout(asked.start)).await?;
+        let done = self.change(by, ask.request.as_ref(), Command::StartRollout(asked.start)).await?;
         let rollout = RolloutId(done.index).to_string();
-        Ok(Response::new(v1::StartReply { receipt: done.receipt(), rollout, notes }))
+        Ok(v1::StartReply { receipt: done.receipt(), rollout, notes }.into())
     }
 
-    async fn plan(&self, request: Request<v1::StartRequest>) -> Result<Response<v1::PlanReply>, Status> {
-        let ask = request.into_inner();
-        let read = self.read().await?;
+    /// The steps that a rollout would have, or why it would be refused.
+    pub async fn plan_rollout(&self, by: &Caller, ask: v1::StartRequest) -> Reply<v1::PlanReply> {
+        let read = self.read(by).await?;
         let asked = read_start(&read.state, &ask)?;
         let start = &asked.start;
-        let steps = preview(&read.state, start).map_err(|e| match e {
-            Refused::Law(why) => error::refusal(&why),
-            Refused::Plan(why) => error::status(Code::FailedPrecondition, "precondition", why),
+        let steps = preview(&read.state, &by.principal, start).map_err(|e| match e {
+            Refused::Law(why) => why.into(),
+            Refused::Plan(why) => ApiError::precondition(why),
         })?;
         let weights: Vec<u32> = steps
             .iter()
             .filter_map(|s| if let StepKind::Route { weight } = s.kind { Some(weight.0) } else { None })
             .collect();
         let reply = v1::PlanReply {
+            revision: asked.row.meta.revision,
             strategy: asked.strategy.to_string(),
             desired: asked.row.desired,
             from: asked.row.tracks.stable.as_ref().map(|t| t.pair.version.to_string()).unwrap_or_default(),
@@ -119,15 +116,15 @@ impl v1::rollouts_server::Rollouts for Shared {
                 .into_iter()
                 .chain(asked.unused())
                 .chain(self.backend.coarse(&start.deployment, &weights))
-                .chain(planned_way_back(&read.state, start).map(|w| format!("going back: {w}")))
+                .chain(planned_way_back(&read.state, &by.principal, start).map(|w| format!("going back: {w}")))
                 .collect(),
         };
         Ok(read.answer(reply))
     }
 
-    async fn get(&self, request: Request<v1::GetRolloutRequest>) -> Result<Response<v1::Rollout>, Status> {
-        let ask = request.into_inner();
-        let read = self.read().await?;
+    /// A rollout, and what it waits for.
+    pub async fn get_rollout(&self, by: &Caller, ask: v1::GetRolloutRequest) -> Reply<v1::Rollout> {
+        let read = self.read(by).await?;
         let row = find(&read.state, named(&read.state, &ask.rollout, &ask.deployment, true)?)?;
         let mut reply = convert_rollout::rollout(&read.state, row, true);
         reply.way_back = way_back(&read.state, row).map(|w| w.to_string()).unwrap_or_default();
@@ -135,15 +132,15 @@ impl v1::rollouts_server::Rollouts for Shared {
             && let Some(said) = self.leader_waits(&row.deployment).await
         {
             reply.waits = said.waits;
-            reply.ways_out = ways_out(&read.state, &row.deployment);
+            reply.ways_out = ways_out(&read.state, &by.principal, &row.deployment);
             reply.now_ms = reply.now_ms.max(said.now_ms);
         }
         Ok(read.answer(reply))
     }
 
-    async fn history(&self, request: Request<v1::HistoryRequest>) -> Result<Response<v1::HistoryReply>, Status> {
-        let ask = request.into_inner();
-        let read = self.read().await?;
+    /// A deployment's rollouts, or all, newest first.
+    pub async fn history(&self, by: &Caller, ask: v1::HistoryRequest) -> Reply<v1::HistoryReply> {
+        let read = self.read(by).await?;
         let of = if ask.deployment.is_empty() { None } else { Some(deployment(&ask.deployment)?) };
         if let Some(id) = &of {
             known(&read.state, id)?;
@@ -156,33 +153,39 @@ impl v1::rollouts_server::Rollouts for Shared {
         Ok(read.answer(v1::HistoryReply { page, items }))
     }
 
-    async fn pause(&self, request: Request<v1::VerbRequest>) -> Result<Response<v1::VerbReply>, Status> {
-        self.verb(&request.into_inner(), false, |rollout| Command::Pause(Pause { rollout })).await
+    /// Holds a rollout where it is.
+    pub async fn pause(&self, by: &Caller, ask: v1::VerbRequest) -> Reply<v1::VerbReply> {
+        self.verb(by, &ask, false, |rollout| Command::Pause(Pause { rollout })).await
     }
 
-    async fn resume(&self, request: Request<v1::VerbRequest>) -> Result<Response<v1::VerbReply>, Status> {
-        self.verb(&request.into_inner(), false, |rollout| Command::Resume(Resume { rollout })).await
+    /// Lets a paused rollout go on.
+    pub async fn resume(&self, by: &Caller, ask: v1::VerbRequest) -> Reply<v1::VerbReply> {
+        self.verb(by, &ask, false, |rollout| Command::Resume(Resume { rollout })).await
     }
 
-    async fn abort(&self, request: Request<v1::AbortRequest>) -> Result<Response<v1::VerbReply>, Status> {
-        let v1::AbortRequest { request, rollout, deployment, as_is } = request.into_inner();
+    /// Puts traffic on stable and stops.
+    pub async fn abort(&self, by: &Caller, ask: v1::AbortRequest) -> Reply<v1::VerbReply> {
+        let v1::AbortRequest { request, rollout, deployment, as_is } = ask;
         let ask = v1::VerbRequest { request, rollout, deployment };
-        self.verb(&ask, false, |rollout| Command::Abort(Abort { rollout, as_is })).await
+        self.verb(by, &ask, false, |rollout| Command::Abort(Abort { rollout, as_is })).await
     }
 
-    async fn promote(&self, request: Request<v1::PromoteRequest>) -> Result<Response<v1::VerbReply>, Status> {
-        let v1::PromoteRequest { request, rollout, deployment, full } = request.into_inner();
+    /// Ends the present step, or skips to the end.
+    pub async fn promote(&self, by: &Caller, ask: v1::PromoteRequest) -> Reply<v1::VerbReply> {
+        let v1::PromoteRequest { request, rollout, deployment, full } = ask;
         let ask = v1::VerbRequest { request, rollout, deployment };
-        self.verb(&ask, false, |rollout| Command::Promote(Promote { rollout, full })).await
+        self.verb(by, &ask, false, |rollout| Command::Promote(Promote { rollout, full })).await
     }
 
-    async fn rollback(&self, request: Request<v1::VerbRequest>) -> Result<Response<v1::VerbReply>, Status> {
-        self.verb(&request.into_inner(), true, |rollout| Command::Rollback(Rollback { rollout })).await
+    /// Unwinds a live rollout, or starts a return from the last completed one.
+    pub async fn rollback(&self, by: &Caller, ask: v1::VerbRequest) -> Reply<v1::VerbReply> {
+        self.verb(by, &ask, true, |rollout| Command::Rollback(Rollback { rollout })).await
     }
 
-    async fn explain(&self, request: Request<v1::ExplainRequest>) -> Result<Response<v1::ExplainReply>, Status> {
+    /// Why a deployment is not moving, as the leader's planner sees it now.
+    pub async fn explain(&self, by: &Caller, ask: v1::ExplainRequest) -> Reply<v1::ExplainReply> {
         let read = self.read_or_older().await?;
-        let id = deployment(&request.into_inner().deployment)?;
+        let id = deployment(&ask.deployment)?;
         let row = known(&read.state, &id)?;
         let shown = row.live.or(row.last).and_then(|r| read.state.rollouts.get(&r));
         let said = self.leader_waits(&id).await;
@@ -200,7 +203,7 @@ impl v1::rollouts_server::Rollouts for Shared {
             leader_id: leader,
             now_ms: said.map_or(read.state.now.0, |s| s.now_ms),
             decisions: shown.map(convert_rollout::decisions).unwrap_or_default(),
-            ways_out: ways_out(&read.state, &id),
+            ways_out: ways_out(&read.state, &by.principal, &id),
             way_back: shown.and_then(|r| way_back(&read.state, r)).map(|w| w.to_string()).unwrap_or_default(),
         };
         Ok(read.answer(reply))

@@ -1,23 +1,17 @@
-//! `Cluster.Digest`: a digest probe now, and what the nodes said to it.
+//! A digest probe now, and what the nodes said to it.
 //!
 //! Invariant: the answer is about one entry. Not here: the verdict (`state::replicas`), and the hashing (`node`).
 
-use std::time::Duration;
-
-use tokio::time::timeout;
-use tonic::Status;
-
-use super::Shared;
+use super::{Api, Caller, Reply};
 use crate::{
     state::{Command, NodeRole, State, command::DigestProbe},
     wire::v1,
 };
+use tokio::time::timeout;
 
-/// Longest wait for the nodes' reports.
-const WAIT: Duration = Duration::from_secs(5);
-
-impl Shared {
-    pub(super) async fn digests(&self) -> Result<v1::DigestReply, Status> {
+impl Api {
+    /// Whether all nodes hold the same State; asks them now.
+    pub async fn digest(&self, by: &Caller, _: v1::DigestRequest) -> Reply<v1::DigestReply> {
         let consensus = self.trusted()?;
         let index = self.node_change(Command::DigestProbe(DigestProbe {})).await?;
         let mut views = consensus.view_changes();
@@ -33,7 +27,7 @@ impl Shared {
             }
         };
         // Who is silent is said in the answer.
-        Ok(told(&timeout(WAIT, all).await.unwrap_or_else(|_| consensus.view())))
+        Ok(told(&timeout(by.operation.wait, all).await.unwrap_or_else(|_| consensus.view())).into())
     }
 }
 

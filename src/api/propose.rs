@@ -6,12 +6,8 @@
 use std::time::Duration;
 
 use tokio::time::timeout;
-use tonic::Status;
 
-use super::{
-    Shared,
-    error::{self, refusal, unproposed},
-};
+use super::{Access, Api, ApiError, Caller, Kind};
 use crate::{
     model::{Millis, Period, Principal, RequestId},
     raft::{Consensus, ProposeError},
@@ -44,51 +40,59 @@ pub(super) fn fresh_id() -> String {
 }
 
 /// The fence of a request; an empty id gets a fresh one.
-pub(super) fn fence(consensus: &Consensus, meta: Option<&v1::RequestMeta>) -> Result<Fence, Status> {
+pub(super) fn fence(consensus: &Consensus, meta: Option<&v1::RequestMeta>) -> Result<Fence, ApiError> {
     let (id, not_after) = meta.map_or(("", 0), |m| (m.request_id.as_str(), m.not_after_ms));
     let id = if id.is_empty() { fresh_id() } else { id.to_string() };
     let now = consensus.cluster_now().unwrap_or_else(|| consensus.view().now);
     let not_after = if not_after == 0 { now.plus(DEFAULT_AHEAD) } else { Millis(not_after) };
-    Ok(Fence { id: RequestId::new(&id).map_err(|e| error::invalid(&e))?, not_after })
+    Ok(Fence { id: RequestId::new(&id)?, not_after })
 }
 
 /// What the leader answered: the place, or a refusal.
-type Answer = Result<Done, Rejection>;
+type Outcome = Result<Done, Rejection>;
 
-impl Shared {
-    /// Whether an operator's request has a first result already, so that what this node would say of it now does not matter.
-    pub(super) fn known_request(&self, state: &State, meta: Option<&v1::RequestMeta>) -> bool {
+impl Api {
+    /// Whether a caller's request has a first result already, so that what this node would say of it now does not matter.
+    pub(super) fn known_request(&self, by: &Caller, state: &State, meta: Option<&v1::RequestMeta>) -> bool {
         let id = meta.and_then(|m| RequestId::new(&m.request_id).ok());
-        id.is_some_and(|id| state.requests.contains_key(&(Principal::local_operator(), id)))
+        id.is_some_and(|id| state.requests.contains_key(&(by.principal.clone(), id)))
     }
 
-    /// An operator's change.
-    pub(super) async fn change(&self, meta: Option<&v1::RequestMeta>, command: Command) -> Result<Done, Status> {
+    /// A caller's change.
+    pub(super) async fn change(
+        &self,
+        by: &Caller,
+        meta: Option<&v1::RequestMeta>,
+        command: Command,
+    ) -> Result<Done, ApiError> {
+        if by.operation.access != Access::Change {
+            return Err(ApiError::internal(format!("{} may change nothing", by.operation.name)));
+        }
         let fence = fence(self.consensus()?, meta)?;
-        self.submit(Principal::local_operator(), fence, command).await
+        self.submit(by.principal.clone(), fence, command).await
     }
 
     /// A change that this node itself asks for.
-    pub async fn node_change(&self, command: Command) -> Result<u64, Status> {
+    pub async fn node_change(&self, command: Command) -> Result<u64, ApiError> {
         let consensus = self.consensus()?;
         let fence = fence(consensus, None)?;
         self.submit(Principal::node(consensus.node_id()), fence, command).await.map(|d| d.index)
     }
 
-    async fn submit(&self, principal: Principal, fence: Fence, command: Command) -> Result<Done, Status> {
+    async fn submit(&self, principal: Principal, fence: Fence, command: Command) -> Result<Done, ApiError> {
         let name = command.name();
         self.counts.add("proposal", name);
         let outcome = timeout(TOTAL, self.submit_now(&principal, &fence, command)).await.unwrap_or_else(|_| {
             let text = "the outcome is unknown (no answer in time); retry with the same request id";
-            Err(error::status(tonic::Code::Unavailable, "unknown_outcome", text))
+            Err(ApiError::new(Kind::Unavailable, "unknown_outcome", text))
         })?;
         outcome.map_err(|r| {
             self.counts.add("rejection", r.code());
-            refusal(&r)
+            r.into()
         })
     }
 
-    async fn submit_now(&self, principal: &Principal, fence: &Fence, command: Command) -> Result<Answer, Status> {
+    async fn submit_now(&self, principal: &Principal, fence: &Fence, command: Command) -> Result<Outcome, ApiError> {
         let consensus = self.trusted()?;
         let submit = |command| consensus.submit(principal.clone(), Some(fence.clone()), command);
         let mut outcome = submit(command.clone()).await;
@@ -101,8 +105,7 @@ impl Shared {
                 let done = |a: Applied| Done { index: a.index, now: applied.now, repeated: a.repeated };
                 Ok(applied.result.map(done))
             }
-            Err(ProposeError::NotLeader { .. }) => Err(error::no_leader()),
-            Err(other) => Err(unproposed(&other)),
+            Err(unproposed) => Err(unproposed.into()),
         }
     }
 }

@@ -5,10 +5,10 @@
 
 use std::time::Duration;
 
+use futures_util::{Stream, StreamExt as _};
 use tokio::{sync::mpsc, time::timeout};
-use tonic::{Code, Status, Streaming};
 
-use super::{Shared, error};
+use super::{Api, ApiError, Caller, Kind, Many};
 use crate::{
     model::{DeploymentId, InstanceId, Life, WorkerName},
     wire::v1,
@@ -21,31 +21,33 @@ const MAX_LINES: u32 = 10_000;
 const MAX_INSTANCES: usize = 200;
 const BUFFER: usize = 256;
 
-/// What `tail` yields.
-pub(super) type Chunks = mpsc::Receiver<Result<v1::LogChunk, Status>>;
+type Chunks = Many<v1::LogChunk>;
 
-impl Shared {
-    /// `Workers.PushLogs`: hands an agent's lines to their reader.
-    pub(super) async fn take_logs(&self, mut stream: Streaming<v1::LogChunk>) -> Result<(), Status> {
-        let nobody = || error::status(Code::Cancelled, "no_reader", "nobody reads these logs any more");
+impl Api {
+    /// Hands an agent's lines to their reader.
+    pub async fn push_logs<S>(&self, _: &Caller, mut lines: S) -> Result<(), ApiError>
+    where
+        S: Stream<Item = Result<v1::LogChunk, ApiError>> + Unpin,
+    {
+        let nobody = || ApiError::new(Kind::Cancelled, "no_reader", "nobody reads these logs any more");
         let mut answers = self.sessions.answers();
-        while let Some(chunk) = stream.message().await? {
+        while let Some(chunk) = lines.next().await.transpose()? {
             let reader = answers.reader(chunk.request).ok_or_else(nobody)?;
             reader.send(chunk).await.map_err(|_| nobody())?;
         }
         Ok(())
     }
 
-    /// `Workers.Logs`: all named instances, merged as they come.
-    pub(super) async fn read_logs(&self, ask: v1::LogsRequest) -> Result<Chunks, Status> {
+    /// Of all named instances, merged as they come.
+    pub async fn logs(&self, _: &Caller, ask: v1::LogsRequest) -> Result<Chunks, ApiError> {
         let read = self.read_or_older().await?;
         let only: Option<InstanceId> = match ask.instance.as_str() {
             "" => None,
-            text => Some(text.parse().map_err(|e| error::invalid(&e))?),
+            text => Some(text.parse()?),
         };
         let of: Option<DeploymentId> = match ask.deployment.as_str() {
             "" if only.is_some() => None,
-            text => Some(text.parse().map_err(|e| error::invalid(&e))?),
+            text => Some(text.parse()?),
         };
         if let Some(d) = &of {
             super::catalog::known(&read.state, d)?;
@@ -61,7 +63,7 @@ impl Shared {
             .collect();
         if found.is_empty() {
             let what = only.map_or_else(|| "no instance runs".to_string(), |i| format!("instance {i} does not exist"));
-            return Err(error::not_found(format!("{what}: `slipway deployment list` shows what does")));
+            return Err(ApiError::not_found(format!("{what}: `slipway deployment list` shows what does")));
         }
         let lines = if ask.lines == 0 { DEFAULT_LINES } else { ask.lines.min(MAX_LINES) };
         let (send, receive) = mpsc::channel(BUFFER);
@@ -74,17 +76,17 @@ impl Shared {
         found.truncate(MAX_INSTANCES);
         for (id, worker) in found {
             let tail = v1::TailLogs { request: 0, instance: id.to_string(), lines, follow: ask.follow };
-            let (shared, send) = (self.clone(), send.clone());
+            let (api, send) = (self.clone(), send.clone());
             let copy = async move {
-                let mut chunks = match shared.tail(&worker, tail).await {
+                let mut chunks = match api.tail(&worker, tail).await {
                     Ok(chunks) => chunks,
-                    Err(status) => {
-                        let _ = send.send(Ok(complaint(id, &worker, status.message()))).await;
+                    Err(e) => {
+                        let _ = send.send(Ok(complaint(id, &worker, &e.text))).await;
                         return;
                     }
                 };
                 while let Some(chunk) = chunks.recv().await {
-                    let chunk = chunk.or_else(|s| Ok(complaint(id, &worker, s.message())));
+                    let chunk = chunk.or_else(|e| Ok(complaint(id, &worker, &e.text)));
                     if send.send(chunk).await.is_err() {
                         return;
                     }
@@ -96,7 +98,7 @@ impl Shared {
     }
 
     /// Logs of one instance, from wherever its worker's session is.
-    pub(super) async fn tail(&self, worker: &WorkerName, ask: v1::TailLogs) -> Result<Chunks, Status> {
+    pub async fn tail(&self, worker: &WorkerName, ask: v1::TailLogs) -> Result<Chunks, ApiError> {
         if let Some(chunks) = self.sessions.tail(worker, ask.clone()).await {
             return Ok(self.bounded(chunks, worker.clone(), ask));
         }
@@ -105,23 +107,20 @@ impl Shared {
         let to = if leadership.is_me {
             self.backend.holder(worker)
         } else {
-            Some(leadership.leader.ok_or_else(error::no_leader)?.id)
+            Some(leadership.leader.ok_or_else(ApiError::no_leader)?.id)
         };
         let nowhere = || {
             let text = format!("worker {worker} is not connected to any node: `slipway worker list`");
-            error::status(Code::Unavailable, "not_connected", text)
+            ApiError::new(Kind::Unavailable, "not_connected", text)
         };
         let to = to.filter(|id| *id != consensus.node_id()).ok_or_else(nowhere)?;
-        let mut client = consensus.peer_client(to).ok_or_else(nowhere)?;
-        let header = Some(consensus.peer_header(to));
-        let request = v1::PeerTailRequest { header, worker: worker.to_string(), tail: Some(ask) };
-        let stream = timeout(FIRST, client.tail_logs(request)).await.map_err(|_| nowhere())??;
+        let mut lines =
+            timeout(FIRST, self.remote.tail_logs(consensus, to, worker, ask)).await.map_err(|_| nowhere())??;
         let (send, receive) = mpsc::channel(BUFFER);
         let copy = async move {
-            let mut stream = stream.into_inner();
             loop {
                 let chunk = tokio::select! {
-                    came = stream.message() => came.transpose(),
+                    came = lines.next() => came,
                     () = send.closed() => return,
                 };
                 let Some(chunk) = chunk else { return };

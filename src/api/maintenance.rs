@@ -1,4 +1,4 @@
-//! The `Maintenance` service: a snapshot of this node's log now, and backups streamed while the node runs.
+//! A snapshot of this node's log now, and backups streamed while the node runs.
 //!
 //! Invariants: a backup is one published State and the packages it names, whichever node is asked; packages that this node lacks are
 //! fetched first; a stream that ends without its last message is no backup. Not here: the file's format (`raft`, `storage`).
@@ -7,10 +7,8 @@ use std::io::{self, Write};
 
 use sha2::{Digest as _, Sha256};
 use tokio::sync::mpsc;
-use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Code, Request, Response, Status, async_trait};
 
-use super::{Shared, error, fetch_blob};
+use super::{Api, ApiError, Caller, Kind, Many, Reply, fetch_blob};
 use crate::{
     model::ids::hex,
     raft::{Consensus, OfflineError, Source, write_backup},
@@ -21,25 +19,21 @@ use crate::{
 const CHUNK: usize = 256 << 10;
 const CHUNKS_AHEAD: usize = 4;
 
-type Out = mpsc::Sender<Result<v1::BackupChunk, Status>>;
+type Out = mpsc::Sender<Result<v1::BackupChunk, ApiError>>;
 
-#[async_trait]
-impl v1::maintenance_server::Maintenance for Shared {
-    type BackupStream = ReceiverStream<Result<v1::BackupChunk, Status>>;
-
-    async fn make_snapshot(
-        &self,
-        _: Request<v1::MakeSnapshotRequest>,
-    ) -> Result<Response<v1::MakeSnapshotReply>, Status> {
+impl Api {
+    /// Writes a snapshot of this node's log now.
+    pub async fn make_snapshot(&self, _: &Caller, _: v1::MakeSnapshotRequest) -> Reply<v1::MakeSnapshotReply> {
         let consensus = self.consensus()?;
         let made = consensus.snapshot_and_purge().await;
-        let (index, bytes) = made.map_err(|e| error::status(Code::Unavailable, "unavailable", e.to_string()))?;
-        Ok(Response::new(v1::MakeSnapshotReply { node_id: consensus.node_id(), index, bytes }))
+        let (index, bytes) = made.map_err(|e| ApiError::unavailable(e.to_string()))?;
+        Ok(v1::MakeSnapshotReply { node_id: consensus.node_id(), index, bytes }.into())
     }
 
-    async fn backup(&self, request: Request<v1::BackupRequest>) -> Result<Response<Self::BackupStream>, Status> {
-        let without_packages = request.into_inner().without_packages;
-        let read = self.read().await?;
+    /// A backup, as it is made.
+    pub async fn backup(&self, by: &Caller, ask: v1::BackupRequest) -> Result<Many<v1::BackupChunk>, ApiError> {
+        let without_packages = ask.without_packages;
+        let read = self.read(by).await?;
         let consensus = self.consensus()?.clone();
         if !without_packages {
             self.complete(&read.state).await;
@@ -54,12 +48,26 @@ impl v1::maintenance_server::Maintenance for Shared {
                 drop(out.blocking_send(Err(failed)));
             }
         });
-        Ok(Response::new(ReceiverStream::new(receive)))
+        Ok(receive)
+    }
+
+    /// Fetches the packages that only others hold; what cannot be had is named when it is missed.
+    async fn complete(&self, state: &State) {
+        for (digest, blob) in &state.blobs {
+            for holder in &blob.holders {
+                if self.blobs.has(digest.as_str()) {
+                    break;
+                }
+                if let Err(error) = fetch_blob(self, *holder, digest, blob.size).await {
+                    tracing::warn!(node = holder, %error, digest = digest.short(), "package for a backup not fetched");
+                }
+            }
+        }
     }
 }
 
-fn send(source: &Source<'_>, out: &Out, consensus: &Consensus, warning: String) -> Result<(), Status> {
-    let failed = |e: OfflineError| error::status(Code::FailedPrecondition, "backup", e.to_string());
+fn send(source: &Source<'_>, out: &Out, consensus: &Consensus, warning: String) -> Result<(), ApiError> {
+    let failed = |e: OfflineError| ApiError::new(Kind::Precondition, "backup", e.to_string());
     let written = write_backup(source, |head| Chunks {
         out: out.clone(),
         hash: Sha256::new(),
@@ -81,22 +89,6 @@ fn send(source: &Source<'_>, out: &Out, consensus: &Consensus, warning: String) 
     };
     drop(out.blocking_send(Ok(v1::BackupChunk { done: Some(done), ..v1::BackupChunk::default() })));
     Ok(())
-}
-
-impl Shared {
-    /// Fetches the packages that only others hold; what cannot be had is named when it is missed.
-    async fn complete(&self, state: &State) {
-        for (digest, blob) in &state.blobs {
-            for holder in &blob.holders {
-                if self.blobs.has(digest.as_str()) {
-                    break;
-                }
-                if let Err(status) = fetch_blob(self, *holder, digest, blob.size).await {
-                    tracing::warn!(node = holder, %status, digest = digest.short(), "package for a backup not fetched");
-                }
-            }
-        }
-    }
 }
 
 /// Bytes as messages.

@@ -3,9 +3,7 @@
 //! Invariant: nothing that was asked for is ignored. Not here: what the law refuses (`state/rollout/start_rollout.rs`), what has no room
 //! (`engine::preview`).
 
-use tonic::{Code, Status};
-
-use super::{catalog::known, error, rollouts::deployment};
+use super::{ApiError, catalog::known, rollouts::deployment};
 use crate::{
     engine::{Strategy, strategy},
     model::{AddressMode, OnNoData, Overrides, RolloutParams, Setting, Spec, StrategyName},
@@ -23,24 +21,26 @@ pub(super) struct Asked<'a> {
 }
 
 /// What a request asks for.
-pub(super) fn read_start<'a>(state: &'a State, ask: &v1::StartRequest) -> Result<Asked<'a>, Status> {
+pub(super) fn read_start<'a>(state: &'a State, ask: &v1::StartRequest) -> Result<Asked<'a>, ApiError> {
     let id = deployment(&ask.deployment)?;
     let row = known(state, &id)?;
     let spec = state.spec(&id, row.spec).map(AsRef::as_ref);
-    let overrides = overrides(&ask.settings).map_err(|e| error::invalid(&e))?;
+    let overrides = overrides(&ask.settings)?;
     let params = overrides.over(spec.map_or_else(RolloutParams::default, |s| s.rollout.clone()));
-    params.check("rollout").map_err(|e| error::invalid(&e))?;
+    params.check("rollout")?;
     let version = if ask.version.is_empty() && ask.restart {
-        row.tracks.stable.as_ref().map(|t| t.pair.version.clone()).ok_or_else(|| {
-            error::status(Code::FailedPrecondition, "precondition", format!("nothing runs as {id} yet: name a version"))
-        })?
+        row.tracks
+            .stable
+            .as_ref()
+            .map(|t| t.pair.version.clone())
+            .ok_or_else(|| ApiError::precondition(format!("nothing runs as {id} yet: name a version")))?
     } else {
-        ask.version.parse().map_err(|e| error::invalid(&e))?
+        ask.version.parse()?
     };
     // A first rollout is direct; what is said of the settings is for the strategy that comes after it.
     let default = state.environments.get(&id.environment).map(|e| e.default_strategy.clone());
     let named = params.strategy.clone().or(default).unwrap_or(StrategyName::ROLLING);
-    check_used(strategy(&named).map_err(error::bad)?, spec, &overrides)?;
+    check_used(strategy(&named).map_err(ApiError::bad)?, spec, &overrides)?;
     let strategy = strategy_of(state, row, &params);
     let expected = (ask.expected > 0).then_some(ask.expected);
     let start =
@@ -50,7 +50,7 @@ pub(super) fn read_start<'a>(state: &'a State, ask: &v1::StartRequest) -> Result
 
 /// Refuses settings that were asked for and that the strategy does not read: nothing that a person says is ignored. What the spec says
 /// may be meant for another strategy; `plan` lists it.
-fn check_used(asked: &Strategy, spec: Option<&Spec>, given: &Overrides) -> Result<(), Status> {
+fn check_used(asked: &Strategy, spec: Option<&Spec>, given: &Overrides) -> Result<(), ApiError> {
     let mode = spec.map_or(AddressMode::Pool, |s| s.address);
     let given: Vec<&Setting> = given.said().into_iter().map(|(setting, _)| setting).collect();
     let unused: Vec<String> = unread(asked, mode, &given).map(|s| s.flag()).collect();
@@ -58,7 +58,7 @@ fn check_used(asked: &Strategy, spec: Option<&Spec>, given: &Overrides) -> Resul
         return Ok(());
     }
     let reads: Vec<String> = asked.reads(mode).iter().map(|s| s.flag()).collect();
-    Err(error::bad(format!(
+    Err(ApiError::bad(format!(
         "{} does not use {} (address: {mode}), only {} of the settings that are not every strategy's: leave it out, or choose \
          another --strategy",
         asked.name,

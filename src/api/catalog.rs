@@ -1,15 +1,8 @@
-//! The `Catalog` service: specs, releases, lists.
+//! Specs, releases, lists.
 
 use std::collections::BTreeSet;
 
-use tonic::{Request, Response, Status, async_trait};
-
-use super::{
-    Shared,
-    changes::changes,
-    error::{self, refusal},
-    page::page,
-};
+use super::{Api, ApiError, Caller, Reply, changes::changes, page::page};
 use crate::{
     engine::strategy,
     model::{BuildInfo, DeploymentId, Digest, Name, Spec, SpecFormat, Version, nearest, read_spec},
@@ -27,11 +20,11 @@ use crate::{
 const MAX_LABELS: usize = 64;
 const MAX_TEXT: usize = 256;
 
-fn format(name: &str) -> Result<SpecFormat, Status> {
+fn format(name: &str) -> Result<SpecFormat, ApiError> {
     if name.is_empty() {
         return Ok(SpecFormat::Yaml);
     }
-    name.parse().map_err(|_| error::bad(format!("format {name:?} is not yaml, json or toml")))
+    name.parse().map_err(|_| ApiError::bad(format!("format {name:?} is not yaml, json or toml")))
 }
 
 /// Whether a row passes an exact filter; an empty one takes everything.
@@ -39,9 +32,9 @@ fn takes(filter: &str, value: &str) -> bool {
     filter.is_empty() || filter == value
 }
 
-fn check_text(what: &str, text: &str) -> Result<(), Status> {
+fn check_text(what: &str, text: &str) -> Result<(), ApiError> {
     if text.len() > MAX_TEXT {
-        return Err(error::bad(format!("{what} is longer than {MAX_TEXT} bytes")));
+        return Err(ApiError::bad(format!("{what} is longer than {MAX_TEXT} bytes")));
     }
     Ok(())
 }
@@ -60,29 +53,26 @@ fn warnings(state: &State, spec: &Spec) -> Vec<String> {
     said
 }
 
-impl Shared {
+impl Api {
     async fn release_verb(
         &self,
-        request: Request<v1::ReleaseVerbRequest>,
+        by: &Caller,
+        ask: v1::ReleaseVerbRequest,
         command: impl FnOnce(Name, Version) -> Command,
-    ) -> Result<Response<v1::ReleaseVerbReply>, Status> {
-        let ask = request.into_inner();
-        let service = Name::service(&ask.service).map_err(|e| error::invalid(&e))?;
-        let version = ask.version.parse().map_err(|e| error::invalid(&e))?;
-        let done = self.change(ask.request.as_ref(), command(service, version)).await?;
-        Ok(Response::new(v1::ReleaseVerbReply { receipt: done.receipt() }))
+    ) -> Reply<v1::ReleaseVerbReply> {
+        let service = Name::service(&ask.service)?;
+        let version = ask.version.parse()?;
+        let done = self.change(by, ask.request.as_ref(), command(service, version)).await?;
+        Ok(v1::ReleaseVerbReply { receipt: done.receipt() }.into())
     }
-}
 
-#[async_trait]
-impl v1::catalog_server::Catalog for Shared {
-    async fn apply(&self, request: Request<v1::ApplyRequest>) -> Result<Response<v1::ApplyReply>, Status> {
-        let ask = request.into_inner();
-        let spec = read_spec(&ask.document, format(&ask.format)?).map_err(|e| error::invalid(&e))?;
+    /// Creates or changes a deployment's spec.
+    pub async fn apply(&self, by: &Caller, ask: v1::ApplyRequest) -> Reply<v1::ApplyReply> {
+        let spec = read_spec(&ask.document, format(&ask.format)?)?;
         if let Some(named) = &spec.rollout.strategy {
-            strategy(named).map_err(|e| error::bad(format!("rollout.strategy: {e}")))?;
+            strategy(named).map_err(|e| ApiError::bad(format!("rollout.strategy: {e}")))?;
         }
-        let read = self.read().await?;
+        let read = self.read(by).await?;
         let before = read.state.deployments.get(&spec.deployment);
         let old = before.and_then(|d| read.state.spec(&spec.deployment, d.spec)).cloned();
         let mut reply = v1::ApplyReply {
@@ -97,38 +87,39 @@ impl v1::catalog_server::Catalog for Shared {
         let id = spec.deployment.clone();
         if ask.dry_run {
             let applied = Command::SpecApplied(SpecApplied { spec, expected });
-            let after = rehearse(&read.state, applied).map_err(|r| refusal(&r))?;
+            let after = rehearse(&read.state, &by.principal, applied)?;
             reply.spec = after.deployments.get(&id).map_or(0, |d| d.spec);
             reply.receipt = Some(v1::Receipt { index: 0, now_ms: read.state.now.0, repeated: false });
             return Ok(read.answer(reply));
         }
-        let done = self.change(ask.request.as_ref(), Command::SpecApplied(SpecApplied { spec, expected })).await?;
+        let done = self.change(by, ask.request.as_ref(), Command::SpecApplied(SpecApplied { spec, expected })).await?;
         reply.spec = self.consensus()?.view().deployments.get(&id).map_or(0, |d| d.spec);
         reply.receipt = done.receipt();
-        Ok(Response::new(reply))
+        Ok(reply.into())
     }
 
-    async fn register_release(
+    /// Registers a release whose package was pushed.
+    pub async fn register_release(
         &self,
-        request: Request<v1::RegisterReleaseRequest>,
-    ) -> Result<Response<v1::RegisterReleaseReply>, Status> {
-        let ask = request.into_inner();
+        by: &Caller,
+        ask: v1::RegisterReleaseRequest,
+    ) -> Reply<v1::RegisterReleaseReply> {
         let build = ask.build.unwrap_or_default();
         for (what, text) in [("commit", &build.commit), ("built_at", &build.built_at), ("toolchain", &build.toolchain)]
         {
             check_text(what, text)?;
         }
         if ask.labels.len() > MAX_LABELS || build.components.len() > MAX_LABELS {
-            return Err(error::bad(format!("at most {MAX_LABELS} labels and {MAX_LABELS} components")));
+            return Err(ApiError::bad(format!("at most {MAX_LABELS} labels and {MAX_LABELS} components")));
         }
         for (key, value) in ask.labels.iter().chain(&build.components) {
             check_text("a label or component", key)?;
             check_text("a label or component", value)?;
         }
-        let digest = Digest::new(&ask.digest).map_err(|e| error::invalid(&e))?;
+        let digest = Digest::new(&ask.digest)?;
         let command = Command::ReleaseRegistered(ReleaseRegistered {
-            service: Name::service(&ask.service).map_err(|e| error::invalid(&e))?,
-            version: ask.version.parse::<Version>().map_err(|e| error::invalid(&e))?,
+            service: Name::service(&ask.service)?,
+            version: ask.version.parse::<Version>()?,
             digest: digest.clone(),
             build: BuildInfo {
                 commit: build.commit,
@@ -138,52 +129,42 @@ impl v1::catalog_server::Catalog for Shared {
             },
             labels: ask.labels,
         });
-        let done = self.change(ask.request.as_ref(), command).await?;
+        let done = self.change(by, ask.request.as_ref(), command).await?;
         let (holders, nodes) = self.holders(&digest);
-        Ok(Response::new(v1::RegisterReleaseReply { receipt: done.receipt(), holders, nodes }))
+        Ok(v1::RegisterReleaseReply { receipt: done.receipt(), holders, nodes }.into())
     }
 
-    async fn retire_release(
-        &self,
-        request: Request<v1::ReleaseVerbRequest>,
-    ) -> Result<Response<v1::ReleaseVerbReply>, Status> {
-        self.release_verb(request, |service, version| ReleaseRetired { service, version }.into()).await
+    /// Takes a release out of use.
+    pub async fn retire_release(&self, by: &Caller, ask: v1::ReleaseVerbRequest) -> Reply<v1::ReleaseVerbReply> {
+        self.release_verb(by, ask, |service, version| ReleaseRetired { service, version }.into()).await
     }
 
-    async fn remove_release(
-        &self,
-        request: Request<v1::ReleaseVerbRequest>,
-    ) -> Result<Response<v1::ReleaseVerbReply>, Status> {
-        self.release_verb(request, |service, version| ReleaseRemoved { service, version }.into()).await
+    /// Removes a release for good.
+    pub async fn remove_release(&self, by: &Caller, ask: v1::ReleaseVerbRequest) -> Reply<v1::ReleaseVerbReply> {
+        self.release_verb(by, ask, |service, version| ReleaseRemoved { service, version }.into()).await
     }
 
-    async fn list_environments(
-        &self,
-        request: Request<v1::ListRequest>,
-    ) -> Result<Response<v1::ListEnvironmentsReply>, Status> {
-        let (ask, read) = (request.into_inner(), self.read().await?);
+    /// In their order.
+    pub async fn list_environments(&self, by: &Caller, ask: v1::ListRequest) -> Reply<v1::ListEnvironmentsReply> {
+        let read = self.read(by).await?;
         let rows = read.state.environments.values();
         let rows = rows.map(|e| (format!("{:010}/{}", e.order, e.name), convert::environment(e))).collect();
         let (page, items) = page(&read.state, ask.page.as_ref(), rows);
         Ok(read.answer(v1::ListEnvironmentsReply { page, items }))
     }
 
-    async fn list_services(
-        &self,
-        request: Request<v1::ListRequest>,
-    ) -> Result<Response<v1::ListServicesReply>, Status> {
-        let (ask, read) = (request.into_inner(), self.read().await?);
+    /// By name.
+    pub async fn list_services(&self, by: &Caller, ask: v1::ListRequest) -> Reply<v1::ListServicesReply> {
+        let read = self.read(by).await?;
         let rows = read.state.services.values().filter(|s| takes(&ask.service, s.name.as_str()));
         let rows = rows.map(|s| (s.name.to_string(), convert::service(&read.state, s))).collect();
         let (page, items) = page(&read.state, ask.page.as_ref(), rows);
         Ok(read.answer(v1::ListServicesReply { page, items }))
     }
 
-    async fn list_releases(
-        &self,
-        request: Request<v1::ListRequest>,
-    ) -> Result<Response<v1::ListReleasesReply>, Status> {
-        let (ask, read) = (request.into_inner(), self.read().await?);
+    /// By service, each one's in the order of versions.
+    pub async fn list_releases(&self, by: &Caller, ask: v1::ListRequest) -> Reply<v1::ListReleasesReply> {
+        let read = self.read(by).await?;
         let rows = read.state.releases.values().filter(|r| takes(&ask.service, r.service.as_str()));
         let key = |r: &crate::state::Release| format!("{}/{}", r.service, r.version.sort_key(r.meta.created_index));
         let rows = rows.map(|r| (key(r), convert::release(&read.state, r))).collect();
@@ -191,11 +172,9 @@ impl v1::catalog_server::Catalog for Shared {
         Ok(read.answer(v1::ListReleasesReply { page, items }))
     }
 
-    async fn list_deployments(
-        &self,
-        request: Request<v1::ListRequest>,
-    ) -> Result<Response<v1::ListDeploymentsReply>, Status> {
-        let (ask, read) = (request.into_inner(), self.read().await?);
+    /// By environment and service.
+    pub async fn list_deployments(&self, by: &Caller, ask: v1::ListRequest) -> Reply<v1::ListDeploymentsReply> {
+        let read = self.read(by).await?;
         let rows = read.state.deployments.values().filter(|d| {
             takes(&ask.service, d.id.service.as_str()) && takes(&ask.environment, d.id.environment.as_str())
         });
@@ -204,19 +183,18 @@ impl v1::catalog_server::Catalog for Shared {
         Ok(read.answer(v1::ListDeploymentsReply { page, items }))
     }
 
-    async fn list_workers(&self, request: Request<v1::ListRequest>) -> Result<Response<v1::ListWorkersReply>, Status> {
-        let (ask, read) = (request.into_inner(), self.read().await?);
+    /// By name.
+    pub async fn list_workers(&self, by: &Caller, ask: v1::ListRequest) -> Reply<v1::ListWorkersReply> {
+        let read = self.read(by).await?;
         let rows = read.state.workers.values().filter(|w| takes(&ask.worker, w.name.as_str()));
         let rows = rows.map(|w| (w.name.to_string(), convert::worker(&read.state, w))).collect();
         let (page, items) = page(&read.state, ask.page.as_ref(), rows);
         Ok(read.answer(v1::ListWorkersReply { page, items }))
     }
 
-    async fn list_instances(
-        &self,
-        request: Request<v1::ListRequest>,
-    ) -> Result<Response<v1::ListInstancesReply>, Status> {
-        let (ask, read) = (request.into_inner(), self.read().await?);
+    /// Those that live, or all that are remembered, oldest first.
+    pub async fn list_instances(&self, by: &Caller, ask: v1::ListRequest) -> Reply<v1::ListInstancesReply> {
+        let read = self.read(by).await?;
         let state = &read.state;
         let serves: BTreeSet<_> = state
             .deployments
@@ -237,30 +215,31 @@ impl v1::catalog_server::Catalog for Shared {
         Ok(read.answer(v1::ListInstancesReply { page, items }))
     }
 
-    async fn get_spec(&self, request: Request<v1::GetSpecRequest>) -> Result<Response<v1::GetSpecReply>, Status> {
-        let (ask, read) = (request.into_inner(), self.read().await?);
-        let id: DeploymentId = ask.deployment.parse().map_err(|e| error::invalid(&e))?;
+    /// A deployment's spec as JSON, defaults filled in.
+    pub async fn get_spec(&self, by: &Caller, ask: v1::GetSpecRequest) -> Reply<v1::GetSpecReply> {
+        let read = self.read(by).await?;
+        let id: DeploymentId = ask.deployment.parse()?;
         let row = known(&read.state, &id)?;
         let revision = if ask.spec == 0 { row.spec } else { ask.spec };
         let spec = read.state.spec(&id, revision).ok_or_else(|| {
-            error::not_found(format!("{id} has no spec {revision} (any more): the newest is {}", row.spec))
+            ApiError::not_found(format!("{id} has no spec {revision} (any more): the newest is {}", row.spec))
         })?;
-        let json = serde_json::to_string(spec.as_ref()).map_err(|e| Status::internal(e.to_string()))?;
+        let json = serde_json::to_string(spec.as_ref()).map_err(ApiError::internal)?;
         Ok(read.answer(v1::GetSpecReply { deployment: id.to_string(), spec: revision, json }))
     }
 }
 
 /// The deployment's row, or why there is none, with the nearest known name.
-pub(super) fn known<'a>(state: &'a State, id: &DeploymentId) -> Result<&'a crate::state::Deployment, Status> {
+pub(super) fn known<'a>(state: &'a State, id: &DeploymentId) -> Result<&'a crate::state::Deployment, ApiError> {
     state.deployments.get(id).ok_or_else(|| {
         let known: Vec<String> = state.deployments.keys().map(ToString::to_string).collect();
         let near = nearest(&id.to_string(), &known);
         let hint = near.map_or("; `slipway apply -f` makes it".to_string(), |k| format!("; did you mean {k}?"));
-        error::not_found(format!("deployment {id} does not exist{hint}"))
+        ApiError::not_found(format!("deployment {id} does not exist{hint}"))
     })
 }
 
-impl Shared {
+impl Api {
     /// How many voters hold a package, of how many.
     pub(super) fn holders(&self, digest: &Digest) -> (u32, u32) {
         let Some(consensus) = self.consensus.get() else { return (0, 0) };
