@@ -311,7 +311,10 @@ fn wall_in(ms: u64, zone: &jiff::tz::TimeZone) -> String {
 pub fn event(e: &v1::Event) -> String {
     let fields: Vec<String> = e.fields.iter().map(|(k, v)| format!("{k}={v}")).collect();
     let what = if e.text.is_empty() { format!("{} {}", e.kind, fields.join(" ")) } else { e.text.clone() };
-    format!("{:>6}.{}  {}  {}  {what}", e.index, e.ordinal, wall(e.wall_ms), or_dash(&e.deployment))
+    // Whoever is no operator is said in JSON alone; some lines name the operator themselves.
+    let named = e.actor.starts_with("operator:") && !what.contains(&e.actor);
+    let by = if named { format!(", by {}", e.actor) } else { String::new() };
+    format!("{:>6}.{}  {}  {}  {what}{by}", e.index, e.ordinal, wall(e.wall_ms), or_dash(&e.deployment))
 }
 
 /// `apply`.

@@ -37,7 +37,7 @@ fn the_older_spelling_of_an_update_is_a_rollout() {
 #[test]
 fn a_rollout_start_takes_the_spec_s_names() {
     let line = "slipway rollout start production/shop --to 1.1.0 --strategy blue_green --bake 10m --max-error-rate 0.5% --within 5m";
-    let Noun::Rollout(RolloutVerb::Start { start, replace, watch }) = parse(line).unwrap().noun else {
+    let Noun::Rollout(RolloutVerb::Start { start, replace, expect: None, watch }) = parse(line).unwrap().noun else {
         panic!("not a start")
     };
     assert!(!replace);

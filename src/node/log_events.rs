@@ -37,10 +37,10 @@ fn tell(state: &State, from: EventKey) {
     let term = state.applied.term;
     for (key, event) in state.events.range((Bound::Excluded(from), Bound::Unbounded)) {
         let told = event.body.describe();
-        let (index, event, text) = (key.index, told.kind, told.text);
+        let (index, by, event, text) = (key.index, &event.by, told.kind, told.text);
         let (deployment, rollout) = (told.deployment.map(field::display), told.rollout.map(field::display));
-        let more: Vec<String> = told.fields.iter().map(|(name, value)| format!("{name}={value}")).collect();
-        let more = more.join(" ");
+        let more: Vec<String> = told.fields.iter().map(|(name, value)| format!("{name}={value} ")).collect();
+        let more = format!("{}actor={by}", more.concat());
         match told.severity {
             Severity::Detail => tracing::debug!(event, term, index, deployment, rollout, more, "{text}"),
             Severity::Normal => tracing::info!(event, term, index, deployment, rollout, more, "{text}"),

@@ -15,5 +15,6 @@ pub fn event(e: &Event, told: Told) -> v1::Event {
         rollout: told.rollout.map(|r| r.to_string()).unwrap_or_default(),
         text: told.text,
         fields: told.fields.into_iter().map(|(name, value)| (name.to_string(), value)).collect(),
+        actor: e.by.to_string(),
     }
 }

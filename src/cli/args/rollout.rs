@@ -34,6 +34,9 @@ pub enum RolloutVerb {
         /// End a live rollout first, in the same moment: a way back where it stands, one that goes forward with the traffic on stable
         #[arg(long)]
         replace: bool,
+        /// Start only if the deployment is still at this revision, as `rollout plan` says it
+        #[arg(long, value_name = "REVISION", value_parser = clap::value_parser!(u64).range(1..))]
+        expect: Option<u64>,
         #[command(flatten)]
         watch: WatchArgs,
     },

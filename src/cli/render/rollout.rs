@@ -139,7 +139,10 @@ pub fn plan(p: &v1::PlanReply) -> String {
     for note in &p.notes {
         text += &format!("\nnote: {note}");
     }
-    text
+    text + &format!(
+        "\nseen at revision {0}: `rollout start --expect {0}` is refused if the deployment has changed since",
+        p.revision
+    )
 }
 
 /// `rollout explain`.

@@ -191,3 +191,16 @@ fn times_say_their_zone_and_addresses_with_ports_can_be_read_back() {
     assert!(instances(&[instance("::1")], false).contains("[::1]:8080"));
     assert!(instances(&[instance("127.0.0.1")], false).contains(" 127.0.0.1:8080"));
 }
+
+#[test]
+fn an_event_names_the_operator_that_caused_it_and_nobody_else() {
+    let of = |actor: &str, text: &str| {
+        let deployment = "production/shop".into();
+        let e = v1::Event { index: 52, deployment, text: text.into(), actor: actor.into(), ..Default::default() };
+        event(&e).split("production/shop  ").last().unwrap_or_default().to_string()
+    };
+    assert_eq!(of("operator:local", "spec 2"), "spec 2, by operator:local");
+    assert_eq!(of("operator:ann", "r-52 is aborted: by operator:ann"), "r-52 is aborted: by operator:ann");
+    assert_eq!(of("leader", "traffic 2.0.0 10 %"), "traffic 2.0.0 10 %");
+    assert_eq!(of("node:2", "worker w1: registered"), "worker w1: registered");
+}

@@ -22,9 +22,9 @@ pub async fn run(s: &Session, verb: RolloutVerb) -> Result<u8, CliError> {
             s.out.show(&reply, render::plan)?;
             Ok(DONE)
         }
-        RolloutVerb::Start { start: args, replace, watch } => {
+        RolloutVerb::Start { start: args, replace, expect, watch } => {
             let mut request = start_request(s, &args.deployment, Some(&args.to), &args.params)?;
-            request.replace = replace;
+            (request.replace, request.expected) = (replace, expect.unwrap_or_default());
             begin(s, request, watch).await
         }
         RolloutVerb::Restart { deployment, params, watch } => start(s, &deployment, None, &params, watch).await,

@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     model::{
-        DeploymentId, Digest, Health, InstanceId, Life, Millis, Name, NodeId, RolloutId, Step, Version, WorkerName,
-        fields,
+        DeploymentId, Digest, Health, InstanceId, Life, Millis, Name, NodeId, Principal, RolloutId, Step, Version,
+        WorkerName, fields,
     },
     state::{
         rollout::rows::{Reason, RolloutStatus, StepStatus},
@@ -40,6 +40,8 @@ fields! {
         3 pub wall: u64,
         /// What happened.
         4 [required] pub body: EventBody,
+        /// Who caused it: the principal of its entry.
+        5 [required] pub by: Principal,
     }
 }
 

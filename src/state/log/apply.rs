@@ -62,7 +62,7 @@ pub fn apply(state: &mut State, at: LogId, stamped: &Stamped) -> Result<Applied,
         follow_up(&mut cx, state);
         let (draft, bodies) = cx.finish()?;
         *state = draft;
-        Ok(Applied { index: at.index, events: record(state, at, bodies), repeated: false })
+        Ok(Applied { index: at.index, events: record(state, at, &stamped.principal, bodies), repeated: false })
     });
     if let Some(ticket) = ticket {
         requests::remember(state, at, ticket, result.as_ref().err());
@@ -85,7 +85,7 @@ fn follow_up(cx: &mut Cx<'_>, before: &State) {
     }
 }
 
-fn record(state: &mut State, at: LogId, bodies: Vec<EventBody>) -> Vec<Event> {
+fn record(state: &mut State, at: LogId, by: &Principal, bodies: Vec<EventBody>) -> Vec<Event> {
     let events: Vec<Event> = (0u32..)
         .zip(bodies)
         .map(|(ordinal, body)| Event {
@@ -93,6 +93,7 @@ fn record(state: &mut State, at: LogId, bodies: Vec<EventBody>) -> Vec<Event> {
             at: state.now,
             wall: state.wall,
             body,
+            by: by.clone(),
         })
         .collect();
     for e in &events {

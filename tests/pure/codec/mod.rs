@@ -224,7 +224,7 @@ fn traffic() -> State {
     ];
     for (ordinal, body) in (0..).zip(bodies) {
         let key = EventKey { index: 90, ordinal };
-        state.events.insert(key, Event { key, at: Millis(900), wall: 1, body });
+        state.events.insert(key, Event { key, at: Millis(900), wall: 1, body, by: Principal::leader() });
     }
     state
 }
