@@ -213,7 +213,7 @@ impl Node {
                     std::future::pending::<()>().await;
                 }
                 let Some(consensus) = parts.slot.get().cloned() else { std::future::pending().await };
-                work(&mut tasks, &parts, &shared, &backend, &consensus, courier);
+                work(&mut tasks, &parts, &shared, &consensus, courier);
                 let failed = || async {
                     let mut failure = consensus.failure();
                     let reason = failure.wait_for(Option::is_some).await.ok().and_then(|r| r.clone());
@@ -270,14 +270,7 @@ fn dns_tls(config: &NodeConfig) -> Result<Option<Arc<TlsIdentity>>, NodeError> {
 }
 
 /// Everything that runs once there is a cluster. Each follows State, so that it may be started again at any time.
-fn work(
-    tasks: &mut Tasks,
-    parts: &Arc<Parts>,
-    shared: &Shared,
-    backend: &Arc<dyn Backend>,
-    consensus: &Consensus,
-    courier: Courier,
-) {
+fn work(tasks: &mut Tasks, parts: &Arc<Parts>, shared: &Shared, consensus: &Consensus, courier: Courier) {
     /// The future that `$make` gives of clones of all of these.
     macro_rules! with {
         ($($name:ident),+; $make:expr) => {{
@@ -299,7 +292,7 @@ fn work(
     tasks.keep("membership", with!(consensus; membership::run(consensus)));
     tasks.keep("own row", with!(parts, consensus, shared; life::follow(parts, consensus, shared)));
     let sessions = &shared.sessions;
-    tasks.keep("relay", with!(parts, consensus, sessions, backend; relay::run(parts, consensus, sessions, backend)));
+    tasks.keep("relay", with!(parts, consensus, sessions; relay::run(parts, consensus, sessions)));
     tasks.keep("package repair", with!(shared, consensus; repair::run(shared, consensus)));
     let lead =
         Lead::new(consensus.clone(), parts.collector.clone(), courier, parts.board.clone(), parts.lead_counts.clone());

@@ -7,4 +7,4 @@
 
 mod collector;
 
-pub use collector::{Collector, ObserveError};
+pub use collector::{Collector, ObserveError, WorkerWord};

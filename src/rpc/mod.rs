@@ -33,5 +33,5 @@ mod workers;
 pub use error::refusal;
 pub use fetch::fetch_blob;
 pub use serve::{client_routes, peer_routes, serve};
-pub use sessions::Sessions;
+pub use sessions::{Report, Sessions};
 pub use shared::{Backend, Counts, Shared};
