@@ -206,7 +206,7 @@ mod tests {
     #[test]
     fn histograms_count_from_the_mark_over_resets_restarts_and_ends_too() {
         let (mut tally, one) = (Tally::default(), pair("1.0.0"));
-        let mut look = |tally: &mut Tally, n, run, all| tally.sample(id(n), run, &one, shows(all));
+        let look = |tally: &mut Tally, n, run, all| tally.sample(id(n), run, &one, shows(all));
         look(&mut tally, 0, 1, latency([3, 5], 70, 6));
         tally.begin(7);
         look(&mut tally, 0, 1, latency([4, 8], 110, 10));

@@ -24,6 +24,7 @@ pub struct MetricName(Cow<'static, str>);
 impl MetricName {
     /// What came to a version. Every spec with metrics declares them, and the errors among them.
     pub const REQUESTS: Self = Self(Cow::Borrowed("requests"));
+    /// Those among the requests that failed.
     pub const ERRORS: Self = Self(Cow::Borrowed("errors"));
     /// What an instance's own health checks say; no page shows it.
     pub const HEALTH: Self = Self(Cow::Borrowed("health"));

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use tokio::time::timeout;
-use tonic::Status;
+use tonic::{Code, Status};
 
 use super::{
     clock_watch, fall, lease,

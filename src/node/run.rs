@@ -167,7 +167,7 @@ impl Node {
     /// Runs until `asked` is cancelled or something fails for good. With a full disk it goes on answering what it can until there is
     /// room again.
     pub async fn run(self, asked: CancellationToken) -> Result<End, NodeError> {
-        let Self { parts, shared, backend, listeners, dns_tls, courier, stop } = self;
+        let Self { parts, shared, backend: _, listeners, dns_tls, courier, stop } = self;
         let settings = dns_settings(&parts.config).map_err(|e| NodeError::Other(e.to_string()))?;
         let responder = Arc::new(Responder::with(parts.dns.clone(), parts.clock.clone(), settings));
         parts.responder.get_or_init(|| responder.clone());

@@ -141,7 +141,8 @@ pub fn decisions(r: &Rollout) -> Vec<String> {
         if let Some(e) = &row.evidence {
             let said = evidence(e);
             // A step that is not there to judge ends "undecided", which would read as a doubt.
-            let verdict = Some(said.verdict).filter(|_| row.step.kind.facts().judges || e.verdict == Verdict::Worse);
+            let verdict =
+                Some(said.verdict.clone()).filter(|_| row.step.kind.facts().judges || e.verdict == Verdict::Worse);
             let totals = said.totals.iter().filter(|t| has_counts(t)).map(|t| compared(&said, t));
             let all: Vec<String> =
                 verdict.into_iter().chain(totals).chain(Some(e.note.clone()).filter(|n| !n.is_empty())).collect();
@@ -178,4 +179,28 @@ pub fn overrides(settings: &BTreeMap<String, String>) -> Result<Overrides, Model
 /// As a request carries them.
 pub fn settings(said: &Overrides) -> BTreeMap<String, String> {
     said.said().into_iter().map(|(setting, text)| (setting.name.to_string(), text)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_counted_is_told_as_its_checks_compare_it() {
+        let one = |name: &str, count, histogram| v1::Metric { name: name.into(), count, histogram };
+        let latency = Some(v1::Histogram { bounds: vec![5_000], counts: vec![70], sum: 400_000 });
+        let all = vec![one("requests", 80, None), one("errors", 8, None), one("latency", 80, latency)];
+        let of = v1::PairTotals { version: "2.0.0".into(), metrics: all };
+        let check = |test: &str, metric: &str, over: &str| v1::CheckRecord {
+            test: test.into(),
+            metric: metric.into(),
+            over: over.into(),
+            ..v1::CheckRecord::default()
+        };
+        let mut e = v1::Evidence { checks: vec![check("health", "health", "")], ..v1::Evidence::default() };
+        assert_eq!(compared(&e, &of), "2.0.0: 80 requests, 8 errors, 80 values of latency");
+        e.checks.push(check("ceiling", "errors", "requests"));
+        assert_eq!(compared(&e, &of), "2.0.0: 8 errors of 80 requests");
+        assert!(has_counts(&of) && !has_counts(&v1::PairTotals::default()));
+    }
 }

@@ -1,9 +1,11 @@
 //! What stands in the record of a step: by metric and check, in a size that does not grow with the fleet.
 
-use slipway::model::{Histogram, MetricName, Period, Sample, StrategyName};
-use slipway::state::{Command, Evidence, RolloutStatus, Seen, StepCounts, codec};
+use slipway::model::{
+    BasisPoints, Ceiling, Histogram, MetricName, Period, RolloutParams, Sample, Samples, StepKind, StrategyName,
+};
+use slipway::state::{Command, Evidence, Reason, RolloutStatus, Seen, State, StepCounts, StepRow, Verdict, codec};
 
-use crate::sim_fleet::{Fleet, Shape, latency, params};
+use crate::sim_fleet::{Behaviour, Fleet, Shape, latency, params};
 
 /// Evidence names forty workers and sums the rest, so that a record stays small in a fleet of any size.
 #[test]
@@ -83,4 +85,54 @@ fn evidence_stays_small_whatever_is_counted() {
     assert_eq!(names, ["errors", "latency", "requests"], "what nobody declared is not kept");
     assert_eq!(to.total().count(&MetricName::REQUESTS), Some(45_000), "nothing is lost but detail");
     assert!(to.workers.len() < 40 && end.evidence.note.contains(" more workers: "), "{}", end.evidence.note);
+}
+
+/// A worker that says how many requests came and nothing of errors would thin the errors of the others out.
+#[test]
+fn requests_without_errors_are_no_share_and_nothing_is_judged_without_them() {
+    let mut f = Fleet::with_stable(&Shape::default());
+    f.behaviour.insert("2.0.0".into(), Behaviour { errors: 600, ..Behaviour::default() });
+    let p = RolloutParams { steps: vec![BasisPoints::percent(50)], ..params(StrategyName::CANARY) };
+    let p = RolloutParams { max_error_rate: Ceiling(Some(BasisPoints::percent(7))), ..p };
+    let id = f.start("2.0.0", p);
+    f.until(60, "a bake", |f| f.at(id, "bake", "50 %"));
+    let r = &f.state.rollouts[&id];
+    let step = r.running().unwrap().1.step_id.unwrap();
+    let late = State { now: f.state.now.plus(Period::seconds(60)), ..f.state.clone() };
+    let mut seen = f.seen.clone();
+    for heard in seen.workers.values_mut() {
+        if let Seen::Known { at, .. } = heard {
+            *at = late.now;
+        }
+    }
+    let says = |seen: &mut slipway::state::Observations, odd: Samples| {
+        let counts =
+            f.state.workers.keys().zip([odd, crate::counted(100, 6), crate::counted(100, 6), crate::counted(100, 6)]);
+        let of = |samples| StepCounts { pairs: [(r.to.clone(), samples)].into(), ..StepCounts::default() };
+        seen.counts.insert((f.shop(), step), counts.map(|(w, samples)| (w.clone(), of(samples))).collect());
+        slipway::engine::plan(&late, seen, late.now)
+    };
+    let whole = says(&mut seen, crate::counted(100, 6));
+    assert!(matches!(&whole.commands[..], [Command::StepEnded(end)] if end.evidence.verdict == Verdict::NotWorse));
+    let mut half = crate::counted(100_000, 0);
+    half.0.remove(&MetricName::ERRORS);
+    let planned = says(&mut seen, half.clone());
+    let waits: Vec<String> = planned.waits.values().flatten().map(ToString::to_string).collect();
+    assert_eq!(waits, ["w1 cannot count: its errors and requests do not come together"]);
+    assert!(planned.commands.is_empty());
+    // What the others saw is enough to fail it, and is not thinned.
+    let strict = |rows: &mut Vec<StepRow>| {
+        for row in rows {
+            if let StepKind::Bake { checks, .. } = &mut row.step.kind {
+                checks.iter_mut().filter(|c| c.needs_traffic()).for_each(|c| c.limit = 500);
+            }
+        }
+    };
+    let mut stricter = late.clone();
+    let mut row = stricter.rollouts[&id].clone();
+    strict(&mut row.steps);
+    stricter.rollouts.insert(id, row);
+    let turned = slipway::engine::plan(&stricter, &seen, late.now).commands;
+    let Some(Command::RollbackBegan(back)) = turned.first() else { panic!("{turned:?}") };
+    assert_eq!(back.reason, Reason::ErrorRate { errors: 18, requests: 300, limit: 500 });
 }
