@@ -6,7 +6,7 @@
 
 mod ports;
 
-use std::{net::SocketAddr, path::PathBuf, pin::Pin, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, pin::Pin, sync::Arc, time::Duration};
 
 use tokio::sync::{mpsc, watch};
 
@@ -28,7 +28,7 @@ use super::{
 use crate::{
     ask::Way,
     clock::{Backoff, Clock},
-    model::{DeploymentId, Health, Life, Selector, Spec},
+    model::{DeploymentId, Health, Life, MetricName, Selector, Spec},
     supervise::Lately,
 };
 
@@ -63,7 +63,7 @@ pub struct Status {
 pub enum News {
     /// Its status changed.
     Status(Status),
-    /// Its counters, or that they could not be read.
+    /// What it counts, or that its page could not be read.
     Scraped {
         run: u32,
         /// What they show; `None` when the spec has no metrics.
@@ -122,7 +122,7 @@ pub struct Instance {
     news: mpsc::UnboundedSender<(crate::model::InstanceId, News)>,
     status: Status,
     way: Way,
-    selectors: Option<Arc<Result<(Selector, Selector), String>>>,
+    selectors: Option<Arc<Result<BTreeMap<MetricName, Selector>, String>>>,
     run: u32,
     passed: bool,
     stopping: bool,
@@ -408,7 +408,7 @@ impl Instance {
         }
     }
 
-    /// Begins to read its counters; what is not to be read is told at once.
+    /// Begins to read its metrics; what is not to be read is told at once.
     fn scrape(&self, target: SocketAddr) -> Option<Scraping> {
         let (Some(selectors), Some(metrics)) = (&self.selectors, &self.spec.metrics) else {
             self.tell(News::Scraped { run: self.run, shown: None });
@@ -416,9 +416,9 @@ impl Instance {
         };
         let (way, selectors, path) = (self.way.clone(), Arc::clone(selectors), metrics.path.clone());
         Some(Box::pin(async move {
-            let (requests, errors) = selectors.as_ref().as_ref().map_err(String::clone)?;
+            let selectors = selectors.as_ref().as_ref().map_err(String::clone)?;
             let page = check::page(&way, target, &path, SCRAPE_TIMEOUT).await?;
-            Ok(scrape::read(&String::from_utf8_lossy(&page), requests, errors))
+            Ok(scrape::read(&String::from_utf8_lossy(&page), selectors))
         }))
     }
 

@@ -13,9 +13,9 @@ use serde::{Deserialize, Serialize};
 use super::{
     assignment::{Assigned, Entry, Next, Offer},
     kin::Identity,
-    tally::{Counts, Mark, Raw, Tally},
+    tally::{Mark, Raw, Tally},
 };
-use crate::model::{Digest, InstanceId, Pair, Permit, Spec};
+use crate::model::{Digest, InstanceId, Pair, Permit, Samples, Spec};
 
 pub use book::Book;
 
@@ -92,7 +92,7 @@ pub enum Record {
     /// What is counted.
     Totals {
         #[serde(with = "pairs")]
-        totals: BTreeMap<Pair, Counts>,
+        totals: BTreeMap<Pair, Samples>,
         #[serde(with = "pairs")]
         raws: BTreeMap<InstanceId, Raw>,
     },
@@ -344,6 +344,10 @@ pub mod pairs {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{
+        agent::scrape::{Reading, Said},
+        model::{Histogram, Sample},
+    };
 
     fn entry(n: u32) -> Entry {
         Entry {
@@ -397,6 +401,10 @@ mod tests {
         assert_eq!((ended(0), ended(1)), (Some(None), Some(Some(false))));
     }
 
+    fn shows() -> Said {
+        Said::Shows(Sample::Histogram(Histogram::new(vec![(5_000, 1), (10_000, 7)], 90_000, 9).unwrap()))
+    }
+
     #[tokio::test]
     async fn the_book_reads_back_what_was_written_also_after_compaction() {
         let dir = tempfile::tempdir().unwrap();
@@ -406,7 +414,7 @@ mod tests {
         book.write(Record::Accepted { assigned: offered, specs: BTreeMap::new() }).await.unwrap();
         book.write(Record::Starting { entry: entry(0), run: 2 }).await.unwrap();
         let mut tally = Tally::default();
-        tally.sample(entry(0).id, 2, &entry(0).pair, Counts { requests: 9, errors: 1 });
+        tally.sample(entry(0).id, 2, &entry(0).pair, Reading::from([("latency".parse().unwrap(), shows())]));
         for _ in 0..40 {
             let (digest, reason) = (entry(0).pair.digest, "x".repeat(10_000));
             book.write(Record::Refused { generation: 3, digest, reason }).await.unwrap();
@@ -417,5 +425,7 @@ mod tests {
         let after = Book::open(&path).unwrap().read(Clone::clone);
         assert_eq!(before, after);
         assert_eq!(after.instances.get(&entry(0).id).unwrap().run, 2);
+        let counted = after.tally.totals.values().next().unwrap().count(&"latency".parse().unwrap());
+        assert_eq!(counted, Some(9));
     }
 }

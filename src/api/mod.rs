@@ -38,4 +38,4 @@ pub use error::{ApiError, Kind};
 pub use fetch::fetch_blob;
 pub use handle::{Answer, Api, Counts, Many, Reply};
 pub use operations::{Access, MESSAGE, Operation};
-pub use sessions::Sessions;
+pub use sessions::{Report, Sessions};

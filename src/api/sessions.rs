@@ -17,6 +17,7 @@ use tokio::sync::{mpsc, watch};
 use crate::{
     clock::{Clock, Mono},
     model::WorkerName,
+    state::Reported,
     wire::v1,
 };
 
@@ -26,10 +27,17 @@ const TELL_BUFFER: usize = 64;
 /// How long a word for an agent may wait for those before it: the logs of many instances are asked for at once.
 const TELL_LIMIT: Duration = Duration::from_secs(5);
 
+/// A worker's report, as it came for other nodes and read for this one.
+#[derive(Debug, Clone)]
+pub struct Report {
+    pub sent: Arc<v1::Report>,
+    pub read: Arc<Reported>,
+}
+
 #[derive(Debug)]
 struct Session {
     id: u64,
-    report: Option<Arc<v1::Report>>,
+    report: Option<Report>,
     heard: Mono,
     tell: mpsc::Sender<v1::TailLogs>,
 }
@@ -43,7 +51,7 @@ pub struct SessionView {
     /// Milliseconds since its last message.
     pub age_ms: u64,
     /// Its last report.
-    pub report: Option<Arc<v1::Report>>,
+    pub report: Option<Report>,
 }
 
 /// All sessions.
@@ -114,11 +122,11 @@ impl Sessions {
     }
 
     /// Takes a report; `false` when the session is no longer the worker's.
-    pub fn report(&self, worker: &WorkerName, id: u64, report: v1::Report) -> bool {
+    pub fn report(&self, worker: &WorkerName, id: u64, report: Report) -> bool {
         let mut open = self.open.lock();
         let Some(session) = open.get_mut(worker).filter(|s| s.id == id) else { return false };
         session.heard = self.clock.mono();
-        session.report = Some(Arc::new(report));
+        session.report = Some(report);
         drop(open);
         self.bump();
         true
@@ -186,6 +194,7 @@ impl Drop for Answers {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::convert_worker::read_report;
 
     #[tokio::test]
     async fn a_newer_session_takes_the_older_ones_place() {
@@ -193,8 +202,12 @@ mod tests {
         let name = WorkerName::new("w1").unwrap();
         let first = all.begin(&name);
         let second = all.begin(&name);
-        assert!(!all.report(&name, first.id, v1::Report::default()));
-        assert!(all.report(&name, second.id, v1::Report::default()));
+        let report = || {
+            let sent = v1::Report::default();
+            Report { read: Arc::new(read_report(&name, &sent).unwrap()), sent: Arc::new(sent) }
+        };
+        assert!(!all.report(&name, first.id, report()));
+        assert!(all.report(&name, second.id, report()));
         drop(first);
         assert_eq!(all.all().len(), 1);
         assert!(all.tail(&name, v1::TailLogs::default()).await.is_some());

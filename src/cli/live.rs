@@ -10,7 +10,7 @@ use super::{CliError, Session, error, render};
 use crate::{
     client::{ClientError, Seen, Watch},
     model::{Millis, Period},
-    wire::v1,
+    wire::{convert_rollout::compared, v1},
 };
 
 /// Between two looks at the rollout: on a terminal, and elsewhere (events come at once in both).
@@ -171,7 +171,7 @@ fn evidence(rollout: &v1::Rollout, said: &mut BTreeSet<u64>) -> Vec<String> {
         }
         let judged = render::judged(step, &evidence.verdict);
         let totals = evidence.totals.iter().filter(|_| judged);
-        let totals = totals.map(|t| format!("{}: {} errors of {} requests", t.version, t.errors, t.requests));
+        let totals = totals.map(|t| compared(evidence, t));
         // A switch says which node served it when.
         let note = Some(evidence.note.clone()).filter(|n| !n.is_empty() && !step.announced);
         let verdict = Some(evidence.verdict.clone()).filter(|_| judged);

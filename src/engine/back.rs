@@ -29,7 +29,7 @@ struct Back<'a> {
 }
 
 pub(super) fn next(turn: &Turn<'_>, pair: &Pair, notes: &mut Notes) -> Option<Command> {
-    let StepKind::Install { share, mode, routing, batch, delay: _ } = turn.row.step.kind else { return None };
+    let StepKind::Install { share, mode, routing, batch, .. } = turn.row.step.kind else { return None };
     let need = share.of_rounded_up(turn.r.desired);
     Back { turn, pair, mode, routing, size: batch, need }.next(notes)
 }

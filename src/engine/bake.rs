@@ -1,9 +1,8 @@
 //! `bake`: hold for cluster time while the checks run. Worse is acted on at once; not worse only counts at the end, with data from
 //! everyone who runs the pair. What is missing then, `on_no_data` decides: a lost worker is waited for until it is counted out, or judged
-//! without, or taken for a failure; as are requests that did not come.
+//! without, or taken for a failure; as are requests that did not come. Not here: which checks there are, and their tests (`analysis`).
 
-use super::analysis::ceiling::{self, Finding};
-use super::analysis::health;
+use super::analysis::{Asked, Finding};
 use super::lost;
 use super::prelude::*;
 use super::view::names;
@@ -13,15 +12,12 @@ const FRESH: Period = Period::seconds(4);
 /// Until it is looked at again.
 const LOOK_AGAIN: Period = Period::seconds(1);
 
-pub(super) fn next(turn: &Turn<'_>, judged: bool, notes: &mut Notes) -> Option<Command> {
+pub(super) fn next(turn: &Turn<'_>, notes: &mut Notes) -> Option<Command> {
     let (view, r) = (turn.view, turn.r);
     let pair = r.target()?;
-    if let Some(reason) = health::failure(view, r, pair, turn.began()) {
+    let finding = turn.judged(pair);
+    if let Finding::Worse(reason) = finding {
         return turn.fail(reason, Verdict::Worse);
-    }
-    let finding = if judged { ceiling::judge(view, r, pair, turn.row.step_id) } else { Finding::Unjudged };
-    if let Finding::Worse { errors, requests, limit } = finding {
-        return turn.fail(Reason::ErrorRate { errors, requests, limit }, Verdict::Worse);
     }
     let until = turn.row.until.unwrap_or(view.now);
     if view.now < until {
@@ -68,24 +64,24 @@ pub(super) fn next(turn: &Turn<'_>, judged: bool, notes: &mut Notes) -> Option<C
     let say =
         |text: String| if left.is_empty() { text } else { format!("{text}; {left}").trim_start_matches("; ").into() };
     let (wait, seen) = match finding {
-        Finding::Unjudged => return Some(turn.end(Verdict::Unjudged, say(why_by_health(turn, judged)))),
+        Finding::Unjudged => return Some(turn.end(Verdict::Unjudged, say(why_by_health(turn)))),
         Finding::NotWorse => return Some(turn.end(Verdict::NotWorse, say(String::new()))),
-        Finding::Worse { .. } => return None,
-        Finding::Missing(workers) => {
-            let uncounted = uncounted(turn, pair, &workers);
+        Finding::Worse(_) => return None,
+        Finding::Missing { workers, uncounted } => {
             if !uncounted.is_empty() {
                 // Requests came and nobody knows how they went: that is no absence of data, and no policy promotes it.
                 if r.params.no_data() == OnNoData::Fail {
                     return turn.fail(Reason::NoData, Verdict::Undecided);
                 }
-                uncounted.into_iter().for_each(|wait| notes.wait(wait));
+                uncounted.into_iter().for_each(|(worker, why)| notes.wait(Wait::Uncounted { worker, why }));
                 return None;
             }
             let text = format!("no counts from {}", names(&workers));
             (Wait::Missing { workers }, text)
         }
-        Finding::Data { have, need } => {
-            (Wait::Data { pair: pair.clone(), have, need }, format!("{have} of {need} requests"))
+        Finding::Data { metric, have, need } => {
+            let text = format!("{have} of {need} {metric}");
+            (Wait::Data { metric, pair: pair.clone(), have, need }, text)
         }
     };
     match r.params.no_data() {
@@ -98,25 +94,11 @@ pub(super) fn next(turn: &Turn<'_>, judged: bool, notes: &mut Notes) -> Option<C
     }
 }
 
-/// Why workers cannot count the pair's requests or errors.
-fn uncounted(turn: &Turn<'_>, pair: &Pair, workers: &[WorkerName]) -> Vec<Wait> {
-    let known = turn.row.step_id.and_then(|id| turn.view.seen.counts.get(&(turn.view.id().clone(), id)));
-    let why = |w: &WorkerName| known?.get(w)?.unknown.get(pair).cloned();
-    workers.iter().filter_map(|w| Some(Wait::Uncounted { worker: w.clone(), why: why(w)? })).collect()
-}
-
 /// What a bake says that judged nothing but health.
-fn why_by_health(turn: &Turn<'_>, judged: bool) -> String {
-    let (view, r) = (turn.view, turn.r);
-    let metrics = view.spec(&r.to).is_some_and(|s| s.metrics.is_some());
-    let why = match (metrics, r.params.max_error_rate.0, &r.from) {
-        (false, _, _) => "the spec has no metrics",
-        (true, None, _) => "no max_error_rate is set",
-        (true, Some(_), None) => "nothing ran before it",
-        (true, Some(_), Some(_)) if !judged => return String::new(),
-        (true, Some(_), Some(_)) => "it has no counts",
-    };
-    format!("judged by health alone: {why}")
+fn why_by_health(turn: &Turn<'_>) -> String {
+    let r = turn.r;
+    let asked = turn.view.spec(&r.to).map(|spec| Asked { params: &r.params, spec, before: r.from.is_some() });
+    asked.and_then(|a| a.left_out()).map_or_else(String::new, |why| format!("judged by health alone: {why}"))
 }
 
 /// Those of the workers that run the pair.

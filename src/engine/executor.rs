@@ -3,7 +3,7 @@
 //! Invariants: no forward step starts unless the pair to return to is still staged and everyone has been heard of in this term; a
 //! failure follows the policy; a way back neither turns nor pauses by itself, it tries until it is there or a person ends it.
 
-use super::analysis::health;
+use super::analysis::{Case, Finding, health};
 use super::place::Freed;
 use super::prelude::*;
 use super::strategy::{self, Subject};
@@ -204,7 +204,7 @@ impl Turn<'_> {
             }
             StepKind::Route { weight } => route::set(self, *weight, notes),
             StepKind::Switch => route::switch(self, notes),
-            StepKind::Bake { hold: _, judged } => bake::next(self, *judged, notes),
+            StepKind::Bake { .. } => bake::next(self, notes),
             StepKind::Smoke { path: _ } => hook::next(self, notes),
             StepKind::Promote => self.promote(notes),
             StepKind::Retire { delay } => retire::next(self, *delay, notes),
@@ -245,6 +245,11 @@ impl Turn<'_> {
     /// What was seen so far.
     pub fn evidence(&self, verdict: Verdict, note: String) -> Evidence {
         evidence::of(self.view, self.r, self.row, verdict, note)
+    }
+
+    /// What follows from the step's checks so far.
+    pub fn judged(&self, pair: &Pair) -> Finding {
+        Case { view: self.view, pair, step: self.row.step_id }.worst(self.row.step.kind.checks())
     }
 
     /// What the policy makes of a failure. `None` when nothing can turn any more: a promotion only cleans up, and a way back goes on.

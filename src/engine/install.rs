@@ -4,8 +4,7 @@
 //! desired - max_unavailable but by failures; a batch that fails follows the policy at once. Choosing workers is `place`'s, a way back is
 //! `back`'s.
 
-use super::analysis::ceiling::{self, Finding};
-use super::analysis::health;
+use super::analysis::{Finding, health};
 use super::batch::Running;
 use super::drain;
 use super::place::spread;
@@ -27,7 +26,7 @@ struct Install<'a> {
 }
 
 pub(super) fn next(turn: &Turn<'_>, pair: &Pair, notes: &mut Notes) -> Option<Command> {
-    let StepKind::Install { share, mode, routing, batch, delay: _ } = turn.row.step.kind else { return None };
+    let StepKind::Install { share, mode, routing, batch, .. } = turn.row.step.kind else { return None };
     let need = share.of_rounded_up(turn.r.desired);
     let tolerated = counted_failed(turn.view.state, turn.r);
     Install { turn, pair, mode, routing, size: batch, need, tolerated }.next(notes)
@@ -35,19 +34,13 @@ pub(super) fn next(turn: &Turn<'_>, pair: &Pair, notes: &mut Notes) -> Option<Co
 
 impl Install<'_> {
     fn next(&self, notes: &mut Notes) -> Option<Command> {
-        let (view, r) = (self.turn.view, self.turn.r);
-        let finding = ceiling::judge(view, r, self.pair, self.turn.row.step_id);
-        if let Finding::Worse { errors, requests, limit } = finding {
-            return self.turn.fail(Reason::ErrorRate { errors, requests, limit }, Verdict::Worse);
-        }
-        if !self.tolerant()
-            && let Some(reason) = health::failure(view, r, self.pair, self.turn.began())
-        {
+        let finding = self.turn.judged(self.pair);
+        if let Finding::Worse(reason) = finding {
             return self.turn.fail(reason, Verdict::Worse);
         }
         match self.turn.batch() {
             Some(batch) if !batch.passed => self.batch_runs(batch, notes),
-            batch => self.between(batch, finding, notes),
+            batch => self.between(batch, &finding, notes),
         }
     }
 
@@ -88,7 +81,7 @@ impl Install<'_> {
     }
 
     /// No batch runs: the next one, or the end.
-    fn between(&self, batch: Option<&Batch>, finding: Finding, notes: &mut Notes) -> Option<Command> {
+    fn between(&self, batch: Option<&Batch>, finding: &Finding, notes: &mut Notes) -> Option<Command> {
         let view = self.turn.view;
         let (have, passing) = (view.there(self.pair), view.passing(self.pair));
         if have + self.tolerated < self.need {
@@ -119,12 +112,7 @@ impl Install<'_> {
         {
             return Some(self.turn.route(weights));
         }
-        let verdict = match finding {
-            Finding::NotWorse => Verdict::NotWorse,
-            Finding::Unjudged => Verdict::Unjudged,
-            Finding::Missing(_) | Finding::Data { .. } | Finding::Worse { .. } => Verdict::Undecided,
-        };
-        Some(self.turn.end(verdict, String::new()))
+        Some(self.turn.end(finding.verdict(), String::new()))
     }
 
     fn pause_between(&self, at: Millis, notes: &mut Notes) -> Option<Command> {

@@ -13,6 +13,7 @@ use prometheus_client::{
 
 use super::server::HttpSources;
 use crate::{
+    model::MetricName,
     raft::{ApplyCounts, ConsensusMetrics, Meters},
     state::{State, StepRow, serving},
     storage::LogMeters,
@@ -342,15 +343,13 @@ fn error_rates(state: &State) -> ByVersion {
         let newest = deployment.live.or(deployment.last).and_then(|r| state.rollouts.get(&r));
         let Some(rollout) = newest else { continue };
         let mut steps = rollout.forward_steps.iter().chain(&rollout.steps).rev();
-        let judged = |s: &&StepRow| s.evidence.as_ref().is_some_and(|e| !e.counts.is_empty());
+        let judged = |s: &&StepRow| s.evidence.as_ref().is_some_and(|e| !e.seen.is_empty());
         let Some(evidence) = steps.find(judged).and_then(|s| s.evidence.as_ref()) else { continue };
-        let mut totals: BTreeMap<String, (u64, u64)> = BTreeMap::new();
-        for counts in evidence.counts.values().flatten() {
-            let total = totals.entry(counts.pair.version.to_string()).or_default();
-            *total = (total.0.saturating_add(counts.requests), total.1.saturating_add(counts.errors));
-        }
-        for (version, (requests, errors)) in totals.into_iter().filter(|(_, (requests, _))| *requests > 0) {
-            all.insert((id.to_string(), version), errors as f64 / requests as f64);
+        for (version, seen) in evidence.by_version() {
+            let counts = seen.count(&MetricName::ERRORS).zip(seen.count(&MetricName::REQUESTS));
+            if let Some((errors, requests)) = counts.filter(|(_, requests)| *requests > 0) {
+                all.insert((id.to_string(), version.to_string()), errors as f64 / requests as f64);
+            }
         }
     }
     all

@@ -249,7 +249,8 @@ impl Lead {
         let mut state = self.consensus.view();
         let Some(cluster) = &state.cluster else { return Some(Next { wait: TICK_BUSY, failed: false }) };
         let silent_after = cluster.settings.lost_after.max(cluster.settings.node_silent_after);
-        let seen = self.collector.observations(t.term, t.since, now, silent_after);
+        // Once a pass: all that was heard of a fleet is much, and what comes while facts are committed wakes the next one.
+        let mut seen = self.collector.observations(t.term, t.since, now, silent_after);
         let mut failed = false;
         let mut wait = TICK_IDLE;
 
@@ -290,7 +291,6 @@ impl Lead {
             failed |= !self.took(vec![Command::CookieRotated(CookieRotated { secret, seen })]).await;
             state = self.consensus.view();
         }
-        let mut seen = self.collector.observations(t.term, t.since, now, silent_after);
         // Read after State: a lease that was granted for an index below State's is in the table by now.
         seen.leases = self.leases.as_ref().and_then(|left| left(t.term));
         if let Some((why, left)) = resting.or_else(|| self.panics.stopped(Part::Plan, self.clock.mono())) {

@@ -3,6 +3,7 @@
 //! Pure: no clock, no randomness, no I/O; integers only, so that every node computes the same. What a noun *does* is elsewhere:
 //! `state` holds the rows and the law, `engine` the judgement.
 
+pub mod check;
 mod dns_policy;
 mod env_file;
 mod error;
@@ -15,6 +16,7 @@ pub(crate) mod numbered;
 mod permit;
 mod prefix;
 pub mod release;
+pub mod sample;
 pub mod selector;
 mod setting_values;
 mod settings;
@@ -34,6 +36,7 @@ pub mod wait;
 pub mod weight;
 mod words;
 
+pub use check::{Check, Test};
 pub use dns_policy::{DnsPolicy, OnPanic, WhenEmpty};
 pub use env_file::read_env_file;
 pub use error::{ModelError, innermost};
@@ -48,6 +51,7 @@ pub(crate) use numbered::fields;
 pub use permit::Permit;
 pub use prefix::Prefix;
 pub use release::{BuildInfo, MAX_PACKAGE, Pair, Version};
+pub use sample::{Histogram, MAX_METRICS, MetricName, PARTS, Sample, Samples};
 pub use selector::Selector;
 pub(crate) use setting_values::SettingValue;
 pub use settings::{Overrides, RolloutParams, SETTINGS, Setting, setting};

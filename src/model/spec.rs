@@ -7,8 +7,8 @@ use strum::{Display, EnumString, VariantNames};
 
 use super::health_check::check_path;
 use super::{
-    DeploymentId, DnsPolicy, HealthCheck, ModelError, Overrides, Period, RolloutParams, Selector, fields, one_of,
-    signal, variables,
+    DeploymentId, DnsPolicy, HealthCheck, MAX_METRICS, MetricName, ModelError, Overrides, Period, RolloutParams,
+    Selector, fields, one_of, signal, variables,
 };
 
 fields! {
@@ -90,7 +90,7 @@ fields! {
 
 fields! {
     json
-    /// Where request and error counters are scraped, in the Prometheus text format.
+    /// Where counters and histograms are scraped, in the Prometheus text format.
     #[derive(Debug, Clone, PartialEq, Eq)]
     pub struct MetricsSource {
         /// Path asked with GET.
@@ -99,18 +99,46 @@ fields! {
         2 pub requests: String,
         /// Series that counts errors, such as `http_requests_total{code=~"5.."}`.
         3 pub errors: String,
+        /// Further counters and histograms, by the names that checks and evidence call them.
+        4 pub series: BTreeMap<MetricName, String>,
     }
 }
 
 impl MetricsSource {
-    /// The two selectors, requests first; the error names the field.
-    pub fn selectors(&self) -> Result<(Selector, Selector), ModelError> {
-        let read = |field: &str, text: &str| Selector::parse(text).map_err(|e| ModelError::field(field, e));
-        Ok((read("metrics.requests", &self.requests)?, read("metrics.errors", &self.errors)?))
+    /// What is counted: by which name, and by which series.
+    pub fn declared(&self) -> impl Iterator<Item = (&MetricName, &str)> {
+        let first = [(&MetricName::REQUESTS, &self.requests), (&MetricName::ERRORS, &self.errors)];
+        first.into_iter().chain(&self.series).map(|(name, text)| (name, text.as_str()))
+    }
+
+    /// The selectors by name; the error names the field.
+    pub fn selectors(&self) -> Result<BTreeMap<MetricName, Selector>, ModelError> {
+        let read = |(name, text): (&MetricName, &str)| {
+            let selector = Selector::parse(text).map_err(|e| ModelError::field(Self::field(name), e))?;
+            Ok((name.clone(), selector))
+        };
+        self.declared().map(read).collect()
+    }
+
+    /// Where a metric is declared, as a person writes it.
+    pub fn field(name: &MetricName) -> String {
+        let group = if [MetricName::REQUESTS, MetricName::ERRORS].contains(name) { "" } else { "series." };
+        format!("metrics.{group}{name}")
     }
 
     fn check(&self) -> Result<(), ModelError> {
         check_path("metrics.path", &self.path)?;
+        for name in [MetricName::REQUESTS, MetricName::ERRORS, MetricName::HEALTH] {
+            if self.series.contains_key(&name) {
+                let problem = format!("{name} means something else already: choose another name");
+                return Err(ModelError::field(format!("metrics.series.{name}"), problem));
+            }
+        }
+        let most = MAX_METRICS - 2;
+        if self.series.len() > most {
+            let problem = format!("names {} metrics, and at most {most} are counted", self.series.len());
+            return Err(ModelError::field("metrics.series", problem));
+        }
         self.selectors().map(|_| ())
     }
 }
@@ -133,7 +161,7 @@ fields! {
         /// Where it runs.
         5 [required] pub placement: Placement,
         6 [required] pub health: HealthCheck,
-        /// Its counters; `None`: no error rate can be judged.
+        /// What it counts; `None`: no error rate can be judged.
         7 pub metrics: Option<MetricsSource>,
         /// Its drain time.
         8 [required] pub drain: Drain,

@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 
 use super::{
-    AddressMode, BasisPoints, CheckTls, DeploymentId, DnsPolicy, Drain, HealthCheck, MetricsSource, ModelError, Name,
-    Overrides, Period, Placement, Protocol, RolloutParams, RunSpec, Said, Spec, StopSpec, Trust,
+    AddressMode, BasisPoints, CheckTls, DeploymentId, DnsPolicy, Drain, HealthCheck, MetricName, MetricsSource,
+    ModelError, Name, Overrides, Period, Placement, Protocol, RolloutParams, RunSpec, Said, Spec, StopSpec, Trust,
     spec_values::{PortDoc, settings, text, text_or_number, whole},
 };
 
@@ -108,6 +108,9 @@ pub struct MetricsDoc {
     pub requests: String,
     /// Series of errors.
     pub errors: String,
+    /// Further series, by name.
+    #[serde(default)]
+    pub series: BTreeMap<String, String>,
 }
 
 /// `dns:`.
@@ -242,6 +245,21 @@ impl HealthDoc {
     }
 }
 
+impl MetricsDoc {
+    fn into_source(self) -> Result<MetricsSource, ModelError> {
+        let named = |(name, text): (String, String)| {
+            let read = name.parse().map_err(|e: ModelError| ModelError::field("metrics.series", e.to_string()));
+            Ok::<(MetricName, String), ModelError>((read?, text))
+        };
+        Ok(MetricsSource {
+            path: self.path.unwrap_or_else(|| "/metrics".into()),
+            requests: self.requests,
+            errors: self.errors,
+            series: self.series.into_iter().map(named).collect::<Result<_, _>>()?,
+        })
+    }
+}
+
 impl SpecDoc {
     /// The checked spec with defaults filled in.
     pub fn into_spec(self) -> Result<Spec, ModelError> {
@@ -296,11 +314,7 @@ impl SpecDoc {
                 per_worker: self.placement.per_worker.unwrap_or(1),
             },
             health: self.health.into_check()?,
-            metrics: self.metrics.map(|m| MetricsSource {
-                path: m.path.unwrap_or_else(|| "/metrics".into()),
-                requests: m.requests,
-                errors: m.errors,
-            }),
+            metrics: self.metrics.map(MetricsDoc::into_source).transpose()?,
             drain: Drain(self.drain.unwrap_or(Period::seconds(15))),
             lost_for_good: self.lost_for_good.unwrap_or(Period::minutes(10)),
             singleton: self.singleton,

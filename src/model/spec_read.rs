@@ -347,6 +347,23 @@ rollout: {strategy: canary, steps: [10, "25%", 100], bake: PT10M, max_error_rate
     }
 
     #[test]
+    fn further_series_have_names_of_their_own_and_are_no_more_than_are_counted() {
+        let with = |series: &str| {
+            SHOP.replace("rollout:", &format!("metrics: {{requests: r, errors: e, series: {{{series}}}}}\nrollout:"))
+        };
+        let spec =
+            read_spec(&with("latency: 'request_seconds{path=\"/\"}', mails: mails_total"), SpecFormat::Yaml).unwrap();
+        let names: Vec<String> = spec.metrics.unwrap().declared().map(|(name, _)| name.to_string()).collect();
+        assert_eq!(names, ["requests", "errors", "latency", "mails"]);
+        let refused = |series: &str| read_spec(&with(series), SpecFormat::Yaml).unwrap_err().to_string();
+        assert!(refused("Latency: a").contains("metrics.series: \"Latency\" is not the name of a metric"));
+        assert!(refused("latency: 'rate(a[5m])'").starts_with("metrics.series.latency: "));
+        assert!(refused("errors: a").starts_with("metrics.series.errors: errors means something else already"));
+        let many: Vec<String> = (0..9).map(|n| format!("m{n}: a")).collect();
+        assert!(refused(&many.join(", ")).contains("names 9 metrics, and at most 8 are counted"));
+    }
+
+    #[test]
     fn a_check_over_tls_says_whom_it_trusts_and_contradictions_are_refused() {
         let health = |more: &str| refused("interval: 2s}", &format!("interval: 2s, {more}}}"));
         assert!(health("scheme: https").contains("ca_file"), "there are no roots of the platform");

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::{BasisPoints, Period};
+use super::{BasisPoints, Check, Period};
 
 /// How an installation makes room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -44,6 +44,8 @@ pub enum StepKind {
         batch: u32,
         /// Wait between batches.
         delay: Period,
+        /// By what the version is judged meanwhile.
+        checks: Vec<Check>,
     },
     /// Set the candidate's weight; stable has the rest.
     Route {
@@ -56,8 +58,8 @@ pub enum StepKind {
     Bake {
         /// How long.
         hold: Period,
-        /// Whether counts must reach `min_requests` before it may end (error ceiling configured and traffic expected).
-        judged: bool,
+        /// By what the version is judged meanwhile and at the end.
+        checks: Vec<Check>,
     },
     /// Call the smoke path of every candidate through the outbox.
     Smoke {
@@ -106,6 +108,19 @@ impl StepKind {
             Self::Stage | Self::Switch | Self::Promote | Self::Retire { .. } => (Skip::Never, false, true, false),
         };
         Facts { skip, judges, deadline, announced }
+    }
+
+    /// By what a step of this kind judges.
+    pub fn checks(&self) -> &[Check] {
+        match self {
+            Self::Install { checks, .. } | Self::Bake { checks, .. } => checks,
+            Self::Stage
+            | Self::Route { .. }
+            | Self::Switch
+            | Self::Smoke { .. }
+            | Self::Promote
+            | Self::Retire { .. } => &[],
+        }
     }
 
     /// How an installation makes room; `None`: it is another kind of step.

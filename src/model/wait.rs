@@ -6,7 +6,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::{InstanceId, Millis, NodeId, Pair, WorkerName};
+use super::{InstanceId, MetricName, Millis, NodeId, Pair, WorkerName};
 
 /// One reason for waiting. Times are cluster time.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,8 +27,8 @@ pub enum Wait {
     Delay { until: Millis },
     /// A bake's own time.
     Bake { until: Millis },
-    /// Too few requests to judge the new pair.
-    Data { pair: Pair, have: u64, need: u64 },
+    /// Too little was seen of the new pair to judge it.
+    Data { metric: MetricName, pair: Pair, have: u64, need: u64 },
     /// Workers whose counts are not known to this leader.
     Missing { workers: Vec<WorkerName> },
     /// Workers whose last report is too old to end a bake on.
@@ -127,7 +127,9 @@ impl fmt::Display for Wait {
             Self::Caches { until } => write!(f, "resolver caches may name drained instances until {until}"),
             Self::Delay { until } => write!(f, "delay between batches until {until}"),
             Self::Bake { until } => write!(f, "baking until {until}"),
-            Self::Data { pair, have, need } => write!(f, "{have} of {need} requests seen by {}", pair.version),
+            Self::Data { metric, pair, have, need } => {
+                write!(f, "{have} of {need} {metric} seen by {}", pair.version)
+            }
             Self::Missing { workers } => write!(f, "no counts from {}", join(workers)),
             Self::Uncounted { worker, why } => write!(f, "{worker} cannot count: {why}"),
             Self::Unfit { workers, until, why } => {

@@ -9,11 +9,14 @@ use async_trait::async_trait;
 use tokio::time::timeout;
 use tonic::Code;
 
-use super::{clock_watch, fall, lease, start::Parts};
+use super::{
+    clock_watch, fall, lease,
+    relay::{self, Word},
+    start::Parts,
+};
 use crate::{
     api::{ApiError, Backend, Kind, Realised},
     model::{ClusterId, DeploymentId, Millis, NodeId, Principal, WorkerName},
-    observe::ObserveError,
     raft::Consensus,
     state::{Command, Fence, NodeRole, Rejection, check_init, command::ClusterInit},
     storage::Identity,
@@ -193,21 +196,12 @@ impl Backend for NodeBackend {
     }
 
     fn relayed(&self, from: NodeId, item: &v1::RelayItem) -> Result<(), ApiError> {
-        let leadership = self.0.slot.get().map(|c| c.leader().borrow().clone()).unwrap_or_default();
-        // Of an older term it must not take anything, and a term that its own Raft does not know yet would make it deaf
-        // for the real ones: whoever heard of this node's victory before it did tries again.
-        if leadership.term != item.term || (leadership.leader.is_some() && !leadership.is_me) {
-            return Err(ApiError::precondition(format!("this node does not lead term {}", item.term)));
-        }
-        let taken = match &item.body {
-            Some(relay_item::Body::Worker(seen)) => self.0.collector.worker(from, item.term, seen),
-            Some(relay_item::Body::Node(seen)) => self.0.collector.node(from, item.term, seen),
-            None => Ok(()),
+        let word = match &item.body {
+            Some(relay_item::Body::Worker(seen)) => relay::read(seen).map(Word::Worker),
+            Some(relay_item::Body::Node(seen)) => Ok(Word::Node(seen.clone())),
+            None => return Ok(()),
         };
-        taken.map_err(|e| match e {
-            ObserveError::Term { .. } => ApiError::precondition(e.to_string()),
-            ObserveError::Malformed(_) => ApiError::bad(e.to_string()),
-        })
+        relay::take(&self.0, from, item.term, word?)
     }
 
     fn panicked(&self, panics: &[v1::PlannerPanic]) {

@@ -8,14 +8,18 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::Status;
+use tonic::{Code, Status};
 
 use super::start::Parts;
 use crate::{
-    api::{Backend, Sessions},
-    model::WorkerName,
+    api::{ApiError, Report, Sessions},
+    model::{ModelError, NodeId, WorkerName},
+    observe::{ObserveError, WorkerWord},
     raft::{Consensus, Leadership},
-    wire::v1::{self, relay_item::Body},
+    wire::{
+        convert_worker::read_report,
+        v1::{self, relay_item::Body},
+    },
 };
 
 /// Signs of life at least this often.
@@ -27,7 +31,38 @@ const GATHER: Duration = Duration::from_millis(2);
 const RETRY: Duration = Duration::from_millis(100);
 const BUFFER: usize = 256;
 
-/// What this node has sent to one leader.
+/// Something new of what this node hears.
+struct Item {
+    word: Word,
+    /// A worker's report as it came, for another node.
+    sent: Option<Arc<v1::Report>>,
+}
+
+/// The same, read.
+pub(super) enum Word {
+    Worker(WorkerWord),
+    Node(v1::NodeSeen),
+}
+
+impl Item {
+    fn of(worker: WorkerName, age_ms: u64, report: Option<Report>, gone: bool) -> Self {
+        let (read, sent) = report.map(|r| (r.read, r.sent)).unzip();
+        Self { word: Word::Worker(WorkerWord { worker, age_ms, report: read, gone }), sent }
+    }
+
+    /// As another node gets it.
+    fn body(self) -> Body {
+        match self.word {
+            Word::Node(seen) => Body::Node(seen),
+            Word::Worker(WorkerWord { worker, age_ms, report: _, gone }) => {
+                let report = self.sent.map(|sent| sent.as_ref().clone());
+                Body::Worker(v1::WorkerSeen { worker: worker.to_string(), age_ms, report, gone })
+            }
+        }
+    }
+}
+
+/// What one leader was told.
 struct Feed {
     parts: Arc<Parts>,
     consensus: Consensus,
@@ -39,26 +74,23 @@ struct Feed {
 
 impl Feed {
     /// What is new since the last call; with `pulse` also that the rest is alive.
-    fn items(&mut self, pulse: bool) -> Vec<Body> {
-        let mut items = vec![Body::Node(self.node())];
+    fn items(&mut self, pulse: bool) -> Vec<Item> {
+        let mut items = vec![Item { word: Word::Node(self.node()), sent: None }];
         let now = self.sessions.all();
         let ended: Vec<WorkerName> =
             self.told.keys().filter(|w| !now.iter().any(|s| &s.worker == *w)).cloned().collect();
         for worker in ended {
             self.told.remove(&worker);
-            let worker = worker.to_string();
-            items.push(Body::Worker(v1::WorkerSeen { worker, age_ms: 0, report: None, gone: true }));
+            items.push(Item::of(worker, 0, None, true));
         }
         for s in now {
-            let newest = s.report.as_ref().map(|r| (r.epoch, r.seq));
+            let newest = s.report.as_ref().map(|r| (r.sent.epoch, r.sent.seq));
             let fresh = self.told.get(&s.worker) != Some(&(s.id, newest));
             if !fresh && !pulse {
                 continue;
             }
-            let report = s.report.filter(|_| fresh).map(|r| r.as_ref().clone());
-            let worker = s.worker.to_string();
-            items.push(Body::Worker(v1::WorkerSeen { worker, age_ms: s.age_ms, report, gone: false }));
-            self.told.insert(s.worker, (s.id, newest));
+            self.told.insert(s.worker.clone(), (s.id, newest));
+            items.push(Item::of(s.worker, s.age_ms, s.report.filter(|_| fresh), false));
         }
         items
     }
@@ -77,8 +109,33 @@ impl Feed {
     }
 }
 
+/// What another node says of a worker, read once here.
+pub(super) fn read(seen: &v1::WorkerSeen) -> Result<WorkerWord, ModelError> {
+    let worker = WorkerName::new(&seen.worker)?;
+    let report = seen.report.as_ref().map(|r| read_report(&worker, r)).transpose()?.map(Arc::new);
+    Ok(WorkerWord { worker, age_ms: seen.age_ms, report, gone: seen.gone })
+}
+
+/// Takes a word in, of this node or another, while this node leads that term.
+pub(super) fn take(parts: &Parts, from: NodeId, term: u64, word: Word) -> Result<(), ApiError> {
+    let leadership = parts.slot.get().map(|c| c.leader().borrow().clone()).unwrap_or_default();
+    // Of an older term it must not take anything, and a term that its own Raft does not know yet would make it deaf for the real ones:
+    // whoever heard of this node's victory before it did tries again.
+    if leadership.term != term || (leadership.leader.is_some() && !leadership.is_me) {
+        return Err(ApiError::precondition(format!("this node does not lead term {term}")));
+    }
+    let taken = match word {
+        Word::Worker(seen) => parts.collector.worker(from, term, seen),
+        Word::Node(seen) => parts.collector.node(from, term, &seen),
+    };
+    taken.map_err(|e| match e {
+        ObserveError::Term { .. } => ApiError::precondition(e.to_string()),
+        ObserveError::Malformed(_) => ApiError::bad(e.to_string()),
+    })
+}
+
 /// Follows the leadership for ever.
-pub(super) async fn run(parts: Arc<Parts>, consensus: Consensus, sessions: Arc<Sessions>, backend: Arc<dyn Backend>) {
+pub(super) async fn run(parts: Arc<Parts>, consensus: Consensus, sessions: Arc<Sessions>) {
     let mut leadership = consensus.leader();
     loop {
         let seen = leadership.borrow_and_update().clone();
@@ -91,7 +148,7 @@ pub(super) async fn run(parts: Arc<Parts>, consensus: Consensus, sessions: Arc<S
                 served: 0,
             };
             let ended = if leader == consensus.node_id() {
-                to_self(feed, &seen, &backend, leadership.clone()).await
+                to_self(feed, &seen, leadership.clone()).await
             } else {
                 to_leader(feed, leader, &seen, leadership.clone()).await
             };
@@ -138,19 +195,13 @@ async fn wait(
     pulse
 }
 
-async fn to_self(
-    mut feed: Feed,
-    then: &Leadership,
-    backend: &Arc<dyn Backend>,
-    mut leadership: watch::Receiver<Leadership>,
-) -> Result<(), Status> {
+async fn to_self(mut feed: Feed, then: &Leadership, mut leadership: watch::Receiver<Leadership>) -> Result<(), Status> {
     let (mut sessions, mut served) = (feed.sessions.changes(), feed.parts.dns.served_index());
     let me = feed.consensus.node_id();
     let mut pulse = true;
     while same(&leadership, then) {
-        for body in feed.items(pulse) {
-            let item = v1::RelayItem { header: None, term: then.term, body: Some(body) };
-            backend.relayed(me, &item)?;
+        for item in feed.items(pulse) {
+            take(&feed.parts, me, then.term, item.word)?;
         }
         pulse = wait(feed.served, &mut sessions, &mut served, &mut leadership).await;
     }
@@ -169,8 +220,8 @@ async fn to_leader(
     // The first items go into the buffer before the call, so that the leader hears all in one round trip.
     let first = feed.items(true);
     let (send, receive) = mpsc::channel(first.len().saturating_add(BUFFER));
-    for body in first {
-        let item = v1::RelayItem { header: header.clone(), term: then.term, body: Some(body) };
+    for item in first {
+        let item = v1::RelayItem { header: header.clone(), term: then.term, body: Some(item.body()) };
         send.try_send(item).map_err(|e| Status::internal(e.to_string()))?;
     }
     let mut acks = client.relay(ReceiverStream::new(receive)).await?.into_inner();
@@ -183,8 +234,8 @@ async fn to_leader(
             },
             pulse = wait(feed.served, &mut sessions, &mut served, &mut leadership) => pulse,
         };
-        for body in feed.items(pulse) {
-            let item = v1::RelayItem { header: header.clone(), term: then.term, body: Some(body) };
+        for item in feed.items(pulse) {
+            let item = v1::RelayItem { header: header.clone(), term: then.term, body: Some(item.body()) };
             if send.send(item).await.is_err() {
                 return Err(Status::unavailable("the stream to the leader ended"));
             }

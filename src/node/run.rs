@@ -174,7 +174,7 @@ impl Node {
     /// Runs until `asked` is cancelled or something fails for good. With a full disk it goes on answering what it can
     /// until there is room again.
     pub async fn run(self, asked: CancellationToken) -> Result<End, NodeError> {
-        let Self { parts, api, backend, listeners, dns_tls, courier, stop } = self;
+        let Self { parts, api, backend: _, listeners, dns_tls, courier, stop } = self;
         let settings = dns_settings(&parts.config).map_err(|e| NodeError::Other(e.to_string()))?;
         let responder = Arc::new(Responder::with(parts.dns.clone(), parts.clock.clone(), settings));
         parts.responder.get_or_init(|| responder.clone());
@@ -220,7 +220,7 @@ impl Node {
                     std::future::pending::<()>().await;
                 }
                 let Some(consensus) = parts.slot.get().cloned() else { std::future::pending().await };
-                work(&mut tasks, &parts, &api, &backend, &consensus, courier);
+                work(&mut tasks, &parts, &api, &consensus, courier);
                 let failed = || async {
                     let mut failure = consensus.failure();
                     let reason = failure.wait_for(Option::is_some).await.ok().and_then(|r| r.clone());
@@ -277,14 +277,7 @@ fn dns_tls(config: &NodeConfig) -> Result<Option<Arc<TlsIdentity>>, NodeError> {
 }
 
 /// Everything that runs once there is a cluster. Each follows State, so that it may be started again at any time.
-fn work(
-    tasks: &mut Tasks,
-    parts: &Arc<Parts>,
-    api: &Api,
-    backend: &Arc<dyn Backend>,
-    consensus: &Consensus,
-    courier: Courier,
-) {
+fn work(tasks: &mut Tasks, parts: &Arc<Parts>, api: &Api, consensus: &Consensus, courier: Courier) {
     /// The future that `$make` gives of clones of all of these.
     macro_rules! with {
         ($($name:ident),+; $make:expr) => {{
@@ -306,7 +299,7 @@ fn work(
     tasks.keep("membership", with!(consensus; membership::run(consensus)));
     tasks.keep("own row", with!(parts, consensus, api; life::follow(parts, consensus, api)));
     let sessions = &api.sessions;
-    tasks.keep("relay", with!(parts, consensus, sessions, backend; relay::run(parts, consensus, sessions, backend)));
+    tasks.keep("relay", with!(parts, consensus, sessions; relay::run(parts, consensus, sessions)));
     tasks.keep("package repair", with!(api, consensus; repair::run(api, consensus)));
     let lead =
         Lead::new(consensus.clone(), parts.collector.clone(), courier, parts.board.clone(), parts.lead_counts.clone());

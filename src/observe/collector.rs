@@ -4,19 +4,16 @@
 //! Invariants: a report of another term is refused; a report never replaces a newer one (epoch, sequence). Not here:
 //! the relay that brings reports (`node`), what follows from them (`engine`).
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use crate::{
     clock::{Clock, Mono},
-    model::{DeploymentId, Millis, ModelError, NodeId, Period, StepId, WorkerName},
-    state::{NodeSeen, Observations, Seen, StepCounts, WorkerFacts},
-    wire::{
-        convert_worker::{Counted, read_counts, read_report},
-        v1,
-    },
+    model::{DeploymentId, MetricName, Millis, ModelError, NodeId, Period, StepId, WorkerName},
+    state::{NodeSeen, Observations, Reported, Seen},
+    wire::v1,
 };
 
 /// Why an item was not taken.
@@ -34,9 +31,19 @@ struct WorkerRecord {
     node: NodeId,
     heard: Mono,
     gone: bool,
-    facts: Option<WorkerFacts>,
-    counts: Vec<(DeploymentId, StepId, Counted)>,
-    counted: Mono,
+    report: Option<Arc<Reported>>,
+}
+
+/// What a node says of a worker's session.
+#[derive(Debug, Clone)]
+pub struct WorkerWord {
+    pub worker: WorkerName,
+    /// Milliseconds since the worker's last message.
+    pub age_ms: u64,
+    /// Its newest report; `None` when there is none that was not told before.
+    pub report: Option<Arc<Reported>>,
+    /// Whether the session has ended.
+    pub gone: bool,
 }
 
 #[derive(Debug)]
@@ -104,39 +111,26 @@ impl Collector {
     }
 
     /// Takes what a node says of a worker.
-    pub fn worker(&self, from: NodeId, term: u64, seen: &v1::WorkerSeen) -> Result<(), ObserveError> {
-        let name = WorkerName::new(&seen.worker)?;
-        let read = match &seen.report {
-            Some(r) => Some((read_report(&name, r)?, read_counts(r)?)),
-            None => None,
-        };
+    pub fn worker(&self, from: NodeId, term: u64, seen: WorkerWord) -> Result<(), ObserveError> {
         let now = self.clock.mono();
         let at = before(now, seen.age_ms);
         let mut heard = self.heard.lock();
         heard.enter(term)?;
-        let record = heard.workers.entry(name).or_insert(WorkerRecord {
-            node: from,
-            heard: at,
-            gone: seen.gone,
-            facts: None,
-            counts: Vec::new(),
-            counted: at,
-        });
+        let new = WorkerRecord { node: from, heard: at, gone: seen.gone, report: None };
+        let record = heard.workers.entry(seen.worker).or_insert(new);
         if seen.gone {
             record.gone |= record.node == from;
             return Ok(());
         }
         record.heard = record.heard.max(at);
-        let Some((facts, counts)) = read else { return Ok(()) };
-        let newest = record.facts.as_ref().map_or((0, 0), |f| (f.epoch, f.seq));
-        if (facts.epoch, facts.seq) < newest {
+        let Some(report) = seen.report else { return Ok(()) };
+        let newest = record.report.as_ref().map_or((0, 0), |r| (r.facts.epoch, r.facts.seq));
+        if (report.facts.epoch, report.facts.seq) < newest {
             return Ok(());
         }
         record.node = from;
         record.gone = false;
-        record.counts = counts;
-        record.counted = at;
-        record.facts = Some(facts);
+        record.report = Some(report);
         drop(heard);
         self.changed.send_modify(|n| *n = n.wrapping_add(1));
         Ok(())
@@ -179,16 +173,14 @@ impl Collector {
         }
         for (name, w) in &heard.workers {
             let at = cluster(w.heard);
-            let word = match &w.facts {
+            let word = match &w.report {
                 None => Seen::Unknown,
                 Some(_) if mono.since(w.heard) >= silent_after.0 => Seen::Silent { since: at },
-                Some(facts) => Seen::Known { at, value: facts.clone() },
+                Some(report) => Seen::Known { at, value: report.facts.clone() },
             };
             seen.workers.insert(name.clone(), word);
-            for (deployment, step, counted) in &w.counts {
-                let Counted { pairs, unknown } = counted.clone();
-                let counts = StepCounts { pairs, unknown };
-                seen.counts.entry((deployment.clone(), *step)).or_default().insert(name.clone(), counts);
+            for (deployment, step, counts) in w.report.iter().flat_map(|r| &r.counts) {
+                seen.counts.entry((deployment.clone(), *step)).or_default().insert(name.clone(), counts.clone());
             }
         }
         for (id, n) in &heard.nodes {
@@ -209,7 +201,8 @@ impl Collector {
     /// Requests by deployment and version since the newest step began that workers count for.
     pub fn requests(&self) -> BTreeMap<DeploymentId, BTreeMap<String, u64>> {
         let heard = self.heard.lock();
-        let all = || heard.workers.values().filter(|w| !w.gone).flat_map(|w| &w.counts);
+        let reports = || heard.workers.values().filter(|w| !w.gone).filter_map(|w| w.report.as_deref());
+        let all = || reports().flat_map(|r| &r.counts);
         let mut newest: BTreeMap<&DeploymentId, StepId> = BTreeMap::new();
         for (deployment, step, _) in all() {
             let known = newest.entry(deployment).or_insert(*step);
@@ -218,9 +211,9 @@ impl Collector {
         let mut out: BTreeMap<DeploymentId, BTreeMap<String, u64>> = BTreeMap::new();
         for (deployment, _, counted) in all().filter(|(d, step, _)| newest.get(d) == Some(step)) {
             let versions = out.entry(deployment.clone()).or_default();
-            for c in &counted.pairs {
-                let n = versions.entry(c.pair.version.to_string()).or_default();
-                *n = n.saturating_add(c.requests);
+            for (pair, samples) in &counted.pairs {
+                let n = versions.entry(pair.version.to_string()).or_default();
+                *n = n.saturating_add(samples.count(&MetricName::REQUESTS).unwrap_or(0));
             }
         }
         out
@@ -235,23 +228,40 @@ impl Collector {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::convert_worker::read_report;
     use std::time::Duration;
 
-    fn report(worker: &str, epoch: u64, seq: u64) -> v1::WorkerSeen {
-        let report = v1::Report { epoch, seq, ..v1::Report::default() };
-        v1::WorkerSeen { worker: worker.into(), age_ms: 0, report: Some(report), gone: false }
+    fn report(worker: &str, epoch: u64, seq: u64) -> WorkerWord {
+        word(worker, &v1::Report { epoch, seq, ..v1::Report::default() })
+    }
+
+    fn word(worker: &str, report: &v1::Report) -> WorkerWord {
+        let worker = WorkerName::new(worker).unwrap();
+        let report = Some(Arc::new(read_report(&worker, report).unwrap()));
+        WorkerWord { worker, age_ms: 0, report, gone: false }
+    }
+
+    fn counts(step_id: u64, pairs: Vec<v1::PairCounts>, uncounted: Vec<v1::Uncounted>) -> v1::Report {
+        let counts = vec![v1::StepCounts { deployment: "production/shop".into(), step_id, pairs, uncounted }];
+        v1::Report { epoch: 1, seq: 1, counts, ..v1::Report::default() }
+    }
+
+    fn requests(version: &str, count: u64) -> v1::PairCounts {
+        let pair = v1::Pair { version: version.into(), digest: "a".repeat(64), spec: 1 };
+        let metrics = vec![v1::Metric { name: "requests".into(), count, histogram: None }];
+        v1::PairCounts { pair: Some(pair), metrics }
     }
 
     #[test]
     fn a_new_term_knows_nothing_and_an_old_one_is_refused() {
         let c = Collector::new(Clock::manual(0));
         c.begin_term(3);
-        c.worker(1, 3, &report("w1", 1, 1)).unwrap();
+        c.worker(1, 3, report("w1", 1, 1)).unwrap();
         let seen = |term| c.observations(term, Millis(0), Millis(50_000), Period::seconds(10));
         assert!(seen(3).workers.values().all(|w| w.known().is_some()));
-        assert!(matches!(c.worker(1, 2, &report("w1", 1, 2)), Err(ObserveError::Term { theirs: 2, ours: 3 })));
+        assert!(matches!(c.worker(1, 2, report("w1", 1, 2)), Err(ObserveError::Term { theirs: 2, ours: 3 })));
         // An item may come before the leader has noticed its own term.
-        c.worker(2, 4, &report("w2", 1, 1)).unwrap();
+        c.worker(2, 4, report("w2", 1, 1)).unwrap();
         c.begin_term(4);
         assert_eq!(seen(4).workers.len(), 1);
         assert!(seen(3).workers.is_empty());
@@ -261,18 +271,12 @@ mod tests {
     fn requests_are_summed_up_over_the_workers_of_the_newest_step() {
         let c = Collector::new(Clock::manual(0));
         c.begin_term(1);
-        let pair = |version: &str| Some(v1::Pair { version: version.into(), digest: "a".repeat(64), spec: 1 });
-        let counted = |worker: &str, step_id, all: &[(&str, u64)]| {
-            let mut seen = report(worker, 1, 1);
-            let pairs = all.iter().map(|(v, n)| v1::PairCounts { pair: pair(v), requests: *n, errors: 0 }).collect();
-            let deployment = "production/shop".to_string();
-            seen.report.as_mut().unwrap().counts =
-                vec![v1::StepCounts { deployment, step_id, pairs, uncounted: vec![] }];
-            seen
+        let counted = |worker: &str, step, all: &[(&str, u64)]| {
+            word(worker, &counts(step, all.iter().map(|(version, n)| requests(version, *n)).collect(), vec![]))
         };
-        c.worker(1, 1, &counted("w1", 9, &[("1.0.0", 70), ("2.0.0", 20)])).unwrap();
-        c.worker(2, 1, &counted("w2", 9, &[("1.0.0", 5)])).unwrap();
-        c.worker(2, 1, &counted("w3", 8, &[("1.0.0", 1000)])).unwrap();
+        c.worker(1, 1, counted("w1", 9, &[("1.0.0", 70), ("2.0.0", 20)])).unwrap();
+        c.worker(2, 1, counted("w2", 9, &[("1.0.0", 5)])).unwrap();
+        c.worker(2, 1, counted("w3", 8, &[("1.0.0", 1000)])).unwrap();
         let all = c.requests();
         let shop = all.values().next().unwrap();
         assert_eq!(shop.iter().map(|(v, n)| (v.as_str(), *n)).collect::<Vec<_>>(), [("1.0.0", 75), ("2.0.0", 20)]);
@@ -282,20 +286,15 @@ mod tests {
     fn what_a_worker_could_not_count_arrives_as_unknown_with_its_reason() {
         let c = Collector::new(Clock::manual(0));
         c.begin_term(1);
-        let pair = v1::Pair { version: "2.0.0".into(), digest: "a".repeat(64), spec: 1 };
-        let mut seen = report("w1", 1, 1);
-        seen.report.as_mut().unwrap().counts = vec![v1::StepCounts {
-            deployment: "production/shop".into(),
-            step_id: 9,
-            pairs: vec![v1::PairCounts { pair: Some(pair.clone()), requests: 40, errors: 0 }],
-            uncounted: vec![v1::Uncounted { pair: Some(pair), why: "no series has a label".into() }],
-        }];
-        c.worker(1, 1, &seen).unwrap();
+        let seen = requests("2.0.0", 40);
+        let why = "no series has a label".into();
+        let errors = v1::Uncounted { pair: seen.pair.clone(), metric: "errors".into(), why };
+        c.worker(1, 1, word("w1", &counts(9, vec![seen], vec![errors]))).unwrap();
         let all = c.observations(1, Millis(0), Millis(50_000), Period::seconds(10)).counts;
         let counts = all.values().flat_map(BTreeMap::values).next().unwrap();
-        let pair = &counts.pairs[0].pair;
-        assert!(!counts.knows(pair));
-        assert_eq!(counts.unknown[pair], "no series has a label");
+        let pair = counts.pairs.keys().next().unwrap();
+        assert_eq!(counts.why_unknown(pair, &MetricName::ERRORS), Some("no series has a label"));
+        assert_eq!(counts.why_unknown(pair, &MetricName::REQUESTS), None);
     }
 
     #[test]
@@ -304,11 +303,11 @@ mod tests {
         clock.advance(Duration::from_secs(100));
         let c = Collector::new(clock.clone());
         c.begin_term(1);
-        c.worker(1, 1, &report("w1", 2, 5)).unwrap();
-        c.worker(2, 1, &report("w1", 1, 9)).unwrap();
+        c.worker(1, 1, report("w1", 2, 5)).unwrap();
+        c.worker(2, 1, report("w1", 1, 9)).unwrap();
         assert_eq!(c.holder(&WorkerName::new("w1").unwrap()), Some(1));
-        c.worker(2, 1, &report("w1", 2, 6)).unwrap();
-        c.worker(1, 1, &v1::WorkerSeen { gone: true, ..report("w1", 0, 0) }).unwrap();
+        c.worker(2, 1, report("w1", 2, 6)).unwrap();
+        c.worker(1, 1, WorkerWord { gone: true, ..report("w1", 0, 0) }).unwrap();
         assert_eq!(c.holder(&WorkerName::new("w1").unwrap()), Some(2));
         clock.advance(Duration::from_secs(10));
         let seen = c.observations(1, Millis(0), Millis(50_000), Period::seconds(10));

@@ -8,4 +8,4 @@
 
 mod collector;
 
-pub use collector::{Collector, ObserveError};
+pub use collector::{Collector, ObserveError, WorkerWord};

@@ -3,7 +3,7 @@
 //! Invariants: no word of an agent counts before its proof; Desired is made from this node's applied State, whole; a session whose
 //! agent has been silent for [`SILENT`] ends.
 
-use std::{collections::BTreeSet, net::IpAddr, time::Duration};
+use std::{collections::BTreeSet, net::IpAddr, sync::Arc, time::Duration};
 
 use data_encoding::HEXLOWER_PERMISSIVE;
 use ed25519_dalek::{Signature, VerifyingKey};
@@ -16,12 +16,12 @@ use super::{
     skin::{Sent, many, sent},
 };
 use crate::{
-    api::{Api, ApiError, Kind},
+    api::{Api, ApiError, Kind, Report},
     model::{MAX_POOL, WorkerName, unfit},
     raft::Consensus,
     state::{Command, NodeRole, State, Worker, command::WorkerRegistered},
     wire::{
-        convert_worker::{desired, desired_key, read_counts, read_report},
+        convert_worker::{desired, desired_key, read_report},
         v1::{self, from_agent, to_agent},
     },
 };
@@ -275,7 +275,7 @@ impl Api {
                 _ = look.tick(), if newer => {
                     newer = false;
                     views.borrow_and_update();
-                    let state: std::sync::Arc<State> = consensus.view();
+                    let state: Arc<State> = consensus.view();
                     let key = desired_key(&state, name);
                     if key.is_some() && key != sent {
                         let Some(whole) = desired(&state, name) else { break };
@@ -297,12 +297,15 @@ impl Api {
                     Ok(Some(v1::FromAgent { body: Some(from_agent::Body::Report(report)) })) => {
                         silent.set(tokio::time::sleep(SILENT));
                         // What makes no sense must not reach the leader.
-                        if let Err(e) = read_report(name, &report).and_then(|_| read_counts(&report)) {
-                            tracing::warn!(worker = %name, error = %e, "report refused");
-                            let _ = out.send(Err(ApiError::from(e).into())).await;
-                            break;
-                        }
-                        if !self.sessions.report(name, held.id, report) {
+                        let read = match read_report(name, &report) {
+                            Ok(read) => Arc::new(read),
+                            Err(e) => {
+                                tracing::warn!(worker = %name, error = %e, "report refused");
+                                let _ = out.send(Err(ApiError::from(e).into())).await;
+                                break;
+                            }
+                        };
+                        if !self.sessions.report(name, held.id, Report { sent: Arc::new(report), read }) {
                             break;
                         }
                     }

@@ -19,7 +19,7 @@ use std::sync::Arc;
 
 pub use base::event::{Event, EventBody, EventKey, Severity, Told};
 pub use base::lifecycle;
-pub use base::observed::{NodeSeen, Observations, Seen, StepCounts};
+pub use base::observed::{NodeSeen, Observations, Reported, Seen, StepCounts};
 pub use base::rejection::Rejection;
 pub use base::rows::{FencePoint, LogId, Meta, Request};
 pub use base::servers::differs;
@@ -54,11 +54,11 @@ pub use rollout::begin::chosen;
 pub use rollout::lost::{counts_out_at, lost_for_good_at};
 pub use rollout::opening::arms_at_start;
 pub use rollout::rows::{
-    Batch, Budget, Delivery, DeliveryKey, Evidence, PairCounts, Reason, Rollout, RolloutKind, RolloutPhase,
+    Batch, Budget, CheckRecord, Delivery, DeliveryKey, Evidence, PairSeen, Reason, Rollout, RolloutKind, RolloutPhase,
     RolloutStatus, StepRef, StepRow, StepStatus, Verdict,
 };
 pub use rollout::start_rollout::strategy_of;
-pub use rollout::steps::{above, counted_failed};
+pub use rollout::steps::counted_failed;
 pub use rollout::weights::need;
 pub use store::table::Table;
 pub use tables::indexed::{Assignments, Instances, Rollouts, Workers};

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use super::v1;
 use crate::{
-    model::{DeploymentId, Pair},
+    model::{DeploymentId, Histogram, MAX_METRICS, MetricName, ModelError, Pair, Sample, Samples},
     state::{
         Copies, Deployment, Environment, FencePoint, Instance, Meta, NodeRole, NodeRow, PoolSlot, Presence, Release,
         ReleaseStatus, Route, Service, State, Worker, copies, copies_of, serving,
@@ -32,6 +32,45 @@ pub fn meta(m: &Meta) -> v1::Meta {
 /// A release and the spec revision it runs under.
 pub fn pair(p: &Pair) -> v1::Pair {
     v1::Pair { version: p.version.to_string(), digest: p.digest.to_string(), spec: p.spec }
+}
+
+/// What was counted, in the order in which people are told.
+pub fn metrics(all: &Samples) -> Vec<v1::Metric> {
+    let histogram = |h: &Histogram| {
+        let (bounds, counts) = h.buckets().iter().copied().unzip();
+        v1::Histogram { bounds, counts, sum: h.sum() }
+    };
+    let one = |(name, sample): (&MetricName, &Sample)| v1::Metric {
+        name: name.to_string(),
+        count: sample.count(),
+        histogram: sample.histogram().map(histogram),
+    };
+    all.told().map(one).collect()
+}
+
+/// What a worker says that it counted.
+pub fn read_metrics(all: &[v1::Metric]) -> Result<Samples, ModelError> {
+    if all.len() > MAX_METRICS {
+        return Err(ModelError::field("counts", format!("names {} metrics, and at most {MAX_METRICS} are", all.len())));
+    }
+    let mut samples = Samples::default();
+    for m in all {
+        let bad = |problem: String| ModelError::field(format!("counts.{}", m.name), problem);
+        let sample = match &m.histogram {
+            None => Sample::Counter(m.count),
+            Some(h) if h.bounds.len() != h.counts.len() => {
+                return Err(bad(format!("has {} bounds and {} counts", h.bounds.len(), h.counts.len())));
+            }
+            Some(h) => {
+                let buckets = h.bounds.iter().copied().zip(h.counts.iter().copied()).collect();
+                Sample::Histogram(Histogram::new(buckets, h.sum, m.count).map_err(bad)?)
+            }
+        };
+        if samples.0.insert(m.name.parse()?, sample).is_some() {
+            return Err(bad("comes twice".into()));
+        }
+    }
+    Ok(samples)
 }
 
 /// An environment.

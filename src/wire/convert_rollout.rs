@@ -3,33 +3,56 @@
 use std::collections::BTreeMap;
 
 use super::{
-    convert::{meta, pair},
+    convert::{meta, metrics, pair},
     v1,
 };
 use crate::{
-    model::{Millis, ModelError, Overrides, Step, Version},
-    state::{Evidence, Reason, Rollout, RolloutKind, State, StepRow, StepStatus, Verdict},
+    model::{Millis, ModelError, Overrides, Step},
+    state::{CheckRecord, Evidence, Reason, Rollout, RolloutKind, State, StepRow, StepStatus, Verdict},
 };
 
 fn evidence(e: &Evidence) -> v1::Evidence {
-    let mut totals: BTreeMap<&Version, (u64, u64)> = BTreeMap::new();
-    for c in e.counts.values().flatten() {
-        let t = totals.entry(&c.pair.version).or_default();
-        *t = (t.0.saturating_add(c.requests), t.1.saturating_add(c.errors));
-    }
-    let totals = totals.into_iter().map(|(version, (requests, errors))| v1::PairTotals {
-        version: version.to_string(),
-        requests,
-        errors,
+    let totals = e.by_version().into_iter();
+    let totals = totals.map(|(version, all)| v1::PairTotals { version: version.to_string(), metrics: metrics(&all) });
+    let checks = e.checks.iter().map(|CheckRecord { check, verdict }| v1::CheckRecord {
+        test: check.test.to_string(),
+        metric: check.metric.to_string(),
+        over: check.over.as_ref().map(ToString::to_string).unwrap_or_default(),
+        limit: check.limit,
+        min: check.min,
+        verdict: verdict.to_string(),
     });
     v1::Evidence {
         from_ms: e.from.0,
         to_ms: e.to.0,
         totals: totals.collect(),
-        limit_bp: e.limit.unwrap_or(0),
         verdict: e.verdict.to_string(),
         note: e.note.clone(),
+        checks: checks.collect(),
     }
+}
+
+/// What was counted of a version, as its checks compare it: `2.0.0: 8 errors of 80 requests`. Without such a check, all that was counted.
+pub fn compared(e: &v1::Evidence, of: &v1::PairTotals) -> String {
+    let count = |name: &str| of.metrics.iter().find(|m| m.name == name).map_or(0, |m| m.count);
+    let share = |c: &v1::CheckRecord| format!("{} {} of {} {}", count(&c.metric), c.metric, count(&c.over), c.over);
+    let shares: Vec<String> = e.checks.iter().filter(|c| !c.over.is_empty()).map(share).collect();
+    let all = if shares.is_empty() { counted(of) } else { shares };
+    format!("{}: {}", of.version, all.join(", "))
+}
+
+/// All that was counted of a version: `730 requests`, `0 errors`, `730 values of latency`.
+pub fn counted(of: &v1::PairTotals) -> Vec<String> {
+    let told = |m: &v1::Metric| {
+        let what = if m.histogram.is_some() { "values of " } else { "" };
+        format!("{} {what}{}", m.count, m.name)
+    };
+    of.metrics.iter().map(told).collect()
+}
+
+/// Whether anything was counted of a version.
+pub fn has_counts(of: &v1::PairTotals) -> bool {
+    of.metrics.iter().any(|m| m.count > 0)
 }
 
 fn step_row(row: &StepRow, whole: bool) -> v1::Step {
@@ -118,9 +141,9 @@ pub fn decisions(r: &Rollout) -> Vec<String> {
         if let Some(e) = &row.evidence {
             let said = evidence(e);
             // A step that is not there to judge ends "undecided", which would read as a doubt.
-            let verdict = Some(said.verdict).filter(|_| row.step.kind.facts().judges || e.verdict == Verdict::Worse);
-            let totals = said.totals.iter().filter(|t| t.requests > 0);
-            let totals = totals.map(|t| format!("{} {} of {} failed", t.version, t.errors, t.requests));
+            let verdict =
+                Some(said.verdict.clone()).filter(|_| row.step.kind.facts().judges || e.verdict == Verdict::Worse);
+            let totals = said.totals.iter().filter(|t| has_counts(t)).map(|t| compared(&said, t));
             let all: Vec<String> =
                 verdict.into_iter().chain(totals).chain(Some(e.note.clone()).filter(|n| !n.is_empty())).collect();
             if !all.is_empty() {
@@ -156,4 +179,28 @@ pub fn overrides(settings: &BTreeMap<String, String>) -> Result<Overrides, Model
 /// As a request carries them.
 pub fn settings(said: &Overrides) -> BTreeMap<String, String> {
     said.said().into_iter().map(|(setting, text)| (setting.name.to_string(), text)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_counted_is_told_as_its_checks_compare_it() {
+        let one = |name: &str, count, histogram| v1::Metric { name: name.into(), count, histogram };
+        let latency = Some(v1::Histogram { bounds: vec![5_000], counts: vec![70], sum: 400_000 });
+        let all = vec![one("requests", 80, None), one("errors", 8, None), one("latency", 80, latency)];
+        let of = v1::PairTotals { version: "2.0.0".into(), metrics: all };
+        let check = |test: &str, metric: &str, over: &str| v1::CheckRecord {
+            test: test.into(),
+            metric: metric.into(),
+            over: over.into(),
+            ..v1::CheckRecord::default()
+        };
+        let mut e = v1::Evidence { checks: vec![check("health", "health", "")], ..v1::Evidence::default() };
+        assert_eq!(compared(&e, &of), "2.0.0: 80 requests, 8 errors, 80 values of latency");
+        e.checks.push(check("ceiling", "errors", "requests"));
+        assert_eq!(compared(&e, &of), "2.0.0: 8 errors of 80 requests");
+        assert!(has_counts(&of) && !has_counts(&v1::PairTotals::default()));
+    }
 }

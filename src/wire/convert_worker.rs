@@ -3,17 +3,15 @@
 //! Invariants: a `Desired` is whole and made from one State; a `Report` is checked before anyone believes it. Not here:
 //! the session that carries them (`rpc`, `agent`).
 
-use std::collections::BTreeMap;
-
 use super::{
-    convert::{pair, ports},
+    convert::{pair, ports, read_metrics},
     v1,
 };
 use crate::{
     model::{
         AddressMode, DeploymentId, Digest, Health, InstanceId, Life, ModelError, Pair, Permit, StepId, WorkerName,
     },
-    state::{Assignment, Fit, InstanceFact, PairCounts, Reached, ReachedFact, State, WorkerFacts},
+    state::{Assignment, Fit, InstanceFact, Reached, ReachedFact, Reported, State, StepCounts, WorkerFacts},
 };
 
 /// Most instances, deployments or counts in one report.
@@ -152,8 +150,8 @@ pub fn read_pair(p: &v1::Pair) -> Result<Pair, ModelError> {
     Ok(Pair { version: p.version.parse()?, digest: Digest::new(&p.digest)?, spec: p.spec })
 }
 
-/// The committed part of a report.
-pub fn read_report(worker: &WorkerName, r: &v1::Report) -> Result<WorkerFacts, ModelError> {
+/// A report from the outside, whole.
+pub fn read_report(worker: &WorkerName, r: &v1::Report) -> Result<Reported, ModelError> {
     if r.instances.len() > MAX_ITEMS
         || r.reached.len() > MAX_ITEMS
         || r.staged.len() > MAX_ITEMS
@@ -172,39 +170,59 @@ pub fn read_report(worker: &WorkerName, r: &v1::Report) -> Result<WorkerFacts, M
         })
     });
     let staged: Result<Vec<Digest>, ModelError> = r.staged.iter().map(|d| Digest::new(d)).collect();
-    Ok(WorkerFacts {
+    let facts = WorkerFacts {
         worker: worker.clone(),
         epoch: r.epoch,
         seq: r.seq,
         instances: instances.collect::<Result<_, ModelError>>()?,
         reached: r.reached.iter().map(reached).collect::<Result<_, _>>()?,
         staged: Some(staged?),
-    })
+    };
+    Ok(Reported { facts, counts: r.counts.iter().map(step_counts).collect::<Result<_, _>>()? })
 }
 
-/// What a report counts for one step.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Counted {
-    /// Whole-step totals.
-    pub pairs: Vec<PairCounts>,
-    /// Pairs whose totals are not known, or not the whole; why.
-    pub unknown: BTreeMap<Pair, String>,
-}
-
-/// A report's whole-step totals.
-pub fn read_counts(r: &v1::Report) -> Result<Vec<(DeploymentId, StepId, Counted)>, ModelError> {
+/// Whole-step totals.
+fn step_counts(c: &v1::StepCounts) -> Result<(DeploymentId, StepId, StepCounts), ModelError> {
     let named = |pair: &Option<v1::Pair>| {
         read_pair(pair.as_ref().ok_or_else(|| ModelError::field("counts", "a pair is missing"))?)
     };
-    let one = |c: &v1::StepCounts| {
-        let pairs =
-            c.pairs.iter().map(|p| Ok(PairCounts { pair: named(&p.pair)?, requests: p.requests, errors: p.errors }));
-        let unknown = c.uncounted.iter().map(|u| Ok((named(&u.pair)?, cut(&u.why))));
-        let counted = Counted {
-            pairs: pairs.collect::<Result<_, ModelError>>()?,
-            unknown: unknown.collect::<Result<_, ModelError>>()?,
-        };
-        Ok((c.deployment.parse()?, StepId(c.step_id), counted))
+    let mut counts = StepCounts::default();
+    for p in &c.pairs {
+        counts.pairs.insert(named(&p.pair)?, read_metrics(&p.metrics)?);
+    }
+    for u in &c.uncounted {
+        counts.unknown.entry(named(&u.pair)?).or_default().insert(u.metric.parse()?, cut(&u.why));
+    }
+    Ok((c.deployment.parse()?, StepId(c.step_id), counts))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        model::{Histogram, Sample, Samples},
+        wire::convert::metrics,
     };
-    r.counts.iter().map(one).collect()
+
+    #[test]
+    fn what_is_counted_arrives_as_it_was_sent_and_nonsense_is_refused_by_name() {
+        let histogram = Histogram::new(vec![(5_000, 3), (10_000, 7)], 61_000, 9).unwrap();
+        let all = [("latency", Sample::Histogram(histogram)), ("requests", Sample::Counter(9))];
+        let all: Samples = all.into_iter().map(|(name, s)| (name.parse().unwrap(), s)).collect();
+        let sent = metrics(&all);
+        assert_eq!(sent[0].name, "requests", "in the order in which people are told");
+        assert_eq!(read_metrics(&sent).unwrap(), all);
+        let refused = |change: &dyn Fn(&mut v1::Metric)| {
+            let mut bad = sent.clone();
+            change(&mut bad[1]);
+            read_metrics(&bad).unwrap_err().to_string()
+        };
+        let bounds = |m: &mut v1::Metric, to: Vec<u64>| m.histogram.as_mut().unwrap().bounds = to;
+        assert!(refused(&|m| m.name = "a b".into()).contains("is not the name of a metric"));
+        assert!(refused(&|m| m.name = "requests".into()).contains("counts.requests: comes twice"));
+        assert!(refused(&|m| bounds(m, vec![7])).contains("counts.latency: has 1 bounds and 2 counts"));
+        assert!(refused(&|m| bounds(m, vec![7, 7])).contains("counts.latency: has bounds that do not rise"));
+        let many = vec![v1::Metric::default(); 11];
+        assert!(read_metrics(&many).unwrap_err().to_string().contains("counts: names 11 metrics, and at most 10"));
+    }
 }

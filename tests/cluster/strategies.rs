@@ -87,7 +87,8 @@ fn canary_by_exact_shares() {
     assert_eq!(kinds(&end), want);
     for bake in list(&end, "steps").iter().filter(|s| s["kind"] == "bake") {
         let totals = list(&bake["evidence"], "totals");
-        let seen = totals.iter().find(|t| t["version"] == "2.0.0").map_or(0, |t| number(t, "requests"));
+        let new = totals.iter().find(|t| t["version"] == "2.0.0").map_or(&[][..], |t| list(t, "metrics"));
+        let seen = new.iter().find(|m| m["name"] == "requests").map_or(0, |m| number(m, "count"));
         assert!(seen >= 10, "a verdict stands on counted requests: {bake:#}");
     }
     lab.runs(&[("2.0.0", 2)]);

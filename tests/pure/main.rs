@@ -20,3 +20,24 @@ mod sim_fleet;
 mod switches;
 mod transcripts;
 mod walk;
+
+use slipway::{
+    model::{Check, MetricName, Sample, Samples},
+    state::{CheckRecord, Verdict},
+};
+
+/// Requests and errors, as a worker counts them.
+fn counted(requests: u64, errors: u64) -> Samples {
+    let all = [(MetricName::REQUESTS, requests), (MetricName::ERRORS, errors)];
+    all.into_iter().map(|(name, n)| (name, Sample::Counter(n))).collect()
+}
+
+/// That neither of them can be counted.
+fn uncounted(why: &str) -> std::collections::BTreeMap<MetricName, String> {
+    [MetricName::REQUESTS, MetricName::ERRORS].into_iter().map(|name| (name, why.into())).collect()
+}
+
+/// Records of a step's checks, all with the same verdict.
+fn records(checks: &[Check], verdict: Verdict) -> Vec<CheckRecord> {
+    checks.iter().map(|check| CheckRecord { check: check.clone(), verdict }).collect()
+}

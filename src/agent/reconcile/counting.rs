@@ -11,9 +11,8 @@ use crate::{
         instance::Shown,
         journal::JournalError,
         ledger::{Ledger, Record},
-        scrape::Reading,
     },
-    model::{Health, InstanceId, Life, Pair},
+    model::{Health, InstanceId, Life, MetricName, Pair},
     wire::{convert, v1},
 };
 
@@ -67,38 +66,43 @@ impl Deployment {
     }
 
     pub(super) fn scraped(&mut self, id: InstanceId, run: u32, pair: &Pair, shown: Shown) {
-        let why = match shown {
-            Ok(Reading::Counts(counts)) => {
-                self.tally.sample(id, run, pair, counts);
-                self.uncounted.remove(&id);
-                return;
-            }
-            Ok(Reading::NoRequests(why)) => {
-                self.tally.empty(id);
-                why
-            }
-            Ok(Reading::ErrorsUnknown(why)) | Err(why) => {
-                self.tally.in_vain(id, why.clone());
-                why
-            }
+        let declared = self.declared(pair);
+        let whys: BTreeMap<&str, &MetricName> = match &shown {
+            Ok(reading) => reading.iter().filter_map(|(name, said)| Some((said.why()?, name))).collect(),
+            Err(why) => declared.first().map(|name| (why.as_str(), name)).into_iter().collect(),
         };
+        let told = whys.iter().map(|(why, name)| format!("its {name} cannot be counted: {why}"));
+        let told = told.collect::<Vec<_>>().join("; ");
+        match shown {
+            Ok(reading) => self.tally.sample(id, run, pair, reading),
+            Err(why) => self.tally.in_vain(id, declared.iter(), &why),
+        }
         // While it starts nobody expects a page.
         let passes = self.live.get(&id).is_some_and(|l| l.status.health == Health::Passing);
-        if passes && self.uncounted.insert(id, why.clone()).as_ref() != Some(&why) {
-            tracing::warn!(instance = %id, "its requests cannot be counted: {why}");
+        if told.is_empty() {
+            self.uncounted.remove(&id);
+        } else if passes && self.uncounted.insert(id, told.clone()).as_ref() != Some(&told) {
+            tracing::warn!(instance = %id, "{told}");
         }
     }
 
-    /// The running step's counts, and of which pairs they are not the whole.
+    /// What the spec of a pair declares.
+    fn declared(&self, pair: &Pair) -> Vec<MetricName> {
+        self.read(|ledger| declared(ledger, pair).cloned().collect())
+    }
+
+    /// The running step's counts, and of which metrics they are not the whole.
     pub(super) fn counts(&self, ledger: &Ledger) -> Option<v1::StepCounts> {
         let (step_id, pairs) = self.tally.counts()?;
-        let pairs = pairs.into_iter().map(|(pair, c)| v1::PairCounts {
-            pair: Some(convert::pair(&pair)),
-            requests: c.requests,
-            errors: c.errors,
+        let pairs = pairs.into_iter().map(|(pair, samples)| v1::PairCounts {
+            pair: Some(convert::pair(pair)),
+            metrics: convert::metrics(&samples),
         });
-        let unknown =
-            self.unknown(ledger).into_iter().map(|(pair, why)| v1::Uncounted { pair: Some(convert::pair(pair)), why });
+        let unknown = self.unknown(ledger).into_iter().map(|((pair, metric), why)| v1::Uncounted {
+            pair: Some(convert::pair(pair)),
+            metric: metric.to_string(),
+            why,
+        });
         Some(v1::StepCounts {
             deployment: self.shared.deployment.to_string(),
             step_id,
@@ -107,16 +111,22 @@ impl Deployment {
         })
     }
 
-    /// Pairs with a running instance whose counters are not known; why, of the first one.
-    fn unknown(&self, ledger: &Ledger) -> BTreeMap<&Pair, String> {
+    /// Metrics of pairs with a running instance that are not known; why, of the first one.
+    fn unknown<'a>(&'a self, ledger: &'a Ledger) -> BTreeMap<(&'a Pair, &'a MetricName), String> {
         let mut all = BTreeMap::new();
         for (id, live) in self.live.iter().filter(|(_, l)| l.status.life == Life::Running) {
             let pair = &live.entry.pair;
-            let counts = ledger.specs.get(&pair.spec).is_some_and(|s| s.metrics.is_some());
-            if let Some(why) = self.tally.unknown(*id, pair).filter(|_| counts) {
-                all.entry(pair).or_insert(why);
+            for name in declared(ledger, pair) {
+                if let Some(why) = self.tally.unknown(*id, pair, name) {
+                    all.entry((pair, name)).or_insert(why);
+                }
             }
         }
         all
     }
+}
+
+fn declared<'a>(ledger: &'a Ledger, pair: &Pair) -> impl Iterator<Item = &'a MetricName> {
+    let metrics = ledger.specs.get(&pair.spec).and_then(|spec| spec.metrics.as_ref());
+    metrics.into_iter().flat_map(|m| m.declared()).map(|(name, _)| name)
 }

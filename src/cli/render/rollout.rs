@@ -2,7 +2,10 @@
 
 use super::{since, version};
 use crate::console::table;
-use crate::wire::v1;
+use crate::wire::{
+    convert_rollout::{counted, has_counts},
+    v1,
+};
 
 fn mark(status: &str) -> &'static str {
     match status {
@@ -31,12 +34,8 @@ fn step(s: &v1::Step, now_ms: u64) -> Vec<String> {
         notes.push(format!("batch {}: {} new{passed}", b.n, b.added.len()));
     }
     if let Some(e) = &s.evidence {
-        notes.extend(
-            e.totals
-                .iter()
-                .filter(|t| t.requests > 0)
-                .map(|t| format!("{}: {} requests, {} errors", t.version, t.requests, t.errors)),
-        );
+        let totals = e.totals.iter().filter(|t| has_counts(t));
+        notes.extend(totals.map(|t| format!("{}: {}", t.version, counted(t).join(", "))));
         notes.extend(Some(e.verdict.clone()).filter(|v| judged(s, v)));
         notes.extend(Some(e.note.clone()).filter(|v| !v.is_empty()));
     }

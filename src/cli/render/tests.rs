@@ -6,6 +6,11 @@ fn pair(version: &str) -> Option<v1::Pair> {
     Some(v1::Pair { version: version.into(), ..Default::default() })
 }
 
+fn totals(requests: u64) -> Vec<v1::PairTotals> {
+    let one = |name: &str, count| v1::Metric { name: name.into(), count, histogram: None };
+    vec![v1::PairTotals { version: "2.0.0".into(), metrics: vec![one("requests", requests), one("errors", 0)] }]
+}
+
 fn canary() -> v1::Rollout {
     let step = |group: &str, detail: &str, status: &str| v1::Step {
         group: group.into(),
@@ -17,21 +22,13 @@ fn canary() -> v1::Rollout {
     let mut install = step("25 %", "install 25 %", "passed");
     install.kind = "install".into();
     // Too early to say anything, and not there to judge: not shown.
-    install.evidence = Some(v1::Evidence {
-        totals: vec![v1::PairTotals { version: "2.0.0".into(), requests: 0, errors: 0 }],
-        verdict: "undecided".into(),
-        ..Default::default()
-    });
+    install.evidence = Some(v1::Evidence { totals: totals(0), verdict: "undecided".into(), ..Default::default() });
     install.ended_at_ms = 193_500;
     install.batch = Some(v1::Batch { n: 1, added: vec!["140-0".into()], replaced: vec![], passed: true });
     let mut bake = step("25 %", "bake 15s", "running");
     (bake.kind, bake.judges) = ("bake".into(), true);
     bake.until_ms = 205_000;
-    bake.evidence = Some(v1::Evidence {
-        totals: vec![v1::PairTotals { version: "2.0.0".into(), requests: 730, errors: 0 }],
-        verdict: "not worse".into(),
-        ..Default::default()
-    });
+    bake.evidence = Some(v1::Evidence { totals: totals(730), verdict: "not worse".into(), ..Default::default() });
     v1::Rollout {
         id: "r-110".into(),
         deployment: "production/shop".into(),

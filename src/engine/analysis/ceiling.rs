@@ -1,55 +1,68 @@
-//! The absolute ceiling of a pair's own error rate since the step began.
+//! The absolute ceiling of a pair's own share since the step began: the errors of its requests.
 //!
 //! Invariants: a ceiling is passed only by counts that are there, never by their absence; a worker whose counts are not known makes
 //! "not worse" impossible, as does too small a number of requests. Not here: what a lost worker means (`bake`).
 
+use super::{Asked, Case, Finding, Tester};
 use crate::engine::prelude::*;
 
-/// What the ceiling says.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(in crate::engine) enum Finding {
-    /// No ceiling is configured, or the service has no counters.
-    Unjudged,
-    /// Above the ceiling, with enough requests.
-    Worse { errors: u64, requests: u64, limit: u32 },
-    /// Counts of these workers are not known.
-    Missing(Vec<WorkerName>),
-    /// Too few requests to say.
-    Data { have: u64, need: u64 },
-    /// Below the ceiling, with enough requests from everyone.
-    NotWorse,
+pub(super) const TESTER: Tester = Tester { make, judge };
+
+fn make(asked: &Asked<'_>) -> Result<Check, &'static str> {
+    match (&asked.spec.metrics, asked.params.max_error_rate.0, asked.before) {
+        (None, _, _) => Err("the spec has no metrics"),
+        (Some(_), None, _) => Err("no max_error_rate is set"),
+        (Some(_), Some(_), false) => Err("nothing ran before it"),
+        (Some(_), Some(limit), true) => Ok(Check {
+            test: Test::Ceiling,
+            metric: MetricName::ERRORS,
+            over: Some(MetricName::REQUESTS),
+            limit: limit.0.into(),
+            min: asked.params.min_requests,
+        }),
+    }
 }
 
-/// Judges `pair` by the whole-step totals known for `step`.
-pub(in crate::engine) fn judge(view: &View<'_>, r: &Rollout, pair: &Pair, step: Option<StepId>) -> Finding {
-    let metrics = view.spec(pair).is_some_and(|s| s.metrics.is_some());
-    let (Some(limit), Some(step), true) = (r.params.max_error_rate.0, step, metrics) else { return Finding::Unjudged };
-    let known = view.seen.counts.get(&(view.id().clone(), step));
-    let (mut requests, mut errors) = (0_u64, 0_u64);
-    for counts in known.into_iter().flat_map(|k| k.values()).flat_map(|c| &c.pairs).filter(|c| &c.pair == pair) {
-        requests = requests.saturating_add(counts.requests);
-        errors = errors.saturating_add(counts.errors);
+/// Judges by the whole-step totals.
+fn judge(case: &Case<'_>, check: &Check) -> Finding {
+    let (view, pair, known) = (case.view, case.pair, case.counts());
+    let Some(over) = &check.over else { return Finding::Unjudged };
+    let (mut seen, mut of) = (0_u64, 0_u64);
+    let counted = |samples: &Samples| samples.count(&check.metric).zip(samples.count(over));
+    for (n, all) in known.into_iter().flatten().filter_map(|(_, c)| counted(c.pairs.get(pair)?)) {
+        (seen, of) = (seen.saturating_add(n), of.saturating_add(all));
     }
-    let mut missing: Vec<WorkerName> = view
+    let why = |c: &StepCounts| {
+        let unknown = [&check.metric, over].into_iter().find_map(|metric| c.why_unknown(pair, metric));
+        // One without the other says nothing of a share.
+        let half = c.pairs.get(pair).is_some_and(|s| s.count(&check.metric).is_some() != s.count(over).is_some());
+        unknown
+            .map(ToString::to_string)
+            .or_else(|| half.then(|| format!("its {} and {over} do not come together", check.metric)))
+    };
+    let runs = |i: &&&Instance| &i.pair == pair && i.life == Life::Running && view.worker_ready(&i.worker);
+    let mut workers: Vec<WorkerName> = view
         .instances
         .iter()
-        .filter(|i| &i.pair == pair && i.life == Life::Running && view.worker_ready(&i.worker))
+        .filter(runs)
         .map(|i| &i.worker)
-        .filter(|w| known.is_none_or(|k| !k.get(*w).is_some_and(|c| c.knows(pair))))
+        .filter(|w| known.and_then(|k| k.get(*w)).is_none_or(|c| why(c).is_some()))
         .cloned()
         .collect();
-    missing.sort();
-    missing.dedup();
+    workers.sort();
+    workers.dedup();
     // A new leader hears everyone before it judges; later a silent worker must not hide what the others saw.
-    let hear_first = !missing.is_empty() && view.awaiting(missing.iter());
-    if !hear_first && above(errors.into(), requests.into(), limit.0) && requests >= r.params.min_requests {
-        return Finding::Worse { errors, requests, limit: limit.0 };
+    let hear_first = !workers.is_empty() && view.awaiting(workers.iter());
+    if !hear_first && check.exceeded(seen, of) {
+        let limit = u32::try_from(check.limit).unwrap_or(u32::MAX);
+        return Finding::Worse(Reason::ErrorRate { errors: seen, requests: of, limit });
     }
-    if !missing.is_empty() {
-        return Finding::Missing(missing);
+    if !workers.is_empty() {
+        let uncounted = workers.iter().filter_map(|w| Some((w.clone(), why(known?.get(w)?)?))).collect();
+        return Finding::Missing { workers, uncounted };
     }
-    if requests < r.params.min_requests {
-        return Finding::Data { have: requests, need: r.params.min_requests };
+    if of < check.min {
+        return Finding::Data { metric: over.clone(), have: of, need: check.min };
     }
     Finding::NotWorse
 }

@@ -3,22 +3,36 @@
 //! An exit before the first pass, or `max_health_failures` failed checks in a row, is a failure at once. `failure_action: continue`
 //! counts such instances instead (`tolerated`).
 
+use super::{Asked, Case, Finding, Tester};
 use crate::engine::prelude::*;
 use crate::engine::view::fell_over;
 
-/// Whether an instance counts as failed under the rollout's parameters.
-pub(in crate::engine) fn has_failed(r: &Rollout, i: &Instance) -> bool {
-    fell_over(i) || failing(r, i)
+pub(super) const TESTER: Tester = Tester { make, judge };
+
+fn make(asked: &Asked<'_>) -> Result<Check, &'static str> {
+    let limit = asked.params.max_health_failures.into();
+    Ok(Check { test: Test::Health, metric: MetricName::HEALTH, over: None, limit, min: 0 })
 }
 
-fn failing(r: &Rollout, i: &Instance) -> bool {
-    i.life.is_wanted() && i.health == Health::Failing && i.failures >= r.params.max_health_failures
+/// That nothing failed compares nothing: it never says "not worse".
+fn judge(case: &Case<'_>, check: &Check) -> Finding {
+    let most = u32::try_from(check.limit).unwrap_or(u32::MAX);
+    first(case.view, most, case.pair, case.step.map_or(0, |s| s.0)).map_or(Finding::Unjudged, Finding::Worse)
+}
+
+/// Whether an instance counts as failed, with so many failed checks in a row.
+fn has_failed(most: u32, i: &Instance) -> bool {
+    fell_over(i) || (i.life.is_wanted() && i.health == Health::Failing && i.failures >= most)
 }
 
 /// The first failure among instances of `pair`, as far as it happened at or after entry `since`.
 pub(in crate::engine) fn failure(view: &View<'_>, r: &Rollout, pair: &Pair, since: u64) -> Option<Reason> {
+    first(view, r.params.max_health_failures, pair, since)
+}
+
+fn first(view: &View<'_>, most: u32, pair: &Pair, since: u64) -> Option<Reason> {
     let mine = view.instances.iter().filter(|i| &i.pair == pair);
-    let bad = mine.filter(|i| has_failed(r, i)).find(|i| {
+    let bad = mine.filter(|i| has_failed(most, i)).find(|i| {
         // What ended in an earlier attempt was judged there; what still runs and fails is judged now.
         i.life.is_wanted() || i.meta.updated_index >= since
     })?;

@@ -1,7 +1,7 @@
 //! Canary: rising weights, a bake at each. Instances follow the weight, one on each worker before a second; address mode `host` has
 //! no room beside and takes whole workers in place.
 
-use super::{Compiled, Site, Strategy, in_place, step};
+use super::{Compiled, Site, Strategy, step};
 use crate::engine::prelude::*;
 
 pub(super) const CANARY: Strategy = Strategy {
@@ -29,7 +29,8 @@ fn compile(site: &Site<'_>) -> Result<Compiled, String> {
     for weight in weights {
         let group = weight.to_string();
         steps.push(if host {
-            in_place(&group, weight, Routing::Explicit, p.batch(BatchMode::InPlace, site.desired()), p.delay)
+            let batch = p.batch(BatchMode::InPlace, site.desired());
+            site.install(&group, weight, BatchMode::InPlace, Routing::Explicit, batch, p.delay)
         } else {
             site.beside(&group, weight, Routing::Explicit)
         });

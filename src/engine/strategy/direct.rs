@@ -1,6 +1,6 @@
 //! Direct: everything at once, then a look, then the old ones go (beside, after their grace). Also the form of every first rollout.
 
-use super::{ALL, Compiled, Site, Strategy, in_place};
+use super::{ALL, Compiled, Site, Strategy};
 use crate::engine::prelude::*;
 
 pub(super) const DIRECT: Strategy = Strategy {
@@ -19,7 +19,7 @@ fn compile(site: &Site<'_>) -> Result<Compiled, String> {
     let mut steps = site.opening();
     let in_place_of_old = site.host() && site.subject.from.is_some();
     if in_place_of_old {
-        steps.push(in_place("install", ALL, Routing::ByCapacity, desired, Period(0)));
+        steps.push(site.install("install", ALL, BatchMode::InPlace, Routing::ByCapacity, desired, Period(0)));
     } else {
         site.needs_room_beside(site.spec.placement.per_worker)?;
         steps.push(site.beside("install", ALL, Routing::ByCapacity));

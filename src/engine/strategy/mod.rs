@@ -12,6 +12,7 @@ mod return_;
 mod rolling;
 mod undo;
 
+use super::analysis::Asked;
 use super::place::{Freed, free_places};
 use crate::engine::prelude::*;
 
@@ -251,23 +252,40 @@ impl Site<'_> {
     pub fn install_back(&self, group: &str, pair: &Pair, desired: u32) -> (Step, BatchMode) {
         let mode = self.mode_back(pair);
         let (batch, delay) = (self.subject.params.batch(mode, desired), Period(0));
-        (step(group, StepKind::Install { share: ALL, mode, routing: Routing::ByCapacity, batch, delay }), mode)
+        let checks = Vec::new();
+        (step(group, StepKind::Install { share: ALL, mode, routing: Routing::ByCapacity, batch, delay, checks }), mode)
     }
 
-    /// Whether the ceiling can be judged where traffic is expected.
-    pub fn judged(&self) -> bool {
-        self.subject.from.is_some() && self.subject.params.max_error_rate.0.is_some() && self.spec.metrics.is_some()
+    /// What the rollout's settings ask to be judged; what needs something to go back to, only where there is one.
+    fn checks(&self, before: bool) -> Vec<Check> {
+        Asked { params: &self.subject.params, spec: self.spec, before }.checks()
     }
 
     /// A bake of `hold`.
-    pub fn bake(&self, group: &str, hold: Period, judged: bool) -> Step {
-        step(group, StepKind::Bake { hold, judged: judged && self.judged() })
+    pub fn bake(&self, group: &str, hold: Period, traffic: bool) -> Step {
+        let mut checks = self.checks(self.subject.from.is_some());
+        checks.retain(|c| traffic || !c.needs_traffic());
+        step(group, StepKind::Bake { hold, checks })
+    }
+
+    /// An installation in batches. It goes on over what fails by itself where failures are only counted.
+    pub fn install(
+        &self,
+        group: &str,
+        share: BasisPoints,
+        mode: BatchMode,
+        routing: Routing,
+        batch: u32,
+        delay: Period,
+    ) -> Step {
+        let mut checks = self.checks(true);
+        checks.retain(|c| c.needs_traffic() || self.subject.params.failure_action != FailureAction::Continue);
+        step(group, StepKind::Install { share, mode, routing, batch: batch.max(1), delay, checks })
     }
 
     /// One installation next to the old ones, all at once.
     pub fn beside(&self, group: &str, share: BasisPoints, routing: Routing) -> Step {
-        let batch = share.of_rounded_up(self.desired()).max(1);
-        step(group, StepKind::Install { share, mode: BatchMode::Beside, routing, batch, delay: Period(0) })
+        self.install(group, share, BatchMode::Beside, routing, share.of_rounded_up(self.desired()), Period(0))
     }
 
     /// Promotion, and the end of the old pair.
@@ -319,11 +337,6 @@ impl Site<'_> {
 /// A step under its heading.
 pub(super) fn step(group: impl Into<String>, kind: StepKind) -> Step {
     Step { group: group.into(), kind }
-}
-
-/// An installation in place of the old ones.
-pub(super) fn in_place(group: &str, share: BasisPoints, routing: Routing, batch: u32, delay: Period) -> Step {
-    step(group, StepKind::Install { share, mode: BatchMode::InPlace, routing, batch: batch.max(1), delay })
 }
 
 /// The whole share, for compilers that install everything.

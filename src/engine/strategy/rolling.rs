@@ -1,7 +1,7 @@
 //! Rolling: batches by capacity, checked while they run, and watched for a stability window after the last one. With surge the new ones
 //! come first and the old ones go; without it they take each other's place.
 
-use super::{ALL, Compiled, Site, Strategy, in_place, step};
+use super::{ALL, Compiled, Site, Strategy};
 use crate::engine::prelude::*;
 
 pub(super) const ROLLING: Strategy = Strategy {
@@ -31,15 +31,14 @@ fn compile(site: &Site<'_>) -> Result<Compiled, String> {
         BatchMode::InPlace => {
             site.needs_unavailable()?;
             let batch = p.batch(mode, site.desired());
-            steps.push(in_place("install", ALL, Routing::ByCapacity, batch, p.delay));
+            steps.push(site.install("install", ALL, mode, Routing::ByCapacity, batch, p.delay));
         }
         BatchMode::Replace | BatchMode::Beside => {
             // Where an old one does not serve, its place is taken over, which costs nothing.
             let broken = site.live().any(|i| i.pair != site.subject.to && i.life.is_wanted() && !i.serves());
             site.needs_room_beside(1).or_else(|e| if broken { Ok(()) } else { Err(e) })?;
             let batch = p.batch(mode, site.desired());
-            let kind = StepKind::Install { share: ALL, mode, routing: Routing::ByCapacity, batch, delay: p.delay };
-            steps.push(step("install", kind));
+            steps.push(site.install("install", ALL, mode, Routing::ByCapacity, batch, p.delay));
         }
     }
     // The last batch is watched as long as any: nothing is promoted that nobody judged.

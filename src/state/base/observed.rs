@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 
 use crate::{
-    model::{DeploymentId, Millis, NodeId, Pair, StepId, WorkerName},
-    state::{fleet::rows::WorkerFacts, rollout::rows::PairCounts},
+    model::{DeploymentId, MetricName, Millis, NodeId, Pair, Samples, StepId, WorkerName},
+    state::fleet::rows::WorkerFacts,
     traffic::lease::Left,
 };
 
@@ -56,16 +56,25 @@ pub struct NodeSeen {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct StepCounts {
     /// Totals by pair since the step's mark, also of instances that are gone.
-    pub pairs: Vec<PairCounts>,
-    /// Pairs whose totals are not known, or not the whole, and why: never read as zero.
-    pub unknown: BTreeMap<Pair, String>,
+    pub pairs: BTreeMap<Pair, Samples>,
+    /// Metrics whose totals are not known, or not the whole, and why: never read as zero.
+    pub unknown: BTreeMap<Pair, BTreeMap<MetricName, String>>,
 }
 
 impl StepCounts {
-    /// Whether the totals of a pair are all that this worker saw of it.
-    pub fn knows(&self, pair: &Pair) -> bool {
-        !self.unknown.contains_key(pair)
+    /// Why a metric's total is not all that this worker saw of a pair; `None` when it is.
+    pub fn why_unknown(&self, pair: &Pair, metric: &MetricName) -> Option<&str> {
+        self.unknown.get(pair)?.get(metric).map(String::as_str)
     }
+}
+
+/// A worker's report, read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reported {
+    /// What is committed of it where it differs.
+    pub facts: WorkerFacts,
+    /// What it counts for running steps.
+    pub counts: Vec<(DeploymentId, StepId, StepCounts)>,
 }
 
 /// Everything the leader has heard in its term.

@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     model::{
-        DeploymentId, InstanceId, Millis, Pair, RolloutId, RolloutParams, Step, StepId, StrategyName, WorkerName,
-        fields,
+        Check, DeploymentId, InstanceId, Millis, Pair, RolloutId, RolloutParams, Samples, Step, StepId, StrategyName,
+        Version, WorkerName, fields,
     },
     state::{base::rows::Meta, traffic::rows::RouteForm},
 };
@@ -168,14 +168,24 @@ impl fmt::Display for Reason {
 }
 
 fields! {
-    /// Requests and errors of one pair within a step.
+    /// What was counted of one pair since its step began.
     #[derive(Debug, Clone, PartialEq, Eq)]
-    pub struct PairCounts {
+    pub struct PairSeen {
         1 [required] pub pair: Pair,
-        /// Requests since the step began.
-        2 pub requests: u64,
-        /// Errors among them.
-        3 pub errors: u64,
+        /// By worker, as far as they are told one by one.
+        2 pub workers: BTreeMap<WorkerName, Samples>,
+        /// By all other workers together.
+        3 pub rest: Samples,
+    }
+}
+
+impl PairSeen {
+    /// By all workers together.
+    pub fn total(&self) -> Samples {
+        self.workers.values().fold(self.rest.clone(), |mut sum, of_one| {
+            sum.add(of_one);
+            sum
+        })
     }
 }
 
@@ -195,18 +205,39 @@ pub enum Verdict {
 }
 
 fields! {
+    /// What one check of a step concluded from what was seen.
+    #[derive(Debug, Clone, PartialEq, Eq)]
+    pub struct CheckRecord {
+        1 [required] pub check: Check,
+        2 [required] pub verdict: Verdict,
+    }
+}
+
+fields! {
     /// Compact record of what was seen when a step ended (16 KiB at most), so that history explains itself.
     #[derive(Debug, Clone, PartialEq, Eq)]
     pub struct Evidence {
         1 pub from: Millis,
         2 pub to: Millis,
-        /// Totals by worker.
-        3 pub counts: BTreeMap<WorkerName, Vec<PairCounts>>,
-        /// Ceiling applied, in basis points.
-        4 pub limit: Option<u32>,
+        /// The step's checks, in its order.
+        3 pub checks: Vec<CheckRecord>,
+        /// What all of them were judged from: everything that is counted, also what no check asks for.
+        4 pub seen: Vec<PairSeen>,
+        /// What follows from all checks together.
         5 [required] pub verdict: Verdict,
         /// Free line: which node served a switch when, what a hook answered.
         6 pub note: String,
+    }
+}
+
+impl Evidence {
+    /// What was counted, by version.
+    pub fn by_version(&self) -> BTreeMap<&Version, Samples> {
+        let mut all: BTreeMap<&Version, Samples> = BTreeMap::new();
+        for seen in &self.seen {
+            all.entry(&seen.pair.version).or_default().add(&seen.total());
+        }
+        all
     }
 }
 

@@ -124,11 +124,11 @@ fn condition(cx: &Cx<'_>, r: &Rollout, row: &StepRow, evidence: &Evidence) -> Do
                 guard("it has not switched")
             }
         }
-        StepKind::Bake { judged, .. } => {
+        StepKind::Bake { checks, .. } => {
             if row.until.is_none_or(|u| cx.now() < u) {
                 return guard("its time is not over");
             }
-            bake_verdict(r, *judged, evidence)
+            bake_verdict(r, checks, evidence)
         }
         StepKind::Smoke { .. } => match &row.hook {
             Some((true, _)) => Ok(()),
@@ -149,9 +149,9 @@ fn condition(cx: &Cx<'_>, r: &Rollout, row: &StepRow, evidence: &Evidence) -> Do
     }
 }
 
-/// The verdict must allow it, and the record must carry the verdict.
-fn bake_verdict(r: &Rollout, judged: bool, e: &Evidence) -> Done {
-    let pass = match (e.verdict, judged) {
+/// The verdict must allow it, and the record must be of the step's checks and carry the verdict.
+fn bake_verdict(r: &Rollout, checks: &[Check], e: &Evidence) -> Done {
+    let pass = match (e.verdict, checks.iter().any(Check::needs_traffic)) {
         (Verdict::Worse, _) => false,
         (Verdict::NotWorse, _) => true,
         (Verdict::Undecided | Verdict::Unjudged, false) => true,
@@ -160,13 +160,23 @@ fn bake_verdict(r: &Rollout, judged: bool, e: &Evidence) -> Done {
     if !pass {
         return guard(format!("the verdict is {:?}", e.verdict));
     }
-    let Some(limit) = e.limit else { return Ok(()) };
-    let of_target = e.counts.values().flatten().filter(|c| c.pair == r.to);
-    let (requests, errors) = of_target.fold((0u128, 0u128), |(q, x), c| {
-        (q.saturating_add(u128::from(c.requests)), x.saturating_add(u128::from(c.errors)))
+    if !e.checks.iter().map(|c| &c.check).eq(checks) {
+        return guard("its record is not of the step's checks");
+    }
+    if let Some(worse) = e.checks.iter().find(|c| c.verdict == Verdict::Worse) {
+        return guard(format!("the verdict on {} is Worse", worse.check.metric));
+    }
+    let total = e.seen.iter().filter(|p| p.pair == r.to).fold(Samples::default(), |mut sum, p| {
+        sum.add(&p.total());
+        sum
     });
-    if steps::above(errors, requests, limit) && requests >= u128::from(r.params.min_requests) {
-        return guard(format!("{errors} errors of {requests} requests are above the ceiling of {limit} basis points"));
+    for check in checks {
+        let Some(over) = &check.over else { continue };
+        let (seen, of) = (total.count(&check.metric).unwrap_or(0), total.count(over).unwrap_or(0));
+        if check.exceeded(seen, of) {
+            let (metric, limit) = (&check.metric, check.limit);
+            return guard(format!("{seen} {metric} of {of} {over} are above the ceiling of {limit} basis points"));
+        }
     }
     Ok(())
 }

@@ -80,23 +80,3 @@ pub(in crate::state) fn retiring(cx: &Cx<'_>, r: &Rollout) -> Vec<Instance> {
     let Some(d) = cx.s.deployments.get(&r.deployment) else { return Vec::new() };
     cx.s.instances_of(&r.deployment).filter(|i| i.life.is_live() && !d.stays(r.phase, &i.pair)).cloned().collect()
 }
-
-/// Whether `errors / requests` is above `limit` basis points, exactly.
-pub fn above(errors: u128, requests: u128, limit: u32) -> bool {
-    errors.saturating_mul(10_000) > requests.saturating_mul(u128::from(limit))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::above;
-
-    #[test]
-    fn the_ceiling_itself_is_allowed() {
-        let most = u128::from(u64::MAX);
-        assert!(!above(5, 100, 500));
-        assert!(above(6, 100, 500));
-        assert!(!above(0, 0, 0));
-        assert!(above(1, most, 0));
-        assert!(!above(most, most, 10_000));
-    }
-}

@@ -6,6 +6,9 @@ use crate::state::{base::prelude::*, catalog::statuses, fleet::assign};
 /// Most steps of one phase.
 const MAX_STEPS: usize = 500;
 
+/// Most checks of one step.
+const MAX_CHECKS: usize = 20;
+
 /// Most names of workers that a rollout went without which are kept.
 const MAX_WITHOUT: usize = 100;
 
@@ -38,6 +41,9 @@ impl Apply for StepsCompiled {
                 "{} steps and {desired} instances are over the limits {MAX_STEPS}, {limit}",
                 steps.len()
             ));
+        }
+        if let Some(many) = steps.iter().find(|s| s.kind.checks().len() > MAX_CHECKS) {
+            return guard(format!("{} has {} checks, over {MAX_CHECKS}", many.kind, many.kind.checks().len()));
         }
         if let Some(w) = order.iter().find(|w| !cx.s.workers.contains_key(*w)) {
             return guard(format!("{w} is no worker"));

@@ -24,6 +24,12 @@ async fn counting(metrics: &str) -> Worker {
     w
 }
 
+/// Requests and errors of a pair.
+pub fn numbers(p: &v1::PairCounts) -> Option<(u64, u64)> {
+    let of = |name: &str| Some(p.metrics.iter().find(|m| m.name == name)?.count);
+    of("requests").zip(of("errors"))
+}
+
 fn step(w: &Worker) -> Option<v1::StepCounts> {
     w.report().counts.into_iter().find(|c| c.step_id == 140)
 }
@@ -37,7 +43,7 @@ async fn errors_that_match_no_series_are_reported_as_unknown_and_a_page_that_is_
         let w = counting(metrics).await;
         let said = until("what is not known", || step(&w)?.uncounted.first().map(|u| u.why.clone())).await;
         assert!(said.contains(ID) && said.contains("metrics.errors") && said.contains(why), "{said}");
-        assert!(step(&w).unwrap().pairs.iter().all(|p| p.requests == 0), "requests alone would thin errors out");
+        assert!(step(&w).unwrap().pairs.is_empty(), "requests alone would thin errors out");
     }
 }
 
@@ -46,7 +52,7 @@ async fn errors_that_never_happened_are_zero() {
     let w = counting("{requests: http_requests_total, errors: 'http_requests_total{code=~\"5..\"}'}").await;
     let pairs =
         until("the step's counts", || step(&w).filter(|c| c.uncounted.is_empty() && !c.pairs.is_empty())).await.pairs;
-    assert_eq!((pairs[0].requests, pairs[0].errors), (0, 0));
+    assert_eq!(numbers(&pairs[0]), Some((0, 0)));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -64,4 +70,19 @@ async fn a_page_that_cannot_be_read_is_unknown_with_what_came_back() {
     let known = || step(&w)?.uncounted.first().map(|u| u.why.clone()).filter(|why| why.contains("/nowhere"));
     let said = until("what is not known", known).await;
     assert!(said.contains("60-0: /nowhere answered 404 Not Found"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_declared_histogram_is_scraped_and_reported_by_its_name() {
+    let w = counting("{requests: http_requests_total, errors: 'http_requests_total{code=~\"5..\"}', series: {latency: request_seconds, gone: none}}").await;
+    let of = |name: &'static str| {
+        let w = &w;
+        move || step(w)?.pairs.first()?.metrics.iter().find(|m| m.name == name).cloned()
+    };
+    let latency = until("the latency", of("latency")).await;
+    let histogram = latency.histogram.expect("it is declared as a histogram");
+    assert_eq!((histogram.bounds, latency.count), (vec![5_000, 100_000], 0), "nothing since the step began");
+    assert_eq!(until("the requests", of("requests")).await.count, 0, "a metric that is unknown hides no other");
+    let unknown = step(&w).unwrap().uncounted;
+    assert_eq!(unknown.iter().map(|u| u.metric.as_str()).collect::<Vec<_>>(), ["gone"]);
 }

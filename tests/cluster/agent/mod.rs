@@ -58,7 +58,7 @@ async fn stages_runs_counts_tails_and_stops() {
     let counted = |w: &Worker, step: u64| {
         let report = w.report();
         let step = report.counts.into_iter().find(|c| c.step_id == step)?;
-        step.pairs.first().map(|p| (p.requests, p.errors))
+        step.pairs.first().and_then(counts::numbers)
     };
     until("the step begins at zero", || counted(&w, 140).filter(|c| *c == (0, 0))).await;
     for _ in 0..7 {

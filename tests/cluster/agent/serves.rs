@@ -56,6 +56,10 @@ async fn as_it_is_told() {
     }
 }
 
+const PAGE: &str = "# TYPE http_requests_total counter\nhttp_requests_total{code=\"200\"} 10\n\
+    # TYPE request_seconds histogram\nrequest_seconds_bucket{le=\"0.005\"} 7\nrequest_seconds_bucket{le=\"0.1\"} 9\n\
+    request_seconds_bucket{le=\"+Inf\"} 10\nrequest_seconds_sum 0.9\nrequest_seconds_count 10\n";
+
 async fn answer(mut stream: impl AsyncRead + AsyncWrite + Unpin, what: &str) {
     let mut asked = Vec::new();
     while !asked.ends_with(b"\r\n\r\n") {
@@ -69,7 +73,7 @@ async fn answer(mut stream: impl AsyncRead + AsyncWrite + Unpin, what: &str) {
     let named = asked.contains("host: shop.example\r\n");
     let (status, body) = match what {
         // Ten requests, of which nobody knows how many failed if one looks for a label that is not there.
-        _ if metrics => ("200 OK", "# TYPE http_requests_total counter\nhttp_requests_total{code=\"200\"} 10\n"),
+        _ if metrics => ("200 OK", PAGE),
         "host" if !named => ("400 Bad Request", "who?"),
         "busy" => ("429 Too Many Requests", "later"),
         _ => ("200 OK", "ok"),

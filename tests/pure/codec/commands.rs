@@ -38,12 +38,13 @@ fn steps() -> Vec<Step> {
         routing: Routing::ByCapacity,
         batch: 2,
         delay: Period::seconds(3),
+        checks: vec![check()],
     };
     vec![
         step("stage", StepKind::Stage),
         step("25 %", install),
         step("25 %", StepKind::Route { weight: BasisPoints(2500) }),
-        step("25 %", StepKind::Bake { hold: Period::seconds(9), judged: true }),
+        step("25 %", StepKind::Bake { hold: Period::seconds(9), checks: vec![check()] }),
         step("switch", StepKind::Smoke { path: "/smoke".into() }),
         step("switch", StepKind::Switch),
         step("end", StepKind::Promote),

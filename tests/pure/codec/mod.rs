@@ -9,7 +9,7 @@ mod rows;
 
 use std::{collections::BTreeSet, fs, path::PathBuf, sync::Arc};
 
-use rows::{evidence, instance, spec, worker};
+use rows::{check, evidence, instance, spec, worker};
 
 use slipway::model::{ClusterId, DeploymentId, Digest, Millis, Pair, Period, Principal, RequestId, RolloutId};
 use slipway::state::{

@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 
 use slipway::model::{
-    BasisPoints, Health, InstanceId, Life, Permit, Spec, SpecFormat, Step, StepId, StepKind, StrategyName, WorkerName,
-    read_spec,
+    BasisPoints, Check, Health, Histogram, InstanceId, Life, MetricName, Permit, Sample, Spec, SpecFormat, Step,
+    StepId, StepKind, StrategyName, Test, WorkerName, read_spec,
 };
 use slipway::state::{
     Arm, AsIs, Assignment, AssignmentContent, Batch, Budget, Delivery, DeliveryKey, DigestReport, Divergence,
-    DrainState, Entry, Evidence, FencePoint, Fit, Instance, Look, Meta, PairCounts, Parted, PoolSlot, Presence,
-    Reached, Reason, Replicas, Request, Role, Rollout, RolloutKind, RolloutPhase, RolloutStatus, Route, RouteForm,
-    RouteMode, StepRow, StepStatus, Verdict, Worker,
+    DrainState, Entry, Evidence, FencePoint, Fit, Instance, Look, Meta, PairSeen, Parted, PoolSlot, Presence, Reached,
+    Reason, Replicas, Request, Role, Rollout, RolloutKind, RolloutPhase, RolloutStatus, Route, RouteForm, RouteMode,
+    StepRow, StepStatus, Verdict, Worker,
 };
 
 use super::*;
@@ -48,7 +48,7 @@ health:
   healthy_after: 3
   unhealthy_after: 4
   start_within: 20s
-metrics: {path: /metrics, requests: r, errors: e}
+metrics: {path: /metrics, requests: r, errors: e, series: {latency: t}}
 drain: 7s
 lost_for_good: 5m
 singleton: true
@@ -59,13 +59,20 @@ labels: {team: web}
     read_spec(text, SpecFormat::Yaml).unwrap()
 }
 
+pub fn check() -> Check {
+    let (metric, over) = (MetricName::ERRORS, Some(MetricName::REQUESTS));
+    Check { test: Test::Ceiling, metric, over, limit: 500, min: 100 }
+}
+
 pub fn evidence() -> Evidence {
-    let counts = vec![PairCounts { pair: pair(2), requests: 1000, errors: 3 }];
+    let histogram = Histogram::new(vec![(5_000, 900), (10_000, 990)], 4_200_000, 1000).unwrap();
+    let mut seen = crate::counted(1000, 3);
+    seen.0.insert("latency".parse().unwrap(), Sample::Histogram(histogram));
     Evidence {
         from: Millis(10),
         to: Millis(20),
-        counts: [(worker(1), counts)].into(),
-        limit: Some(500),
+        checks: crate::records(&[check()], Verdict::NotWorse),
+        seen: vec![PairSeen { pair: pair(2), workers: [(worker(1), seen.clone())].into(), rest: seen }],
         verdict: Verdict::NotWorse,
         note: "a note".into(),
     }

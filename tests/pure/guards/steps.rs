@@ -1,8 +1,8 @@
 //! Stories of steps: attempts, smoke tests, records of bakes, drains and stops.
 
-use slipway::model::Period;
+use slipway::model::{Period, Samples};
 use slipway::state::{
-    DeliveryKey, Evidence, PairCounts, Verdict,
+    CheckRecord, DeliveryKey, Evidence, PairSeen, Verdict,
     command::{DeliverySettled, DrainSettled, StepEnded, StepStarted, StopPermitted},
 };
 
@@ -75,14 +75,15 @@ fn a_bake_whose_record_contradicts_its_verdict_does_not_pass() {
     t.until("a bake", |s| running(s, "bake"));
     let (to, from) = (t.live().to.clone(), t.live().from.clone().unwrap());
     let counts = |pair: &slipway::model::Pair, each: &[(u64, u64)]| {
-        let all = each.iter().zip(1..).map(|((requests, errors), n)| {
-            let pairs = vec![PairCounts { pair: pair.clone(), requests: *requests, errors: *errors }];
-            (WorkerName::new(&format!("w{n}")).unwrap(), pairs)
-        });
-        all.collect::<BTreeMap<_, _>>()
+        let of_one = |((requests, errors), n): (&(u64, u64), u32)| {
+            (WorkerName::new(&format!("w{n}")).unwrap(), crate::counted(*requests, *errors))
+        };
+        let workers = each.iter().zip(1..).map(of_one).collect();
+        vec![PairSeen { pair: pair.clone(), workers, rest: Samples::default() }]
     };
-    let end = |t: &Story, verdict, counts, note: String| {
-        let evidence = Evidence { from: Millis(0), to: t.s().now, counts, limit: Some(500), verdict, note };
+    let end = |t: &Story, verdict, seen, note: String| {
+        let checks = crate::records(t.live().running().unwrap().1.step.kind.checks(), Verdict::Unjudged);
+        let evidence = Evidence { from: Millis(0), to: t.s().now, checks, seen, verdict, note };
         Command::StepEnded(StepEnded { at: at(t), evidence })
     };
     let good = counts(&to, &[(100, 1)]);
@@ -93,6 +94,21 @@ fn a_bake_whose_record_contradicts_its_verdict_does_not_pass() {
     let bad = counts(&to, &[(100, 0), (100, 11)]);
     let e = t.no(end(&t, Verdict::NotWorse, bad, String::new()));
     assert!(e.contains("11 errors of 200 requests are above the ceiling of 500 basis points"), "{e}");
+    let mut rest = counts(&to, &[(100, 1)]);
+    rest[0].rest = crate::counted(100, 10);
+    let e = t.no(end(&t, Verdict::NotWorse, rest, String::new()));
+    assert!(e.contains("11 errors of 200 requests"), "also of workers that are not listed: {e}");
+    let with = |t: &Story, change: &dyn Fn(&mut Vec<CheckRecord>)| {
+        let Command::StepEnded(mut body) = end(t, Verdict::NotWorse, good.clone(), String::new()) else { panic!() };
+        change(&mut body.evidence.checks);
+        Command::StepEnded(body)
+    };
+    let e = t.no(with(&t, &|checks| drop(checks.pop())));
+    assert!(e.contains("its record is not of the step's checks"), "{e}");
+    let e = t.no(with(&t, &|checks| checks[1].check.limit = 10_000));
+    assert!(e.contains("its record is not of the step's checks"), "{e}");
+    let e = t.no(with(&t, &|checks| checks[0].verdict = Verdict::Worse));
+    assert!(e.contains("the verdict on health is Worse"), "{e}");
     for (verdict, says) in
         [(Verdict::Worse, "Worse"), (Verdict::Undecided, "Undecided"), (Verdict::Unjudged, "Unjudged")]
     {
@@ -107,9 +123,7 @@ fn a_bake_whose_record_contradicts_its_verdict_does_not_pass() {
     assert_eq!(at(&t), step, "none of them moved it");
     // At the ceiling itself, and whatever the old version does, it passes.
     let mut edge = counts(&to, &[(100, 5), (100, 5)]);
-    for (worker, pairs) in counts(&from, &[(100, 90)]) {
-        edge.entry(worker).or_default().extend(pairs);
-    }
+    edge.extend(counts(&from, &[(100, 90)]));
     t.ok(end(&t, Verdict::NotWorse, edge, String::new()));
     assert!(at(&t).step > step.step);
 }

@@ -63,8 +63,8 @@ fn a_stage_ends_only_when_every_worker_said_in_this_generation_that_it_has_what_
         let evidence = Evidence {
             from: Millis(0),
             to: t.s().now,
-            counts: BTreeMap::new(),
-            limit: None,
+            checks: Vec::new(),
+            seen: Vec::new(),
             verdict: Verdict::Unjudged,
             note: String::new(),
         };

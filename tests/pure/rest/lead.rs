@@ -158,7 +158,7 @@ impl World {
             }
             let mute: Vec<Pair> = agent.processes.values().map(|p| p.pair.clone()).collect();
             let mute = mute.into_iter().filter(|p| self.catalogue.of(&p.version).ill == Ill::Uncounted);
-            let unknown: BTreeMap<Pair, String> = mute.map(|p| (p, "no series matches".into())).collect();
+            let unknown: BTreeMap<Pair, _> = mute.map(|p| (p, crate::uncounted("no series matches"))).collect();
             for (d, step, pairs) in agent.counted(&self.state, name) {
                 let counts = self.seen.counts.entry((d, step)).or_default();
                 counts.insert(name.clone(), StepCounts { pairs, unknown: unknown.clone() });

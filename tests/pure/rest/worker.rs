@@ -6,8 +6,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use slipway::model::{DeploymentId, Digest, Health, InstanceId, Life, Pair, Permit, StepId, WorkerName};
-use slipway::state::{Assignment, Fit, InstanceFact, PairCounts, Reached, ReachedFact, State, WorkerFacts};
+use slipway::model::{DeploymentId, Digest, Health, InstanceId, Life, Pair, Permit, Samples, StepId, WorkerName};
+use slipway::state::{Assignment, Fit, InstanceFact, Reached, ReachedFact, State, WorkerFacts};
 
 use super::catalogue::{Catalogue, Fetch};
 use super::process::Process;
@@ -217,7 +217,11 @@ impl Agent {
     }
 
     /// Requests and errors by pair since the running step's mark.
-    pub fn counted(&mut self, state: &State, name: &WorkerName) -> Vec<(DeploymentId, StepId, Vec<PairCounts>)> {
+    pub fn counted(
+        &mut self,
+        state: &State,
+        name: &WorkerName,
+    ) -> Vec<(DeploymentId, StepId, BTreeMap<Pair, Samples>)> {
         let mut all = Vec::new();
         for (d, a) in state.assignments.of_worker(name) {
             let totals = self.counts.entry(d.clone()).or_default();
@@ -231,11 +235,7 @@ impl Agent {
             }
             let since = |(pair, of): (&Pair, &(u64, u64))| {
                 let (requests, errors) = base.get(pair).copied().unwrap_or_default();
-                PairCounts {
-                    pair: pair.clone(),
-                    requests: of.0 / 1000 - requests / 1000,
-                    errors: of.1 / 1000 - errors / 1000,
-                }
+                (pair.clone(), crate::counted(of.0 / 1000 - requests / 1000, of.1 / 1000 - errors / 1000))
             };
             all.push((d.clone(), id, totals.iter().map(since).collect()));
         }

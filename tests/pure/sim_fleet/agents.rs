@@ -3,8 +3,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use slipway::model::{Digest, Health, InstanceId, Life, Pair, Permit, StepId, WorkerName};
-use slipway::state::{Fit, InstanceFact, PairCounts, Reached, ReachedFact, StepCounts, WorkerFacts};
+use slipway::model::{Digest, Health, Histogram, InstanceId, Life, Pair, Permit, Sample, StepId, WorkerName};
+use slipway::state::{Fit, InstanceFact, Reached, ReachedFact, StepCounts, WorkerFacts};
 
 use super::{Fleet, Word};
 
@@ -195,14 +195,16 @@ impl Agent {
         let counts = self.mark.as_ref().map(|(id, base)| {
             let since = |pair: &Pair, of: &(u64, u64)| {
                 let (requests, errors) = base.get(pair).copied().unwrap_or_default();
-                PairCounts {
-                    pair: pair.clone(),
-                    requests: of.0 / 1000 - requests / 1000,
-                    errors: of.1 / 1000 - errors / 1000,
+                let (requests, errors) = (of.0 / 1000 - requests / 1000, of.1 / 1000 - errors / 1000);
+                let mut seen = crate::counted(requests, errors);
+                if fleet.declares_latency(pair) {
+                    seen.0.insert("latency".parse().expect("a name"), latency(requests));
                 }
+                (pair.clone(), seen)
             };
             let blind = |p: &&Pair| fleet.behaviour.get(&p.version.to_string()).is_some_and(|b| b.blind);
-            let unknown = self.counts.keys().filter(blind).map(|p| (p.clone(), "no such series".to_string())).collect();
+            let blinded = self.counts.keys().filter(blind);
+            let unknown = blinded.map(|p| (p.clone(), crate::uncounted("no such series"))).collect();
             let seen = self.counts.iter().filter(|(p, _)| !blind(p));
             let pairs = seen.map(|(p, n)| since(p, n)).collect();
             ((shop, *id), StepCounts { pairs, unknown })
@@ -246,6 +248,13 @@ impl Agent {
             staged: Some(self.staged.iter().cloned().collect()),
         }
     }
+}
+
+/// Of ten requests nine take 5 ms and one takes 80 ms.
+pub fn latency(requests: u64) -> Sample {
+    let (slow, fast) = (requests / 10, requests - requests / 10);
+    let buckets = vec![(10_000, fast), (50_000, fast), (100_000, requests)];
+    Sample::Histogram(Histogram::new(buckets, fast * 5_000 + slow * 80_000, requests).expect("a histogram"))
 }
 
 impl Process {
@@ -311,6 +320,11 @@ impl Process {
 }
 
 impl Fleet {
+    fn declares_latency(&self, pair: &Pair) -> bool {
+        let metrics = self.state.spec(&self.shop(), pair.spec).and_then(|spec| spec.metrics.as_ref());
+        metrics.is_some_and(|m| !m.series.is_empty())
+    }
+
     /// Traffic of one step, by weights, spread over the serving instances of each arm.
     pub fn traffic(&mut self) {
         let shop = self.shop();

@@ -21,7 +21,7 @@ use slipway::state::{
     command::{DeliverySettled, StepEnded, SwitchEnded, Tick, TrafficBackSettled},
 };
 
-pub use agents::{Agent, Behaviour};
+pub use agents::{Agent, Behaviour, latency};
 pub use faults::{Death, Dice, Faults};
 use faults::{Went, Word};
 pub use servers::{Node, Truth};

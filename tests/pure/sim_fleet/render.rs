@@ -1,8 +1,8 @@
 //! One line for each entry, short enough to read a whole rollout at a glance.
 
-use slipway::model::{RolloutId, WorkerName};
+use slipway::model::{MetricName, RolloutId, WorkerName};
 use slipway::state::{
-    Command, PairCounts, Rejection, Role, RolloutStatus, State, StepRef, Weights, WorkerFacts,
+    Command, PairSeen, Rejection, Role, RolloutStatus, State, StepRef, Weights, WorkerFacts,
     command::{
         Abort, ArmAdjusted, ArmingConfirmed, BatchPassed, BatchStarted, CookieAsked, CountedOut, DeliverySettled,
         DeploymentRemoved, DigestProbe, DrainSettled, FactsRecorded, LeaseSet, LevelProbe, NodeHeard, NodeSilent,
@@ -105,10 +105,9 @@ pub fn command(
         Command::OrderExtended(OrderExtended { rollout, workers, .. }) => format!("{rollout} takes up {workers:?}"),
         Command::StopPermitted(StopPermitted { instances, .. }) => names(instances),
         Command::StepEnded(StepEnded { at: StepRef { rollout, step, .. }, evidence, .. }) => {
-            let all = evidence.counts.values().flatten();
             let to = &before.rollouts[rollout].to;
-            let of: Vec<&PairCounts> = all.filter(|c| &c.pair == to).collect();
-            let (requests, errors) = of.iter().fold((0, 0), |(q, e), c| (q + c.requests, e + c.errors));
+            let seen = evidence.seen.iter().find(|seen| &seen.pair == to).map(PairSeen::total).unwrap_or_default();
+            let [requests, errors] = [MetricName::REQUESTS, MetricName::ERRORS].map(|n| seen.count(&n).unwrap_or(0));
             let held = evidence.to.since(evidence.from);
             let note = if evidence.note.is_empty() { String::new() } else { format!("; {}", evidence.note) };
             format!(

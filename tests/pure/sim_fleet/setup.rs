@@ -20,6 +20,8 @@ pub struct Shape {
     pub host: bool,
     pub workers: u32,
     pub metrics: bool,
+    /// Whether the spec declares a histogram of latencies too.
+    pub latency: bool,
     pub per_worker: u32,
     /// Seconds of the largest TTL and of a drain.
     pub ttl: u32,
@@ -36,6 +38,7 @@ impl Default for Shape {
             host: false,
             workers: 4,
             metrics: true,
+            latency: false,
             per_worker: 2,
             ttl: 5,
             pool: 6,
@@ -89,7 +92,8 @@ fn spec(shape: &Shape) -> Spec {
     let (address, per_worker) = if shape.host { ("host", 1) } else { ("pool", shape.per_worker) };
     let (ttl, drain) = (shape.ttl, shape.ttl.min(2));
     let weighted = if ttl < 5 { format!(", ttl: {ttl}s") } else { String::new() };
-    let metrics = if shape.metrics { "metrics: {requests: r, errors: e}" } else { "" };
+    let series = if shape.latency { ", series: {latency: request_seconds}" } else { "" };
+    let metrics = if shape.metrics { format!("metrics: {{requests: r, errors: e{series}}}") } else { String::new() };
     let text = format!(
         "
 service: shop

@@ -6,7 +6,9 @@
 
 use std::collections::BTreeMap;
 
-use slipway::model::{BasisPoints, InstanceId, Millis, Period, RolloutId, RolloutParams, StepKind, StrategyName};
+use slipway::model::{
+    BasisPoints, Check, InstanceId, Millis, Period, RolloutId, RolloutParams, StepKind, StrategyName,
+};
 use slipway::state::{
     Arm, Command, PoolSlot, RolloutStatus, StepRow, SwitchAsk, SwitchTo, Unfenced, WaitLevel,
     command::{Rollback, SwitchAsked},
@@ -106,7 +108,8 @@ pub fn end(f: &Fleet) -> Vec<String> {
             (b.n, of(&b.added), of(&b.replaced), b.passed, b.in_place)
         });
         // Of a step that does not judge, a new leader says nothing of what the dead one had heard.
-        let judged = matches!(row.step.kind, StepKind::Bake { judged: true, .. });
+        let judged =
+            matches!(row.step.kind, StepKind::Bake { .. }) && row.step.kind.checks().iter().any(Check::needs_traffic);
         let verdict = row.evidence.as_ref().filter(|_| judged).map(|e| e.verdict);
         format!(
             "  {} {:?} {} {:?} {batch:?} {:?} {verdict:?}",

@@ -10,12 +10,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use slipway::engine;
 use slipway::model::{
     BasisPoints, BuildInfo, ClusterId, DeploymentId, Digest, FailureAction, Health, InstanceId, Life, Millis,
-    Overrides, Period, Principal, RequestId, RolloutId, RolloutParams, Spec, SpecFormat, StrategyName, Version,
-    WorkerName, read_spec,
+    Overrides, Period, Principal, RequestId, RolloutId, RolloutParams, Samples, Spec, SpecFormat, StrategyName,
+    Version, WorkerName, read_spec,
 };
 use slipway::state::{
     Budget, Command, DeliveryKey, Deployment, DigestReport, Evidence, Fence, Fit, InstanceFact, LeaseMode, LogId,
-    NewNode, NodeRole, NodeSeen, Observations, OnExpiry, PairCounts, Presence, Reached, ReachedFact, Reason, Rejection,
+    NewNode, NodeRole, NodeSeen, Observations, OnExpiry, PairSeen, Presence, Reached, ReachedFact, Reason, Rejection,
     Role, Rollout, RolloutPhase, RolloutStatus, RouteForm, Secret, Seen, ServerEnd, Stamped, StartRollout, State,
     StepCounts, StepRef, SwitchAsk, SwitchEnd, SwitchTo, Unfenced, Verdict, WaitLevel, Weights, WorkerFacts, codec,
     command::{
@@ -44,9 +44,6 @@ metrics: {requests: requests_total, errors: errors_total}
 drain: 1s
 rollout: {steps: [25, 50, 100], bake: 2s, min_requests: 10, warm_up: 1s, smoke: /smoke, monitor: 1s, grace: 5s}
 "#;
-
-/// Ceiling of the evidence that random commands carry, in basis points.
-const CEILING: u32 = 500;
 
 /// A State that grows by commands, with what happened.
 #[derive(Clone, Default)]
@@ -288,7 +285,8 @@ fn bent(s: &State, a: u32) -> Vec<Command> {
     });
     let bent = |end: StepEnded| {
         let r = s.rollouts.get(&end.at.rollout);
-        let evidence = Evidence { limit: Some(CEILING), ..evidence(s, r, end.evidence.verdict, 3 * (1 + a % 4)) };
+        let evidence =
+            Evidence { checks: end.evidence.checks, ..evidence(s, r, end.evidence.verdict, 3 * (1 + a % 4)) };
         Command::StepEnded(StepEnded { evidence, ..end })
     };
     let all: Vec<Command> = ends.map(bent).collect();

@@ -36,7 +36,7 @@ pub fn heard(s: &State, errors: u64, luck: u32) -> Observations {
         if let Some(r) = s.live_rollout(&d)
             && let Some(id) = r.running().and_then(|(_, row)| row.step_id)
         {
-            let pairs = vec![PairCounts { pair: r.to.clone(), requests: 100, errors }];
+            let pairs = BTreeMap::from([(r.to.clone(), crate::counted(100, errors))]);
             let counts = s
                 .workers
                 .keys()
@@ -91,8 +91,12 @@ pub fn report(s: &State, name: &WorkerName, luck: u32) -> Option<WorkerFacts> {
 /// What was seen at a step's end, with counts of the pair it is about; sometimes they contradict the verdict.
 pub fn evidence(s: &State, r: Option<&Rollout>, verdict: Verdict, luck: u32) -> Evidence {
     let errors = if luck.is_multiple_of(3) { 60 } else { 1 };
-    let counts = r.map(|r| (worker(1 + luck % 4), vec![PairCounts { pair: r.to.clone(), requests: 100, errors }]));
-    let counts = counts.filter(|_| !luck.is_multiple_of(5)).into_iter().collect();
-    let limit = luck.is_multiple_of(2).then_some(CEILING);
-    Evidence { from: Millis(0), to: s.now, counts, limit, verdict, note: String::new() }
+    let of_one = |r: &Rollout| {
+        let workers = [(worker(1 + luck % 4), crate::counted(100, errors))].into();
+        PairSeen { pair: r.to.clone(), workers, rest: Samples::default() }
+    };
+    let seen = r.map(of_one).filter(|_| !luck.is_multiple_of(5)).into_iter().collect();
+    let row = r.and_then(|r| r.steps.get(r.cursor as usize)).filter(|_| !luck.is_multiple_of(7));
+    let checks = row.map(|row| crate::records(row.step.kind.checks(), verdict)).unwrap_or_default();
+    Evidence { from: Millis(0), to: s.now, checks, seen, verdict, note: String::new() }
 }
