@@ -20,7 +20,7 @@ pub type Flow<T> = BoxStream<'static, Result<T, ApiError>>;
 /// What this node's DNS has really answered of a deployment lately, and what its instances have counted.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Realised {
-    /// Answers with a version on a track, and their share in basis points.
+    /// Answers by role and version, and their share in basis points.
     pub answers: BTreeMap<(String, String), (u64, Option<u32>)>,
     /// Requests of a version.
     pub requests: BTreeMap<String, u64>,
@@ -34,7 +34,7 @@ impl Realised {
     pub(super) fn beside(&self, reply: v1::GetRouteReply) -> v1::GetRouteReply {
         let all: u64 = self.requests.values().fold(0, |sum, n| sum.saturating_add(*n));
         let share = |s: v1::VersionShare| {
-            let answers = self.answers.get(&(s.track.clone(), s.version.clone())).copied();
+            let answers = self.answers.get(&(s.role.clone(), s.version.clone())).copied();
             let (answers, answered_bp) = answers.unwrap_or((s.answers, s.answered_bp));
             let requests = self.requests.get(&s.version).copied();
             let bp = requests.and_then(|n| n.saturating_mul(u64::from(WHOLE.0)).checked_div(all));

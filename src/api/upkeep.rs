@@ -6,7 +6,7 @@
 use super::{Api, ApiError, Caller, Reply};
 use crate::{
     engine::strategy,
-    model::{Name, Period, StrategyName, WorkerName},
+    model::{Name, OnNoData, Period, StrategyName, WorkerName},
     state::{
         Command, EventBody, EventKey, Settings, SettingsChange,
         command::{
@@ -29,6 +29,10 @@ fn registered(name: &str) -> Result<StrategyName, ApiError> {
     let name: StrategyName = name.parse()?;
     strategy(&name).map_err(|e| ApiError::bad(e.to_string()))?;
     Ok(name)
+}
+
+fn no_data(text: &str) -> Result<OnNoData, ApiError> {
+    text.parse().map_err(|e: String| ApiError::bad(format!("on_no_data: {e}")))
 }
 
 impl Api {
@@ -97,7 +101,7 @@ impl Api {
             name: Name::environment(&ask.name)?,
             order: ask.order,
             default_strategy: some(&ask.default_strategy, registered)?,
-            on_no_data: some(&ask.on_no_data, str::parse)?,
+            on_no_data: some(&ask.on_no_data, no_data)?,
         };
         self.told(by, ask.request, command.into()).await
     }
@@ -108,7 +112,7 @@ impl Api {
             name: Name::environment(&ask.name)?,
             order: ask.order,
             default_strategy: some(&ask.default_strategy, registered)?,
-            on_no_data: some(&ask.on_no_data, str::parse)?,
+            on_no_data: some(&ask.on_no_data, no_data)?,
         };
         self.told(by, ask.request, command.into()).await
     }
@@ -125,7 +129,7 @@ impl Api {
         for (name, text) in &ask.set {
             change.set(name, text)?;
         }
-        if let Some(named) = &change.rollout.strategy {
+        if let Some(Some(named)) = &change.rollout.strategy {
             strategy(named).map_err(|e| ApiError::bad(format!("{ROLLOUT}strategy: {e}")))?;
         }
         let service = some(&ask.service, Name::service)?;

@@ -41,7 +41,7 @@ pub(in crate::state) fn close(cx: &mut Cx<'_>, d: &mut Deployment) {
     announce(cx, d);
 }
 
-fn announce(cx: &mut Cx<'_>, d: &Deployment) {
+pub(in crate::state) fn announce(cx: &mut Cx<'_>, d: &Deployment) {
     let told = d.arms.iter().filter(|a| a.weight.0 > 0 || a.role != Role::Previous);
     let shares = told.map(|a| (a.role, a.pair.version.clone(), a.weight)).collect();
     cx.emit(EventBody::RouteChanged { deployment: d.id.clone(), shares });
