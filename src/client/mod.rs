@@ -162,10 +162,10 @@ impl Client {
                     return Err(error::give_up(failures, elapsed()));
                 }
             }
-            let idle = failures.iter().all(|(_, f)| matches!(f, Failure::NoCluster(_)));
-            let hopeless = failures
-                .iter()
-                .all(|(_, f)| matches!(f, Failure::Connect(_) | Failure::NoQuorum(_) | Failure::NoCluster(_)));
+            let idle = failures.iter().all(|(_, f)| matches!(f, Failure::NoCluster(_) | Failure::Foreign));
+            let hopeless = failures.iter().all(|(_, f)| {
+                matches!(f, Failure::Connect(_) | Failure::NoQuorum(_) | Failure::NoCluster(_) | Failure::Foreign)
+            });
             let wait = backoff.pause();
             if idle || elapsed() + wait >= limits.deadline || (hopeless && elapsed() >= limits.refused) {
                 return Err(error::give_up(failures, elapsed()));

@@ -85,7 +85,7 @@ impl Play<'_> {
     pub async fn first(&mut self) -> io::Result<()> {
         self.cluster.ui.heading("2. The service: spec, release, first rollout (direct)");
         let from = self.cluster.now();
-        let spec = self.cluster.layout.write("shop.yaml", include_str!("../../../cluster/demo/shop.yaml"))?;
+        let spec = self.cluster.layout.write("shop.yaml", include_str!("../../cluster/demo/shop.yaml"))?;
         self.slipway(&["apply", "-f", &spec.display().to_string()], 0).await?;
         for version in ["1.0.0", "2.0.0", "3.0.0", CULPRIT] {
             let dir = self.cluster.package(version).await?;

@@ -18,6 +18,7 @@ use super::*;
 use crate::{
     cli::args::Command,
     clock::Clock,
+    model::Period,
     wire::{
         unanswered,
         v1::{
@@ -135,7 +136,8 @@ async fn session(ids: &[u32], ends_as: &'static str) -> (Session, Arc<AtomicU32>
 }
 
 fn what(within: Option<Period>) -> Follow {
-    Follow { rollout: "r-5".into(), from_index: 5, within, wants_rollback: false }
+    let limits = WatchLimits { within, until: Until::Ended };
+    Follow { rollout: "r-5".into(), from_index: 5, limits, wants_rollback: false }
 }
 
 #[tokio::test]
@@ -179,7 +181,7 @@ fn what_a_step_saw_is_printed_once_although_its_row_moves_when_a_way_back_begins
     let mut said = BTreeSet::new();
     assert_eq!(evidence(&rollout("forward", &[], &[&failed]), &mut said).len(), 1);
     // The way back has begun and its own steps are not made yet; then they are.
-    assert_eq!(evidence(&rollout("undo", &[], &[&failed]), &mut said), Vec::<String>::new());
+    assert_eq!(evidence(&rollout("undo", &[], &[&failed]), &mut said), []);
     let back = v1::Step { step_id: 9, ..failed.clone() };
     assert_eq!(evidence(&rollout("undo", &[&failed], &[&back]), &mut said).len(), 1);
 }

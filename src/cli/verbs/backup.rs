@@ -51,6 +51,8 @@ pub async fn snapshot(s: &Session, all: bool) -> Result<u8, CliError> {
         }
     } else {
         let r = s.client.make_snapshot().await?;
+        // The members' names; without them the address names it.
+        drop(s.client.status().await);
         made.push(Made { node: s.client.node(), node_id: r.node_id, index: r.index, bytes: r.bytes });
     }
     s.out.show(&made, |made| {
