@@ -115,6 +115,10 @@ pub fn judge(status: Status) -> Result<Failure, ClientError> {
         Code::Unavailable if reason == "no_quorum" => Ok(Failure::NoQuorum(message)),
         Code::Unavailable => Ok(Failure::NotNow(message)),
         Code::FailedPrecondition if reason == NO_CLUSTER => Ok(Failure::NoCluster(message)),
+        // The law's own word: the request came after its time, and will not be in time at another node.
+        Code::DeadlineExceeded if !reason.is_empty() => {
+            Err(ClientError::Refused { code: Code::DeadlineExceeded, message, reason })
+        }
         Code::DeadlineExceeded | Code::Cancelled => Ok(Failure::Broken(message)),
         // A page of HTTP, or the peers' address: neither knows our calls, and neither says anything of its own.
         _ if message.starts_with("grpc-status header missing") => Ok(Failure::Foreign),

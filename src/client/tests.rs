@@ -227,6 +227,15 @@ async fn a_refusal_is_final_and_keeps_message_and_reason() {
     assert!(error.to_string().contains("slipway release push"), "{error}");
 }
 
+/// It was taken for a broken connection, and tried at every node until the deadline.
+#[test]
+fn a_request_that_came_too_late_is_refused_for_good() {
+    let mut late = Status::deadline_exceeded("the request was to take effect until 60.0 s, and it is 61.0 s");
+    assert!(error::judge(late.clone()).is_ok(), "a deadline of the transport's may be met at another node");
+    late.metadata_mut().insert(crate::wire::REASON, "expired".parse().unwrap());
+    assert_eq!(error::judge(late).unwrap_err().reason(), "expired");
+}
+
 #[tokio::test]
 async fn nobody_there_is_said_at_once_with_what_to_do() {
     let address = dead().await;

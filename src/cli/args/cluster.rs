@@ -49,7 +49,7 @@ pub enum ClusterVerb {
         after_help = "Example:\n  slipway cluster restore slipway.backup --name n1 --data-dir /var/lib/slipway/n1"
     )]
     Restore {
-        /// A backup
+        /// A backup, as `cluster backup` makes it
         #[arg(value_name = "FILE", value_hint = ValueHint::FilePath)]
         file: std::path::PathBuf,
         /// Flags of the new node, as for `slipwayd node`: --config FILE, or --name NAME --data-dir DIRECTORY ...; see `slipwayd restore --help`

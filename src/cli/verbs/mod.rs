@@ -48,10 +48,10 @@ pub async fn without_cluster(command: &Command, clock: &Clock) -> Option<Result<
         return Some(Ok(demo::run(action, clock.clone()).await));
     }
     if let Noun::Cluster(ClusterVerb::Restore { file, flags }) = &command.noun {
-        return Some(backup::daemon("restore", file, flags).await);
+        return Some(backup::daemon(&out, "restore", file, flags).await);
     }
     if let Noun::Cluster(ClusterVerb::Check { path }) = &command.noun {
-        return Some(backup::daemon("check", path, &[]).await);
+        return Some(backup::daemon(&out, "check", path, &[]).await);
     }
     None
 }
