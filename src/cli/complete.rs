@@ -12,7 +12,7 @@ use super::{
     CliError, Session,
     args::{self, Format, Global},
 };
-use crate::{clock::Clock, model::Period, wire::v1};
+use crate::{clock::Clock, engine::STRATEGIES, model::Period, wire::v1};
 
 /// How long a person waits for a key to do something.
 const PATIENCE: Period = Period(700);
@@ -89,6 +89,11 @@ asking! {
         let all = s.client.workers(v1::ListRequest::default()).await?.items.into_iter();
         all.map(|w| (w.name, w.presence)).collect()
     };
+}
+
+/// Strategies that this program knows.
+pub fn strategies() -> ArgValueCandidates {
+    ArgValueCandidates::new(|| STRATEGIES.iter().map(|s| CompletionCandidate::new(s.name.to_string())).collect())
 }
 
 async fn deployment_names(s: &Session) -> Result<Vec<Named>, CliError> {

@@ -24,6 +24,8 @@ use crate::{
 const LOOK: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(5));
 /// A look follows the last event of a burst after this long: what has happened is said before what is.
 const SETTLE: Duration = Duration::from_millis(100);
+/// How long the first events may take to come.
+const FIRST: Duration = Duration::from_secs(1);
 /// So many events without a look are enough.
 const BURST: u32 = 50;
 /// How long nobody may answer when nothing limits the watch.
@@ -160,7 +162,7 @@ pub async fn follow(session: &Session, follow: Follow) -> Result<End, CliError> 
     let mut events = Some(feed(client.watch(&rollout.deployment, (from, u32::MAX), true)));
     let mut every = tokio::time::interval(if view.bar.is_some() { LOOK.0 } else { LOOK.1 });
     every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    every.reset_after(SETTLE);
+    every.reset_after(FIRST);
     let mut before = Before::default();
     let (mut burst, mut silent_since) = (0, None);
     while !rollout.terminal {
@@ -195,14 +197,24 @@ pub async fn follow(session: &Session, follow: Follow) -> Result<End, CliError> 
                     }
                     Err(e) => return Err(e),
                 }
+                // What happened before this look is said before what it saw.
+                while let Ok(seen) = tokio::time::timeout(SETTLE / 4, next(&mut events)).await {
+                    saw(&view, &mut events, &rollout, seen)?;
+                    burst += 1;
+                    if burst >= BURST {
+                        break;
+                    }
+                }
                 if events.is_none() {
                     events = Some(feed(client.watch(&rollout.deployment, (rollout.index, u32::MAX), true)));
                 }
+                let enough = rollout.status == "paused" && follow.limits.until == Until::Paused;
+                before.paused |= enough;
                 looked(&view, &rollout, &mut before).await?;
-                if rollout.status == "paused" && follow.limits.until == Until::Paused {
+                if enough {
                     finish(&view);
-                    let why = because(&rollout);
-                    return Ok(End { code: error::PAUSED, text: format!("{} is paused{why}", rollout.id) });
+                    let (why, ways) = (because(&rollout), render::ways_out(&rollout.ways_out));
+                    return Ok(End { code: error::PAUSED, text: format!("{} is paused{why}{ways}", rollout.id) });
                 }
             }
             () = tokio::time::sleep(limit) => {}

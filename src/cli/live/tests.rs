@@ -86,6 +86,10 @@ impl Cluster for TestNode {
 #[tonic::async_trait]
 impl Rollouts for TestNode {
     async fn get(&self, _: Request<v1::GetRolloutRequest>) -> Result<Response<v1::Rollout>, Status> {
+        if self.ends_as == "paused" {
+            let (status, reason) = ("paused".into(), "by an operator".into());
+            return Ok(Response::new(v1::Rollout { id: "r-5".into(), status, reason, index: 6, ..Default::default() }));
+        }
         let terminal = self.ended.load(Ordering::SeqCst) == 1;
         Ok(Response::new(v1::Rollout {
             id: "r-5".into(),
@@ -154,6 +158,16 @@ async fn watching_ends_in_time_and_says_how_to_go_on() {
     let end = follow(&session, what(Some(Period(300)))).await.unwrap();
     assert_eq!(end.code, error::TIMED_OUT);
     assert_eq!(end.text, "r-5 is still active: `slipway rollout watch r-5` goes on watching");
+}
+
+/// A job must not hang on a rollout that waits for a person.
+#[tokio::test]
+async fn a_watch_until_paused_ends_with_a_code_of_its_own() {
+    let (session, _) = session(&[1], "paused").await;
+    let limits = WatchLimits { within: Some(Period::seconds(30)), until: Until::Paused };
+    let follow_until = Follow { limits, ..what(None) };
+    let end = follow(&session, follow_until).await.unwrap();
+    assert_eq!((end.code, end.text.as_str()), (error::PAUSED, "r-5 is paused (by an operator)"));
 }
 
 #[test]
