@@ -13,7 +13,7 @@ pub use kinds::Kind;
 pub use reference::reference;
 pub use settings::{Described, Resolved, Shown, Source};
 pub use sound::bare;
-pub use user::{Said, UserConfig, colours, columns, dumb_terminal, user_dir};
+pub use user::{Said, UserConfig, cache_dir, colours, columns, dumb_terminal, user_dir};
 
 use std::{
     collections::BTreeMap,

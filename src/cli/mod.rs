@@ -6,6 +6,7 @@
 mod args;
 mod complete;
 mod error;
+mod hint;
 mod live;
 mod output;
 pub mod pack;
@@ -123,7 +124,11 @@ async fn dispatch(command: Command, clock: Clock) -> Result<u8, CliError> {
         return done;
     }
     let session = Session::new(&command.global, clock)?;
-    verbs::run(&session, command.noun).await.map_err(|e| session.located(e))
+    let done = verbs::run(&session, command.noun).await;
+    if let Some(heard) = session.client.cluster_heard() {
+        hint::keep(&session.nodes, heard, session.client.clock());
+    }
+    done.map_err(|e| session.located(e))
 }
 
 /// What every verb works with.
@@ -133,7 +138,8 @@ pub struct Session {
     environment: String,
     /// The environment that a flag of this very command names.
     only: Option<String>,
-    /// Where the addresses of nodes came from.
+    /// The addresses of nodes, and where they came from.
+    nodes: Vec<String>,
     nodes_from: String,
     out: Output,
 }
@@ -168,9 +174,13 @@ impl Session {
             "" => e.into(),
             from => CliError::Usage(format!("{from}: {e}")),
         })?;
+        if let Some(now) = hint::now(&nodes.value, client.clock()) {
+            client.guess(now);
+        }
         let out = Output::new(global.output).carrying(client.applied());
         let only = global.environment.clone();
-        Ok(Self { client, limits, environment: environment.value, only, nodes_from: nodes.from, out })
+        let Said { value: nodes, from: nodes_from } = nodes;
+        Ok(Self { client, limits, environment: environment.value, only, nodes, nodes_from, out })
     }
 
     /// The error, with where the addresses came from when nobody answers at them.

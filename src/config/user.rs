@@ -97,6 +97,12 @@ pub fn user_dir() -> Option<PathBuf> {
     base.or_else(|| variable("HOME").map(|h| PathBuf::from(h).join(".config"))).map(|b| b.join("slipway"))
 }
 
+/// Directory for what the CLI may lose: `$XDG_CACHE_HOME/slipway`, else `$HOME/.cache/slipway`.
+pub fn cache_dir() -> Option<PathBuf> {
+    let base = variable("XDG_CACHE_HOME").map(PathBuf::from);
+    base.or_else(|| variable("HOME").map(|h| PathBuf::from(h).join(".cache"))).map(|b| b.join("slipway"))
+}
+
 /// Whether the terminal, if it is one, cannot move its cursor.
 pub fn dumb_terminal() -> bool {
     variable("TERM").is_none_or(|t| t == "dumb")
