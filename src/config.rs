@@ -8,11 +8,13 @@ mod kinds;
 mod reference;
 mod settings;
 mod sound;
+mod user;
 
 pub use kinds::Kind;
 pub use reference::reference;
 pub use settings::{Described, Resolved, Shown, Source};
 pub use sound::bare;
+pub use user::{Said, UserConfig, cache_dir, colours, columns, dumb_terminal, user_dir};
 
 use std::{
     collections::BTreeMap,
@@ -76,9 +78,9 @@ settings::settings! {
     /// `slipwayd node`'s settings.
     pub struct NodeConfig, layer NodeLayer, variables "SLIPWAY_NODE_" {
         /// The node's name.
-        name: String, "--name", required;
+        name: String, "--name NAME", required;
         /// Its data directory.
-        data_dir: PathBuf, "--data-dir", required;
+        data_dir: PathBuf, "--data-dir DIRECTORY", required;
         /// Where peers reach it.
         peer_listen: SocketAddr, "--peer-listen", or(local(7651));
         /// Where operators and agents reach it.
@@ -95,7 +97,7 @@ settings::settings! {
         /// Where `/healthz`, `/readyz` and `/metrics` listen.
         http_listen: SocketAddr, "--http-listen", or(local(7653));
         /// Host that others use for this node when it differs from the listeners' (ports stay).
-        advertise: Option<String>, "--advertise", or(None);
+        advertise: Option<String>, "--advertise HOST", or(None);
         /// Raft's times: `lan`, or `slow` for busy or distant machines. The same on all nodes.
         raft: RaftProfile, "--raft", or(RaftProfile::Lan);
         /// Log entries between snapshots.
@@ -125,7 +127,7 @@ settings::settings! {
         /// Secrets of DNS cookies, each 32 hexadecimal digits: the first signs, all are accepted. Only to share them
         /// with other servers: without any the cluster generates its own and changes it every day. Others can read a
         /// command line: better in the file.
-        dns_cookie_secrets: Vec<String>, "--dns-cookie-secret", or(Vec::new());
+        dns_cookie_secrets: Vec<String>, "--dns-cookie-secret HEX", or(Vec::new());
         /// Whether listeners may be on other than loopback addresses without TLS and tokens.
         insecure: bool, "--insecure", or(false);
     } hidden {
@@ -141,13 +143,13 @@ settings::settings! {
     /// `slipwayd agent`'s settings.
     pub struct AgentConfig, layer AgentLayer, variables "SLIPWAY_AGENT_" {
         /// The worker's name; when it is not set, the host name.
-        name: Option<String>, "--name", or(None);
+        name: Option<String>, "--name NAME", or(None);
         /// Its data directory.
-        data_dir: PathBuf, "--data-dir", required;
+        data_dir: PathBuf, "--data-dir DIRECTORY", required;
         /// Client addresses of nodes, any number.
-        nodes: Vec<String>, "--node", required;
+        nodes: Vec<String>, "--node HOST:PORT", required;
         /// Pool addresses: single ones or ranges such as `127.0.2.1-127.0.2.8`.
-        pool: Vec<String>, "--pool", or(Vec::new());
+        pool: Vec<String>, "--pool ADDRESS[-ADDRESS]", or(Vec::new());
         /// The machine's own address, for address mode `host`.
         host: IpAddr, "--host", or(local(0).ip());
         /// Labels of this worker, which a spec's placement can ask for.
@@ -342,44 +344,9 @@ pub fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|v| !v.is_empty())
 }
 
-/// The CLI's own settings: `config.toml` in [`user_dir`], with `SLIPWAY_NODES` and `SLIPWAY_ENVIRONMENT` laid over it.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct UserConfig {
-    /// Client addresses of nodes.
-    #[serde(default)]
-    pub nodes: Vec<String>,
-    /// Environment that a bare service name means.
-    pub environment: Option<String>,
-}
-
-impl UserConfig {
-    /// Reads the file, if there is one, and the environment.
-    pub fn load() -> Result<Self, ConfigError> {
-        let path = user_dir().map(|d| d.join("config.toml"));
-        let mut config = match path.filter(|p| p.exists()) {
-            Some(path) => load(&path)?,
-            None => Self::default(),
-        };
-        if let Some(nodes) = variable("SLIPWAY_NODES") {
-            config.nodes = nodes.split(',').map(|n| n.trim().to_string()).filter(|n| !n.is_empty()).collect();
-        }
-        if let Some(environment) = variable("SLIPWAY_ENVIRONMENT") {
-            config.environment = Some(environment);
-        }
-        Ok(config)
-    }
-}
-
 /// Directory for files that live as long as a command.
 pub fn temporary_dir() -> PathBuf {
     std::env::temp_dir()
-}
-
-/// Directory for the CLI's own small files: `$XDG_CONFIG_HOME/slipway`, else `$HOME/.config/slipway`.
-pub fn user_dir() -> Option<PathBuf> {
-    let base = variable("XDG_CONFIG_HOME").map(PathBuf::from);
-    base.or_else(|| variable("HOME").map(|h| PathBuf::from(h).join(".config"))).map(|b| b.join("slipway"))
 }
 
 #[cfg(test)]

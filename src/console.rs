@@ -6,9 +6,10 @@
 //! log holds up no task. The number of lost lines is logged once lines can be written again. Not here: the content and
 //! its format (JSON, YAML).
 
+pub mod capture;
 mod table;
 
-pub use table::table;
+pub use table::{set_width, table};
 
 use std::{
     io::{self, IsTerminal, Write},
@@ -47,6 +48,9 @@ impl From<io::Error> for Unwritten {
 
 /// Writes a line to standard output, at once.
 pub fn line(text: &str) -> Result<(), Unwritten> {
+    if capture::keeps("", text) {
+        return Ok(());
+    }
     let mut out = io::stdout().lock();
     writeln!(out, "{text}").and_then(|()| out.flush()).map_err(Unwritten::from)
 }
@@ -60,6 +64,9 @@ pub fn put(text: &str) -> Result<(), Unwritten> {
 /// Says a line on standard error, if anybody can hear it. A daemon says it in its log's queue, as it must not wait for
 /// whoever reads.
 pub fn note(text: &str) {
+    if capture::keeps("! ", text) {
+        return;
+    }
     if let Some((log, true)) = LOG.get() {
         return log.say(format!("{text}\n").as_bytes());
     }
@@ -70,6 +77,24 @@ pub fn note(text: &str) {
 /// Whether standard output is a terminal.
 pub fn out_is_terminal() -> bool {
     io::stdout().is_terminal()
+}
+
+/// How many columns the terminal at standard output has; nothing when it is none.
+pub fn out_columns() -> Option<usize> {
+    let size = rustix::termios::tcgetwinsize(io::stdout()).ok()?;
+    Some(usize::from(size.ws_col)).filter(|columns| *columns > 0)
+}
+
+/// Whether somebody can answer at the terminal: standard input and standard error are one.
+pub fn can_ask() -> bool {
+    io::stdin().is_terminal() && err_is_terminal()
+}
+
+/// Asks on standard error; whether the answer is yes.
+pub fn ask(question: &str) -> bool {
+    let _ = write!(io::stderr().lock(), "{question} [y/N] ");
+    let mut answer = String::new();
+    io::stdin().read_line(&mut answer).is_ok() && matches!(answer.trim(), "y" | "Y" | "yes")
 }
 
 /// Whether standard error is a terminal.

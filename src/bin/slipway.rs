@@ -2,9 +2,13 @@
 
 use std::process::ExitCode;
 
-use slipway::console;
+use slipway::{cli, console};
 
 fn main() -> ExitCode {
+    // A shell asks for completions: before threads are made, as it says so in a variable that is taken away.
+    if cli::complete() {
+        return ExitCode::SUCCESS;
+    }
     tracing_subscriber::fmt()
         .with_env_filter(tracing_subscriber::EnvFilter::from_env("SLIPWAY_LOG"))
         .log_internal_errors(false)
@@ -17,7 +21,7 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let code = runtime.block_on(slipway::cli::run(std::env::args_os(), slipway::clock::Clock::real()));
+    let code = runtime.block_on(cli::run(std::env::args_os(), slipway::clock::Clock::real()));
     // A thread that still reads a file or a terminal must not hold the exit up.
     runtime.shutdown_background();
     console::flush();

@@ -1,5 +1,8 @@
 //! What a command ends with when it does not end well, and the exit code a script sees.
+//!
+//! Invariant: [`USAGE`] says only what could be told without a cluster, so a script that meets it is itself wrong.
 
+use serde::Serialize;
 use thiserror::Error;
 
 use crate::{client::ClientError, config::ConfigError, console::Unwritten, model::ModelError};
@@ -16,6 +19,48 @@ pub const ROLLED_BACK: u8 = 3;
 pub const TIMED_OUT: u8 = 4;
 /// No node took the call.
 pub const UNAVAILABLE: u8 = 5;
+/// The rollout is paused.
+pub const PAUSED: u8 = 6;
+/// The rollout was aborted.
+pub const ABORTED: u8 = 7;
+/// Ctrl-C.
+pub const INTERRUPTED: u8 = 130;
+
+/// Every exit code: in a word for the first page of the help, and in full for the reference page.
+pub const CODES: &[(u8, &str, &str)] = &[
+    (DONE, "done", "Done as asked, or so already."),
+    (
+        FAILED,
+        "failed or refused",
+        "The cluster refused it, a file could not be read or written, or what was asked for failed. `dns trace`, \
+        `dns query`, `cluster digest` and `traffic probe`: the answer is a bad one. `traffic switch`: that no server answers with the old \
+        version could not be said.",
+    ),
+    (USAGE, "usage", "The command line, `config.toml` or a variable cannot be understood. No node was asked."),
+    (
+        ROLLED_BACK,
+        "rolled back",
+        "A watched rollout was rolled back, unless that is what was asked for. `traffic switch`: nothing was moved.",
+    ),
+    (
+        TIMED_OUT,
+        "timed out",
+        "A node was silent, or what was watched goes on after `--within`, or standard output has lost its reader.",
+    ),
+    (
+        UNAVAILABLE,
+        "no node available",
+        "No node could be reached, or none could take the call now. The same command may be run again.",
+    ),
+    (PAUSED, "paused", "A watched rollout is paused and waits for a person (`--until paused`)."),
+    (ABORTED, "aborted", "A watched rollout was aborted."),
+    (INTERRUPTED, "interrupted", "Ctrl-C. What was asked for goes on in the cluster."),
+];
+
+/// The codes in one line.
+pub fn codes() -> String {
+    CODES.iter().map(|(code, word, _)| format!("{code} {word}")).collect::<Vec<_>>().join(", ")
+}
 
 /// Why a command failed.
 #[derive(Debug, Error)]
@@ -23,6 +68,13 @@ pub enum CliError {
     /// The cluster, or the way there.
     #[error(transparent)]
     Client(#[from] ClientError),
+    /// Nobody answers; says where the addresses came from.
+    #[error("{problem}; {source_said}")]
+    NoNode {
+        problem: ClientError,
+        /// Where the addresses came from, and what to do.
+        source_said: String,
+    },
     /// A name, version or value on the command line.
     #[error(transparent)]
     Value(#[from] ModelError),
@@ -32,6 +84,9 @@ pub enum CliError {
     /// The command line, in words of its own.
     #[error("{0}")]
     Usage(String),
+    /// The cluster has nothing of that name.
+    #[error("{0}")]
+    Missing(String),
     /// What was asked for goes on, and is not over in the time that the command waits.
     #[error("{0}")]
     TimedOut(String),
@@ -39,10 +94,29 @@ pub enum CliError {
     #[error("{0}")]
     Failed(String),
     /// A file.
-    #[error("cannot read {path}: {source}")]
+    #[error("cannot read {path}: {}", without_number(source))]
     File { path: String, source: std::io::Error },
     #[error("cannot write the result: {0}")]
     Output(#[from] Unwritten),
+}
+
+/// The system's words without its number.
+fn without_number(e: &std::io::Error) -> String {
+    let said = e.to_string();
+    said.split(" (os error").next().unwrap_or(&said).to_string()
+}
+
+/// An error as scripts read it.
+#[derive(Serialize)]
+struct Told<'a> {
+    error: &'a str,
+    reason: &'a str,
+    exit_code: u8,
+}
+
+/// One line of JSON about an error.
+pub fn json(error: &str, reason: &str, exit_code: u8) -> String {
+    serde_json::to_string(&Told { error, reason, exit_code }).unwrap_or_else(|_| "{}".into())
 }
 
 impl CliError {
@@ -51,12 +125,36 @@ impl CliError {
         matches!(self, Self::Output(Unwritten::ReaderLeft))
     }
 
+    /// The machine-readable reason: the cluster's own word where it refused.
+    pub fn reason(&self) -> &str {
+        match self {
+            Self::Client(e) | Self::NoNode { problem: e, .. } => match (e, e.reason()) {
+                (ClientError::Refused { .. }, "") => "refused",
+                (ClientError::Refused { .. }, reason) => reason,
+                (ClientError::Address(_), _) => "usage",
+                (ClientError::Unreachable { .. } | ClientError::Foreign { .. }, _) => "unreachable",
+                (ClientError::Unavailable { .. }, _) => "unavailable",
+                (ClientError::TimedOut { .. }, _) => "timed_out",
+                (ClientError::OutOfRange { .. }, _) => "out_of_range",
+                (ClientError::Package { .. }, _) => "file",
+            },
+            Self::Value(_) | Self::Config(_) | Self::Usage(_) => "usage",
+            Self::Missing(_) => "not_found",
+            Self::TimedOut(_) => "timed_out",
+            Self::Failed(_) => "failed",
+            Self::File { .. } => "file",
+            Self::Output(_) => "output",
+        }
+    }
+
     /// What a script sees.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Client(e) => match e {
+            Self::Client(e) | Self::NoNode { problem: e, .. } => match e {
                 ClientError::Address(_) => USAGE,
-                ClientError::Unreachable { .. } | ClientError::Unavailable { .. } => UNAVAILABLE,
+                ClientError::Unreachable { .. } | ClientError::Foreign { .. } | ClientError::Unavailable { .. } => {
+                    UNAVAILABLE
+                }
                 ClientError::TimedOut { .. } => TIMED_OUT,
                 ClientError::Refused { .. } | ClientError::OutOfRange { .. } | ClientError::Package { .. } => FAILED,
             },
@@ -64,7 +162,7 @@ impl CliError {
             Self::TimedOut(_) => TIMED_OUT,
             // Whoever read has seen enough. Who watched something for its end has not: `live` says so itself.
             Self::Output(Unwritten::ReaderLeft) => DONE,
-            Self::Failed(_) | Self::File { .. } | Self::Output(Unwritten::Failed(_)) => FAILED,
+            Self::Missing(_) | Self::Failed(_) | Self::File { .. } | Self::Output(Unwritten::Failed(_)) => FAILED,
         }
     }
 }

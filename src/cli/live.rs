@@ -6,15 +6,30 @@ use std::{collections::BTreeSet, time::Duration};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::{CliError, Session, error, render};
+use serde::Serialize;
+
+use super::{
+    CliError, Session,
+    args::{Until, WatchLimits},
+    error, render,
+};
 use crate::{
     client::{ClientError, Seen, Watch},
-    model::{Millis, Period},
+    console,
+    model::Millis,
     wire::{convert_rollout::compared, v1},
 };
 
 /// Between two looks at the rollout: on a terminal, and elsewhere (events come at once in both).
 const LOOK: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(5));
+/// A look follows the last event of a burst after this long: what has happened is said before what is.
+const SETTLE: Duration = Duration::from_millis(100);
+/// How long the first events may take to come.
+const FIRST: Duration = Duration::from_secs(1);
+/// So many events without a look are enough.
+const BURST: u32 = 50;
+/// How long nobody may answer when nothing limits the watch.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// How a watched rollout ended.
 pub struct End {
@@ -29,8 +44,7 @@ pub struct Follow {
     pub rollout: String,
     /// Events from this log index on; 0: only what comes.
     pub from_index: u64,
-    /// Stop watching after this long.
-    pub within: Option<Period>,
+    pub limits: WatchLimits,
     /// The operator asked for the rollback, so arriving there is success.
     pub wants_rollback: bool,
 }
@@ -56,20 +70,62 @@ fn feed(mut watch: Watch) -> Feed {
     receive
 }
 
+/// A line for scripts.
+#[derive(Serialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum Line<'a> {
+    /// First of all.
+    Started {
+        rollout: &'a str,
+        /// Log index from which events are shown.
+        index: u64,
+        notes: &'a [String],
+    },
+    Event {
+        event: &'a v1::Event,
+    },
+    /// What a step that ended has seen.
+    Evidence {
+        step: &'a v1::Step,
+    },
+    Waiting {
+        waits: &'a [String],
+    },
+    Paused {
+        rollout: &'a str,
+        reason: &'a str,
+        ways_out: &'a [String],
+    },
+    /// Another node is followed.
+    Moved {
+        from: &'a str,
+        to: &'a str,
+    },
+    /// No node answers at present.
+    Silent {
+        error: &'a str,
+    },
+    /// Last of all.
+    Ended {
+        rollout: &'a v1::Rollout,
+        exit_code: u8,
+        text: &'a str,
+    },
+}
+
 struct View<'a> {
     session: &'a Session,
     bar: Option<ProgressBar>,
 }
 
 impl View<'_> {
-    fn line(&self, text: &str) -> Result<(), CliError> {
+    fn say(&self, line: &Line<'_>, text: impl FnOnce() -> String) -> Result<(), CliError> {
         match &self.bar {
             Some(bar) => {
-                bar.println(text);
+                bar.println(text());
                 Ok(())
             }
-            None if self.session.out.for_people() => self.session.out.line(text),
-            None => Ok(()),
+            None => self.session.out.item(line, |_| text()),
         }
     }
 
@@ -82,7 +138,15 @@ impl View<'_> {
     }
 }
 
-/// Follows until the rollout has ended or `within` is over.
+/// What was said already of what stays for a while.
+#[derive(Default)]
+struct Before {
+    paused: bool,
+    evidence: BTreeSet<u64>,
+    waits: String,
+}
+
+/// Follows until the rollout has ended, is paused if that is waited for, or the time is over.
 pub async fn follow(session: &Session, follow: Follow) -> Result<End, CliError> {
     let client = &session.client;
     let started = client.clock().mono();
@@ -94,18 +158,15 @@ pub async fn follow(session: &Session, follow: Follow) -> Result<End, CliError> 
     });
     let view = View { session, bar };
     let mut rollout = session.rollout(&follow.rollout).await?;
-    let mut events = feed(if follow.from_index > 0 {
-        client.watch(&rollout.deployment, (follow.from_index - 1, u32::MAX), true)
-    } else {
-        client.watch_from_now(&rollout.deployment).await?
-    });
+    let from = if follow.from_index > 0 { follow.from_index - 1 } else { rollout.index };
+    let mut events = Some(feed(client.watch(&rollout.deployment, (from, u32::MAX), true)));
     let mut every = tokio::time::interval(if view.bar.is_some() { LOOK.0 } else { LOOK.1 });
     every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let mut said_paused = false;
-    let mut said_evidence: BTreeSet<u64> = BTreeSet::new();
-    let mut said_waits = String::new();
+    every.reset_after(FIRST);
+    let mut before = Before::default();
+    let (mut burst, mut silent_since) = (0, None);
     while !rollout.terminal {
-        let over = follow.within.map(|p| p.0.saturating_sub(client.clock().mono().since(started)));
+        let over = follow.limits.within.map(|p| p.0.saturating_sub(client.clock().mono().since(started)));
         if over == Some(0) {
             finish(&view);
             let text =
@@ -113,40 +174,111 @@ pub async fn follow(session: &Session, follow: Follow) -> Result<End, CliError> 
             return Ok(End { code: error::TIMED_OUT, text });
         }
         let limit = Duration::from_millis(over.unwrap_or(u64::MAX / 4).min(60_000));
-        let mut idle = false;
-        let look = tokio::select! {
-            seen = events.recv() => saw(&view, &mut events, &rollout, seen.unwrap_or(Ok(None))).await?,
+        tokio::select! {
+            seen = next(&mut events) => {
+                let about = saw(&view, &mut events, &rollout, seen)?;
+                burst += 1;
+                if about && burst < BURST {
+                    every.reset_after(SETTLE);
+                }
+            }
             _ = every.tick() => {
-                idle = true;
-                true
+                burst = 0;
+                match session.rollout(&follow.rollout).await {
+                    Ok(now) => (rollout, silent_since) = (now, None),
+                    Err(e) if passing(&e) => {
+                        let since = *silent_since.get_or_insert_with(|| client.clock().mono());
+                        silent(&view, &e)?;
+                        let waited = Duration::from_millis(client.clock().mono().since(since));
+                        if follow.limits.within.is_none() && waited > PATIENCE {
+                            return Err(e);
+                        }
+                        continue;
+                    }
+                    Err(e) => return Err(e),
+                }
+                // What happened before this look is said before what it saw.
+                while let Ok(seen) = tokio::time::timeout(SETTLE / 4, next(&mut events)).await {
+                    saw(&view, &mut events, &rollout, seen)?;
+                    burst += 1;
+                    if burst >= BURST {
+                        break;
+                    }
+                }
+                if events.is_none() {
+                    events = Some(feed(client.watch(&rollout.deployment, (rollout.index, u32::MAX), true)));
+                }
+                let enough = rollout.status == "paused" && follow.limits.until == Until::Paused;
+                before.paused |= enough;
+                looked(&view, &rollout, &mut before).await?;
+                if enough {
+                    finish(&view);
+                    let (why, ways) = (because(&rollout), render::ways_out(&rollout.ways_out));
+                    return Ok(End { code: error::PAUSED, text: format!("{} is paused{why}{ways}", rollout.id) });
+                }
             }
-            () = tokio::time::sleep(limit) => false,
-        };
-        if look {
-            rollout = session.rollout(&follow.rollout).await?;
-            let arms = if view.bar.is_some() { session.deployment(&rollout.deployment).await.ok() } else { None };
-            say_evidence(&view, &rollout, &mut said_evidence)?;
-            view.draw(&rollout, arms.as_ref());
-            if idle && view.bar.is_none() {
-                say_waits(&view, &rollout, &mut said_waits)?;
-            }
+            () = tokio::time::sleep(limit) => {}
         }
-        if rollout.status == "paused" && !said_paused {
-            let why = if rollout.reason.is_empty() { String::new() } else { format!(" ({})", rollout.reason) };
-            let out = render::ways_out(&rollout.ways_out);
-            view.line(&format!("{} is paused{why}{out}", rollout.id))?;
-        }
-        said_paused = rollout.status == "paused";
     }
     // It has ended: that nobody reads the last lines changes nothing about how.
     heard(rest(&view, &mut events, &rollout).await)?;
-    heard(say_evidence(&view, &rollout, &mut said_evidence))?;
+    heard(say_evidence(&view, &rollout, &mut before.evidence))?;
     let deployment = session.deployment(&rollout.deployment).await.ok();
     finish(&view);
     if view.bar.is_some() {
         heard(session.out.line(&render::rollout(&rollout, 0)))?;
     }
     Ok(end(&rollout, deployment.as_ref(), follow.wants_rollback))
+}
+
+/// Says what the rollout's row shows that was not said yet.
+async fn looked(view: &View<'_>, rollout: &v1::Rollout, before: &mut Before) -> Result<(), CliError> {
+    let arms = if view.bar.is_some() { view.session.deployment(&rollout.deployment).await.ok() } else { None };
+    say_evidence(view, rollout, &mut before.evidence)?;
+    view.draw(rollout, arms.as_ref());
+    let paused = rollout.status == "paused";
+    if view.bar.is_none() && !paused {
+        say_waits(view, rollout, &mut before.waits)?;
+    }
+    if paused && !before.paused {
+        let line = Line::Paused { rollout: &rollout.id, reason: &rollout.reason, ways_out: &rollout.ways_out };
+        view.say(&line, || {
+            format!("{} is paused{}{}", rollout.id, because(rollout), render::ways_out(&rollout.ways_out))
+        })?;
+    }
+    before.paused = paused;
+    Ok(())
+}
+
+fn because(rollout: &v1::Rollout) -> String {
+    if rollout.reason.is_empty() { String::new() } else { format!(" ({})", rollout.reason) }
+}
+
+/// Whether a failure may be over in a moment: nodes that restart, an election.
+fn passing(e: &CliError) -> bool {
+    matches!(
+        e,
+        CliError::Client(
+            ClientError::Unreachable { .. } | ClientError::Unavailable { .. } | ClientError::TimedOut { .. }
+        )
+    )
+}
+
+fn silent(view: &View<'_>, e: &CliError) -> Result<(), CliError> {
+    let text = e.to_string();
+    if view.session.out.for_people() {
+        console::note(&format!("still watching: {text}"));
+        return Ok(());
+    }
+    view.say(&Line::Silent { error: &text }, String::new)
+}
+
+/// What the feed gives next; nothing ever while there is none.
+async fn next(events: &mut Option<Feed>) -> Result<Option<Seen>, ClientError> {
+    match events {
+        Some(feed) => feed.recv().await.unwrap_or(Ok(None)),
+        None => std::future::pending().await,
+    }
 }
 
 /// A line that nobody read, as the reader has left, counts as said.
@@ -156,13 +288,12 @@ pub fn heard(said: Result<(), CliError>) -> Result<(), CliError> {
 
 /// Prints what was seen by each step that ended since the last look.
 fn say_evidence(view: &View<'_>, rollout: &v1::Rollout, said: &mut BTreeSet<u64>) -> Result<(), CliError> {
-    evidence(rollout, said).iter().try_for_each(|line| view.line(line))
+    evidence(rollout, said).into_iter().try_for_each(|(step, line)| view.say(&Line::Evidence { step }, || line))
 }
 
-/// Counts with the verdict, and which node served a switch when, of each step that `said` does not hold. A step is
-/// known by its id: when a rollback begins, the same rows are first among the current steps, and later among the
-/// forward steps.
-fn evidence(rollout: &v1::Rollout, said: &mut BTreeSet<u64>) -> Vec<String> {
+/// Counts with the verdict, and which node served a switch when, of each step that `said` does not hold. A step is known by its id: when
+/// a way back begins the same rows stand among the current ones first, and among those of the way there later.
+fn evidence<'a>(rollout: &'a v1::Rollout, said: &mut BTreeSet<u64>) -> Vec<(&'a v1::Step, String)> {
     let mut lines = Vec::new();
     for step in rollout.forward_steps.iter().chain(&rollout.steps) {
         let Some(evidence) = &step.evidence else { continue };
@@ -177,7 +308,7 @@ fn evidence(rollout: &v1::Rollout, said: &mut BTreeSet<u64>) -> Vec<String> {
         let verdict = Some(evidence.verdict.clone()).filter(|_| judged);
         let seen: Vec<String> = totals.chain(note).chain(verdict).collect();
         if !seen.is_empty() {
-            lines.push(format!("{:>9}  {}: {}", "", step.group, seen.join("; ")));
+            lines.push((step, format!("{:>9}  {}: {}", "", step.group, seen.join("; "))));
         }
     }
     lines
@@ -188,8 +319,9 @@ fn evidence(rollout: &v1::Rollout, said: &mut BTreeSet<u64>) -> Vec<String> {
 fn say_waits(view: &View<'_>, rollout: &v1::Rollout, said: &mut String) -> Result<(), CliError> {
     let waits = rollout.waits.join("; ");
     let reason = reason(&waits);
-    if !waits.is_empty() && reason != *said && rollout.status != "paused" {
-        view.line(&format!("{:>9}  waiting: {waits}", since_start(rollout.now_ms, rollout)))?;
+    if !waits.is_empty() && reason != *said {
+        let line = Line::Waiting { waits: &rollout.waits };
+        view.say(&line, || format!("{:>9}  waiting: {waits}", since_start(rollout.now_ms, rollout)))?;
     }
     *said = reason;
     Ok(())
@@ -206,10 +338,10 @@ fn finish(view: &View<'_>) {
     }
 }
 
-/// Prints what a watch gave; says whether to look at the rollout again.
-async fn saw(
+/// Prints what a watch gave; says whether the rollout may have moved.
+fn saw(
     view: &View<'_>,
-    events: &mut Feed,
+    events: &mut Option<Feed>,
     rollout: &v1::Rollout,
     seen: Result<Option<Seen>, ClientError>,
 ) -> Result<bool, CliError> {
@@ -217,33 +349,36 @@ async fn saw(
         Ok(Some(Seen::Event(event))) => {
             let about = about(&event, rollout);
             if about {
-                view.line(&line(&event, rollout))?;
+                view.say(&Line::Event { event: &event }, || line(&event, rollout))?;
             }
             Ok(about)
         }
         Ok(Some(Seen::Moved { from, to })) => {
-            view.line(&format!("{from} gone, following {to}"))?;
+            view.say(&Line::Moved { from: &from, to: &to }, || format!("{from} gone, following {to}"))?;
             Ok(true)
         }
-        // The ring has gone on without us: what was missed shows in the rollout itself.
+        // The ring has gone on without us, or nobody answers: what was missed shows in the rollout itself, and the next look that
+        // succeeds goes on from there.
         Ok(None) | Err(ClientError::OutOfRange { .. }) => {
-            *events = feed(view.session.client.watch_from_now(&rollout.deployment).await?);
+            *events = None;
             Ok(true)
         }
-        Err(e) => Err(e.into()),
+        Err(e) => {
+            let e = CliError::from(e);
+            *events = None;
+            if passing(&e) { Ok(true) } else { Err(e) }
+        }
     }
 }
 
 /// Prints the events up to the end that the rollout's own row has overtaken.
-async fn rest(view: &View<'_>, events: &mut Feed, rollout: &v1::Rollout) -> Result<(), CliError> {
-    while let Ok(Some(Ok(Some(Seen::Event(event))))) =
-        tokio::time::timeout(Duration::from_millis(500), events.recv()).await
-    {
+async fn rest(view: &View<'_>, events: &mut Option<Feed>, rollout: &v1::Rollout) -> Result<(), CliError> {
+    while let Ok(Ok(Some(Seen::Event(event)))) = tokio::time::timeout(Duration::from_millis(500), next(events)).await {
         if event.index > rollout.index {
             break;
         }
         if about(&event, rollout) {
-            view.line(&line(&event, rollout))?;
+            view.say(&Line::Event { event: &event }, || line(&event, rollout))?;
         }
         if event.rollout == rollout.id && event.fields.get("status") == Some(&rollout.status) {
             break;
@@ -266,9 +401,8 @@ fn line(event: &v1::Event, rollout: &v1::Rollout) -> String {
     let since = since_start(event.at_ms, rollout);
     let fields: Vec<String> = event.fields.iter().map(|(k, v)| format!("{k}={v}")).collect();
     let what = if event.text.is_empty() { format!("{} {}", event.kind, fields.join(" ")) } else { event.text.clone() };
-    // The watcher knows what it watches: the rollout's own name at the front of each line says nothing.
+    // The watcher knows what it watches: the deployment's name at the front of each line says nothing.
     let what = what.strip_prefix(&format!("{}: ", rollout.deployment)).unwrap_or(&what);
-    let what = what.strip_prefix(&format!("{} ", rollout.id)).unwrap_or(what);
     format!("{since:>9}  {what}")
 }
 
@@ -297,6 +431,7 @@ pub fn end(rollout: &v1::Rollout, deployment: Option<&v1::Deployment>, wants_rol
             };
             End { code, text: format!("{back}{}{because}", without(rollout)) }
         }
+        "aborted" => End { code: error::ABORTED, text: format!("aborted{because}") },
         status => End { code: error::FAILED, text: format!("{status}{because}") },
     }
 }

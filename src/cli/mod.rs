@@ -4,45 +4,51 @@
 //! needs is in `-o json` and in the exit code (`error`). Not here: retries and node lists (`client`), and any rule of rollouts.
 
 mod args;
+mod complete;
 mod error;
+mod hint;
 mod live;
 mod output;
 pub mod pack;
 mod params;
+mod reference;
 mod render;
 mod verbs;
 
+pub use complete::complete;
 pub use error::CliError;
+pub use reference::reference;
 
 use std::{ffi::OsString, time::Duration};
 
-use clap::Parser;
+use clap::{FromArgMatches as _, error::ErrorKind};
 
 use crate::{
-    client::{Client, Limits},
+    client::{Client, ClientError, Limits},
     clock::Clock,
-    config::UserConfig,
+    config::{self, Said, UserConfig},
     console::{self, Unwritten},
-    demo,
-    model::{DeploymentId, ModelError, Name, RolloutId},
+    model::{DeploymentId, ModelError, Name, RolloutId, nearest},
     wire::v1,
 };
-use args::{Command, Global, Noun};
+use args::{Command, Global, Sure};
 use output::Output;
 
 /// Where a node is looked for when nothing names one.
 const DEFAULT_NODE: &str = "127.0.0.1:7652";
 /// The environment that a bare service name means when nothing names one.
 const DEFAULT_ENVIRONMENT: &str = "production";
+/// Most names that an error lists.
+const LISTED: usize = 8;
 
 /// Runs one command line and gives its exit code.
 pub async fn run(arguments: impl IntoIterator<Item = OsString>, clock: Clock) -> u8 {
-    let command = match Command::try_parse_from(arguments) {
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    let command = match parse(&arguments) {
         Ok(command) => command,
-        Err(e) => {
-            return said_by_clap(&e);
-        }
+        Err(e) => return said_by_clap(&e, &arguments),
     };
+    let json = Output::new(command.global.output).json();
     let interrupted = async {
         if tokio::signal::ctrl_c().await.is_err() {
             std::future::pending::<()>().await;
@@ -52,47 +58,77 @@ pub async fn run(arguments: impl IntoIterator<Item = OsString>, clock: Clock) ->
     let own_end = verbs::ends_by_itself(&command.noun);
     let result = tokio::select! {
         result = dispatch(command, clock) => result,
-        () = interrupted, if !own_end => return 130,
+        () = interrupted, if !own_end => return error::INTERRUPTED,
     };
     result.unwrap_or_else(|e| {
         if !e.reader_left() {
-            console::note(&format!("error: {e}"));
+            let text = e.to_string();
+            let code = e.exit_code();
+            console::note(&if json { error::json(&text, e.reason(), code) } else { format!("error: {text}") });
         }
         e.exit_code()
     })
 }
 
+fn parse(arguments: &[OsString]) -> Result<Command, clap::Error> {
+    let mut definition = args::definition();
+    let matches = definition.try_get_matches_from_mut(arguments).map_err(|e| with_verbs(e, arguments))?;
+    Command::from_arg_matches(&matches).map_err(|e| e.format(&mut definition))
+}
+
+/// The error; where a verb is not known, with those that there are.
+fn with_verbs(e: clap::Error, arguments: &[OsString]) -> clap::Error {
+    if e.kind() != ErrorKind::InvalidSubcommand {
+        return e;
+    }
+    let definition = args::definition();
+    let mut at = &definition;
+    for word in arguments.iter().filter_map(|a| a.to_str()) {
+        at = at.find_subcommand(word).unwrap_or(at);
+    }
+    let known = at.get_subcommands().filter(|c| !c.is_hide_set()).map(clap::Command::get_name).collect::<Vec<_>>();
+    let said = e.to_string();
+    let said = said.trim_start_matches("error: ").trim_end();
+    clap::Error::raw(ErrorKind::InvalidSubcommand, format!("{said}\nThere is: {}\n", known.join(", ")))
+}
+
 /// Help and the version are results; what is wrong with a command line is not.
-fn said_by_clap(e: &clap::Error) -> u8 {
+fn said_by_clap(e: &clap::Error, arguments: &[OsString]) -> u8 {
     if e.use_stderr() {
-        // In clap's colours, if there is somebody to see them.
-        let _ = e.print();
+        let words: Vec<_> = arguments.iter().map(|a| a.to_string_lossy()).collect();
+        let asked = |w: &[_]| matches!(w, [flag, format] if ["-o", "--output"].contains(flag) && *format == "json");
+        let pairs: Vec<&str> = words.iter().map(AsRef::as_ref).collect();
+        if pairs.windows(2).any(asked) || pairs.iter().any(|w| ["-ojson", "--output=json"].contains(w)) {
+            let text = e.to_string();
+            let text = text.trim().trim_start_matches("error: ");
+            console::note(&error::json(text, "usage", error::USAGE));
+        } else {
+            console::note(shown(e, console::err_is_terminal()).trim_end());
+        }
         return error::USAGE;
     }
-    match e.print().map_err(Unwritten::from) {
+    match console::line(shown(e, console::out_is_terminal()).trim_end()) {
         Ok(()) | Err(Unwritten::ReaderLeft) => error::DONE,
         Err(Unwritten::Failed(_)) => error::FAILED,
     }
 }
 
+/// In clap's colours, if there is somebody to see them.
+fn shown(e: &clap::Error, terminal: bool) -> String {
+    let text = e.render();
+    if terminal && config::colours() { text.ansi().to_string() } else { text.to_string() }
+}
+
 async fn dispatch(command: Command, clock: Clock) -> Result<u8, CliError> {
-    if let Noun::Completions { shell } = command.noun {
-        let mut definition = <Command as clap::CommandFactory>::command();
-        let mut script = Vec::new();
-        clap_complete::generate(shell, &mut definition, "slipway", &mut script);
-        Output::new(args::Format::Table).line(String::from_utf8_lossy(&script).trim_end())?;
-        return Ok(error::DONE);
-    }
-    if let Noun::Demo { up, down } = command.noun {
-        let action = match (up, down) {
-            (_, true) => demo::Action::Down,
-            (true, false) => demo::Action::Up,
-            (false, false) => demo::Action::Play,
-        };
-        return Ok(demo::run(action, clock).await);
+    if let Some(done) = verbs::without_cluster(&command, &clock).await {
+        return done;
     }
     let session = Session::new(&command.global, clock)?;
-    verbs::run(&session, command.noun).await
+    let done = verbs::run(&session, command.noun).await;
+    if let Some(heard) = session.client.cluster_heard() {
+        hint::keep(&session.nodes, heard, session.client.clock());
+    }
+    done.map_err(|e| session.located(e))
 }
 
 /// What every verb works with.
@@ -100,6 +136,11 @@ pub struct Session {
     client: Client,
     limits: Limits,
     environment: String,
+    /// The environment that a flag of this very command names.
+    only: Option<String>,
+    /// The addresses of nodes, and where they came from.
+    nodes: Vec<String>,
+    nodes_from: String,
     out: Output,
 }
 
@@ -112,20 +153,51 @@ struct Target {
 impl Session {
     fn new(global: &Global, clock: Clock) -> Result<Self, CliError> {
         let config = UserConfig::load()?;
-        let nodes = [global.node.clone(), config.nodes, vec![DEFAULT_NODE.into()]];
-        let nodes = nodes.into_iter().find(|n| !n.is_empty()).unwrap_or_default();
-        let environment = global.environment.clone().or(config.environment).unwrap_or(DEFAULT_ENVIRONMENT.into());
-        Name::environment(&environment)?;
-        let deadline = Duration::from_millis(global.timeout.0);
-        let limits = Limits {
-            deadline,
-            attempt: Limits::default().attempt.min(deadline),
-            stale: global.stale,
-            ..Limits::default()
+        let given = |value: &[String]| Said { value: value.to_vec(), from: "--node".into() };
+        let nodes = Some(given(&global.node)).filter(|n| !n.value.is_empty()).or(config.nodes);
+        let nodes = nodes.unwrap_or_else(|| Said { value: vec![DEFAULT_NODE.into()], from: String::new() });
+        let flag = global.environment.clone().map(|value| Said { value, from: "--environment".into() });
+        let environment = flag.or(config.environment);
+        let environment =
+            environment.unwrap_or_else(|| Said { value: DEFAULT_ENVIRONMENT.into(), from: String::new() });
+        Name::environment(&environment.value).map_err(|e| CliError::Usage(format!("{}: {e}", environment.from)))?;
+        let limits = Limits { stale: global.stale, ..Limits::default() };
+        let limits = match global.timeout {
+            None => limits,
+            // Who gives a time means it, also where every node refuses the connection.
+            Some(period) => {
+                let deadline = Duration::from_millis(period.0);
+                Limits { deadline, refused: deadline, attempt: limits.attempt.min(deadline), ..limits }
+            }
         };
-        let client = Client::new(&nodes, limits, clock)?;
+        let client = Client::new(&nodes.value, limits, clock).map_err(|e| match nodes.from.as_str() {
+            "" => e.into(),
+            from => CliError::Usage(format!("{from}: {e}")),
+        })?;
+        if let Some(now) = hint::now(&nodes.value, client.clock()) {
+            client.guess(now);
+        }
         let out = Output::new(global.output).carrying(client.applied());
-        Ok(Self { client, limits, environment, out })
+        let only = global.environment.clone();
+        let Said { value: nodes, from: nodes_from } = nodes;
+        Ok(Self { client, limits, environment: environment.value, only, nodes, nodes_from, out })
+    }
+
+    /// The error, with where the addresses came from when nobody answers at them.
+    fn located(&self, e: CliError) -> CliError {
+        match e {
+            CliError::Client(problem @ ClientError::Unreachable { .. }) => {
+                let source_said = match self.nodes_from.as_str() {
+                    "" => {
+                        "nothing names a node: give --node HOST:PORT or set SLIPWAY_NODES, or run `slipwayd dev` here"
+                            .to_string()
+                    }
+                    from => format!("the address is from {from}: is the node up? `--node HOST:PORT` names another"),
+                };
+                CliError::NoNode { problem, source_said }
+            }
+            other => other,
+        }
     }
 
     /// `ENVIRONMENT/SERVICE`, from that or from a bare service.
@@ -150,18 +222,57 @@ impl Session {
         Ok(self.client.rollout(v1::GetRolloutRequest { rollout, deployment }).await?)
     }
 
+    /// The deployment that a target is about.
+    async fn deployment_of(&self, target: &str) -> Result<String, CliError> {
+        match self.target(target)? {
+            Target { rollout, .. } if !rollout.is_empty() => Ok(self.rollout(target).await?.deployment),
+            Target { deployment, .. } => Ok(deployment),
+        }
+    }
+
     /// One deployment's row.
     async fn deployment(&self, id: &str) -> Result<v1::Deployment, CliError> {
-        let (environment, service) = id.split_once('/').unwrap_or((self.environment.as_str(), id));
-        let request =
-            v1::ListRequest { environment: environment.into(), service: service.into(), ..Default::default() };
-        let all = self.client.deployments(request).await?.items;
-        all.into_iter().find(|d| d.id == id).ok_or_else(|| {
-            CliError::Failed(format!(
-                "{id} does not exist: `slipway deployment list` shows what does, `slipway apply -f FILE` makes one"
-            ))
+        let all = self.client.deployments(v1::ListRequest::default()).await?.items;
+        let found = all.iter().find(|d| d.id == id).cloned();
+        found.ok_or_else(|| {
+            let known: Vec<&str> = all.iter().map(|d| d.id.as_str()).collect();
+            missing("deployment", id, &known, "slipway apply -f shop.yaml")
         })
     }
+
+    /// The environment that lists are about: the flag's, which must exist, or all of them.
+    async fn listed(&self) -> Result<Option<&str>, CliError> {
+        let Some(only) = &self.only else { return Ok(None) };
+        let all = self.client.environments(v1::ListRequest::default()).await?.items;
+        if !all.iter().any(|e| e.name == *only) {
+            let known: Vec<&str> = all.iter().map(|e| e.name.as_str()).collect();
+            return Err(missing("environment", only, &known, "slipway apply -f shop.yaml"));
+        }
+        Ok(Some(only))
+    }
+
+    /// Asks before something that cannot be undone, if a person sits there.
+    fn sure(&self, sure: &Sure, what: &str) -> Result<(), CliError> {
+        if sure.yes || !self.out.for_people() || !console::can_ask() || console::ask(&format!("{what}. Go on?")) {
+            return Ok(());
+        }
+        Err(CliError::Failed("nothing was changed; `--yes` does not ask".into()))
+    }
+}
+
+/// The one text for a name that is not there: the nearest one, or what there is, and the command that makes it.
+fn missing(kind: &str, name: &str, known: &[&str], make: &str) -> CliError {
+    let hint = match nearest(name, known.iter().copied()) {
+        Some(near) => format!("did you mean {near}?"),
+        None if known.is_empty() => format!("there is none yet: `{make}` makes it"),
+        None => {
+            let more = known.len().saturating_sub(LISTED);
+            let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+            let listed = &known[..known.len().min(LISTED)];
+            format!("there is {}{more}; `{make}` makes one", listed.join(", "))
+        }
+    };
+    CliError::Missing(format!("{kind} {name} does not exist: {hint}"))
 }
 
 #[cfg(test)]

@@ -8,7 +8,10 @@ use std::sync::{
 use serde::Serialize;
 
 use super::{CliError, args::Format};
-use crate::console::{self, Unwritten};
+use crate::{
+    config,
+    console::{self, Unwritten},
+};
 
 /// Where and how results go.
 #[derive(Debug, Clone)]
@@ -26,8 +29,19 @@ struct Stamped<'a, T> {
     applied_index: u64,
 }
 
+/// The same of a list.
+#[derive(Serialize)]
+struct Listed<'a, T> {
+    items: &'a T,
+    applied_index: u64,
+}
+
 impl Output {
+    /// Tables of `table` fit the screen; those of `wide` are whole.
     pub fn new(format: Format) -> Self {
+        // Golden texts do not depend on somebody's screen.
+        let narrow = format == Format::Table && !cfg!(test);
+        console::set_width(if narrow { config::columns().or_else(console::out_columns) } else { None });
         Self { format, applied: Arc::default() }
     }
 
@@ -36,11 +50,14 @@ impl Output {
         Self { applied, ..self }
     }
 
-    /// JSON of the value; an object also says from which applied index it was answered.
-    fn stamped<T: Serialize>(&self, value: &T) -> Result<String, CliError> {
+    /// The value as scripts get it: an object, which also says from which applied index it was answered.
+    fn stamped<T: Serialize>(&self, value: &T, write: Write) -> Result<String, CliError> {
         let applied_index = self.applied.load(Ordering::SeqCst);
-        let object = serde_json::to_value(value).is_ok_and(|v| v.is_object());
-        if object && applied_index > 0 { json(&Stamped { value, applied_index }, true) } else { json(value, true) }
+        match serde_json::to_value(value) {
+            Ok(serde_json::Value::Array(_)) => write.text(&Listed { items: value, applied_index }),
+            Ok(serde_json::Value::Object(_)) => write.text(&Stamped { value, applied_index }),
+            Ok(_) | Err(_) => write.text(value),
+        }
     }
 
     /// Whether columns for the curious are wanted.
@@ -53,33 +70,31 @@ impl Output {
         matches!(self.format, Format::Table | Format::Wide)
     }
 
+    /// Whether errors are JSON too.
+    pub fn json(&self) -> bool {
+        self.format == Format::Json
+    }
+
     /// Whether a live view makes sense: it is drawn on standard error, and its result goes to standard output.
     pub fn live(&self) -> bool {
-        self.for_people() && console::out_is_terminal() && console::err_is_terminal()
+        self.for_people() && console::out_is_terminal() && console::err_is_terminal() && !config::dumb_terminal()
     }
 
     /// Prints `value` as it is for scripts, or `text` of it for people.
     pub fn show<T: Serialize>(&self, value: &T, text: impl FnOnce(&T) -> String) -> Result<(), CliError> {
         match self.format {
             Format::Table | Format::Wide => self.line(&text(value)),
-            Format::Json => self.line(&self.stamped(value)?),
-            Format::Yaml => {
-                let text = serde_saphyr::to_string(value)
-                    .map_err(|e| CliError::from(Unwritten::Failed(std::io::Error::other(e))))?;
-                self.line(text.trim_end())
-            }
+            Format::Json => self.line(&self.stamped(value, Write::Json)?),
+            Format::Yaml => self.line(&self.stamped(value, Write::Yaml)?),
         }
     }
 
     /// Prints one of many values: a line for people, a JSON object a line (or a YAML document) for scripts.
     pub fn item<T: Serialize>(&self, value: &T, text: impl FnOnce(&T) -> String) -> Result<(), CliError> {
         match self.format {
-            Format::Json => self.line(&json(value, false)?),
-            Format::Yaml => {
-                self.line("---")?;
-                self.show(value, text)
-            }
-            Format::Table | Format::Wide => self.show(value, text),
+            Format::Json => self.line(&Write::JsonLine.text(value)?),
+            Format::Yaml => self.line(&format!("---\n{}", Write::Yaml.text(value)?)),
+            Format::Table | Format::Wide => self.line(&text(value)),
         }
     }
 
@@ -89,7 +104,24 @@ impl Output {
     }
 }
 
-fn json<T: Serialize>(value: &T, pretty: bool) -> Result<String, CliError> {
-    let text = if pretty { serde_json::to_string_pretty(value) } else { serde_json::to_string(value) };
-    text.map_err(|e| CliError::from(Unwritten::Failed(e.into())))
+/// How a value is written for scripts.
+#[derive(Clone, Copy)]
+enum Write {
+    Json,
+    JsonLine,
+    Yaml,
+}
+
+impl Write {
+    fn text<T: Serialize>(self, value: &T) -> Result<String, CliError> {
+        let failed = |e: std::io::Error| CliError::from(Unwritten::Failed(e));
+        match self {
+            Self::Json => serde_json::to_string_pretty(value).map_err(|e| failed(e.into())),
+            Self::JsonLine => serde_json::to_string(value).map_err(|e| failed(e.into())),
+            Self::Yaml => {
+                let text = serde_saphyr::to_string(value).map_err(|e| failed(std::io::Error::other(e)))?;
+                Ok(text.trim_end().into())
+            }
+        }
+    }
 }

@@ -2,6 +2,7 @@
 
 use clap::{Arg, ArgMatches, Command, builder::PossibleValuesParser, error::ErrorKind};
 
+use super::complete;
 use crate::{
     engine::STRATEGIES,
     model::{ModelError, Overrides, SETTINGS, Setting},
@@ -20,6 +21,7 @@ fn argument(setting: &'static Setting) -> Arg {
         .value_name(setting.value)
         .help_heading("Rollout (default: what the spec says)")
         .visible_aliases(setting.alias);
+    let arg = if setting.name == "strategy" { arg.add(complete::strategies()) } else { arg };
     match setting.words {
         [] => arg.value_parser(move |text: &str| readable(setting, text)),
         words => arg.value_parser(PossibleValuesParser::new(words)),

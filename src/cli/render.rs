@@ -3,9 +3,11 @@
 //! Invariant: pure functions, so that tests hold the words. Not here: printing (`output`), JSON for scripts.
 
 mod deployment;
+mod nodes;
 mod rollout;
 
-pub use deployment::{arms, deployment, deployments, route, trace};
+pub use deployment::{arms, deployment, deployments, instances, route, trace};
+pub use nodes::{Levels, cluster, levels, node, nodes};
 
 pub(super) use rollout::judged;
 pub use rollout::{explain, plan, rollout, ways_out};
@@ -53,113 +55,6 @@ fn bracketed(host: &str) -> String {
 
 fn or_dash(text: &str) -> String {
     if text.is_empty() { "-".into() } else { text.into() }
-}
-
-/// `cluster status`.
-pub fn cluster(s: &v1::StatusReply) -> String {
-    let leader = s.nodes.iter().find(|n| n.id == s.leader_id && s.leader_id != 0);
-    let leader = leader.map_or_else(|| "no leader".to_string(), |n| format!("led by {}", n.name));
-    let me = s.nodes.iter().find(|n| n.id == s.node_id).map_or("-", |n| n.name.as_str());
-    if s.cluster_id.is_empty() {
-        let warnings: String = s.warnings.iter().map(|w| format!("\nwarning: {w}")).collect();
-        return format!(
-            "no cluster yet: `slipway cluster init` makes one here, `slipway cluster join MEMBER` takes this node into one{warnings}"
-        );
-    }
-    let quorum = if s.quorum { "quorum" } else { "NO QUORUM: nothing can be changed until a majority is back" };
-    let mut text = format!(
-        "cluster {} ({}), zone {}: {leader}, term {}, {quorum}\nasked {me}, applied {}, feature level {}\n\n{}",
-        or_dash(&s.name),
-        or_dash(&s.cluster_id),
-        s.zone,
-        s.term,
-        s.applied,
-        s.level,
-        nodes(&s.nodes),
-    );
-    if s.dns_cookie_index > 0 {
-        text += &format!("\nDNS cookies: the secret of entry {}", s.dns_cookie_index);
-    }
-    for n in s.nodes.iter().filter(|n| n.role == "joining") {
-        text += &format!("\n{0} was admitted and has not come yet: `slipway cluster leave {0}` forgets it", n.name);
-    }
-    text += &s.packages.as_ref().map(packages).unwrap_or_default();
-    for warning in &s.warnings {
-        text += &format!("\nwarning: {warning}");
-    }
-    text
-}
-
-/// How many copies the releases' packages have.
-fn packages(p: &v1::Packages) -> String {
-    if p.all == 0 {
-        return String::new();
-    }
-    let mut text = format!("\npackages: {} of {} on all {} voters", p.complete, p.all, p.voters);
-    for one in &p.incomplete {
-        let fix = if one.holders == 0 { ": push it again" } else { "" };
-        text += &format!("\n  {} ({}) on {} of {}{fix}", one.release, digest(&one.digest), one.holders, p.voters);
-    }
-    let left_out = (p.all - p.complete) as usize - p.incomplete.len();
-    if left_out > 0 {
-        text += &format!("\n  and {left_out} more: `slipway release list`");
-    }
-    text
-}
-
-/// `node list`.
-pub fn nodes(nodes: &[v1::Node]) -> String {
-    let row = |n: &v1::Node| {
-        let dns = if n.dns_silent { format!("{} (silent)", n.dns_addr) } else { n.dns_addr.clone() };
-        let served = if n.served_index == 0 { "-".into() } else { n.served_index.to_string() };
-        let mut role = if n.leader { "leader".to_string() } else { n.role.clone() };
-        if n.drained {
-            role += " (drained)";
-        }
-        let matched = if n.matched == 0 { "-".into() } else { n.matched.to_string() };
-        let lag = if n.matched == 0 { "-".into() } else { n.lag.to_string() };
-        vec![
-            n.id.to_string(),
-            n.name.clone(),
-            role,
-            or_dash(&n.reachable),
-            n.client_addr.clone(),
-            n.peer_addr.clone(),
-            dns,
-            matched,
-            lag,
-            served,
-            or_dash(&n.version),
-            span(n),
-        ]
-    };
-    let header =
-        ["ID", "NAME", "ROLE", "REACHABLE", "CLIENT", "PEER", "DNS", "LOG", "LAG", "SERVED", "VERSION", "LEVELS"];
-    table(&header, nodes.iter().map(row).collect(), "no cluster yet: `slipway cluster init`")
-}
-
-/// The feature levels a node's program supports.
-fn span(n: &v1::Node) -> String {
-    format!("{}-{}", n.min_level, n.max_level)
-}
-
-/// `cluster upgrade status`.
-pub fn levels(s: &v1::StatusReply) -> String {
-    let here: Vec<&v1::Node> = s.nodes.iter().filter(|n| n.role != "removed").collect();
-    let row = |n: &&v1::Node| vec![n.id.to_string(), n.name.clone(), or_dash(&n.version), span(n)];
-    let list = table(&["ID", "NAME", "VERSION", "LEVELS"], here.iter().map(row).collect(), "no cluster yet");
-    let able = here.iter().map(|n| n.max_level).min().unwrap_or(s.level);
-    let most = here.iter().map(|n| n.max_level).max().unwrap_or(s.level);
-    let next = if able > s.level {
-        "every node supports the next one: `slipway cluster upgrade finalize` raises it; until then every node can be taken back"
-            .to_string()
-    } else if most > s.level {
-        let old: Vec<&str> = here.iter().filter(|n| n.max_level <= s.level).map(|n| n.name.as_str()).collect();
-        format!("not upgraded yet: {}; until all are, every node can be taken back", old.join(", "))
-    } else {
-        "nothing to raise".to_string()
-    };
-    format!("feature level {}: {next}\n\n{list}", s.level)
 }
 
 /// `worker list`.
@@ -267,6 +162,25 @@ pub fn services(items: &[v1::Service]) -> String {
     table(&["NAME", "RELEASES", "DEPLOYMENTS"], items.iter().map(row).collect(), empty)
 }
 
+/// `rollout list`.
+pub fn rollouts(items: &[v1::Rollout], all: bool) -> String {
+    let row = |r: &v1::Rollout| {
+        vec![
+            r.id.clone(),
+            r.deployment.clone(),
+            version(r.from.as_ref()).to_string(),
+            version(r.to.as_ref()).to_string(),
+            r.strategy.clone(),
+            r.status.clone(),
+            wall(r.started_wall_ms),
+            or_dash(&r.reason),
+        ]
+    };
+    let header = ["ROLLOUT", "DEPLOYMENT", "FROM", "TO", "STRATEGY", "STATUS", "STARTED", "REASON"];
+    let none = if all { "no rollout yet: `slipway rollout start DEPLOYMENT --to VERSION`" } else { "no rollout runs" };
+    table(&header, items.iter().map(row).collect(), none)
+}
+
 /// `rollout history`.
 pub fn history(items: &[v1::Rollout], wide: bool) -> String {
     let row = |r: &v1::Rollout| {
@@ -309,10 +223,12 @@ fn wall_in(ms: u64, zone: &jiff::tz::TimeZone) -> String {
     }
 }
 
-/// An event's line.
+/// An event's line: its entry, when, of what, and what.
 pub fn event(e: &v1::Event) -> String {
     let fields: Vec<String> = e.fields.iter().map(|(k, v)| format!("{k}={v}")).collect();
     let what = if e.text.is_empty() { format!("{} {}", e.kind, fields.join(" ")) } else { e.text.clone() };
+    // Its deployment stands before it already.
+    let what = what.strip_prefix(&format!("{}: ", e.deployment)).unwrap_or(&what);
     // Whoever is no operator is said in JSON alone; some lines name the operator themselves.
     let named = e.actor.starts_with("operator:") && !what.contains(&e.actor);
     let by = if named { format!(", by {}", e.actor) } else { String::new() };

@@ -39,11 +39,21 @@ macro_rules! changes {
                 if request.request.is_none() {
                     request.request = Some(self.new_request().await?);
                 }
-                let reply = self.call(|channel| {
-                    let request = request.clone();
-                    async move { $service::new(channel).$rpc(request).await }
-                })
-                .await?;
+                let send = |request: v1::$request| {
+                    self.call(move |channel| {
+                        let request = request.clone();
+                        async move { $service::new(channel).$rpc(request).await }
+                    })
+                };
+                let before = self.sent();
+                let mut said: Result<v1::$reply, ClientError> = send(request.clone()).await;
+                if let Err(refused) = &said
+                    && let Some(again) = self.by_their_time(refused, before, request.request.as_ref()).await?
+                {
+                    request.request = Some(again);
+                    said = send(request).await;
+                }
+                let reply = said?;
                 self.learn(reply.receipt.map_or(0, |r| r.now_ms));
                 Ok(reply)
             })*

@@ -15,13 +15,19 @@ const NO_CLUSTER: &str = "no_cluster";
 /// Why a call did not succeed.
 #[derive(Debug, Error)]
 pub enum ClientError {
-    #[error("{0:?} is not a node's address: write HOST:PORT, such as 127.0.0.1:7652")]
+    #[error("{0:?} is not a node's address: write HOST:PORT without a scheme, such as 127.0.0.1:7652")]
     Address(String),
-    #[error("no node answers at {nodes} ({why}): start one with slipwayd dev, or name one with --node")]
+    #[error("no node answers at {nodes} ({why})")]
     Unreachable {
         /// The addresses that were tried.
         nodes: String,
         why: String,
+    },
+    /// Something answers, and it is no node, or another program of Slipway's.
+    #[error("{nodes} is no client address of a node of this version: name one (`client_listen`, port 7652 by default)")]
+    Foreign {
+        /// The addresses that were tried.
+        nodes: String,
     },
     /// Nodes answered, but none could take the call in time.
     #[error("unavailable{}: {message}; see `slipway cluster status`, and run the same command again", lasting(.tried))]
@@ -62,6 +68,7 @@ impl ClientError {
             Self::Refused { reason, .. } => reason,
             Self::Address(_)
             | Self::Unreachable { .. }
+            | Self::Foreign { .. }
             | Self::Unavailable { .. }
             | Self::TimedOut { .. }
             | Self::OutOfRange { .. }
@@ -88,6 +95,8 @@ pub enum Failure {
     NoQuorum(String),
     /// It belongs to no cluster, yet: it may be about to join the one whose other nodes are known.
     NoCluster(String),
+    /// It does not know the call.
+    Foreign,
     /// It said nothing in time.
     Silent,
 }
@@ -108,7 +117,14 @@ pub fn judge(status: Status) -> Result<Failure, ClientError> {
         Code::Unavailable if reason == "no_quorum" => Ok(Failure::NoQuorum(message)),
         Code::Unavailable => Ok(Failure::NotNow(message)),
         Code::FailedPrecondition if reason == NO_CLUSTER => Ok(Failure::NoCluster(message)),
+        // The law's own word: the request came after its time, and will not be in time at another node.
+        Code::DeadlineExceeded if !reason.is_empty() => {
+            Err(ClientError::Refused { code: Code::DeadlineExceeded, message, reason })
+        }
         Code::DeadlineExceeded | Code::Cancelled => Ok(Failure::Broken(message)),
+        // A page of HTTP, or the peers' address: neither knows our calls, and neither says anything of its own.
+        _ if message.starts_with("grpc-status header missing") => Ok(Failure::Foreign),
+        Code::Unimplemented if message.is_empty() => Ok(Failure::Foreign),
         Code::OutOfRange => Err(ClientError::OutOfRange { message }),
         code @ (Code::Ok
         | Code::Unknown
@@ -123,15 +139,7 @@ pub fn judge(status: Status) -> Result<Failure, ClientError> {
         | Code::Internal
         | Code::DataLoss
         | Code::Unauthenticated) => {
-            let message = match (message.is_empty(), code) {
-                (false, _) => message,
-                (true, Code::Unimplemented) => {
-                    "what answers there does not know this call: is it a node's client address (port 7652 by \
-                                                default), and a program of this version?"
-                        .into()
-                }
-                (true, _) => format!("the node answered {code:?}"),
-            };
+            let message = if message.is_empty() { format!("the node answered {code:?}") } else { message };
             Err(ClientError::Refused { code, message, reason })
         }
     }
@@ -148,6 +156,9 @@ pub fn give_up(failures: Vec<(String, Failure)>, tried: Duration) -> ClientError
     {
         let (message, reason) = (message.clone(), NO_CLUSTER.to_string());
         return ClientError::Refused { code: Code::FailedPrecondition, message, reason };
+    }
+    if failures.iter().all(|(_, f)| matches!(f, Failure::Foreign)) && !failures.is_empty() {
+        return ClientError::Foreign { nodes };
     }
     // What a node said tells more than that another one is gone.
     for (_, failure) in failures.iter().rev() {
@@ -169,6 +180,7 @@ pub fn give_up(failures: Vec<(String, Failure)>, tried: Duration) -> ClientError
             | Failure::NoQuorum(why)
             | Failure::NoCluster(why),
         )) => why.clone(),
+        Some((_, Failure::Foreign)) => "it is no node's client address".into(),
         Some((_, Failure::Silent)) | None => "no answer".into(),
     };
     ClientError::Unreachable { nodes, why }

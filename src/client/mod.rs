@@ -19,7 +19,7 @@ use std::{
     future::Future,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -81,6 +81,17 @@ struct Inner {
     /// Cluster time of the newest reply, and this process's time then; 0: none yet.
     cluster_ms: AtomicU64,
     heard_ms: AtomicU64,
+    /// Whether that time is what an earlier process heard, and no node has told it since.
+    guessed: AtomicBool,
+    /// Tries that may have reached a node and were not answered for good.
+    doubts: AtomicU64,
+}
+
+/// How things stood when a change was sent.
+#[derive(Debug, Clone, Copy)]
+struct Sent {
+    guessed: bool,
+    doubts: u64,
 }
 
 impl Client {
@@ -94,6 +105,8 @@ impl Client {
                 applied: Arc::new(AtomicU64::new(0)),
                 cluster_ms: AtomicU64::new(0),
                 heard_ms: AtomicU64::new(0),
+                guessed: AtomicBool::new(false),
+                doubts: AtomicU64::new(0),
             }),
         })
     }
@@ -156,16 +169,19 @@ impl Client {
                     Err(_) => Failure::Silent,
                 };
                 tracing::debug!(node = nodes.address(at), ?failure, "trying the next node");
+                if !matches!(failure, Failure::Connect(_) | Failure::NoCluster(_) | Failure::Foreign) {
+                    self.inner.doubts.fetch_add(1, Ordering::SeqCst);
+                }
                 failures.push((nodes.address(at), failure));
                 nodes.leave(at);
                 if elapsed() >= limits.deadline {
                     return Err(error::give_up(failures, elapsed()));
                 }
             }
-            let idle = failures.iter().all(|(_, f)| matches!(f, Failure::NoCluster(_)));
-            let hopeless = failures
-                .iter()
-                .all(|(_, f)| matches!(f, Failure::Connect(_) | Failure::NoQuorum(_) | Failure::NoCluster(_)));
+            let idle = failures.iter().all(|(_, f)| matches!(f, Failure::NoCluster(_) | Failure::Foreign));
+            let hopeless = failures.iter().all(|(_, f)| {
+                matches!(f, Failure::Connect(_) | Failure::NoQuorum(_) | Failure::NoCluster(_) | Failure::Foreign)
+            });
             let wait = backoff.pause();
             if idle || elapsed() + wait >= limits.deadline || (hopeless && elapsed() >= limits.refused) {
                 return Err(error::give_up(failures, elapsed()));
@@ -199,6 +215,9 @@ impl Client {
     /// Takes cluster time from a reply.
     fn learn(&self, now_ms: u64) {
         if now_ms > 0 {
+            if self.inner.guessed.swap(false, Ordering::SeqCst) {
+                self.inner.cluster_ms.store(0, Ordering::SeqCst);
+            }
             let before = self.inner.cluster_ms.fetch_max(now_ms, Ordering::SeqCst);
             if now_ms > before {
                 self.inner.heard_ms.store(self.inner.clock.mono().0, Ordering::SeqCst);
@@ -211,6 +230,44 @@ impl Client {
         let known = self.inner.cluster_ms.load(Ordering::SeqCst);
         let since = self.inner.clock.mono().0.saturating_sub(self.inner.heard_ms.load(Ordering::SeqCst));
         (known > 0).then(|| known + since)
+    }
+
+    /// Takes this for cluster time until a node tells it: what an earlier process heard, brought up to now. It saves a change the call
+    /// that would ask for the time.
+    pub fn guess(&self, now_ms: u64) {
+        self.inner.cluster_ms.store(now_ms, Ordering::SeqCst);
+        self.inner.heard_ms.store(self.inner.clock.mono().0, Ordering::SeqCst);
+        self.inner.guessed.store(now_ms > 0, Ordering::SeqCst);
+    }
+
+    /// Cluster time now by what a node told this client; `None` while it was only guessed.
+    pub fn cluster_heard(&self) -> Option<u64> {
+        self.cluster_now().filter(|_| !self.inner.guessed.load(Ordering::SeqCst))
+    }
+
+    /// The same request with a limit by the nodes' own time, when one by a guess was refused; nothing when the refusal stands. A limit that
+    /// has passed is past for every try of it, so the id can go on. One that lies too far ahead may become good later, so it goes on only
+    /// when each of those tries was answered.
+    async fn by_their_time(
+        &self,
+        refused: &ClientError,
+        before: Sent,
+        request: Option<&v1::RequestMeta>,
+    ) -> Result<Option<v1::RequestMeta>, ClientError> {
+        let answered = self.inner.doubts.load(Ordering::SeqCst) == before.doubts;
+        let again =
+            before.guessed && (refused.reason() == "expired" || refused.reason() == "too_far_ahead" && answered);
+        let Some(request) = request.filter(|_| again) else { return Ok(None) };
+        self.guess(0);
+        self.status().await?;
+        let not_after_ms = self.cluster_now().map_or(0, |now| now + NOT_AFTER);
+        Ok(Some(v1::RequestMeta { request_id: request.request_id.clone(), not_after_ms }))
+    }
+
+    /// What a change goes out with.
+    fn sent(&self) -> Sent {
+        let guessed = self.inner.guessed.load(Ordering::SeqCst);
+        Sent { guessed, doubts: self.inner.doubts.load(Ordering::SeqCst) }
     }
 
     /// A new request id with its limit. Asks a node for the cluster's time first when it is not known.

@@ -94,6 +94,9 @@ impl Nodes {
 fn connect(address: &str) -> Result<Channel, ClientError> {
     let bad = || ClientError::Address(address.to_string());
     host_port(address).map_err(|_| bad())?;
+    if address.contains('/') {
+        return Err(bad());
+    }
     let endpoint = Endpoint::from_shared(format!("http://{address}")).map_err(|_| bad())?;
     // Pings find a node that hangs with its connections open, also under a quiet watch.
     Ok(endpoint

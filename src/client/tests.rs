@@ -26,6 +26,8 @@ struct Record {
     pauses: Mutex<Vec<(u32, v1::RequestMeta)>>,
     watches: Mutex<Vec<(u32, u64, u32)>>,
     members: Mutex<Vec<v1::Node>>,
+    /// How often the time was asked for.
+    asked: AtomicU32,
 }
 
 /// Id of a node that belongs to no cluster.
@@ -48,6 +50,7 @@ impl Cluster for TestNode {
     }
     async fn status(&self, _: Request<v1::StatusRequest>) -> Result<Response<v1::StatusReply>, Status> {
         let nodes = self.seen.members.lock().unwrap().clone();
+        self.seen.asked.fetch_add(1, Ordering::SeqCst);
         let quorum = self.id != CUT_OFF;
         Ok(Response::new(v1::StatusReply { now_ms: 5_000, applied: 7, nodes, quorum, ..Default::default() }))
     }
@@ -92,6 +95,7 @@ impl Rollouts for TestNode {
     }
     async fn pause(&self, r: Request<v1::VerbRequest>) -> Result<Response<v1::VerbReply>, Status> {
         let meta = r.into_inner().request.unwrap();
+        let not_after = meta.not_after_ms;
         self.seen.pauses.lock().unwrap().push((self.id, meta));
         if self.id == IDLE {
             let mut status = Status::failed_precondition("there is no cluster yet");
@@ -101,7 +105,15 @@ impl Rollouts for TestNode {
         if self.not_now.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1)).is_ok() {
             return Err(Status::unavailable("no leader"));
         }
-        Ok(Response::new(v1::VerbReply { rollout: "r-1".into(), ..Default::default() }))
+        // As the law does, at 62 s.
+        let (code, reason) = match not_after {
+            1..=62_000 => (tonic::Code::DeadlineExceeded, "expired"),
+            700_000.. => (tonic::Code::InvalidArgument, "too_far_ahead"),
+            _ => return Ok(Response::new(v1::VerbReply { rollout: "r-1".into(), ..Default::default() })),
+        };
+        let mut status = Status::new(code, reason);
+        status.metadata_mut().insert(crate::wire::REASON, reason.parse().unwrap());
+        Err(status)
     }
     async fn history(&self, r: Request<v1::HistoryRequest>) -> Result<Response<v1::HistoryReply>, Status> {
         let after = r.into_inner().page.unwrap_or_default().after;
@@ -227,19 +239,54 @@ async fn a_refusal_is_final_and_keeps_message_and_reason() {
     assert!(error.to_string().contains("slipway release push"), "{error}");
 }
 
+/// It was taken for a broken connection, and tried at every node until the deadline.
+#[test]
+fn a_request_that_came_too_late_is_refused_for_good() {
+    let mut late = Status::deadline_exceeded("the request was to take effect until 60.0 s, and it is 61.0 s");
+    assert!(error::judge(late.clone()).is_ok(), "a deadline of the transport's may be met at another node");
+    late.metadata_mut().insert(crate::wire::REASON, "expired".parse().unwrap());
+    assert_eq!(error::judge(late).unwrap_err().reason(), "expired");
+}
+
+/// What an earlier command heard saves the call that asks for the time; the nodes' own time settles it when that was wrong.
+#[tokio::test]
+async fn a_guessed_time_saves_a_call_and_a_wrong_one_is_put_right_under_the_same_id() {
+    let seen = Arc::new(Record::default());
+    let (a, _task) = serve(1, 0, &seen).await;
+    let limit = |guess: u64| {
+        let (client, seen) = (client(std::slice::from_ref(&a)), &seen);
+        async move {
+            seen.pauses.lock().unwrap().clear();
+            client.guess(guess);
+            client.pause(v1::VerbRequest { rollout: "r-1".into(), ..Default::default() }).await.unwrap();
+            seen.pauses.lock().unwrap().iter().map(|(_, m)| m.clone()).collect::<Vec<_>>()
+        }
+    };
+    let near = limit(5_500).await;
+    assert!(near.len() == 1 && (65_500..70_000).contains(&near[0].not_after_ms), "{near:?}");
+    assert_eq!(seen.asked.load(Ordering::SeqCst), 0, "nobody was asked for the time");
+    for wrong in [1, 900_000_000] {
+        let tries = limit(wrong).await;
+        assert_eq!(tries.len(), 2, "{tries:?}");
+        assert_eq!(tries[0].request_id, tries[1].request_id);
+        assert!((60_000..70_000).contains(&(tries[1].not_after_ms - 5_000)), "{tries:?}");
+    }
+    // A try of unknown outcome with a limit far ahead might take effect when the second one is forgotten: not again.
+    let (b, _task) = serve(2, 1, &seen).await;
+    let client = client(&[b]);
+    client.guess(900_000_000);
+    let refused = client.pause(v1::VerbRequest::default()).await.unwrap_err();
+    assert_eq!(refused.reason(), "too_far_ahead");
+}
+
 #[tokio::test]
 async fn nobody_there_is_said_at_once_with_what_to_do() {
     let address = dead().await;
     let limits = Limits { refused: Duration::ZERO, ..Limits::default() };
     let client = Client::new(std::slice::from_ref(&address), limits, Clock::real()).unwrap();
     let text = client.status().await.unwrap_err().to_string();
-    assert_eq!(
-        text,
-        format!(
-            "no node answers at {address} (connection refused): start one with slipwayd dev, or name one with --node"
-        )
-    );
-    for bad in ["", "here", "host:", ":1", "host:port", "host:99999"] {
+    assert_eq!(text, format!("no node answers at {address} (connection refused)"));
+    for bad in ["", "here", "host:", ":1", "host:port", "host:99999", "http://host:1"] {
         assert!(
             matches!(Client::new(&[bad.to_string()], limits, Clock::real()), Err(ClientError::Address(_))),
             "{bad}"

@@ -30,7 +30,7 @@ const TAIL: &str = "
 | `SLIPWAY_NODES` | `--node` | Nodes that `slipway` asks, with commas; `nodes` in `config.toml` |
 | `SLIPWAY_ENVIRONMENT` | | Environment that a bare service name means; `environment` in `config.toml` |
 
-`slipway` reads `config.toml` in `$XDG_CONFIG_HOME/slipway`, else in `$HOME/.config/slipway`.
+`slipway` reads `config.toml` in `$XDG_CONFIG_HOME/slipway`, else in `$HOME/.config/slipway`: `nodes` is one address or a list of them.
 ";
 
 fn table(text: &mut String, program: &str, settings: &[Described]) {

@@ -95,14 +95,20 @@ impl Described {
 }
 
 /// What a flag was given; none when it was not.
-pub(super) fn given<T: Kind>(matches: &ArgMatches, key: &str, flag: &str) -> Result<Option<T>, clap::Error> {
+pub(super) fn given<T: Kind>(matches: &ArgMatches, key: &str, flag: &'static str) -> Result<Option<T>, clap::Error> {
     let texts: Vec<&str> = match matches.try_get_many::<String>(key) {
         Ok(texts) => texts.into_iter().flatten().map(String::as_str).collect(),
         Err(_) if matches.get_flag(key) => vec!["true"],
         Err(_) => Vec::new(),
     };
     let read = (!texts.is_empty()).then(|| T::given(&texts)).transpose();
+    let flag = split(flag).0;
     read.map_err(|problem| clap::Error::raw(ErrorKind::ValueValidation, format!("{flag}: {problem}\n")))
+}
+
+/// A flag as it is declared, `--node HOST:PORT`, as its name and what stands for its value, if that is said.
+pub(super) fn split(flag: &'static str) -> (&'static str, Option<&'static str>) {
+    flag.split_once(' ').map_or((flag, None), |(name, value)| (name, Some(value)))
 }
 
 /// The variable of a key.
@@ -111,8 +117,8 @@ pub(super) fn variable_name(prefix: &str, key: &str) -> String {
 }
 
 /// What to say of a setting that must be given and was not.
-pub(super) fn missing(key: &'static str, prefix: &str, flag: &str) -> ConfigError {
-    let variable = variable_name(prefix, key);
+pub(super) fn missing(key: &'static str, prefix: &str, flag: &'static str) -> ConfigError {
+    let (variable, flag) = (variable_name(prefix, key), split(flag).0);
     let problem = format!("not set: write it in the file of --config FILE, or give {flag} or {variable}");
     ConfigError::Value { key, problem }
 }
@@ -230,10 +236,10 @@ macro_rules! settings {
                     key: stringify!($key),
                     about: concat!($($doc),+).trim(),
                     kind: <$ty as $crate::config::kinds::Kind>::NAME,
-                    value: <$ty as $crate::config::kinds::Kind>::VALUE,
+                    value: $crate::config::settings::split($flag).1.unwrap_or(<$ty as $crate::config::kinds::Kind>::VALUE),
                     many: <$ty as $crate::config::kinds::Kind>::MANY,
                     default: $crate::config::settings::settings!(@default $ty, $how $(($default))?),
-                    flag: $flag,
+                    flag: $crate::config::settings::split($flag).0,
                     variable: $crate::config::settings::variable_name($prefix, stringify!($key)),
                 }),+]
             }

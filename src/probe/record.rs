@@ -31,6 +31,19 @@ pub enum FailureKind {
     Status,
 }
 
+impl FailureKind {
+    /// What did not come, as a person says it.
+    pub(super) fn words(self) -> &'static str {
+        match self {
+            Self::Lookup => "no address",
+            Self::Connect => "no connection",
+            Self::Timeout => "no answer in time",
+            Self::Broken => "half an answer",
+            Self::Status => "a bad status",
+        }
+    }
+}
+
 /// What became of one request.
 #[derive(Debug)]
 pub enum Outcome {

@@ -79,9 +79,15 @@ pub fn tables(seen: &Summary, failures: &[FailedRequest]) -> String {
     if let Some(why) = starved(seen) {
         text += &format!("\n{why}");
     }
-    for f in failures.iter().rev().filter(|f| !f.detail.starts_with("status")).take(3) {
+    let mut said: Vec<String> = Vec::new();
+    for f in failures.iter().rev().filter(|f| !f.detail.starts_with("status")) {
         let to = f.address.map_or_else(String::new, |a| format!(" at {a}"));
-        text += &format!("\nsuch as {:?}{to}: {}", f.kind, f.detail);
+        let why = f.detail.split(" (os error").next().unwrap_or(&f.detail);
+        let line = format!("\nsuch as {}{to}: {why}", f.kind.words());
+        // Each of them once, and no more than three.
+        if said.len() < 3 && !said.contains(&line) {
+            said.push(line);
+        }
     }
-    text
+    text + &said.concat()
 }

@@ -210,7 +210,7 @@ async fn failed_lookups_and_connections_are_failed_requests() {
     let (seen, handle) = run(config(vec![server], closed)).await;
     assert!(seen.requests > 0 && seen.connect_failed == seen.requests, "{seen:?}");
     assert!(
-        tables(&seen, &handle.failures()).contains("such as Connect at 127.0.0.1: "),
+        tables(&seen, &handle.failures()).contains("such as no connection at 127.0.0.1: "),
         "{}",
         tables(&seen, &handle.failures())
     );
@@ -238,7 +238,11 @@ async fn a_service_with_addresses_of_version_6_alone_is_found() {
     let (server, _) = dns(Manner::Six).await;
     let (seen, handle) = run(config(vec![server], 1)).await;
     assert!(seen.requests > 0 && seen.lookup_failed == 0 && seen.connect_failed == seen.requests, "{seen:?}");
-    assert!(tables(&seen, &handle.failures()).contains("Connect at ::1: "), "{}", tables(&seen, &handle.failures()));
+    assert!(
+        tables(&seen, &handle.failures()).contains("no connection at ::1: "),
+        "{}",
+        tables(&seen, &handle.failures())
+    );
 }
 
 #[tokio::test]

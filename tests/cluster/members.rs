@@ -152,7 +152,8 @@ async fn grow_shrink_and_replace_under_load() {
     }
     // The leader leaves as well as another does: it hands over first.
     let leader = cluster.leader(None).await;
-    let left = json(&cluster.nodes[leader], &["cluster", "leave"]).await;
+    let name = cluster.nodes[leader].name.clone();
+    let left = json(&cluster.nodes[leader], &["cluster", "leave", &name]).await;
     assert_eq!((left["role"].as_str(), left["node"].as_u64()), (Some("removed"), Some(leader as u64 + 1)), "{left}");
     let mut process = cluster.nodes[leader].process.take().unwrap();
     assert!(!process.wait().success(), "it ends, as it is no member any more");
@@ -299,7 +300,7 @@ async fn a_node_that_replaces_the_first_holder_gets_every_package() {
         let dir = cluster.root.path().join(format!("shop-{version}"));
         std::fs::create_dir(&dir).unwrap();
         std::fs::write(dir.join("version"), version).unwrap();
-        let pushed = ok(&cluster.nodes[0], &["release", "push", "shop", version, dir.to_str().unwrap()]).await;
+        let pushed = ok(&cluster.nodes[0], &["release", "push", "shop", version, dir.to_str().unwrap(), "--new"]).await;
         assert!(pushed.contains("on 3 of 3 nodes"), "{pushed}");
     }
     cluster.nodes[0].kill();

@@ -35,7 +35,7 @@ fn furnished() -> Lab {
     let (done, said) = told(&lab.node_list(), &lab, &spec("strategy: direct, bake: 100ms"), &["apply", "-f", "-"]);
     assert!(done && said.contains("production/shop"), "{said}");
     let (done, said) = told(&lab.node_list(), &lab, "service: [", &["apply", "-f", "-"]);
-    assert!(!done && said.contains("error: -: "), "what came over standard input is named so: {said}");
+    assert!(!done && said.contains("error: standard input: "), "what came over standard input is named so: {said}");
     lab.push("1.0.0");
     lab.push("2.0.0");
     lab.roll("1.0.0", &[]).ok();
@@ -66,8 +66,9 @@ fn every_list_says_what_is_there_in_words_and_for_scripts() {
         assert!(said.out.lines().any(|l| l.trim_start_matches(['-', ' ']) == yaml), "{}: {}", said.line, said.out);
         assert!(said.err.is_empty(), "{}: {}", said.line, said.err);
     }
-    let said = lab.slipway(&["event", "list", "production/none"]);
-    assert!(!said.out.contains("shop"), "of others nothing: {}", said.out);
+    let said = lab.slipway(&["event", "list", "production/none"]).exits(1);
+    assert!(said.out.is_empty(), "of others nothing: {}", said.out);
+    said.says(&["production/none does not exist", "production/shop"]);
     // The same by the calls behind them.
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime.block_on(async {
@@ -139,7 +140,8 @@ fn short_spellings_follow_a_canary_and_flags_do_what_they_say() {
     assert_eq!(text(&watched, "status"), "completed", "{watched:#}");
 
     let shown = lab.slipway(&["deployment", "show", "shop", "-o", "json"]).ok().json();
-    let instance = text(&list(&shown, "instances")[0], "id").to_string();
+    let all = list(&shown, "instances");
+    let instance = text(all.iter().find(|i| i["life"] == "running").unwrap(), "id").to_string();
     let logs = lab.slipway(&["logs", "shop", "--instance", &instance, "-n", "3"]).ok();
     assert!(logs.out.contains("listens on"), "{}", logs.out);
     assert!(logs.out.lines().all(|l| l.starts_with(&format!("{instance} w1 "))), "{}", logs.out);
@@ -189,13 +191,37 @@ fn the_file_of_the_cli_says_which_nodes_and_what_a_bare_name_means() {
 }
 
 #[test]
-fn completions_of_every_shell_name_the_verbs() {
-    let lab = Lab::empty();
+fn completions_name_the_verbs_and_what_is_in_the_cluster() {
+    let lab = furnished();
     for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
         let said = lab.slipway(&["completions", shell]).ok();
-        assert!(said.out.contains("deployment") && said.out.contains("dns-cookie"), "{shell}: {}", said.out);
+        assert!(said.out.contains("slipway") && said.out.contains("COMPLETE"), "{shell}: {}", said.out);
     }
     lab.slipway(&["completions", "csh"]).exits(2).says(&["csh", "fish"]);
+    // As a shell asks: the words so far, the last of them unfinished.
+    let ask = |words: &[&str]| {
+        let out = Command::new(env!("CARGO_BIN_EXE_slipway"))
+            .args([&["--", "slipway"], words].concat())
+            .env("COMPLETE", "fish")
+            .env("SLIPWAY_NODES", lab.node_list())
+            .env("HOME", lab.dir())
+            .env_remove("XDG_CONFIG_HOME")
+            .output()
+            .unwrap();
+        String::from_utf8(out.stdout).unwrap()
+    };
+    let nouns = ask(&[""]);
+    assert!(nouns.contains("rollout") && nouns.contains("status") && !nouns.contains("demo"), "{nouns}");
+    for (words, name) in [
+        (&["rollout", "start", ""][..], "production/shop"),
+        (&["rollout", "start", "shop", "--to", ""], "2.0.0"),
+        (&["release", "show", ""], "shop"),
+        (&["cluster", "leave", ""], "n1"),
+        (&["worker", "show", ""], "w1"),
+    ] {
+        let said = ask(words);
+        assert!(said.contains(name), "{words:?}: no {name}: {said}");
+    }
     lab.finish();
 }
 

@@ -59,7 +59,8 @@ fn burn(lab: &mut Lab, worker: usize) {
 fn runs_on(lab: &Lab, version: &str) -> usize {
     let shown = shown(lab);
     let all = list(&shown, "instances");
-    let on = all.iter().find(|i| i["pair"]["version"] == version).unwrap_or_else(|| panic!("{shown:#}"));
+    let lives = |i: &&Value| i["life"] != "gone" && i["life"] != "failed";
+    let on = all.iter().filter(lives).find(|i| i["pair"]["version"] == version).unwrap_or_else(|| panic!("{shown:#}"));
     let name = text(on, "worker");
     lab.agents.iter().position(|a| a.name == name).unwrap()
 }

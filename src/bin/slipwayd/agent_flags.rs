@@ -18,7 +18,7 @@ pub struct AgentFlags {
 #[derive(Args)]
 pub struct AgentSettings {
     /// Configuration file (TOML); the other flags are laid over it.
-    #[arg(long, short)]
+    #[arg(long, short, value_name = "FILE")]
     config: Option<PathBuf>,
     #[command(flatten)]
     flags: AgentLayer,
@@ -27,10 +27,10 @@ pub struct AgentSettings {
 #[derive(Args)]
 pub struct AgentPlace {
     /// Configuration file (TOML); the other flags are laid over it.
-    #[arg(long, short)]
+    #[arg(long, short, value_name = "FILE")]
     config: Option<PathBuf>,
     /// The agent's data directory.
-    #[arg(long)]
+    #[arg(long, value_name = "DIRECTORY")]
     data_dir: Option<PathBuf>,
 }
 

@@ -22,22 +22,22 @@ use super::{program, signals};
 #[derive(Args)]
 pub struct Flags {
     /// Everything is kept here.
-    #[arg(long, default_value = "./.slipway-dev")]
+    #[arg(long, value_name = "DIRECTORY", default_value = "./.slipway-dev")]
     dir: PathBuf,
     /// Where the CLI reaches it.
-    #[arg(long, default_value = "127.0.0.1:7652")]
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:7652")]
     client_listen: SocketAddr,
     /// Where its DNS listens.
-    #[arg(long, default_value = "127.0.0.1:8653")]
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8653")]
     dns_listen: SocketAddr,
     /// Where `/readyz` and `/metrics` listen.
-    #[arg(long, default_value = "127.0.0.1:7653")]
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:7653")]
     http_listen: SocketAddr,
     /// Where peers would reach it.
-    #[arg(long, default_value = "127.0.0.1:7651")]
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:7651")]
     peer_listen: SocketAddr,
     /// Addresses for instances; may be repeated.
-    #[arg(long, default_value = "127.0.50.1-127.0.50.16")]
+    #[arg(long, value_name = "ADDRESS[-ADDRESS]", default_value = "127.0.50.1-127.0.50.16")]
     pool: Vec<String>,
 }
 
@@ -76,7 +76,7 @@ pub async fn run(config: NodeConfig, worker: AgentConfig) -> anyhow::Result<()> 
     let stop_agent = CancellationToken::new();
     let work = async {
         making.await?;
-        say_next(client, dns);
+        say_next(client, dns, worker.pool_addresses()?.len());
         let (program, stop) = (program()?, stop_agent.clone());
         // A runtime of its own: what supervises instances must be over before they are stopped.
         let agent = tokio::task::spawn_blocking(move || {
@@ -120,13 +120,13 @@ async fn stop_instances(dir: &Path) -> anyhow::Result<()> {
     Ok(agent::drain(dir, program()?).await?)
 }
 
-fn say_next(client: SocketAddr, dns: SocketAddr) {
+fn say_next(client: SocketAddr, dns: SocketAddr, pool: usize) {
     let (ip, port) = (dns.ip(), dns.port());
     let place = if client.port() == 7652 { String::new() } else { format!("  export SLIPWAY_NODES={client}\n") };
     let text = format!(
-        "slipway dev runs: one node, one worker with 16 addresses. In another terminal:\n\n{place}  \
-         slipway apply -f shop.yaml\n  slipway release push shop 1.0.0 ./build\n  \
-         slipway rollout start production/shop --to 1.0.0 --watch\n  \
+        "slipwayd dev runs: one node, one worker with {pool} addresses. In another terminal, with a spec and a directory of yours:\n\n\
+         {place}  slipway apply -f SPEC.yaml\n  slipway release push shop 1.0.0 DIRECTORY\n  \
+         slipway rollout start production/shop --to 1.0.0 --watch\n  slipway status\n  \
          dig @{ip} -p {port} shop.production.svc.slipway.internal\n\nCtrl-C stops everything, instances too."
     );
     // Not the purpose of this process: it runs on when nobody reads it.

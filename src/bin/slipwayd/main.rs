@@ -24,10 +24,10 @@ use tokio_util::sync::CancellationToken;
 struct Cli {
     /// What is logged to stderr, such as `info` or `slipway=debug`.
     /// Without it SLIPWAY_LOG, and without that `info,openraft=error`.
-    #[arg(long, global = true)]
+    #[arg(long, global = true, value_name = "FILTER")]
     log: Option<String>,
     /// How it is logged: text for people (default), or one JSON object a line. Without it SLIPWAY_LOG_FORMAT.
-    #[arg(long, global = true, value_enum)]
+    #[arg(long, global = true, value_enum, value_name = "FORMAT")]
     log_format: Option<LogFormat>,
     #[command(subcommand)]
     command: Command,
@@ -54,6 +54,7 @@ enum Command {
     /// Checks a backup or a stopped node's directory; exit code 1 and what is wrong, and where.
     Check {
         /// A backup or a data directory.
+        #[arg(value_name = "PATH")]
         path: PathBuf,
     },
     /// Settings: what is in force and where it came from, and whether it is sound. docs/config.md lists them.
@@ -95,7 +96,7 @@ enum ConfigOf {
 #[derive(Args)]
 struct NodeFlags {
     /// Configuration file (TOML); the other flags are laid over it.
-    #[arg(long, short)]
+    #[arg(long, short, value_name = "FILE")]
     config: Option<PathBuf>,
     #[command(flatten)]
     flags: NodeLayer,
@@ -113,9 +114,10 @@ struct NodeFlags {
 #[derive(Args)]
 struct RestoreFlags {
     /// The backup.
+    #[arg(value_name = "FILE")]
     file: PathBuf,
     /// Incarnation of the new cluster at least: above that of a cluster restored earlier from the same backup.
-    #[arg(long, default_value_t = 0)]
+    #[arg(long, value_name = "NUMBER", default_value_t = 0)]
     incarnation: u64,
     /// Id of a cluster that was restored earlier from the same backup: its agents go on with the new one. May be
     /// repeated.
@@ -128,9 +130,10 @@ struct RestoreFlags {
 #[derive(Args)]
 struct BackupFlags {
     /// Data directory of a node that does not run.
-    #[arg(long)]
+    #[arg(long, value_name = "DIRECTORY")]
     data_dir: PathBuf,
     /// Where to; it must not exist.
+    #[arg(value_name = "FILE")]
     file: PathBuf,
     /// Leave packages out.
     #[arg(long, visible_alias = "without-blobs")]

@@ -1,26 +1,27 @@
-//! What a person may type: nouns, verbs and flags, with their help and types.
+//! What a person may type: nouns, verbs and flags. Meaning is elsewhere; here are only names, help, examples and types.
 //!
-//! Not here: what a verb does (`verbs`).
+//! Invariants, held by `cli/tests`: each argument has its help, each verb an example that can be typed as it stands, each noun a
+//! place in the groups of the first page. The man pages, docs/cli-reference.md and the completions are made of the same.
 
+mod catalog;
 mod cluster;
 mod rollout;
 mod traffic;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum, ValueHint};
 
-use super::params::ParamArgs;
+use super::{complete, error, params::ParamArgs};
 use crate::model::Period;
 
+pub use catalog::*;
 pub use cluster::*;
 pub use rollout::*;
 pub use traffic::*;
 
 /// Rolls new versions out down a controlled ramp.
 #[derive(Debug, Parser)]
-#[command(name = "slipway", version, max_term_width = 100)]
-#[command(
-    after_help = "Exit codes: 0 done, 1 failed or refused, 2 usage, 3 rolled back, 4 timed out, 5 no node available."
-)]
+#[command(name = "slipway", version = version(), max_term_width = 100, subcommand_value_name = "NOUN")]
+#[command(subcommand_help_heading = "Nouns")]
 pub struct Command {
     #[command(flatten)]
     pub global: Global,
@@ -30,22 +31,33 @@ pub struct Command {
 
 /// Flags that every verb takes.
 #[derive(Debug, Args)]
+#[command(next_help_heading = "Options of every verb")]
 pub struct Global {
     /// Client address of a node, several joined by commas [SLIPWAY_NODES, config.toml; default 127.0.0.1:7652]
-    #[arg(long, global = true, value_name = "HOST:PORT", value_delimiter = ',')]
+    #[arg(long, global = true, value_name = "HOST:PORT", value_delimiter = ',', value_hint = ValueHint::Hostname)]
     pub node: Vec<String>,
-    /// Environment that a bare service name means [SLIPWAY_ENVIRONMENT, config.toml; default production]
-    #[arg(long, global = true, value_name = "NAME")]
+    /// Environment that a bare service name means [SLIPWAY_ENVIRONMENT, config.toml; default production]; lists show only this one
+    /// when the flag is given
+    #[arg(long, global = true, value_name = "NAME", add = complete::environments())]
     pub environment: Option<String>,
-    /// How to print
-    #[arg(short, long, global = true, value_enum, default_value_t = Format::Table)]
+    /// How to print: columns, more columns, or whole for scripts
+    #[arg(short, long, global = true, value_enum, default_value_t = Format::Table, ignore_case = true, value_name = "FORMAT")]
     pub output: Format,
-    /// Longest time for one call, with its retries at other nodes
-    #[arg(long, global = true, value_name = "DURATION", default_value = "10s")]
-    pub timeout: Period,
+    /// Longest time for one call, with its retries at other nodes [default: 10s, but 1.5s where no node takes the connection]
+    #[arg(long, global = true, value_name = "DURATION", value_parser = above_zero)]
+    pub timeout: Option<Period>,
     /// Take what the asked node knows, without the leader's confirmation; it may be old
     #[arg(long, global = true)]
     pub stale: bool,
+}
+
+/// A duration that is not zero: on the wire zero means "not given".
+fn above_zero(text: &str) -> Result<Period, String> {
+    match text.parse::<Period>() {
+        Ok(Period(0)) => Err("it must be more than zero".into()),
+        Ok(period) => Ok(period),
+        Err(e) => Err(e.to_string()),
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -56,49 +68,83 @@ pub enum Format {
     Yaml,
 }
 
+/// For verbs that cannot be undone: they ask when a person sits there.
+#[derive(Debug, Args)]
+pub struct Sure {
+    /// Do not ask first; nobody is asked where standard input is no terminal
+    #[arg(long)]
+    pub yes: bool,
+}
+
 #[derive(Debug, Subcommand)]
 pub enum Noun {
-    /// The cluster itself: make it, join nodes, look at it
-    #[command(subcommand)]
-    Cluster(ClusterVerb),
-    /// Nodes of the cluster
-    #[command(subcommand)]
-    Node(NodeVerb),
-    /// Machines that run instances
-    #[command(subcommand)]
-    Worker(ListVerb),
+    /// What is wrong now: live rollouts, what waits, what is degraded, lost workers, nodes
+    #[command(after_help = "Example:\n  slipway status")]
+    Status,
+    /// Why it does not move: a deployment, a rollout (r-52) or a worker
+    #[command(after_help = "Example:\n  slipway explain shop")]
+    Explain {
+        #[command(flatten)]
+        what: OnTarget,
+    },
+    /// Print the logs of a deployment's instances
+    #[command(after_help = "Examples:\n  slipway logs shop\n  slipway logs shop --instance 59-0 -n 200 --follow")]
+    Logs(LogsArgs),
+    /// Create or change a deployment from a spec file
+    #[command(after_help = "Examples:\n  slipway apply -f shop.yaml --dry-run\n  slipway apply -f shop.yaml")]
+    Apply(ApplyArgs),
     /// Versions of services: packages by digest
-    #[command(subcommand)]
+    #[command(subcommand, alias = "releases")]
     Release(ReleaseVerb),
-    /// Environments such as production
-    #[command(subcommand)]
-    Environment(ListVerb),
-    /// Services, with the short spellings for everyday rollouts
-    #[command(subcommand)]
-    Service(ServiceVerb),
-    /// Services in environments: what runs, with which weight
-    #[command(subcommand)]
-    Deployment(DeploymentVerb),
     /// Rollouts: start, watch, steer, explain
-    #[command(subcommand)]
+    #[command(subcommand, aliases = ["rollouts", "ro"])]
     Rollout(RolloutVerb),
+    /// Services in environments: what runs, with which weight
+    #[command(subcommand, aliases = ["deployments", "dep"])]
+    Deployment(DeploymentVerb),
+    /// Services, with the short spellings for everyday rollouts
+    #[command(subcommand, aliases = ["services", "svc"])]
+    Service(ServiceVerb),
+    /// Environments such as production
+    #[command(subcommand, aliases = ["environments", "env"])]
+    Environment(EnvironmentVerb),
     /// Who gets which version
     #[command(subcommand)]
     Traffic(TrafficVerb),
     /// What DNS answers, and why
     #[command(subcommand)]
     Dns(DnsVerb),
+    /// The cluster itself: make it, join nodes, look at it
+    #[command(subcommand, alias = "clusters")]
+    Cluster(ClusterVerb),
+    /// Nodes of the cluster
+    #[command(subcommand, alias = "nodes")]
+    Node(NodeVerb),
+    /// Machines that run instances
+    #[command(subcommand, alias = "workers")]
+    Worker(WorkerVerb),
     /// What happened, in order
-    #[command(subcommand)]
+    #[command(subcommand, alias = "events")]
     Event(EventVerb),
-    /// Create or change a deployment from a spec file
-    Apply(ApplyArgs),
-    /// Print the logs of a deployment's instances
-    Logs(LogsArgs),
-    /// Print a completion script for a shell
-    Completions { shell: clap_complete::Shell },
+    /// This program's version and commit, and the nodes' versions
+    #[command(after_help = "Example:\n  slipway version")]
+    Version,
+    /// Print what makes a shell complete verbs, flags and the cluster's own names
+    #[command(after_help = "Examples:\n  source <(slipway completions bash)\n  slipway completions fish | source")]
+    Completions {
+        /// Which shell
+        #[arg(value_name = "SHELL")]
+        shell: clap_complete::Shell,
+    },
+    /// Write the man pages of all verbs into a directory
+    #[command(after_help = "Example:\n  slipway man /usr/local/share/man/man1")]
+    Man {
+        /// An existing directory
+        #[arg(value_name = "DIR", value_hint = ValueHint::DirPath)]
+        dir: std::path::PathBuf,
+    },
     /// Play the demo: a cluster of its own, every strategy, a killed leader (needs a build tree: `make demo`)
-    #[command(hide = true)]
+    #[command(hide = true, after_help = "Example:\n  slipway demo --down")]
     Demo {
         /// Bring the demo's cluster up and leave it running
         #[arg(long, conflicts_with = "down")]
@@ -109,141 +155,117 @@ pub enum Noun {
     },
 }
 
-#[derive(Debug, Subcommand)]
-pub enum ListVerb {
-    /// List them
-    #[command(visible_alias = "ls")]
-    List,
+/// The nouns of the first page, by what they are for.
+pub const GROUPS: &[(&str, &[&str])] = &[
+    ("At three in the morning", &["status", "explain", "logs", "event"]),
+    ("Rolling out", &["apply", "release", "rollout", "service", "deployment", "environment"]),
+    ("Traffic", &["traffic", "dns"]),
+    ("The machines", &["cluster", "node", "worker"]),
+    ("This program", &["version", "completions", "man"]),
+];
+
+const TASKS: &str = "\
+Common tasks:
+  what is wrong now         slipway status
+  why it does not move      slipway explain shop
+  what it logged            slipway logs shop
+  roll a version out        slipway rollout start shop --to 1.1.0 --watch
+  go back                   slipway rollout rollback shop --watch
+  go to a chosen version    slipway rollout start shop --to 1.0.0 --watch
+  which release is bad      slipway rollout history shop, slipway release list shop
+  scale                     change placement.per_worker in the spec, then
+                            slipway apply -f shop.yaml, slipway rollout restart shop --watch
+";
+
+/// The whole command line, with the first page of its help.
+pub fn definition() -> clap::Command {
+    let command = Command::command();
+    let mut nouns = String::new();
+    for (title, names) in GROUPS {
+        nouns += &format!("{title}:\n");
+        for name in *names {
+            let about = command.find_subcommand(name).and_then(clap::Command::get_about);
+            nouns += &format!("  {name:<12} {}\n", about.map(ToString::to_string).unwrap_or_default());
+        }
+        nouns.push('\n');
+    }
+    let after = format!(
+        "{TASKS}\nPlurals and short names are understood too (rollouts, ro, svc, dep, env).\n\
+         `slipway NOUN --help` lists its verbs, `slipway NOUN VERB --help` has their flags and examples.\n\nExit codes: {}.",
+        error::codes()
+    );
+    command
+        .help_template("{about-with-newline}\n{usage-heading} {usage}\n\n{before-help}Options of every verb:\n{options}{after-help}")
+        .before_help(nouns)
+        .after_help(after)
 }
 
-#[derive(Debug, Subcommand)]
-pub enum ReleaseVerb {
-    /// Pack a directory reproducibly, upload it and register it as a version
-    Push(PushArgs),
-    /// List releases
-    #[command(visible_alias = "ls")]
-    List {
-        /// Only this service's
-        service: Option<String>,
-    },
-    /// One release: what it is made of, where it runs
-    Show { service: String, version: String },
-    /// Take a version out of use: nobody rolls it out any more, and it stays listed
-    Retire { service: String, version: String },
-    /// Remove a version that nothing runs and nothing could go back to; its package stays on the nodes' disks for now
-    Remove { service: String, version: String },
+/// `0.1.0 (commit)`; the commit is there when whoever built it said it in `SLIPWAY_COMMIT`.
+pub fn version() -> &'static str {
+    const COMMIT: Option<&str> = option_env!("SLIPWAY_COMMIT");
+    static TEXT: std::sync::LazyLock<String> =
+        std::sync::LazyLock::new(|| format!("{} ({})", env!("CARGO_PKG_VERSION"), COMMIT.unwrap_or("commit unknown")));
+    &TEXT
 }
 
+/// A rollout, or a deployment by its own name or its service's.
 #[derive(Debug, Args)]
-pub struct PushArgs {
-    pub service: String,
-    /// Version such as 1.1.0, v2 or dev-b7e4c27
-    pub version: String,
-    /// Directory to pack, or a .tar.gz or .tar.zst that is packed already
-    pub path: std::path::PathBuf,
-    /// Label KEY=VALUE on the release
-    #[arg(long = "label", value_name = "KEY=VALUE")]
-    pub labels: Vec<String>,
-    /// Source commit it was built from
-    #[arg(long)]
-    pub commit: Option<String>,
-    /// Toolchain it was built with
-    #[arg(long)]
-    pub toolchain: Option<String>,
-}
-
-#[derive(Debug, Subcommand)]
-pub enum DeploymentVerb {
-    /// List deployments
-    #[command(visible_alias = "ls")]
-    List,
-    /// One deployment: arms, route, instances
-    Show { deployment: String },
-}
-
-#[derive(Debug, Subcommand)]
-pub enum ServiceVerb {
-    /// List services
-    #[command(visible_alias = "ls")]
-    List,
-    /// Roll a version out; the same as `rollout start`
-    Update {
-        deployment: String,
-        /// Version to move to
-        #[arg(long, required_unless_present = "image", value_name = "VERSION")]
-        to: Option<String>,
-        /// OCI image (not supported yet: push a directory)
-        #[arg(long, conflicts_with = "to")]
-        image: Option<String>,
-        #[command(flatten)]
-        params: Box<ParamArgs>,
-        #[command(flatten)]
-        watch: WatchArgs,
-    },
-    /// Unwind the live rollout, or return from the last completed one
-    Rollback {
-        deployment: String,
-        #[command(flatten)]
-        watch: WatchArgs,
-    },
-    /// Past rollouts, newest first
-    History { deployment: String },
-    /// The live canary
-    #[command(subcommand)]
-    Canary(CanaryVerb),
-}
-
-#[derive(Debug, Subcommand)]
-pub enum CanaryVerb {
-    /// Steps, weights, what it waits for
-    Status { deployment: String },
-    /// Skip bakes and lower percentages and promote at once (`rollout promote --full`)
-    Promote {
-        deployment: String,
-        #[command(flatten)]
-        watch: WatchArgs,
-    },
+pub struct OnTarget {
+    /// Rollout (r-52), ENVIRONMENT/SERVICE, or a service in the default environment
+    #[arg(value_name = "TARGET", add = complete::targets())]
+    pub target: String,
 }
 
 #[derive(Debug, Subcommand)]
 pub enum EventVerb {
     /// Events that are kept
-    #[command(visible_alias = "ls")]
+    #[command(visible_aliases = ["ls", "history"])]
+    #[command(after_help = "Examples:\n  slipway event list shop -n 20\n  slipway event list --since 10m")]
     List {
-        /// Only this one's
-        deployment: Option<String>,
+        /// Only those of this rollout (r-52), ENVIRONMENT/SERVICE, or service in the default environment
+        #[arg(value_name = "TARGET", add = complete::targets())]
+        target: Option<String>,
+        /// Only the newest so many
+        #[arg(short = 'n', long, value_name = "NUMBER")]
+        limit: Option<usize>,
+        /// Only what happened less than this long ago
+        #[arg(long, value_name = "DURATION", value_parser = above_zero)]
+        since: Option<Period>,
     },
     /// Events as they come
+    #[command(after_help = "Example:\n  slipway event watch shop -o json")]
     Watch {
-        /// Only this one's
-        deployment: Option<String>,
+        /// Only those of this rollout (r-52), ENVIRONMENT/SERVICE, or service in the default environment
+        #[arg(value_name = "TARGET", add = complete::targets())]
+        target: Option<String>,
         /// Begin after this log index instead of now
-        #[arg(long, value_name = "INDEX")]
+        #[arg(long, value_name = "INDEX", value_parser = index)]
         after: Option<u64>,
     },
 }
 
-#[derive(Debug, Args)]
-pub struct ApplyArgs {
-    /// Spec in YAML, JSON or TOML; - reads standard input (YAML or JSON)
-    #[arg(short, long, value_name = "FILE")]
-    pub file: std::path::PathBuf,
-    /// Check it and say what would change; change nothing
-    #[arg(long)]
-    pub dry_run: bool,
+fn index(text: &str) -> Result<u64, String> {
+    text.parse().map_err(|_| "it must be the number of an entry, such as 520".to_string())
 }
 
 #[derive(Debug, Args)]
 pub struct LogsArgs {
-    /// ENVIRONMENT/SERVICE, or a service in the default environment
-    pub deployment: String,
+    #[command(flatten)]
+    pub what: OnTarget,
     /// Go on printing what comes
     #[arg(short, long)]
     pub follow: bool,
     /// Only this instance, such as 59-0
-    #[arg(long)]
+    #[arg(long, value_name = "INSTANCE", value_parser = instance)]
     pub instance: Option<String>,
     /// Last lines of each stream to begin with
-    #[arg(short = 'n', long, default_value_t = 50)]
+    #[arg(short = 'n', long, default_value_t = 50, value_name = "NUMBER")]
     pub lines: u32,
+}
+
+fn instance(text: &str) -> Result<String, String> {
+    match text.parse::<crate::model::InstanceId>() {
+        Ok(id) => Ok(id.to_string()),
+        Err(e) => Err(e.to_string()),
+    }
 }

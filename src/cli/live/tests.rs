@@ -18,6 +18,7 @@ use super::*;
 use crate::{
     cli::args::Command,
     clock::Clock,
+    model::Period,
     wire::{
         unanswered,
         v1::{
@@ -85,6 +86,10 @@ impl Cluster for TestNode {
 #[tonic::async_trait]
 impl Rollouts for TestNode {
     async fn get(&self, _: Request<v1::GetRolloutRequest>) -> Result<Response<v1::Rollout>, Status> {
+        if self.ends_as == "paused" {
+            let (status, reason) = ("paused".into(), "by an operator".into());
+            return Ok(Response::new(v1::Rollout { id: "r-5".into(), status, reason, index: 6, ..Default::default() }));
+        }
         let terminal = self.ended.load(Ordering::SeqCst) == 1;
         Ok(Response::new(v1::Rollout {
             id: "r-5".into(),
@@ -135,7 +140,8 @@ async fn session(ids: &[u32], ends_as: &'static str) -> (Session, Arc<AtomicU32>
 }
 
 fn what(within: Option<Period>) -> Follow {
-    Follow { rollout: "r-5".into(), from_index: 5, within, wants_rollback: false }
+    let limits = WatchLimits { within, until: Until::Ended };
+    Follow { rollout: "r-5".into(), from_index: 5, limits, wants_rollback: false }
 }
 
 #[tokio::test]
@@ -152,6 +158,16 @@ async fn watching_ends_in_time_and_says_how_to_go_on() {
     let end = follow(&session, what(Some(Period(300)))).await.unwrap();
     assert_eq!(end.code, error::TIMED_OUT);
     assert_eq!(end.text, "r-5 is still active: `slipway rollout watch r-5` goes on watching");
+}
+
+/// A job must not hang on a rollout that waits for a person.
+#[tokio::test]
+async fn a_watch_until_paused_ends_with_a_code_of_its_own() {
+    let (session, _) = session(&[1], "paused").await;
+    let limits = WatchLimits { within: Some(Period::seconds(30)), until: Until::Paused };
+    let follow_until = Follow { limits, ..what(None) };
+    let end = follow(&session, follow_until).await.unwrap();
+    assert_eq!((end.code, end.text.as_str()), (error::PAUSED, "r-5 is paused (by an operator)"));
 }
 
 #[test]
@@ -179,7 +195,7 @@ fn what_a_step_saw_is_printed_once_although_its_row_moves_when_a_way_back_begins
     let mut said = BTreeSet::new();
     assert_eq!(evidence(&rollout("forward", &[], &[&failed]), &mut said).len(), 1);
     // The way back has begun and its own steps are not made yet; then they are.
-    assert_eq!(evidence(&rollout("undo", &[], &[&failed]), &mut said), Vec::<String>::new());
+    assert_eq!(evidence(&rollout("undo", &[], &[&failed]), &mut said), []);
     let back = v1::Step { step_id: 9, ..failed.clone() };
     assert_eq!(evidence(&rollout("undo", &[&failed], &[&back]), &mut said).len(), 1);
 }

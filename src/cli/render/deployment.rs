@@ -45,7 +45,9 @@ pub fn arms(d: &v1::Deployment) -> String {
 }
 
 /// Instances, as the view of a deployment lists them.
-pub(super) fn instances(items: &[v1::Instance], wide: bool) -> String {
+pub fn instances(items: &[v1::Instance], wide: bool) -> String {
+    // Why one ended is worth a column as soon as one did.
+    let ends = wide || items.iter().any(|i| i.life == "failed");
     let row = |i: &v1::Instance| {
         let ports: Vec<String> = i.ports.values().map(ToString::to_string).collect();
         let mut row = vec![
@@ -63,13 +65,19 @@ pub(super) fn instances(items: &[v1::Instance], wide: bool) -> String {
         ];
         if wide {
             let dns = if i.serves { "yes" } else { "no" };
-            row.extend([dns.to_string(), i.restarts.to_string(), or_dash(&i.exit)]);
+            row.extend([dns.to_string(), i.restarts.to_string()]);
+        }
+        if ends {
+            row.push(or_dash(&i.exit));
         }
         row
     };
     let mut header = vec!["INSTANCE", "VERSION", "ROLE", "WORKER", "ADDRESS", "STATE", "HEALTH"];
     if wide {
-        header.extend(["IN DNS", "RESTARTS", "EXIT"]);
+        header.extend(["IN DNS", "RESTARTS"]);
+    }
+    if ends {
+        header.push("EXIT");
     }
     table(&header, items.iter().map(row).collect(), "no instance")
 }
@@ -78,6 +86,10 @@ pub(super) fn instances(items: &[v1::Instance], wide: bool) -> String {
 pub fn deployment(d: &v1::Deployment, all: &[v1::Instance], wide: bool) -> String {
     let route = d.route.clone().unwrap_or_default();
     let rollout = if d.live.is_empty() { "no live rollout".into() } else { format!("rollout {}", d.live) };
+    if d.arms.iter().all(|a| a.pair.is_none()) && all.is_empty() {
+        return format!("{}: spec {}, {rollout}\n{}: no answers yet\n\n{}", d.id, d.spec, d.name, arms(d));
+    }
+    let wanted = if d.desired == 1 { "1 instance wanted".into() } else { format!("{} instances wanted", d.desired) };
     let mut notes = String::new();
     if !d.lost.is_empty() {
         notes += &format!("\nlost: {}", d.lost.join(", "));
@@ -89,10 +101,9 @@ pub fn deployment(d: &v1::Deployment, all: &[v1::Instance], wide: bool) -> Strin
         );
     }
     format!(
-        "{}: spec {}, {} instances wanted, {rollout}\n{}: {}, TTL {} s, generation {}.{}{notes}\n\n{}\n\n{}",
+        "{}: spec {}, {wanted}, {rollout}\n{}: {}, TTL {} s, generation {}.{}{notes}\n\n{}\n\n{}",
         d.id,
         d.spec,
-        d.desired,
         d.name,
         or_dash(&route.mode),
         route.ttl_s,

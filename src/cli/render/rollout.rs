@@ -59,7 +59,7 @@ pub fn steps(steps: &[v1::Step], now_ms: u64) -> String {
 
 /// `rollout status`, and the live view. `now_ms` is cluster time.
 pub fn rollout(r: &v1::Rollout, now_ms: u64) -> String {
-    let undo = if r.phase == "undo" { ", undoing" } else { "" };
+    let undo = if r.phase == "undo" && !r.terminal { ", undoing" } else { "" };
     let kind = if r.kind == "return" { ", a return" } else { "" };
     let mut text = format!(
         "{}  {}  {} -> {}  {}{kind}  {}{undo}\n\n",
@@ -131,10 +131,10 @@ pub fn plan(p: &v1::PlanReply) -> String {
     let from = if p.from.is_empty() { "nothing" } else { &p.from };
     let row = |(n, s): (usize, &v1::Step)| {
         let what = if s.detail.is_empty() { s.kind.clone() } else { s.detail.clone() };
-        vec![n.to_string(), s.group.clone(), what]
+        vec![(n + 1).to_string(), s.group.clone(), what]
     };
     let steps = table(&["", "GROUP", "STEP"], p.steps.iter().enumerate().map(row).collect(), "no steps");
-    let mut text = format!("{from} -> {}, {}, {} instances\n\n{steps}", p.to, p.strategy, p.desired);
+    let mut text = format!("{from} -> {}, {}, {}\n\n{steps}", p.to, p.strategy, count(p.desired));
     for note in &p.notes {
         text += &format!("\nnote: {note}");
     }
@@ -142,6 +142,10 @@ pub fn plan(p: &v1::PlanReply) -> String {
         "\nseen at revision {0}: `rollout start --expect {0}` is refused if the deployment has changed since",
         p.revision
     )
+}
+
+fn count(n: u32) -> String {
+    if n == 1 { "1 instance".into() } else { format!("{n} instances") }
 }
 
 /// `rollout explain`.

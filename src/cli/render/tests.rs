@@ -118,16 +118,16 @@ fn the_cluster_says_who_leads_or_that_nothing_can_change() {
         warnings: vec!["n1 listens on 0.0.0.0:7652 without TLS".into()],
         ..Default::default()
     };
-    let text = cluster(&status);
+    let text = cluster(&status, false);
     assert!(
         text.starts_with("cluster demo (c1), zone slipway.internal: led by n2, term 4, quorum\nasked n1, applied 77"),
         "{text}"
     );
     assert!(text.ends_with("warning: n1 listens on 0.0.0.0:7652 without TLS"), "{text}");
     (status.leader_id, status.quorum) = (0, false);
-    assert!(cluster(&status).contains("no leader, term 4, NO QUORUM"));
+    assert!(cluster(&status, false).contains("no leader, term 4, NO QUORUM"));
     let none = v1::StatusReply { warnings: status.warnings, ..Default::default() };
-    let text = cluster(&none);
+    let text = cluster(&none, false);
     assert!(text.starts_with("no cluster yet: `slipway cluster init`") && !text.contains("QUORUM"), "{text}");
     assert!(text.ends_with("without TLS"), "{text}");
 }

@@ -14,7 +14,7 @@ use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
 use crate::{
-    cli::{CliError, Session, error::DONE},
+    cli::{CliError, Session, error::DONE, output::Output},
     client::Client,
     console,
     model::ids::hex,
@@ -51,6 +51,8 @@ pub async fn snapshot(s: &Session, all: bool) -> Result<u8, CliError> {
         }
     } else {
         let r = s.client.make_snapshot().await?;
+        // The members' names; without them the address names it.
+        drop(s.client.status().await);
         made.push(Made { node: s.client.node(), node_id: r.node_id, index: r.index, bytes: r.bytes });
     }
     s.out.show(&made, |made| {
@@ -144,14 +146,28 @@ fn progress(s: &Session) -> indicatif::ProgressBar {
     }
 }
 
-/// Runs the daemon's own verb, with its exit code.
-pub async fn daemon(verb: &str, file: &Path, rest: &[OsString]) -> Result<u8, CliError> {
+/// What `slipwayd check` or `restore` said, for scripts.
+#[derive(Serialize)]
+struct Told<'a> {
+    ok: bool,
+    text: &'a str,
+}
+
+/// Runs the daemon's own verb, with its exit code; its errors are told as ours are.
+pub async fn daemon(out: &Output, verb: &str, file: &Path, rest: &[OsString]) -> Result<u8, CliError> {
     let beside = std::env::current_exe().ok().map(|p| p.with_file_name("slipwayd")).filter(|p| p.is_file());
     let program = beside.unwrap_or_else(|| "slipwayd".into());
-    let status =
-        tokio::process::Command::new(&program).args(["--log", "warn", verb]).arg(file).args(rest).status().await;
-    let status = status.map_err(|e| {
+    let ran = tokio::process::Command::new(&program).args(["--log", "warn", verb]).arg(file).args(rest).output().await;
+    let ran = ran.map_err(|e| {
         CliError::Failed(format!("cannot run {}: {e}; install slipwayd beside slipway", program.display()))
     })?;
-    Ok(status.code().and_then(|c| u8::try_from(c).ok()).unwrap_or(crate::cli::error::FAILED))
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim_end().to_string();
+    let (said, problem) = (text(&ran.stdout), text(&ran.stderr));
+    if !problem.is_empty() {
+        console::note(&problem.replacen("slipwayd: ", "error: ", 1));
+    }
+    if !said.is_empty() || !out.for_people() {
+        out.show(&Told { ok: ran.status.success(), text: &said }, |t| t.text.to_string())?;
+    }
+    Ok(ran.status.code().and_then(|c| u8::try_from(c).ok()).unwrap_or(crate::cli::error::FAILED))
 }

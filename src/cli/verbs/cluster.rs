@@ -28,20 +28,27 @@ pub async fn run(s: &Session, verb: ClusterVerb) -> Result<u8, CliError> {
             })?;
         }
         ClusterVerb::Join { seed } => {
+            let here = s.client.status().await.map(|status| status.cluster_id).unwrap_or_default();
             let watch = Client::new(std::slice::from_ref(&seed), s.limits, s.client.clock().clone())?;
             console::note(&format!("{} joins the cluster of {seed}", s.client.node()));
             let reply = node::shown(&watch, s.client.join(v1::JoinRequest { seed })).await?;
-            s.out.show(&reply, |r| format!("{} joined as node {} ({})", r.name, r.node_id, r.role))?;
+            s.out.show(&reply, |r| match here == r.cluster_id {
+                true => format!(
+                    "{} is in this cluster already, as node {} ({}); nothing changed",
+                    r.name, r.node_id, r.role
+                ),
+                false => format!("{} joined as node {} ({})", r.name, r.node_id, r.role),
+            })?;
         }
         ClusterVerb::Snapshot { all } => return super::backup::snapshot(s, all).await,
         ClusterVerb::Backup { file, without_packages } => {
             return super::backup::backup(s, &file, without_packages).await;
         }
-        ClusterVerb::Restore { file, flags } => return super::backup::daemon("restore", &file, &flags).await,
-        ClusterVerb::Check { path } => return super::backup::daemon("check", &path, &[]).await,
+        // Done before a session is made.
+        ClusterVerb::Restore { .. } | ClusterVerb::Check { .. } => {}
         ClusterVerb::Status => {
             let reply = s.client.status().await?;
-            s.out.show(&reply, render::cluster)?;
+            s.out.show(&reply, |r| render::cluster(r, s.out.wide()))?;
         }
         ClusterVerb::Digest => return super::digest::run(s).await,
         ClusterVerb::TransferLeader { to } => {
@@ -52,31 +59,44 @@ pub async fn run(s: &Session, verb: ClusterVerb) -> Result<u8, CliError> {
             };
             let whom = nodes.iter().find(|n| n.id == to).map_or("another voter", |n| n.name.as_str());
             let leader = nodes.iter().find(|n| n.leader).map_or("the leader", |n| n.name.as_str());
-            if whom != leader {
+            let already = whom == leader;
+            if !already {
                 console::note(&format!("{leader} hands leadership to {whom}"));
             }
             let reply =
                 node::shown(&s.client, s.client.transfer_leader(v1::TransferLeaderRequest { to, term })).await?;
             let name = nodes.iter().find(|n| n.id == reply.leader_id).map(|n| n.name.clone());
             let name = name.unwrap_or_else(|| format!("node {}", reply.leader_id));
-            s.out.show(&reply, |r| format!("{name} leads (term {})", r.term))?;
+            let already = if already { " already; nothing changed" } else { "" };
+            s.out.show(&reply, |r| format!("{name} leads (term {}){already}", r.term))?;
         }
-        ClusterVerb::Leave { member, lose_packages } => {
-            let node = member_id(s, member.as_deref()).await?;
+        ClusterVerb::Leave { member, lose_packages, sure } => {
+            let node = node_id(&s.client.status().await?.nodes, &member)?;
+            s.sure(&sure, &format!("{member} is removed for ever, its data directory cannot come back"))?;
             let reply = node::shown(&s.client, node::leave(s, node, lose_packages)).await?;
             s.out.show(&reply, |r| {
                 format!("{} (node {}) was removed: its data directory cannot come back", r.name, r.node)
             })?;
         }
         ClusterVerb::Drain { member, undo } => {
-            let node = member_id(s, member.as_deref()).await?;
+            // A node that belongs to no cluster has no row, and is refused by the call itself.
+            let before = s.client.status().await?;
+            let node = member.as_deref().map_or(Ok(0), |text| node_id(&before.nodes, text))?;
+            let asked = if node == 0 { before.node_id } else { node };
+            let already = before.nodes.iter().any(|n| n.id == asked && n.drained != undo);
             let reply = node::shown(&s.client, node::drain(s, node, undo)).await?;
-            s.out.show(&reply, |r| match r.drained {
-                true => format!(
-                    "{} is drained: it does not lead; `slipway cluster drain {} --undo` takes it back",
-                    r.name, r.name
-                ),
-                false => format!("{} is back: it may lead again", r.name),
+            s.out.show(&reply, |r| match (r.drained, already) {
+                (true, true) => {
+                    format!("{0} is drained already; `slipway cluster drain {0} --undo` takes it back", r.name)
+                }
+                (true, false) => {
+                    format!(
+                        "{0} is drained: it does not lead; `slipway cluster drain {0} --undo` takes it back",
+                        r.name
+                    )
+                }
+                (false, true) => format!("{} is not drained; nothing changed", r.name),
+                (false, false) => format!("{} is back: it may lead again", r.name),
             })?;
         }
         ClusterVerb::DnsCookie(DnsCookieVerb::Rotate) => {
@@ -87,10 +107,11 @@ pub async fn run(s: &Session, verb: ClusterVerb) -> Result<u8, CliError> {
         }
         ClusterVerb::Upgrade(UpgradeVerb::Status) => {
             let reply = s.client.status().await?;
-            s.out.show(&reply, render::levels)?;
+            s.out.show(&render::Levels::of(&reply), render::levels)?;
         }
-        ClusterVerb::Upgrade(UpgradeVerb::Finalize) => {
+        ClusterVerb::Upgrade(UpgradeVerb::Finalize(sure)) => {
             let from = s.client.status().await?.level;
+            s.sure(&sure, &format!("the feature level rises from {from}, older programs cannot come back"))?;
             console::note(&format!("raising the feature level from {from}"));
             let request = v1::FinalizeRequest { from, ..v1::FinalizeRequest::default() };
             let reply = s.client.finalize(request).await?;
@@ -100,14 +121,6 @@ pub async fn run(s: &Session, verb: ClusterVerb) -> Result<u8, CliError> {
     Ok(DONE)
 }
 
-/// A member that was named, or 0: the node that is asked.
-async fn member_id(s: &Session, member: Option<&str>) -> Result<u64, CliError> {
-    match member {
-        None => Ok(0),
-        Some(text) => node_id(&s.client.status().await?.nodes, text),
-    }
-}
-
 /// A node by name or number.
 pub(super) fn node_id(nodes: &[v1::Node], text: &str) -> Result<u64, CliError> {
     // A name may be used again once its node was removed: the one that is here is meant.
@@ -115,6 +128,6 @@ pub(super) fn node_id(nodes: &[v1::Node], text: &str) -> Result<u64, CliError> {
     let found = nodes.iter().filter(fits).min_by_key(|n| n.role == "removed");
     found.map(|n| n.id).ok_or_else(|| {
         let known: Vec<&str> = nodes.iter().filter(|n| n.role != "removed").map(|n| n.name.as_str()).collect();
-        CliError::Usage(format!("there is no node {text:?}: it is one of {}", known.join(", ")))
+        CliError::Missing(format!("there is no node {text:?}: it is one of {}", known.join(", ")))
     })
 }

@@ -5,7 +5,7 @@
 use std::{net::SocketAddr, time::Duration};
 
 use hickory_proto::{
-    op::{Edns, Message, Query},
+    op::{Edns, Message, Query, ResponseCode},
     rr::{Name, RecordType},
 };
 use serde::Serialize;
@@ -174,7 +174,7 @@ async fn one(s: &Session, node: v1::Node, name: &Name, kind: RecordType) -> Said
     match timeout(PATIENCE, ask(&node.dns_addr, name, kind)).await {
         Ok(Ok(m)) => {
             said.took_us = s.client.clock().micros().saturating_sub(begun);
-            said.rcode = m.metadata.response_code.to_string();
+            said.rcode = mnemonic(m.metadata.response_code);
             said.ttl_s = m.answers.iter().map(|r| r.ttl).min();
             said.answers = m.answers.iter().map(|r| r.data.to_string()).collect();
             said.answers.sort();
@@ -183,6 +183,19 @@ async fn one(s: &Session, node: v1::Node, name: &Name, kind: RecordType) -> Said
         Err(_) => said.problem = format!("its DNS at {} says nothing", node.dns_addr),
     }
     said
+}
+
+/// A response code as DNS programs write it.
+fn mnemonic(code: ResponseCode) -> String {
+    match code {
+        ResponseCode::NoError => "NOERROR".into(),
+        ResponseCode::FormErr => "FORMERR".into(),
+        ResponseCode::ServFail => "SERVFAIL".into(),
+        ResponseCode::NXDomain => "NXDOMAIN".into(),
+        ResponseCode::NotImp => "NOTIMP".into(),
+        ResponseCode::Refused => "REFUSED".into(),
+        other => format!("RCODE{}", u16::from(other)),
+    }
 }
 
 async fn ask(server: &str, name: &Name, kind: RecordType) -> std::io::Result<Message> {

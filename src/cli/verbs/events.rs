@@ -1,27 +1,88 @@
 //! `event list` and `event watch`.
 
+use std::collections::VecDeque;
+
 use crate::{
     cli::{CliError, Session, args::EventVerb, error::DONE, render},
     client::{Seen, Watch},
     console,
+    model::Period,
+    wire::v1,
 };
 
 pub async fn run(s: &Session, verb: EventVerb) -> Result<u8, CliError> {
-    let id = |d: Option<String>| d.map(|d| s.deployment_id(&d)).transpose().map(Option::unwrap_or_default);
     // Who else can be followed when this node dies.
     s.client.status().await?;
-    let mut watch: Watch = match verb {
-        EventVerb::List { deployment } => s.client.watch(&id(deployment)?, (0, 0), false),
-        EventVerb::Watch { deployment, after: Some(after) } => {
-            s.client.watch(&id(deployment)?, (after, u32::MAX), true)
-        }
-        EventVerb::Watch { deployment, after: None } => s.client.watch_from_now(&id(deployment)?).await?,
-    };
-    while let Some(seen) = watch.next().await? {
-        match seen {
-            Seen::Event(event) => s.out.item(&event, render::event)?,
-            Seen::Moved { from, to } => console::note(&format!("{from} gone, following {to}")),
+    match verb {
+        EventVerb::List { target, limit, since } => list(s, target.as_deref(), limit, since).await,
+        EventVerb::Watch { target, after } => {
+            let of = Of::read(s, target.as_deref()).await?;
+            let mut watch = match after {
+                Some(after) => s.client.watch(&of.deployment, (after, u32::MAX), true),
+                None => s.client.watch_from_now(&of.deployment).await?,
+            };
+            while let Some(event) = next(&mut watch).await? {
+                if of.holds(&event) {
+                    s.out.item(&event, render::event)?;
+                }
+            }
+            Ok(DONE)
         }
     }
+}
+
+async fn list(s: &Session, target: Option<&str>, limit: Option<usize>, since: Option<Period>) -> Result<u8, CliError> {
+    let of = Of::read(s, target).await?;
+    let from = since.map_or(0, |p| s.client.clock().wall_ms().saturating_sub(p.0));
+    let mut watch = s.client.watch(&of.deployment, (0, 0), false);
+    let mut newest = VecDeque::new();
+    let print = |event: &v1::Event| s.out.item(event, render::event);
+    while let Some(event) = next(&mut watch).await? {
+        if event.wall_ms < from || !of.holds(&event) {
+            continue;
+        }
+        match limit {
+            None => print(&event)?,
+            Some(limit) => {
+                newest.push_back(event);
+                if newest.len() > limit {
+                    newest.pop_front();
+                }
+            }
+        }
+    }
+    newest.iter().try_for_each(print)?;
     Ok(DONE)
+}
+
+/// Whose events.
+struct Of {
+    /// Empty: all of them.
+    deployment: String,
+    /// Empty: all of the deployment's.
+    rollout: String,
+}
+
+impl Of {
+    async fn read(s: &Session, target: Option<&str>) -> Result<Self, CliError> {
+        let Some(target) = target else { return Ok(Self { deployment: String::new(), rollout: String::new() }) };
+        let rollout = s.target(target)?.rollout;
+        // A name that is not there is a mistake, and not one without events.
+        let deployment = s.deployment(&s.deployment_of(target).await?).await?.id;
+        Ok(Self { deployment, rollout })
+    }
+
+    fn holds(&self, event: &v1::Event) -> bool {
+        self.rollout.is_empty() || event.rollout == self.rollout
+    }
+}
+
+async fn next(watch: &mut Watch) -> Result<Option<v1::Event>, CliError> {
+    loop {
+        match watch.next().await? {
+            Some(Seen::Event(event)) => return Ok(Some(event)),
+            Some(Seen::Moved { from, to }) => console::note(&format!("{from} gone, following {to}")),
+            None => return Ok(None),
+        }
+    }
 }

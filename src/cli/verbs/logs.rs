@@ -1,4 +1,6 @@
-//! `logs`: lines of instances as they come, each with its instance and worker.
+//! `logs`: lines of instances, each with its instance and worker; sorted by instance unless they are followed.
+
+use serde::Serialize;
 
 use crate::{
     cli::{CliError, Session, args::LogsArgs, error::DONE},
@@ -10,20 +12,33 @@ use crate::{
 /// Lines repeated when a followed log goes on at another node, so that none is missed.
 const OVERLAP: u32 = 5;
 
+/// A line for scripts.
+#[derive(Serialize)]
+struct Line {
+    instance: String,
+    worker: String,
+    stream: String,
+    line: String,
+}
+
 pub async fn run(s: &Session, args: LogsArgs) -> Result<u8, CliError> {
     let mut request = v1::LogsRequest {
-        deployment: s.deployment_id(&args.deployment)?,
+        deployment: s.deployment_of(&args.what.target).await?,
         instance: args.instance.unwrap_or_default(),
         lines: args.lines,
         follow: args.follow,
     };
     // Who else can be asked when this node dies.
     s.client.status().await?;
+    let mut kept = Vec::new();
     loop {
         let mut stream = s.client.logs(request.clone()).await?;
         let lost = loop {
             match Client::next_line(&mut stream).await {
-                Ok(Some(chunk)) => s.out.item(&chunk, line)?,
+                Ok(Some(v1::LogChunk { instance, worker, stream, line, .. })) => {
+                    let line = Line { instance, worker, stream, line };
+                    if args.follow { s.out.item(&line, shown)? } else { kept.push(line) }
+                }
                 Ok(None) => break None,
                 Err(e @ (ClientError::Unreachable { .. } | ClientError::Unavailable { .. })) if args.follow => {
                     break Some(e);
@@ -32,7 +47,7 @@ pub async fn run(s: &Session, args: LogsArgs) -> Result<u8, CliError> {
             }
         };
         match lost {
-            None => return Ok(DONE),
+            None => break,
             Some(_) => {
                 console::note(&format!(
                     "the node is gone, following another one; the last {OVERLAP} lines may come again"
@@ -41,9 +56,16 @@ pub async fn run(s: &Session, args: LogsArgs) -> Result<u8, CliError> {
             }
         }
     }
+    // They came as workers answered.
+    kept.sort_by_cached_key(|l: &Line| {
+        let numbers: Vec<u64> = l.instance.split('-').filter_map(|n| n.parse().ok()).collect();
+        (numbers, l.instance.clone())
+    });
+    kept.iter().try_for_each(|line| s.out.item(line, shown))?;
+    Ok(DONE)
 }
 
-fn line(chunk: &v1::LogChunk) -> String {
-    let mark = if chunk.stream == "err" { "!" } else { "|" };
-    format!("{} {} {mark} {}", chunk.instance, chunk.worker, chunk.line)
+fn shown(line: &Line) -> String {
+    let mark = if line.stream == "err" { "!" } else { "|" };
+    format!("{} {} {mark} {}", line.instance, line.worker, line.line)
 }

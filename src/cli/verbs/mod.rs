@@ -9,48 +9,73 @@ mod events;
 mod logs;
 mod node;
 mod probe;
+mod program;
 mod release;
 mod rollout;
 mod service;
+mod status;
 mod traffic;
 
 use super::{
     CliError, Session,
-    args::{ListVerb, Noun, TrafficVerb},
+    args::{ClusterVerb, Command, Noun, TrafficVerb},
+    complete,
     error::DONE,
-    render,
+    output::Output,
 };
+use crate::{clock::Clock, demo};
 
 /// Whether a verb handles Ctrl-C itself: the probe prints its summary, the demo stops its processes.
 pub fn ends_by_itself(noun: &Noun) -> bool {
     matches!(noun, Noun::Traffic(TrafficVerb::Probe(_)) | Noun::Demo { .. })
 }
 
+/// Runs a verb that needs neither a cluster nor settings; nothing for any other.
+pub async fn without_cluster(command: &Command, clock: &Clock) -> Option<Result<u8, CliError>> {
+    let out = Output::new(command.global.output);
+    if let Noun::Completions { shell } = &command.noun {
+        return Some(complete::script(*shell).and_then(|script| out.line(&script)).map(|()| DONE));
+    }
+    if let Noun::Man { dir } = &command.noun {
+        return Some(program::man(&out, dir));
+    }
+    if let Noun::Demo { up, down } = command.noun {
+        let action = match (up, down) {
+            (_, true) => demo::Action::Down,
+            (true, false) => demo::Action::Up,
+            (false, false) => demo::Action::Play,
+        };
+        return Some(Ok(demo::run(action, clock.clone()).await));
+    }
+    if let Noun::Cluster(ClusterVerb::Restore { file, flags }) = &command.noun {
+        return Some(backup::daemon(&out, "restore", file, flags).await);
+    }
+    if let Noun::Cluster(ClusterVerb::Check { path }) = &command.noun {
+        return Some(backup::daemon(&out, "check", path, &[]).await);
+    }
+    None
+}
+
 /// Runs a verb; its exit code.
 pub async fn run(s: &Session, noun: Noun) -> Result<u8, CliError> {
     match noun {
+        Noun::Status => status::run(s).await,
+        Noun::Explain { what } => rollout::explain(s, &what.target).await,
         Noun::Cluster(verb) => cluster::run(s, verb).await,
         Noun::Node(verb) => node::run(s, verb).await,
-        Noun::Worker(ListVerb::List) => catalog::workers(s).await,
+        Noun::Worker(verb) => catalog::worker(s, verb).await,
         Noun::Release(verb) => release::run(s, verb).await,
-        Noun::Environment(ListVerb::List) => catalog::environments(s).await,
+        Noun::Environment(verb) => catalog::environment(s, verb).await,
         Noun::Service(verb) => service::run(s, verb).await,
         Noun::Deployment(verb) => catalog::deployment(s, verb).await,
         Noun::Rollout(verb) => rollout::run(s, verb).await,
-        Noun::Traffic(TrafficVerb::Show { deployment }) => {
-            let deployment = s.deployment_id(&deployment)?;
-            let reply = dns::everywhere(s, deployment).await?;
-            s.out.show(&reply, render::route)?;
-            Ok(DONE)
-        }
-        Noun::Traffic(TrafficVerb::Switch(args)) => traffic::switch(s, args).await,
-        Noun::Traffic(TrafficVerb::Lease(args)) => traffic::lease(s, args).await,
-        Noun::Traffic(TrafficVerb::Probe(args)) => probe::run(s, args).await,
+        Noun::Traffic(verb) => traffic::run(s, verb).await,
         Noun::Dns(verb) => dns::run(s, verb).await,
         Noun::Event(verb) => events::run(s, verb).await,
         Noun::Apply(args) => catalog::apply(s, args).await,
         Noun::Logs(args) => logs::run(s, args).await,
-        // Needs no cluster: done before a session is made.
-        Noun::Completions { .. } | Noun::Demo { .. } => Ok(DONE),
+        Noun::Version => program::version(s).await,
+        // Done before a session is made.
+        Noun::Completions { .. } | Noun::Man { .. } | Noun::Demo { .. } => Ok(DONE),
     }
 }

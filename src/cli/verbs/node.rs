@@ -28,18 +28,25 @@ pub async fn run(s: &Session, verb: NodeVerb) -> Result<u8, CliError> {
     match verb {
         NodeVerb::List => {
             let reply = s.client.status().await?;
-            s.out.show(&reply.nodes, |nodes| render::nodes(nodes))?;
+            s.out.show(&reply.nodes, |nodes| render::nodes(nodes, s.out.wide()))?;
         }
-        NodeVerb::Replace { dead, with, lose_packages } => {
+        NodeVerb::Show { name } => {
+            let nodes = s.client.status().await?.nodes;
+            let id = node_id(&nodes, &name)?;
+            let node = nodes.into_iter().find(|n| n.id == id).unwrap_or_default();
+            s.out.show(&node, render::node)?;
+        }
+        NodeVerb::Replace { dead, with, lose_packages, sure } => {
             let before = s.client.status().await?;
             let dead = node_id(&before.nodes, &dead)?;
             let seed = before.nodes.iter().find(|n| n.id == before.node_id).map(|n| n.client_addr.clone());
             let seed = seed.ok_or_else(|| CliError::Failed("the node asked belongs to no cluster".into()))?;
             if before.nodes.iter().any(|n| n.id == dead && n.client_addr == with && n.role != "removed") {
-                return Err(CliError::Usage(format!(
+                return Err(CliError::Failed(format!(
                     "{with} is the address of the node to be replaced: start the new one elsewhere, or let the old one leave first"
                 )));
             }
+            s.sure(&sure, &format!("node {dead} is removed for ever once {with} has joined"))?;
             console::note(&format!("1/2 {with} joins"));
             let new = Client::new(&[with], Limits::default(), s.client.clock().clone())?;
             let joined = shown(&s.client, new.join(v1::JoinRequest { seed })).await?;

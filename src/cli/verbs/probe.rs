@@ -131,7 +131,7 @@ fn port(args: &ProbeArgs, route: &v1::GetRouteReply) -> Result<u16, CliError> {
     let port = route.ports.get("http").or(only).and_then(|p| u16::try_from(*p).ok());
     port.ok_or_else(|| {
         let known: Vec<String> = route.ports.iter().map(|(n, p)| format!("{n} {p}")).collect();
-        CliError::Usage(format!("which port? {} has {}: name it with --port", route.deployment, known.join(", ")))
+        CliError::Failed(format!("which port? {} has {}: name it with --port", route.deployment, known.join(", ")))
     })
 }
 

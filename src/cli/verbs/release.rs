@@ -5,32 +5,31 @@ use indicatif::{ProgressBar, ProgressStyle};
 use crate::{
     cli::{
         CliError, Session,
-        args::{PushArgs, ReleaseVerb},
+        args::{OnRelease, PushArgs, ReleaseVerb},
         error::DONE,
-        pack, render,
+        missing, pack, render,
     },
     config, console,
-    model::{Name, Version, nearest},
+    model::{Name, Version},
     wire::v1,
 };
 
 pub async fn run(s: &Session, verb: ReleaseVerb) -> Result<u8, CliError> {
     match verb {
         ReleaseVerb::Push(args) => push(s, args).await,
-        ReleaseVerb::List { service } => {
-            let request = v1::ListRequest { service: service.unwrap_or_default(), ..Default::default() };
-            let reply = s.client.releases(request).await?;
-            s.out.show(&reply.items, |items| render::releases(items, s.out.wide()))?;
-            Ok(DONE)
-        }
-        ReleaseVerb::Show { service, version } => show(s, &service, &version).await,
-        ReleaseVerb::Retire { service, version } => {
-            let reply = s.client.retire_release(named(&service, &version)?).await?;
+        ReleaseVerb::List { service } => list(s, service.as_deref()).await,
+        ReleaseVerb::Show(release) => show(s, &release).await,
+        ReleaseVerb::Retire { release: OnRelease { service, version }, sure } => {
+            let request = named(&service, &version)?;
+            s.sure(&sure, &format!("{service} {version} cannot be rolled out any more"))?;
+            let reply = s.client.retire_release(request).await?;
             s.out.show(&reply, |_| format!("{service} {version} is retired: nobody rolls it out any more"))?;
             Ok(DONE)
         }
-        ReleaseVerb::Remove { service, version } => {
-            let reply = s.client.remove_release(named(&service, &version)?).await?;
+        ReleaseVerb::Remove { release: OnRelease { service, version }, sure } => {
+            let request = named(&service, &version)?;
+            s.sure(&sure, &format!("{service} {version} is removed, and must be pushed again to come back"))?;
+            let reply = s.client.remove_release(request).await?;
             s.out.show(&reply, |_| format!("{service} {version} is removed"))?;
             Ok(DONE)
         }
@@ -42,13 +41,41 @@ fn named(service: &str, version: &str) -> Result<v1::ReleaseVerbRequest, CliErro
     Ok(v1::ReleaseVerbRequest { request: None, service, version })
 }
 
-async fn show(s: &Session, service: &str, version: &str) -> Result<u8, CliError> {
+async fn list(s: &Session, service: Option<&str>) -> Result<u8, CliError> {
+    let service = service.map(Name::service).transpose()?.map(|n| n.to_string()).unwrap_or_default();
+    let mut all = s.client.releases(v1::ListRequest { service: service.clone(), ..Default::default() }).await?.items;
+    if all.is_empty() && !service.is_empty() {
+        known_service(s, &service).await?;
+    }
+    if let Some(environment) = s.listed().await? {
+        let ask = v1::ListRequest { environment: environment.into(), ..Default::default() };
+        let here = s.client.deployments(ask).await?.items;
+        let prefix = format!("{environment}/");
+        let here: Vec<&str> = here.iter().filter_map(|d| d.id.strip_prefix(&prefix)).collect();
+        all.retain(|r| here.contains(&r.service.as_str()));
+    }
+    s.out.show(&all, |items| render::releases(items, s.out.wide()))?;
+    Ok(DONE)
+}
+
+/// The service's row; an error with the nearest name when there is none.
+pub(super) async fn known_service(s: &Session, service: &str) -> Result<v1::Service, CliError> {
+    let all = s.client.services(v1::ListRequest::default()).await?.items;
+    let found = all.iter().find(|x| x.name == service).cloned();
+    found.ok_or_else(|| {
+        let known: Vec<&str> = all.iter().map(|x| x.name.as_str()).collect();
+        missing("service", service, &known, "slipway apply -f shop.yaml")
+    })
+}
+
+async fn show(s: &Session, OnRelease { service, version }: &OnRelease) -> Result<u8, CliError> {
     let ask = v1::ListRequest { service: service.into(), ..Default::default() };
     let all = s.client.releases(ask.clone()).await?.items;
-    let known: Vec<&str> = all.iter().map(|r| r.version.as_str()).collect();
-    let Some(release) = all.iter().find(|r| r.version == version) else {
-        let near = nearest(version, known.iter().copied()).map(|v| format!("; did you mean {v}?")).unwrap_or_default();
-        return Err(CliError::Failed(format!("release {service} {version} does not exist{near}")));
+    let Some(release) = all.iter().find(|r| r.version == *version) else {
+        known_service(s, service).await?;
+        let known: Vec<&str> = all.iter().map(|r| r.version.as_str()).collect();
+        let make = format!("slipway release push {service} {version} DIR");
+        return Err(missing(&format!("release {service}"), version, &known, &make));
     };
     let deployments = s.client.deployments(ask).await?.items;
     s.out.show(release, |r| render::release(r, &deployments))?;
@@ -64,18 +91,31 @@ struct Pushed {
     size: u64,
     holders: u32,
     nodes: u32,
+    /// Whether the version was there already, with the same bytes.
+    unchanged: bool,
 }
 
 async fn push(s: &Session, args: PushArgs) -> Result<u8, CliError> {
-    let service = Name::service(&args.service)?.to_string();
+    let service = Name::service(&args.what.service)?.to_string();
     let version = args.version.parse::<Version>()?.to_string();
-    let labels = args.labels.iter().map(|l| match l.split_once('=') {
-        Some((k, v)) => Ok((k.to_string(), v.to_string())),
-        None => Err(CliError::Usage(format!("--label {l:?}: write KEY=VALUE"))),
-    });
-    let labels = labels.collect::<Result<_, _>>()?;
-    // A node that cannot be reached is said before minutes of packing.
-    s.client.status().await?;
+    let mut labels = std::collections::BTreeMap::new();
+    for (key, value) in args.labels {
+        if labels.insert(key.clone(), value).is_some() {
+            return Err(CliError::Usage(format!("--label {key} is given twice")));
+        }
+    }
+    // What cannot be is said before minutes of packing: no node, or a service that is a slip of the pen.
+    if !args.new {
+        let known = known_service(s, &service).await;
+        known.map_err(|e| match e {
+            CliError::Missing(text) => {
+                CliError::Missing(format!("{text} (`--new` makes the service {service} with this release)"))
+            }
+            other => other,
+        })?;
+    }
+    let before = s.client.releases(v1::ListRequest { service: service.clone(), ..Default::default() }).await?.items;
+    let unchanged = before.iter().any(|r| r.version == version);
     let packed = tokio::task::spawn_blocking(move || pack::package(&args.path, &config::temporary_dir())).await;
     let package = packed.map_err(|e| CliError::Failed(format!("packing ended early: {e}")))?;
     let package = package.map_err(|e| CliError::Failed(e.to_string()))?;
@@ -111,10 +151,12 @@ async fn push(s: &Session, args: PushArgs) -> Result<u8, CliError> {
         size: package.size,
         holders: reply.holders.max(pushed.holders),
         nodes: reply.nodes.max(pushed.nodes),
+        unchanged,
     };
     s.out.show(&result, |p| {
         let digest = render::digest(&p.digest);
-        format!("{} {} {digest}… on {} of {} nodes", p.service, p.version, p.holders, p.nodes)
+        let unchanged = if p.unchanged { "; it was there already, nothing changed" } else { "" };
+        format!("{} {} {digest}… on {} of {} nodes{unchanged}", p.service, p.version, p.holders, p.nodes)
     })?;
     Ok(DONE)
 }

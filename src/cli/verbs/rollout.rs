@@ -3,56 +3,86 @@
 use crate::{
     cli::{
         CliError, Session, Target,
-        args::{RolloutVerb, WatchArgs},
+        args::{HistoryArgs, RolloutVerb, StartArgs, Until, WatchArgs, WatchLimits, WorkerVerb},
         error::{DONE, TIMED_OUT},
         live::{self, Follow},
         params::ParamArgs,
         render,
     },
+    client::ClientError,
     console,
-    model::{Period, Version},
+    model::Version,
     wire::{convert_rollout::settings, v1},
 };
 
 pub async fn run(s: &Session, verb: RolloutVerb) -> Result<u8, CliError> {
     match verb {
         RolloutVerb::Plan(args) => {
-            let request = start_request(s, &args.deployment, Some(&args.to), &args.params)?;
+            let request = start_request(s, &args.what.deployment, Some(&args.to), &args.params)?;
             let reply = s.client.plan_rollout(request).await?;
             s.out.show(&reply, render::plan)?;
             Ok(DONE)
         }
-        RolloutVerb::Start { start: args, replace, expect, watch } => {
-            let mut request = start_request(s, &args.deployment, Some(&args.to), &args.params)?;
-            (request.replace, request.expected) = (replace, expect.unwrap_or_default());
-            begin(s, request, watch).await
+        RolloutVerb::Start { start, replace, expect, watch } => begin(s, start, replace, expect, watch).await,
+        RolloutVerb::Restart { what, params, watch } => {
+            started(s, start_request(s, &what.deployment, None, &params)?, watch).await
         }
-        RolloutVerb::Restart { deployment, params, watch } => start(s, &deployment, None, &params, watch).await,
-        RolloutVerb::Status { target } => status(s, &target).await,
-        RolloutVerb::Watch { target, within } => {
-            let rollout = s.rollout(&target).await?;
+        RolloutVerb::List { all, limit } => list(s, all, limit).await,
+        RolloutVerb::Status(what) => status(s, &what.target).await,
+        RolloutVerb::Watch { what, limits } => {
+            let rollout = s.rollout(&what.target).await?;
             let from_index = rollout.meta.as_ref().map_or(0, |m| m.created_index);
-            follow(s, Follow { rollout: rollout.id, from_index, within, wants_rollback: false }).await
+            if !s.out.for_people() {
+                let (id, notes) = (rollout.id.as_str(), &[][..]);
+                live::heard(
+                    s.out.item(&live::Line::Started { rollout: id, index: from_index, notes }, |_| String::new()),
+                )?;
+            }
+            follow(s, Follow { rollout: rollout.id, from_index, limits, wants_rollback: false }).await
         }
-        RolloutVerb::Pause { target } => {
-            let reply = s.client.pause(verb_request(s, &target)?).await?;
+        RolloutVerb::Pause(what) => {
+            let done = s.client.pause(verb_request(s, &what.target)?).await;
+            let reply = already(s, &what.target, done, &["paused"]).await?;
             said(s, &reply, |id| format!("{id} is paused where it is: `slipway rollout resume {id}` goes on"))
         }
-        RolloutVerb::Resume { target } => {
-            let reply = s.client.resume(verb_request(s, &target)?).await?;
+        RolloutVerb::Resume(what) => {
+            let done = s.client.resume(verb_request(s, &what.target)?).await;
+            let reply = already(s, &what.target, done, &["pending", "active", "promoting"]).await?;
             said(s, &reply, |id| format!("{id} goes on: `slipway rollout watch {id}`"))
         }
-        RolloutVerb::Abort { target, as_is } => abort(s, &target, as_is).await,
-        RolloutVerb::Promote { target, full, watch } => promote(s, &target, full, watch).await,
-        RolloutVerb::Rollback { target, watch } => rollback(s, &target, watch).await,
-        RolloutVerb::History { deployment } => history(s, &deployment).await,
-        RolloutVerb::Explain { deployment } => {
-            let deployment = s.deployment_id(&deployment)?;
-            let reply = s.client.explain(v1::ExplainRequest { deployment }).await?;
-            s.out.show(&reply, render::explain)?;
-            Ok(DONE)
-        }
+        RolloutVerb::Abort { what, as_is } => abort(s, &what.target, as_is).await,
+        RolloutVerb::Promote { what, full, watch } => promote(s, &what.target, full, watch).await,
+        RolloutVerb::Rollback { what, watch } => rollback(s, &what.target, watch).await,
+        RolloutVerb::History(args) => history(s, args).await,
+        RolloutVerb::Explain(what) => explain(s, &what.target).await,
     }
+}
+
+/// Rollouts of all deployments, or of the environment that a flag names.
+async fn list(s: &Session, all: bool, limit: Option<usize>) -> Result<u8, CliError> {
+    let prefix = s.listed().await?.map(|e| format!("{e}/")).unwrap_or_default();
+    let mut items = s.client.history(v1::HistoryRequest::default()).await?.items;
+    items.retain(|r| (all || !r.terminal) && r.deployment.starts_with(&prefix));
+    items.truncate(limit.unwrap_or(usize::MAX));
+    s.out.show(&items, |items| render::rollouts(items, all))?;
+    Ok(DONE)
+}
+
+/// Why a deployment or a rollout is not moving; a worker, when nothing else is called so.
+pub async fn explain(s: &Session, target: &str) -> Result<u8, CliError> {
+    let deployment = s.deployment_of(target).await?;
+    let reply = match s.client.explain(v1::ExplainRequest { deployment }).await {
+        Err(e) if e.reason() == "not_found" && !target.contains('/') => {
+            let workers = s.client.workers(v1::ListRequest::default()).await?.items;
+            if workers.iter().any(|w| w.name == target) {
+                return super::catalog::worker(s, WorkerVerb::Show { name: target.into() }).await;
+            }
+            return Err(e.into());
+        }
+        other => other?,
+    };
+    s.out.show(&reply, render::explain)?;
+    Ok(DONE)
 }
 
 fn start_request(
@@ -73,33 +103,45 @@ fn start_request(
     })
 }
 
-/// Starts a rollout to a version, or of the running one again.
-pub async fn start(
+/// Starts a rollout to a version.
+pub async fn begin(
     s: &Session,
-    deployment: &str,
-    to: Option<&str>,
-    params: &ParamArgs,
+    args: StartArgs,
+    replace: bool,
+    expect: Option<u64>,
     watch: WatchArgs,
 ) -> Result<u8, CliError> {
-    begin(s, start_request(s, deployment, to, params)?, watch).await
+    let request = start_request(s, &args.what.deployment, Some(&args.to), &args.params)?;
+    started(s, v1::StartRequest { replace, expected: expect.unwrap_or_default(), ..request }, watch).await
 }
 
-async fn begin(s: &Session, request: v1::StartRequest, watch: WatchArgs) -> Result<u8, CliError> {
+async fn started(s: &Session, request: v1::StartRequest, watch: WatchArgs) -> Result<u8, CliError> {
+    let limits = limits(watch)?;
     let reply = s.client.start_rollout(request).await?;
-    for note in &reply.notes {
-        console::note(&format!("note: {note}"));
+    if s.out.for_people() {
+        for note in &reply.notes {
+            console::note(&format!("note: {note}"));
+        }
     }
     let id = &reply.rollout;
-    if !watch.watch {
+    let Some(limits) = limits else {
         s.out.show(&reply, |_| format!("{id} started: `slipway rollout watch {id}`"))?;
         return Ok(DONE);
-    }
-    if s.out.for_people() {
-        // Whoever has gone already is noticed at the first event, with the exit code of a watch.
-        live::heard(s.out.line(&format!("{id} started")))?;
-    }
+    };
     let from_index = reply.receipt.as_ref().map_or(0, |r| r.index);
-    follow(s, Follow { rollout: id.clone(), from_index, within: watch.within, wants_rollback: false }).await
+    // Whoever has gone already is noticed at the first event, with the exit code of a watch.
+    let line = live::Line::Started { rollout: id, index: from_index, notes: &reply.notes };
+    live::heard(s.out.item(&line, |_| format!("{id} started")))?;
+    follow(s, Follow { rollout: id.clone(), from_index, limits, wants_rollback: false }).await
+}
+
+/// How to watch, if at all; limits without a watch are a mistake.
+fn limits(watch: WatchArgs) -> Result<Option<WatchLimits>, CliError> {
+    let WatchArgs { watch, limits } = watch;
+    if !watch && (limits.within.is_some() || limits.until == Until::Paused) {
+        return Err(CliError::Usage("--within and --until are about watching: add --watch".into()));
+    }
+    Ok(watch.then_some(limits))
 }
 
 /// Follows to the end, then prints it: a line for people, the rollout itself for scripts.
@@ -113,7 +155,9 @@ async fn follow(s: &Session, what: Follow) -> Result<u8, CliError> {
     if s.out.for_people() {
         live::heard(s.out.line(&end.text))?;
     } else {
-        live::heard(s.out.show(&s.rollout(&id).await?, |_| String::new()))?;
+        let rollout = s.rollout(&id).await?;
+        let line = live::Line::Ended { rollout: &rollout, exit_code: end.code, text: &end.text };
+        live::heard(s.out.item(&line, |_| String::new()))?;
         console::note(&end.text);
     }
     Ok(end.code)
@@ -135,56 +179,86 @@ fn said(s: &Session, reply: &v1::VerbReply, text: impl FnOnce(&str) -> String) -
     Ok(DONE)
 }
 
+/// What a verb answered. One that is refused as the rollout is so already was understood: nothing is to be done.
+async fn already(
+    s: &Session,
+    target: &str,
+    done: Result<v1::VerbReply, ClientError>,
+    statuses: &[&str],
+) -> Result<v1::VerbReply, CliError> {
+    match done {
+        Err(e @ ClientError::Refused { .. }) => match s.rollout(target).await {
+            Ok(r) if statuses.contains(&r.status.as_str()) => {
+                console::note(&format!("{} is {} already; nothing changed", r.id, r.status));
+                Ok(v1::VerbReply { rollout: r.id, receipt: None })
+            }
+            Ok(_) | Err(_) => Err(e.into()),
+        },
+        other => Ok(other?),
+    }
+}
+
 async fn abort(s: &Session, target: &str, as_is: bool) -> Result<u8, CliError> {
     let Target { rollout, deployment } = s.target(target)?;
-    let reply = s.client.abort(v1::AbortRequest { request: None, rollout, deployment, as_is }).await?;
-    said(s, &reply, |id| {
-        if as_is {
-            format!(
-                "{id} has ended as it is: both versions keep their instances and traffic, the next rollout replaces both"
-            )
-        } else {
-            format!("{id} is aborted: traffic goes to stable, candidates stay for an hour to look at")
-        }
+    let done = s.client.abort(v1::AbortRequest { request: None, rollout, deployment, as_is }).await;
+    let reply = already(s, target, done, &["aborted"]).await?;
+    // Before the first version there is nothing that traffic could go to.
+    let first = s.out.for_people() && s.rollout(&reply.rollout).await.is_ok_and(|r| r.from.is_none());
+    said(s, &reply, |id| match (as_is, first) {
+        (true, _) => format!(
+            "{id} has ended as it is: both versions keep their instances and traffic, the next rollout replaces both"
+        ),
+        (false, true) => format!("{id} is aborted: nothing ran before it, so nothing takes its traffic"),
+        (false, false) => format!("{id} is aborted: traffic goes to stable, candidates stay for an hour to look at"),
     })
 }
 
 /// Ends the present step, or skips to the end.
 pub async fn promote(s: &Session, target: &str, full: bool, watch: WatchArgs) -> Result<u8, CliError> {
+    let limits = limits(watch)?;
     let Target { rollout, deployment } = s.target(target)?;
     let reply = s.client.promote(v1::PromoteRequest { request: None, rollout, deployment, full }).await?;
     let what = if full { "goes to its end at once" } else { "goes on to its next step" };
-    after(s, &reply, |id| format!("{id} {what}"), watch, false).await
+    let text = format!("{} {what}", reply.rollout);
+    after(s, &reply, text, limits, false).await
 }
 
 /// Unwinds a live rollout, or returns from the last completed one.
 pub async fn rollback(s: &Session, target: &str, watch: WatchArgs) -> Result<u8, CliError> {
+    let limits = limits(watch)?;
     let reply = s.client.rollback(verb_request(s, target)?).await?;
-    let text = |id: &str| format!("{id} takes traffic back first, then instances: `slipway rollout watch {id}`");
-    after(s, &reply, text, watch, true).await
+    let id = &reply.rollout;
+    let mut text = format!("{id} takes traffic back first, then instances: `slipway rollout watch {id}`");
+    if s.out.for_people()
+        && let Ok(r) = s.rollout(id).await
+    {
+        let (from, to) = (render::version(r.from.as_ref()), render::version(r.to.as_ref()));
+        let (left, back) = if r.kind == "return" { (from, to) } else { (to, from) };
+        text = format!("{}: from {left} back to {back}; {text}", r.deployment);
+    }
+    after(s, &reply, text, limits, true).await
 }
 
 async fn after(
     s: &Session,
     reply: &v1::VerbReply,
-    text: impl FnOnce(&str) -> String,
-    watch: WatchArgs,
+    text: String,
+    limits: Option<WatchLimits>,
     wants_rollback: bool,
 ) -> Result<u8, CliError> {
-    if !watch.watch {
-        return said(s, reply, text);
-    }
-    if s.out.for_people() {
-        s.out.line(&text(&reply.rollout))?;
-    }
+    let Some(limits) = limits else {
+        return said(s, reply, |_| text);
+    };
     let from_index = reply.receipt.as_ref().map_or(0, |r| r.index);
-    let within: Option<Period> = watch.within;
-    follow(s, Follow { rollout: reply.rollout.clone(), from_index, within, wants_rollback }).await
+    let line = live::Line::Started { rollout: &reply.rollout, index: from_index, notes: &[] };
+    s.out.item(&line, |_| text)?;
+    follow(s, Follow { rollout: reply.rollout.clone(), from_index, limits, wants_rollback }).await
 }
 
-pub async fn history(s: &Session, deployment: &str) -> Result<u8, CliError> {
-    let deployment = s.deployment_id(deployment)?;
-    let reply = s.client.history(v1::HistoryRequest { deployment, page: None }).await?;
-    s.out.show(&reply.items, |items| render::history(items, s.out.wide()))?;
+pub async fn history(s: &Session, args: HistoryArgs) -> Result<u8, CliError> {
+    let deployment = s.deployment_of(&args.what.target).await?;
+    let mut items = s.client.history(v1::HistoryRequest { deployment, page: None }).await?.items;
+    items.truncate(args.limit.unwrap_or(usize::MAX));
+    s.out.show(&items, |items| render::history(items, s.out.wide()))?;
     Ok(DONE)
 }

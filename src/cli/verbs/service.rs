@@ -1,6 +1,8 @@
 //! `service`: the short spellings; each is a `rollout` verb.
 
-use super::rollout;
+use serde::Serialize;
+
+use super::{release, rollout};
 use crate::{
     cli::{
         CliError, Session,
@@ -11,28 +13,42 @@ use crate::{
     wire::v1,
 };
 
+/// A service with what belongs to it, for scripts.
+#[derive(Serialize)]
+struct Shown {
+    service: v1::Service,
+    releases: Vec<v1::Release>,
+    deployments: Vec<v1::Deployment>,
+}
+
 pub async fn run(s: &Session, verb: ServiceVerb) -> Result<u8, CliError> {
     match verb {
         ServiceVerb::List => {
-            let reply = s.client.services(v1::ListRequest::default()).await?;
-            s.out.show(&reply.items, |items| render::services(items))?;
+            let mut all = s.client.services(v1::ListRequest::default()).await?.items;
+            if let Some(environment) = s.listed().await? {
+                let prefix = format!("{environment}/");
+                all.retain(|x| x.deployments.iter().any(|d| d.starts_with(&prefix)));
+            }
+            s.out.show(&all, |items| render::services(items))?;
             Ok(DONE)
         }
-        ServiceVerb::Update { deployment, to, image, params, watch } => {
-            if let Some(image) = image {
-                let service = deployment.rsplit('/').next().unwrap_or(&deployment);
-                return Err(CliError::Usage(format!(
-                    "--image {image}: OCI images are not supported yet: push a directory with \
-                     `slipway release push {service} VERSION DIR`, then use --to VERSION"
-                )));
-            }
-            rollout::start(s, &deployment, to.as_deref(), &params, watch).await
+        ServiceVerb::Show(what) => {
+            let service = release::known_service(s, &what.service).await?;
+            let ask = v1::ListRequest { service: what.service, ..Default::default() };
+            let releases = s.client.releases(ask.clone()).await?.items;
+            let shown = Shown { service, releases, deployments: s.client.deployments(ask).await?.items };
+            s.out.show(&shown, |x| {
+                let deployments = render::deployments(&x.deployments, s.out.wide());
+                format!("{}\n\n{deployments}\n\n{}", x.service.name, render::releases(&x.releases, s.out.wide()))
+            })?;
+            Ok(DONE)
         }
-        ServiceVerb::Rollback { deployment, watch } => rollout::rollback(s, &deployment, watch).await,
-        ServiceVerb::History { deployment } => rollout::history(s, &deployment).await,
-        ServiceVerb::Canary(CanaryVerb::Status { deployment }) => rollout::status(s, &deployment).await,
-        ServiceVerb::Canary(CanaryVerb::Promote { deployment, watch }) => {
-            rollout::promote(s, &deployment, true, watch).await
+        ServiceVerb::Update { start, watch } => rollout::begin(s, start, false, watch).await,
+        ServiceVerb::Rollback { what, watch } => rollout::rollback(s, &what.target, watch).await,
+        ServiceVerb::History(args) => rollout::history(s, args).await,
+        ServiceVerb::Canary(CanaryVerb::Status(what)) => rollout::status(s, &what.target).await,
+        ServiceVerb::Canary(CanaryVerb::Promote { what, watch }) => {
+            rollout::promote(s, &what.target, true, watch).await
         }
     }
 }

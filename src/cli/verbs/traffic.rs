@@ -1,12 +1,14 @@
-//! `traffic switch` and `traffic lease`.
+//! `traffic`: show, switch, history, lease.
 //!
 //! Invariant: the exit code says what is known, not what was hoped for: 0 only when what was asked for was reached.
 
+use super::{dns, probe};
 use crate::{
     cli::{
         CliError, Session,
-        args::{LeaseArgs, SwitchArgs, WaitFor},
+        args::{LeaseArgs, SwitchArgs, TrafficVerb, WaitFor},
         error::{DONE, FAILED, ROLLED_BACK},
+        render,
     },
     console::table,
     model::Period,
@@ -16,7 +18,32 @@ use crate::{
 /// How long one call waits for the end; the client's own limit of an attempt is a little longer.
 const WAIT_MS: u64 = 1500;
 
-pub async fn switch(s: &Session, args: SwitchArgs) -> Result<u8, CliError> {
+pub async fn run(s: &Session, verb: TrafficVerb) -> Result<u8, CliError> {
+    match verb {
+        TrafficVerb::Show(what) => {
+            let reply = dns::everywhere(s, s.deployment_of(&what.target).await?).await?;
+            s.out.show(&reply, render::route)?;
+            Ok(DONE)
+        }
+        TrafficVerb::Switch(args) => switch(s, args).await,
+        TrafficVerb::History { deployment, limit } => history(s, deployment.as_deref(), limit).await,
+        TrafficVerb::Lease(args) => lease(s, args).await,
+        TrafficVerb::Probe(args) => probe::run(s, args).await,
+    }
+}
+
+async fn history(s: &Session, deployment: Option<&str>, limit: Option<usize>) -> Result<u8, CliError> {
+    let mut all = s.client.lease(v1::GetLeaseRequest {}).await?.switches;
+    if let Some(deployment) = deployment {
+        let id = s.deployment(&s.deployment_id(deployment)?).await?.id;
+        all.retain(|x| x.targets.iter().any(|t| t.deployment == id));
+    }
+    all.truncate(limit.unwrap_or(usize::MAX));
+    s.out.show(&all, |all| switches(all))?;
+    Ok(DONE)
+}
+
+async fn switch(s: &Session, args: SwitchArgs) -> Result<u8, CliError> {
     let deployments = args.deployments.iter().map(|d| s.deployment_id(d)).collect::<Result<Vec<_>, _>>()?;
     let request = v1::SwitchRequest {
         request: None,
@@ -77,7 +104,7 @@ fn told(s: &v1::Switch) -> String {
     lines.join("\n")
 }
 
-pub async fn lease(s: &Session, args: LeaseArgs) -> Result<u8, CliError> {
+async fn lease(s: &Session, args: LeaseArgs) -> Result<u8, CliError> {
     let changes = args.mode.is_some()
         || args.duration.is_some()
         || args.drift.is_some()
@@ -121,6 +148,13 @@ fn shown(l: &v1::Lease) -> String {
     if !l.left.is_empty() {
         lines.push(format!("removed, may still hold a lease: {}", l.left.join(", ")));
     }
+    lines.push("switches so far: `slipway traffic history`".into());
+    lines.join("\n")
+}
+
+/// Switches that were asked for; those of rollouts are steps of theirs.
+fn switches(all: &[v1::Switch]) -> String {
+    let period = |ms: u64| Period(ms).to_string();
     let row = |s: &v1::Switch| {
         let targets: Vec<String> =
             s.targets.iter().map(|t| format!("{} {} -> {}", t.deployment, t.from, t.to)).collect();
@@ -131,12 +165,9 @@ fn shown(l: &v1::Lease) -> String {
         };
         vec![s.id.clone(), targets.join(", "), s.wait.clone(), s.phase.clone(), fenced]
     };
-    lines.push(String::new());
-    let rows = l.switches.iter().map(row).collect();
-    lines.push(table(
+    table(
         &["SWITCH", "WHAT", "WAIT", "PHASE", "FENCED AFTER"],
-        rows,
-        "no `traffic switch` yet (`rollout status` shows the switch of a rollout)",
-    ));
-    lines.join("\n")
+        all.iter().map(row).collect(),
+        "no `traffic switch` yet (`slipway rollout status` shows the switch of a rollout)",
+    )
 }

@@ -45,9 +45,15 @@ impl Said {
         self
     }
 
-    /// What it printed, as JSON.
+    /// What it printed, as JSON; of a list its items, of a watch, which prints a line each time, the rollout at its end.
     pub fn json(&self) -> Value {
-        serde_json::from_str(&self.out).unwrap_or_else(|e| panic!("{}: {e}\n{}\n{}", self.line, self.out, self.err))
+        if let Ok(whole) = serde_json::from_str::<Value>(&self.out) {
+            return if whole["items"].is_array() { whole["items"].clone() } else { whole };
+        }
+        let last = serde_json::from_str(self.out.lines().last().unwrap_or_default());
+        let last: Value = last.unwrap_or_else(|e| panic!("{}: {e}\n{}\n{}", self.line, self.out, self.err));
+        assert_eq!(last["type"], "ended", "{}\n{}", self.line, self.out);
+        last["rollout"].clone()
     }
 }
 

@@ -1,0 +1,107 @@
+//! `status`: what is wrong now, on one screen. Rollouts that run come first, as somebody waits for them; then what is degraded, lost
+//! workers, and the nodes.
+
+use serde::Serialize;
+
+use crate::{
+    cli::{CliError, Session, error::DONE, render},
+    wire::v1,
+};
+
+/// A deployment that does not have what it should.
+#[derive(Serialize)]
+pub(super) struct Degraded {
+    deployment: String,
+    problem: String,
+}
+
+/// All of it, for scripts.
+#[derive(Serialize)]
+pub(super) struct Overview {
+    rollouts: Vec<v1::Rollout>,
+    degraded: Vec<Degraded>,
+    lost_workers: Vec<v1::Worker>,
+    nodes: Vec<v1::Node>,
+    quorum: bool,
+    warnings: Vec<String>,
+    deployments: usize,
+    workers: usize,
+}
+
+pub async fn run(s: &Session) -> Result<u8, CliError> {
+    let status = s.client.status().await?;
+    let environment = s.listed().await?.unwrap_or_default().to_string();
+    let ask = v1::ListRequest { environment, ..Default::default() };
+    let deployments = s.client.deployments(ask).await?.items;
+    let workers = s.client.workers(v1::ListRequest::default()).await?.items;
+    let mut rollouts = Vec::new();
+    for d in deployments.iter().filter(|d| !d.live.is_empty()) {
+        rollouts.push(s.rollout(&d.live).await?);
+    }
+    let overview = Overview {
+        rollouts,
+        degraded: deployments.iter().flat_map(degraded).collect(),
+        deployments: deployments.len(),
+        workers: workers.len(),
+        lost_workers: workers.into_iter().filter(|w| w.presence != "ready").collect(),
+        nodes: status.nodes.into_iter().filter(|n| n.role != "removed").collect(),
+        quorum: status.quorum,
+        warnings: status.warnings,
+    };
+    s.out.show(&overview, shown)?;
+    Ok(DONE)
+}
+
+fn degraded(d: &v1::Deployment) -> Vec<Degraded> {
+    let mut all = Vec::new();
+    let mut say = |problem| all.push(Degraded { deployment: d.id.clone(), problem });
+    for a in d.arms.iter().filter(|a| a.weight_bp > 0 && a.serving < a.want) {
+        let version = render::version(a.pair.as_ref());
+        say(format!("{version} serves with {} of {}", a.serving, a.want));
+    }
+    if !d.lost.is_empty() {
+        say(format!("instances on lost workers: {}", d.lost.join(", ")));
+    }
+    if !d.as_is.is_empty() {
+        say(format!("as it is since {}: two versions share it until the next rollout", d.as_is));
+    }
+    all
+}
+
+fn shown(o: &Overview) -> String {
+    let mut lines = Vec::new();
+    for r in &o.rollouts {
+        let (from, to) = (render::version(r.from.as_ref()), render::version(r.to.as_ref()));
+        lines.push(format!("{}  {}  {from} -> {to}  {}  {}", r.id, r.deployment, r.strategy, r.status));
+        lines.extend(Some(&r.reason).filter(|x| !x.is_empty()).map(|reason| format!("    reason: {reason}")));
+        lines.extend(r.waits.iter().map(|wait| format!("    waiting: {wait}")));
+        if !r.waits.is_empty() {
+            lines.extend(r.ways_out.iter().map(|way| format!("    can be ended by: {way}")));
+        }
+    }
+    lines.extend(o.degraded.iter().map(|d| format!("degraded: {}: {}", d.deployment, d.problem)));
+    lines.extend(
+        o.lost_workers.iter().map(|w| format!("worker {} is {}, instances on it: {}", w.name, w.presence, w.instances)),
+    );
+    if !o.quorum {
+        lines.push("NO QUORUM: nothing can be changed until a majority of the nodes is back".into());
+    }
+    let bad = |n: &&v1::Node| n.reachable == "no" || n.dns_silent || n.drained || n.role != "voter";
+    for n in o.nodes.iter().filter(bad) {
+        let words =
+            [(n.reachable == "no", "not reachable"), (n.dns_silent, "its DNS is silent"), (n.drained, "drained")];
+        let mut words: Vec<&str> = words.iter().filter(|(is, _)| *is).map(|(_, word)| *word).collect();
+        if n.role != "voter" {
+            words.push(&n.role);
+        }
+        lines.push(format!("node {}: {}", n.name, words.join(", ")));
+    }
+    lines.extend(o.warnings.iter().map(|w| format!("warning: {w}")));
+    let leader =
+        o.nodes.iter().find(|n| n.leader).map_or_else(|| "nobody leads".into(), |n| format!("{} leads", n.name));
+    let count = |n: usize, what: &str| format!("{n} {what}{}", if n == 1 { "" } else { "s" });
+    let here = [(o.deployments, "deployment"), (o.workers, "worker"), (o.nodes.len(), "node")];
+    let here = format!("{}, {leader}", here.map(|(n, what)| count(n, what)).join(", "));
+    lines.push(if lines.is_empty() { format!("nothing is wrong, and no rollout runs: {here}") } else { here });
+    lines.join("\n")
+}
