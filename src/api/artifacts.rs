@@ -180,12 +180,16 @@ impl Api {
         Ok(receive)
     }
 
-    /// Commits that this node holds the package, unless that is known.
+    /// Commits that this node holds the package; also when State says so already, as it is kept for a while from now on.
     pub(super) async fn hold(&self, digest: &Digest, size: u64) -> Result<(), ApiError> {
-        let consensus = self.consensus()?;
-        let node = consensus.node_id();
-        if consensus.view().blobs.get(digest).is_some_and(|b| b.holders.contains(&node)) {
-            return Ok(());
+        let node = self.consensus()?.node_id();
+        // Nobody deletes it meanwhile (`node/discard`).
+        let _lock = self.blobs.lock(digest.as_str())?;
+        if !self.blobs.has(digest.as_str()) {
+            return Err(ApiError::unavailable(format!(
+                "package {} was deleted just now: push it again",
+                digest.short()
+            )));
         }
         self.node_change(Command::BlobHeld(BlobHeld { digest: digest.clone(), size, node })).await.map(drop)
     }

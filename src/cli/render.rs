@@ -81,6 +81,9 @@ pub fn workers(items: &[v1::Worker], wide: bool) -> String {
     for (w, absent) in items.iter().filter_map(|w| Some((w, absent(w)?))) {
         text.push_str(&format!("\n{}: {absent}", w.name));
     }
+    for w in items.iter().filter(|w| w.rekey_until_ms > 0) {
+        text.push_str(&format!("\n{}: another machine may take its place", w.name));
+    }
     text
 }
 
@@ -233,6 +236,15 @@ pub fn event(e: &v1::Event) -> String {
     let named = e.actor.starts_with("operator:") && !what.contains(&e.actor);
     let by = if named { format!(", by {}", e.actor) } else { String::new() };
     format!("{:>6}.{}  {}  {}  {what}{by}", e.index, e.ordinal, wall(e.wall_ms), or_dash(&e.deployment))
+}
+
+/// Settings, each with its value, its default and its range.
+pub fn settings(items: &[v1::Setting]) -> String {
+    let row = |s: &v1::Setting| {
+        let text = |t: &str| if t.is_empty() { "-".into() } else { t.to_string() };
+        vec![s.name.clone(), s.value.clone(), text(&s.default), text(&s.range), s.about.clone()]
+    };
+    table(&["SETTING", "VALUE", "DEFAULT", "RANGE", "WHAT FOR"], items.iter().map(row).collect(), "nothing is set")
 }
 
 /// `apply`.

@@ -8,6 +8,7 @@
 
 mod backend;
 mod clock_watch;
+mod discard;
 mod error;
 mod fall;
 mod figures;

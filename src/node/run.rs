@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     NodeError,
     backend::{NodeBackend, open},
-    clock_watch, fall, figures, follow,
+    clock_watch, discard, fall, figures, follow,
     gate::{Gate, Limits, Speaks},
     lease::{self, Leases},
     life,
@@ -300,6 +300,7 @@ fn work(tasks: &mut Tasks, parts: &Arc<Parts>, api: &Api, consensus: &Consensus,
     tasks.keep("own row", with!(parts, consensus, api; life::follow(parts, consensus, api)));
     let sessions = &api.sessions;
     tasks.keep("relay", with!(parts, consensus, sessions; relay::run(parts, consensus, sessions)));
+    tasks.keep("package discard", with!(api, consensus; discard::run(api, consensus)));
     tasks.keep("package repair", with!(api, consensus; repair::run(api, consensus)));
     let lead =
         Lead::new(consensus.clone(), parts.collector.clone(), courier, parts.board.clone(), parts.lead_counts.clone());

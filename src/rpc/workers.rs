@@ -195,7 +195,7 @@ impl Api {
             return Ok(());
         }
         tracing::info!(worker = %greeting.name, epoch = greeting.hello.epoch, "worker connected");
-        self.serve_worker(&greeting.name, consensus, stream, out).await;
+        self.serve_worker(&greeting, consensus, stream, out).await;
         tracing::info!(worker = %greeting.name, "worker's session ended");
         Ok(())
     }
@@ -251,7 +251,7 @@ impl Api {
 
     async fn serve_worker(
         &self,
-        name: &WorkerName,
+        Greeting { name, hello, .. }: &Greeting,
         consensus: &Consensus,
         mut stream: Streaming<v1::FromAgent>,
         out: &Out,
@@ -276,6 +276,10 @@ impl Api {
                     newer = false;
                     views.borrow_and_update();
                     let state: Arc<State> = consensus.view();
+                    // It was removed, or another machine has its place.
+                    if state.workers.get(name).is_none_or(|row| row.key != hello.public_key) {
+                        break;
+                    }
                     let key = desired_key(&state, name);
                     if key.is_some() && key != sent {
                         let Some(whole) = desired(&state, name) else { break };

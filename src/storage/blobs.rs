@@ -86,6 +86,30 @@ impl BlobStore {
         Ok(found)
     }
 
+    /// Unfinished uploads, with the wall-clock milliseconds of their last write.
+    pub fn partials(&self) -> Result<Vec<(String, u64)>> {
+        let mut found = Vec::new();
+        for file in fs::read_dir(&self.partial).map_err(io_at("cannot list", &self.partial))? {
+            let file = file.map_err(io_at("cannot list", &self.partial))?;
+            let Ok(name) = file.file_name().into_string() else { continue };
+            if let (true, Some(written)) = (is_digest(&name), written(&file.path())?) {
+                found.push((name, written));
+            }
+        }
+        Ok(found)
+    }
+
+    /// Wall-clock milliseconds at which the blob came; `None` if it is not here.
+    pub fn written_ms(&self, digest: &str) -> Result<Option<u64>> {
+        written(&self.path(&self.whole, digest)?)
+    }
+
+    /// Keeps everybody else from writing or deleting a blob while this lives; refused while somebody writes it.
+    pub fn lock(&self, digest: &str) -> Result<BlobLock> {
+        self.path(&self.whole, digest)?;
+        Ok(BlobLock { store: self.clone(), claim: Claim::take(&self.writing, digest)? })
+    }
+
     /// Opens the blob for reading from `offset`; also says how many bytes follow.
     pub fn open_range(&self, digest: &str, offset: u64) -> Result<(File, u64)> {
         let path = self.path(&self.whole, digest)?;
@@ -142,7 +166,7 @@ impl BlobStore {
     }
 
     /// Removes the blob; `false` if it was not here.
-    pub fn remove(&self, digest: &str) -> Result<bool> {
+    fn remove(&self, digest: &str) -> Result<bool> {
         let there = unlink(&self.path(&self.whole, digest)?)?;
         sync_dir(&self.whole)?;
         Ok(there)
@@ -166,6 +190,20 @@ impl BlobStore {
                 why: "a SHA-256 digest has 64 lower-case hexadecimal digits",
             })
         }
+    }
+}
+
+/// A blob that nobody else writes or deletes.
+#[derive(Debug)]
+pub struct BlobLock {
+    store: BlobStore,
+    claim: Claim,
+}
+
+impl BlobLock {
+    /// Removes it; `false` if it was not here.
+    pub fn remove(self) -> Result<bool> {
+        self.store.remove(&self.claim.digest)
     }
 }
 
@@ -250,6 +288,18 @@ fn is_digest(name: &str) -> bool {
 fn size_of(path: &Path) -> Result<Option<u64>> {
     match fs::metadata(path) {
         Ok(meta) => Ok(Some(meta.len())),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(io_at("cannot read", path)(e)),
+    }
+}
+
+/// When a file was written last, in wall-clock milliseconds.
+fn written(path: &Path) -> Result<Option<u64>> {
+    match fs::metadata(path).and_then(|meta| meta.modified()) {
+        Ok(at) => {
+            let since = at.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+            Ok(Some(u64::try_from(since.as_millis()).unwrap_or(u64::MAX)))
+        }
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(e) => Err(io_at("cannot read", path)(e)),
     }

@@ -22,7 +22,7 @@ pub mod space;
 mod wal;
 
 pub use backup::{BackupError, BackupHead, BackupReader, BackupWriter, Part};
-pub use blobs::{BlobStore, BlobWriter};
+pub use blobs::{BlobLock, BlobStore, BlobWriter};
 pub use dir::DataDir;
 pub use error::{Result, StorageError};
 pub use flusher::Done;

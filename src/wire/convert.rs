@@ -184,6 +184,7 @@ pub fn deployment(state: &State, d: &Deployment) -> v1::Deployment {
         name: dns_name(state, &d.id),
         as_is: d.as_is.as_ref().map(|a| a.rollout.to_string()).unwrap_or_default(),
         lost: lost.into_iter().collect(),
+        removing: d.removing.is_some(),
     }
 }
 
@@ -211,6 +212,7 @@ pub fn worker(state: &State, w: &Worker) -> v1::Worker {
         last_heard_ms: w.lost_at.map_or(0, |at| at.0),
         absent: w.absent.clone(),
         keeping: w.keeping.clone(),
+        rekey_until_ms: w.rekey_until.map_or(0, |at| at.0),
     }
 }
 

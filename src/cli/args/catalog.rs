@@ -56,11 +56,27 @@ pub enum ReleaseVerb {
         #[command(flatten)]
         sure: Sure,
     },
-    /// Remove a version that nothing runs and nothing could go back to; its package stays on the nodes' disks for now
+    /// Remove a version that nothing runs and nothing could go back to; nodes delete its package some time later
     #[command(after_help = "Example:\n  slipway release remove shop 0.9.0 --yes")]
     Remove {
         #[command(flatten)]
         release: OnRelease,
+        #[command(flatten)]
+        sure: Sure,
+    },
+    /// Remove old versions that nothing runs, is rolled out or could be gone back to
+    #[command(
+        after_help = "Examples:\n  slipway release prune shop --keep 10 --yes\n  slipway release prune shop --older-than 720h --yes"
+    )]
+    Prune {
+        #[command(flatten)]
+        what: OnService,
+        /// Keep so many of the newest by registration
+        #[arg(long, value_name = "N", required_unless_present = "older_than", conflicts_with = "older_than")]
+        keep: Option<u32>,
+        /// Remove those that were registered so long ago
+        #[arg(long, value_name = "DURATION")]
+        older_than: Option<Period>,
         #[command(flatten)]
         sure: Sure,
     },
@@ -82,6 +98,9 @@ pub struct PushArgs {
     /// Label KEY=VALUE on the release; may be repeated
     #[arg(long = "label", value_name = "KEY=VALUE", value_parser = label)]
     pub labels: Vec<(String, String)>,
+    /// Version of a component that the release is made of, NAME=VERSION; may be repeated
+    #[arg(long = "component", value_name = "NAME=VERSION", value_parser = label)]
+    pub components: Vec<(String, String)>,
     /// Source commit it was built from
     #[arg(long, value_name = "COMMIT")]
     pub commit: Option<String>,
@@ -90,7 +109,7 @@ pub struct PushArgs {
     pub toolchain: Option<String>,
 }
 
-fn label(text: &str) -> Result<(String, String), String> {
+pub(super) fn label(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((key, value)) if !key.is_empty() => Ok((key.into(), value.into())),
         Some(_) | None => Err("write KEY=VALUE".into()),
@@ -116,6 +135,20 @@ pub enum DeploymentVerb {
     /// Past rollouts, newest first
     #[command(after_help = "Example:\n  slipway deployment history shop -n 5")]
     History(HistoryArgs),
+    /// Remove a deployment of which nothing runs
+    #[command(after_help = "Example:\n  slipway deployment remove shop --stop --watch --yes")]
+    Remove {
+        #[command(flatten)]
+        what: OnDeployment,
+        /// Take it out of DNS, drain and stop it first
+        #[arg(long)]
+        stop: bool,
+        /// Wait until nothing of it is left
+        #[arg(short, long)]
+        watch: bool,
+        #[command(flatten)]
+        sure: Sure,
+    },
 }
 
 #[derive(Debug, Subcommand)]
@@ -148,6 +181,14 @@ pub enum ServiceVerb {
     /// The live canary
     #[command(subcommand)]
     Canary(CanaryVerb),
+    /// Remove a service that has neither deployments nor releases; other bytes never come under versions that ran
+    #[command(after_help = "Example:\n  slipway service remove shop --yes")]
+    Remove {
+        #[command(flatten)]
+        what: OnService,
+        #[command(flatten)]
+        sure: Sure,
+    },
 }
 
 #[derive(Debug, Subcommand)]
@@ -177,6 +218,21 @@ pub enum EnvironmentVerb {
         #[arg(value_name = "ENVIRONMENT", add = complete::environments())]
         name: String,
     },
+    /// Make an environment
+    #[command(after_help = "Example:\n  slipway environment create beta --order 25 --default-strategy canary")]
+    Create(EnvironmentArgs),
+    /// Change an environment
+    #[command(after_help = "Example:\n  slipway environment set beta --default-strategy rolling")]
+    Set(EnvironmentArgs),
+    /// Remove an environment without deployments; the last one stays
+    #[command(after_help = "Example:\n  slipway environment remove beta --yes")]
+    Remove {
+        /// Name of an environment
+        #[arg(value_name = "ENVIRONMENT", add = complete::environments())]
+        name: String,
+        #[command(flatten)]
+        sure: Sure,
+    },
 }
 
 #[derive(Debug, Subcommand)]
@@ -190,5 +246,29 @@ pub enum WorkerVerb {
         /// Name of a worker
         #[arg(value_name = "WORKER", add = complete::workers())]
         name: String,
+    },
+    /// Remove a machine that does not come back: its name, its addresses, and what was counted out on it
+    #[command(after_help = "Example:\n  slipway worker remove w3 --gone --yes")]
+    Remove {
+        /// Name of a worker
+        #[arg(value_name = "WORKER", add = complete::workers())]
+        name: String,
+        /// It runs nothing any more, so nothing has to wait until it is lost for good
+        #[arg(long)]
+        gone: bool,
+        #[command(flatten)]
+        sure: Sure,
+    },
+    /// Let another machine take a lost one's place for a while, under its name and with its addresses
+    #[command(after_help = "Example:\n  slipway worker rekey w3 --within 1h --yes")]
+    Rekey {
+        /// Name of a worker
+        #[arg(value_name = "WORKER", add = complete::workers())]
+        name: String,
+        /// For so long another key is taken
+        #[arg(long, value_name = "DURATION", default_value = "1h")]
+        within: Period,
+        #[command(flatten)]
+        sure: Sure,
     },
 }

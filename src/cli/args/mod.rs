@@ -7,6 +7,7 @@ mod catalog;
 mod cluster;
 mod rollout;
 mod traffic;
+mod upkeep;
 
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum, ValueHint};
 
@@ -17,6 +18,7 @@ pub use catalog::*;
 pub use cluster::*;
 pub use rollout::*;
 pub use traffic::*;
+pub use upkeep::*;
 
 /// Rolls new versions out down a controlled ramp.
 #[derive(Debug, Parser)]
@@ -123,6 +125,9 @@ pub enum Noun {
     /// Machines that run instances
     #[command(subcommand, alias = "workers")]
     Worker(WorkerVerb),
+    /// Settings of the cluster, and defaults of rollouts
+    #[command(subcommand, alias = "setting")]
+    Settings(SettingsVerb),
     /// What happened, in order
     #[command(subcommand, alias = "events")]
     Event(EventVerb),
@@ -160,7 +165,7 @@ pub const GROUPS: &[(&str, &[&str])] = &[
     ("At three in the morning", &["status", "explain", "logs", "event"]),
     ("Rolling out", &["apply", "release", "rollout", "service", "deployment", "environment"]),
     ("Traffic", &["traffic", "dns"]),
-    ("The machines", &["cluster", "node", "worker"]),
+    ("The machines", &["cluster", "node", "worker", "settings"]),
     ("This program", &["version", "completions", "man"]),
 ];
 
@@ -173,6 +178,7 @@ Common tasks:
   go back                   slipway rollout rollback shop --watch
   go to a chosen version    slipway rollout start shop --to 1.0.0 --watch
   which release is bad      slipway rollout history shop, slipway release list shop
+  stop a service for good   slipway deployment remove shop --stop --watch
   scale                     change placement.per_worker in the spec, then
                             slipway apply -f shop.yaml, slipway rollout restart shop --watch
 ";

@@ -86,11 +86,14 @@ pub fn instances(items: &[v1::Instance], wide: bool) -> String {
 pub fn deployment(d: &v1::Deployment, all: &[v1::Instance], wide: bool) -> String {
     let route = d.route.clone().unwrap_or_default();
     let rollout = if d.live.is_empty() { "no live rollout".into() } else { format!("rollout {}", d.live) };
-    if d.arms.iter().all(|a| a.pair.is_none()) && all.is_empty() {
+    if d.arms.iter().all(|a| a.pair.is_none()) && all.is_empty() && !d.removing {
         return format!("{}: spec {}, {rollout}\n{}: no answers yet\n\n{}", d.id, d.spec, d.name, arms(d));
     }
     let wanted = if d.desired == 1 { "1 instance wanted".into() } else { format!("{} instances wanted", d.desired) };
     let mut notes = String::new();
+    if d.removing {
+        notes += "\nit is being removed: what is left of it drains and stops";
+    }
     if !d.lost.is_empty() {
         notes += &format!("\nlost: {}", d.lost.join(", "));
     }

@@ -169,7 +169,7 @@ fn instance(n: u32, version: &str, life: &str) -> v1::Instance {
         id: format!("51-{n}"),
         deployment: "production/shop".into(),
         pair: pair(version),
-        track: if version == "1.0.0" { "stable" } else { "candidate" }.into(),
+        role: if version == "1.0.0" { "stable" } else { "candidate" }.into(),
         worker: "w1".into(),
         address: format!("10.1.0.{n}"),
         ports: [("http".to_string(), 8080)].into(),
@@ -262,10 +262,32 @@ impl Catalog for Fake {
         apply(ApplyRequest) -> v1::ApplyReply = |_me, _asked| Ok(v1::ApplyReply {
             receipt: receipt(), deployment: "production/shop".into(), spec: 4, changed: true,
             changes: vec!["rollout.bake: 5m -> 10m".into()], ..Default::default() });
-        retire_release(ReleaseVerbRequest) -> v1::ReleaseVerbReply =
-            |_me, _asked| Ok(v1::ReleaseVerbReply { receipt: receipt() });
-        remove_release(ReleaseVerbRequest) -> v1::ReleaseVerbReply =
-            |_me, _asked| Ok(v1::ReleaseVerbReply { receipt: receipt() });
+        retire_release(ReleaseVerbRequest) -> v1::Changed =
+            |_me, _asked| Ok(v1::Changed { receipt: receipt(), ..Default::default() });
+        remove_release(ReleaseVerbRequest) -> v1::Changed =
+            |_me, _asked| Ok(v1::Changed { receipt: receipt(), ..Default::default() });
+        prune_releases(PruneReleasesRequest) -> v1::Changed =
+            |_me, _asked| Ok(v1::Changed { receipt: receipt(), items: vec!["0.9.0".into()], ..Default::default() });
+        remove_worker(RemoveWorkerRequest) -> v1::Changed =
+            |_me, _asked| Ok(v1::Changed { receipt: receipt(), lines: vec!["worker w1 was removed".into()], ..Default::default() });
+        rekey_worker(RekeyWorkerRequest) -> v1::Changed =
+            |_me, _asked| Ok(v1::Changed { receipt: receipt(), lines: vec!["worker w1 may come with another key".into()], ..Default::default() });
+        remove_deployment(RemoveDeploymentRequest) -> v1::Changed =
+            |_me, _asked| Ok(v1::Changed { receipt: receipt(), lines: vec!["production/shop: removed".into()], ..Default::default() });
+        remove_service(NamedRequest) -> v1::Changed =
+            |_me, _asked| Ok(v1::Changed { receipt: receipt(), lines: vec!["service shop was removed".into()], ..Default::default() });
+        create_environment(EnvironmentRequest) -> v1::Changed =
+            |_me, _asked| Ok(v1::Changed { receipt: receipt(), lines: vec!["environment beta was made".into()], ..Default::default() });
+        set_environment(EnvironmentRequest) -> v1::Changed =
+            |_me, _asked| Ok(v1::Changed { receipt: receipt(), ..Default::default() });
+        remove_environment(NamedRequest) -> v1::Changed =
+            |_me, _asked| Ok(v1::Changed { receipt: receipt(), lines: vec!["environment beta was removed".into()], ..Default::default() });
+        set_settings(SetSettingsRequest) -> v1::Changed =
+            |_me, _asked| Ok(v1::Changed { receipt: receipt(), lines: vec!["settings: limits.history_per_deployment 50 -> 20".into()], ..Default::default() });
+        get_settings(GetSettingsRequest) -> v1::SettingsReply = |_me, _asked| Ok(v1::SettingsReply {
+            settings: vec![v1::Setting {
+                name: "limits.history_per_deployment".into(), value: "20".into(), default: "50".into(),
+                range: "from 0 to 1000".into(), about: "Ended rollouts kept of each deployment".into() }] });
         list_environments(ListRequest) -> v1::ListEnvironmentsReply = |_me, _asked| Ok(v1::ListEnvironmentsReply {
             page: page(), items: ["production", "staging"].map(|name| v1::Environment {
                 name: name.into(), default_strategy: "canary".into(), on_no_data: "hold".into(), ..Default::default()
@@ -304,7 +326,7 @@ impl Rollouts for Fake {
         };
         plan(StartRequest) -> v1::PlanReply = |_me, asked| Ok(v1::PlanReply {
             strategy: "canary".into(), desired: 4, from: "1.0.0".into(), to: asked.version,
-            steps: rollout("r-40").unwrap().steps, notes: vec!["going back: at once".into()] });
+            steps: rollout("r-40").unwrap().steps, notes: vec!["going back: at once".into()], revision: 17 });
         get(GetRolloutRequest) -> v1::Rollout = |_me, asked| {
             let name = if asked.deployment == "production/shop" { "r-52" } else { asked.rollout.as_str() };
             rollout(name).ok_or_else(|| missing(&format!("rollout {}{}", asked.rollout, asked.deployment)))
@@ -334,7 +356,7 @@ impl Traffic for Fake {
             deployment: asked.deployment, name: "shop.production.svc.slipway.internal".into(), generation: 7,
             mode: "weighted".into(), ttl_s: 1, dns_servers: vec!["10.0.0.1:8653".into()],
             ports: [("http".to_string(), 8080)].into(), index: 520, now_ms: 60_000,
-            shares: vec![v1::VersionShare { track: "stable".into(), version: "1.0.0".into(), weight_bp: 10_000, serving: 1,
+            shares: vec![v1::VersionShare { role: "stable".into(), version: "1.0.0".into(), weight_bp: 10_000, serving: 1,
                 addresses: vec!["10.1.0.0".into()], answers: 40, ..Default::default() }], ..Default::default() });
         trace(TraceRequest) -> v1::TraceReply = |_me, asked| Ok(v1::TraceReply {
             node_id: 1, node: "n1".into(), name: asked.name, outcome: "answer".into(), because: "it is served".into(),

@@ -4,6 +4,7 @@ use std::io::{IsTerminal as _, Read as _};
 
 use serde::Serialize;
 
+use super::upkeep;
 use crate::{
     cli::{
         CliError, Session,
@@ -27,10 +28,17 @@ struct InEnvironment<'a> {
 }
 
 pub async fn environment(s: &Session, verb: EnvironmentVerb) -> Result<u8, CliError> {
+    let verb = match verb {
+        EnvironmentVerb::Create(args) => return upkeep::make_environment(s, args, true).await,
+        EnvironmentVerb::Set(args) => return upkeep::make_environment(s, args, false).await,
+        EnvironmentVerb::Remove { name, sure } => return upkeep::remove_environment(s, &name, &sure).await,
+        EnvironmentVerb::List => None,
+        EnvironmentVerb::Show { name } => Some(name),
+    };
     let all = s.client.environments(v1::ListRequest::default()).await?.items;
     match verb {
-        EnvironmentVerb::List => s.out.show(&all, |items| render::environments(items))?,
-        EnvironmentVerb::Show { name } => {
+        None => s.out.show(&all, |items| render::environments(items))?,
+        Some(name) => {
             let known: Vec<&str> = all.iter().map(|e| e.name.as_str()).collect();
             let found = all.iter().find(|e| e.name == name);
             let environment =
@@ -54,10 +62,16 @@ struct OnWorker<'a> {
 }
 
 pub async fn worker(s: &Session, verb: WorkerVerb) -> Result<u8, CliError> {
+    let verb = match verb {
+        WorkerVerb::Remove { name, gone, sure } => return upkeep::remove_worker(s, name, gone, &sure).await,
+        WorkerVerb::Rekey { name, within, sure } => return upkeep::rekey_worker(s, name, within, &sure).await,
+        WorkerVerb::List => None,
+        WorkerVerb::Show { name } => Some(name),
+    };
     let all = s.client.workers(v1::ListRequest::default()).await?.items;
     match verb {
-        WorkerVerb::List => s.out.show(&all, |items| render::workers(items, s.out.wide()))?,
-        WorkerVerb::Show { name } => {
+        None => s.out.show(&all, |items| render::workers(items, s.out.wide()))?,
+        Some(name) => {
             let known: Vec<&str> = all.iter().map(|w| w.name.as_str()).collect();
             let found = all.iter().find(|w| w.name == name);
             let worker = found.ok_or_else(|| missing("worker", &name, &known, "slipwayd agent"))?;
@@ -89,6 +103,9 @@ pub async fn deployment(s: &Session, verb: DeploymentVerb) -> Result<u8, CliErro
             Ok(DONE)
         }
         DeploymentVerb::Show(what) => show(s, &what.target).await,
+        DeploymentVerb::Remove { what, stop, watch, sure } => {
+            upkeep::remove_deployment(s, &what.deployment, stop, watch, &sure).await
+        }
         DeploymentVerb::History(args) => super::rollout::history(s, args).await,
     }
 }

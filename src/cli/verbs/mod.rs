@@ -15,6 +15,7 @@ mod rollout;
 mod service;
 mod status;
 mod traffic;
+mod upkeep;
 
 use super::{
     CliError, Session,
@@ -71,6 +72,7 @@ pub async fn run(s: &Session, noun: Noun) -> Result<u8, CliError> {
         Noun::Rollout(verb) => rollout::run(s, verb).await,
         Noun::Traffic(verb) => traffic::run(s, verb).await,
         Noun::Dns(verb) => dns::run(s, verb).await,
+        Noun::Settings(verb) => upkeep::settings(s, verb).await,
         Noun::Event(verb) => events::run(s, verb).await,
         Noun::Apply(args) => catalog::apply(s, args).await,
         Noun::Logs(args) => logs::run(s, args).await,

@@ -2,6 +2,7 @@
 
 use indicatif::{ProgressBar, ProgressStyle};
 
+use super::upkeep;
 use crate::{
     cli::{
         CliError, Session,
@@ -16,6 +17,9 @@ use crate::{
 
 pub async fn run(s: &Session, verb: ReleaseVerb) -> Result<u8, CliError> {
     match verb {
+        ReleaseVerb::Prune { what, keep, older_than, sure } => {
+            upkeep::prune(s, &what.service, keep, older_than, &sure).await
+        }
         ReleaseVerb::Push(args) => push(s, args).await,
         ReleaseVerb::List { service } => list(s, service.as_deref()).await,
         ReleaseVerb::Show(release) => show(s, &release).await,
@@ -139,7 +143,7 @@ async fn push(s: &Session, args: PushArgs) -> Result<u8, CliError> {
             commit: args.commit.unwrap_or_default(),
             built_at: String::new(),
             toolchain: args.toolchain.unwrap_or_default(),
-            components: Default::default(),
+            components: args.components.into_iter().collect(),
         }),
         labels,
     };

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::{release, rollout};
+use super::{release, rollout, upkeep};
 use crate::{
     cli::{
         CliError, Session,
@@ -43,8 +43,9 @@ pub async fn run(s: &Session, verb: ServiceVerb) -> Result<u8, CliError> {
             })?;
             Ok(DONE)
         }
-        ServiceVerb::Update { start, watch } => rollout::begin(s, start, false, watch).await,
+        ServiceVerb::Update { start, watch } => rollout::begin(s, start, false, None, watch).await,
         ServiceVerb::Rollback { what, watch } => rollout::rollback(s, &what.target, watch).await,
+        ServiceVerb::Remove { what, sure } => upkeep::remove_service(s, &what.service, &sure).await,
         ServiceVerb::History(args) => rollout::history(s, args).await,
         ServiceVerb::Canary(CanaryVerb::Status(what)) => rollout::status(s, &what.target).await,
         ServiceVerb::Canary(CanaryVerb::Promote { what, watch }) => {

@@ -104,7 +104,7 @@ fn what_is_missing_is_said() {
     let bare = load_backup(&backup(&state, &blobs, true)[..], None).unwrap();
     assert_eq!((bare.head.left_out, bare.packages.len()), (1, 0));
     let (digest, _) = blobs.list().unwrap().remove(0);
-    blobs.remove(&digest).unwrap();
+    blobs.lock(&digest).unwrap().remove().unwrap();
     let source = Source { state: &state, blobs: &blobs, without_packages: false, wall_ms: 1 };
     let said = write_backup(&source, |_| Vec::new()).err().unwrap().to_string();
     assert!(said.contains(&digest) && said.contains("but by a"), "{said}");
