@@ -55,8 +55,8 @@ impl Apply for WorkerRemoved {
 fn check(cx: &Cx<'_>, w: &Worker, gone: bool) -> Done {
     let name = &w.name;
     // This walks every deployment, which a removal is rare enough for.
-    let live = cx.s.deployments.values().filter_map(|d| cx.s.live_rollout(&d.id));
-    if let Some(r) = live.filter(|r| r.order.contains(name)).next_back() {
+    let mut live = cx.s.deployments.values().filter_map(|d| cx.s.live_rollout(&d.id));
+    if let Some(r) = live.find(|r| r.order.contains(name)) {
         return Err(Rejection::Precondition(format!(
             "{} of {} counts on worker {name}: wait for its end, or `slipway rollout abort {}`",
             r.id, r.deployment, r.id
