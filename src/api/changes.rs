@@ -7,7 +7,12 @@ use crate::model::Spec;
 /// Lines such as `rollout.bake: 5m -> 10m`.
 pub(super) fn changes(old: &Spec, new: &Spec) -> Vec<String> {
     let mut lines = Vec::new();
-    let json = |s: &Spec| serde_json::to_value(s).unwrap_or(Value::Null);
+    let json = |s: &Spec| {
+        let mut all = serde_json::to_value(s).unwrap_or(Value::Null);
+        // What the document says of rollouts stands in `rollout` with its defaults.
+        all.as_object_mut().map(|fields| fields.remove("said"));
+        all
+    };
     diff("", &json(old), &json(new), &mut lines);
     lines
 }

@@ -136,7 +136,7 @@ pub enum DeploymentVerb {
     #[command(after_help = "Example:\n  slipway deployment history shop -n 5")]
     History(HistoryArgs),
     /// Remove a deployment of which nothing runs
-    #[command(after_help = "Example:\n  slipway deployment remove shop --stop --watch --yes")]
+    #[command(after_help = "Example:\n  slipway deployment remove shop --stop --yes")]
     Remove {
         #[command(flatten)]
         what: OnDeployment,

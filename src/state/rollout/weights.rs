@@ -64,8 +64,12 @@ pub(in crate::state) fn check_rise(
     Ok(())
 }
 
-/// Weights are whole, and only arms that exist have some.
+/// Weights are whole, only arms that exist have some, and in a deployment that switches one has all.
 fn check_whole(d: &Deployment, weights: &Weights) -> Done {
+    let switches = d.route.as_ref().is_some_and(|r| r.mode == RouteMode::Switch);
+    if switches && weights.iter().count() > 1 {
+        return guard(format!("{} switches: one version has all of the traffic", d.id));
+    }
     if weights.sum() != WHOLE.0 {
         return Err(Rejection::Invalid(format!("weights sum to {} and not to 10000", weights.sum())));
     }
@@ -123,5 +127,40 @@ pub(in crate::state) fn set_index(cx: &Cx<'_>, r: &mut Rollout, step: u32) {
     if let Some(row) = r.steps.get_mut(step as usize) {
         let StepRow { routed, .. } = row;
         *routed = Some((cx.at.index, cx.now()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Digest, Pair, Period};
+
+    #[test]
+    fn in_a_deployment_that_switches_no_two_versions_share_the_traffic() {
+        let pair =
+            |v: &str| Pair { version: v.parse().unwrap(), digest: Digest::new(&"a".repeat(64)).unwrap(), spec: 1 };
+        let mut d = Deployment {
+            meta: Meta::default(),
+            id: "production/shop".parse().unwrap(),
+            spec: 1,
+            arms: [Arm::new(Role::Stable, pair("1.0.0")), Arm::new(Role::Candidate, pair("2.0.0"))]
+                .into_iter()
+                .collect(),
+            route: None,
+            desired: 4,
+            live: None,
+            last: None,
+            as_is: None,
+            removing: None,
+        };
+        let shared =
+            Weights::all(Role::Stable).with(Role::Stable, BasisPoints(7500)).with(Role::Candidate, BasisPoints(2500));
+        let route =
+            |mode| Route { generation: FencePoint { incarnation: 1, n: 1 }, mode, ttl: Period::seconds(1), salt: 0 };
+        d.route = Some(route(RouteMode::Weighted));
+        assert_eq!(check_whole(&d, &shared), Ok(()));
+        d.route = Some(route(RouteMode::Switch));
+        assert!(check_whole(&d, &shared).is_err());
+        assert_eq!(check_whole(&d, &Weights::all(Role::Candidate)), Ok(()));
     }
 }
