@@ -49,7 +49,7 @@ impl Leases {
         present
     }
 
-    /// Grants a lease under these agreed terms: recorded first, and only then asked for the index that a majority confirms.
+    /// Grants a lease under these agreed terms: it is recorded, and only then a majority is asked for its index.
     async fn grant(
         &self,
         term: u64,

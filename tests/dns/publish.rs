@@ -18,7 +18,7 @@ fn told(world: &mut World) -> &mut World {
     })
 }
 
-/// A client that reads which index is served and asks then is never answered from before it, whoever publishes meanwhile.
+/// Who reads which index is served and asks then is never answered from before it, whoever publishes meanwhile.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn no_answer_is_older_than_the_index_that_was_served_when_it_was_asked_for() {
     let mut world = World::shop(1, 0, (10_000, 0));
