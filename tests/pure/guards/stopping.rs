@@ -34,12 +34,11 @@ fn a_stopping_instance_is_gone_when_a_report_of_its_newest_assignment_leaves_it_
         };
         let mut seen = Observations { leader_since: t.s().now, ..Observations::default() };
         seen.workers.insert(i.worker.clone(), Seen::Known { at: t.s().now, value });
-        let of_reports = facts(t.s(), &seen, t.s().now.plus(Period(1))).into_iter().filter_map(|c| match c {
-            Command::FactsRecorded(f) => Some(f.workers.into_iter().flat_map(|w| w.instances)),
+        let said = facts(t.s(), &seen, t.s().now.plus(Period(1))).into_iter().flat_map(|c| match c {
+            Command::FactsRecorded(f) => f.workers.into_iter().flat_map(|w| w.instances),
             other => panic!("{}", other.name()),
         });
-        let of_reports = of_reports.flatten();
-        of_reports.inspect(|f| assert_eq!((f.life, f.health), (Life::Gone, Health::Unknown))).map(|f| f.id).collect()
+        said.inspect(|f| assert_eq!((f.life, f.health), (Life::Gone, Health::Unknown))).map(|f| f.id).collect()
     };
     let stops = |n: &slipway::state::Instance| n.life == Life::Stopping && n.worker == i.worker;
     let all: Vec<InstanceId> = t.s().instances.values().filter(|n| stops(n)).map(|n| n.id).collect();
