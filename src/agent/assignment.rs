@@ -147,3 +147,78 @@ impl TryFrom<&v1::Assignment> for Offer {
         Ok(Self { deployment, assigned, specs, mark: Some(a.mark).filter(|m| *m != 0) })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{SpecFormat, read_spec};
+
+    const SPEC: &str = "service: shop\nenvironment: production\nrun: {command: [bin/shop]}\nports: {http: 8080}\n\
+                        health: {http: /healthz}\n";
+
+    /// One instance, its package, and another pair that is next.
+    fn good() -> v1::Assignment {
+        let spec = read_spec(SPEC, SpecFormat::Yaml).unwrap();
+        let pair = v1::Pair { version: "1.0.0".into(), digest: "a".repeat(64), spec: 3 };
+        v1::Assignment {
+            deployment: "production/shop".into(),
+            generation: 7,
+            permit: "activate".into(),
+            hold: vec![v1::Hold { digest: "a".repeat(64), size: 5, version: String::new() }],
+            specs: vec![v1::SpecDoc { revision: 3, json: serde_json::to_string(&spec).unwrap() }],
+            instances: vec![v1::Entry {
+                id: "59-0".into(),
+                pair: Some(pair.clone()),
+                address: "127.1.1.1".into(),
+                ports: [("http".to_string(), 65_535)].into(),
+                replaces: "58-1".into(),
+            }],
+            next: Some(v1::Next { pair: Some(pair), address: "127.1.1.2".into() }),
+            ..v1::Assignment::default()
+        }
+    }
+
+    #[test]
+    fn an_assignment_that_cannot_be_carried_out_is_refused_by_what_is_wrong_in_it() {
+        let offer = Offer::try_from(&good()).unwrap();
+        assert_eq!((offer.assigned.entries[0].ports["http"], offer.mark), (65_535, None));
+        let with = |edit: &dyn Fn(&mut v1::Assignment)| {
+            let mut bent = good();
+            edit(&mut bent);
+            bent
+        };
+        let instance = |edit: &dyn Fn(&mut v1::Entry)| with(&|a| edit(&mut a.instances[0]));
+        let next = |edit: &dyn Fn(&mut v1::Next)| with(&|a| edit(a.next.as_mut().unwrap()));
+        let spec_of = |p: &mut Option<v1::Pair>| p.as_mut().unwrap().spec = 4;
+        for (bent, says) in [
+            (with(&|a| a.deployment = "shop".into()), "shop"),
+            (with(&|a| a.permit = "run".into()), "permit"),
+            (with(&|a| a.hold[0].digest = "a".repeat(63)), "digest"),
+            (with(&|a| a.hold = vec![a.hold[0].clone(); MAX_HOLD + 1]), "1 instances and 101 packages are too many"),
+            (
+                with(&|a| a.instances = vec![a.instances[0].clone(); MAX_ENTRIES + 1]),
+                "1001 instances and 1 packages are too many",
+            ),
+            (with(&|a| a.specs.clear()), "instance 59-0 names spec 3, which was not sent"),
+            (with(&|a| a.specs[0].json.truncate(9)), "spec 3 cannot be read"),
+            (with(&|a| a.specs[0].json = a.specs[0].json.replace("8080", "0")), "spec 3: "),
+            (instance(&|e| e.id = "59".into()), "59"),
+            (instance(&|e| e.pair = None), "instance 59-0 has no pair"),
+            (instance(&|e| spec_of(&mut e.pair)), "instance 59-0 names spec 4, which was not sent"),
+            (instance(&|e| e.pair.as_mut().unwrap().digest = "b".into()), "digest"),
+            (instance(&|e| e.address = "here".into()), "instance 59-0: \"here\" is not an IP address"),
+            (instance(&|e| e.ports = [("admin".to_string(), 70_000)].into()), "instance 59-0: 70000 is not a port"),
+            (instance(&|e| e.replaces = "x".into()), "x"),
+            (next(&|n| n.pair = None), "what is to run next has no pair"),
+            (next(&|n| spec_of(&mut n.pair)), "what is to run next names spec 4, which was not sent"),
+            (next(&|n| n.address = "there".into()), "\"there\", where the next is to listen, is not an IP address"),
+        ] {
+            let said = Offer::try_from(&bent).unwrap_err();
+            assert!(said.contains(says), "{says}: {said}");
+        }
+        let most = with(&|a| {
+            (a.hold, a.instances) = (vec![a.hold[0].clone(); MAX_HOLD], vec![a.instances[0].clone(); MAX_ENTRIES]);
+        });
+        assert_eq!(Offer::try_from(&most).unwrap().assigned.entries.len(), MAX_ENTRIES);
+    }
+}

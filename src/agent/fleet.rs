@@ -210,18 +210,13 @@ mod tests {
         model::{Digest, Permit},
     };
 
-    #[tokio::test]
-    async fn what_was_told_while_a_deployment_was_leaving_is_not_lost() {
-        let dir = tempfile::tempdir().unwrap();
-        let layout = Layout::new(dir.path());
-        let store = Store::open(&layout, Nodes::new(&[], false).unwrap()).unwrap();
-        let board = Board::default();
+    fn fleet(layout: &Layout, board: &Board) -> Fleet {
+        let store = Store::open(layout, Nodes::new(&[], false).unwrap()).unwrap();
         let keeping = Keeping::Subreaper("a test".into());
-        let mut fleet = Fleet::open("w1", &layout, &store, &board, "/nowhere".into(), keeping).unwrap();
-        let id: DeploymentId = "production/shop".parse().unwrap();
-        // Its task has ended, and still took a message.
-        let (tell, told) = mpsc::channel(16);
-        fleet.tasks.insert(id.clone(), tell);
+        Fleet::open("w1", layout, &store, board, "/nowhere".into(), keeping).unwrap()
+    }
+
+    fn offer(id: &DeploymentId) -> Offer {
         let assigned = Assigned {
             generation: 1,
             content_digest: 1,
@@ -232,8 +227,34 @@ mod tests {
             previous: None,
             next: None,
         };
-        let offer = Offer { deployment: id.clone(), assigned, specs: BTreeMap::new(), mark: None };
-        fleet.obey(BTreeMap::from([(id.clone(), offer)])).await.unwrap();
+        Offer { deployment: id.clone(), assigned, specs: BTreeMap::new(), mark: None }
+    }
+
+    #[tokio::test]
+    async fn more_deployments_than_a_worker_takes_are_refused_as_a_whole() {
+        let dir = tempfile::tempdir().unwrap();
+        let layout = Layout::new(dir.path());
+        let mut fleet = fleet(&layout, &Board::default());
+        let offers = (0..=MAX_DEPLOYMENTS).map(|n| {
+            let id: DeploymentId = format!("production/shop-{n}").parse().unwrap();
+            (id.clone(), offer(&id))
+        });
+        let said = fleet.obey(offers.collect()).await.unwrap_err().to_string();
+        assert!(said.contains("1001 deployments are assigned to this worker: more than it takes"), "{said}");
+        assert!(fleet.deployments().is_empty() && on_disk(&layout).is_empty(), "none of them is begun");
+    }
+
+    #[tokio::test]
+    async fn what_was_told_while_a_deployment_was_leaving_is_not_lost() {
+        let dir = tempfile::tempdir().unwrap();
+        let layout = Layout::new(dir.path());
+        let board = Board::default();
+        let mut fleet = fleet(&layout, &board);
+        let id: DeploymentId = "production/shop".parse().unwrap();
+        // Its task has ended, and still took a message.
+        let (tell, told) = mpsc::channel(16);
+        fleet.tasks.insert(id.clone(), tell);
+        fleet.obey(BTreeMap::from([(id.clone(), offer(&id))])).await.unwrap();
         drop(told);
         fleet.tell.send(End::Left(id.clone())).unwrap();
         let mut changed = board.watch();

@@ -5,9 +5,11 @@
 //! what a failure means for the others (`reconcile`).
 
 mod ports;
+mod restarts;
 
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, pin::Pin, sync::Arc, time::Duration};
 
+use restarts::{MAX_RESTARTS, RESTART_WINDOW_MS, may_restart};
 use tokio::sync::{mpsc, watch};
 
 use super::{
@@ -32,9 +34,6 @@ use crate::{
     supervise::Lately,
 };
 
-/// Restarts within [`RESTART_WINDOW_MS`] after which an instance has failed.
-const MAX_RESTARTS: usize = 5;
-const RESTART_WINDOW_MS: u64 = 600_000;
 /// Between an end and the next start.
 const BACKOFF: Backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(30));
 /// Time between checks before the first pass, and after an agent found its instance again: nobody knows yet.
@@ -236,7 +235,7 @@ impl Instance {
                 Err(why) if !self.passed => return self.gone(why, true).await,
                 Ok(how) | Err(how) => how,
             };
-            if !self.may_restart() {
+            if !may_restart(&mut self.restarts, self.shared.clock.mono()) {
                 let why = format!("{how}; {MAX_RESTARTS} restarts within 10 minutes did not help");
                 return self.gone(why, true).await;
             }
@@ -301,10 +300,6 @@ impl Instance {
                 tracing::debug!(instance = %self.entry.id, "old run {old}: {e}");
             }
         }
-    }
-
-    fn may_restart(&mut self) -> bool {
-        self.restarts.note(self.shared.clock.mono()) <= MAX_RESTARTS
     }
 
     fn target(&self) -> Option<SocketAddr> {

@@ -18,6 +18,9 @@ use thiserror::Error;
 
 use super::files;
 
+#[cfg(test)]
+mod power_cuts;
+
 /// First bytes of every journal: what it is, and its format's version.
 const MAGIC: &[u8; 8] = b"SLPWJR01";
 /// Length and checksum before each record.

@@ -8,6 +8,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
+    path::Path,
     time::Duration,
 };
 
@@ -159,7 +160,7 @@ impl Session {
                 return Err(retry(format!("{address} did not begin with a challenge")));
             }
         };
-        self.check_cluster(&challenge)?;
+        check_cluster(&self.seen, self.layout.root(), &challenge)?;
         let signature = self.machine.prove(&challenge.nonce, &challenge.cluster_id);
         self.say(&send, from_agent::Body::Proof(Proof { signature })).await?;
         let welcome = match next(&mut stream, address).await? {
@@ -295,26 +296,6 @@ impl Session {
         retry(format!("{address} refuses: {reason}"))
     }
 
-    fn check_cluster(&self, challenge: &Challenge) -> Result<(), End> {
-        if !(16..=1024).contains(&challenge.nonce.len()) {
-            return Err(retry("the node's challenge is no nonce"));
-        }
-        if !self.seen.cluster.is_empty() && !self.seen.goes_on_with(&challenge.cluster_id, &challenge.lineage) {
-            if self.seen.former.contains(&challenge.cluster_id) {
-                return Err(retry(format!(
-                    "a node of cluster {} still runs, which was restored as {}: stop it",
-                    challenge.cluster_id, self.seen.cluster
-                )));
-            }
-            return Err(End::Fatal(AgentError::OtherCluster {
-                path: self.layout.root().into(),
-                ours: self.seen.cluster.clone(),
-                theirs: challenge.cluster_id.clone(),
-            }));
-        }
-        Ok(())
-    }
-
     /// Passes a desired state on, unless it is older than one that was passed on before.
     async fn obey(&mut self, desired: Desired) -> Result<(), End> {
         let (ours, theirs) = ((self.seen.incarnation, self.seen.index), (desired.incarnation, desired.index));
@@ -382,10 +363,70 @@ impl Session {
     }
 }
 
+/// Whether a challenge is one, and of the cluster that this directory belongs to.
+fn check_cluster(seen: &Seen, root: &Path, challenge: &Challenge) -> Result<(), End> {
+    if !(16..=1024).contains(&challenge.nonce.len()) {
+        return Err(retry("the node's challenge is no nonce"));
+    }
+    if seen.cluster.is_empty() || seen.goes_on_with(&challenge.cluster_id, &challenge.lineage) {
+        return Ok(());
+    }
+    if seen.former.contains(&challenge.cluster_id) {
+        return Err(retry(format!(
+            "a node of cluster {} still runs, which was restored as {}: stop it",
+            challenge.cluster_id, seen.cluster
+        )));
+    }
+    Err(End::Fatal(AgentError::OtherCluster {
+        path: root.into(),
+        ours: seen.cluster.clone(),
+        theirs: challenge.cluster_id.clone(),
+    }))
+}
+
 /// The next message of the greeting, within its time.
 async fn next(stream: &mut Streaming<ToAgent>, address: &str) -> Result<to_agent::Body, End> {
     let message = tokio::time::timeout(GREETING, stream.message()).await;
     let message = message.map_err(|_| retry(format!("{address} does not answer")))?;
     let message = message.map_err(|s| retry(format!("{address}: {}", s.message())))?;
     message.and_then(|m| m.body).ok_or_else(|| retry(format!("{address} closed the session")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_challenge_is_taken_from_the_own_cluster_and_from_one_restored_from_it_alone() {
+        let (new, restored) =
+            (Seen::default(), Seen { cluster: "c2".into(), former: vec!["c1".into()], ..Seen::default() });
+        for (seen, nonce, cluster, lineage, says) in [
+            (&new, 16, "c9", vec![], "taken"),
+            (&restored, 1024, "c2", vec![], "taken"),
+            (&restored, 32, "c3", vec!["c1", "c2"], "taken"),
+            (&new, 15, "c9", vec![], "again later: the node's challenge is no nonce"),
+            (&restored, 0, "c2", vec![], "again later: the node's challenge is no nonce"),
+            (&restored, 1025, "c2", vec![], "again later: the node's challenge is no nonce"),
+            (
+                &restored,
+                32,
+                "c1",
+                vec![],
+                "again later: a node of cluster c1 still runs, which was restored as c2: stop it",
+            ),
+            (&restored, 32, "c3", vec![], "never: c2, c3"),
+            (&restored, 32, "c3", vec!["c1"], "never: c2, c3"),
+        ] {
+            let lineage = lineage.into_iter().map(str::to_owned).collect();
+            let challenge = Challenge { nonce: vec![7; nonce], cluster_id: cluster.into(), lineage };
+            let said = match check_cluster(seen, Path::new("/data"), &challenge) {
+                Ok(()) => "taken".to_owned(),
+                Err(End::Retry(why)) => format!("again later: {why}"),
+                Err(End::Fatal(AgentError::OtherCluster { ours, theirs, .. })) => format!("never: {ours}, {theirs}"),
+                Err(End::Fatal(e)) => panic!("{e}"),
+                Err(End::Again) => panic!("greets again at once"),
+            };
+            assert_eq!(said, says, "{nonce} bytes of {challenge:?}");
+        }
+    }
 }

@@ -289,37 +289,30 @@ mod tests {
         }
     }
 
+    // The same over IPv6, which a machine may lack, is asked of the whole server (tests/dns/wire.rs).
     #[test]
     fn what_comes_goes_back_to_who_sent_it() {
         echo("127.0.0.1:0", false);
         echo("127.0.0.1:0", true);
-        // Where there is no IPv6, there is nothing to be tried.
-        if UdpSocket::bind("[::1]:0").is_ok() {
-            echo("[::1]:0", false);
-        }
     }
 
     #[test]
     fn a_wildcard_answers_from_the_address_that_was_asked() {
-        for (bind, asked) in [("0.0.0.0:0", "127.0.0.2"), ("[::]:0", "127.0.0.3"), ("[::]:0", "::1")] {
-            // Where there is no IPv6, there is nothing to be tried.
-            let Ok(server) = UdpSocket::bind(bind) else { continue };
-            server.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
-            let any = if asked.contains(':') { "[::1]:0" } else { "127.0.0.1:0" };
-            let client = UdpSocket::bind(any).unwrap();
-            // Connected: the kernel hands on what comes from this address alone.
-            client.connect((asked, server.local_addr().unwrap().port())).unwrap();
-            client.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
-            let mut all = Datagrams::answering(&server).unwrap();
-            for n in 1..=3_u8 {
-                client.send(&[n]).unwrap();
-                assert_eq!(all.receive(&server, true).unwrap(), 1);
-                all.set_outgoing(0, 1);
-                assert_eq!(all.send(&server, 1).0, 0, "{bind} {asked}");
-                let mut buffer = [0; 2];
-                assert_eq!(client.recv(&mut buffer).unwrap(), 1, "{bind} {asked}");
-                assert_eq!(buffer[0], n);
-            }
+        let server = UdpSocket::bind("0.0.0.0:0").unwrap();
+        server.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        let client = UdpSocket::bind("127.0.0.1:0").unwrap();
+        // Connected: the kernel hands on what comes from this address alone.
+        client.connect(("127.0.0.2", server.local_addr().unwrap().port())).unwrap();
+        client.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        let mut all = Datagrams::answering(&server).unwrap();
+        for n in 1..=3_u8 {
+            client.send(&[n]).unwrap();
+            assert_eq!(all.receive(&server, true).unwrap(), 1);
+            all.set_outgoing(0, 1);
+            assert_eq!(all.send(&server, 1).0, 0);
+            let mut buffer = [0; 2];
+            assert_eq!(client.recv(&mut buffer).unwrap(), 1);
+            assert_eq!(buffer[0], n);
         }
     }
 

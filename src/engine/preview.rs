@@ -24,9 +24,8 @@ pub fn preview(state: &State, by: &Principal, start: &StartRollout) -> Result<Ve
 /// The rollout that `start` would make, and its steps.
 pub(super) fn planned(state: &State, by: &Principal, start: &StartRollout) -> Result<(Rollout, Vec<Step>), Refused> {
     let copy = rehearse(state, by, Command::StartRollout(start.clone())).map_err(Refused::Law)?;
-    let Some(rollout) = copy.rollouts.get(&RolloutId(copy.applied.index)) else {
-        return Err(Refused::Plan(format!("{} started no rollout", start.deployment)));
-    };
+    // A start that the law takes makes the rollout of its entry.
+    let rollout = &copy.rollouts[&RolloutId(copy.applied.index)];
     let compiled = strategy::compile(&copy, &Subject::of(rollout), RolloutPhase::Forward, Freed::Soon);
     compiled.map(|c| (rollout.clone(), c.steps)).map_err(Refused::Plan)
 }

@@ -50,6 +50,21 @@ impl Leases {
         present
     }
 
+    /// Grants a lease under these agreed terms: it is recorded, and only then a majority is asked for its index.
+    async fn grant(
+        &self,
+        term: u64,
+        node: NodeId,
+        now: Boot,
+        fences: &Fences,
+        index: impl Future<Output = Result<u64, ApiError>>,
+    ) -> Result<u64, ApiError> {
+        if !self.record(term, node, now, fences) {
+            return Err(ApiError::precondition(format!("term {term} is over")));
+        }
+        index.await
+    }
+
     /// Once the agreed State knows that no lease under earlier terms can be left, nothing is waited for longer than the
     /// present ones say, whatever was presumed before.
     fn left(&self, term: u64, now: Boot, fences: &Fences) -> Option<Left> {
@@ -64,7 +79,7 @@ pub(super) fn left(parts: &Parts, consensus: &Consensus, term: u64) -> Option<Le
     parts.leases.left(term, parts.clock.boot(), &consensus.view().fences)
 }
 
-/// Grants a lease to a node: recorded first, confirmed by a majority second.
+/// Grants a lease to a node that asks for one.
 pub(super) async fn grant(
     parts: &Parts,
     consensus: &Consensus,
@@ -81,11 +96,9 @@ pub(super) async fn grant(
         return Err(ApiError::precondition(format!("there are no leases for node {from}")));
     }
     let terms = state.fences.terms;
-    if !parts.leases.record(leadership.term, from, parts.clock.boot(), &state.fences) {
-        return Err(ApiError::precondition(format!("term {} is over", leadership.term)));
-    }
     let limit = limit(Duration::from_millis(terms.duration.0));
-    let index = consensus.leader_index(limit).await.map_err(|e| ApiError::unavailable(e.to_string()))?;
+    let index = async { consensus.leader_index(limit).await.map_err(|e| ApiError::unavailable(e.to_string())) };
+    let index = parts.leases.grant(leadership.term, from, parts.clock.boot(), &state.fences, index).await?;
     Ok(v1::RenewReply {
         nonce: ask.nonce,
         epoch: leadership.term,
@@ -184,6 +197,20 @@ mod tests {
 
     fn terms(seconds: u64) -> Terms {
         Terms { duration: Period::seconds(seconds), drift_ppm: 0, margin: Period(50) }
+    }
+
+    #[tokio::test]
+    async fn the_lease_table_has_a_lease_before_a_majority_is_asked_for_its_index() {
+        let (leases, fences) = (Leases::default(), Fences { terms: terms(60), ..Fences::default() });
+        let index = async {
+            let left = leases.left(2, 1000, &fences).unwrap();
+            assert_eq!(left.held.get(&3), Some(&Period(60_050)), "asked for before it was recorded");
+            Ok(7)
+        };
+        assert_eq!(leases.grant(2, 3, 1000, &fences, index).await.unwrap(), 7);
+        let never = async { panic!("asked for a lease that is in no table") };
+        let said = leases.grant(1, 3, 1000, &fences, never).await.unwrap_err();
+        assert!(said.message().contains("term 1 is over"), "{said}");
     }
 
     #[test]

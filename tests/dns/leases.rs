@@ -11,7 +11,7 @@ use hickory_proto::{
 };
 use slipway::{
     model::{Millis, Period},
-    state::{ArmedBy, Arming, LeaseMode, OnExpiry, RouteMode},
+    state::{ArmedBy, Arming, LeaseMode, OnExpiry, Role, RouteMode},
     traffic::lease::Hold,
 };
 
@@ -32,7 +32,10 @@ fn arming(w: &mut World) -> &mut World {
 
 /// Code, extended error, answer.
 async fn ask(c: &Client, name: &str, kind: RecordType) -> (ResponseCode, Option<u16>, Message) {
-    let (_, m) = c.send(&edns(query(name, kind), 1232, 0)).await;
+    read(c.send(&edns(query(name, kind), 1232, 0)).await.1)
+}
+
+fn read(m: Message) -> (ResponseCode, Option<u16>, Message) {
     let option = m.edns.as_ref().and_then(|e| e.option(EdnsCode::Unknown(15)).cloned());
     let extended = option.map(|o| match o {
         EdnsOption::Unknown(_, data) => u16::from_be_bytes([data[0], data[1]]),
@@ -89,6 +92,53 @@ async fn an_armed_service_is_answered_only_with_a_lease() {
     Arc::make_mut(&mut w.0.fences).armed.clear();
     serving.publish(w.at(1002));
     assert_eq!(version(&addresses(&ask(&c, SHOP, RecordType::A).await.2)), 1);
+    serving.stop().await;
+}
+
+#[tokio::test]
+async fn every_name_that_moves_with_a_switch_needs_a_lease_whatever_is_asked_and_however() {
+    let mut w = world();
+    w.track(Role::Previous, "0.9.0").instance(300, 0, "0.9.0", "10.0.3.1");
+    for (index, version) in [(100, "1.0.0"), (200, "2.0.0"), (300, "0.9.0")] {
+        w.instance(index, 7, version, &format!("fd00:{index}::7"));
+    }
+    let serving = Serving::start(arm(&mut w)).await;
+    let c = serving.client().await;
+    let sets = ["", "stable.", "canary.", "previous.", "active.", "preview.", "mix.", "k-x.", "t-x."];
+    let kinds = [RecordType::A, RecordType::AAAA, RecordType::SRV];
+    let moving = sets.iter().flat_map(|set| {
+        let names = kinds.map(|kind| (format!("{set}{SHOP}"), kind));
+        names.into_iter().chain([(format!("_http._tcp.{set}{SHOP}"), RecordType::SRV)])
+    });
+    let moving: Vec<(String, RecordType)> = moving.collect();
+    let still = kinds.iter().flat_map(|kind| ["v-1-0-0.", "i-100-7."].map(|set| (format!("{set}{SHOP}"), *kind)));
+    let still: Vec<(String, RecordType)> =
+        still.chain([(format!("_http._tcp.v-1-0-0.{SHOP}"), RecordType::SRV)]).collect();
+    let index = w.0.applied.index;
+    for (until, passes, refused) in [(0, 0, Some(14)), (5000, 0, None), (5000, 5000, Some(22))] {
+        serving.store.set_hold(Hold { index, until });
+        serving.clock.advance(Duration::from_millis(passes));
+        for (name, kind, refused) in moving
+            .iter()
+            .map(|(name, kind)| (name, *kind, refused))
+            .chain(still.iter().map(|(name, kind)| (name, *kind, None)))
+        {
+            let question = edns(query(name, kind), 1232, 0);
+            for (how, m) in [("UDP", c.send(&question).await.1), ("TCP", c.tcp(&question).await)] {
+                let (code, extended, m) = read(m);
+                let place = format!("{name} {kind} over {how}, lease until {until}");
+                if refused.is_some() {
+                    assert_eq!((code, extended, m.answers.len()), (ResponseCode::ServFail, refused, 0), "{place}");
+                    continue;
+                }
+                assert_eq!((code, extended), (ResponseCode::NoError, None), "{place}");
+                // All versions at once have no one address, and an instance no port of its own.
+                let none = name.starts_with("mix.") && kind != RecordType::SRV
+                    || name.starts_with("i-") && kind != RecordType::AAAA;
+                assert_eq!(m.answers.is_empty(), none, "{place}: {m:?}");
+            }
+        }
+    }
     serving.stop().await;
 }
 

@@ -19,6 +19,8 @@ mod leases;
 mod names;
 mod odd;
 mod policy;
+mod publish;
 mod resolvers;
+mod siblings;
 mod tls;
 mod wire;

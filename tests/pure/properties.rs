@@ -14,7 +14,7 @@ use slipway::state::{
 };
 
 /// A refusal changes nothing but the position, the time and the table of requests.
-fn untouched(before: &State, after: &State) -> bool {
+pub fn untouched(before: &State, after: &State) -> bool {
     let mut same = after.clone();
     same.applied = before.applied;
     same.now = before.now;

@@ -2,24 +2,30 @@
 
 mod requests;
 mod addresses;
+mod batches;
 mod bounds;
 mod copies;
+mod keeper;
 mod limits;
 mod machines;
 mod members;
 mod packages;
 mod plans;
+mod registrations;
 mod releases;
 mod removals;
 mod servers;
 mod settings;
+mod staged;
 mod steps;
+mod stopping;
 mod traffic;
 mod ways_back;
 mod workers;
 
 use std::collections::BTreeMap;
 
+use crate::properties::untouched;
 use crate::walk::{
     Walk, prelude,
     rounds::{good_round, summary},
@@ -56,10 +62,13 @@ impl Story {
         &self.0.state
     }
 
+    /// What is refused changes nothing.
     fn try_(&mut self, body: Command) -> Result<(), Rejection> {
+        let before = self.s().clone();
         let (at, mut c) = self.0.stamp(body, 0);
         c.at = Millis(self.s().now.0 + 100);
         let result = apply(&mut self.0.state, at, &c).map(|_| ());
+        assert!(result.is_ok() || untouched(&before, self.s()), "{}: refused and changed something", c.body.name());
         invariants::check(self.s()).unwrap();
         result
     }
@@ -78,6 +87,29 @@ impl Story {
 
     fn no(&mut self, body: Command) -> String {
         self.try_(body).unwrap_err().to_string()
+    }
+
+    /// Refuses it by these words.
+    fn refuses(&mut self, body: Command, says: &str) {
+        let said = self.no(body);
+        assert!(said.contains(says), "{says}: {said}");
+    }
+
+    /// Plans and reports until a command comes that is looked for; it is given before it is applied.
+    fn asked<T>(&mut self, what: &str, is: impl Fn(&Command) -> Option<T>) -> T {
+        for _ in 0..2000 {
+            for body in good_round(self.s()).0 {
+                if let Some(found) = is(&body) {
+                    return found;
+                }
+                match self.try_(body) {
+                    // What came before it in the round moved the row.
+                    Ok(()) | Err(Rejection::Stale { .. }) => {}
+                    Err(e) => panic!("before {what}: {e}"),
+                }
+            }
+        }
+        panic!("{what} never came: {}", summary(self.s()));
     }
 
     /// Plans and reports until it holds.
