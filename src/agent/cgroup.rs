@@ -31,7 +31,8 @@ pub enum Keeping {
 }
 
 impl Keeping {
-    /// Finds out. `name` is the directory to be made in the agent's own cgroup, `idle` a program that waits until it is killed.
+    /// Finds out. `name` is the directory to be made in the agent's own cgroup, `idle` a program that waits until it is
+    /// killed.
     pub fn find(name: &str, idle: Command) -> Self {
         let found = own().and_then(|own| {
             let home = own.join(name);

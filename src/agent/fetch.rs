@@ -95,7 +95,8 @@ impl Store {
 
     /// Whether a package is in place.
     pub fn has(&self, digest: &Digest) -> bool {
-        // In this order: what is marked after this look was looked at by `collect` after its owner had said that it is needed.
+        // In this order: what is marked after this look was looked at by `collect` after its owner had said that it is
+        // needed.
         self.0.layout.release(digest).is_dir() && !self.0.going.lock().contains(digest)
     }
 
@@ -198,7 +199,8 @@ impl Store {
         file.sync_all().await.map_err(later)?;
         drop(file);
         let came = hex(&hash.finalize());
-        // What is on disk counts: a write of a try that was given up may have landed after this one had measured the file.
+        // What is on disk counts: a write of a try that was given up may have landed after this one had measured the
+        // file.
         let (on_disk, _) = hash_of(part.clone()).await.map_err(later)?;
         let on_disk = hex(&on_disk.finalize());
         let found = if came == digest.as_str() { on_disk } else { came };

@@ -1,4 +1,5 @@
-//! Small durable files: write, fsync, rename, fsync the parent. Everything the agent relies on after a crash goes through here.
+//! Small durable files: write, fsync, rename, fsync the parent. Everything the agent relies on after a crash goes
+//! through here.
 //!
 //! Not here: the journal, which only appends (`journal`).
 
@@ -46,7 +47,8 @@ pub fn replace(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     sync_dir(dir)
 }
 
-/// Writes a file in its place, which takes no room when it is as long as before and within one sector: for a disk that is full.
+/// Writes a file in its place, which takes no room when it is as long as before and within one sector: for a disk that
+/// is full.
 pub fn overwrite(path: &Path, bytes: &[u8]) -> io::Result<()> {
     use std::os::unix::fs::FileExt as _;
     let file = fs::OpenOptions::new().write(true).open(path)?;

@@ -1,8 +1,8 @@
 //! One instance from its first start to its end: run after run under the shim, checked, scraped, restarted, stopped.
 //!
-//! Invariants: each act is journalled before it is done; a run's number is used once, so a process is never started twice; before
-//! the first pass an exit is a failure at once, after it a restart with growing pauses. Not here: which instances there are and
-//! what a failure means for the others (`reconcile`).
+//! Invariants: each act is journalled before it is done; a run's number is used once, so a process is never started
+//! twice; before the first pass an exit is a failure at once, after it a restart with growing pauses. Not here: which
+//! instances there are and what a failure means for the others (`reconcile`).
 
 mod ports;
 mod restarts;

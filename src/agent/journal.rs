@@ -1,10 +1,11 @@
 //! An append-only file of records, each framed by its length and crc32c and fsynced before `append` returns.
 //!
-//! Invariants: what `append` returned for is read back by every later `open`; a torn or damaged tail is cut at the last whole
-//! record; compaction replaces the file as a whole. A failed write or fsync poisons the journal: the kernel may have dropped the
-//! bytes, so it is never retried. For want of room alone nothing was dropped: the record is taken back and may be written later; and room for
-//! many records is reserved behind the end, so that a disk that others fill does not stop it. What is whole but cannot be understood was
-//! written by a newer version: it is refused, never cut. Not here: what records mean (`ledger`).
+//! Invariants: what `append` returned for is read back by every later `open`; a torn or damaged tail is cut at the last
+//! whole record; compaction replaces the file as a whole. A failed write or fsync poisons the journal: the kernel may
+//! have dropped the bytes, so it is never retried. For want of room alone nothing was dropped: the record is taken back
+//! and may be written later; and room for many records is reserved behind the end, so that a disk that others fill does
+//! not stop it. What is whole but cannot be understood was written by a newer version: it is refused, never cut. Not
+//! here: what records mean (`ledger`).
 
 use std::{
     fs,
@@ -81,7 +82,8 @@ fn frame<R: Serialize>(path: &Path, record: &R) -> Result<Vec<u8>, JournalError>
     Ok(bytes)
 }
 
-/// The record at the front and the bytes it takes; `None` when it is torn or damaged, an error when it is whole and not understood.
+/// The record at the front and the bytes it takes; `None` when it is torn or damaged, an error when it is whole and not
+/// understood.
 fn take<R: DeserializeOwned>(bytes: &[u8]) -> Option<Result<(R, usize), serde_json::Error>> {
     let head = u64::from_le_bytes(bytes.get(..FRAME)?.try_into().ok()?);
     let length = usize::try_from(head & 0xffff_ffff).ok()?;

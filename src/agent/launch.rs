@@ -49,7 +49,8 @@ pub fn launch(
     Ok(Launch { program: path, args, env, cwd: release.into(), user, cgroup })
 }
 
-/// Whether an instance of a pair could be started here, as far as that is known before there is one; the error is what `launch` would say.
+/// Whether an instance of a pair could be started here, as far as that is known before there is one; the error is what
+/// `launch` would say.
 pub fn ready(worker: &str, deployment: &DeploymentId, pair: &Pair, spec: &Spec, release: &Path) -> Result<(), String> {
     let names = spec.ports.keys().map(|name| address_variable(name)).chain([tree::INSTANCE.to_owned()]);
     let Prepared { program, user, .. } =

@@ -1,8 +1,8 @@
 //! What the journal says: its records, and the state they add up to.
 //!
-//! Invariants: the state is a function of the records alone; a record is written and fsynced before the act it announces; a
-//! generation never goes back, and the same generation with other content is never obeyed. Not here: the file (`journal`), who
-//! writes and reads it (`book`), the acts (`reconcile`, `instance`).
+//! Invariants: the state is a function of the records alone; a record is written and fsynced before the act it
+//! announces; a generation never goes back, and the same generation with other content is never obeyed. Not here: the
+//! file (`journal`), who writes and reads it (`book`), the acts (`reconcile`, `instance`).
 
 mod book;
 

@@ -31,7 +31,8 @@ static READS: Semaphore = Semaphore::const_new(2);
 const MAX_LINE: usize = 8192;
 const LOOK: Duration = Duration::from_millis(200);
 
-/// Answers a request; ends when the lines are sent or the node hangs up. `dir` is `None` for an instance this worker does not have.
+/// Answers a request; ends when the lines are sent or the node hangs up. `dir` is `None` for an instance this worker
+/// does not have.
 pub async fn tail(channel: Channel, worker: String, ask: TailLogs, dir: Option<InstanceDir>) {
     let (send, receive) = mpsc::channel(256);
     let request = ask.request;

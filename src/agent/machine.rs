@@ -112,7 +112,8 @@ impl Machine {
         Ok(Self { name, epoch, boot, key, _lock: lock })
     }
 
-    /// Counts starts from above `known`: the directory has gone back in time, and reports of its own count would never count.
+    /// Counts starts from above `known`: the directory has gone back in time, and reports of its own count would never
+    /// count.
     pub fn go_above(&mut self, layout: &Layout, known: u64) -> Result<(), AgentError> {
         let epoch = known.saturating_add(1).max(self.epoch);
         keep_epoch(layout, epoch)?;

@@ -1,10 +1,12 @@
 //! The worker agent: holds one session to any node, keeps releases on disk, runs instances, probes and counts.
 //!
-//! Invariants: it journals before it acts; it obeys only a desired state that is not older than what it has seen; instances outlive
-//! it and are found again by lock and pidfd, never doubled. Not here: what should run (State), who may be an agent (`rpc`).
+//! Invariants: it journals before it acts; it obeys only a desired state that is not older than what it has seen;
+//! instances outlive it and are found again by lock and pidfd, never doubled. Not here: what should run (State), who
+//! may be an agent (`rpc`).
 //!
-//! `session` talks, `fleet` passes on, `reconcile` keeps one deployment as assigned, `instance` leads one instance through its life,
-//! `process` and `shim` start and find processes, `ledger` over `journal` remembers, `board` collects what is reported.
+//! `session` talks, `fleet` passes on, `reconcile` keeps one deployment as assigned, `instance` leads one instance
+//! through its life, `process` and `shim` start and find processes, `ledger` over `journal` remembers, `board` collects
+//! what is reported.
 
 mod addresses;
 mod assignment;
@@ -111,7 +113,8 @@ async fn keeping(config: &AgentConfig, machine: &Machine, program: &Path) -> Kee
     found.unwrap_or_else(|e| Keeping::Subreaper(e.to_string()))
 }
 
-/// Runs an agent until SIGTERM or SIGINT; its instances go on. `program` is `slipwayd` itself, which is started as the shim.
+/// Runs an agent until SIGTERM or SIGINT; its instances go on. `program` is `slipwayd` itself, which is started as the
+/// shim.
 pub async fn run(config: AgentConfig, program: PathBuf) -> Result<(), AgentError> {
     let disk = |source| AgentError::Disk { path: "signals".into(), source };
     let mut term = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()).map_err(disk)?;

@@ -30,7 +30,8 @@ use crate::clock::Clock;
 
 pub use stopping::Stopping;
 
-/// How long a lock may be held without an identity, a process be gone without an exit record, and what was killed still be there.
+/// How long a lock may be held without an identity, a process be gone without an exit record, and what was killed still
+/// be there.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Time between looks at the run's files.
 const LOOK: Duration = Duration::from_millis(10);
@@ -75,7 +76,8 @@ fn io_error(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Proces
 
 fn locked(dir: &InstanceDir) -> Result<bool, ProcessError> {
     let lock = match open_lock(dir) {
-        // The journal names a run before its directory is made: an agent that was killed between the two leaves no directory, and no shim.
+        // The journal names a run before its directory is made: an agent that was killed between the two leaves no
+        // directory, and no shim.
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(false),
         lock => lock.map_err(io_error("lock", &dir.lock()))?,
     };
@@ -106,7 +108,8 @@ fn open(tree: Tree) -> io::Result<Option<Process>> {
     if start_time(identity.pid).ok() != Some(identity.start) {
         return Ok(None);
     }
-    // SAFETY: the descriptor is owned by the `AsyncFd` from here on and never replaced, so it stays open until it is deregistered.
+    // SAFETY: the descriptor is owned by the `AsyncFd` from here on and never replaced, so it stays open until it is
+    // deregistered.
     let pidfd = unsafe { AsyncFd::register(pidfd) }?;
     Ok(Some(Process { tree, pidfd }))
 }
@@ -144,8 +147,8 @@ pub async fn find(dir: &InstanceDir, number: u32) -> Result<Found, ProcessError>
     }
 }
 
-/// How a run ended, once its process is gone: the shim's record, or that there is none. Then nothing of its tree lives, or its shim cannot
-/// kill what does.
+/// How a run ended, once its process is gone: the shim's record, or that there is none. Then nothing of its tree lives,
+/// or its shim cannot kill what does.
 pub async fn ending(dir: &InstanceDir, number: u32) -> Result<String, ProcessError> {
     let run = dir.run(number);
     let mut waited = Duration::ZERO;
@@ -224,8 +227,8 @@ async fn ended_by_force(dir: &InstanceDir, tree: &Tree) -> Result<Members, Proce
     }
 }
 
-/// Waits until nothing lives of the runs before this one, and kills what does: their shims may have been killed, and they hold the
-/// instance's ports.
+/// Waits until nothing lives of the runs before this one, and kills what does: their shims may have been killed, and
+/// they hold the instance's ports.
 pub async fn clear(dir: &InstanceDir, number: u32) -> Result<(), ProcessError> {
     for before in 1..number {
         let run = dir.run(before);

@@ -172,7 +172,8 @@ fn holder(socket: &Socket) -> Holder {
     Holder { on: socket.on, process: pids.next().map(seen) }
 }
 
-/// What is said of a port that is not free, with what can be done about it. `variable` holds the address that the instance should use.
+/// What is said of a port that is not free, with what can be done about it. `variable` holds the address that the
+/// instance should use.
 pub fn in_use(at: SocketAddr, protocol: Protocol, holder: &Holder, variable: &str) -> String {
     let kind = match protocol {
         Protocol::Tcp => "port",

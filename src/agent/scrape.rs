@@ -1,9 +1,10 @@
 //! Reading counters and histograms from a metrics page in the Prometheus text format, by the selectors of the spec.
 //!
-//! All series that a selector chooses are added up; what the page declares as a histogram (`# TYPE name histogram`) is read with its
-//! buckets. Invariants: what is not there is not zero, unless the page itself makes it zero: a metric that it names, with the labels that
-//! the selector asks for, counts nothing in series that have not appeared yet; errors are a part of the requests, so the two are known
-//! together or not at all. Not here: selectors (`model`), what the numbers mean over time (`tally`).
+//! All series that a selector chooses are added up; what the page declares as a histogram (`# TYPE name histogram`) is
+//! read with its buckets. Invariants: what is not there is not zero, unless the page itself makes it zero: a metric
+//! that it names, with the labels that the selector asks for, counts nothing in series that have not appeared yet;
+//! errors are a part of the requests, so the two are known together or not at all. Not here: selectors (`model`), what
+//! the numbers mean over time (`tally`).
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -203,8 +204,9 @@ impl<'a> Found<'a> {
     }
 }
 
-/// What a page says of the metrics of these selectors. Requests that no series counts are not known, unless the page declares their metric;
-/// errors are zero only where the page makes them so (a counter of a code mostly appears with its first use), else not known.
+/// What a page says of the metrics of these selectors. Requests that no series counts are not known, unless the page
+/// declares their metric; errors are zero only where the page makes them so (a counter of a code mostly appears with
+/// its first use), else not known.
 pub fn read(page: &str, selectors: &BTreeMap<MetricName, Selector>) -> Reading {
     let mut found: BTreeMap<&MetricName, Found<'_>> = selectors.iter().map(|(n, s)| (n, Found::new(s))).collect();
     for line in page.lines() {

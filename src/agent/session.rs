@@ -49,8 +49,8 @@ const REPORT_EVERY: Duration = Duration::from_secs(2);
 const LOOK_EVERY: Duration = Duration::from_secs(10);
 /// Changes within this time go into one report.
 const DEBOUNCE: Duration = Duration::from_millis(5);
-/// After a start, longest wait until the instances that were found again have a health that is known: reporting "unknown" would
-/// take healthy instances out of DNS.
+/// After a start, longest wait until the instances that were found again have a health that is known: reporting
+/// "unknown" would take healthy instances out of DNS.
 const SETTLE: Duration = Duration::from_secs(3);
 /// Longest text of how processes are kept together.
 const MAX_KEEPING: usize = 200;

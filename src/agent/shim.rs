@@ -1,15 +1,17 @@
-//! The shim: a small process between the agent and one instance, so that either may die without orphaning or doubling the other.
+//! The shim: a small process between the agent and one instance, so that either may die without orphaning or doubling
+//! the other.
 //!
-//! `slipwayd shim DIR RUN` takes the instance's lock without waiting and leaves when it is taken or the run has an identity. It
-//! starts `slipwayd shim --exec DIR RUN`, moves it into the instance's cgroup if there is one, and lets it wait for a byte; meanwhile the
-//! tree (who the process and the shim are, which cgroup) is written and fsynced. Then the waiting process executes the program in its own
-//! place: same pid, same start time. The shim stays, in a session of its own, inherits what loses its parent, keeps the log files small,
-//! ends what the program leaves behind and records how the program ended.
+//! `slipwayd shim DIR RUN` takes the instance's lock without waiting and leaves when it is taken or the run has an
+//! identity. It starts `slipwayd shim --exec DIR RUN`, moves it into the instance's cgroup if there is one, and lets it
+//! wait for a byte; meanwhile the tree (who the process and the shim are, which cgroup) is written and fsynced. Then
+//! the waiting process executes the program in its own place: same pid, same start time. The shim stays, in a session
+//! of its own, inherits what loses its parent, keeps the log files small, ends what the program leaves behind and
+//! records how the program ended.
 //!
-//! Invariants: no program runs without a durable identity. The shim alone holds the lock, so a lock that is free says that no shim lives,
-//! and nothing of the program: whoever starts a next run looks at the tree (`process`). The end is recorded once nothing of the tree
-//! lives. If the shim dies before it has written the identity, the waiting process reads an end of file and leaves. No async here: no
-//! runtime, no `unsafe`.
+//! Invariants: no program runs without a durable identity. The shim alone holds the lock, so a lock that is free says
+//! that no shim lives, and nothing of the program: whoever starts a next run looks at the tree (`process`). The end is
+//! recorded once nothing of the tree lives. If the shim dies before it has written the identity, the waiting process
+//! reads an end of file and leaves. No async here: no runtime, no `unsafe`.
 
 mod collect;
 mod small_logs;

@@ -79,7 +79,8 @@ fn taking(table: impl BufRead, at: SocketAddr, protocol: Protocol) -> io::Result
     Ok(found)
 }
 
-/// The sockets that take what is sent to an address: those on the address itself, else those on a wildcard, the nearer ones first.
+/// The sockets that take what is sent to an address: those on the address itself, else those on a wildcard, the nearer
+/// ones first.
 pub fn at(at: SocketAddr, protocol: Protocol) -> io::Result<Vec<Socket>> {
     let tables = match protocol {
         Protocol::Tcp => ["/proc/self/net/tcp", "/proc/self/net/tcp6"],
@@ -104,7 +105,8 @@ fn nearest(all: &[Socket]) -> Vec<Socket> {
     all.iter().filter(|s| Some(rank(s)) == best).copied().collect()
 }
 
-/// Whether the kernel refuses another socket there. A wildcard of IPv6 may leave IPv4 alone; the table does not show it.
+/// Whether the kernel refuses another socket there. A wildcard of IPv6 may leave IPv4 alone; the table does not show
+/// it.
 pub fn is_taken(at: SocketAddr, protocol: Protocol) -> bool {
     let bound = match protocol {
         Protocol::Tcp => std::net::TcpListener::bind(at).map(drop),

@@ -1,9 +1,9 @@
 //! Counting a step: what instances count themselves, made whole over their restarts and ends.
 //!
-//! Instances show counters and histograms that begin at zero with each start. A tally adds up by how much they grew, per pair, for ever; a mark
-//! keeps the totals as they were when a step began, and a step's counts are the difference. All of it is journalled, so the
-//! death of an instance loses what it counted since its last scrape at most, and the death of the agent nothing while the
-//! instance lives. Not here: scraping (`scrape`).
+//! Instances show counters and histograms that begin at zero with each start. A tally adds up by how much they grew,
+//! per pair, for ever; a mark keeps the totals as they were when a step began, and a step's counts are the difference.
+//! All of it is journalled, so the death of an instance loses what it counted since its last scrape at most, and the
+//! death of the agent nothing while the instance lives. Not here: scraping (`scrape`).
 
 use std::collections::{BTreeMap, BTreeSet};
 

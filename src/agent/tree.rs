@@ -1,9 +1,10 @@
 //! All processes of one run of an instance: which they are, and signals to all of them.
 //!
-//! Invariants: a process belongs to a tree only by what the kernel says and pids that are used again cannot fake: its cgroup; descent,
-//! group or session of a first process or shim whose start time is the recorded one; or the mark in its environment, by which strays
-//! are found after their shim was killed. What may be of a tree but cannot be told (its session's leader is gone) is waited for and never
-//! killed. Not here: when what is killed (`shim`, `process`), sockets (`runtime`).
+//! Invariants: a process belongs to a tree only by what the kernel says and pids that are used again cannot fake: its
+//! cgroup; descent, group or session of a first process or shim whose start time is the recorded one; or the mark in
+//! its environment, by which strays are found after their shim was killed. What may be of a tree but cannot be told
+//! (its session's leader is gone) is waited for and never killed. Not here: when what is killed (`shim`, `process`),
+//! sockets (`runtime`).
 
 use std::{
     collections::BTreeSet,

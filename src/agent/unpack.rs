@@ -27,8 +27,8 @@ pub enum UnpackError {
     Disk { path: PathBuf, source: io::Error },
 }
 
-/// Unpacks `archive` into `staging` and renames that to `target`. What stood in `staging` is dropped; a `target` that is there is
-/// complete already and left alone.
+/// Unpacks `archive` into `staging` and renames that to `target`. What stood in `staging` is dropped; a `target` that
+/// is there is complete already and left alone.
 pub fn unpack(archive: &Path, staging: &Path, target: &Path, limits: Limits) -> Result<(), UnpackError> {
     if target.is_dir() {
         return Ok(());

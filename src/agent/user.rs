@@ -41,8 +41,8 @@ pub fn find(name: &str) -> Result<User, String> {
     })
 }
 
-/// Does something with the rights of a user, in a thread of its own, whose rights end with it. Only the effective ids change: with the real
-/// ones the user could signal the agent.
+/// Does something with the rights of a user, in a thread of its own, whose rights end with it. Only the effective ids
+/// change: with the real ones the user could signal the agent.
 pub fn acting_as<T: Send>(user: &Credentials, act: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
     let groups: Vec<Gid> = user.groups.iter().copied().map(Gid::from_raw).collect();
     let acts = || {

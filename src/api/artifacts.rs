@@ -1,7 +1,7 @@
 //! Packages come in, are verified and spread to the other voters, and go out by ranges.
 //!
-//! Invariants: nothing is visible before its digest was checked and its bytes are durable; one upload of a digest at a time, and one that stands
-//! still has its place for a bounded time.
+//! Invariants: nothing is visible before its digest was checked and its bytes are durable; one upload of a digest at a
+//! time, and one that stands still has its place for a bounded time.
 
 use std::{io::Read as _, time::Duration};
 
@@ -59,7 +59,8 @@ impl Intake {
     }
 }
 
-/// Hands on what comes until it ends, or until no byte of it came for `patience`. A chunk without bytes is no sign of one.
+/// Hands on what comes until it ends, or until no byte of it came for `patience`. A chunk without bytes is no sign of
+/// one.
 async fn receive<S>(stream: &mut S, first: v1::PushChunk, intake: &Intake, patience: Duration) -> Result<(), ApiError>
 where
     S: Stream<Item = Result<v1::PushChunk, ApiError>> + Unpin,
@@ -111,8 +112,9 @@ impl Api {
         Ok(v1::StatReply { complete: whole.is_some(), size }.into())
     }
 
-    /// Takes a package, or the rest of one. Nobody else can send it meanwhile, so bytes are waited for as long as the operation allows: a line
-    /// that loses packets has sent them again by then; a client that was away for longer goes on where it was, as what came is kept.
+    /// Takes a package, or the rest of one. Nobody else can send it meanwhile, so bytes are waited for as long as the
+    /// operation allows: a line that loses packets has sent them again by then; a client that was away for longer goes
+    /// on where it was, as what came is kept.
     pub async fn push<S>(&self, by: &Caller, mut stream: S) -> Reply<v1::PushReply>
     where
         S: Stream<Item = Result<v1::PushChunk, ApiError>> + Unpin,
@@ -136,7 +138,8 @@ impl Api {
                 return Err(ApiError::new(Kind::OutOfRange, "offset", text));
             }
             let came = receive(&mut stream, first, &intake, patience).await;
-            // Also of one that broke off: its package is free again before its client hears of it, and whole if all of it came.
+            // Also of one that broke off: its package is free again before its client hears of it, and whole if all of
+            // it came.
             if let Err(e) = intake.finish().await {
                 came?;
                 return Err(e.into());
@@ -180,7 +183,8 @@ impl Api {
         Ok(receive)
     }
 
-    /// Commits that this node holds the package; also when State says so already, as it is kept for a while from now on.
+    /// Commits that this node holds the package; also when State says so already, as it is kept for a while from now
+    /// on.
     pub(super) async fn hold(&self, digest: &Digest, size: u64) -> Result<(), ApiError> {
         let node = self.consensus()?.node_id();
         // Nobody deletes it meanwhile (`node/discard`).

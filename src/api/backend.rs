@@ -74,7 +74,8 @@ pub trait Backend: Send + Sync + 'static {
     fn confirmed(&self) -> bool;
     /// What this node's DNS really answered; `None` before it has.
     fn realised(&self, id: &DeploymentId) -> Option<Realised>;
-    /// What is worth knowing about the DNS clients of a deployment before its weights move in these steps (basis points).
+    /// What is worth knowing about the DNS clients of a deployment before its weights move in these steps (basis
+    /// points).
     fn coarse(&self, id: &DeploymentId, weights: &[u32]) -> Vec<String>;
     /// What this node's DNS would answer about a name, and why.
     fn trace(&self, request: &v1::TraceRequest) -> Result<v1::TraceReply, ApiError>;

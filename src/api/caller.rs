@@ -1,7 +1,7 @@
 //! Who asks for an operation, as the door that let the request in knows it.
 //!
-//! Invariant: doors alone make callers (`rpc/door.rs`; `node`, for what it is asked at its start); an operation believes its caller.
-//! For now there is one operator, who is whoever reaches a port.
+//! Invariant: doors alone make callers (`rpc/door.rs`; `node`, for what it is asked at its start); an operation
+//! believes its caller. For now there is one operator, who is whoever reaches a port.
 
 use super::Operation;
 use crate::model::Principal;

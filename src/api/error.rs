@@ -1,4 +1,5 @@
-//! Why an operation was not done: what kind of failure, a word for programs, a text for people, and when another try makes sense.
+//! Why an operation was not done: what kind of failure, a word for programs, a text for people, and when another try
+//! makes sense.
 //!
 //! Invariant: no transport's type is named here; each skin maps a [`Kind`] to a code of its own, in one file.
 

@@ -1,6 +1,8 @@
-//! What all operations share: the consensus handle once there is one, the blobs, the sessions, the node behind them; reads and answers.
+//! What all operations share: the consensus handle once there is one, the blobs, the sessions, the node behind them;
+//! reads and answers.
 //!
-//! Invariants: a read is confirmed by the leader unless its caller takes an older one; an answer that may be old says so.
+//! Invariants: a read is confirmed by the leader unless its caller takes an older one; an answer that may be old says
+//! so.
 
 use std::{
     collections::BTreeMap,
@@ -86,8 +88,8 @@ impl Api {
         }
     }
 
-    /// The State as of now, or the local one with a warning when no leader confirms it: for watches and for what helps to find out
-    /// why there is no leader.
+    /// The State as of now, or the local one with a warning when no leader confirms it: for watches and for what helps
+    /// to find out why there is no leader.
     pub(super) async fn read_or_older(&self) -> Result<Read, ApiError> {
         match timeout(READ_LIMIT, self.trusted()?.read_index()).await {
             Ok(Ok(_)) => self.local(None),

@@ -1,7 +1,7 @@
 //! Instances' logs: from the agent to whoever asked, over at most two hops between nodes.
 //!
-//! Invariants: nobody waits for an agent that does not answer for longer than [`FIRST`], and an answer that ends for that reason says so; a
-//! reader that leaves ends the chain.
+//! Invariants: nobody waits for an agent that does not answer for longer than [`FIRST`], and an answer that ends for
+//! that reason says so; a reader that leaves ends the chain.
 
 use std::time::Duration;
 

@@ -1,7 +1,8 @@
 //! A snapshot of this node's log now, and backups streamed while the node runs.
 //!
-//! Invariants: a backup is one published State and the packages it names, whichever node is asked; packages that this node lacks are
-//! fetched first; a stream that ends without its last message is no backup. Not here: the file's format (`raft`, `storage`).
+//! Invariants: a backup is one published State and the packages it names, whichever node is asked; packages that this
+//! node lacks are fetched first; a stream that ends without its last message is no backup. Not here: the file's format
+//! (`raft`, `storage`).
 
 use std::io::{self, Write};
 

@@ -1,7 +1,8 @@
 //! Leave, drain and finalize: what the leader looks at before it proposes, and the way to the leader.
 //!
-//! Invariants: a voter begins to leave only when a majority of those that stay answers, and holds the last copy of no package that can
-//! be reached unless that is wanted; what can be judged from State, `apply` judges. Repeating any of them is harmless.
+//! Invariants: a voter begins to leave only when a majority of those that stay answers, and holds the last copy of no
+//! package that can be reached unless that is wanted; what can be judged from State, `apply` judges. Repeating any of
+//! them is harmless.
 //!
 //! Deliberately not here: the steps of leaving, which the leader's membership loop takes (`node`).
 
@@ -19,8 +20,8 @@ use crate::{
     wire::v1,
 };
 
-/// Who stays must answer the leader after the question came, within this: what was heard before says nothing about now. Below the time
-/// that clients allow for one try.
+/// Who stays must answer the leader after the question came, within this: what was heard before says nothing about now.
+/// Below the time that clients allow for one try.
 const LOOK_AGAIN: Duration = Duration::from_secs(2);
 const POLL: Duration = Duration::from_millis(200);
 
@@ -116,8 +117,8 @@ async fn check_leave(api: &Api, consensus: &Consensus, leaving: &NodeRow, lose_p
     }
 }
 
-/// Why a node may not leave now: the voters that would stay and answer are no majority of those that would stay, or a package that can
-/// be reached now would have no copy any more that can.
+/// Why a node may not leave now: the voters that would stay and answer are no majority of those that would stay, or a
+/// package that can be reached now would have no copy any more that can.
 fn obstacle(
     state: &State,
     leaving: &NodeRow,
@@ -144,7 +145,8 @@ fn obstacle(
             told(&gone)
         ));
     }
-    // What one takes along that does not answer cannot be fetched now in any case: there only the law counts, which counts the silent too.
+    // What one takes along that does not answer cannot be fetched now in any case: there only the law counts, which
+    // counts the silent too.
     let answers = members.iter().any(|m| m.id == leaving.id && here(m));
     let last = last_copies(state, leaving.id, |id| !answers || reached.iter().any(|m| m.id == id));
     (!lose_packages && !last.is_empty()).then(|| would_lose(leaving, &last))

@@ -1,12 +1,13 @@
-//! What a node does for those who ask it from outside: every operation once, over the consensus handle and the published State.
+//! What a node does for those who ask it from outside: every operation once, over the consensus handle and the
+//! published State.
 //!
-//! Invariants: each operation has a row in [`OPERATIONS`] and a [`Caller`] that a door made; every change is a checked, typed command,
-//! proposed with its caller's principal and its request id, here or at the leader; without a leader the answer is "unavailable", at once;
-//! nothing that came from outside is used before it was bounded and checked.
+//! Invariants: each operation has a row in [`OPERATIONS`] and a [`Caller`] that a door made; every change is a checked,
+//! typed command, proposed with its caller's principal and its request id, here or at the leader; without a leader the
+//! answer is "unavailable", at once; nothing that came from outside is used before it was bounded and checked.
 //!
-//! Requests and replies are the messages of `wire`: they are plain structs, and rows of our own beside them would only be their doubles.
-//! Deliberately not here: transports (`rpc`), what commands mean (`state`), what the node does about init, join and relayed words (`node`,
-//! through [`Backend`]).
+//! Requests and replies are the messages of `wire`: they are plain structs, and rows of our own beside them would only
+//! be their doubles. Deliberately not here: transports (`rpc`), what commands mean (`state`), what the node does about
+//! init, join and relayed words (`node`, through [`Backend`]).
 
 mod artifacts;
 mod backend;

@@ -1,7 +1,8 @@
 //! The table of operations: everything that may be asked of a node from outside, with what it takes to ask for it.
 //!
-//! Invariant: each method of each service but `Peer` has one row (the test below reads the contract itself); the door refuses what
-//! has none, and a row that is no change changes nothing (`Api::change`). Not here: who holds which permission, and the operations themselves.
+//! Invariant: each method of each service but `Peer` has one row (the test below reads the contract itself); the door
+//! refuses what has none, and a row that is no change changes nothing (`Api::change`). Not here: who holds which
+//! permission, and the operations themselves.
 
 use std::time::Duration;
 

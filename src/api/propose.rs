@@ -1,7 +1,7 @@
 //! Proposing from any node: here when this node leads, else at the leader, with the original principal and request id.
 //!
-//! Invariants: one request has one id from the first node on, so a retry anywhere takes effect once; the whole is bounded by
-//! [`TOTAL`]; after success this node's own State holds the effect, unless it lags behind the cluster.
+//! Invariants: one request has one id from the first node on, so a retry anywhere takes effect once; the whole is
+//! bounded by [`TOTAL`]; after success this node's own State holds the effect, unless it lags behind the cluster.
 
 use std::time::Duration;
 
@@ -52,7 +52,8 @@ pub(super) fn fence(consensus: &Consensus, meta: Option<&v1::RequestMeta>) -> Re
 type Outcome = Result<Done, Rejection>;
 
 impl Api {
-    /// Whether a caller's request has a first result already, so that what this node would say of it now does not matter.
+    /// Whether a caller's request has a first result already, so that what this node would say of it now does not
+    /// matter.
     pub(super) fn known_request(&self, by: &Caller, state: &State, meta: Option<&v1::RequestMeta>) -> bool {
         let id = meta.and_then(|m| RequestId::new(&m.request_id).ok());
         id.is_some_and(|id| state.requests.contains_key(&(by.principal.clone(), id)))

@@ -1,6 +1,7 @@
 //! The workers' sessions at this node: the newest report of each, and a way to tell the agent something.
 //!
-//! Invariants: one session a worker, the newest; a report is state, so only the last is kept. Not here: the protocol (`workers`).
+//! Invariants: one session a worker, the newest; a report is state, so only the last is kept. Not here: the protocol
+//! (`workers`).
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -171,7 +172,8 @@ impl Sessions {
     }
 }
 
-/// The requests that one stream of lines answers. Its reader ends with it, also when the stream breaks and nobody is left to say so.
+/// The requests that one stream of lines answers. Its reader ends with it, also when the stream breaks and nobody is
+/// left to say so.
 pub(super) struct Answers {
     requests: BTreeSet<u64>,
     all: Arc<Sessions>,

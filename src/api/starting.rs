@@ -1,7 +1,7 @@
 //! A request to start a rollout: what it says, and what the caller should know of it.
 //!
-//! Invariant: nothing that was asked for is ignored. Not here: what the law refuses (`state/rollout/start_rollout.rs`), what has no room
-//! (`engine::preview`).
+//! Invariant: nothing that was asked for is ignored. Not here: what the law refuses (`state/rollout/start_rollout.rs`),
+//! what has no room (`engine::preview`).
 
 use super::{ApiError, catalog::known, rollouts::deployment};
 use crate::{
@@ -47,8 +47,8 @@ pub(super) fn read_start<'a>(state: &'a State, ask: &v1::StartRequest) -> Result
     Ok(Asked { start, row, spec, params, strategy })
 }
 
-/// Refuses settings that were asked for and that the strategy does not read: nothing that a person says is ignored. What the spec says
-/// may be meant for another strategy; `plan` lists it.
+/// Refuses settings that were asked for and that the strategy does not read: nothing that a person says is ignored.
+/// What the spec says may be meant for another strategy; `plan` lists it.
 fn check_used(asked: &Strategy, spec: Option<&Spec>, given: &Overrides) -> Result<(), ApiError> {
     let mode = spec.map_or(AddressMode::Pool, |s| s.address);
     let given: Vec<&Setting> = given.said().into_iter().map(|(setting, _)| setting).collect();

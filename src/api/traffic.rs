@@ -1,7 +1,7 @@
 //! Traffic: who gets which version, switches of deployments, and the settings of serving leases.
 //!
-//! Invariants: a switch is asked for under one request id, so a repeat finds the first one; waiting for its end reads this node's own
-//! State and may be cut off and taken up again anywhere. Not here: what a switch waits for (`engine`).
+//! Invariants: a switch is asked for under one request id, so a repeat finds the first one; waiting for its end reads
+//! this node's own State and may be cut off and taken up again anywhere. Not here: what a switch waits for (`engine`).
 
 use std::time::Duration;
 

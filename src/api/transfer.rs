@@ -1,7 +1,8 @@
 //! Handing leadership over: who may be handed leadership, and what became of it.
 //!
-//! Invariants: whoever is named is asked first whether he can lead, so that nobody gives up a leadership for nothing; a request names the
-//! term in which its sender saw the leader, so a retry that reaches the next one hands over nothing anew.
+//! Invariants: whoever is named is asked first whether he can lead, so that nobody gives up a leadership for nothing; a
+//! request names the term in which its sender saw the leader, so a retry that reaches the next one hands over nothing
+//! anew.
 //!
 //! Deliberately not here: handing over without being asked (`node`).
 

@@ -1,7 +1,8 @@
-//! What an operator removes, makes, sets and cleans up: workers, deployments, services, environments, settings, releases.
+//! What an operator removes, makes, sets and cleans up: workers, deployments, services, environments, settings,
+//! releases.
 //!
-//! Invariant: each answers with the lines of the events that its entry made; none says that it was so already. Not here: what may go
-//! and what may not (`state`).
+//! Invariant: each answers with the lines of the events that its entry made; none says that it was so already. Not
+//! here: what may go and what may not (`state`).
 
 use super::{Api, ApiError, Caller, Reply};
 use crate::{

@@ -1,6 +1,7 @@
 //! Completions that ask the cluster: services, versions, rollouts, nodes, workers, as the shell asks for them.
 //!
-//! Invariant: a cluster that does not answer within [`PATIENCE`] costs nothing but that time, and no word of it is printed.
+//! Invariant: a cluster that does not answer within [`PATIENCE`] costs nothing but that time, and no word of it is
+//! printed.
 
 use clap_complete::{
     CompleteEnv, Shell,

@@ -1,6 +1,8 @@
-//! What time it is in the cluster, as the last command on this machine heard it: a change then needs no call that asks for it.
+//! What time it is in the cluster, as the last command on this machine heard it: a change then needs no call that asks
+//! for it.
 //!
-//! Invariant: it is a guess. A wrong one costs a call more and nothing else (`Client::guess`); a file that cannot be read or written is none.
+//! Invariant: it is a guess. A wrong one costs a call more and nothing else (`Client::guess`); a file that cannot be
+//! read or written is none.
 
 use std::path::PathBuf;
 

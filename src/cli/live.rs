@@ -1,4 +1,5 @@
-//! Follows a rollout to its end: a view that redraws itself on a terminal, a line an event elsewhere; across lost nodes.
+//! Follows a rollout to its end: a view that redraws itself on a terminal, a line an event elsewhere; across lost
+//! nodes.
 //!
 //! The end is read from the rollout itself, never guessed from events, so a lost event cannot lose the end.
 
@@ -291,8 +292,9 @@ fn say_evidence(view: &View<'_>, rollout: &v1::Rollout, said: &mut BTreeSet<u64>
     evidence(rollout, said).into_iter().try_for_each(|(step, line)| view.say(&Line::Evidence { step }, || line))
 }
 
-/// Counts with the verdict, and which node served a switch when, of each step that `said` does not hold. A step is known by its id: when
-/// a way back begins the same rows stand among the current ones first, and among those of the way there later.
+/// Counts with the verdict, and which node served a switch when, of each step that `said` does not hold. A step is
+/// known by its id: when a rollback begins the same rows stand among the current ones first, and among those of the way
+/// there later.
 fn evidence<'a>(rollout: &'a v1::Rollout, said: &mut BTreeSet<u64>) -> Vec<(&'a v1::Step, String)> {
     let mut lines = Vec::new();
     for step in rollout.forward_steps.iter().chain(&rollout.steps) {
@@ -314,8 +316,8 @@ fn evidence<'a>(rollout: &'a v1::Rollout, said: &mut BTreeSet<u64>) -> Vec<(&'a 
     lines
 }
 
-/// Prints what a rollout waits for where nothing is redrawn, when that is another reason than at the last look. The numbers in it
-/// move all the time and are no other reason.
+/// Prints what a rollout waits for where nothing is redrawn, when that is another reason than at the last look. The
+/// numbers in it move all the time and are no other reason.
 fn say_waits(view: &View<'_>, rollout: &v1::Rollout, said: &mut String) -> Result<(), CliError> {
     let waits = rollout.waits.join("; ");
     let reason = reason(&waits);
@@ -357,8 +359,8 @@ fn saw(
             view.say(&Line::Moved { from: &from, to: &to }, || format!("{from} gone, following {to}"))?;
             Ok(true)
         }
-        // The ring has gone on without us, or nobody answers: what was missed shows in the rollout itself, and the next look that
-        // succeeds goes on from there.
+        // The ring has gone on without us, or nobody answers: what was missed shows in the rollout itself, and the next
+        // look that succeeds goes on from there.
         Ok(None) | Err(ClientError::OutOfRange { .. }) => {
             *events = None;
             Ok(true)

@@ -1,7 +1,8 @@
 //! The command line: verbs over `client`, tables, the live view, JSON, exit codes.
 //!
-//! Invariants: results go to standard output, everything else to standard error; every error says what to do next; what a script
-//! needs is in `-o json` and in the exit code (`error`). Not here: retries and node lists (`client`), and any rule of rollouts.
+//! Invariants: results go to standard output, everything else to standard error; every error says what to do next; what
+//! a script needs is in `-o json` and in the exit code (`error`). Not here: retries and node lists (`client`), and any
+//! rule of rollouts.
 
 mod args;
 mod complete;

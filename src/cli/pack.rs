@@ -1,7 +1,8 @@
 //! Packs a directory into an archive that is the same, byte for byte, wherever and whenever the same files are packed.
 //!
-//! Sorted names; no times or owners; of a file's mode only whether it is executable; `.git` left out. Whatever is pushed, packed here or
-//! elsewhere, is read through once with the agents' own reader (`archive`). Not here: uploading, and what a package may hold.
+//! Sorted names; no times or owners; of a file's mode only whether it is executable; `.git` left out. Whatever is
+//! pushed, packed here or elsewhere, is read through once with the agents' own reader (`archive`). Not here: uploading,
+//! and what a package may hold.
 
 use std::{
     fs::File,
@@ -65,8 +66,8 @@ impl Drop for Package {
     }
 }
 
-/// A package from a directory (packed into a file below `scratch`), or from an archive that is packed already. It is read to its end as
-/// agents read it: a version that no agent can unpack would be spent for nothing.
+/// A package from a directory (packed into a file below `scratch`), or from an archive that is packed already. It is
+/// read to its end as agents read it: a version that no agent can unpack would be spent for nothing.
 pub fn package(source: &Path, scratch: &Path) -> Result<Package, PackError> {
     let meta = std::fs::metadata(source).map_err(|e| at(source, e))?;
     let mut package = if meta.is_dir() { pack(source, scratch)? } else { packed(source)? };
@@ -164,7 +165,8 @@ impl<W: Write> Packer<'_, W> {
         let meta = file.metadata().map_err(|e| at(path, e))?;
         let had = meta.permissions().mode();
         self.notes.mode(inside, had);
-        // A setuid bit stays, so that the reader refuses it by name instead of the program running with less than it had.
+        // A setuid bit stays, so that the reader refuses it by name instead of the program running with less than it
+        // had.
         let mode = if had & 0o111 == 0 { 0o644 } else { 0o755 } | (had & 0o6000);
         let mut header = header(EntryType::Regular, mode, meta.len());
         let mut bytes = Exactly { file, left: meta.len() };

@@ -232,8 +232,8 @@ impl Client {
         (known > 0).then(|| known + since)
     }
 
-    /// Takes this for cluster time until a node tells it: what an earlier process heard, brought up to now. It saves a change the call
-    /// that would ask for the time.
+    /// Takes this for cluster time until a node tells it: what an earlier process heard, brought up to now. It saves a
+    /// change the call that would ask for the time.
     pub fn guess(&self, now_ms: u64) {
         self.inner.cluster_ms.store(now_ms, Ordering::SeqCst);
         self.inner.heard_ms.store(self.inner.clock.mono().0, Ordering::SeqCst);
@@ -245,9 +245,9 @@ impl Client {
         self.cluster_now().filter(|_| !self.inner.guessed.load(Ordering::SeqCst))
     }
 
-    /// The same request with a limit by the nodes' own time, when one by a guess was refused; nothing when the refusal stands. A limit that
-    /// has passed is past for every try of it, so the id can go on. One that lies too far ahead may become good later, so it goes on only
-    /// when each of those tries was answered.
+    /// The same request with a limit by the nodes' own time, when one by a guess was refused; nothing when the refusal
+    /// stands. A limit that has passed is past for every try of it, so the id can go on. One that lies too far ahead
+    /// may become good later, so it goes on only when each of those tries was answered.
     async fn by_their_time(
         &self,
         refused: &ClientError,

@@ -248,7 +248,8 @@ fn a_request_that_came_too_late_is_refused_for_good() {
     assert_eq!(error::judge(late).unwrap_err().reason(), "expired");
 }
 
-/// What an earlier command heard saves the call that asks for the time; the nodes' own time settles it when that was wrong.
+/// What an earlier command heard saves the call that asks for the time; the nodes' own time settles it when that was
+/// wrong.
 #[tokio::test]
 async fn a_guessed_time_saves_a_call_and_a_wrong_one_is_put_right_under_the_same_id() {
     let seen = Arc::new(Record::default());

@@ -1,7 +1,7 @@
 //! Pauses between tries: each twice as long as the one before, up to a longest one.
 //!
-//! Invariant: a pause is spread over half of its length, so that many who lost the same thing do not all come back at once. Not here:
-//! how often something is tried, and what ends the tries.
+//! Invariant: a pause is spread over half of its length, so that many who lost the same thing do not all come back at
+//! once. Not here: how often something is tried, and what ends the tries.
 
 use std::time::Duration;
 

@@ -13,8 +13,8 @@ pub struct Held {
     pub to: u64,
 }
 
-/// How long each weight of a version held, in order. Readings in which nodes differ, or nobody answered, say nothing: a weight
-/// ends at the first reading in which all agree on another.
+/// How long each weight of a version held, in order. Readings in which nodes differ, or nobody answered, say nothing: a
+/// weight ends at the first reading in which all agree on another.
 pub fn weights_held(readings: &[Reading], version: &str) -> Vec<Held> {
     let mut held: Vec<Held> = Vec::new();
     for reading in readings {

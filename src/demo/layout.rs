@@ -1,6 +1,7 @@
 //! Where a demo lives: a directory, a block of loopback addresses, and the files of its nodes and workers.
 //!
-//! Invariant: two demos never share a block, as each holds a lock on its directory and a running cluster holds its ports.
+//! Invariant: two demos never share a block, as each holds a lock on its directory and a running cluster holds its
+//! ports.
 
 use std::{
     fs::{self, File},
@@ -15,7 +16,8 @@ use rustix::fs::{FlockOperation, flock};
 pub const NODES: u8 = 3;
 /// Workers of the demo.
 pub const WORKERS: u8 = 4;
-/// Addresses in a worker's pool: two instances of the old version and two of the new, which is what the strategies need and no more.
+/// Addresses in a worker's pool: two instances of the old version and two of the new, which is what the strategies need
+/// and no more.
 const POOL: u8 = 4;
 /// Blocks tried: 127.77.0.0/24 to 127.77.63.0/24.
 const BLOCKS: u8 = 64;

@@ -1,5 +1,5 @@
-//! Reads the nodes' `/metrics` pages at a steady pace and keeps what they said: the demo judges from these and from the probe,
-//! never from State.
+//! Reads the nodes' `/metrics` pages at a steady pace and keeps what they said: the demo judges from these and from the
+//! probe, never from State.
 
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 

@@ -1,7 +1,8 @@
-//! `slipway demo`: a real cluster on loopback plays every strategy in front of the user, with a killed leader in the middle.
+//! `slipway demo`: a real cluster on loopback plays every strategy in front of the user, with a killed leader in the
+//! middle.
 //!
-//! Everything it does goes through the programs a user has (`slipwayd`, `slipway`); everything it concludes comes from the probe's
-//! records and the nodes' metrics. Not here: the probe itself, which users want too (`probe`).
+//! Everything it does goes through the programs a user has (`slipwayd`, `slipway`); everything it concludes comes from
+//! the probe's records and the nodes' metrics. Not here: the probe itself, which users want too (`probe`).
 
 mod cluster;
 mod judge;

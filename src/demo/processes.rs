@@ -1,6 +1,7 @@
 //! The demo's processes: started with their output in files, killed with -9 on purpose, stopped at the end.
 //!
-//! Invariant: every process the demo starts carries the demo's directory in its command line, so that `left` finds what remains.
+//! Invariant: every process the demo starts carries the demo's directory in its command line, so that `left` finds what
+//! remains.
 
 use std::{
     fs::{self, File},
@@ -145,8 +146,8 @@ fn names(line: &str, dir: &str) -> bool {
     line.match_indices(dir).any(|(at, m)| line[at + m.len()..].chars().next().is_none_or(|c| c == '/' || c == ' '))
 }
 
-/// Stops everything of a demo: the agents, then their instances, then the nodes, each asked before it is killed. Gives what had to be
-/// killed although it was asked.
+/// Stops everything of a demo: the agents, then their instances, then the nodes, each asked before it is killed. Gives
+/// what had to be killed although it was asked.
 pub async fn stop_all(dir: &Path) -> Vec<String> {
     // An agent that still runs holds the lock that a drain needs, and would start again what is stopped under it.
     let agents = || left(dir).into_iter().filter(|(_, line)| is_agent(line));
@@ -179,7 +180,8 @@ pub async fn stop_all(dir: &Path) -> Vec<String> {
     stubborn.into_iter().map(|(_, line)| line).collect()
 }
 
-/// Whether the line is that of a worker's agent, and not that of a drain or of a shim, which are programs of the same name.
+/// Whether the line is that of a worker's agent, and not that of a drain or of a shim, which are programs of the same
+/// name.
 fn is_agent(line: &str) -> bool {
     line.contains("bin/slipwayd agent --config ")
 }

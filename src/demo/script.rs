@@ -72,7 +72,8 @@ impl Play<'_> {
         seen.failed_but_by(CULPRIT) + seen.not_sent
     }
 
-    /// Runs a command of the CLI in front of the user; its output is shown as it stands. An unexpected exit is a complaint.
+    /// Runs a command of the CLI in front of the user; its output is shown as it stands. An unexpected exit is a
+    /// complaint.
     async fn slipway(&mut self, args: &[&str], expected: i32) -> io::Result<String> {
         let out = self.cluster.slipway(args).await?;
         if out.code != expected {
@@ -220,7 +221,7 @@ impl Play<'_> {
         Ok(())
     }
 
-    /// Act 7: the way back of what was replaced in place, after more than half of it.
+    /// Act 7: the rollback of what was replaced in place, after more than half of it.
     pub async fn past_half(&mut self) -> io::Result<()> {
         self.cluster
             .ui

@@ -1,7 +1,9 @@
-//! What a well-formed question about the zone is answered: one version a reply, at most eight endpoints, in random order.
+//! What a well-formed question about the zone is answered: one version a reply, at most eight endpoints, in random
+//! order.
 //!
-//! Names that exist without the asked type are NODATA, what does not exist is NXDOMAIN; both carry the SOA. Every positive answer of
-//! a service notes its TTL, because drains wait for it. Not here: the message around it (`respond`), the grammar (`name`).
+//! Names that exist without the asked type are NODATA, what does not exist is NXDOMAIN; both carry the SOA. Every
+//! positive answer of a service notes its TTL, because drains wait for it. Not here: the message around it (`respond`),
+//! the grammar (`name`).
 
 mod endpoints;
 
@@ -124,7 +126,8 @@ pub(super) struct Context<'a> {
 impl Context<'_> {
     /// Answers a question of class IN. `name` is as the client wrote it, `lower` the same in lower case.
     ///
-    /// What a service's name is answered, `fast` encodes by itself: it shares `parse`, [`exists`], [`wanted`] and `endpoints`.
+    /// What a service's name is answered, `fast` encodes by itself: it shares `parse`, [`exists`], [`wanted`] and
+    /// `endpoints`.
     pub(super) fn answer(&self, name: &Name, lower: &Name, kind: RecordType) -> Reply {
         let Some(zone) = &self.view.zone else {
             return Reply::refusal(ResponseCode::ServFail, Some((14, "not ready")));

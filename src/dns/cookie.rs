@@ -43,7 +43,8 @@ pub struct Cookies {
 }
 
 impl Cookies {
-    /// With these secrets, whatever the cluster's are; without any, cookies are ignored as by a server that does not know them.
+    /// With these secrets, whatever the cluster's are; without any, cookies are ignored as by a server that does not
+    /// know them.
     pub fn new(secrets: Vec<[u8; SECRET]>) -> Self {
         Self { own: secrets.into_iter().map(Secret::new).collect(), told: true }
     }

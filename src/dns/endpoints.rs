@@ -1,4 +1,5 @@
-//! Endpoints that may be named together, with their addresses packed by family: an answer about addresses reads nothing else.
+//! Endpoints that may be named together, with their addresses packed by family: an answer about addresses reads nothing
+//! else.
 
 use std::{collections::BTreeMap, net::IpAddr, ops::Deref, sync::Arc};
 

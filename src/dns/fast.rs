@@ -1,10 +1,12 @@
-//! The common questions, answered on the wire format where they lie: nothing is decoded into names, nothing is allocated.
+//! The common questions, answered on the wire format where they lie: nothing is decoded into names, nothing is
+//! allocated.
 //!
-//! Common is: one question of class IN for A, AAAA or SRV about a name of a service, of letters that are ASCII, without EDNS or with an
-//! OPT that has no options. Everything else is `None` and goes the long way, as does what might not fit. Invariants: what is answered
-//! here, the long way answers the same but for the order of records (`tests/dns/fast.rs` asks both); the names, the sets, the draw
-//! and what exists are the long way's own functions (`name`, `answer`), so they cannot differ; `None` is said before anything is drawn or noted,
-//! so that no card is lost. Not here: the socket (`server`), the limits on clients (`respond`).
+//! Common is: one question of class IN for A, AAAA or SRV about a name of a service, of letters that are ASCII, without
+//! EDNS or with an OPT that has no options. Everything else is `None` and goes the long way, as does what might not
+//! fit. Invariants: what is answered here, the long way answers the same but for the order of records
+//! (`tests/dns/fast.rs` asks both); the names, the sets, the draw and what exists are the long way's own functions
+//! (`name`, `answer`), so they cannot differ; `None` is said before anything is drawn or noted, so that no card is
+//! lost. Not here: the socket (`server`), the limits on clients (`respond`).
 
 use std::{cell::RefCell, net::IpAddr};
 
@@ -23,8 +25,8 @@ use super::{
 
 /// Labels of a common name at most; ours have nine with a zone of two.
 const LABELS: usize = 16;
-/// Longest common name, in octets on the wire. The long way spells the name out again in its first record; this is what fits 512 octets
-/// even so with eight addresses of IPv6 and an OPT: 249 octets and the name twice.
+/// Longest common name, in octets on the wire. The long way spells the name out again in its first record; this is what
+/// fits 512 octets even so with eight addresses of IPv6 and an OPT: 249 octets and the name twice.
 const NAME: usize = 131;
 /// Labels before a service's name at most: a port, its transport and a prefix.
 const FRONT: usize = 3;
@@ -96,8 +98,8 @@ impl Answered {
     }
 }
 
-/// Answers the message in the first `length` octets of `buffer` in place; the buffer holds more than any response. `None`: this is for the
-/// long way, and nothing has changed.
+/// Answers the message in the first `length` octets of `buffer` in place; the buffer holds more than any response.
+/// `None`: this is for the long way, and nothing has changed.
 pub(super) fn answer(context: &Context<'_>, buffer: &mut [u8], length: usize) -> Option<Answered> {
     let question = Question::read(buffer, length)?;
     let view = context.view;
@@ -315,8 +317,8 @@ fn digits(n: u64) -> usize {
 /// Hands as many of `all` as an answer names to `with`: each equally likely, in random order.
 fn choose<'e, T>(all: &'e [T], mut with: impl FnMut(&'e T)) {
     if all.len() <= MAX_ENDPOINTS {
-        // One number has enough for any order of eight: what is left of it after each choice is as random for the next, but for a bias
-        // below 2^-48.
+        // One number has enough for any order of eight: what is left of it after each choice is as random for the next,
+        // but for a bias below 2^-48.
         let (mut order, mut random) = ([0, 1, 2, 3, 4, 5, 6, 7_usize], rand::rng().next_u64());
         for left in (1..=all.len()).rev() {
             let wide = u128::from(random) * left as u128;

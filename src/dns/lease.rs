@@ -1,7 +1,9 @@
-//! What the serving lease allows: a service that a lease binds is answered while the lease holds; after that its policy decides.
+//! What the serving lease allows: a service that a lease binds is answered while the lease holds; after that its policy
+//! decides.
 //!
-//! Invariants: only names whose answer moves with a switch are bound: a version's or an instance's own name says the same for ever;
-//! nothing here is asked for a service that is not bound. Not here: how a lease is had (`node`), its law (`traffic::lease`).
+//! Invariants: only names whose answer moves with a switch are bound: a version's or an instance's own name says the
+//! same for ever; nothing here is asked for a service that is not bound. Not here: how a lease is had (`node`), its law
+//! (`traffic::lease`).
 
 use hickory_proto::{
     op::ResponseCode,

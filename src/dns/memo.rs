@@ -1,12 +1,13 @@
 //! Siblings agree: the A, AAAA and SRV queries of one look-up get the same version.
 //!
-//! A draw is remembered for two seconds under the client's address, the service and the generation of its route, with the client's port: some
-//! clients use one socket for all queries of a look-up and others one for each. It serves each record type once; a repeated type is a
-//! new look-up and draws anew, so that a resolver shared by many clients still gets whole decks. Bounded: a table of fixed size, in
-//! which each client and service has room for its newest draws, and what is asked newly takes the place of what was drawn longest ago.
+//! A draw is remembered for two seconds under the client's address, the service and the generation of its route, with
+//! the client's port: some clients use one socket for all queries of a look-up and others one for each. It serves each
+//! record type once; a repeated type is a new look-up and draws anew, so that a resolver shared by many clients still
+//! gets whole decks. Bounded: a table of fixed size, in which each client and service has room for its newest draws,
+//! and what is asked newly takes the place of what was drawn longest ago.
 //!
-//! Keys are kept as 64-bit fingerprints under a secret of this process. Two keys with one fingerprint would share a draw, which is
-//! an arm that can be served all the same, at odds of one in 2^48 a query.
+//! Keys are kept as 64-bit fingerprints under a secret of this process. Two keys with one fingerprint would share a
+//! draw, which is an arm that can be served all the same, at odds of one in 2^48 a query.
 
 use std::{
     hash::BuildHasher as _,
@@ -46,8 +47,8 @@ struct Draw {
 }
 
 impl Draw {
-    /// How old it is, in milliseconds, if it may still be used. Threads read the clock once a batch: one that read it a little before this
-    /// was drawn by another sees a draw of the future, which is as new as can be.
+    /// How old it is, in milliseconds, if it may still be used. Threads read the clock once a batch: one that read it a
+    /// little before this was drawn by another sees a draw of the future, which is as new as can be.
     fn age(self, now: Mono) -> Option<u64> {
         let ago = low(now).wrapping_sub(self.at);
         let ahead = self.at.wrapping_sub(low(now));
@@ -94,7 +95,8 @@ impl Memo {
         Self { shards: (0..SHARDS).map(|_| Shard::new()).collect(), secret: RandomState::default() }
     }
 
-    /// The arm for a query: that of its sibling, if one was drawn lately and `servable` still allows it, else a new `draw`.
+    /// The arm for a query: that of its sibling, if one was drawn lately and `servable` still allows it, else a new
+    /// `draw`.
     pub(super) fn arm(
         &self,
         query: Query,

@@ -1,9 +1,10 @@
 //! Many datagrams by one system call: `recvmmsg` and `sendmmsg` over a fixed set of buffers.
 //!
-//! A response is made where its query lies, so nothing is copied, and on a socket that is bound to a wildcard it goes out from the address
-//! that was asked: a client takes no response from another one. The arrays that the kernel wants are made anew for each call:
-//! that costs a few nanoseconds a datagram, and no pointer outlives its call. Invariant: every pointer handed to the kernel is into
-//! memory that this call borrows. Not here: what the bytes mean. Also compiled into the load client of `make bench-dns`.
+//! A response is made where its query lies, so nothing is copied, and on a socket that is bound to a wildcard it goes
+//! out from the address that was asked: a client takes no response from another one. The arrays that the kernel wants
+//! are made anew for each call: that costs a few nanoseconds a datagram, and no pointer outlives its call. Invariant:
+//! every pointer handed to the kernel is into memory that this call borrows. Not here: what the bytes mean. Also
+//! compiled into the load client of `make bench-dns`.
 
 use std::{
     io,
@@ -15,7 +16,8 @@ use std::{
 pub const BATCH: usize = 64;
 /// Longest datagram that is read; what is longer is cut.
 pub const LONGEST: usize = 4096;
-/// Distance of two buffers: no multiple of 4,096, or all of them would compete for the same lines of the processor's cache.
+/// Distance of two buffers: no multiple of 4,096, or all of them would compete for the same lines of the processor's
+/// cache.
 const STRIDE: usize = LONGEST + 64;
 /// Size of `sockaddr_in6`, the largest address of a UDP socket.
 const NAME: usize = 28;
@@ -98,7 +100,8 @@ impl Datagrams {
         }
     }
 
-    /// Buffers for a socket that answers everybody. If it is bound to a wildcard, it is told to say which address was asked.
+    /// Buffers for a socket that answers everybody. If it is bound to a wildcard, it is told to say which address was
+    /// asked.
     pub fn answering(socket: &UdpSocket) -> io::Result<Self> {
         let at = socket.local_addr()?.ip();
         if at.is_unspecified() {
@@ -107,7 +110,8 @@ impl Datagrams {
                 IpAddr::V6(_) => (libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO),
             };
             let on: libc::c_int = 1;
-            // SAFETY: the descriptor is open while `socket` is borrowed, and the kernel reads one integer, which lives until then.
+            // SAFETY: the descriptor is open while `socket` is borrowed, and the kernel reads one integer, which lives
+            // until then.
             let set = unsafe {
                 libc::setsockopt(
                     socket.as_raw_fd(),
@@ -144,8 +148,8 @@ impl Datagrams {
         address(&self.names[at].0)
     }
 
-    /// Receives datagrams into the first places and says how many. Waits for the first as long as the socket's read timeout says,
-    /// for the others not at all.
+    /// Receives datagrams into the first places and says how many. Waits for the first as long as the socket's read
+    /// timeout says, for the others not at all.
     pub fn receive(&mut self, socket: &UdpSocket, wait: bool) -> io::Result<usize> {
         let flags = if wait { libc::MSG_WAITFORONE } else { libc::MSG_DONTWAIT };
         self.name_lengths = [NAME as u32; BATCH];
@@ -154,8 +158,9 @@ impl Datagrams {
         let places: [usize; BATCH] = std::array::from_fn(|i| i);
         let (mut parts, mut headers) = (empty_parts(), empty_headers());
         self.describe(&places, &lengths, &mut parts, &mut headers);
-        // SAFETY: `headers` holds BATCH entries. Each points to a part in `parts`, which points to LONGEST bytes of `self.bytes`, and
-        // to an address of NAME bytes in `self.names` and CONTROL bytes in `self.controls`; all of them live, and are not otherwise touched, until the call returns.
+        // SAFETY: `headers` holds BATCH entries. Each points to a part in `parts`, which points to LONGEST bytes of
+        // `self.bytes`, and to an address of NAME bytes in `self.names` and CONTROL bytes in `self.controls`; all of
+        // them live, and are not otherwise touched, until the call returns.
         let n = unsafe {
             libc::recvmmsg(socket.as_raw_fd(), headers.as_mut_ptr(), BATCH as u32, flags as _, std::ptr::null_mut())
         };
@@ -171,8 +176,8 @@ impl Datagrams {
         Ok(n)
     }
 
-    /// Sends what is to go out of the first `n` places. What the kernel refuses is passed over; says how many that were, and why the
-    /// last was.
+    /// Sends what is to go out of the first `n` places. What the kernel refuses is passed over; says how many that
+    /// were, and why the last was.
     pub fn send(&mut self, socket: &UdpSocket, n: usize) -> (usize, Option<io::Error>) {
         let (mut places, mut lengths, mut count) = ([0; BATCH], [0; BATCH], 0);
         for at in (0..n.min(BATCH)).filter(|at| self.outgoing[*at] > 0) {

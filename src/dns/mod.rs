@@ -1,11 +1,11 @@
 //! DNS answers from agreed state: names, answers, listeners.
 //!
-//! The way of a query: `server` receives bytes (`mmsg`: many datagrams a system call), `fast` answers the common questions where they lie;
-//! for all others `respond` checks the message and encodes the reply (with hickory's decoder and
-//! encoder), `name` reads the name, `answer` makes the records from one immutable [`View`], which `store` swaps when State changes.
-//! Invariants: a reply is made from one view only; one version per reply, `mix.` excepted; only endpoints that `state::serving_among`
-//! lets through; [`ViewStore::served_index`] rises only after the swap, so what it says is what new queries see;
-//! [`ViewStore::settled_index`] waits for those under way too.
+//! The way of a query: `server` receives bytes (`mmsg`: many datagrams a system call), `fast` answers the common
+//! questions where they lie; for all others `respond` checks the message and encodes the reply (with hickory's decoder
+//! and encoder), `name` reads the name, `answer` makes the records from one immutable [`View`], which `store` swaps
+//! when State changes. Invariants: a reply is made from one view only; one version per reply, `mix.` excepted; only
+//! endpoints that `state::serving_among` lets through; [`ViewStore::served_index`] rises only after the swap, so what
+//! it says is what new queries see; [`ViewStore::settled_index`] waits for those under way too.
 //!
 //! Not here: recursion, zone transfers, signing; how a serving lease is had (`node`).
 

@@ -1,7 +1,8 @@
 //! Reads a query name into what it asks for. Grammar only: whether the thing exists is `answer`'s.
 //!
-//! `[_port._proto.][prefix.]S.E.svc.Z`, `_rollout.S.E.svc.Z`, `nsN.Z`, `apiN.Z`, `_api._tcp.Z`, `_dns-version.Z` and the apex. Labels
-//! come in lower case (RFC 4343). A prefix that is not in the grammar is [`Asked::Nothing`], so NXDOMAIN. Not here: reverse names.
+//! `[_port._proto.][prefix.]S.E.svc.Z`, `_rollout.S.E.svc.Z`, `nsN.Z`, `apiN.Z`, `_api._tcp.Z`, `_dns-version.Z` and
+//! the apex. Labels come in lower case (RFC 4343). A prefix that is not in the grammar is [`Asked::Nothing`], so
+//! NXDOMAIN. Not here: reverse names.
 
 use crate::{model::InstanceId, state::Role, traffic::Key};
 
@@ -56,7 +57,8 @@ pub(super) enum Select<'a> {
     Active,
     /// What waits to become active, and never what is.
     Preview,
-    /// By the traffic policy, keyed: the same key, the same version. A tenant is a key like any other until tenants are known.
+    /// By the traffic policy, keyed: the same key, the same version. A tenant is a key like any other until tenants are
+    /// known.
     Key(&'a str),
     /// Of a version, by slug.
     Version(&'a str),

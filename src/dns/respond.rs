@@ -1,10 +1,12 @@
-//! One message in, at most one message out: the checks around a question, and fitting the reply into what the client can take.
+//! One message in, at most one message out: the checks around a question, and fitting the reply into what the client
+//! can take.
 //!
-//! Never answers a response (QR=1), whatever follows it, nor what is shorter than a header; both would let two servers talk to each
-//! other for ever. Counts in the header are checked before anything is decoded, so a small packet cannot ask for much memory. Pure
-//! of sockets: `server` has those. Over UDP a response may be withheld (`limit`) from who has not shown by a cookie (`cookie`) that the
-//! address is its own. Responses are never padded: without a cookie the largest possible one is 1,232 octets, and the rate bounds what
-//! a spoofed address can be sent, so there is no further cap on response over request.
+//! Never answers a response (QR=1), whatever follows it, nor what is shorter than a header; both would let two servers
+//! talk to each other for ever. Counts in the header are checked before anything is decoded, so a small packet cannot
+//! ask for much memory. Pure of sockets: `server` has those. Over UDP a response may be withheld (`limit`) from who has
+//! not shown by a cookie (`cookie`) that the address is its own. Responses are never padded: without a cookie the
+//! largest possible one is 1,232 octets, and the rate bounds what a spoofed address can be sent, so there is no further
+//! cap on response over request.
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -164,7 +166,8 @@ impl Responder {
             return early(ResponseCode::NotImp);
         }
         let count = |at: usize| u16::from_be_bytes([header[at], header[at + 1]]);
-        // One question; no answers; an SOA in the authority section for IXFR; OPT and a signature among the additionals.
+        // One question; no answers; an SOA in the authority section for IXFR; OPT and a signature among the
+        // additionals.
         if count(4) != 1 || count(6) != 0 || count(8) > 1 || count(10) > 2 {
             return early(ResponseCode::FormErr);
         }
@@ -286,9 +289,9 @@ impl Responder {
         Some(buffer[..answered.length].to_vec())
     }
 
-    /// Answers a batch of datagrams where they lie: common questions by `fast`, all others as [`Responder::respond`] does. All of them
-    /// came before the view is read, so one view serves them all. It is given back to be held until they are sent: until then this node
-    /// serves it.
+    /// Answers a batch of datagrams where they lie: common questions by `fast`, all others as [`Responder::respond`]
+    /// does. All of them came before the view is read, so one view serves them all. It is given back to be held until
+    /// they are sent: until then this node serves it.
     #[must_use = "it is served until the answers are sent"]
     pub(super) fn respond_all(&self, all: &mut Datagrams, n: usize) -> Arc<View> {
         let ready = self.store.is_ready();
@@ -398,7 +401,8 @@ fn edns(asked: &Edns, extended: Option<(u16, &'static str)>, cookie: Option<Vec<
     edns
 }
 
-/// Whether the question's name is one, and written without pointers: there is nothing before it that one could point at.
+/// Whether the question's name is one, and written without pointers: there is nothing before it that one could point
+/// at.
 fn written_out(raw: &[u8]) -> bool {
     let mut at = HEADER;
     while let Some(&length) = raw.get(at) {

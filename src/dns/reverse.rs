@@ -1,7 +1,8 @@
 //! Reverse zones: which instance has an address. PTR to `i-ID` names, from the addresses that the view knows.
 //!
-//! We are the authority for whole zones only, so a prefix that ends inside an octet (or a nibble of IPv6) becomes several. Names below a
-//! zone that lead to an address are empty non-terminals, others do not exist. Not here: which zones, which is a setting.
+//! We are the authority for whole zones only, so a prefix that ends inside an octet (or a nibble of IPv6) becomes
+//! several. Names below a zone that lead to an address are empty non-terminals, others do not exist. Not here: which
+//! zones, which is a setting.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 

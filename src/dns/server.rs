@@ -224,8 +224,9 @@ impl Acceptor {
         loop {
             match listener.accept().await {
                 Ok((stream, client)) => {
-                    // An answer is one write: held back until the other side has acknowledged what went before (the end of a handshake,
-                    // the last answer), it would come 40 ms late. A connection without it is served all the same.
+                    // An answer is one write: held back until the other side has acknowledged what went before (the end
+                    // of a handshake, the last answer), it would come 40 ms late. A connection without it is served all
+                    // the same.
                     let _ = stream.set_nodelay(true);
                     let (seat, evicted) = Clients::seat(&self.clients, client.ip(), &self.limits);
                     if evicted {
@@ -328,8 +329,8 @@ struct Clients(Mutex<Open>);
 struct Open {
     by_id: BTreeMap<u64, Held>,
     by_ip: HashMap<IpAddr, usize>,
-    /// Connections by when they came, or were answered last. Half a query counts for nothing: whoever only begins to speak, or does not
-    /// listen, would else keep everyone out.
+    /// Connections by when they came, or were answered last. Half a query counts for nothing: whoever only begins to
+    /// speak, or does not listen, would else keep everyone out.
     by_age: BTreeMap<u64, u64>,
     /// Counts connections and answers.
     next: u64,

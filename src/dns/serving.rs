@@ -1,5 +1,6 @@
-//! When the instances that DNS may name change by time alone. Which ones they are is `state::serving_among`, shared with guards and
-//! planner; the rows that it reads are committed, so every node lets the same ones through at the same index.
+//! When the instances that DNS may name change by time alone. Which ones they are is `state::serving_among`, shared
+//! with guards and planner; the rows that it reads are committed, so every node lets the same ones through at the same
+//! index.
 
 use crate::{
     model::Millis,

@@ -1,7 +1,9 @@
-//! One deployment as DNS sees it: arms with weights and endpoints, names that exist, and what outlives a change of the view.
+//! One deployment as DNS sees it: arms with weights and endpoints, names that exist, and what outlives a change of the
+//! view.
 //!
-//! A site is immutable but for what it hands on to its successor: deck and slots (while the route's generation is the same; a new
-//! generation is a new deck), what is noted of answers, and the clients seen. None of it counts when two sites are compared.
+//! A site is immutable but for what it hands on to its successor: deck and slots (while the route's generation is the
+//! same; a new generation is a new deck), what is noted of answers, and the clients seen. None of it counts when two
+//! sites are compared.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -96,7 +98,8 @@ pub(super) struct Kept<T>(Arc<T>);
 /// The same, behind a lock.
 pub(super) type Shared<T> = Kept<Mutex<T>>;
 
-/// The table of keyed answers, made when the first one is asked for: most services are never asked so, and a table takes 20 KiB.
+/// The table of keyed answers, made when the first one is asked for: most services are never asked so, and a table
+/// takes 20 KiB.
 type Table = Kept<OnceLock<Option<SlotTable>>>;
 
 impl<T> Shared<T> {
@@ -130,8 +133,8 @@ impl<T> PartialEq for Kept<T> {
 pub(super) struct Odds {
     /// Whether an arm may be drawn: it has something to name, or it is to fail rather than give its share away.
     servable: ByRole<bool>,
-    /// Whether arms with a weight have something to say about A, AAAA and SRV: a family that no version has must not take cards from
-    /// those that carry traffic.
+    /// Whether arms with a weight have something to say about A, AAAA and SRV: a family that no version has must not
+    /// take cards from those that carry traffic.
     useful: [bool; 3],
     /// The arm with all of the weight.
     pub only: Option<usize>,
@@ -179,7 +182,8 @@ pub(super) struct Site {
     /// The id as a number: the same for all sites of a deployment.
     pub number: u64,
     pub route: Option<SiteRoute>,
-    /// By the places of their roles, which are the arms of deck, slots and memo: an arm that comes or goes leaves the others theirs.
+    /// By the places of their roles, which are the arms of deck, slots and memo: an arm that comes or goes leaves the
+    /// others theirs.
     pub arms: ByRole<Arm>,
     pub odds: Odds,
     /// Versions by slug; those without endpoints are there too, while an arm or an instance has them.
@@ -267,8 +271,8 @@ impl Site {
         &self.arms[role.place()]
     }
 
-    /// What `active.` names: stable, or in a switched deployment what is on trial and has more traffic, as it may after a way back by
-    /// capacity.
+    /// What `active.` names: stable, or in a switched deployment what is on trial and has more traffic, as it may after
+    /// a rollback by capacity.
     pub(super) fn active(&self) -> Role {
         let switched = self.route.as_ref().is_some_and(|r| r.mode == RouteMode::Switch);
         let more = |role: &&Role| role.on_trial() && self.arm(**role).bps > self.arm(Role::Stable).bps;
@@ -280,7 +284,8 @@ impl Site {
         (self.active() == Role::Stable).then_some(Role::Candidate)
     }
 
-    /// The table of keyed answers; none without a route. The same on every node: it follows from the salt and the slots.
+    /// The table of keyed answers; none without a route. The same on every node: it follows from the salt and the
+    /// slots.
     pub(super) fn table(&self) -> Option<&SlotTable> {
         self.slots.get_or_init(|| Some(SlotTable::new(self.salt, self.kept.as_ref()?))).as_ref()
     }
@@ -291,8 +296,8 @@ impl Site {
     }
 }
 
-/// Versions by slug. Slugs of different versions are different but for an accident of 24 bits; then the name is that of the first in the
-/// order of roles, then of versions, so that no answer mixes two.
+/// Versions by slug. Slugs of different versions are different but for an accident of 24 bits; then the name is that of
+/// the first in the order of roles, then of versions, so that no answer mixes two.
 fn pins(row: &Deployment, rows: &[&Instance], eligible: &[&Instance]) -> BTreeMap<String, Pinned> {
     let arms = row.arms.iter().map(|a| a.pair.version.clone());
     let mut living: Vec<_> = rows.iter().filter(|i| i.life.is_live()).map(|i| i.pair.version.clone()).collect();

@@ -1,8 +1,8 @@
 //! Holds the view that answers are made from, and says which index it serves.
 //!
-//! Invariant: [`ViewStore::served_index`] is published after the pointer swap, so a query that begins afterwards is answered from
-//! that index or a later one. A query that began before it may still be answered from an older view: [`ViewStore::settled_index`] is
-//! what all answers come from, those under way too, and so what is told to others.
+//! Invariant: [`ViewStore::served_index`] is published after the pointer swap, so a query that begins afterwards is
+//! answered from that index or a later one. A query that began before it may still be answered from an older view:
+//! [`ViewStore::settled_index`] is what all answers come from, those under way too, and so what is told to others.
 
 use std::{
     collections::BTreeMap,
@@ -75,8 +75,8 @@ impl ViewStore {
         self.node.load(Ordering::Relaxed)
     }
 
-    /// Lets answers out, or answers SERVFAIL "not ready" again. A restarted node is ready when its view has reached its first
-    /// ReadIndex.
+    /// Lets answers out, or answers SERVFAIL "not ready" again. A restarted node is ready when its view has reached its
+    /// first ReadIndex.
     pub fn set_ready(&self, ready: bool) {
         self.ready.store(ready, Ordering::Release);
     }
@@ -99,8 +99,8 @@ impl ViewStore {
         Hold { index: self.hold_index.load(Ordering::SeqCst), until }
     }
 
-    /// A view and a lease to answer from, in the order that makes the lease's law hold: the view is taken first, and never one that
-    /// is older than the lease. The clock is to be read after this.
+    /// A view and a lease to answer from, in the order that makes the lease's law hold: the view is taken first, and
+    /// never one that is older than the lease. The clock is to be read after this.
     pub fn leased_view(&self) -> (Arc<View>, Hold) {
         let view = self.view();
         let hold = self.hold();
@@ -108,8 +108,8 @@ impl ViewStore {
         if view.index < hold.index { (self.view(), hold) } else { (view, hold) }
     }
 
-    /// Makes the view of a State, swaps the pointer, then publishes the index. Takes well below a millisecond for one changed
-    /// deployment.
+    /// Makes the view of a State, swaps the pointer, then publishes the index. Takes well below a millisecond for one
+    /// changed deployment.
     pub fn publish(&self, state: &Arc<State>) {
         let mut builder = self.builder.lock();
         let view = builder.next(state);
@@ -174,14 +174,15 @@ impl ViewStore {
         self.served.subscribe()
     }
 
-    /// The index that no answer is older than from now on: a view that is still answered from, be it a batch that is about to be sent,
-    /// counts as the one that is served.
+    /// The index that no answer is older than from now on: a view that is still answered from, be it a batch that is
+    /// about to be sent, counts as the one that is served.
     pub fn settled_index(&self) -> u64 {
         // First what is served: the views before it stand among those that leave by then.
         let served = *self.served.borrow();
         let leaving = self.leaving.lock();
         let held = leaving.iter().filter_map(Weak::upgrade).map(|view| view.index).min();
-        // What was noted under a view is seen by whoever sees that it was let go of; here and where dead ones are dropped.
+        // What was noted under a view is seen by whoever sees that it was let go of; here and where dead ones are
+        // dropped.
         fence(Ordering::Acquire);
         held.map_or(served, |held| held.min(served))
     }

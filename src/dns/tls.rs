@@ -1,8 +1,9 @@
-//! DNS over TLS (RFC 7858): the certificate and key that a listener shows, read from PEM files and read again when they change.
+//! DNS over TLS (RFC 7858): the certificate and key that a listener shows, read from PEM files and read again when they
+//! change.
 //!
-//! Invariants: a listener always has a certificate with its own key; what is wrong with new files leaves the old ones in force, and is
-//! said once. Connections that are open keep what they began with. Not here: sockets and limits (`server`); certificates of clients,
-//! which nobody is asked for.
+//! Invariants: a listener always has a certificate with its own key; what is wrong with new files leaves the old ones
+//! in force, and is said once. Connections that are open keep what they began with. Not here: sockets and limits
+//! (`server`); certificates of clients, which nobody is asked for.
 
 use std::{
     io,

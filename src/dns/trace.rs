@@ -1,7 +1,8 @@
 //! Why a name is answered as it is: what its parts mean, which version it leads to and by what.
 //!
-//! Reads the view and the memo as an answer would and changes neither: no card is drawn, so a trace can be asked for as often as one
-//! likes. Where the next answer is a draw it says from what. Not here: why an instance may be named or not (`state` knows).
+//! Reads the view and the memo as an answer would and changes neither: no card is drawn, so a trace can be asked for as
+//! often as one likes. Where the next answer is a draw it says from what. Not here: why an instance may be named or not
+//! (`state` knows).
 
 use std::net::IpAddr;
 
@@ -45,7 +46,8 @@ pub struct Trace {
     pub slot: Option<u16>,
     /// The role of the arm that answers; none: it is drawn anew for each look-up, or the name is of no arm.
     pub chosen: Option<Role>,
-    /// Endpoints that an answer may name, which has eight of them at most; of all versions that may be drawn while none is chosen.
+    /// Endpoints that an answer may name, which has eight of them at most; of all versions that may be drawn while none
+    /// is chosen.
     pub endpoints: Vec<(InstanceId, IpAddr)>,
 }
 

@@ -1,8 +1,8 @@
 //! The immutable view that answers are made from, and how the next one is made from State.
 //!
-//! Cheap: maps of State that did not change share their nodes with the last State, so only deployments with a changed row are built
-//! anew. Invariants: a view holds one applied index; its serial, the SOA's, is the index at which this node's view last changed and
-//! never goes back; an unchanged State or an unrelated change keeps the serial.
+//! Cheap: maps of State that did not change share their nodes with the last State, so only deployments with a changed
+//! row are built anew. Invariants: a view holds one applied index; its serial, the SOA's, is the index at which this
+//! node's view last changed and never goes back; an unchanged State or an unrelated change keeps the serial.
 
 use std::{
     collections::BTreeSet,
@@ -46,7 +46,8 @@ pub struct View {
     pub(super) addresses: OrdMap<(IpAddr, InstanceId), DeploymentId>,
     /// The same sites by the labels of service and environment as a message holds them, in lower case.
     by_wire: ByWire,
-    /// The end of every name of a service as a message holds it, in lower case: `svc` and the zone. Empty without a zone.
+    /// The end of every name of a service as a message holds it, in lower case: `svc` and the zone. Empty without a
+    /// zone.
     pub(super) services: Box<[u8]>,
 }
 
@@ -97,8 +98,8 @@ impl Builder {
         Self { state: Arc::default(), view: Arc::new(View::empty()), due: None }
     }
 
-    /// The view of a State. An older State than the last one is answered with the last view: a view never goes back, but for
-    /// another incarnation.
+    /// The view of a State. An older State than the last one is answered with the last view: a view never goes back,
+    /// but for another incarnation.
     pub(super) fn next(&mut self, state: &Arc<State>) -> Arc<View> {
         let (old, new) = (&self.state, state);
         if (new.incarnation, new.applied.index) < (old.incarnation, old.applied.index) {

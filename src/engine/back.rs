@@ -52,7 +52,8 @@ impl Back<'_> {
         self.between(notes)
     }
 
-    /// The present weights moved towards the version to go back to, as far as its instances carry them; `None`: they stand.
+    /// The present weights moved towards the version to go back to, as far as its instances carry them; `None`: they
+    /// stand.
     fn follow(&self) -> Option<Weights> {
         match self.routing {
             Routing::Explicit => None,
@@ -77,7 +78,8 @@ impl Back<'_> {
         None
     }
 
-    /// Old instances that are not needed any more beside what passes now; where new ones came first, they make room for the next.
+    /// Old instances that are not needed any more beside what passes now; where new ones came first, they make room for
+    /// the next.
     fn spare(&self, batch: &Batch) -> Vec<InstanceId> {
         let (view, r) = (self.turn.view, self.turn.r);
         let on = |w: &WorkerName| count(view.live().filter(|i| &i.worker == w));

@@ -1,6 +1,7 @@
-//! `bake`: hold for cluster time while the checks run. Worse is acted on at once; not worse only counts at the end, with data from
-//! everyone who runs the pair. What is missing then, `on_no_data` decides: a lost worker is waited for until it is counted out, or judged
-//! without, or taken for a failure; as are requests that did not come. Not here: which checks there are, and their tests (`analysis`).
+//! `bake`: hold for cluster time while the checks run. Worse is acted on at once; not worse only counts at the end,
+//! with data from everyone who runs the pair. What is missing then, `on_no_data` decides: a lost worker is waited for
+//! until it is counted out, or judged without, or taken for a failure; as are requests that did not come. Not here:
+//! which checks there are, and their tests (`analysis`).
 
 use super::analysis::{Asked, Finding};
 use super::lost;

@@ -1,7 +1,8 @@
-//! Drains: a removed instance is stopped only after every DNS server has served its removal and every cache has let go of it.
+//! Drains: a removed instance is stopped only after every DNS server has served its removal and every cache has let go
+//! of it.
 //!
-//! Invariant: a server that is silent, answers nobody or has just started counts with the largest TTL that the deployment's names can
-//! have. Drains go on whatever a rollout does.
+//! Invariant: a server that is silent, answers nobody or has just started counts with the largest TTL that the
+//! deployment's names can have. Drains go on whatever a rollout does.
 
 use std::collections::BTreeMap;
 
@@ -46,7 +47,8 @@ fn settle(view: &View<'_>, index: u64) -> Option<Command> {
     })
 }
 
-/// `ViewsServed`, when what servers were heard to have served frees an address that the deployment lacks on one of these workers.
+/// `ViewsServed`, when what servers were heard to have served frees an address that the deployment lacks on one of
+/// these workers.
 pub(super) fn views(view: &View<'_>, pair: &Pair, workers: &[WorkerName]) -> Option<Command> {
     if view.spec(pair)?.address != AddressMode::Pool {
         return None;

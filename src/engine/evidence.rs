@@ -1,7 +1,7 @@
 //! Evidence: the compact record of what was seen that is committed with a step's end, so that history explains itself.
 //!
-//! Invariants: it stays below 16 KiB whatever the fleet's size and whatever workers say: what is too much is summed, and histograms become
-//! coarser; only what the pair's spec declares is kept.
+//! Invariants: it stays below 16 KiB whatever the fleet's size and whatever workers say: what is too much is summed,
+//! and histograms become coarser; only what the pair's spec declares is kept.
 
 use std::collections::{BTreeMap, BTreeSet};
 

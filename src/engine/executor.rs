@@ -1,7 +1,8 @@
 //! The executor: given a rollout's row, the one command that comes next. It knows kinds of steps, never strategies.
 //!
-//! Invariants: no forward step starts unless the pair to return to is still staged and everyone has been heard of in this term; a
-//! failure follows the policy; a way back neither turns nor pauses by itself, it tries until it is there or a person ends it.
+//! Invariants: no forward step starts unless the pair to return to is still staged and everyone has been heard of in
+//! this term; a failure follows the policy; a rollback neither turns nor pauses by itself, it tries until it is there
+//! or a person ends it.
 
 use super::analysis::{Case, Finding, health};
 use super::place::Freed;
@@ -180,7 +181,8 @@ impl Turn<'_> {
         Command::BatchPassed(BatchPassed { at: StepRef { rollout, seen, step }, batch: batch.n, drain, weights })
     }
 
-    /// Whether the way back is not sure: someone not heard of in a new term, or the old pair not unpacked where it runs.
+    /// Whether the rollback is not sure: someone not heard of in a new term, or the old pair not unpacked where it
+    /// runs.
     fn not_ready(&self, notes: &mut Notes) -> bool {
         let (view, r) = (self.view, self.r);
         if view.observing(r.order.iter(), notes) {
@@ -252,7 +254,8 @@ impl Turn<'_> {
         Case { view: self.view, pair, step: self.row.step_id }.worst(self.row.step.kind.checks())
     }
 
-    /// What the policy makes of a failure. `None` when nothing can turn any more: a promotion only cleans up, and a way back goes on.
+    /// What the policy makes of a failure. `None` when nothing can turn any more: a promotion only cleans up, and a way
+    /// back goes on.
     pub fn fail(&self, reason: Reason, verdict: Verdict) -> Option<Command> {
         if self.r.status != RolloutStatus::Active || self.r.is_way_back() {
             return None;

@@ -1,8 +1,8 @@
-//! `facts`: what was heard, as far as it differs from what is committed. Transitions only: a counter that grows with each probe is
-//! committed when it crosses the bound that someone acts on, not before.
+//! `facts`: what was heard, as far as it differs from what is committed. Transitions only: a counter that grows with
+//! each probe is committed when it crosses the bound that someone acts on, not before.
 //!
-//! Invariants: reports at or below a worker's fence are left out; silence becomes a fact only after its whole time, counted from the
-//! leader's own start at the earliest. Not here: what follows from facts (`plan`).
+//! Invariants: reports at or below a worker's fence are left out; silence becomes a fact only after its whole time,
+//! counted from the leader's own start at the earliest. Not here: what follows from facts (`plan`).
 
 use super::prelude::*;
 
@@ -27,7 +27,8 @@ pub fn facts(state: &State, seen: &Observations, now: Millis) -> Vec<Command> {
     commands
 }
 
-/// Reports in commands of bounded size. One report that is too large alone is cut; what is left out is in the worker's next one.
+/// Reports in commands of bounded size. One report that is too large alone is cut; what is left out is in the worker's
+/// next one.
 fn packed(reports: Vec<WorkerFacts>) -> Vec<Vec<WorkerFacts>> {
     let mut all: Vec<Vec<WorkerFacts>> = Vec::new();
     let mut room = 0;
@@ -200,7 +201,8 @@ fn settled(state: &State, worker: &Worker, report: &WorkerFacts, deployment: &De
     let told = report.reached.iter().find(|f| &f.deployment == deployment);
     match state.assignments.get(&(worker.name.clone(), deployment.clone())) {
         None => told.is_none(),
-        // It has journalled the assignment without the instance, and what still runs it names, whatever else it waits for.
+        // It has journalled the assignment without the instance, and what still runs it names, whatever else it waits
+        // for.
         Some(a) => told.is_some_and(|f| f.generation == a.generation),
     }
 }

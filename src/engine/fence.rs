@@ -1,8 +1,8 @@
-//! Switches under way: when every server knows of one, when its traffic moves, and from when on no server answers with the old
-//! version.
+//! Switches under way: when every server knows of one, when its traffic moves, and from when on no server answers with
+//! the old version.
 //!
-//! Invariant: what cannot be known is said in the end's record and never waited out. Not here: how one server stands (`standing`), what a
-//! command does (`state`), rollouts' own `switch` steps (`route`).
+//! Invariant: what cannot be known is said in the end's record and never waited out. Not here: how one server stands
+//! (`standing`), what a command does (`state`), rollouts' own `switch` steps (`route`).
 
 use std::collections::BTreeMap;
 
@@ -147,7 +147,8 @@ fn after(
     if !holding.is_empty() {
         parts.push(format!("{} may answer with the old version for a while", names(state, &holding)));
     }
-    // TTLs were 0 since before the old one ran out, if every server has served the arming itself: one that was only waited out has not.
+    // TTLs were 0 since before the old one ran out, if every server has served the arming itself: one that was only
+    // waited out has not.
     let low = |n: &NodeId| {
         s.targets.iter().all(|t| state.fences.armed.get(&t.deployment).is_some_and(|a| a.confirmed.contains(n)))
     };

@@ -1,8 +1,8 @@
 //! `install`, going forward: batches until the share of instances passes, checked while they run.
 //!
-//! Invariants: with surge, processes that may exist never exceed desired + max_surge; in place, what passes never falls below
-//! desired - max_unavailable but by failures; a batch that fails follows the policy at once. Choosing workers is `place`'s, a way back is
-//! `back`'s.
+//! Invariants: with surge, processes that may exist never exceed desired + max_surge; in place, what passes never falls
+//! below desired - max_unavailable but by failures; a batch that fails follows the policy at once. Choosing workers is
+//! `place`'s, a rollback is `back`'s.
 
 use super::analysis::{Finding, health};
 use super::batch::Running;
@@ -131,7 +131,8 @@ impl Install<'_> {
             BatchMode::Replace => {
                 let (add, replace) = self.with_surge(limit.min(room.surge()), notes);
                 if add.is_empty() && view.leaving().next().is_none() {
-                    // The surge is filled by what a worker brought that came back, or its address is not free: places are taken over.
+                    // The surge is filled by what a worker brought that came back, or its address is not free: places
+                    // are taken over.
                     let (add, replace) = in_place();
                     (add, replace, true)
                 } else {
@@ -139,7 +140,8 @@ impl Install<'_> {
                 }
             }
             BatchMode::InPlace => match in_place() {
-                // Nothing to take the place of: a first rollout, workers that are new, or places that something left by itself.
+                // Nothing to take the place of: a first rollout, workers that are new, or places that something left by
+                // itself.
                 (_, replace) if replace.is_empty() => {
                     (room.within(self.place_in(&room.open(&r.order), limit, notes)), Vec::new(), false)
                 }

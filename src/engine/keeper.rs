@@ -1,9 +1,10 @@
-//! The keeper: between rollouts every deployment has its desired instances on every chosen worker, and arms whose time is over go.
+//! The keeper: between rollouts every deployment has its desired instances on every chosen worker, and arms whose time
+//! is over go.
 //!
-//! Invariants: it acts only without a live rollout; a crash loop is slowed down, so it does not commit endlessly; what was kept to look at
-//! or to go back to gives its place up where stable lacks one, and never more of it at once than may be missing. After `abort --as-is`
-//! it only holds what that left. A lost worker's instances are left as they are: nobody can reach them, and they count again when it
-//! returns. Not here: counting them out (`lost`).
+//! Invariants: it acts only without a live rollout; a crash loop is slowed down, so it does not commit endlessly; what
+//! was kept to look at or to go back to gives its place up where stable lacks one, and never more of it at once than
+//! may be missing. After `abort --as-is` it only holds what that left. A lost worker's instances are left as they are:
+//! nobody can reach them, and they count again when it returns. Not here: counting them out (`lost`).
 
 use std::collections::BTreeMap;
 
@@ -155,7 +156,8 @@ impl Wanted {
         }
     }
 
-    /// After `abort --as-is`: what serves keeps its number, on the workers where it is; of what was given up nothing is added.
+    /// After `abort --as-is`: what serves keeps its number, on the workers where it is; of what was given up nothing is
+    /// added.
     fn keep_as_is(&mut self, view: &View<'_>, left: &AsIs, workers: &[WorkerName], notes: &mut Notes) {
         let held = |a: &&Arm| a.pair != left.given_up && a.retire_at.is_none();
         for arm in view.deployment.arms.iter().filter(held) {
@@ -166,8 +168,8 @@ impl Wanted {
         }
     }
 
-    /// Where stable lacks room, what was kept beside it makes way: first what does not serve, then what has no traffic, then as much as may
-    /// be missing.
+    /// Where stable lacks room, what was kept beside it makes way: first what does not serve, then what has no traffic,
+    /// then as much as may be missing.
     fn make_way(&mut self, view: &View<'_>, stable: &Pair, desired: u32) {
         let share = |i: &Instance| view.deployment.arms.of(&i.pair).map_or(BasisPoints(0), |a| a.weight);
         // What has no traffic serves nobody.
@@ -206,8 +208,8 @@ impl Wanted {
         self.add.retain(|(_, _, n)| *n > 0);
     }
 
-    /// Drains stable instances beyond `per_worker` or where its placement no longer takes them, never below the desired count of
-    /// passing ones.
+    /// Drains stable instances beyond `per_worker` or where its placement no longer takes them, never below the desired
+    /// count of passing ones.
     fn spare(&mut self, view: &View<'_>, pair: &Pair, workers: &[WorkerName], desired: u32) {
         let Some(spec) = view.spec(pair) else { return };
         let here: Vec<&Instance> = view.wanted(pair).filter(|i| view.worker_ready(&i.worker)).collect();

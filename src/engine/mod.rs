@@ -1,8 +1,9 @@
-//! The judgement: what the leader proposes next. Pure: State, what was heard, and the time go in; commands, the next moment to
-//! look, and typed reasons for waiting come out.
+//! The judgement: what the leader proposes next. Pure: State, what was heard, and the time go in; commands, the next
+//! moment to look, and typed reasons for waiting come out.
 //!
-//! Invariants: nothing here remembers anything between two passes, so a new leader plans as the old one did; at most one command a
-//! rollout and pass; silence is never read as health. Not here: what a command does (`state`), sending it (`lead`).
+//! Invariants: nothing here remembers anything between two passes, so a new leader plans as the old one did; at most
+//! one command a rollout and pass; silence is never read as health. Not here: what a command does (`state`), sending it
+//! (`lead`).
 
 mod analysis;
 mod back;

@@ -1,6 +1,8 @@
-//! Where new instances go: spread over the workers, one on each before a second, in the rollout's order; where one failed, last.
+//! Where new instances go: spread over the workers, one on each before a second, in the rollout's order; where one
+//! failed, last.
 //!
-//! Invariant: never more of a pair on a worker than its spec says, never more than the worker has addresses and capacity for.
+//! Invariant: never more of a pair on a worker than its spec says, never more than the worker has addresses and
+//! capacity for.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,7 +17,8 @@ pub(super) enum Freed {
     Soon,
 }
 
-/// How many more instances of a deployment a worker can take once `leaving` of its instances are gone, and what is short first.
+/// How many more instances of a deployment a worker can take once `leaving` of its instances are gone, and what is
+/// short first.
 pub(super) fn free_places(
     state: &State,
     deployment: &DeploymentId,

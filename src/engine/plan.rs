@@ -1,8 +1,8 @@
-//! `plan`: one pass over every deployment. A live rollout is the executor's; a deployment without one is the keeper's; drains go
-//! on in both.
+//! `plan`: one pass over every deployment. A live rollout is the executor's; a deployment without one is the keeper's;
+//! drains go on in both.
 //!
-//! Invariant: one command a deployment and pass, in the order of ids; the next pass sees it applied. Not here: facts about workers
-//! and nodes, which are committed beside (`facts`).
+//! Invariant: one command a deployment and pass, in the order of ids; the next pass sees it applied. Not here: facts
+//! about workers and nodes, which are committed beside (`facts`).
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -62,8 +62,8 @@ pub fn plan(state: &State, seen: &Observations, now: Millis) -> Plan {
     plan
 }
 
-/// Leaves out what an earlier command of the same plan may take away: words of servers that another one carries, and places on a worker.
-/// The next pass, which comes with the first of them applied, decides anew.
+/// Leaves out what an earlier command of the same plan may take away: words of servers that another one carries, and
+/// places on a worker. The next pass, which comes with the first of them applied, decides anew.
 fn disjoint(commands: Vec<Command>) -> Vec<Command> {
     let mut words = commands.iter().any(|c| matches!(c, Command::DrainSettled(_)));
     let mut taken: BTreeSet<WorkerName> = BTreeSet::new();

@@ -1,5 +1,5 @@
-//! `preview`: the steps a rollout would have, for `rollout plan` and before a start is proposed: the same law and the same compilers on a
-//! copy of State.
+//! `preview`: the steps a rollout would have, for `rollout plan` and before a start is proposed: the same law and the
+//! same compilers on a copy of State.
 
 use super::place::Freed;
 use super::prelude::*;

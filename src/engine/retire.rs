@@ -1,5 +1,5 @@
-//! `retire`: without a delay, wait until nothing is left of what `StepStarted` drained; with one, the arm's time is set and the
-//! keeper does the rest.
+//! `retire`: without a delay, wait until nothing is left of what `StepStarted` drained; with one, the arm's time is set
+//! and the keeper does the rest.
 //!
 //! A lost worker's instances are not waited for: its assignment no longer names them, so they stop when it comes back.
 

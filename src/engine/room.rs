@@ -17,7 +17,8 @@ pub(super) fn on_ready(view: &View<'_>, r: &Rollout, pair: &Pair) -> u32 {
     count(r.order.iter().filter(|w| view.worker_ready(w))).saturating_mul(per_worker(view, pair))
 }
 
-/// Old instances still meant to serve, in the order in which they go: first what does not pass, then by `key`, then by id.
+/// Old instances still meant to serve, in the order in which they go: first what does not pass, then by `key`, then by
+/// id.
 pub(super) fn old_ones<'a, K: Ord>(view: &View<'a>, pair: &Pair, key: impl Fn(&Instance) -> K) -> Vec<&'a Instance> {
     let mut old: Vec<&Instance> =
         view.instances.iter().copied().filter(|i| i.life.is_wanted() && &i.pair != pair).collect();
@@ -40,15 +41,15 @@ impl<'a> Room<'a> {
         Self { view, r, pair, mode, batch }
     }
 
-    /// Going forward with surge: how many processes may be added. Those on workers that came back or joined in its midst are on nobody's
-    /// bill.
+    /// Going forward with surge: how many processes may be added. Those on workers that came back or joined in its
+    /// midst are on nobody's bill.
     pub fn surge(&self) -> u32 {
         let live = self.view.live().filter(|i| self.view.worker_ready(&i.worker) && self.r.order.contains(&i.worker));
         self.r.desired.saturating_add(self.r.params.max_surge).saturating_sub(count(live))
     }
 
-    /// How many processes one worker may get, on a way back and in place. By worker and not in sum, as a sum that surplus on one worker
-    /// fills would keep an empty one from ever being filled.
+    /// How many processes one worker may get, on a rollback and in place. By worker and not in sum, as a sum that
+    /// surplus on one worker fills would keep an empty one from ever being filled.
     fn free_on(&self, worker: &WorkerName) -> u32 {
         let most = per_worker(self.view, self.pair);
         let roof = match self.mode {
@@ -93,7 +94,8 @@ impl<'a> Room<'a> {
         let at_once = self.mode == BatchMode::InPlace && self.batch >= r.desired && !r.is_way_back();
         let mut slack = if at_once { u32::MAX } else { passing.saturating_sub(self.floor()) };
         let most = per_worker(view, self.pair);
-        // One worker after another in the order, those with the fewest new ones first: whole workers where each runs one.
+        // One worker after another in the order, those with the fewest new ones first: whole workers where each runs
+        // one.
         let new_on = |w: &WorkerName| count(view.wanted(self.pair).filter(|i| &i.worker == w));
         let place = |w: &WorkerName| order.iter().position(|o| o == w).unwrap_or(usize::MAX);
         let old = old_ones(view, self.pair, |i| (new_on(&i.worker), place(&i.worker)));

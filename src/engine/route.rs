@@ -1,6 +1,7 @@
 //! `route` and `switch`: one entry moves the traffic, the step ends once it is there.
 //!
-//! Invariant: a weight never rises above the candidate's healthy capacity, nor does a switch come before all of it passes.
+//! Invariant: a weight never rises above the candidate's healthy capacity, nor does a switch come before all of it
+//! passes.
 
 use super::analysis::health;
 use super::fence;

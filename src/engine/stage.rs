@@ -1,16 +1,17 @@
-//! `stage`: wait until the release is unpacked on every worker of the order, and each has said that its machine has what the spec asks for.
-//! `StepStarted` has put both into their assignments. A worker that was lost meanwhile fetches when it is told to run something.
+//! `stage`: wait until the release is unpacked on every worker of the order, and each has said that its machine has
+//! what the spec asks for. `StepStarted` has put both into their assignments. A worker that was lost meanwhile fetches
+//! when it is told to run something.
 //!
-//! Invariant: nothing that runs is touched here, so a worker that could not run the release costs no instance. Not here: what is looked at
-//! (`agent::launch`).
+//! Invariant: nothing that runs is touched here, so a worker that could not run the release costs no instance. Not
+//! here: what is looked at (`agent::launch`).
 
 use std::collections::BTreeMap;
 
 use super::analysis::health;
 use super::prelude::*;
 
-/// How long a worker may lack something before the step fails: a machine that is just being set up gets its user or file a moment later,
-/// and nobody waits long for one that does not.
+/// How long a worker may lack something before the step fails: a machine that is just being set up gets its user or
+/// file a moment later, and nobody waits long for one that does not.
 const MENDED_WITHIN: Period = Period::seconds(10);
 
 pub(super) fn next(turn: &Turn<'_>, notes: &mut Notes) -> Option<Command> {

@@ -1,9 +1,9 @@
-//! How the DNS servers stand to an entry that moved traffic: who serves it, whose lease is over, who may still answer from before it, and
-//! until when that is worth waiting for.
+//! How the DNS servers stand to an entry that moved traffic: who serves it, whose lease is over, who may still answer
+//! from before it, and until when that is worth waiting for.
 //!
-//! Invariants: a server counts by its own word, or, if it is known to be bound, by the end of its last possible lease; the word of one whose
-//! State differs from the majority's is no evidence. Not here: what follows (`fence`, `route`, `returned`), the law of one lease
-//! (`traffic::lease`).
+//! Invariants: a server counts by its own word, or, if it is known to be bound, by the end of its last possible lease;
+//! the word of one whose State differs from the majority's is no evidence. Not here: what follows (`fence`, `route`,
+//! `returned`), the law of one lease (`traffic::lease`).
 
 use super::prelude::*;
 use crate::traffic::lease::Standing;
@@ -69,7 +69,8 @@ impl<'a> Servers<'a> {
         self.each.iter().filter(|(_, h)| *h == how).map(|(n, _)| *n).collect()
     }
 
-    /// Those that may answer from before the entry: for the rest of a lease first, then those of which that is not known.
+    /// Those that may answer from before the entry: for the rest of a lease first, then those of which that is not
+    /// known.
     pub fn behind(&self) -> Vec<NodeId> {
         [self.that(ServerEnd::Holds), self.that(ServerEnd::Unbound)].concat()
     }

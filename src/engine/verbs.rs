@@ -1,7 +1,8 @@
-//! What a person can do about a deployment that waits: the verbs that the law would take now, found by asking it on a copy of State.
+//! What a person can do about a deployment that waits: the verbs that the law would take now, found by asking it on a
+//! copy of State.
 //!
-//! Invariant: nothing is offered that would be refused, and nothing that would end the wait is left out; verbs that only hold
-//! (`pause`) are no way out. Not here: the reasons for waiting (`plan`).
+//! Invariant: nothing is offered that would be refused, and nothing that would end the wait is left out; verbs that
+//! only hold (`pause`) are no way out. Not here: the reasons for waiting (`plan`).
 
 use super::prelude::*;
 use super::preview::preview;

@@ -1,4 +1,5 @@
-//! One deployment as a pass sees it: its instances gathered once, counts by pair, who was heard, and the notes a pass takes.
+//! One deployment as a pass sees it: its instances gathered once, counts by pair, who was heard, and the notes a pass
+//! takes.
 //!
 //! Invariant: capacity counts an instance only when it serves *and* its worker is heard of.
 
@@ -71,7 +72,8 @@ impl<'a> View<'a> {
         self.instances.iter().copied().filter(is)
     }
 
-    /// How many of them stand on workers that are heard of: what stands on a lost one can neither be relied on nor waited for.
+    /// How many of them stand on workers that are heard of: what stands on a lost one can neither be relied on nor
+    /// waited for.
     pub fn there(&self, pair: &Pair) -> u32 {
         count(self.wanted(pair).filter(|i| self.worker_ready(&i.worker)))
     }

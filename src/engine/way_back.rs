@@ -1,7 +1,7 @@
 //! How long going back takes: at once where the old set still runs, else an estimate by batches.
 //!
-//! Invariant: an estimate and never a bound; it counts what a batch must wait for (drain, caches, checks), not what a program takes to
-//! start. Not here: going back (`back`).
+//! Invariant: an estimate and never a bound; it counts what a batch must wait for (drain, caches, checks), not what a
+//! program takes to start. Not here: going back (`back`).
 
 use std::fmt;
 

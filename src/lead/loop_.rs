@@ -249,7 +249,8 @@ impl Lead {
         let mut state = self.consensus.view();
         let Some(cluster) = &state.cluster else { return Some(Next { wait: TICK_BUSY, failed: false }) };
         let silent_after = cluster.settings.lost_after.max(cluster.settings.node_silent_after);
-        // Once a pass: all that was heard of a fleet is much, and what comes while facts are committed wakes the next one.
+        // Once a pass: all that was heard of a fleet is much, and what comes while facts are committed wakes the next
+        // one.
         let mut seen = self.collector.observations(t.term, t.since, now, silent_after);
         let mut failed = false;
         let mut wait = TICK_IDLE;

@@ -1,8 +1,9 @@
 //! Checks: by what a step judges its version, each with the metric, the test and the limit.
 //!
-//! A strategy's compiler makes them of the rollout's settings, the planner judges by them and the law reads them in the step; nobody asks
-//! which settings they came from. A new test is a variant of [`Test`] with its file in `engine/analysis`, which is also where it says of
-//! which settings its checks are made. Not here: the tests themselves.
+//! A strategy's compiler makes them of the rollout's settings, the planner judges by them and the law reads them in the
+//! step; nobody asks which settings they came from. A new test is a variant of [`Test`] with its file in
+//! `engine/analysis`, which is also where it says of which settings its checks are made. Not here: the tests
+//! themselves.
 
 use serde::{Deserialize, Serialize};
 
@@ -42,7 +43,8 @@ impl Check {
         self.over.is_some()
     }
 
-    /// Whether a share is above the limit, exactly, with enough to say so. The law asks this too: no test may overlook it.
+    /// Whether a share is above the limit, exactly, with enough to say so. The law asks this too: no test may overlook
+    /// it.
     pub fn exceeded(&self, seen: u64, of: u64) -> bool {
         let (seen, of) = (u128::from(seen), u128::from(of));
         of >= u128::from(self.min) && seen.saturating_mul(10_000) > of.saturating_mul(u128::from(self.limit))

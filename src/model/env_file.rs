@@ -1,7 +1,7 @@
 //! A file of environment variables, as systemd's `EnvironmentFile=` has it; `docs/spec.md` has the rules for people.
 //!
-//! Invariants: what systemd would skip with a warning is refused with its line; nothing in the file is replaced or executed. Not here:
-//! reading the file (`agent::env_file`).
+//! Invariants: what systemd would skip with a warning is refused with its line; nothing in the file is replaced or
+//! executed. Not here: reading the file (`agent::env_file`).
 
 use std::collections::BTreeMap;
 
@@ -82,7 +82,8 @@ impl Rest<'_> {
         Ok((name.into(), value))
     }
 
-    /// Up to the end of the line: what is quoted as it is, blanks around the rest dropped. A quote within a word is a character like others.
+    /// Up to the end of the line: what is quoted as it is, blanks around the rest dropped. A quote within a word is a
+    /// character like others.
     fn value(&mut self) -> Result<String, String> {
         let mut value = String::new();
         // As far as blanks at the end are meant, and whether a word has not begun.

@@ -1,7 +1,8 @@
 //! The health check of a spec: what is asked, over what, and which answers pass. Complete and checked, as the spec is.
 //!
-//! Invariants: a check over TLS says whom it trusts (there are no roots of the platform), so "https without a CA" has no form here; a rule
-//! of statuses is a rising list of ranges without overlap. Not here: asking (`crate::ask`), hysteresis (the agent).
+//! Invariants: a check over TLS says whom it trusts (there are no roots of the platform), so "https without a CA" has
+//! no form here; a rule of statuses is a rising list of ranges without overlap. Not here: asking (`crate::ask`),
+//! hysteresis (the agent).
 
 use std::{
     collections::BTreeMap,
@@ -56,7 +57,8 @@ fields! {
     pub struct CheckTls {
         /// Whose certificates are good.
         1 [required] pub trust: Trust,
-        /// The name that is asked for and that the certificate must have; `None`: the host without its port, else the address.
+        /// The name that is asked for and that the certificate must have; `None`: the host without its port, else the
+        /// address.
         2 pub server_name: Option<String>,
     }
 }

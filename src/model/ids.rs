@@ -1,5 +1,5 @@
-//! Names and ids. Readable where a person types them; never reused: numeric ids come from log indexes. Texts are shared: a row's copy
-//! of a name costs no memory, and maps of names are copied cheaply.
+//! Names and ids. Readable where a person types them; never reused: numeric ids come from log indexes. Texts are
+//! shared: a row's copy of a name costs no memory, and maps of names are copied cheaply.
 
 use std::{str::FromStr, sync::Arc};
 

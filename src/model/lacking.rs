@@ -1,10 +1,11 @@
-//! The addresses that an agent was configured with: how many, and what its machine lacks of them, for people (the agent's log and
-//! `worker list` say the same).
+//! The addresses that an agent was configured with: how many, and what its machine lacks of them, for people (the
+//! agent's log and `worker list` say the same).
 
 /// Largest pool of one worker: what its agent's settings take and what the cluster registers.
 pub const MAX_POOL: usize = 1024;
 
-/// `here` addresses of the pool are on the machine, those of `missing` are not, nor is `host` if it is named; `None`: nothing is missing.
+/// `here` addresses of the pool are on the machine, those of `missing` are not, nor is `host` if it is named; `None`:
+/// nothing is missing.
 pub fn lacking(here: usize, missing: &[String], host: Option<&str>) -> Option<String> {
     let mut parts = Vec::new();
     if !missing.is_empty() {

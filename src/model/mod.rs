@@ -1,7 +1,7 @@
 //! The nouns and their invariants: ids, versions, time, weights, specs, steps, reasons for waiting.
 //!
-//! Pure: no clock, no randomness, no I/O; integers only, so that every node computes the same. What a noun *does* is elsewhere:
-//! `state` holds the rows and the law, `engine` the judgement.
+//! Pure: no clock, no randomness, no I/O; integers only, so that every node computes the same. What a noun *does* is
+//! elsewhere: `state` holds the rows and the law, `engine` the judgement.
 
 pub mod check;
 mod dns_policy;

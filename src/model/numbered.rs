@@ -1,13 +1,14 @@
 //! Structs that are stored as numbered fields.
 //!
-//! [`fields!`] declares a struct and its stored form: a map from a field's number to its value, in the order of the numbers, without the
-//! fields that have their default. So a new field is one line, and changes no byte, no digest and no golden file of a row that does not use
-//! it. Invariants: numbers are never used again; a field that is not `[required]` has a default; a number that is not known, one that
-//! comes twice or out of order, and a required field that is absent are refused by name. An unknown number has to be refused, as a
-//! replica that dropped a field would differ from the others; the feature level keeps one from arriving.
+//! [`fields!`] declares a struct and its stored form: a map from a field's number to its value, in the order of the
+//! numbers, without the fields that have their default. So a new field is one line, and changes no byte, no digest and
+//! no golden file of a row that does not use it. Invariants: numbers are never used again; a field that is not
+//! `[required]` has a default; a number that is not known, one that comes twice or out of order, and a required field
+//! that is absent are refused by name. An unknown number has to be refused, as a replica that dropped a field would
+//! differ from the others; the feature level keeps one from arriving.
 //!
-//! There are no lengths beside the numbers: a reader that must refuse what it does not know never skips. Not here: the encoding of
-//! single values (`state::store::frame`).
+//! There are no lengths beside the numbers: a reader that must refuse what it does not know never skips. Not here: the
+//! encoding of single values (`state::store::frame`).
 
 use std::fmt::Display;
 
@@ -26,7 +27,8 @@ use std::fmt::Display;
 /// }
 /// ```
 ///
-/// `json` before the struct gives it a second form, by the names of its fields, for text formats: what agents are told and keep.
+/// `json` before the struct gives it a second form, by the names of its fields, for text formats: what agents are told
+/// and keep.
 macro_rules! fields {
     (
         $(#[$attr:meta])*

@@ -15,8 +15,9 @@ const LONGEST_VERSION: usize = 64;
 /// Words that stand for a version elsewhere.
 const TAKEN: [&str; 4] = ["previous", "stable", "canary", "latest"];
 
-/// A version: at most 64 of letters, digits, `.`, `_`, `+` and `-`, first a letter or digit. `1.4.0`, `v2`, `2024.01.02` and `dev-b7e4c27` are
-/// versions. Two are the same when their texts are; which comes first in lists is [`Version::sort_key`]'s.
+/// A version: at most 64 of letters, digits, `.`, `_`, `+` and `-`, first a letter or digit. `1.4.0`, `v2`,
+/// `2024.01.02` and `dev-b7e4c27` are versions. Two are the same when their texts are; which comes first in lists is
+/// [`Version::sort_key`]'s.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, derive_more::Display)]
 #[serde(try_from = "String", into = "String")]
 pub struct Version(Arc<str>);
@@ -32,11 +33,12 @@ impl Version {
         semver::Version::parse(self.0.strip_prefix('v').unwrap_or(&self.0)).ok()
     }
 
-    /// A text by which the versions of a service sort: first those that are semantic versions, by their precedence, equal ones by the index
-    /// at which they were registered; then all others, by that index.
+    /// A text by which the versions of a service sort: first those that are semantic versions, by their precedence,
+    /// equal ones by the index at which they were registered; then all others, by that index.
     pub fn sort_key(&self, registered: u64) -> String {
         let Some(v) = self.semver() else { return format!("1{registered:020}") };
-        // Numbers come before words, a longer list after the list that it begins with, and no list at all after every list.
+        // Numbers come before words, a longer list after the list that it begins with, and no list at all after every
+        // list.
         let one = |x: &str| match x.bytes().all(|b| b.is_ascii_digit()) {
             true => format!("0{x:0>64}"),
             false => format!("1{x}"),
@@ -48,8 +50,9 @@ impl Version {
         format!("0{:020}{:020}{:020}{pre} {registered:020}", v.major, v.minor, v.patch)
     }
 
-    /// The version as a DNS label of at most 61 characters: itself with dashes for dots where it has lower-case letters, digits and dots
-    /// alone; else other characters become dashes and six digits of a hash follow. Two versions of one service may not have the same.
+    /// The version as a DNS label of at most 61 characters: itself with dashes for dots where it has lower-case
+    /// letters, digits and dots alone; else other characters become dashes and six digits of a hash follow. Two
+    /// versions of one service may not have the same.
     pub fn slug(&self) -> String {
         let slug: String =
             self.0.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' }).collect();
@@ -137,7 +140,8 @@ impl BuildInfo {
         self.check()
     }
 
-    /// Bounds of what a builder says. A component's name has letters, digits, `.`, `_`, `-`, `/`, `@` and `+`; its version any visible ones.
+    /// Bounds of what a builder says. A component's name has letters, digits, `.`, `_`, `-`, `/`, `@` and `+`; its
+    /// version any visible ones.
     pub fn check(&self) -> Result<(), ModelError> {
         let too_long = |text: &String| text.chars().count() > LONGEST_TEXT;
         for (field, text) in [("commit", &self.commit), ("built_at", &self.built_at), ("toolchain", &self.toolchain)] {

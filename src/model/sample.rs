@@ -1,8 +1,9 @@
 //! What is counted, by name: counters and histograms that can be added up.
 //!
-//! Invariants: nothing here overflows, as an instance may show any number; the counts of a histogram rise with its bounds; histograms with
-//! different bounds add up at the bounds that both have, which is exact. What is absent is unknown and not zero. Not here: reading pages
-//! (the agent's `scrape`), what grew over restarts (its `tally`), what follows from samples (`engine/analysis`).
+//! Invariants: nothing here overflows, as an instance may show any number; the counts of a histogram rise with its
+//! bounds; histograms with different bounds add up at the bounds that both have, which is exact. What is absent is
+//! unknown and not zero. Not here: reading pages (the agent's `scrape`), what grew over restarts (its `tally`), what
+//! follows from samples (`engine/analysis`).
 
 use std::{borrow::Cow, collections::BTreeMap, fmt, str::FromStr};
 
@@ -14,7 +15,8 @@ use super::ModelError;
 pub const MAX_METRICS: usize = 10;
 /// Most bounds of a histogram.
 pub const MAX_BOUNDS: usize = 100;
-/// A histogram's bounds and sum are whole numbers of so small a part of the metric's own unit: microseconds where it measures seconds.
+/// A histogram's bounds and sum are whole numbers of so small a part of the metric's own unit: microseconds where it
+/// measures seconds.
 pub const PARTS: u32 = 1_000_000;
 
 /// The name of a metric, as the spec calls it: 1 to 40 of a-z, 0-9 and `_`, the first a letter.
@@ -58,7 +60,8 @@ pub struct Histogram {
 }
 
 impl Histogram {
-    /// Refuses bounds that do not rise, and too many of them. Counts that fall are raised: nobody has seen fewer below a higher bound.
+    /// Refuses bounds that do not rise, and too many of them. Counts that fall are raised: nobody has seen fewer below
+    /// a higher bound.
     pub fn new(buckets: Vec<(u64, u64)>, sum: u64, count: u64) -> Result<Self, String> {
         if buckets.len() > MAX_BOUNDS {
             return Err(format!("has {} buckets, and at most {MAX_BOUNDS} are counted: give it fewer", buckets.len()));

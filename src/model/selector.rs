@@ -1,7 +1,9 @@
-//! Which series of a metrics page are meant: `name` or `name{label="value", ...}` with the operators `=`, `!=`, `=~` and `!~`.
+//! Which series of a metrics page are meant: `name` or `name{label="value", ...}` with the operators `=`, `!=`, `=~`
+//! and `!~`.
 //!
-//! Regular expressions match whole values, as Prometheus has it. One parser for the spec and the agent: what `apply` took, every worker can
-//! read. Not here: the page and its numbers (the agent's `scrape`), what the counters mean over time (its `tally`).
+//! Regular expressions match whole values, as Prometheus has it. One parser for the spec and the agent: what `apply`
+//! took, every worker can read. Not here: the page and its numbers (the agent's `scrape`), what the counters mean over
+//! time (its `tally`).
 
 use std::collections::BTreeMap;
 

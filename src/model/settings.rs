@@ -1,9 +1,9 @@
 //! The settings of a rollout, each declared once: the field, its text, its default, its range and what it is for.
 //!
-//! From the declaration come [`RolloutParams`] (complete), [`Overrides`] (what somebody said of it, in a spec or at a start), the flags, the
-//! wire's form, the reference page and the lines that tell two specs apart. Invariants: a value is read from text in one way, wherever it
-//! comes from; what is shown of a value reads as the same value. Not here: which strategy reads what (`engine/strategy`), how single
-//! values are written (`setting_values`).
+//! From the declaration come [`RolloutParams`] (complete), [`Overrides`] (what somebody said of it, in a spec or at a
+//! start), the flags, the wire's form, the reference page and the lines that tell two specs apart. Invariants: a value
+//! is read from text in one way, wherever it comes from; what is shown of a value reads as the same value. Not here:
+//! which strategy reads what (`engine/strategy`), how single values are written (`setting_values`).
 
 use super::{
     BasisPoints, BatchMode, Ceiling, FailureAction, ModelError, OnNoData, Period, StrategyName, WHOLE, fields,
@@ -54,7 +54,8 @@ macro_rules! rollout_settings {
 
         fields! {
             json
-            /// What somebody says of the settings: for a cluster or a service over the defaults, in a spec over those, at a start over the spec.
+            /// What somebody says of the settings: for a cluster or a service over the defaults, in a spec over those,
+            /// at a start over the spec.
             #[derive(Debug, Clone, Default, PartialEq, Eq)]
             pub struct Overrides {
                 $(
@@ -177,8 +178,8 @@ rollout_settings! {
     11 [required] failure_action: FailureAction = FailureAction::Rollback, in ();
     /// Failed health checks in a row that count as a failure of the new version
     12 max_health_failures: u32 = 3, in 1..=u32::MAX;
-    /// Longest time until a batch passes its checks, the drains before it not counted
-    /// `None`: the spec's `health.start_within` with a little time for reports. The worker itself gives up after `health.start_within`.
+    /// Longest time until a batch passes its checks, the drains before it not counted `None`: the spec's
+    /// `health.start_within` with a little time for reports. The worker itself gives up after `health.start_within`.
     13 health_timeout: Option<Period> = None, in Period(1)..=LONGEST;
     /// Blue-green: time between all healthy and the smoke test
     14 warm_up: Period = Period::seconds(10), in Period(0)..=LONGEST;

@@ -1,7 +1,8 @@
 //! The signals of `run.stop.signal`, by name: one reader, for `apply` and for the agent.
 //!
-//! Real-time signals are counted as glibc, systemd and Docker count them: RTMIN is the first that programs may use (34 on Linux), RTMAX the last
-//! (64). Programs stop by them too: an init as systemd by RTMIN+3. Not here: the numbers of this machine (`agent::process`).
+//! Real-time signals are counted as glibc, systemd and Docker count them: RTMIN is the first that programs may use (34
+//! on Linux), RTMAX the last (64). Programs stop by them too: an init as systemd by RTMIN+3. Not here: the numbers of
+//! this machine (`agent::process`).
 
 use super::ModelError;
 

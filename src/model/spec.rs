@@ -165,9 +165,11 @@ fields! {
         7 pub metrics: Option<MetricsSource>,
         /// Its drain time.
         8 [required] pub drain: Drain,
-        /// Silence after which a worker counts as lost for good and its instances are counted out; at least `lost_after` in effect.
+        /// Silence after which a worker counts as lost for good and its instances are counted out; at least
+        /// `lost_after` in effect.
         9 pub lost_for_good: Period,
-        /// Whether an instance must never run twice: then a lost worker's are never counted out, as they may run behind a cut.
+        /// Whether an instance must never run twice: then a lost worker's are never counted out, as they may run behind
+        /// a cut.
         10 pub singleton: bool,
         /// TTL of weighted answers; `None`: 5 s weighted, 1 s blue-green.
         11 pub ttl: Option<Period>,
@@ -179,7 +181,8 @@ fields! {
         14 [required] pub rollout: RolloutParams,
         /// Labels of the deployment.
         15 pub labels: BTreeMap<String, String>,
-        /// What its document itself says of what the cluster has defaults for; `rollout` and `health` hold what came of it when it was applied.
+        /// What its document itself says of what the cluster has defaults for; `rollout` and `health` hold what came of
+        /// it when it was applied.
         16 pub said: Said,
     }
 }

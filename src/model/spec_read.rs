@@ -1,7 +1,8 @@
 //! Reads a spec document from YAML, JSON or TOML text, with errors that name the place and the nearest known key.
 //!
-//! Invariants: a key that has no value is refused and never a default; what a library says to its programmers reaches nobody. Keys at the top
-//! that begin with `x-` are for anchors and are skipped. Not here: what a value may be (`spec_values`, `spec`).
+//! Invariants: a key that has no value is refused and never a default; what a library says to its programmers reaches
+//! nobody. Keys at the top that begin with `x-` are for anchors and are skipped. Not here: what a value may be
+//! (`spec_values`, `spec`).
 
 use serde::{
     Deserialize, Deserializer,

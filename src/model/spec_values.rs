@@ -1,7 +1,7 @@
 //! How single values of a spec are written: text or number, whole numbers, settings of rollouts, ports.
 //!
-//! Invariant: a value that is nearly right is refused, never taken for something else; the error is in a person's words, not a library's.
-//! Not here: which keys there are (`spec_doc`), and keys without a value (`spec_read`).
+//! Invariant: a value that is nearly right is refused, never taken for something else; the error is in a person's
+//! words, not a library's. Not here: which keys there are (`spec_doc`), and keys without a value (`spec_read`).
 
 use std::{fmt, str::FromStr};
 

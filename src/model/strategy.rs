@@ -7,7 +7,8 @@ use strum::{Display, EnumString, VariantNames};
 
 use super::{ModelError, one_of};
 
-/// The name of a strategy, such as `blue-green`: 1 to 40 of a-z, 0-9 and `-`. Whether there is such a strategy is asked where one starts.
+/// The name of a strategy, such as `blue-green`: 1 to 40 of a-z, 0-9 and `-`. Whether there is such a strategy is asked
+/// where one starts.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct StrategyName(Cow<'static, str>);
 

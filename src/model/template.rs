@@ -1,7 +1,7 @@
 //! `${NAME}` in a spec's command, arguments and variables: one parser, for `apply` and for the agent.
 //!
-//! Invariants: what is not `${NAME}` is refused where the spec is read; `$${` stands for a literal `${`; any other `$` for itself. Not
-//! here: which names an instance has (`agent::launch`).
+//! Invariants: what is not `${NAME}` is refused where the spec is read; `$${` stands for a literal `${`; any other `$`
+//! for itself. Not here: which names an instance has (`agent::launch`).
 
 /// Text with names to be replaced.
 #[derive(Debug, Clone, PartialEq, Eq)]

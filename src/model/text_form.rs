@@ -1,6 +1,7 @@
 //! Nouns that people write as text and machines as a number.
 //!
-//! Invariant: in a format for people (a spec, JSON) a value is the text that a person would write; in stored bytes it is its number.
+//! Invariant: in a format for people (a spec, JSON) a value is the text that a person would write; in stored bytes it
+//! is its number.
 
 /// Serde for a newtype around a number: its text in formats for people, the number elsewhere.
 macro_rules! text_form {

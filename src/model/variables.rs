@@ -1,7 +1,7 @@
 //! The environment of an instance: which names there are, and what a spec may write of them.
 //!
-//! Invariant: what an agent could not expand or execute, whatever its machine, is refused when the spec is read. Not here: values, which
-//! the agent knows (`agent::launch`); the file of variables (`env_file`).
+//! Invariant: what an agent could not expand or execute, whatever its machine, is refused when the spec is read. Not
+//! here: values, which the agent knows (`agent::launch`); the file of variables (`env_file`).
 
 use std::collections::{BTreeMap, BTreeSet};
 

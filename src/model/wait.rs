@@ -33,7 +33,8 @@ pub enum Wait {
     Missing { workers: Vec<WorkerName> },
     /// Workers whose last report is too old to end a bake on.
     Unheard { workers: Vec<WorkerName> },
-    /// Counts that a worker cannot make, whatever time it takes: a selector matches nothing, or the page cannot be read.
+    /// Counts that a worker cannot make, whatever time it takes: a selector matches nothing, or the page cannot be
+    /// read.
     Uncounted { worker: WorkerName, why: String },
     /// Workers whose machines lack something that the release or its spec asks for; until then it may be mended.
     Unfit { workers: Vec<WorkerName>, until: Millis, why: String },

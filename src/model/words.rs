@@ -11,8 +11,8 @@ pub fn one_of<T: VariantNames>(text: &str) -> String {
     }
 }
 
-/// What is near enough of the known words, the nearest if several are: a letter in three may be wrong, up to four of them, two that
-/// are swapped counting as one; or it begins as one does. Integers, as refusals are kept in State.
+/// What is near enough of the known words, the nearest if several are: a letter in three may be wrong, up to four of
+/// them, two that are swapped counting as one; or it begins as one does. Integers, as refusals are kept in State.
 pub fn nearest<'a, T>(wanted: &str, known: impl IntoIterator<Item = &'a T>) -> Option<&'a str>
 where
     T: 'a + AsRef<str> + ?Sized,

@@ -1,7 +1,8 @@
 //! Deletes packages that no release names any more, and uploads that nobody finished.
 //!
-//! Invariant: a package's file goes only after the cluster knows that this node is no holder, and nobody can bring it or count on it
-//! meanwhile (the protocol stands in `state/catalog/blob_doomed.rs`). Not here: which packages are needed (`state`), fetching (`repair`).
+//! Invariant: a package's file goes only after the cluster knows that this node is no holder, and nobody can bring it
+//! or count on it meanwhile (the protocol stands in `state/catalog/blob_doomed.rs`). Not here: which packages are
+//! needed (`state`), fetching (`repair`).
 
 use std::time::Duration;
 

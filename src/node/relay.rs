@@ -119,8 +119,8 @@ pub(super) fn read(seen: &v1::WorkerSeen) -> Result<WorkerWord, ModelError> {
 /// Takes a word in, of this node or another, while this node leads that term.
 pub(super) fn take(parts: &Parts, from: NodeId, term: u64, word: Word) -> Result<(), ApiError> {
     let leadership = parts.slot.get().map(|c| c.leader().borrow().clone()).unwrap_or_default();
-    // Of an older term it must not take anything, and a term that its own Raft does not know yet would make it deaf for the real ones:
-    // whoever heard of this node's victory before it did tries again.
+    // Of an older term it must not take anything, and a term that its own Raft does not know yet would make it deaf for
+    // the real ones: whoever heard of this node's victory before it did tries again.
     if leadership.term != term || (leadership.leader.is_some() && !leadership.is_me) {
         return Err(ApiError::precondition(format!("this node does not lead term {term}")));
     }

@@ -2,7 +2,8 @@
 
 use serde::Serialize;
 
-/// Counts of microseconds. Serializes as its quantiles in milliseconds. Of 32 bits a count, as one is kept for each second.
+/// Counts of microseconds. Serializes as its quantiles in milliseconds. Of 32 bits a count, as one is kept for each
+/// second.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Histogram {
     counts: hdrhistogram::Histogram<u32>,

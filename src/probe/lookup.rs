@@ -1,5 +1,6 @@
-//! A stub resolver per client: A and AAAA, a cache that honours the TTL, servers asked in turn, the next one at once when a server says it
-//! cannot answer and after a second when it says nothing. EDNS, and TCP when an answer was truncated.
+//! A stub resolver per client: A and AAAA, a cache that honours the TTL, servers asked in turn, the next one at once
+//! when a server says it cannot answer and after a second when it says nothing. EDNS, and TCP when an answer was
+//! truncated.
 
 use std::{
     io,

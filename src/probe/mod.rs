@@ -1,11 +1,11 @@
-//! A load client that behaves as many small clients do: each has its own resolver cache, asks DNS in turn and sends HTTP
-//! requests without retries. What it saw is recorded per second, so that others can judge from it what users saw.
+//! A load client that behaves as many small clients do: each has its own resolver cache, asks DNS in turn and sends
+//! HTTP requests without retries. What it saw is recorded per second, so that others can judge from it what users saw.
 //!
-//! Invariants: a client holds an answer for its TTL and no longer; a failed lookup is a failed request; every request sent is
-//! counted exactly once, in the second in which it was sent. Each request has a connection of its own: a kept one would hold the
-//! client at one instance past the TTL, and a drained instance that closes an idle connection just as a request goes out on it
-//! would count as a failure that a browser repairs by itself (RFC 9112, 9.3.1) and this client, which never retries, would not.
-//! Not here: rollouts, and any knowledge of State; versions come from answers.
+//! Invariants: a client holds an answer for its TTL and no longer; a failed lookup is a failed request; every request
+//! sent is counted exactly once, in the second in which it was sent. Each request has a connection of its own: a kept
+//! one would hold the client at one instance past the TTL, and a drained instance that closes an idle connection just
+//! as a request goes out on it would count as a failure that a browser repairs by itself (RFC 9112, 9.3.1) and this
+//! client, which never retries, would not. Not here: rollouts, and any knowledge of State; versions come from answers.
 
 mod histogram;
 mod lookup;
@@ -43,7 +43,8 @@ pub const MAX_CLIENTS: u32 = 100_000;
 pub const MAX_RATE: u32 = 20_000;
 /// Requests under way at most; one that finds no room is counted as not sent.
 const MAX_UNDER_WAY: usize = 10_000;
-/// A probe this far behind its own beat, in milliseconds, was kept from running: silence that it then sees may be its own.
+/// A probe this far behind its own beat, in milliseconds, was kept from running: silence that it then sees may be its
+/// own.
 pub const STARVED_MS: u64 = 500;
 /// What is not worth a word: timers and other programs cost as much on any machine.
 const PUNCTUAL_MS: u64 = 50;
@@ -175,7 +176,8 @@ async fn pace(shared: Arc<Shared>, stop: CancellationToken, tasks: TaskTracker) 
         (0..shared.config.clients).map(|n| Arc::new(Mutex::new(lookup::Cache::new(n as usize)))).collect();
     let room = Arc::new(Semaphore::new(MAX_UNDER_WAY));
     let period = Duration::from_secs(1) / shared.config.rate;
-    // A client's own spacing is clients/rate; its requests wander by up to a tenth of that, so that no two clients keep step.
+    // A client's own spacing is clients/rate; its requests wander by up to a tenth of that, so that no two clients keep
+    // step.
     let wander = (period * shared.config.clients / 10).min(Duration::from_millis(250));
     let started = shared.clock.mono();
     // Bursts after a stall keep the rate true: a request that comes late still comes.

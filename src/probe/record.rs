@@ -112,7 +112,8 @@ pub struct Summary {
     pub broken: u64,
     /// Not sent, as too many were under way; not in `requests`.
     pub not_sent: u64,
-    /// Milliseconds by which the probe itself was behind its beat at most: how long the machine, not the service, kept it waiting.
+    /// Milliseconds by which the probe itself was behind its beat at most: how long the machine, not the service, kept
+    /// it waiting.
     pub late_ms: u64,
     /// Questions by DNS server.
     pub dns: BTreeMap<String, ServerCounts>,

@@ -93,7 +93,8 @@ async fn dns(manner: Manner) -> (SocketAddr, Arc<AtomicUsize>) {
     (address, asked)
 }
 
-/// A service on several loopback addresses and one port: address 127.0.0.N answers as version N.0.0; every `bad`th of it with 500.
+/// A service on several loopback addresses and one port: address 127.0.0.N answers as version N.0.0; every `bad`th of
+/// it with 500.
 async fn service(versions: &[u8], bad: u32) -> u16 {
     let (port, listeners) = loop {
         // A port that is free at the first address may be in use at another: take another then.

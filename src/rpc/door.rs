@@ -1,7 +1,8 @@
 //! The door of the gRPC listener for clients: who asks, for which operation, and how fresh the answer is.
 //!
-//! Invariants: each request of a method in the table of operations gets its caller here, and nowhere else in `rpc`; an answer's
-//! [`APPLIED`] is the index of the State it was made from, or an earlier one, never a later one that it does not show.
+//! Invariants: each request of a method in the table of operations gets its caller here, and nowhere else in `rpc`; an
+//! answer's [`APPLIED`] is the index of the State it was made from, or an earlier one, never a later one that it does
+//! not show.
 //!
 //! Deliberately not here: the confirmation of reads (`raft::read`), and what a caller may do.
 

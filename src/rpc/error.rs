@@ -1,6 +1,7 @@
 //! Refusals as statuses and back: a standard code, the text as message, and the machine-readable word in metadata.
 //!
-//! Invariant: this file alone knows which code a kind of failure has; what another node refused keeps its kind, word and text.
+//! Invariant: this file alone knows which code a kind of failure has; what another node refused keeps its kind, word
+//! and text.
 
 use std::time::Duration;
 

@@ -1,4 +1,5 @@
-//! gRPC: the services for operators, as a skin over `api`; those for workers and peers; and what this node asks of other nodes.
+//! gRPC: the services for operators, as a skin over `api`; those for workers and peers; and what this node asks of
+//! other nodes.
 //!
 //! Invariants: the door gives every request of a client its caller; `error` alone knows which code a failure has.
 //!

@@ -1,6 +1,7 @@
 //! The services for operators: each method takes its caller and calls its operation.
 //!
-//! Invariant: no rule stands here, so that another skin need not repeat one. Not here: workers' sessions (`workers`), other nodes (`peer`).
+//! Invariant: no rule stands here, so that another skin need not repeat one. Not here: workers' sessions (`workers`),
+//! other nodes (`peer`).
 
 use futures_util::{StreamExt as _, stream::BoxStream};
 use tokio_stream::wrappers::ReceiverStream;
@@ -40,8 +41,8 @@ pub(super) fn sent<T: Send + 'static>(stream: Streaming<T>) -> Flow<T> {
     stream.map(|message| message.map_err(ApiError::from)).boxed()
 }
 
-/// A service, one line a method: its name, the operation, what it takes and gives; then the one that answers in many messages, and what does
-/// not fit into a line.
+/// A service, one line a method: its name, the operation, what it takes and gives; then the one that answers in many
+/// messages, and what does not fit into a line.
 macro_rules! service {
     (
         $module:ident::$service:ident {

@@ -1,7 +1,8 @@
-//! The `Workers` service: a session proves the worker's key, registers it when that is new, then carries Desired down and reports up.
+//! The `Workers` service: a session proves the worker's key, registers it when that is new, then carries Desired down
+//! and reports up.
 //!
-//! Invariants: no word of an agent counts before its proof; Desired is made from this node's applied State, whole; a session whose
-//! agent has been silent for [`SILENT`] ends.
+//! Invariants: no word of an agent counts before its proof; Desired is made from this node's applied State, whole; a
+//! session whose agent has been silent for [`SILENT`] ends.
 
 use std::{collections::BTreeSet, net::IpAddr, sync::Arc, time::Duration};
 

@@ -1,8 +1,9 @@
 //! The law: what is replicated, and what one committed command does to it.
 //!
-//! `apply` is pure and total: the same entries give the same State on every node, in any chunking, and it never panics (a panic
-//! here kills all nodes). A command either changes State and yields events, or is refused with a [`Rejection`] and changes
-//! nothing but `applied`, `now` and the table of requests. Deciding what to propose is `engine`'s; agreeing on order is `raft`'s.
+//! `apply` is pure and total: the same entries give the same State on every node, in any chunking, and it never panics
+//! (a panic here kills all nodes). A command either changes State and yields events, or is refused with a [`Rejection`]
+//! and changes nothing but `applied`, `now` and the table of requests. Deciding what to propose is `engine`'s; agreeing
+//! on order is `raft`'s.
 
 mod base;
 mod catalog;
@@ -147,14 +148,16 @@ impl State {
         self.rollouts.get(&self.deployments.get(deployment)?.live?)
     }
 
-    /// The completed rollout that made what a deployment runs now; later ones may have failed, been aborted or rolled back.
+    /// The completed rollout that made what a deployment runs now; later ones may have failed, been aborted or rolled
+    /// back.
     pub fn undoable(&self, d: &Deployment) -> Option<&Rollout> {
         let stable = d.arms.pair(Role::Stable)?;
         let newest = self.rollouts.of(&d.id).rfind(|r| r.status == RolloutStatus::Completed)?;
         (newest.to == *stable).then_some(newest)
     }
 
-    /// Instances that must go on serving while what an abort left makes room for stable: one may be missing, or what stable's spec allows.
+    /// Instances that must go on serving while what an abort left makes room for stable: one may be missing, or what
+    /// stable's spec allows.
     pub fn floor(&self, d: &Deployment, desired: u32) -> u32 {
         let spec = d.arms.pair(Role::Stable).and_then(|pair| self.spec(&d.id, pair.spec));
         desired.saturating_sub(spec.map_or(1, |x| x.rollout.max_unavailable.max(1)))

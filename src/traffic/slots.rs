@@ -92,8 +92,8 @@ impl Slots {
         Ok(Self(arms.collect()))
     }
 
-    /// Shares the places out by weights alone, each arm from its end of the table on. It is where a history begins that was not kept: with
-    /// one arm at either end, what every history from one of them alone leads to.
+    /// Shares the places out by weights alone, each arm from its end of the table on. It is where a history begins that
+    /// was not kept: with one arm at either end, what every history from one of them alone leads to.
     pub fn from_both_ends(arms: &[(u32, End)]) -> Result<Self, TrafficError> {
         let weights = complete(&arms.iter().map(|(weight, _)| *weight).collect::<Vec<_>>())?;
         let (mut front, mut back) = (0, SLOTS);

@@ -32,7 +32,8 @@ fn evidence(e: &Evidence) -> v1::Evidence {
     }
 }
 
-/// What was counted of a version, as its checks compare it: `2.0.0: 8 errors of 80 requests`. Without such a check, all that was counted.
+/// What was counted of a version, as its checks compare it: `2.0.0: 8 errors of 80 requests`. Without such a check, all
+/// that was counted.
 pub fn compared(e: &v1::Evidence, of: &v1::PairTotals) -> String {
     let count = |name: &str| of.metrics.iter().find(|m| m.name == name).map_or(0, |m| m.count);
     let share = |c: &v1::CheckRecord| format!("{} {} of {} {}", count(&c.metric), c.metric, count(&c.over), c.over);

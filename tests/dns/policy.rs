@@ -31,8 +31,8 @@ async fn shares_are_exact_over_the_wire_in_every_deck() {
     }
 }
 
-/// A candidate without traffic comes and goes between two versions that have some: the route's generation stays, and so do the deck and
-/// the counts of both.
+/// A candidate without traffic comes and goes between two versions that have some: the route's generation stays, and so
+/// do the deck and the counts of both.
 #[tokio::test]
 async fn an_arm_that_comes_and_goes_leaves_the_others_their_deck_and_their_counts() {
     let mut world = World::shop(1, 1, (5000, 5000));

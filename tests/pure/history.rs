@@ -1,4 +1,5 @@
-//! The judge of histories, judged: known good and known bad ones, and small random ones beside every order tried by hand.
+//! The judge of histories, judged: known good and known bad ones, and small random ones beside every order tried by
+//! hand.
 
 use std::time::Duration;
 
@@ -135,8 +136,8 @@ fn random_histories_are_judged_as_by_trying_every_order() {
     assert!(good > 1_000 && bad > 1_000, "{good} good, {bad} bad: too few of one kind");
 }
 
-/// A history of a register that works: each operation takes effect somewhere between its call and its return. Of the writes so many
-/// in a hundred have an unknown outcome, and of these every fourth took effect.
+/// A history of a register that works: each operation takes effect somewhere between its call and its return. Of the
+/// writes so many in a hundred have an unknown outcome, and of these every fourth took effect.
 fn recorded(clients: usize, operations: u64, unknown: u32) -> Vec<Row> {
     let mut random = StdRng::seed_from_u64(11);
     let (mut free, mut cell, mut rows) = (vec![0u64; clients], (0, 0), Vec::new());

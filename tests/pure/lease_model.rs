@@ -1,9 +1,11 @@
-//! The serving lease, checked: every order of events of a small world with stateright, and long runs of a large one from seeds.
+//! The serving lease, checked: every order of events of a small world with stateright, and long runs of a large one
+//! from seeds.
 //!
-//! Three nodes, each of which may lead; clocks of different rates; messages that are late or never come; a change of leader, also to the
-//! process that led before and was restarted; a restart of the server; one switch. The law is the product's own code (`traffic::lease`);
-//! the world around it is here. What must never happen: a question that came after the switch was called fenced is answered from before
-//! it. Each way to break the law is broken once and must be found, as must clocks that differ by more than was promised.
+//! Three nodes, each of which may lead; clocks of different rates; messages that are late or never come; a change of
+//! leader, also to the process that led before and was restarted; a restart of the server; one switch. The law is the
+//! product's own code (`traffic::lease`); the world around it is here. What must never happen: a question that came
+//! after the switch was called fenced is answered from before it. Each way to break the law is broken once and must be
+//! found, as must clocks that differ by more than was promised.
 
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use slipway::{
@@ -73,7 +75,8 @@ struct World {
     /// Units that each node's clock shows in a tick of true time.
     rates: [u64; NODES],
     t: u8,
-    /// Whoever leads. One that a majority has left can neither confirm nor commit, so nothing that it still does counts.
+    /// Whoever leads. One that a majority has left can neither confirm nor commit, so nothing that it still does
+    /// counts.
     leader: Leader,
     committed: bool,
     /// Index of N's served view.
@@ -83,7 +86,8 @@ struct World {
     renewals: Vec<Renewal>,
     asked: u64,
     acked: bool,
-    /// A question that came after the acknowledgement and took the old view; it is answered with whatever lease there is by then.
+    /// A question that came after the acknowledgement and took the old view; it is answered with whatever lease there
+    /// is by then.
     question: bool,
     restarted: bool,
 }
@@ -311,8 +315,8 @@ impl Model for Lease {
     }
 }
 
-/// A lease of three ticks on the slowest clock. One clock may be half as fast again as another: far more than in life, so that a lease
-/// of a few ticks shows it.
+/// A lease of three ticks on the slowest clock. One clock may be half as fast again as another: far more than in life,
+/// so that a lease of a few ticks shows it.
 fn lease(law: Law, rates: Vec<[u64; NODES]>) -> Lease {
     let drift_ppm = if law == Law::ForgetsDrift { 0 } else { 500_000 };
     Lease { law, terms: Terms { duration: Period(30), drift_ppm, margin: Period(0) }, rates }
@@ -359,8 +363,9 @@ fn each_way_to_break_the_law_is_found() {
     }
 }
 
-/// One switch in a large world with the product's own times, five milliseconds a step: a server that renews as the product does, messages
-/// that take their time, a partition from a moment on, perhaps a change of leader. Whether an old answer was possible once fenced.
+/// One switch in a large world with the product's own times, five milliseconds a step: a server that renews as the
+/// product does, messages that take their time, a partition from a moment on, perhaps a change of leader. Whether an
+/// old answer was possible once fenced.
 fn run(seed: u64, rates_ppm: [i64; 2]) -> bool {
     let mut random = StdRng::seed_from_u64(seed);
     let terms = Terms::default();

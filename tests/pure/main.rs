@@ -1,8 +1,9 @@
-//! Everything that needs no process, no disk of a node and no socket: the law, the planner, traffic, codecs, whole rollouts on simulated
-//! fleets.
+//! Everything that needs no process, no disk of a node and no socket: the law, the planner, traffic, codecs, whole
+//! rollouts on simulated fleets.
 //!
-//! A suite is a module; what several suites stand on is one too (`sim_fleet`, `walk`), or lies in `tests/helpers` when another binary
-//! needs it. Not here: files and Raft (`tests/store`), DNS over sockets (`tests/dns`), real processes (`tests/cluster`).
+//! A suite is a module; what several suites stand on is one too (`sim_fleet`, `walk`), or lies in `tests/helpers` when
+//! another binary needs it. Not here: files and Raft (`tests/store`), DNS over sockets (`tests/dns`), real processes
+//! (`tests/cluster`).
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 

@@ -1,5 +1,5 @@
-//! Properties of `apply`: whatever is committed, it never panics and the invariants hold after every entry; replicas that were fed
-//! one log agree, also over snapshots; a retry returns the first result; time never goes back.
+//! Properties of `apply`: whatever is committed, it never panics and the invariants hold after every entry; replicas
+//! that were fed one log agree, also over snapshots; a retry returns the first result; time never goes back.
 
 use std::{collections::BTreeSet, sync::OnceLock};
 
@@ -223,8 +223,8 @@ fn repeats_are_compared_and_not_only_asked_for() {
     assert!(asked > 50 && kept * 10 > asked * 9, "{kept} of {asked}");
 }
 
-/// The properties above say nothing about what was never reached: fixed walks must reach every way a rollout can go, and what two
-/// deployments on the same workers have to do with each other.
+/// The properties above say nothing about what was never reached: fixed walks must reach every way a rollout can go,
+/// and what two deployments on the same workers have to do with each other.
 #[test]
 fn the_walks_reach_what_they_claim_to_check() {
     let mut seen: BTreeSet<String> = BTreeSet::new();
@@ -259,8 +259,9 @@ const REFUSALS: &[&str] = &[
     "are above the ceiling",
 ];
 
-/// Whatever happened: once nothing fails any more, planner and law bring every rollout to its end by themselves, but for those that a
-/// policy or a person holds, which wait for an operator; and every deployment to its desired instances.
+/// Whatever happened: once nothing fails any more, planner and law bring every rollout to its end by themselves, but
+/// for those that a policy or a person holds, which wait for an operator; and every deployment to its desired
+/// instances.
 #[test]
 fn after_healing_everything_comes_to_rest() {
     let (mut stuck, mut alone) = (Vec::new(), 0);

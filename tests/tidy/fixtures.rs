@@ -44,7 +44,7 @@ fn imports_outside_the_table_are_refused() {
     red("imports", "src/dns/x.rs", "use slipway::lead;", "inside the library");
 
     green("src/model/x.rs", "use crate::model::id::Id;\nuse std::fmt;\nuse serde::Serialize;");
-    green("src/engine/x.rs", "use crate::{model::{Id, Name}, state::State, traffic};\nfn f(x: crate::alerts::A) {}");
+    green("src/engine/x.rs", "use crate::{model::{Id, Name}, state::State, traffic};\nfn f(x: crate::flags::A) {}");
     green("src/node/mod.rs", "use crate::rpc;\npub(in crate::node) fn f() {}");
     green("src/bin/slipway.rs", "use slipway::cli;\nfn main() { slipway::agent::run() }");
     green("src/dns/x.rs", "// crate::lead in a comment\nconst S: &str = \"use crate::lead\";");

@@ -118,27 +118,8 @@ fn unsafe_code(s: &Source, r: &mut Report) {
 /// The widest a line of comment may get; code is rustfmt's.
 pub const WIDTH: usize = 120;
 
-/// Where comments are not wrapped yet.
-const NOT_WRAPPED: [&str; 12] = [
-    "src/state/",
-    "src/engine/",
-    "src/api/",
-    "src/rpc/",
-    "src/dns/",
-    "src/agent/",
-    "src/observe/",
-    "src/model/",
-    "src/cli/",
-    "src/demo/",
-    "src/probe/",
-    "tests/pure/",
-];
-
 /// Lines that are a comment, rows of tables excepted. A line of a string that looks like one is no comment.
 fn width(s: &Source, r: &mut Report) {
-    if NOT_WRAPPED.iter().any(|dir| s.name.starts_with(dir)) {
-        return;
-    }
     let lines: BTreeSet<usize> = s.comments.iter().flat_map(|c| c.first..=c.last).collect();
     for line in lines {
         let text = s.lines[line - 1].trim_start();

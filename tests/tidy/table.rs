@@ -75,7 +75,16 @@ pub const OWNED: [(&str, &[&str], &str); 7] = [
     ("openraft_macros", &["src/raft/"], "only src/raft may name openraft"),
     (
         "tonic",
-        &["src/rpc/", "src/raft/", "src/wire/", "src/client/", "src/node/", "src/agent/", "src/cli/live/"],
+        &[
+            "src/rpc/",
+            "src/raft/",
+            "src/wire/",
+            "src/client/",
+            "src/node/",
+            "src/agent/",
+            "src/cli/live/",
+            "src/cli/tests/",
+        ],
         "an operation (src/api) knows no transport: src/rpc is the skin that names gRPC",
     ),
     ("rocksdb", &["src/storage/"], "only src/storage may name rocksdb"),

@@ -15,7 +15,8 @@ use crate::{
     model::{Protocol, address_variable},
 };
 
-/// How long a port may still be in use before a start fails, and the time between looks: a predecessor's socket may just be closing.
+/// How long a port may still be in use before a start fails, and the time between looks: a predecessor's socket may
+/// just be closing.
 const PORTS_WITHIN: Duration = Duration::from_secs(2);
 const PORTS_LOOK: Duration = Duration::from_millis(50);
 

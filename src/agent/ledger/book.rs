@@ -25,8 +25,8 @@ impl Book {
         Ok(Self(Arc::new(Mutex::new((journal, ledger)))))
     }
 
-    /// Writes a record, fsyncs it and applies it. The caller acts after that. While the disk has no room for it the caller waits: what runs
-    /// goes on, and nothing is done that is not written.
+    /// Writes a record, fsyncs it and applies it. The caller acts after that. While the disk has no room for it the
+    /// caller waits: what runs goes on, and nothing is done that is not written.
     pub async fn write(&self, record: Record) -> Result<(), JournalError> {
         let mut said = false;
         loop {

@@ -54,7 +54,8 @@ pub fn signal_named(name: &str) -> Option<Signal> {
 /// The real-time signal so far above the first that this machine's libc leaves to programs.
 fn realtime(above: u8) -> Option<Signal> {
     let number = libc::SIGRTMIN().checked_add(above.into()).filter(|n| *n <= libc::SIGRTMAX())?;
-    // SAFETY: a valid number that is not zero, and none of those that libc keeps for itself, which are below its SIGRTMIN.
+    // SAFETY: a valid number that is not zero, and none of those that libc keeps for itself, which are below its
+    // SIGRTMIN.
     Some(unsafe { Signal::from_raw_unchecked(number) })
 }
 

@@ -1,7 +1,7 @@
 //! What a deployment counts: the marks of steps, what scrapes bring, and what is reported of it.
 //!
-//! Invariant: what is not known is reported as unknown, with the reason, beside what is; never as zero. Not here: adding up (`tally`),
-//! reading pages (`scrape`).
+//! Invariant: what is not known is reported as unknown, with the reason, beside what is; never as zero. Not here:
+//! adding up (`tally`), reading pages (`scrape`).
 
 use std::{collections::BTreeMap, time::Duration};
 

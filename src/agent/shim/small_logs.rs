@@ -1,6 +1,7 @@
 //! The logs of an instance, kept small: a hole takes the place of the oldest lines.
 //!
-//! Invariants: the program goes on appending to the same file; the newest lines survive. Not here: reading logs (`agent/logs.rs`).
+//! Invariants: the program goes on appending to the same file; the newest lines survive. Not here: reading logs
+//! (`agent/logs.rs`).
 
 use std::{
     fs,
@@ -11,8 +12,8 @@ use std::{
 
 use super::{InstanceDir, console, files};
 
-/// A log file that takes more than this loses its oldest lines. It takes that and what is written between two looks: programs hold the
-/// file, so less cannot be promised.
+/// A log file that takes more than this loses its oldest lines. It takes that and what is written between two looks:
+/// programs hold the file, so less cannot be promised.
 const LOG_CAP: u64 = 10 << 20;
 /// Time between looks at the log files.
 const LOG_LOOK: Duration = Duration::from_secs(1);
@@ -47,8 +48,9 @@ pub(super) fn keep_logs_small(dir: &InstanceDir) {
     }
 }
 
-/// Cuts the front off a log that takes more than `cap`, where it was last cut off at `before`: a hole takes its place, so nothing is copied
-/// and it works on a full disk. The program goes on appending to the same file. Gives where the log begins now.
+/// Cuts the front off a log that takes more than `cap`, where it was last cut off at `before`: a hole takes its place,
+/// so nothing is copied and it works on a full disk. The program goes on appending to the same file. Gives where the
+/// log begins now.
 fn keep_small(log: &Path, cap: u64, before: u64) -> io::Result<u64> {
     let size = match fs::metadata(log) {
         Ok(meta) => meta.len(),
@@ -72,7 +74,8 @@ fn keep_small(log: &Path, cap: u64, before: u64) -> io::Result<u64> {
     Ok(0)
 }
 
-/// Empties a log and writes its newest lines again: for file systems without holes. What is written meanwhile may be lost.
+/// Empties a log and writes its newest lines again: for file systems without holes. What is written meanwhile may be
+/// lost.
 fn begin_anew(mut file: fs::File, size: u64, keep: u64) -> io::Result<()> {
     use io::{Seek, SeekFrom};
     file.seek(SeekFrom::Start(size.saturating_sub(keep)))?;

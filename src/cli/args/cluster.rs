@@ -52,7 +52,8 @@ pub enum ClusterVerb {
         /// A backup, as `cluster backup` makes it
         #[arg(value_name = "FILE", value_hint = ValueHint::FilePath)]
         file: std::path::PathBuf,
-        /// Flags of the new node, as for `slipwayd node`: --config FILE, or --name NAME --data-dir DIRECTORY ...; see `slipwayd restore --help`
+        /// Flags of the new node, as for `slipwayd node`: --config FILE, or --name NAME --data-dir DIRECTORY ...; see
+        /// `slipwayd restore --help`
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true, value_name = "FLAGS")]
         flags: Vec<std::ffi::OsString>,
     },

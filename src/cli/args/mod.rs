@@ -1,7 +1,8 @@
 //! What a person may type: nouns, verbs and flags. Meaning is elsewhere; here are only names, help, examples and types.
 //!
-//! Invariants, held by `cli/tests`: each argument has its help, each verb an example that can be typed as it stands, each noun a
-//! place in the groups of the first page. The man pages, docs/cli-reference.md and the completions are made of the same.
+//! Invariants, held by `cli/tests`: each argument has its help, each verb an example that can be typed as it stands,
+//! each noun a place in the groups of the first page. The man pages, docs/cli-reference.md and the completions are made
+//! of the same.
 
 mod catalog;
 mod cluster;
@@ -38,14 +39,15 @@ pub struct Global {
     /// Client address of a node, several joined by commas [SLIPWAY_NODES, config.toml; default 127.0.0.1:7652]
     #[arg(long, global = true, value_name = "HOST:PORT", value_delimiter = ',', value_hint = ValueHint::Hostname)]
     pub node: Vec<String>,
-    /// Environment that a bare service name means [SLIPWAY_ENVIRONMENT, config.toml; default production]; lists show only this one
-    /// when the flag is given
+    /// Environment that a bare service name means [SLIPWAY_ENVIRONMENT, config.toml; default production]; lists show
+    /// only this one when the flag is given
     #[arg(long, global = true, value_name = "NAME", add = complete::environments())]
     pub environment: Option<String>,
     /// How to print: columns, more columns, or whole for scripts
     #[arg(short, long, global = true, value_enum, default_value_t = Format::Table, ignore_case = true, value_name = "FORMAT")]
     pub output: Format,
-    /// Longest time for one call, with its retries at other nodes [default: 10s, but 1.5s where no node takes the connection]
+    /// Longest time for one call, with its retries at other nodes [default: 10s, but 1.5s where no node takes the
+    /// connection]
     #[arg(long, global = true, value_name = "DURATION", value_parser = above_zero)]
     pub timeout: Option<Period>,
     /// Take what the asked node knows, without the leader's confirmation; it may be old

@@ -7,8 +7,8 @@ pub enum TrafficVerb {
     /// Versions, weights, DNS names and servers of a deployment
     #[command(visible_alias = "status", after_help = "Example:\n  slipway traffic show shop")]
     Show(OnTarget),
-    /// Move all traffic of deployments to the version beside the running one, in one entry, and say when no DNS server answers with
-    /// the old one any more; exit code 1 when that cannot be said, 3 when nothing was moved
+    /// Move all traffic of deployments to the version beside the running one, in one entry, and say when no DNS server
+    /// answers with the old one any more; exit code 1 when that cannot be said, 3 when nothing was moved
     #[command(
         override_usage = "slipway traffic switch --to VERSION [OPTIONS] <DEPLOYMENTS>...\n       slipway traffic switch --back SWITCH [OPTIONS]"
     )]

@@ -194,7 +194,7 @@ fn what_a_step_saw_is_printed_once_although_its_row_moves_when_a_way_back_begins
     };
     let mut said = BTreeSet::new();
     assert_eq!(evidence(&rollout("forward", &[], &[&failed]), &mut said).len(), 1);
-    // The way back has begun and its own steps are not made yet; then they are.
+    // The rollback has begun and its own steps are not made yet; then they are.
     assert_eq!(evidence(&rollout("undo", &[], &[&failed]), &mut said), []);
     let back = v1::Step { step_id: 9, ..failed.clone() };
     assert_eq!(evidence(&rollout("undo", &[&failed], &[&back]), &mut said).len(), 1);

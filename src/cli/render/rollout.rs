@@ -17,7 +17,8 @@ fn mark(status: &str) -> &'static str {
     }
 }
 
-/// Whether a verdict says something: installs and routes are not there to judge, and end before there is much to judge by.
+/// Whether a verdict says something: installs and routes are not there to judge, and end before there is much to judge
+/// by.
 pub(in crate::cli) fn judged(s: &v1::Step, verdict: &str) -> bool {
     verdict == "worse" || (s.judges && !matches!(verdict, "" | "unjudged"))
 }

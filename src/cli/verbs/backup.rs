@@ -1,7 +1,8 @@
 //! `cluster snapshot`, `backup`, `restore` and `check`.
 //!
-//! The first two ask running nodes. The others work on files and directories of this machine, which is the daemon's business: they run
-//! the `slipwayd` beside this program. A backup file appears under its name only when all of it is there and synced.
+//! The first two ask running nodes. The others work on files and directories of this machine, which is the daemon's
+//! business: they run the `slipwayd` beside this program. A backup file appears under its name only when all of it is
+//! there and synced.
 
 use std::{
     ffi::OsString,

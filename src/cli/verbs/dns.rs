@@ -45,8 +45,8 @@ async fn full(s: &Session, name: &str) -> Result<String, CliError> {
     Ok(s.client.route(v1::GetRouteRequest { deployment }).await?.name)
 }
 
-/// A deployment's route, with what the DNS of all nodes that can be reached has answered. Clients of several nodes are one, so the
-/// largest number of them and the largest spread stand for all.
+/// A deployment's route, with what the DNS of all nodes that can be reached has answered. Clients of several nodes are
+/// one, so the largest number of them and the largest spread stand for all.
 pub(super) async fn everywhere(s: &Session, deployment: String) -> Result<v1::GetRouteReply, CliError> {
     let request = v1::GetRouteRequest { deployment };
     let mut reply = s.client.route(request.clone()).await?;

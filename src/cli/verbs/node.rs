@@ -1,5 +1,6 @@
-//! `node`: list and replace; how changes of members are shown while they go on, and the wait until a node has left. Every step may be
-//! repeated, so an interrupted verb is run again. Progress goes to standard error: standard output holds the result alone.
+//! `node`: list and replace; how changes of members are shown while they go on, and the wait until a node has left.
+//! Every step may be repeated, so an interrupted verb is run again. Progress goes to standard error: standard output
+//! holds the result alone.
 
 use std::{collections::BTreeMap, time::Duration};
 

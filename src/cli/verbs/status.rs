@@ -1,5 +1,5 @@
-//! `status`: what is wrong now, on one screen. Rollouts that run come first, as somebody waits for them; then what is degraded, lost
-//! workers, and the nodes.
+//! `status`: what is wrong now, on one screen. Rollouts that run come first, as somebody waits for them; then what is
+//! degraded, lost workers, and the nodes.
 
 use serde::Serialize;
 

@@ -1,6 +1,7 @@
 //! What is removed, made, set and cleaned up: workers, deployments, services, environments, releases, settings.
 //!
-//! Invariants: what cannot be undone asks first where a person sits; what changed nothing says so. Not here: what may go (`state`).
+//! Invariants: what cannot be undone asks first where a person sits; what changed nothing says so. Not here: what may
+//! go (`state`).
 
 use std::{collections::BTreeMap, time::Duration};
 

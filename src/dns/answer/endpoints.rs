@@ -66,8 +66,8 @@ pub(in crate::dns) fn named_ports(site: &Site, set: Select<'_>) -> bool {
     }
 }
 
-/// Every instance of every version that has a weight, with its own weight. Only proportions count (RFC 2782), and proxies keep few of the
-/// sixteen bits (HAProxy eight), so the largest weight is all of them.
+/// Every instance of every version that has a weight, with its own weight. Only proportions count (RFC 2782), and
+/// proxies keep few of the sixteen bits (HAProxy eight), so the largest weight is all of them.
 pub(in crate::dns) fn mix(site: &Site) -> Vec<(&Endpoint, u16)> {
     let weighted = site.arms.iter().filter(|arm| arm.bps > 0 && !arm.endpoints.is_empty());
     let arms: Vec<_> = weighted.map(|arm| (arm, u128::from(arm.bps), arm.endpoints.len() as u128)).collect();

@@ -1,7 +1,8 @@
 //! The absolute ceiling of a pair's own share since the step began: the errors of its requests.
 //!
-//! Invariants: a ceiling is passed only by counts that are there, never by their absence; a worker whose counts are not known makes
-//! "not worse" impossible, as does too small a number of requests. Not here: what a lost worker means (`bake`).
+//! Invariants: a ceiling is passed only by counts that are there, never by their absence; a worker whose counts are not
+//! known makes "not worse" impossible, as does too small a number of requests. Not here: what a lost worker means
+//! (`bake`).
 
 use super::{Asked, Case, Finding, Tester};
 use crate::engine::prelude::*;

@@ -1,7 +1,7 @@
 //! Failing fast: what a candidate's own committed life and health say, without waiting for a deadline.
 //!
-//! An exit before the first pass, or `max_health_failures` failed checks in a row, is a failure at once. `failure_action: continue`
-//! counts such instances instead (`tolerated`).
+//! An exit before the first pass, or `max_health_failures` failed checks in a row, is a failure at once.
+//! `failure_action: continue` counts such instances instead (`tolerated`).
 
 use super::{Asked, Case, Finding, Tester};
 use crate::engine::prelude::*;
@@ -52,7 +52,8 @@ pub(in crate::engine) fn describe(i: &Instance) -> String {
     }
 }
 
-/// A worker that could not do the present generation for `pair`, among those that `of` takes. A package that it only keeps is no reason.
+/// A worker that could not do the present generation for `pair`, among those that `of` takes. A package that it only
+/// keeps is no reason.
 pub(in crate::engine) fn refused(
     view: &View<'_>,
     pair: &Pair,

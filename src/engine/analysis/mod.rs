@@ -1,7 +1,8 @@
-//! Samples in, findings out: what each check of a step concludes, and what follows from all of them. A test is one file here, with its
-//! line of [`tester`], and a variant of [`Test`]; nothing else knows its name.
+//! Samples in, findings out: what each check of a step concludes, and what follows from all of them. A test is one file
+//! here, with its line of [`tester`], and a variant of [`Test`]; nothing else knows its name.
 //!
-//! Integer arithmetic only for now, as both tests hold exactly. Not here: how long is waited and what an absence of data does (`bake`).
+//! Integer arithmetic only for now, as both tests hold exactly. Not here: how long is waited and what an absence of
+//! data does (`bake`).
 
 mod ceiling;
 pub(super) mod health;

@@ -1,5 +1,5 @@
-//! Blue-green: the whole new side beside the old one, warmed up and smoke-tested, then one switch; the old side stays for a grace.
-//! Address mode `host` has room for a second side on spare workers only.
+//! Blue-green: the whole new side beside the old one, warmed up and smoke-tested, then one switch; the old side stays
+//! for a grace. Address mode `host` has room for a second side on spare workers only.
 
 use super::{ALL, Compiled, Site, Strategy, step};
 use crate::engine::prelude::*;

@@ -1,5 +1,5 @@
-//! Canary: rising weights, a bake at each. Instances follow the weight, one on each worker before a second; address mode `host` has
-//! no room beside and takes whole workers in place.
+//! Canary: rising weights, a bake at each. Instances follow the weight, one on each worker before a second; address
+//! mode `host` has no room beside and takes whole workers in place.
 
 use super::{Compiled, Site, Strategy, step};
 use crate::engine::prelude::*;

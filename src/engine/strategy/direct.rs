@@ -1,4 +1,5 @@
-//! Direct: everything at once, then a look, then the old ones go (beside, after their grace). Also the form of every first rollout.
+//! Direct: everything at once, then a look, then the old ones go (beside, after their grace). Also the form of every
+//! first rollout.
 
 use super::{ALL, Compiled, Site, Strategy};
 use crate::engine::prelude::*;

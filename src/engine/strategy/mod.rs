@@ -1,8 +1,9 @@
-//! Strategies compile to steps; one executor runs them. A strategy is one file with its descriptor and its compiler, and one line of
-//! [`STRATEGIES`]; neither the executor nor the law knows it.
+//! Strategies compile to steps; one executor runs them. A strategy is one file with its descriptor and its compiler,
+//! and one line of [`STRATEGIES`]; neither the executor nor the law knows it.
 //!
-//! Invariants: a compiler reads committed State only; its steps end with a promotion (forward) or with the new pair gone (undo);
-//! what cannot be carried out is refused here, before anything runs. Not here: what the settings are (`model::settings`).
+//! Invariants: a compiler reads committed State only; its steps end with a promotion (forward) or with the new pair
+//! gone (undo); what cannot be carried out is refused here, before anything runs. Not here: what the settings are
+//! (`model::settings`).
 
 mod blue_green;
 mod canary;
@@ -23,7 +24,8 @@ pub struct Strategy {
     pub name: StrategyName,
     /// What it does, for lists.
     pub about: &'static str,
-    /// Settings it reads going forward, of those that not every strategy reads, where instances have addresses of their own.
+    /// Settings it reads going forward, of those that not every strategy reads, where instances have addresses of their
+    /// own.
     pub pool: &'static [&'static Setting],
     /// The same where they have their machine's.
     pub host: &'static [&'static Setting],
@@ -150,7 +152,7 @@ pub(super) fn compile(state: &State, subject: &Subject, phase: RolloutPhase, fre
     let named = strategy(&subject.strategy);
     let of = |strategy| Site { state, subject, deployment, spec, strategy, workers, serving, freed };
     match phase {
-        // A way back needs no strategy, so one that is no longer known hinders nobody.
+        // A rollback needs no strategy, so one that is no longer known hinders nobody.
         RolloutPhase::Undo => Ok(undo::compile(&of(named.unwrap_or(&direct::DIRECT)))),
         RolloutPhase::Forward if !subject.forward => Ok(return_::compile(&of(named.unwrap_or(&direct::DIRECT)))),
         RolloutPhase::Forward => forward(&of(named?)),
@@ -177,7 +179,8 @@ fn forward(site: &Site<'_>) -> Result<Compiled, String> {
 }
 
 impl Site<'_> {
-    /// What was compiled, with the form of the route and the bounds that go with the strategy. Who goes back keeps the route's form.
+    /// What was compiled, with the form of the route and the bounds that go with the strategy. Who goes back keeps the
+    /// route's form.
     pub fn compiled(&self, desired: u32, order: Vec<WorkerName>, steps: Vec<Step>) -> Compiled {
         let (strategy, p) = (self.strategy, &self.subject.params);
         let form = RouteForm { ttl: self.spec.ttl.unwrap_or(strategy.form.ttl), ..strategy.form };
@@ -230,12 +233,13 @@ impl Site<'_> {
         steps
     }
 
-    /// Whether instances of a pair take part in the rollout, or serve beside it; what is left over goes before it begins.
+    /// Whether instances of a pair take part in the rollout, or serve beside it; what is left over goes before it
+    /// begins.
     fn is_mine(&self, pair: &Pair) -> bool {
         pair == &self.subject.to || self.subject.from.as_ref() == Some(pair) || self.serving.contains(pair)
     }
 
-    /// How a way back makes room: as its rollout did, but beside only where there is room for all that is missing.
+    /// How a rollback makes room: as its rollout did, but beside only where there is room for all that is missing.
     fn mode_back(&self, pair: &Pair) -> BatchMode {
         let p = &self.subject.params;
         let rolling = if p.max_surge == 0 { BatchMode::InPlace } else { BatchMode::Replace };
@@ -248,7 +252,7 @@ impl Site<'_> {
         }
     }
 
-    /// The one installation of a way back: in batches as large as its rollout's, the traffic following.
+    /// The one installation of a rollback: in batches as large as its rollout's, the traffic following.
     pub fn install_back(&self, group: &str, pair: &Pair, desired: u32) -> (Step, BatchMode) {
         let mode = self.mode_back(pair);
         let (batch, delay) = (self.subject.params.batch(mode, desired), Period(0));

@@ -1,5 +1,5 @@
-//! Rolling: batches by capacity, checked while they run, and watched for a stability window after the last one. With surge the new ones
-//! come first and the old ones go; without it they take each other's place.
+//! Rolling: batches by capacity, checked while they run, and watched for a stability window after the last one. With
+//! surge the new ones come first and the old ones go; without it they take each other's place.
 
 use super::{ALL, Compiled, Site, Strategy};
 use crate::engine::prelude::*;

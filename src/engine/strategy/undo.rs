@@ -1,9 +1,9 @@
-//! Undo: the inverse of what was executed, in the room that it was made in. The traffic has moved in the entry that began it (by capacity
-//! where the old pair was too weak for all of it); what is left is to refill the old pair, the traffic following, and to retire the new
-//! one, which gives the old one everything.
+//! Undo: the inverse of what was executed, in the room that it was made in. The traffic has moved in the entry that
+//! began it (by capacity where the old pair was too weak for all of it); what is left is to refill the old pair, the
+//! traffic following, and to retire the new one, which gives the old one everything.
 //!
-//! Its order is who is heard of now: a worker that was lost before holds nothing up, one that is lost meanwhile is waited for until it is
-//! counted out.
+//! Its order is who is heard of now: a worker that was lost before holds nothing up, one that is lost meanwhile is
+//! waited for until it is counted out.
 
 use super::{Compiled, Site, step};
 use crate::engine::prelude::*;

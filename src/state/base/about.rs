@@ -1,7 +1,7 @@
 //! Which deployment a command is about, read from the field that says so.
 //!
-//! A line of `commands!` names the field (`of rollout`); what can stand there says here which deployment that is. Not here: what is made
-//! of it, which is that one stuck deployment hinders no other one (`lead`).
+//! A line of `commands!` names the field (`of rollout`); what can stand there says here which deployment that is. Not
+//! here: what is made of it, which is that one stuck deployment hinders no other one (`lead`).
 
 use super::prelude::*;
 

@@ -1,6 +1,6 @@
-//! The draft a command works on. Rows are read as values and put back: putting one back bumps its revision once per entry and only
-//! when it changed, so that "every change bumps" and "nothing else does" hold by construction. No update is lost: an entry that would
-//! put back a copy which is older than the row is refused as a whole.
+//! The draft a command works on. Rows are read as values and put back: putting one back bumps its revision once per
+//! entry and only when it changed, so that "every change bumps" and "nothing else does" hold by construction. No update
+//! is lost: an entry that would put back a copy which is older than the row is refused as a whole.
 
 use std::{collections::BTreeSet, fmt::Display};
 
@@ -29,8 +29,8 @@ pub(in crate::state) trait Apply {
     /// The lowest active feature level at which it may be proposed.
     const LEVEL: u32 = 1;
 
-    /// Whether it stops or turns what is under way: such a verb has places of its own in the table of requests, so that one who asks
-    /// without end for other things locks nobody out who wants to stop.
+    /// Whether it stops or turns what is under way: such a verb has places of its own in the table of requests, so that
+    /// one who asks without end for other things locks nobody out who wants to stop.
     fn steers(&self) -> bool {
         false
     }

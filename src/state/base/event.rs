@@ -1,7 +1,7 @@
 //! Events: what a command changed, for watchers. A bounded ring in State; `watch(from)` reads it by (index, ordinal).
 //!
-//! Invariant: what an event is called, what it is about and how it reads stand once, in [`EventBody::describe`]: the log, the wire and
-//! whoever else tells of it read that. A new event is one variant with its lines there.
+//! Invariant: what an event is called, what it is about and how it reads stand once, in [`EventBody::describe`]: the
+//! log, the wire and whoever else tells of it read that. A new event is one variant with its lines there.
 
 use std::borrow::Cow;
 

@@ -1,5 +1,5 @@
-//! What the leader has heard: the second argument of `plan`. Not replicated, empty at term start; it stands here because
-//! `observe` fills it and `engine` reads it, and both may import `state`.
+//! What the leader has heard: the second argument of `plan`. Not replicated, empty at term start; it stands here
+//! because `observe` fills it and `engine` reads it, and both may import `state`.
 
 use std::collections::BTreeMap;
 
@@ -46,9 +46,11 @@ pub struct NodeSeen {
     pub served_index: u64,
     /// Largest TTL handed out per deployment within the last TTL's time, milliseconds. Absent: nothing handed out.
     pub ttls: BTreeMap<DeploymentId, u64>,
-    /// Cluster time since when its DNS has served without a break; a server just started may not know what it handed out.
+    /// Cluster time since when its DNS has served without a break; a server just started may not know what it handed
+    /// out.
     pub serving_since: Millis,
-    /// Cluster time since when it has been heard to answer nobody: it has not caught up, or its State is wrong. `None`: it answers.
+    /// Cluster time since when it has been heard to answer nobody: it has not caught up, or its State is wrong. `None`:
+    /// it answers.
     pub unready_since: Option<Millis>,
 }
 

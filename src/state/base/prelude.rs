@@ -1,6 +1,7 @@
 //! What almost every file of the law names: the nouns, the rows, and what guards and effects are written with.
 //!
-//! Not here: what one room does for another. A file names that itself, so that its imports show which rooms it leans on.
+//! Not here: what one room does for another. A file names that itself, so that its imports show which rooms it leans
+//! on.
 
 pub(in crate::state) use crate::{
     model::*,

@@ -27,8 +27,8 @@ fields! {
     }
 }
 
-/// How often a row was put back so far: a copy that was taken before somebody else put the row back is told by it (`Cx`). It is
-/// no part of the row: all drafts are equal.
+/// How often a row was put back so far: a copy that was taken before somebody else put the row back is told by it
+/// (`Cx`). It is no part of the row: all drafts are equal.
 #[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
 pub struct Draft(u32);
 

@@ -1,20 +1,23 @@
-//! `BlobDoomed`: a node is about to delete a package that no release names; it is no holder from this entry on, and deletes afterwards.
+//! `BlobDoomed`: a node is about to delete a package that no release names; it is no holder from this entry on, and
+//! deletes afterwards.
 //!
-//! What the law holds: a package that a release names is never doomed, nor one that somebody brought lately (`kept_until`, which `BlobHeld`
-//! raises by the setting `package_keep`); a release is registered only on a majority of *holders*. So whichever of the two comes first in
-//! the log, the other one is refused, and nothing that a release names is deleted on this node's own account.
+//! What the law holds: a package that a release names is never doomed, nor one that somebody brought lately
+//! (`kept_until`, which `BlobHeld` raises by the setting `package_keep`); a release is registered only on a majority of
+//! *holders*. So whichever of the two comes first in the log, the other one is refused, and nothing that a release
+//! names is deleted on this node's own account.
 //!
 //! What a node does, in this order:
 //! 1. it takes the package's lock, which uploads and fetches of that package take too;
 //! 2. it proposes `BlobDoomed`, and goes on only when that was applied; a refusal ends it here;
-//! 3. it looks at its own State, at or after that entry: is it no holder, and does no release name the package? Then it deletes the
-//!    file, and syncs the directory;
+//! 3. it looks at its own State, at or after that entry: is it no holder, and does no release name the package? Then it
+//!    deletes the file, and syncs the directory;
 //! 4. it gives the lock back. Whoever uploads the package next finds no file, brings it again and says `BlobHeld`.
 //!
-//! A node that dies between 2 and 3 has a file that State does not know. At its start it does the same with every file of which State
-//! does not say that this node holds it: it dooms and deletes it, or says `BlobHeld` when a release names it (`node/repair`). An upload that meets a file
-//! must say `BlobHeld` before it answers that the package is there, also when State names this node already. Not here: partial uploads,
-//! which State does not know and a node clears by their age; files that vanished (`blob_dropped`).
+//! A node that dies between 2 and 3 has a file that State does not know. At its start it does the same with every file
+//! of which State does not say that this node holds it: it dooms and deletes it, or says `BlobHeld` when a release
+//! names it (`node/repair`). An upload that meets a file must say `BlobHeld` before it answers that the package is
+//! there, also when State names this node already. Not here: partial uploads, which State does not know and a node
+//! clears by their age; files that vanished (`blob_dropped`).
 
 use super::copies;
 use crate::state::base::prelude::*;

@@ -1,4 +1,5 @@
-//! `BlobHeld`: a node has a package fsynced; it is kept for a while, as somebody may be about to register a release of it.
+//! `BlobHeld`: a node has a package fsynced; it is kept for a while, as somebody may be about to register a release of
+//! it.
 
 use crate::state::base::prelude::*;
 

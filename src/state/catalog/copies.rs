@@ -1,7 +1,8 @@
 //! Copies of packages: who holds them, what a node that leaves would take along, and what is left of a removed node's.
 //!
-//! Invariants: a removed node holds nothing, from the entry that removes it on; only voters are counted as holders, as nobody else
-//! stays by himself; a package that no release names may be lost. Not here: fetching (`node`), and who answers at the moment (`rpc`).
+//! Invariants: a removed node holds nothing, from the entry that removes it on; only voters are counted as holders, as
+//! nobody else stays by himself; a package that no release names may be lost. Not here: fetching (`node`), and who
+//! answers at the moment (`rpc`).
 
 use std::collections::{BTreeMap, BTreeSet};
 

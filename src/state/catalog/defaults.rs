@@ -1,5 +1,6 @@
-//! The settings of a deployment's rollouts before a start says more: the cluster's defaults, over them those of its service, over them what its
-//! spec says. A rollout reads them when it starts; the spec's row has those of the entry that applied it, to be shown.
+//! The settings of a deployment's rollouts before a start says more: the cluster's defaults, over them those of its
+//! service, over them what its spec says. A rollout reads them when it starts; the spec's row has those of the entry
+//! that applied it, to be shown.
 
 use crate::state::base::prelude::*;
 

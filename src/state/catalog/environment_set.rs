@@ -1,4 +1,5 @@
-//! `EnvironmentSet`: another place in the order of promotion, another default strategy, another answer to the absence of data.
+//! `EnvironmentSet`: another place in the order of promotion, another default strategy, another answer to the absence
+//! of data.
 
 use super::environments;
 use crate::state::base::prelude::*;

@@ -1,7 +1,8 @@
 //! `ReleasesPruned`: old versions of a service that nothing needs are removed.
 //!
-//! The choice is made here, by the order of registration: whoever asks names a rule and no versions, so nothing that came into use meanwhile
-//! goes. One entry removes a bounded number; its event says which, and how many are left for the next one.
+//! The choice is made here, by the order of registration: whoever asks names a rule and no versions, so nothing that
+//! came into use meanwhile goes. One entry removes a bounded number; its event says which, and how many are left for
+//! the next one.
 
 use super::{in_use::Needed, services, tombstones};
 use crate::state::base::prelude::*;

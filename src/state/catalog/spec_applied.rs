@@ -5,7 +5,8 @@ use std::sync::Arc;
 use super::{defaults, services};
 use crate::state::base::{names, prelude::*};
 
-/// What runs at addresses of one mode cannot be replaced in place by what has those of the other: a rollout between them would stand.
+/// What runs at addresses of one mode cannot be replaced in place by what has those of the other: a rollout between
+/// them would stand.
 fn check_mode_stays(s: &State, spec: &Spec) -> Done {
     let modes = s.instances_of(&spec.deployment).filter(|i| i.life.is_live());
     let mut others = modes.filter_map(|i| s.spec(&i.deployment, i.pair.spec)).map(|was| was.address);

@@ -1,7 +1,8 @@
 //! Releases that are taken out, and what stays of them.
 //!
-//! Invariant: other bytes never come under the name of a version that ran, also when its service was removed and made again; one that never
-//! ran may be pushed again as something else. Not here: whether something needs a release (`in_use`).
+//! Invariant: other bytes never come under the name of a version that ran, also when its service was removed and made
+//! again; one that never ran may be pushed again as something else. Not here: whether something needs a release
+//! (`in_use`).
 
 use crate::state::base::{names, prelude::*};
 

@@ -1,4 +1,5 @@
-//! `LevelProbe`: a command of a feature level that only debug builds know, so that tests can play an upgrade. It changes nothing.
+//! `LevelProbe`: a command of a feature level that only debug builds know, so that tests can play an upgrade. It
+//! changes nothing.
 
 use crate::state::base::prelude::*;
 

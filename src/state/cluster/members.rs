@@ -1,7 +1,7 @@
 //! What the commands about nodes share: checks of a node, its row, and when members may change.
 //!
-//! Invariant: one change of members at a time, and none while traffic is switched. Not here: Raft's own membership (`raft`), and which
-//! nodes answer at the moment, which the leader knows.
+//! Invariant: one change of members at a time, and none while traffic is switched. Not here: Raft's own membership
+//! (`raft`), and which nodes answer at the moment, which the leader knows.
 
 use crate::state::base::prelude::*;
 
@@ -47,8 +47,8 @@ pub(in crate::state) fn changed(cx: &mut Cx<'_>, row: &NodeRow) {
     cx.emit(EventBody::NodeChanged { node: row.id, name: row.name.clone(), role });
 }
 
-/// What switches traffic right now: the nodes that must confirm it stay the same until it is over. A rollout that is paused in its
-/// switch has nothing armed, and asks whoever is there once it is resumed.
+/// What switches traffic right now: the nodes that must confirm it stay the same until it is over. A rollout that is
+/// paused in its switch has nothing armed, and asks whoever is there once it is resumed.
 pub fn switching(state: &State) -> Option<String> {
     let rollout = state.rollouts.values().find(|r| {
         r.status == RolloutStatus::Active

@@ -1,5 +1,5 @@
-//! `NodeAnnounced`: a node says what its program is and where it is reached. Its peer address stays as it was admitted: Raft's own
-//! membership has it too.
+//! `NodeAnnounced`: a node says what its program is and where it is reached. Its peer address stays as it was admitted:
+//! Raft's own membership has it too.
 
 use super::{levels, members::check_address};
 use crate::state::base::prelude::*;

@@ -1,8 +1,8 @@
 //! Whether the replicas agree: probes, the nodes' hashes of their State at a probe's entry, and the verdict about them.
 //!
-//! Invariants: the verdict follows from committed reports alone, so every node, the odd one too, reaches the same; a node is
-//! named only against a digest that a majority of the voters reported. Deliberately not here: hashing (`digest`, off the apply
-//! path) and what a named node does (`node`).
+//! Invariants: the verdict follows from committed reports alone, so every node, the odd one too, reaches the same; a
+//! node is named only against a digest that a majority of the voters reported. Deliberately not here: hashing
+//! (`digest`, off the apply path) and what a named node does (`node`).
 
 use std::collections::BTreeMap;
 

@@ -33,7 +33,8 @@ fields! {
     /// What removed workers leave: those that come later begin above it.
     #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
     pub struct Parted {
-        /// Index at or after which no server names who had an address that left its pool; who brings new ones waits for that.
+        /// Index at or after which no server names who had an address that left its pool; who brings new ones waits for
+        /// that.
         1 pub vacated: u64,
         /// Above all generations that removed workers saw.
         2 pub generation: u64,
@@ -86,7 +87,8 @@ fields! {
         8 [required] pub role: NodeRole,
         /// Cluster time since when its DNS view has not been heard of; `None` while heard.
         9 pub silent_since: Option<Millis>,
-        /// Highest index its DNS view was committed to have served (by `DrainSettled`); frees addresses for other deployments.
+        /// Highest index its DNS view was committed to have served (by `DrainSettled`); frees addresses for other
+        /// deployments.
         10 pub served: u64,
         /// Version of its program; empty until it says so itself.
         11 pub version: String,

@@ -1,8 +1,9 @@
 //! The settings of the cluster, each declared once: the field, its text, its default, its range and what it is for.
 //!
-//! From the declaration come [`Settings`] with its [`Limits`], what somebody changes of them ([`SettingsChange`]), `settings show` and the
-//! reference page. Defaults of rollouts are settings too, as `rollout.NAME`: those of `model::settings`, by the same names. Not here: the
-//! command (`settings_set`), what a rollout makes of its defaults (`catalog::defaults`).
+//! From the declaration come [`Settings`] with its [`Limits`], what somebody changes of them ([`SettingsChange`]),
+//! `settings show` and the reference page. Defaults of rollouts are settings too, as `rollout.NAME`: those of
+//! `model::settings`, by the same names. Not here: the command (`settings_set`), what a rollout makes of its defaults
+//! (`catalog::defaults`).
 
 use crate::model::{ModelError, Overrides, Period, Setting, SettingValue, fields, nearest};
 
@@ -101,8 +102,9 @@ impl Limits {
 const DAY: Period = Period::minutes(60 * 24);
 
 settings! {
-    /// Bounds on what State holds. They leave room above what one cluster is measured at (1,000 services, 10,000 workers, 100,000
-    /// instances, and a minute of over a thousand client requests a second), and keep State from growing without end.
+    /// Bounds on what State holds. They leave room above what one cluster is measured at (1,000 services, 10,000
+    /// workers, 100,000 instances, and a minute of over a thousand client requests a second), and keep State from
+    /// growing without end.
     Limits, changed by LimitsChange, after "limits." {
         /// Services at most
         1 services: u32 = 10_000, in 1..=100_000;
@@ -188,7 +190,8 @@ fn unknown(name: &str) -> ModelError {
 }
 
 impl Settings {
-    /// With what somebody changes, and then with the defaults of what is unset. Ranges are checked by [`Settings::check`].
+    /// With what somebody changes, and then with the defaults of what is unset. Ranges are checked by
+    /// [`Settings::check`].
     pub fn changed(&self, change: &SettingsChange, unset: &[String]) -> Result<Self, ModelError> {
         let mut to = self.clone();
         let mut change = change.clone();

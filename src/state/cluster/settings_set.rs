@@ -1,7 +1,7 @@
 //! `SettingsSet`: settings of the cluster, or the defaults of a service's rollouts.
 //!
-//! Invariants: a value is in its range when it is set, and a limit is never below what there is. Whoever asks names what changes, so two who
-//! change different settings at once take nothing from each other.
+//! Invariants: a value is in its range when it is set, and a limit is never below what there is. Whoever asks names
+//! what changes, so two who change different settings at once take nothing from each other.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -106,7 +106,8 @@ fn changes(before: &BTreeMap<String, String>, to: &BTreeMap<String, String>) -> 
     differs.map(|name| format!("{name} {} -> {}", text(before, name), text(to, name))).collect()
 }
 
-/// What there is of everything that has a limit. What is only kept for a while has none here: less of it is kept from now on.
+/// What there is of everything that has a limit. What is only kept for a while has none here: less of it is kept from
+/// now on.
 fn held(s: &State) -> Limits {
     let n = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
     let releases = s.services.keys().map(|service| s.releases_of(service).count()).max().unwrap_or(0);

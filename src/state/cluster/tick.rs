@@ -1,4 +1,5 @@
-//! `Tick`: time goes by. Every entry raises `now` and drops the requests that are past their time; this one does nothing else.
+//! `Tick`: time goes by. Every entry raises `now` and drops the requests that are past their time; this one does
+//! nothing else.
 
 use crate::state::base::prelude::*;
 

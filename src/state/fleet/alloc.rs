@@ -1,15 +1,17 @@
 //! Addresses and ports of new instances.
 //!
-//! Pool: a freed address goes to the end of the queue; its last deployment may take it again at once, another only when every DNS
-//! server has served a view without it. A server that has been silent for `silent_for_good` holds none back: it is down, or serves
-//! nobody who can be protected by waiting longer. Host: the machine's address with fixed ports, so one user a port.
+//! Pool: a freed address goes to the end of the queue; its last deployment may take it again at once, another only when
+//! every DNS server has served a view without it. A server that has been silent for `silent_for_good` holds none back:
+//! it is down, or serves nobody who can be protected by waiting longer. Host: the machine's address with fixed ports,
+//! so one user a port.
 
 use std::{collections::BTreeMap, sync::Arc};
 
 use super::drain;
 use crate::state::base::prelude::*;
 
-/// The lowest index that a DNS server which holds addresses back has served, by what `heard` knows of it beside the row.
+/// The lowest index that a DNS server which holds addresses back has served, by what `heard` knows of it beside the
+/// row.
 fn served_by_all(s: &State, heard: impl Fn(NodeId) -> u64) -> u64 {
     let for_good = s.cluster.as_ref().map_or(Period(u64::MAX), |c| c.settings.silent_for_good);
     let serving = s.nodes.values().filter(|n| match n.role {
@@ -124,7 +126,8 @@ pub(in crate::state) fn free(cx: &mut Cx<'_>, i: &Instance) {
     let before = drain::before(&cx.s, i).map(|old| old.id);
     let free = PoolSlot::Free { since, last: Some(i.deployment.clone()) };
     fill(&mut w, i.id, &before.map_or(free, PoolSlot::Used));
-    // One that its agent no longer offers, be it gone from the machine or from the configuration, stayed for its user alone.
+    // One that its agent no longer offers, be it gone from the machine or from the configuration, stayed for its user
+    // alone.
     if before.is_none() && w.withdrawn.remove(&i.address) {
         Arc::make_mut(&mut w.pool).remove(&i.address);
         part(cx, |p| p.vacated = p.vacated.max(since));

@@ -1,8 +1,9 @@
 //! The one place that edits assignments: content, generation, digest, permit, mark, and the worker's set generation.
 //!
-//! A generation rises with every change of the content; within one, the permit only rises. Marks are outside the content, so that a
-//! new step changes no generation. `hold` keeps what a rollback would need: the pairs of all arms, of the live rollout and of the
-//! newest completed one. `next` comes with the step that stages and goes with the first instance, in entries that change the content anyway.
+//! A generation rises with every change of the content; within one, the permit only rises. Marks are outside the
+//! content, so that a new step changes no generation. `hold` keeps what a rollback would need: the pairs of all arms,
+//! of the live rollout and of the newest completed one. `next` comes with the step that stages and goes with the first
+//! instance, in entries that change the content anyway.
 
 use super::rows::{Assignment, AssignmentContent, Entry, Instance};
 use crate::{
@@ -34,8 +35,8 @@ pub(in crate::state) fn needed(s: &State, deployment: &DeploymentId) -> Vec<Dige
     hold
 }
 
-/// The pair that agents are to look at before anything of it is started: the candidate, once its package is staged and while no entry
-/// runs it.
+/// The pair that agents are to look at before anything of it is started: the candidate, once its package is staged and
+/// while no entry runs it.
 fn next(s: &State, deployment: &DeploymentId, content: &AssignmentContent, stage: bool) -> Option<Pair> {
     let pair = s.deployments.get(deployment)?.arms.pair(Role::Candidate)?;
     let asked = stage || content.next.as_ref() == Some(pair);
@@ -53,8 +54,9 @@ fn mark(s: &State, deployment: &DeploymentId) -> Option<StepId> {
     s.live_rollout(deployment)?.running()?.1.step_id
 }
 
-/// Edits a worker's assignment; makes the row when needed, and removes it when nothing is left to hold or run. `stage` takes the
-/// deployment's needed digests into `hold`, and the candidate as what is to run next; otherwise `hold` only loses what is needed no more.
+/// Edits a worker's assignment; makes the row when needed, and removes it when nothing is left to hold or run. `stage`
+/// takes the deployment's needed digests into `hold`, and the candidate as what is to run next; otherwise `hold` only
+/// loses what is needed no more.
 pub(in crate::state) fn edit(
     cx: &mut Cx<'_>,
     worker: &WorkerName,
@@ -146,7 +148,8 @@ pub(in crate::state) fn remove(cx: &mut Cx<'_>, worker: &WorkerName, deployment:
     edit(cx, worker, deployment, Allow::Keep, false, |c| c.instances.retain(|e| !ids.contains(&e.id)));
 }
 
-/// Brings `hold`, `current`, `previous` and marks of every worker of the deployment up to date after roles or steps moved.
+/// Brings `hold`, `current`, `previous` and marks of every worker of the deployment up to date after roles or steps
+/// moved.
 pub(in crate::state) fn refresh(cx: &mut Cx<'_>, deployment: &DeploymentId) {
     for worker in workers_of(&cx.s, deployment) {
         edit(cx, &worker, deployment, Allow::Keep, false, |_| ());

@@ -9,8 +9,8 @@ pub const MARGIN: Period = Period::seconds(1);
 /// Longest TTL that is believed.
 pub(in crate::state) const MAX_TTL: Period = Period::minutes(60);
 
-/// Begins the drain of instances that are wanted; others stay as they are. One that its worker was never told of is simply gone;
-/// one that never passed a check was never named by DNS, so its caches are clear at once.
+/// Begins the drain of instances that are wanted; others stay as they are. One that its worker was never told of is
+/// simply gone; one that never passed a check was never named by DNS, so its caches are clear at once.
 pub(in crate::state) fn begin(cx: &mut Cx<'_>, ids: &[InstanceId]) {
     for id in ids {
         let Some(mut i) = cx.s.instances.get(id).cloned() else { continue };
@@ -88,7 +88,8 @@ pub(in crate::state) fn before<'a>(s: &'a State, i: &Instance) -> Option<&'a Ins
     s.instances.get(&i.replaces?).filter(|old| old.life.is_live())
 }
 
-/// Whether an instance still holds a condition up: live, and on a worker that is heard of (a lost one may never answer again).
+/// Whether an instance still holds a condition up: live, and on a worker that is heard of (a lost one may never answer
+/// again).
 pub(in crate::state) fn holds_up(s: &State, i: &Instance) -> bool {
     i.life.is_live() && serving::ready(s, i)
 }

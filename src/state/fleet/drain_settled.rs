@@ -1,5 +1,5 @@
-//! `DrainSettled`: every DNS server has served the removal, or is silent: caches decide from here. It also records what each node has
-//! served, which frees addresses for other deployments.
+//! `DrainSettled`: every DNS server has served the removal, or is silent: caches decide from here. It also records what
+//! each node has served, which frees addresses for other deployments.
 
 use super::drain::{self, MARGIN, MAX_TTL};
 use crate::state::base::{prelude::*, servers::differs};

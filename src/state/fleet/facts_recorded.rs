@@ -115,8 +115,8 @@ fn instance(cx: &mut Cx<'_>, mut i: Instance, fact: &InstanceFact) {
     if !i.life.is_live() {
         return;
     }
-    // A worker that was never told of it cannot speak of it (in place: it waits for the one it replaces). A stopping one has lost its
-    // entry and is the exception.
+    // A worker that was never told of it cannot speak of it (in place: it waits for the one it replaces). A stopping
+    // one has lost its entry and is the exception.
     if i.life != Life::Stopping && !assign::has_entry(&cx.s, &i) {
         return;
     }
@@ -140,8 +140,8 @@ fn instance(cx: &mut Cx<'_>, mut i: Instance, fact: &InstanceFact) {
     }
 }
 
-/// Who takes the place of an instance that ended: one that still stops at their address is now whom they wait for, and who was not told
-/// yet, as it ended without being stopped, begins.
+/// Who takes the place of an instance that ended: one that still stops at their address is now whom they wait for, and
+/// who was not told yet, as it ended without being stopped, begins.
 fn successors(cx: &mut Cx<'_>, old: &Instance) {
     let before = drain::before(&cx.s, old).map(|b| b.id);
     let next: Vec<Instance> =

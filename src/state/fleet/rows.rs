@@ -32,7 +32,8 @@ pub enum Presence {
 pub enum PoolSlot {
     /// In use by an instance.
     Used(InstanceId),
-    /// Free. The deployment that had it last may take it at once; another one only when every DNS server has served `since`.
+    /// Free. The deployment that had it last may take it at once; another one only when every DNS server has served
+    /// `since`.
     Free {
         /// Index of the entry that freed it; 0 when never used.
         since: u64,
@@ -57,7 +58,8 @@ fields! {
         6 pub host: String,
         /// Addresses of mode `pool`, with their use, in allocation order by (since, address).
         7 [required] pub pool: Arc<BTreeMap<String, PoolSlot>>,
-        /// Addresses of its configuration that its machine does not have: not offered, so not in the pool unless one is still in use.
+        /// Addresses of its configuration that its machine does not have: not offered, so not in the pool unless one is
+        /// still in use.
         8 pub absent: Vec<String>,
         /// Addresses in `pool` that its agent no longer offers: each goes with the instance that uses it.
         9 pub withdrawn: BTreeSet<String>,
@@ -127,8 +129,8 @@ fields! {
         16 pub failures: u32,
         /// Whether it ever passed.
         17 pub passed_once: bool,
-        /// When it was counted out, as its worker is lost for good: it is neither capacity nor there, and DNS names it only when nothing
-        /// else is left. `None` again when the worker returns.
+        /// When it was counted out, as its worker is lost for good: it is neither capacity nor there, and DNS names it
+        /// only when nothing else is left. `None` again when the worker returns.
         18 pub counted_out: Option<Millis>,
     }
 }
@@ -206,7 +208,8 @@ fields! {
         3 pub current: Option<Pair>,
         /// For people and backups: what `previous` names.
         4 pub previous: Option<Pair>,
-        /// Pair that a rollout is to run here and that has no instance here yet: the agent looks whether the machine has what it asks for.
+        /// Pair that a rollout is to run here and that has no instance here yet: the agent looks whether the machine
+        /// has what it asks for.
         5 pub next: Option<Pair>,
     }
 }

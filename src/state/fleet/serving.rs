@@ -30,14 +30,16 @@ pub fn leave_at<'a>(state: &'a State, worker: &'a Worker) -> impl Iterator<Item 
     out_after.into_iter().chain(dead).filter_map(move |after| Some(at?.plus(after)))
 }
 
-/// What DNS may name, in id order: running, passing, and on a worker that is not silent for too long. When fewer than half would remain
-/// without the lost workers' instances, all stay (the panic threshold: then our own view is the likelier fault). Instances that were
-/// counted out, or would be if they were no singletons, take no part in that, unless nothing else is left: then the last ones go on being named.
+/// What DNS may name, in id order: running, passing, and on a worker that is not silent for too long. When fewer than
+/// half would remain without the lost workers' instances, all stay (the panic threshold: then our own view is the
+/// likelier fault). Instances that were counted out, or would be if they were no singletons, take no part in that,
+/// unless nothing else is left: then the last ones go on being named.
 pub fn serving<'a>(state: &'a State, deployment: &DeploymentId, now: Millis) -> Vec<&'a Instance> {
     serving_among(state, state.instances_of(deployment), now)
 }
 
-/// The same for a caller that has the deployment's instances at hand: `instances` are all of one deployment, in id order.
+/// The same for a caller that has the deployment's instances at hand: `instances` are all of one deployment, in id
+/// order.
 pub fn serving_among<'a>(
     state: &State,
     instances: impl Iterator<Item = &'a Instance>,
@@ -54,8 +56,8 @@ pub fn serving_among<'a>(
     if kept.len().saturating_mul(2) < able.len() { able } else { kept }
 }
 
-/// Capacity of a pair: instances that run, pass their checks and stand on a worker that is heard of. No panic threshold: capacity is
-/// what weights may be raised to.
+/// Capacity of a pair: instances that run, pass their checks and stand on a worker that is heard of. No panic
+/// threshold: capacity is what weights may be raised to.
 pub fn passing(state: &State, deployment: &DeploymentId, pair: &Pair) -> u32 {
     count(state, deployment, pair, |i| passes(state, i))
 }
@@ -65,7 +67,8 @@ pub fn wanted(state: &State, deployment: &DeploymentId, pair: &Pair) -> u32 {
     count(state, deployment, pair, |i| i.life.is_wanted() && i.counted_out.is_none())
 }
 
-/// Those of them whose worker is heard of: what an installation has. What stands on a lost worker can neither be relied on nor waited for.
+/// Those of them whose worker is heard of: what an installation has. What stands on a lost worker can neither be relied
+/// on nor waited for.
 pub fn there(state: &State, deployment: &DeploymentId, pair: &Pair) -> u32 {
     count(state, deployment, pair, |i| i.life.is_wanted() && ready(state, i))
 }
@@ -90,7 +93,8 @@ pub fn staged(state: &State, worker: &WorkerName, digest: &Digest) -> bool {
     state.workers.get(worker).is_some_and(|w| w.staged.contains(digest))
 }
 
-/// Workers on which instances of a pair run and that no longer have its package unpacked: a rollback to it could start nothing there.
+/// Workers on which instances of a pair run and that no longer have its package unpacked: a rollback to it could start
+/// nothing there.
 pub fn unstaged(state: &State, deployment: &DeploymentId, pair: &Pair) -> BTreeSet<WorkerName> {
     let runs = |i: &&Instance| &i.pair == pair && i.life == Life::Running && ready(state, i);
     let on = state.instances_of(deployment).filter(runs).map(|i| &i.worker);

@@ -1,4 +1,5 @@
-//! `StopPermitted`: entries leave the assignments; who waits for a replaced one's place takes it in the same generation.
+//! `StopPermitted`: entries leave the assignments; who waits for a replaced one's place takes it in the same
+//! generation.
 
 use super::{
     alloc,

@@ -1,8 +1,9 @@
 //! `WorkerRekeyed`: a machine with a new disk may come back under its name, with another key, for some time.
 //!
-//! The next registration that brings another key while the worker is lost takes the name over (`take_over`): name, labels, pool and what it
-//! is to run stay. Invariants: nothing that the old machine said counts any more, neither health nor packages nor a later report of it; its
-//! key is refused from then on. An operator who allows this says that the old machine runs nothing any more.
+//! The next registration that brings another key while the worker is lost takes the name over (`take_over`): name,
+//! labels, pool and what it is to run stay. Invariants: nothing that the old machine said counts any more, neither
+//! health nor packages nor a later report of it; its key is refused from then on. An operator who allows this says that
+//! the old machine runs nothing any more.
 
 use super::{facts_recorded, workers};
 use crate::state::base::prelude::*;
@@ -45,7 +46,8 @@ pub(in crate::state) fn allowed(w: &Worker, now: Millis) -> bool {
 pub(in crate::state) fn take_over(cx: &mut Cx<'_>, name: &WorkerName, key: &str) {
     let Some(mut w) = cx.s.workers.get(name).cloned() else { return };
     (w.key, w.rekey_until, w.staged) = (key.into(), None, Vec::new());
-    // Above all that the old machine may still say; its agent would have to come again to say more, and its key is refused.
+    // Above all that the old machine may still say; its agent would have to come again to say more, and its key is
+    // refused.
     w.report = (w.report.0.saturating_add(1), 0);
     cx.put_worker(w);
     let assigned: Vec<DeploymentId> = cx.s.assignments.of_worker(name).map(|(d, _)| d.clone()).collect();

@@ -1,7 +1,9 @@
-//! `WorkerRemoved`: a machine that does not come back goes, with its addresses, its assignments and what was counted out on it.
+//! `WorkerRemoved`: a machine that does not come back goes, with its addresses, its assignments and what was counted
+//! out on it.
 //!
-//! Invariants: nothing that counts goes with it; its addresses go to others only when no DNS server names who had them, and who comes under
-//! its name again begins above its generations and reports (`Parted`). Not here: another machine under the same name (`worker_rekeyed`).
+//! Invariants: nothing that counts goes with it; its addresses go to others only when no DNS server names who had them,
+//! and who comes under its name again begins above its generations and reports (`Parted`). Not here: another machine
+//! under the same name (`worker_rekeyed`).
 
 use super::{alloc, workers};
 use crate::state::base::{names, prelude::*};

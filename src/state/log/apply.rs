@@ -1,7 +1,8 @@
 //! `apply`: one committed entry, all or nothing.
 //!
-//! A command works on a draft of State (cloning persistent maps is cheap), which replaces State only when the command succeeds; a
-//! refusal changes nothing but `applied`, `now`, `wall` and the table of requests. Guards and effects stand in the commands' own files.
+//! A command works on a draft of State (cloning persistent maps is cheap), which replaces State only when the command
+//! succeeds; a refusal changes nothing but `applied`, `now`, `wall` and the table of requests. Guards and effects stand
+//! in the commands' own files.
 
 use super::{
     command::Command,
@@ -70,8 +71,8 @@ pub fn apply(state: &mut State, at: LogId, stamped: &Stamped) -> Result<Applied,
     result
 }
 
-/// What follows from changed deployments: slots of keys, as the fewest keys move from the entry before to this one, and the statuses of
-/// releases, which say where they run.
+/// What follows from changed deployments: slots of keys, as the fewest keys move from the entry before to this one, and
+/// the statuses of releases, which say where they run.
 fn follow_up(cx: &mut Cx<'_>, before: &State) {
     let versions = |d: &Deployment| d.arms.iter().map(|a| (a.role, a.pair.version.clone())).collect::<Vec<_>>();
     for id in cx.changed_deployments() {
@@ -107,7 +108,8 @@ fn record(state: &mut State, at: LogId, by: &Principal, bodies: Vec<EventBody>) 
     events
 }
 
-/// A copy of State to which a command is applied next, as this principal's: for previews and rehearsals. Nothing is agreed on by it.
+/// A copy of State to which a command is applied next, as this principal's: for previews and rehearsals. Nothing is
+/// agreed on by it.
 pub fn rehearse(state: &State, by: &Principal, body: Command) -> Result<State, Rejection> {
     let mut copy = state.clone();
     let at = LogId { term: state.applied.term, index: state.applied.index.saturating_add(1) };

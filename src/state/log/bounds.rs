@@ -1,8 +1,8 @@
-//! What an entry may do to traffic, to running instances and to addresses, judged by its effects and on committed rows alone: numbers 11
-//! and 12 of the list in ARCHITECTURE.md, and to whom an address may go.
+//! What an entry may do to traffic, to running instances and to addresses, judged by its effects and on committed rows
+//! alone: numbers 11 and 12 of the list in ARCHITECTURE.md, and to whom an address may go.
 //!
-//! Invariant: each bound is judged on both States of a step, never on the command between them. Not here: what must hold in one State
-//! (`invariants`), the guards that keep it so.
+//! Invariant: each bound is judged on both States of a step, never on the command between them. Not here: what must
+//! hold in one State (`invariants`), the guards that keep it so.
 
 use crate::state::{base::prelude::*, fleet::serving, rollout::weights};
 
@@ -43,8 +43,8 @@ fn rises(after: &State, r: &Rollout, old: &Deployment, new: &Deployment) -> Resu
     Ok(())
 }
 
-/// 12: no entry takes out of service what must be available. What an earlier rollout left beside both versions goes first, all at once:
-/// it has no traffic.
+/// 12: no entry takes out of service what must be available. What an earlier rollout left beside both versions goes
+/// first, all at once: it has no traffic.
 fn unavailable(before: &State, after: &State, r: &Rollout, budget: Budget) -> Result<(), String> {
     let taken = |i: &&Instance| {
         let leaves = |n: &Instance| matches!(n.life, Life::Draining | Life::Stopping | Life::Gone);

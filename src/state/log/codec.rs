@@ -1,5 +1,5 @@
-//! All bytes that are written of State: commands here, snapshots from `snapshot`, both in the frames of `store`; and what nodes say to each
-//! other of a command: the command alone, and why it was refused.
+//! All bytes that are written of State: commands here, snapshots from `snapshot`, both in the frames of `store`; and
+//! what nodes say to each other of a command: the command alone, and why it was refused.
 
 use serde::de::DeserializeOwned;
 

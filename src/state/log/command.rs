@@ -1,8 +1,9 @@
 //! The declaration of all commands: everything that can be agreed on.
 //!
-//! One line makes a command: its number, which is what the log keeps and is never used again, the file of its struct with its `apply`, and
-//! `of` the field that says which deployment it is about. The enum, names, levels, bytes and dispatch follow. Operator and node commands carry a request id; engine commands carry the
-//! revision they saw and come from the leader alone. Not here: guards and effects, which stand with each command.
+//! One line makes a command: its number, which is what the log keeps and is never used again, the file of its struct
+//! with its `apply`, and `of` the field that says which deployment it is about. The enum, names, levels, bytes and
+//! dispatch follow. Operator and node commands carry a request id; engine commands carry the revision they saw and come
+//! from the leader alone. Not here: guards and effects, which stand with each command.
 
 use std::fmt;
 

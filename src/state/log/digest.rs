@@ -22,7 +22,8 @@ fn first_eight(hash: Sha256) -> u64 {
 fn table(rows: impl Iterator<Item = Row>) -> u64 {
     let mut hash = Sha256::new();
     for row in rows {
-        // A row that cannot be encoded counts as its absence, on every node alike; rows hold nothing that bincode refuses.
+        // A row that cannot be encoded counts as its absence, on every node alike; rows hold nothing that bincode
+        // refuses.
         let bytes = frame::encode_plain(&row).unwrap_or_default();
         hash.update((bytes.len() as u64).to_le_bytes());
         hash.update(&bytes);

@@ -1,5 +1,5 @@
-//! What must hold in every applied State and over every step; tests, transcripts and cluster tests call it. Numbers are those of the
-//! list of invariants in ARCHITECTURE.md.
+//! What must hold in every applied State and over every step; tests, transcripts and cluster tests call it. Numbers are
+//! those of the list of invariants in ARCHITECTURE.md.
 
 use std::collections::BTreeMap;
 
@@ -96,7 +96,8 @@ fn owner(s: &State, d: &Deployment) -> Result<(), String> {
     ensure(live == named, || format!("9: {} names {named:?} and {live:?} are live", d.id))
 }
 
-/// 6: at most one step runs, at the cursor, and everything before it has ended. 7: what goes back neither pauses nor goes forward.
+/// 6: at most one step runs, at the cursor, and everything before it has ended. 7: what goes back neither pauses nor
+/// goes forward.
 fn steps(s: &State) -> Result<(), String> {
     for r in s.rollouts.values() {
         let back = match r.status {
@@ -251,7 +252,8 @@ pub fn check_step(before: &State, after: &State) -> Result<(), String> {
     Ok(())
 }
 
-/// Whether a table leads from one to the other, in one move or, as one entry may take two (a promotion out of a pause), in two.
+/// Whether a table leads from one to the other, in one move or, as one entry may take two (a promotion out of a pause),
+/// in two.
 fn along<T: Copy + PartialEq>(from: T, to: T, table: &[(T, T)]) -> bool {
     let mut next = table.iter().filter(|(a, _)| *a == from).map(|(_, b)| *b);
     from == to || next.any(|mid| mid == to || table.contains(&(mid, to)))
@@ -273,7 +275,7 @@ fn rollout(id: &RolloutId, old: &Rollout, new: Option<&Rollout>) -> Result<(), S
     })?;
     let turned = old.phase == RolloutPhase::Undo && new.phase != old.phase;
     ensure(!turned, || format!("7: {id} was on its way back and goes forward"))?;
-    // Where the way back has its own steps, those that went forward stand aside.
+    // Where the rollback has its own steps, those that went forward stand aside.
     let rows = if new.undo_compiled && !old.undo_compiled { &new.forward_steps } else { &new.steps };
     for (n, (a, b)) in old.steps.iter().zip(rows).enumerate() {
         ensure(along(a.status, b.status, lifecycle::STEP), || {
@@ -285,7 +287,8 @@ fn rollout(id: &RolloutId, old: &Rollout, new: Option<&Rollout>) -> Result<(), S
     ensure(!silent, || format!("{id} changed without a new revision"))
 }
 
-/// 10, 17: generations rise with every change, and no candidate's weight rises while its rollout is held or on its way back.
+/// 10, 17: generations rise with every change, and no candidate's weight rises while its rollout is held or on its way
+/// back.
 fn generation(
     before: &State,
     after: &State,

@@ -1,6 +1,7 @@
-//! Retries: the first result of a client request answers every repeat (invariant 4). The table is bounded and forgets what is past
-//! its `not_after`: from there on a repeat is refused as expired, so it can never take effect twice. A part of it is kept for verbs
-//! that stop or turn something (`Command::steers`): a client that asks for everything else without end does not lock them out.
+//! Retries: the first result of a client request answers every repeat (invariant 4). The table is bounded and forgets
+//! what is past its `not_after`: from there on a repeat is refused as expired, so it can never take effect twice. A
+//! part of it is kept for verbs that stop or turn something (`Command::steers`): a client that asks for everything else
+//! without end does not lock them out.
 
 use super::{
     command::Command,
@@ -33,7 +34,8 @@ pub(in crate::state) enum Look {
 
 /// crc32c of the encoded body.
 pub(in crate::state) fn body_digest(body: &Command) -> u32 {
-    // An encoding fails only for types without a length, which commands do not hold; 0 would still be the same on every node.
+    // An encoding fails only for types without a length, which commands do not hold; 0 would still be the same on every
+    // node.
     frame::encode_plain(body).map(|bytes| crc32c::crc32c(&bytes)).unwrap_or_default()
 }
 

@@ -1,8 +1,9 @@
 //! A State of a backup as the first State of a new cluster of one node.
 //!
-//! Invariants: every fence rises above all that the old cluster can have handed out after the backup, which nobody knows any more:
-//! routes and desired states by the incarnation, generations of assignments by a high part made of it, ids by a jump of the log
-//! index. Contents are untouched, so what runs goes on running. Not here: files (`storage`, `raft`).
+//! Invariants: every fence rises above all that the old cluster can have handed out after the backup, which nobody
+//! knows any more: routes and desired states by the incarnation, generations of assignments by a high part made of it,
+//! ids by a jump of the log index. Contents are untouched, so what runs goes on running. Not here: files (`storage`,
+//! `raft`).
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -12,7 +13,8 @@ use crate::state::{
     traffic::{returns, switches},
 };
 
-/// Log indexes are moved ahead by so many for each incarnation: more than a cluster writes between a backup and its loss.
+/// Log indexes are moved ahead by so many for each incarnation: more than a cluster writes between a backup and its
+/// loss.
 const INDEX_JUMP: u64 = 100_000_000;
 
 /// Generations of an incarnation begin at incarnation << this.

@@ -1,9 +1,9 @@
-//! State as a sequence of framed rows, and back: one variant a table. Each frame says the active feature level, so that a program that
-//! does not support it refuses the snapshot by number.
+//! State as a sequence of framed rows, and back: one variant a table. Each frame says the active feature level, so that
+//! a program that does not support it refuses the snapshot by number.
 //!
-//! The head comes first and the end last; the end carries the number of rows, so that a snapshot that lost its tail is refused.
-//! What can be derived (`requests_by_expiry`, the indexes of `indexed`) is not written. Digests are made over these rows, and
-//! nodes keep and send them. Not here: files and transport.
+//! The head comes first and the end last; the end carries the number of rows, so that a snapshot that lost its tail is
+//! refused. What can be derived (`requests_by_expiry`, the indexes of `indexed`) is not written. Digests are made over
+//! these rows, and nodes keep and send them. Not here: files and transport.
 
 use std::sync::Arc;
 

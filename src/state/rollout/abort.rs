@@ -1,4 +1,5 @@
-//! `Abort`: traffic on stable, candidates stay for a while to look at; with `as_is` a rollback is ended where it stands.
+//! `Abort`: traffic on stable, candidates stay for a while to look at; with `as_is` a rollback is ended where it
+//! stands.
 
 use super::{as_is, operator};
 use crate::state::base::prelude::*;
@@ -8,7 +9,7 @@ fields! {
     #[derive(Debug, Clone, PartialEq)]
     pub struct Abort {
         1 [required] pub rollout: RolloutId,
-        /// Ends a way back where it stands instead: both versions keep their instances and weights.
+        /// Ends a rollback where it stands instead: both versions keep their instances and weights.
         2 pub as_is: bool,
     }
 }
@@ -23,7 +24,8 @@ impl Apply for Abort {
     }
 }
 
-/// `Abort`: traffic on stable; candidates stay for a while, to look at. It never moves traffic to a version that was left.
+/// `Abort`: traffic on stable; candidates stay for a while, to look at. It never moves traffic to a version that was
+/// left.
 fn forward(cx: &mut Cx<'_>, id: RolloutId) -> Done {
     let r = cx.rollout(id)?;
     match r.status {

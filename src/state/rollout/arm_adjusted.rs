@@ -1,5 +1,5 @@
-//! `ArmAdjusted`: the keeper's change of an idle deployment: new instances, drains, arms whose time is over. Traffic that an abort
-//! left on the candidate goes back to stable as soon as half of it passes.
+//! `ArmAdjusted`: the keeper's change of an idle deployment: new instances, drains, arms whose time is over. Traffic
+//! that an abort left on the candidate goes back to stable as soon as half of it passes.
 
 use super::{back, batches};
 use crate::state::{

@@ -34,7 +34,7 @@ pub(in crate::state) fn abort(cx: &mut Cx<'_>, id: RolloutId) -> Done {
     end_here(cx, r)
 }
 
-/// Ends a way back where it stands.
+/// Ends a rollback where it stands.
 pub(in crate::state) fn end_here(cx: &mut Cx<'_>, mut r: Rollout) -> Done {
     operator::cancel_running(cx, &mut r)?;
     r.reason = Some(Reason::Operator { principal: cx.principal.to_string() });

@@ -1,4 +1,5 @@
-//! Moving roles and traffic together: forward when a candidate becomes stable, and back to stable in the entry that asks for it.
+//! Moving roles and traffic together: forward when a candidate becomes stable, and back to stable in the entry that
+//! asks for it.
 
 use super::weights;
 use crate::state::{
@@ -17,8 +18,9 @@ pub(in crate::state) fn advance(cx: &mut Cx<'_>, d: &mut Deployment, r: &Rollout
     routes::write(cx, d, &Weights::all(Role::Stable), form);
 }
 
-/// The way back, in the entry that asked for it: roles go back if they had moved, draining stable instances come back, and traffic
-/// goes to stable; by capacity while fewer than half of the desired stable instances pass. `keep` leaves the candidates running.
+/// The rollback, in the entry that asked for it: roles go back if they had moved, draining stable instances come back,
+/// and traffic goes to stable; by capacity while fewer than half of the desired stable instances pass. `keep` leaves
+/// the candidates running.
 pub(in crate::state) fn back_to_stable(cx: &mut Cx<'_>, r: &mut Rollout, keep: bool) -> Done {
     let mut d = cx.deployment(&r.deployment)?;
     let moved = r.switched || r.status == RolloutStatus::Promoting;
@@ -58,7 +60,7 @@ pub(in crate::state) fn back_to_stable(cx: &mut Cx<'_>, r: &mut Rollout, keep: b
         // One version is active at any time: the new one until the old one can carry it.
         RouteMode::Switch if have < others => WHOLE,
         RouteMode::Switch => BasisPoints(0),
-        // Never more than it had: a way back gives nothing to the version it leaves.
+        // Never more than it had: a rollback gives nothing to the version it leaves.
         RouteMode::Weighted => BasisPoints::ratio(u64::from(others), u64::from(have.saturating_add(others))).min(had),
     };
     if d.route.is_some() {
@@ -78,7 +80,8 @@ pub(in crate::state) fn back_to_stable(cx: &mut Cx<'_>, r: &mut Rollout, keep: b
     Ok(())
 }
 
-/// Drains what runs the pair that is left; while it has traffic only what does not serve, whose places are of more use to the other.
+/// Drains what runs the pair that is left; while it has traffic only what does not serve, whose places are of more use
+/// to the other.
 fn drain_left(cx: &mut Cx<'_>, r: &Rollout, has_traffic: bool) {
     let stays = |i: &Instance| has_traffic && i.serves() && serving::ready(&cx.s, i);
     let mine = cx.s.instances_of(&r.deployment).filter(|i| i.pair == r.to && !stays(i));
@@ -86,7 +89,8 @@ fn drain_left(cx: &mut Cx<'_>, r: &Rollout, has_traffic: bool) {
     drain::begin(cx, &ids);
 }
 
-/// What an abort left elsewhere follows the instances back to stable as they pass; all of it once half of the desired ones do.
+/// What an abort left elsewhere follows the instances back to stable as they pass; all of it once half of the desired
+/// ones do.
 pub(in crate::state) fn follow_back(cx: &mut Cx<'_>, d: &mut Deployment) {
     let (Some(stable), Some(route)) = (d.arms.pair(Role::Stable), &d.route) else { return };
     let passing = |pair: &Pair| serving::passing(&cx.s, &d.id, pair);

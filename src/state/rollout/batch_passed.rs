@@ -36,7 +36,7 @@ impl Apply for BatchPassed {
             return guard(format!("batch {} is not under way", self.batch));
         };
         let go_on = r.params.failure_action == FailureAction::Continue;
-        // A way back goes on with what is there: who does not come up is tried again beside the rest.
+        // A rollback goes on with what is there: who does not come up is tried again beside the rest.
         let back = r.is_way_back();
         let late = cx.now() >= batch.deadline;
         let mut workers = Vec::new();

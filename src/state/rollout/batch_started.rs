@@ -21,7 +21,8 @@ fields! {
         3 pub add: Vec<(WorkerName, u32)>,
         /// Instances they take the place of (in place: drained first; replace: drained when the batch passes).
         4 pub replace: Vec<InstanceId>,
-        /// Whether the new ones wait for those they replace, at their addresses. A way back does so wherever room is short.
+        /// Whether the new ones wait for those they replace, at their addresses. A rollback does so wherever room is
+        /// short.
         5 pub in_place: bool,
     }
 }
@@ -85,8 +86,8 @@ impl Apply for BatchStarted {
     }
 }
 
-/// Which batches an installation may have. Going forward in place comes first or never; where an update with surge has no room left it
-/// takes places over, and a way back does so in every mode.
+/// Which batches an installation may have. Going forward in place comes first or never; where an update with surge has
+/// no room left it takes places over, and a rollback does so in every mode.
 fn check_places(r: &Rollout, mode: BatchMode, b: &BatchStarted) -> Done {
     if b.in_place && b.replace.is_empty() {
         return guard("a batch in place replaces something");
@@ -138,8 +139,8 @@ fn check_surge(cx: &Cx<'_>, r: &Rollout, mode: BatchMode, adding: u32) -> Done {
     Ok(())
 }
 
-/// Makes the batch's instances. In place, one that replaces another takes its address and is told to its worker when that one may
-/// be stopped.
+/// Makes the batch's instances. In place, one that replaces another takes its address and is told to its worker when
+/// that one may be stopped.
 fn make(
     cx: &mut Cx<'_>,
     r: &Rollout,

@@ -50,14 +50,14 @@ pub(in crate::state) fn event(r: &Rollout, step: u32, batch: u32, passed: bool) 
     EventBody::BatchChanged { rollout: r.id, deployment: r.deployment.clone(), step, batch, passed }
 }
 
-/// Instances that count against a rolling update's surge: on workers of its order that are heard of. What a worker brings that came back
-/// or joined in its midst is no part of its bill, or the update would wait for it.
+/// Instances that count against a rolling update's surge: on workers of its order that are heard of. What a worker
+/// brings that came back or joined in its midst is no part of its bill, or the update would wait for it.
 pub(in crate::state) fn counted<'a>(s: &'a State, r: &'a Rollout) -> impl Iterator<Item = &'a Instance> {
     s.instances_of(&r.deployment).filter(|i| serving::ready(s, i) && r.order.contains(&i.worker))
 }
 
-/// New instances of an earlier, aborted rollout (or workers that came back) may fill the surge before the first batch, which then
-/// could never start: as many old ones go as one batch of one needs, never below what must be available.
+/// New instances of an earlier, aborted rollout (or workers that came back) may fill the surge before the first batch,
+/// which then could never start: as many old ones go as one batch of one needs, never below what must be available.
 pub(in crate::state) fn make_room(cx: &mut Cx<'_>, r: &Rollout) {
     let Some(budget) = r.bounded_by() else { return };
     let mut wanted: Vec<&Instance> = counted(&cx.s, r).filter(|i| i.life.is_wanted()).collect();

@@ -1,10 +1,12 @@
-//! `CountedOut`: a worker is lost for good: its instances of a deployment are counted out, of capacity and of a live rollout's order.
+//! `CountedOut`: a worker is lost for good: its instances of a deployment are counted out, of capacity and of a live
+//! rollout's order.
 
 use super::lost;
 use crate::state::base::prelude::*;
 
 fields! {
-    /// A worker that is lost for good: its instances of a deployment are counted out, of capacity and of a live rollout's desired count.
+    /// A worker that is lost for good: its instances of a deployment are counted out, of capacity and of a live
+    /// rollout's desired count.
     #[derive(Debug, Clone, PartialEq)]
     pub struct CountedOut {
         /// Which deployment; how long it waits is its spec's.

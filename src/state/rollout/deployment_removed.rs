@@ -1,9 +1,10 @@
 //! `DeploymentRemoved`: a deployment goes once nothing of it runs; with `stop` everything of it is stopped first.
 //!
-//! Two phases, both by this command. With `stop` it leaves DNS in its own entry and everything drains; the drain goes on as any other
-//! (`fleet::drain`), so nothing is stopped before every cache has let go of it. When nothing is left the keeper asks without `stop`, and the
-//! row goes with its history. Invariants: what is being removed has no track and no route, and takes neither specs nor rollouts;
-//! nothing runs of what is gone. Not here: workers that never answer again, whose instances hold it up until they are removed too.
+//! Two phases, both by this command. With `stop` it leaves DNS in its own entry and everything drains; the drain goes
+//! on as any other (`fleet::drain`), so nothing is stopped before every cache has let go of it. When nothing is left
+//! the keeper asks without `stop`, and the row goes with its history. Invariants: what is being removed has no track
+//! and no route, and takes neither specs nor rollouts; nothing runs of what is gone. Not here: workers that never
+//! answer again, whose instances hold it up until they are removed too.
 
 use super::collect;
 use crate::state::{

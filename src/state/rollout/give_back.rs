@@ -1,7 +1,7 @@
 //! Going back from a rollout that has completed: a return, which is a rollout of its own.
 //!
-//! Invariants: only what made the stable version can be gone back from, whatever was tried and ended since; a return is never gone back
-//! from, as that would be forward again. Not here: turning a live rollout back (`rollback`).
+//! Invariants: only what made the stable version can be gone back from, whatever was tried and ended since; a return is
+//! never gone back from, as that would be forward again. Not here: turning a live rollout back (`rollback`).
 
 use super::{back, begin};
 use crate::state::{

@@ -1,8 +1,8 @@
 //! The arms with which a rollout begins: its candidate appears beside stable and what an earlier one left.
 //!
-//! Invariants: a version that has traffic keeps it, and its arm; where three share it already and a fourth comes, the one with the least
-//! gives its share to those that pass. What has no arm here is what the leading `Retire` drains. Not here: compiled steps (`steps_compiled`),
-//! how the traffic moves later (`routes`).
+//! Invariants: a version that has traffic keeps it, and its arm; where three share it already and a fourth comes, the
+//! one with the least gives its share to those that pass. What has no arm here is what the leading `Retire` drains. Not
+//! here: compiled steps (`steps_compiled`), how the traffic moves later (`routes`).
 
 use crate::state::{base::prelude::*, fleet::serving, traffic::routes};
 
@@ -66,7 +66,8 @@ pub(in crate::state) fn arms(cx: &mut Cx<'_>, r: &Rollout, desired: u32) -> Done
     Ok(())
 }
 
-/// In a deployment that switches one version is active: the one with the largest share, of equal ones the one that served before.
+/// In a deployment that switches one version is active: the one with the largest share, of equal ones the one that
+/// served before.
 fn one_active(arms: &Arms) -> Weights {
     let most = arms.iter().max_by_key(|a| (a.weight, a.role == Role::Stable, !a.role.on_trial()));
     most.map(|a| Weights::all(a.role)).unwrap_or_default()

@@ -1,5 +1,5 @@
-//! What an operator's verbs on a rollout share. They are guarded by its id and life cycle alone, so that nobody's abort at night is
-//! refused as stale.
+//! What an operator's verbs on a rollout share. They are guarded by its id and life cycle alone, so that nobody's abort
+//! at night is refused as stale.
 //!
 //! Not here: the verbs themselves (`pause`, `resume`, `abort`, `promote`, `rollback`).
 

@@ -4,7 +4,7 @@ use super::begin::chosen;
 use crate::state::base::prelude::*;
 
 fields! {
-    /// A way back that lacks workers takes up those that came since its steps were compiled.
+    /// A rollback that lacks workers takes up those that came since its steps were compiled.
     #[derive(Debug, Clone, PartialEq)]
     pub struct OrderExtended {
         1 [required] pub rollout: RolloutId,

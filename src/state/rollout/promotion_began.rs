@@ -1,4 +1,5 @@
-//! `PromotionBegan`: the step `promote` passes, roles move unless a switch moved them, and all traffic is the new stable's.
+//! `PromotionBegan`: the step `promote` passes, roles move unless a switch moved them, and all traffic is the new
+//! stable's.
 
 use super::{back, steps, weights};
 use crate::state::{
@@ -30,7 +31,8 @@ impl Apply for PromotionBegan {
         if !r.switched {
             let have = serving::passing(&cx.s, &r.deployment, &r.to);
             let need = weights::need(&cx.s, &r, WHOLE);
-            // Once it carries all the traffic nothing rises any more; what failed since is refilled after the promotion.
+            // Once it carries all the traffic nothing rises any more; what failed since is refilled after the
+            // promotion.
             let carries = d.arms.weight(Role::Candidate) == WHOLE;
             if have < need && !carries {
                 return guard(format!("{have} of {need} instances of {} pass", r.to));

@@ -49,7 +49,8 @@ impl Apply for RolloutFinished {
             r.reason = Some(reason.clone());
         }
         if r.status == RolloutStatus::Pending && r.switched {
-            // A return that moved the traffic at once and could not be compiled: what it moved to is stable now, and stays.
+            // A return that moved the traffic at once and could not be compiled: what it moved to is stable now, and
+            // stays.
             r.switched = false;
         }
         // One that never began changes nothing of what was there before it.

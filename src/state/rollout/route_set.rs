@@ -27,8 +27,8 @@ impl Apply for RouteSet {
         let share = weights.get(Role::Candidate);
         let (weight, by_capacity) = match row.step.kind {
             StepKind::Route { weight } => (weight, false),
-            // On a way back the traffic follows the instances as they pass, and does not wait for a batch; going forward what ran already
-            // needs none.
+            // On a rollback the traffic follows the instances as they pass, and does not wait for a batch; going
+            // forward what ran already needs none.
             StepKind::Install { routing: Routing::ByCapacity, share: of_all, .. } => {
                 (if undo { had } else { of_all }, true)
             }
@@ -46,7 +46,8 @@ impl Apply for RouteSet {
             return guard(format!("{share} is above the step's {weight}"));
         }
         if undo {
-            // Capacity binds rising weights in forward steps only; on the way back nothing rises but what served before.
+            // Capacity binds rising weights in forward steps only; on a rollback nothing rises but what served
+            // before.
             weights::check_undo(&d, weights)?;
             weights::left(cx, &d, &mut r, weights);
         } else if r.is_way_back() {

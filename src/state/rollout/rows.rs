@@ -346,7 +346,8 @@ fields! {
         9 pub desired: u32,
         /// Order in which workers get instances, from `StepsCompiled`.
         10 pub order: Vec<WorkerName>,
-        /// Workers that the placement chooses and that it goes without, as they were lost when its steps were compiled or counted out since.
+        /// Workers that the placement chooses and that it goes without, as they were lost when its steps were compiled
+        /// or counted out since.
         11 pub without: Vec<WorkerName>,
         /// Steps of the present phase.
         12 pub steps: Vec<StepRow>,
@@ -394,8 +395,8 @@ impl Rollout {
         }
     }
 
-    /// Whether it goes back: the undo of what it did itself, or a return from one that completed. Such a one never turns and never gives
-    /// up by itself.
+    /// Whether it goes back: the undo of what it did itself, or a return from one that completed. Such a one never
+    /// turns and never gives up by itself.
     pub fn is_way_back(&self) -> bool {
         match (self.phase, self.kind) {
             (RolloutPhase::Undo, _) | (RolloutPhase::Forward, RolloutKind::Return { .. }) => true,
@@ -403,7 +404,7 @@ impl Rollout {
         }
     }
 
-    /// What bounds its instances; a way back and an unbounded plan have no such bounds.
+    /// What bounds its instances; a rollback and an unbounded plan have no such bounds.
     pub fn bounded_by(&self) -> Option<Budget> {
         self.budget.filter(|_| !self.is_way_back())
     }

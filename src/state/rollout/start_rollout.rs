@@ -19,7 +19,8 @@ fields! {
         3 [required] pub overrides: Overrides,
         /// Whether the running pair may be rolled out again (`rollout restart`).
         4 pub restart: bool,
-        /// Whether a live rollout is ended first, in this entry: a way back where it stands, one that goes forward with the traffic on stable.
+        /// Whether a live rollout is ended first, in this entry: a rollback where it stands, one that goes forward with
+        /// the traffic on stable.
         5 pub replace: bool,
         /// Deployment revision the caller saw, if it asks for that.
         6 pub expected: Option<u64>,
@@ -90,8 +91,8 @@ impl Apply for StartRollout {
     }
 }
 
-/// The strategy of a rollout with these settings: direct where nothing serves yet, as there is nothing to compare with or to switch
-/// from; else what the settings say, or the environment.
+/// The strategy of a rollout with these settings: direct where nothing serves yet, as there is nothing to compare with
+/// or to switch from; else what the settings say, or the environment.
 pub fn strategy_of(s: &State, d: &Deployment, params: &RolloutParams) -> StrategyName {
     if d.arms.get(Role::Stable).is_none() {
         return StrategyName::DIRECT;

@@ -85,8 +85,8 @@ impl Apply for StepStarted {
     }
 }
 
-/// What a retry keeps of a batch that had not passed: its instances that are still wanted. Otherwise nothing would ever drain what
-/// they were to replace.
+/// What a retry keeps of a batch that had not passed: its instances that are still wanted. Otherwise nothing would ever
+/// drain what they were to replace.
 fn carry_over(s: &State, mut b: Batch, now: Millis) -> Option<Batch> {
     b.added.retain(|id| s.instances.get(id).is_some_and(|i| i.life.is_wanted()));
     if b.passed || b.added.is_empty() {

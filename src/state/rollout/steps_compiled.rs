@@ -24,7 +24,7 @@ fields! {
         4 pub desired: u32,
         5 pub order: Vec<WorkerName>,
         6 pub steps: Vec<Step>,
-        /// How the versions share the traffic; a way back keeps what its rollout had.
+        /// How the versions share the traffic; a rollback keeps what its rollout had.
         7 pub form: RouteForm,
         /// What bounds its instances going forward.
         8 pub budget: Option<Budget>,

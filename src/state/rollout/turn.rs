@@ -18,7 +18,7 @@ pub(in crate::state) fn fail_running(cx: &mut Cx<'_>, r: &mut Rollout, evidence:
     Ok(())
 }
 
-/// Traffic first; the steps of the way back are compiled next.
+/// Traffic first; the steps of the rollback are compiled next.
 pub(in crate::state) fn turn_back(cx: &mut Cx<'_>, mut r: Rollout, reason: Reason) -> Done {
     back::back_to_stable(cx, &mut r, false)?;
     r.reason = Some(reason);

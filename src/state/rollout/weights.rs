@@ -3,12 +3,14 @@
 use super::steps;
 use crate::state::{base::prelude::*, fleet::serving, traffic::returns};
 
-/// Instances that a share of a rollout needs. Failed ones count as done under `failure_action: continue`, but one must pass.
+/// Instances that a share of a rollout needs. Failed ones count as done under `failure_action: continue`, but one must
+/// pass.
 pub fn need(s: &State, r: &Rollout, share: BasisPoints) -> u32 {
     share.of_rounded_up(r.desired).saturating_sub(steps::counted_failed(s, r)).max(1)
 }
 
-/// The candidate's share, and the rest on what served before it: stable, and what an abort left beside it, each by what passes.
+/// The candidate's share, and the rest on what served before it: stable, and what an abort left beside it, each by what
+/// passes.
 pub(in crate::state) fn beside(cx: &Cx<'_>, d: &Deployment, candidate: BasisPoints) -> Weights {
     let mut weights = Weights::default().with(Role::Candidate, candidate);
     let rest = weights.rest();
@@ -96,8 +98,8 @@ pub(in crate::state) fn left(cx: &mut Cx<'_>, d: &Deployment, r: &mut Rollout, w
     }
 }
 
-/// On a return the weights follow capacity; where one version is active, half of the desired instances are enough for all of the traffic,
-/// as they are in a rollback's own entry.
+/// On a return the weights follow capacity; where one version is active, half of the desired instances are enough for
+/// all of the traffic, as they are in a rollback's own entry.
 pub(in crate::state) fn check_return(
     cx: &Cx<'_>,
     d: &Deployment,

@@ -1,8 +1,9 @@
-//! Frames around the bytes of commands and snapshots, and the encoding of single values, which is bincode and named nowhere else.
+//! Frames around the bytes of commands and snapshots, and the encoding of single values, which is bincode and named
+//! nowhere else.
 //!
-//! Frame: magic `SLPW`, kind (1 byte), format (1), feature level (2), payload length (4), crc32c of all of it but itself (4); all
-//! little-endian. Lengths are capped before anything is allocated; an unknown kind, format or level is refused with its
-//! number. Golden files hold the bytes (`tests/golden/codec/`).
+//! Frame: magic `SLPW`, kind (1 byte), format (1), feature level (2), payload length (4), crc32c of all of it but
+//! itself (4); all little-endian. Lengths are capped before anything is allocated; an unknown kind, format or level is
+//! refused with its number. Golden files hold the bytes (`tests/golden/codec/`).
 
 use serde::{Serialize, de::DeserializeOwned};
 use thiserror::Error;
@@ -16,8 +17,8 @@ pub const FORMAT: u8 = 1;
 /// The newest feature level: what a new cluster begins with, and what this program writes at most.
 pub const LEVEL: u16 = 1;
 
-/// The highest feature level this program reads. A debug build knows one more than there is, so that tests can play an upgrade on real
-/// programs (`--max-feature-level`) and on State (`LevelProbe`); nothing but that probe belongs to it.
+/// The highest feature level this program reads. A debug build knows one more than there is, so that tests can play an
+/// upgrade on real programs (`--max-feature-level`) and on State (`LevelProbe`); nothing but that probe belongs to it.
 pub const READS: u16 = if cfg!(debug_assertions) { LEVEL + 1 } else { LEVEL };
 
 /// Bytes before the payload.
@@ -108,7 +109,8 @@ fn checksum(head: &[u8], payload: &[u8]) -> u32 {
     crc32c::crc32c_append(crc32c::crc32c(head), payload)
 }
 
-/// Puts a value into a frame. The level is the lowest at which its bytes are understood: an older program refuses them by number.
+/// Puts a value into a frame. The level is the lowest at which its bytes are understood: an older program refuses them
+/// by number.
 pub(in crate::state) fn frame<T: Serialize>(kind: Kind, level: u32, value: &T) -> Result<Vec<u8>, CodecError> {
     let payload = encode_plain(value)?;
     if payload.len() > kind.cap() {

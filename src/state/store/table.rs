@@ -1,8 +1,8 @@
 //! A table of State: rows behind shared pointers in a persistent map, read as if they stood there themselves.
 //!
-//! A command works on a draft that shares all nodes of the map with the State before it, so every write copies the nodes on its path.
-//! Shared rows make that a copy of pointers; a row itself is copied only by the command that changes it. Not here: what is derived
-//! from rows (`indexed`).
+//! A command works on a draft that shares all nodes of the map with the State before it, so every write copies the
+//! nodes on its path. Shared rows make that a copy of pointers; a row itself is copied only by the command that changes
+//! it. Not here: what is derived from rows (`indexed`).
 
 use std::{
     fmt,

@@ -1,8 +1,9 @@
-//! Tables that are looked up by more than their key. Each index is derived from the rows by the two functions that change them
-//! (`insert`, `remove`), so it is there again after a snapshot was read, and is in no snapshot and no digest.
+//! Tables that are looked up by more than their key. Each index is derived from the rows by the two functions that
+//! change them (`insert`, `remove`), so it is there again after a snapshot was read, and is in no snapshot and no
+//! digest.
 //!
-//! Invariant: an index equals the one that is computed anew from the rows (`check`; `invariants::check` asks for it after every
-//! command of every property test).
+//! Invariant: an index equals the one that is computed anew from the rows (`check`; `invariants::check` asks for it
+//! after every command of every property test).
 
 use std::{collections::BTreeMap, net::IpAddr, ops::Deref, sync::Arc};
 

@@ -1,5 +1,5 @@
-//! While a snapshot is read: what many rows hold alike is kept once, as in a State that commands made. A third of a large State's
-//! memory would otherwise be copies of a few thousand names.
+//! While a snapshot is read: what many rows hold alike is kept once, as in a State that commands made. A third of a
+//! large State's memory would otherwise be copies of a few thousand names.
 //!
 //! Invariant: a value is only ever replaced by an equal one.
 

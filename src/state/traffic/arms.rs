@@ -1,9 +1,10 @@
-//! The arms of a deployment: the versions that it has beside each other, each with its role and its share of the traffic.
+//! The arms of a deployment: the versions that it has beside each other, each with its role and its share of the
+//! traffic.
 //!
-//! Invariants: a deployment has at most one arm of a role, and they stand in the order of roles; where there is a route the weights sum
-//! to exactly 10,000 (invariant 2) and no arm is above its cap (invariant 10), where there is none nothing has weight. A new role is one
-//! variant of [`Role`]: code goes over the arms that exist and asks a role what holds of it. Not here: who gets how much (`routes`, and
-//! the commands of `rollout`).
+//! Invariants: a deployment has at most one arm of a role, and they stand in the order of roles; where there is a route
+//! the weights sum to exactly 10,000 (invariant 2) and no arm is above its cap (invariant 10), where there is none
+//! nothing has weight. A new role is one variant of [`Role`]: code goes over the arms that exist and asks a role what
+//! holds of it. Not here: who gets how much (`routes`, and the commands of `rollout`).
 
 use serde::{Deserialize, Serialize};
 use strum::{Display, IntoStaticStr, VariantArray};
@@ -44,7 +45,8 @@ impl Role {
         std::array::from_fn(|place| of(Self::ALL[place]))
     }
 
-    /// Whether it is on trial: steps cap its weight, a way back gives it nothing, and its keys begin at the far end of the table.
+    /// Whether it is on trial: steps cap its weight, a rollback gives it nothing, and its keys begin at the far end of
+    /// the table.
     pub fn on_trial(self) -> bool {
         match self {
             Self::Candidate => true,

@@ -35,8 +35,8 @@ impl Apply for ExpirySet {
                 Some(policy) => drop(f.on_expiry.insert(id.clone(), policy)),
                 None => drop(f.on_expiry.remove(id)),
             }
-            // A server that has not served this entry may go on with stale answers for as long as the policy before allowed. So the mode
-            // `always` is confirmed anew, and only who knows this policy can be waited out by it.
+            // A server that has not served this entry may go on with stale answers for as long as the policy before
+            // allowed. So the mode `always` is confirmed anew, and only who knows this policy can be waited out by it.
             if let Some(arming) = &mut f.always {
                 (arming.index, arming.since) = (index, since);
                 arming.confirmed.clear();

@@ -1,8 +1,10 @@
-//! Rows of the fenced switch: the lease's settings, which deployments are armed, and switches of several deployments at once.
+//! Rows of the fenced switch: the lease's settings, which deployments are armed, and switches of several deployments at
+//! once.
 //!
-//! Invariants: a deployment is armed only while a live switch or a running `switch` step owns its arming; a server that left stays in the
-//! fence set until a later entry has outlived its last possible lease; earlier, longer terms are waited for in the same way.
-//! Deliberately not here: the commands and what they share (`switches`), the law of one lease (`traffic::lease`).
+//! Invariants: a deployment is armed only while a live switch or a running `switch` step owns its arming; a server that
+//! left stays in the fence set until a later entry has outlived its last possible lease; earlier, longer terms are
+//! waited for in the same way. Deliberately not here: the commands and what they share (`switches`), the law of one
+//! lease (`traffic::lease`).
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -84,7 +86,8 @@ fields! {
         2 pub since: Millis,
         /// Who made it, and ends it.
         3 [required] pub owner: ArmedBy,
-        /// Servers that have served it. They know for ever: after a restart a server answers only when it has caught up.
+        /// Servers that have served it. They know for ever: after a restart a server answers only when it has caught
+        /// up.
         4 pub confirmed: BTreeSet<NodeId>,
     }
 }
@@ -219,8 +222,8 @@ fields! {
         2 [required] pub mode: LeaseMode,
         /// How long leases are.
         3 [required] pub terms: Terms,
-        /// Earlier terms under which a lease may still be held, and the cluster time after which no new one was granted, once a later entry
-        /// has fixed it.
+        /// Earlier terms under which a lease may still be held, and the cluster time after which no new one was
+        /// granted, once a later entry has fixed it.
         4 pub floor: Option<(Terms, Option<Millis>)>,
         /// Since when everything is bound, in mode `always`.
         5 pub always: Option<Arming>,
@@ -260,7 +263,8 @@ impl Fences {
         self.switches.values().filter(|s| s.end.is_none())
     }
 
-    /// When a moved switch gives up waiting for leases: after one of this leader, and one that another presumes who takes over.
+    /// When a moved switch gives up waiting for leases: after one of this leader, and one that another presumes who
+    /// takes over.
     pub fn gives_up(&self, moved: Millis) -> Millis {
         let bound = self.waited().bound();
         moved.plus(bound).plus(bound).plus(bound).plus(PATIENCE)

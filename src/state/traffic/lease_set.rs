@@ -7,8 +7,8 @@ use std::collections::BTreeSet;
 use super::switches;
 use crate::{state::base::prelude::*, traffic::lease::Terms};
 
-/// Refuses while a rollout's step switches the deployment. Servers that confirmed the arming go by the policy that they knew then, and one
-/// that is cut off goes on doing so: it must not be judged by a shorter one.
+/// Refuses while a rollout's step switches the deployment. Servers that confirmed the arming go by the policy that they
+/// knew then, and one that is cut off goes on doing so: it must not be judged by a shorter one.
 pub(in crate::state) fn not_armed(cx: &Cx<'_>, id: &DeploymentId) -> Done {
     match cx.s.fences.armed.get(id).map(|arming| arming.owner) {
         Some(ArmedBy::Step(rollout, _)) => Err(Rejection::Conflict {

@@ -1,10 +1,10 @@
-//! Writing a route: weights, mode and TTL, with a new generation when anything that an answer depends on changed. The one place that
-//! writes routes.
+//! Writing a route: weights, mode and TTL, with a new generation when anything that an answer depends on changed. The
+//! one place that writes routes.
 
 use crate::state::{base::prelude::*, fleet::serving};
 
-/// Writes weights, mode and TTL; a new generation when anything an answer depends on changed since the row was put last: that, or what
-/// stable runs. What is on trial may have no more than it has now.
+/// Writes weights, mode and TTL; a new generation when anything an answer depends on changed since the row was put
+/// last: that, or what stable runs. What is on trial may have no more than it has now.
 pub(in crate::state) fn write(cx: &mut Cx<'_>, d: &mut Deployment, weights: &Weights, form: RouteForm) {
     let generation = FencePoint { incarnation: cx.s.incarnation, n: cx.at.index };
     d.arms.weigh(weights);

@@ -1,5 +1,5 @@
-//! The rows of a deployment: its route, and what a person left of a way back. What may happen to them stands in `routes` and in the
-//! commands of `rollout`; its versions and their shares are `arms`.
+//! The rows of a deployment: its route, and what a person left of a rollback. What may happen to them stands in
+//! `routes` and in the commands of `rollout`; its versions and their shares are `arms`.
 
 use std::collections::BTreeSet;
 
@@ -98,7 +98,8 @@ fields! {
 }
 
 impl Deployment {
-    /// Whether an arm serves beside stable, as an abort left it: with a share of the traffic, or with one to come back to.
+    /// Whether an arm serves beside stable, as an abort left it: with a share of the traffic, or with one to come back
+    /// to.
     pub fn shares(&self, arm: &Arm) -> bool {
         match arm.role {
             Role::Previous => arm.weight.0 > 0 || self.as_is.is_some() && arm.retire_at.is_none(),
@@ -106,8 +107,8 @@ impl Deployment {
         }
     }
 
-    /// Whether a `Retire` leaves instances of a pair alone: what serves, going forward the candidate, and on an undo a previous version that
-    /// waits for its time.
+    /// Whether a `Retire` leaves instances of a pair alone: what serves, going forward the candidate, and on an undo a
+    /// previous version that waits for its time.
     pub fn stays(&self, phase: RolloutPhase, pair: &Pair) -> bool {
         self.arms.of(pair).is_some_and(|arm| match (arm.role, phase) {
             (Role::Stable, _) | (Role::Candidate, RolloutPhase::Forward) => true,
@@ -119,7 +120,7 @@ impl Deployment {
 }
 
 fields! {
-    /// A way back that a person ended where it stood.
+    /// A rollback that a person ended where it stood.
     #[derive(Debug, Clone, PartialEq, Eq)]
     pub struct AsIs {
         /// The rollout that was ended.
@@ -130,7 +131,7 @@ fields! {
 }
 
 fields! {
-    /// One way back.
+    /// One rollback.
     #[derive(Debug, Clone, PartialEq, Eq)]
     pub struct TrafficBack {
         /// The rollout that was turned back, or that is the return.

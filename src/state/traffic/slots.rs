@@ -1,9 +1,10 @@
 //! Which version holds which slots of keys: the replicated history behind sticky answers.
 //!
-//! A row exists while two or more versions share a route's traffic; with one there is nothing to remember. It is brought
-//! up to date at the end of each entry that changed its deployment (`log::apply`), and by version and not by arm: when
-//! versions change their roles (a promotion, a way back, another candidate) keys stay with what they had. Invariants (`invariants`): each version has
-//! its weight in slots, and a change moves the fewest. Deliberately not here: the law of one change (`traffic::slots`), keys (`dns`).
+//! A row exists while two or more versions share a route's traffic; with one there is nothing to remember. It is
+//! brought up to date at the end of each entry that changed its deployment (`log::apply`), and by version and not by
+//! arm: when versions change their roles (a promotion, a rollback, another candidate) keys stay with what they had.
+//! Invariants (`invariants`): each version has its weight in slots, and a change moves the fewest. Deliberately not
+//! here: the law of one change (`traffic::slots`), keys (`dns`).
 
 use super::{
     arms::Role,

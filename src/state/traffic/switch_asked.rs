@@ -1,4 +1,5 @@
-//! `SwitchAsked`: everything that can be refused is refused here; then the deployments are armed. With `quorum` it is made at once.
+//! `SwitchAsked`: everything that can be refused is refused here; then the deployments are armed. With `quorum` it is
+//! made at once.
 
 use std::collections::BTreeSet;
 

@@ -1,4 +1,5 @@
-//! `SwitchEnded`: a switch is over. One that says "fenced" names for every server of the fence set its word or the end of its lease.
+//! `SwitchEnded`: a switch is over. One that says "fenced" names for every server of the fence set its word or the end
+//! of its lease.
 
 use super::{
     bound::{bound, fence_set},

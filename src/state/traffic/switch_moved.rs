@@ -1,4 +1,5 @@
-//! `SwitchMoved`: the traffic moves, once every server of the fence set knows of it; without that only after the time that was given.
+//! `SwitchMoved`: the traffic moves, once every server of the fence set knows of it; without that only after the time
+//! that was given.
 
 use super::{
     bound::{bound, fence_set},

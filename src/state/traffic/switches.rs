@@ -1,7 +1,7 @@
 //! What the commands of the fenced switch share: armings, and switches of several deployments.
 //!
-//! Invariants: one entry moves all deployments of a switch or none; nothing else moves a deployment's traffic while a switch is under
-//! way. Not here: the commands (`switch_asked`, `arming_confirmed`, `switch_moved`, `switch_ended`).
+//! Invariants: one entry moves all deployments of a switch or none; nothing else moves a deployment's traffic while a
+//! switch is under way. Not here: the commands (`switch_asked`, `arming_confirmed`, `switch_moved`, `switch_ended`).
 
 use std::{collections::BTreeSet, sync::Arc};
 

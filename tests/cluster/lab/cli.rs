@@ -45,7 +45,8 @@ impl Said {
         self
     }
 
-    /// What it printed, as JSON; of a list its items, of a watch, which prints a line each time, the rollout at its end.
+    /// What it printed, as JSON; of a list its items, of a watch, which prints a line each time, the rollout at its
+    /// end.
     pub fn json(&self) -> Value {
         if let Ok(whole) = serde_json::from_str::<Value>(&self.out) {
             return if whole["items"].is_array() { whole["items"].clone() } else { whole };

@@ -1,7 +1,9 @@
-//! Hostile bytes against the decoders of commands and snapshots: an answer or an error, never a panic, never a large allocation.
+//! Hostile bytes against the decoders of commands and snapshots: an answer or an error, never a panic, never a large
+//! allocation.
 //!
-//! `fuzz` is a plain function, as a libFuzzer target wants it. Frames are sealed anew after a mutation, so that the bytes reach the decoder
-//! behind the checksum. The decoders of Raft's own messages are tested the same way in `raft/codec/tests.rs`, those of files in `storage`.
+//! `fuzz` is a plain function, as a libFuzzer target wants it. Frames are sealed anew after a mutation, so that the
+//! bytes reach the decoder behind the checksum. The decoders of Raft's own messages are tested the same way in
+//! `raft/codec/tests.rs`, those of files in `storage`.
 
 use std::{
     alloc::{GlobalAlloc, Layout, System},
@@ -20,8 +22,8 @@ thread_local! {
 
 struct Watched;
 
-// SAFETY: every call goes to the system's allocator unchanged; the counter is made at compile time, has no destructor and does not
-// allocate.
+// SAFETY: every call goes to the system's allocator unchanged; the counter is made at compile time, has no destructor
+// and does not allocate.
 unsafe impl GlobalAlloc for Watched {
     // SAFETY: the caller's promises are passed on.
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {

@@ -1,6 +1,7 @@
 //! Golden bytes of the codec: what was written once stays readable for ever, and writing it again gives the same bytes.
 //!
-//! `SLIPWAY_GOLDEN=write cargo test --test pure codec` writes the files anew: only for a new format, never to make a red test green.
+//! `SLIPWAY_GOLDEN=write cargo test --test pure codec` writes the files anew: only for a new format, never to make a
+//! red test green.
 
 mod arms;
 mod commands;

@@ -1,5 +1,5 @@
-//! Batches of an installation as the planner asks for them, each bent in one thing: it is refused with its reason and changes nothing
-//! (`Story::try_`). As it was asked for it is taken.
+//! Batches of an installation as the planner asks for them, each bent in one thing: it is refused with its reason and
+//! changes nothing (`Story::try_`). As it was asked for it is taken.
 
 use slipway::model::{InstanceId, Overrides, Pair, Period};
 use slipway::state::command::{BatchPassed, BatchStarted};

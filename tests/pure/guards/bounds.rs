@@ -1,4 +1,5 @@
-//! The invariants bite: States that a broken law would make are found by `check` and `check_step`, by the number of what they break.
+//! The invariants bite: States that a broken law would make are found by `check` and `check_step`, by the number of
+//! what they break.
 
 use std::sync::Arc;
 

@@ -1,5 +1,5 @@
-//! What the keeper asks for between rollouts, bent in one thing: it is refused with its reason and changes nothing (`Story::try_`). As it
-//! was asked for it is taken.
+//! What the keeper asks for between rollouts, bent in one thing: it is refused with its reason and changes nothing
+//! (`Story::try_`). As it was asked for it is taken.
 
 use slipway::model::InstanceId;
 use slipway::state::{InstanceFact, WorkerFacts, command::ArmAdjusted};

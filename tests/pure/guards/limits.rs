@@ -1,4 +1,5 @@
-//! Numbers past their bounds: what is refused once a limit is reached, in words that name it, and what is forgotten in its time.
+//! Numbers past their bounds: what is refused once a limit is reached, in words that name it, and what is forgotten in
+//! its time.
 
 use std::sync::Arc;
 

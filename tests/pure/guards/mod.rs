@@ -1,4 +1,5 @@
-//! What the law refuses, in words a person can use, and the effects that a random walk cannot name: one short story a test.
+//! What the law refuses, in words a person can use, and the effects that a random walk cannot name: one short story a
+//! test.
 
 mod requests;
 mod addresses;

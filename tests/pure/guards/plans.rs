@@ -1,4 +1,5 @@
-//! Plans that the law does not take, verbs that come at the wrong moment, and a backup with a switch and a way back in it.
+//! Plans that the law does not take, verbs that come at the wrong moment, and a backup with a switch and a way back in
+//! it.
 
 use std::collections::BTreeSet;
 
@@ -135,7 +136,8 @@ fn a_verb_that_comes_at_the_wrong_moment_says_what_can_be_done() {
     );
 }
 
-/// Where no digest has a majority nobody knows whose State is right: what is live waits with that reason, and nothing is proposed.
+/// Where no digest has a majority nobody knows whose State is right: what is live waits with that reason, and nothing
+/// is proposed.
 #[test]
 fn nothing_is_planned_while_no_majority_agrees_on_the_state() {
     let mut t = pending();
@@ -151,7 +153,8 @@ fn nothing_is_planned_while_no_majority_agrees_on_the_state() {
     assert!(!slipway::engine::plan(t.s(), &heard(t.s(), 0, 0), now).commands.is_empty(), "it plans otherwise");
 }
 
-/// The servers of the old cluster are gone, so nothing is armed in the new one and no way back is watched; what has ended stays told.
+/// The servers of the old cluster are gone, so nothing is armed in the new one and no way back is watched; what has
+/// ended stays told.
 #[test]
 fn a_restored_cluster_has_no_switch_under_way_and_no_way_back_to_watch() {
     let mut t = pending();

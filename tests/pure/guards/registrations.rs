@@ -1,4 +1,5 @@
-//! What workers and releases may say of themselves: the largest that is allowed is taken, one more is refused by its text.
+//! What workers and releases may say of themselves: the largest that is allowed is taken, one more is refused by its
+//! text.
 
 use super::*;
 

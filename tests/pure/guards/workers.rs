@@ -74,7 +74,8 @@ fn a_stage_ends_only_when_every_worker_said_in_this_generation_that_it_has_what_
     let since = t.s().assignments[&(w1.clone(), shop())].looked().unwrap().since;
     let said = t.no(ends(&t));
     assert!(said.contains("1 workers have not unpacked 2.0.0, or do not have what it asks for"), "{said}");
-    // What it said of an earlier generation is no word about this one, and other words for the same lack begin no new wait.
+    // What it said of an earlier generation is no word about this one, and other words for the same lack begin no new
+    // wait.
     t.ok(says(&t, generation - 1, Fit::Fits));
     t.ok(says(&t, generation, Fit::Lacks("no user, still".into())));
     let look = t.s().assignments[&(w1.clone(), shop())].looked().unwrap().clone();

@@ -1,5 +1,5 @@
-//! What the stories claim to reach: each of these occurs in the first 200 seeds, or the test that counts them fails. The words are those
-//! that `tally` and its callers note.
+//! What the stories claim to reach: each of these occurs in the first 200 seeds, or the test that counts them fails.
+//! The words are those that `tally` and its callers note.
 
 pub const ALL: &[&str] = &[
     // Shapes.

@@ -1,5 +1,6 @@
-//! What must have been seen before a version is promoted, and what is kept after: nothing is promoted that nobody judged or that fails its
-//! ceiling; a window of stability ends every installation; the old set is kept for its grace where it ran beside.
+//! What must have been seen before a version is promoted, and what is kept after: nothing is promoted that nobody
+//! judged or that fails its ceiling; a window of stability ends every installation; the old set is kept for its grace
+//! where it ran beside.
 //!
 //! What a release does is the story's word; only what was asked of the rollout is read from State.
 

@@ -1,5 +1,6 @@
-//! The law: once faults stop, every deployment comes to rest in bounded cluster time. What rest is, and when a story makes a wait all
-//! right: computed from what the story set (behaviours, packages, machines, policies), never from what the product says of itself.
+//! The law: once faults stop, every deployment comes to rest in bounded cluster time. What rest is, and when a story
+//! makes a wait all right: computed from what the story set (behaviours, packages, machines, policies), never from what
+//! the product says of itself.
 //!
 //! Not here: how a wait that is all right is ended (`way_out`).
 

@@ -1,6 +1,8 @@
-//! The leader's loop: what is heard becomes facts, facts and State become a plan, a plan becomes entries, until there is nothing to do.
+//! The leader's loop: what is heard becomes facts, facts and State become a plan, a plan becomes entries, until there
+//! is nothing to do.
 //!
-//! Invariant: what `plan` proposes on a State is never refused on that State, as nothing comes between; a refusal is a finding.
+//! Invariant: what `plan` proposes on a State is never refused on that State, as nothing comes between; a refusal is a
+//! finding.
 
 use std::collections::BTreeMap;
 

@@ -1,9 +1,10 @@
-//! A model that finds faults by itself: stories at random around the real `facts`, `plan` and `apply`, and one law for all of them.
-//! Once faults stop, every deployment comes to rest in bounded cluster time, or waits with a typed reason and a verb that brings it to
-//! rest; the test uses that verb and sees it. A wait is all right only where the story made an end impossible or a policy asks for it.
+//! A model that finds faults by itself: stories at random around the real `facts`, `plan` and `apply`, and one law for
+//! all of them. Once faults stop, every deployment comes to rest in bounded cluster time, or waits with a typed reason
+//! and a verb that brings it to rest; the test uses that verb and sees it. A wait is all right only where the story
+//! made an end impossible or a policy asks for it.
 //!
-//! `SEED=n cargo test --test pure rest:: one -- --nocapture` tells one story whole; `make rest SEEDS=1..20000` plays many. Not here: real
-//! processes (`tests/cluster`), DNS over the wire, clocks.
+//! `SEED=n cargo test --test pure rest:: one -- --nocapture` tells one story whole; `make rest SEEDS=1..20000` plays
+//! many. Not here: real processes (`tests/cluster`), DNS over the wire, clocks.
 
 mod catalogue;
 mod claims;
@@ -93,7 +94,8 @@ fn one_story_is_the_same_each_time() {
     assert_eq!(lines, run::told(1).0);
 }
 
-/// What stories reach is counted, so that none of it is claimed in vain. `SLIPWAY_REST=a..b` plays these instead and writes a report.
+/// What stories reach is counted, so that none of it is claimed in vain. `SLIPWAY_REST=a..b` plays these instead and
+/// writes a report.
 #[test]
 fn the_stories_reach_what_they_claim() {
     let dir = std::env::var_os("SLIPWAY_REST_DIR").map(std::path::PathBuf::from);

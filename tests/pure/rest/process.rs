@@ -1,5 +1,5 @@
-//! One process on a simulated worker: its life follows from its age and its release's behaviour, as the real agent would tell it. An
-//! exit before the first pass is the end; later ones are restarted with growing pauses, five times.
+//! One process on a simulated worker: its life follows from its age and its release's behaviour, as the real agent
+//! would tell it. An exit before the first pass is the end; later ones are restarted with growing pauses, five times.
 
 use slipway::model::{Health, Life, Pair};
 

@@ -1,5 +1,5 @@
-//! Many stories: played one after the other, counted, and written down as one JSON object for `scripts/rest.sh`, which runs ranges in
-//! two processes and puts their reports together.
+//! Many stories: played one after the other, counted, and written down as one JSON object for `scripts/rest.sh`, which
+//! runs ranges in two processes and puts their reports together.
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;

@@ -1,5 +1,5 @@
-//! Layouts at random: workers, pools, capacity, deployments and their specs. A pool is as tight as a shape says: the room that the
-//! instances need, and none, one or two addresses more, or twice as much.
+//! Layouts at random: workers, pools, capacity, deployments and their specs. A pool is as tight as a shape says: the
+//! room that the instances need, and none, one or two addresses more, or twice as much.
 //!
 //! Not here: what happens to them (`story`).
 

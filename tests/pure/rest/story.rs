@@ -1,5 +1,5 @@
-//! What a story is made of: releases that do well or do not, and acts in their order. A story is data; `draw` makes one up, `play`
-//! plays it, `law` asks it what an end may look like.
+//! What a story is made of: releases that do well or do not, and acts in their order. A story is data; `draw` makes one
+//! up, `play` plays it, `law` asks it what an end may look like.
 
 use std::fmt;
 

@@ -1,5 +1,6 @@
-//! What must hold after every entry and in cluster time between them: the invariants of State, bounds of a rolling update, traffic that
-//! is back within ten seconds where the old set still runs, what is never counted out, and what `abort --as-is` promises.
+//! What must hold after every entry and in cluster time between them: the invariants of State, bounds of a rolling
+//! update, traffic that is back within ten seconds where the old set still runs, what is never counted out, and what
+//! `abort --as-is` promises.
 //!
 //! Not here: where a story may come to rest (`law`).
 
@@ -160,7 +161,8 @@ fn lost(w: &World, before: &State, body: &Command) -> Result<(), Broken> {
     Ok(())
 }
 
-/// A rolling update runs into no deadline while all that there is passes, its workers are heard of, and one has room for what it lacks.
+/// A rolling update runs into no deadline while all that there is passes, its workers are heard of, and one has room
+/// for what it lacks.
 fn stood_still(before: &State, body: &Command) -> Result<(), Broken> {
     let (Command::RollbackBegan(RollbackBegan { rollout, reason: Reason::Deadline, .. })
     | Command::RolloutPaused(RolloutPaused { rollout, reason: Reason::Deadline, .. })) = body

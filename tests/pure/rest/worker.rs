@@ -1,8 +1,8 @@
-//! Simulated agents: they fetch, unpack, start, check, restart and report as their assignments and the releases say. They run on true
-//! time and know when something of theirs changes next, so that the world can jump.
+//! Simulated agents: they fetch, unpack, start, check, restart and report as their assignments and the releases say.
+//! They run on true time and know when something of theirs changes next, so that the world can jump.
 //!
-//! Invariant: what an agent does follows from its assignments alone, as on a real worker: it does not know State. Not here: what the
-//! leader makes of its word.
+//! Invariant: what an agent does follows from its assignments alone, as on a real worker: it does not know State. Not
+//! here: what the leader makes of its word.
 
 use std::collections::{BTreeMap, BTreeSet};
 

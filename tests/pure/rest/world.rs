@@ -1,8 +1,8 @@
-//! The world around the real `facts`, `plan` and `apply`: one log, one leader at a time, agents, DNS servers, traffic. It jumps from
-//! one moment at which something changes to the next.
+//! The world around the real `facts`, `plan` and `apply`: one log, one leader at a time, agents, DNS servers, traffic.
+//! It jumps from one moment at which something changes to the next.
 //!
-//! Invariants: nothing but the story's seed decides; the leader sees only what was said to it in its term; every entry is looked at
-//! by `watch`. Not here: what comes when (`play`), what may be an end (`law`).
+//! Invariants: nothing but the story's seed decides; the leader sees only what was said to it in its term; every entry
+//! is looked at by `watch`. Not here: what comes when (`play`), what may be an end (`law`).
 
 use std::collections::{BTreeMap, VecDeque};
 

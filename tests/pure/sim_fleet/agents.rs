@@ -1,5 +1,5 @@
-//! Simulated workers: they fetch, start, probe and report as their assignments and their release's behaviour say; and the traffic that
-//! their instances see.
+//! Simulated workers: they fetch, start, probe and report as their assignments and their release's behaviour say; and
+//! the traffic that their instances see.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,7 +1,9 @@
-//! What may go wrong in the simulation beside what a test does by hand: proposals that get lost, are done twice or come late, a leader that
-//! dies at a chosen command, words of agents that are late, partial and out of order. All of it is drawn from seeds, so a run is exact.
+//! What may go wrong in the simulation beside what a test does by hand: proposals that get lost, are done twice or come
+//! late, a leader that dies at a chosen command, words of agents that are late, partial and out of order. All of it is
+//! drawn from seeds, so a run is exact.
 //!
-//! Invariant: the default is no fault at all, the fleet of the transcripts. Not here: servers that lag (`servers`), agents (`agents`).
+//! Invariant: the default is no fault at all, the fleet of the transcripts. Not here: servers that lag (`servers`),
+//! agents (`agents`).
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -15,7 +17,8 @@ const OUTAGE: u64 = 700;
 /// The longest time that a word of an agent takes.
 const LATE: u64 = 4000;
 
-/// At which command of the leaders, counted from 1 over the whole run, the leader dies: before it is committed, or right after.
+/// At which command of the leaders, counted from 1 over the whole run, the leader dies: before it is committed, or
+/// right after.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Death {
     Before(usize),

@@ -1,9 +1,9 @@
-//! A simulated fleet around the real `plan`, `facts` and `apply`: workers that fetch, start, pass or fail; traffic by the committed
-//! weights; nodes that serve what is applied; leaders that die. One thread, one clock, nothing random but from a seed: a transcript is
-//! exact.
+//! A simulated fleet around the real `plan`, `facts` and `apply`: workers that fetch, start, pass or fail; traffic by
+//! the committed weights; nodes that serve what is applied; leaders that die. One thread, one clock, nothing random but
+//! from a seed: a transcript is exact.
 //!
-//! Invariant: no command of the engine is ever refused here, as nothing comes between a plan and its entries, but where a test asks for
-//! just that (`faults`).
+//! Invariant: no command of the engine is ever refused here, as nothing comes between a plan and its entries, but where
+//! a test asks for just that (`faults`).
 
 mod agents;
 mod faults;
@@ -234,7 +234,8 @@ impl Fleet {
         }
     }
 
-    /// The leader dies; another one takes over after `outage_ms`. Entries of the last tick's age are all that time knows.
+    /// The leader dies; another one takes over after `outage_ms`. Entries of the last tick's age are all that time
+    /// knows.
     pub fn change_leader(&mut self, outage_ms: u64, skew: u64) {
         self.note(&format!("the leader dies; {outage_ms} ms without one"));
         self.leading = false;

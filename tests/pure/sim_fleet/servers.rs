@@ -1,7 +1,8 @@
-//! Simulated DNS servers: each serves what is applied after a lag of its own, falls silent, is started anew; and what clients may still
-//! have from them, which is the truth that a drain is judged by.
+//! Simulated DNS servers: each serves what is applied after a lag of its own, falls silent, is started anew; and what
+//! clients may still have from them, which is the truth that a drain is judged by.
 //!
-//! Invariant: what a server says is never more than what it serves. Where no truth is asked for, leases are what a test sets by hand.
+//! Invariant: what a server says is never more than what it serves. Where no truth is asked for, leases are what a test
+//! sets by hand.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -24,7 +25,8 @@ pub struct Node {
     pub serving_since: u64,
     /// Entries that it is behind by, and milliseconds after which it has an entry all the same.
     pub lag: (u64, u64),
-    /// True time until which it is being started anew: nothing is heard of it. It answers nobody until it has caught up.
+    /// True time until which it is being started anew: nothing is heard of it. It answers nobody until it has caught
+    /// up.
     pub down_until: u64,
     /// Since when, in cluster time, it answers nobody though it is heard.
     unready: Option<u64>,

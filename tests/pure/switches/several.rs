@@ -1,5 +1,5 @@
-//! Several deployments in one switch: they move in one entry or none of them does, whichever of them cannot, and whenever that is found
-//! out; while it is under way nothing else moves the traffic of any of them.
+//! Several deployments in one switch: they move in one entry or none of them does, whichever of them cannot, and
+//! whenever that is found out; while it is under way nothing else moves the traffic of any of them.
 
 use slipway::model::{DeploymentId, Health, InstanceId, Life, RolloutParams};
 use slipway::state::{

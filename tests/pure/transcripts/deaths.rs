@@ -1,6 +1,6 @@
-//! A leader that dies after every single command of the planner, in turn: each story is played once without a death, and then once for
-//! each of its leaders' commands with a death right before it and once with a death right after. The ends agree, but for times and names
-//! that are made of log indexes, and nothing is begun twice (invariant 5).
+//! A leader that dies after every single command of the planner, in turn: each story is played once without a death,
+//! and then once for each of its leaders' commands with a death right before it and once with a death right after. The
+//! ends agree, but for times and names that are made of log indexes, and nothing is begun twice (invariant 5).
 //!
 //! Not here: deaths in the middle of a bake (`canary`), deaths at random (`rest`).
 
@@ -216,7 +216,8 @@ impl Place {
 fn all_deaths(story: &Story) -> usize {
     let mut place = Place { fleet: (story.before)(), done: 0, rested: 0, rest: 4 };
     place.fleet.faults = Faults::default();
-    // Where a leader may die: right before a command, and right after. That is the same place for two commands in a row.
+    // Where a leader may die: right before a command, and right after. That is the same place for two commands in a
+    // row.
     let mut deaths: Vec<(Place, Death)> = Vec::new();
     loop {
         let (here, first) = (place.clone(), place.fleet.faults.proposed + 1);

@@ -50,7 +50,8 @@ fn a_histogram_that_a_spec_declares_stands_in_the_evidence_by_name() {
     }
 }
 
-/// Two hundred workers, each with ten metrics, eight of them histograms as fine as there are: what is told stays within what the law takes.
+/// Two hundred workers, each with ten metrics, eight of them histograms as fine as there are: what is told stays within
+/// what the law takes.
 #[test]
 fn evidence_stays_small_whatever_is_counted() {
     let mut f = Fleet::with_stable(&Shape { workers: 45, per_worker: 1, latency: true, ..Shape::default() });

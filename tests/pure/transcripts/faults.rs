@@ -1,7 +1,8 @@
-//! Stories under faults that a perfect fleet does not have: DNS servers that lag, restart or are silent, agents and machines that start
-//! anew, words that are late, partial and out of order, proposals that get lost, are done twice or come late, workers that are not like
-//! each other. Once nothing more goes wrong the end is the one without faults; meanwhile nobody is stopped whom a client may still have
-//! from a server that lives, and nothing is called fenced while such a server serves what was left.
+//! Stories under faults that a perfect fleet does not have: DNS servers that lag, restart or are silent, agents and
+//! machines that start anew, words that are late, partial and out of order, proposals that get lost, are done twice or
+//! come late, workers that are not like each other. Once nothing more goes wrong the end is the one without faults;
+//! meanwhile nobody is stopped whom a client may still have from a server that lives, and nothing is called fenced
+//! while such a server serves what was left.
 //!
 //! Not here: a leader that dies at each command (`deaths`), faults at random (`rest`).
 
@@ -272,7 +273,8 @@ fn made(f: &Fleet, id: InstanceId) -> Millis {
     f.state.events.iter().find(|(key, _)| key.index >= id.index).map_or(Millis(0), |(_, e)| e.at)
 }
 
-/// Two deployments on the same workers and in the same pools, each with its own rollout at once, under every fault of proposals.
+/// Two deployments on the same workers and in the same pools, each with its own rollout at once, under every fault of
+/// proposals.
 #[test]
 fn two_rollouts_on_shared_workers_come_to_their_ends_whatever_becomes_of_proposals() {
     for seed in 1..=4 {
@@ -296,7 +298,8 @@ fn two_rollouts_on_shared_workers_come_to_their_ends_whatever_becomes_of_proposa
     }
 }
 
-/// A second deployment on a shared pool: what the first let go of is not its own before a server that was cut off is heard again.
+/// A second deployment on a shared pool: what the first let go of is not its own before a server that was cut off is
+/// heard again.
 #[test]
 fn a_second_deployment_waits_for_an_address_that_a_silent_server_may_still_name() {
     let shape = Shape { workers: 2, per_worker: 1, pool: 3, ttl: 1, ..Shape::default() };

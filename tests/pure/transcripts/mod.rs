@@ -1,5 +1,6 @@
-//! Golden transcripts: whole rollouts on a simulated fleet, entry by entry, with the reasons for waiting between them. A change of
-//! the engine shows as a change of these files. `GOLDEN=write cargo test --test pure transcripts` writes them anew.
+//! Golden transcripts: whole rollouts on a simulated fleet, entry by entry, with the reasons for waiting between them.
+//! A change of the engine shows as a change of these files. `GOLDEN=write cargo test --test pure transcripts` writes
+//! them anew.
 
 mod canary;
 mod crash_loop;

@@ -1,4 +1,5 @@
-//! Which settings a strategy reads, held against its compiler: a setting is read exactly when its change changes the steps.
+//! Which settings a strategy reads, held against its compiler: a setting is read exactly when its change changes the
+//! steps.
 
 use slipway::{
     engine::{STRATEGIES, Strategy, preview, settings_page},

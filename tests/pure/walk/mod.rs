@@ -125,7 +125,8 @@ fn of(pick: u32) -> DeploymentId {
     if pick.is_multiple_of(2) { shop() } else { cart() }
 }
 
-/// With one instance on each worker beside two of `shop`: where both have a version beside their stable one, pools of six are full.
+/// With one instance on each worker beside two of `shop`: where both have a version beside their stable one, pools of
+/// six are full.
 fn spec_of(deployment: &DeploymentId, drain_ms: u64) -> Spec {
     let mut spec = spec(drain_ms);
     if *deployment != spec.deployment {

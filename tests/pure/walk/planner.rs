@@ -108,7 +108,8 @@ pub fn at_random(s: &State, deployment: DeploymentId, kind: u32, a: u32, b: u32)
     }
 }
 
-/// Both deployments in one switch, now and then when each has a version beside its stable one and no more than one is busy.
+/// Both deployments in one switch, now and then when each has a version beside its stable one and no more than one is
+/// busy.
 pub fn switch_of_two(s: &State, b: u32) -> Option<Command> {
     let has = |d| s.deployments.get(&d).is_some_and(|d| d.arms.get(Role::Previous).is_some());
     let live = [shop(), cart()].iter().filter(|d| s.live_rollout(d).is_some()).count();

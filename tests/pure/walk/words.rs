@@ -1,10 +1,10 @@
-//! What a leader hears in a walk: servers that lag, are silent or not heard at all, workers whose instances break, agents that start
-//! anew, and the counts at a step's end. All of it is made of the present State and of a pick.
+//! What a leader hears in a walk: servers that lag, are silent or not heard at all, workers whose instances break,
+//! agents that start anew, and the counts at a step's end. All of it is made of the present State and of a pick.
 
 use super::*;
 
-/// What a leader would have heard by now. Servers lag by up to 50 entries, are silent or not heard at all, as `luck` has it; with 0 all
-/// serve what is applied.
+/// What a leader would have heard by now. Servers lag by up to 50 entries, are silent or not heard at all, as `luck`
+/// has it; with 0 all serve what is applied.
 pub fn heard(s: &State, errors: u64, luck: u32) -> Observations {
     let mut seen = Observations { leader_since: Millis(0), ..Observations::default() };
     let at = s.now;
