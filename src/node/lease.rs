@@ -210,7 +210,7 @@ mod tests {
         assert_eq!(leases.grant(2, 3, 1000, &fences, index).await.unwrap(), 7);
         let never = async { panic!("asked for a lease that is in no table") };
         let said = leases.grant(1, 3, 1000, &fences, never).await.unwrap_err();
-        assert!(said.message().contains("term 1 is over"), "{said}");
+        assert!(said.to_string().contains("term 1 is over"), "{said}");
     }
 
     #[test]
