@@ -15,7 +15,7 @@ use slipway::{
     traffic::lease::Hold,
 };
 
-use crate::fixture::{Client, SHOP, Serving, World, addresses, edns, query, shop, version};
+use crate::fixture::{Client, SHOP, Serving, World, addresses, edns, pair, query, shop, version};
 
 fn world() -> World {
     let mut w = World::shop(2, 2, (10_000, 0));
@@ -98,11 +98,11 @@ async fn an_armed_service_is_answered_only_with_a_lease() {
 #[tokio::test]
 async fn every_name_that_moves_with_a_switch_needs_a_lease_whatever_is_asked_and_however() {
     let mut w = world();
-    w.track(Role::Previous, "0.9.0").instance(300, 0, "0.9.0", "10.0.3.1");
+    w.arm(Role::Previous, pair("0.9.0")).instance(300, 0, "0.9.0", "10.0.3.1");
     for (index, version) in [(100, "1.0.0"), (200, "2.0.0"), (300, "0.9.0")] {
         w.instance(index, 7, version, &format!("fd00:{index}::7"));
     }
-    let serving = Serving::start(arm(&mut w)).await;
+    let serving = Serving::start(arming(&mut w)).await;
     let c = serving.client().await;
     let sets = ["", "stable.", "canary.", "previous.", "active.", "preview.", "mix.", "k-x.", "t-x."];
     let kinds = [RecordType::A, RecordType::AAAA, RecordType::SRV];

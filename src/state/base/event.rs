@@ -250,7 +250,8 @@ impl EventBody {
                 // What is on trial comes first.
                 let (tried, rest): (Vec<_>, Vec<_>) = shares.iter().partition(|(role, _, _)| role.on_trial());
                 let text = tried.iter().chain(&rest).map(|(_, version, share)| format!("{version} {share}"));
-                let told = told(format!("traffic {}", text.collect::<Vec<_>>().join(", "))).of(deployment);
+                let text = text.collect::<Vec<_>>().join(", ");
+                let told = told(format!("traffic {}", if text.is_empty() { "none" } else { &text })).of(deployment);
                 shares.iter().fold(told, |told, (role, version, share)| {
                     let name: &'static str = role.into();
                     told.with(name, version).with(format!("{name}_bp"), share.0)
