@@ -279,3 +279,29 @@ fn comments_are_wrapped_at_their_width() {
     green("src/lead/x.rs", &format!("const A: &str = \"\n// {wide}\";"));
     green("src/lead/x.rs", &format!("const A: &str = \"{wide}\"; // why"));
 }
+
+#[test]
+fn a_match_over_our_own_enum_names_its_variants() {
+    let own = "enum Fruit { Apple, Pear }\n";
+    let says = "over `Fruit`";
+    red(
+        "wildcard",
+        "src/model/x.rs",
+        &format!("{own}fn f(x: Fruit) -> u8 {{ match x {{ Fruit::Apple => 1, _ => 2 }} }}"),
+        says,
+    );
+    red(
+        "wildcard",
+        "src/model/x.rs",
+        &format!(
+            "{own}fn f(x: Fruit) {{ match g(&x, |y| {{ y }}) {{ Some(Fruit::Apple) if x => {{ h() }} Some(Fruit::Pear) => (), _ => {{}} }} }}"
+        ),
+        says,
+    );
+    green(
+        "src/model/x.rs",
+        &format!("{own}fn f(x: Fruit) -> u8 {{ match x {{ Fruit::Apple => 1, Fruit::Pear => 2 }} }}"),
+    );
+    green("src/model/x.rs", "fn f(x: u8) -> u8 { match x { 1 => 2, _ => 3 } }");
+    green("src/model/x.rs", "fn f(x: Ipv4Error) -> u8 { match x { Ipv4Error::Bad => 2, _ => 3 } }");
+}

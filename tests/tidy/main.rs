@@ -11,6 +11,7 @@ mod rooms;
 mod rules;
 mod source;
 mod table;
+mod wild;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -70,7 +71,12 @@ fn check_all(files: &BTreeMap<String, String>) -> Vec<Violation> {
                 .iter()
                 .any(|p| name.strip_prefix(p.as_str()).is_some_and(|rest| rest == ".rs" || rest.starts_with('/')))
     };
-    files.iter().flat_map(|(name, text)| rules::check(&Source::new(name, text, is_test(name)))).collect()
+    let enums = wild::enums(files);
+    let of = |(name, text): (&String, &String)| {
+        let source = Source::new(name, text, is_test(name));
+        [rules::check(&source), wild::check(&source, &enums)].concat()
+    };
+    files.iter().flat_map(of).collect()
 }
 
 #[test]

@@ -224,7 +224,15 @@ impl EventBody {
                     RolloutStatus::Paused | RolloutStatus::Failed | RolloutStatus::RolledBack if !asked => {
                         Severity::Warning
                     }
-                    _ => Severity::Normal,
+                    RolloutStatus::Pending
+                    | RolloutStatus::Active
+                    | RolloutStatus::Paused
+                    | RolloutStatus::Promoting
+                    | RolloutStatus::RollingBack
+                    | RolloutStatus::Completed
+                    | RolloutStatus::RolledBack
+                    | RolloutStatus::Failed
+                    | RolloutStatus::Aborted => Severity::Normal,
                 };
                 let told =
                     told(format!("is {status}{why}")).in_(*rollout, deployment).at(severity).with("status", status);
