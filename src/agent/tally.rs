@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use super::scrape::{Reading, Said};
-use crate::model::{InstanceId, MetricName, Pair, Samples};
+use crate::model::{InstanceId, MetricName, Pair, Sample, Samples};
 
 /// What an instance showed last.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -132,7 +132,13 @@ impl Tally {
                 let then = base.and_then(|b| b.0.get(name));
                 (name.clone(), then.map_or_else(|| now.clone(), |then| now.minus(then)))
             });
-            grown.filter(|(n, s)| s.count() > 0 || self.heard.contains(&(pair.clone(), n.clone()))).collect::<Samples>()
+            let grown: BTreeMap<MetricName, Sample> = grown.collect();
+            // Requests are counted only where their errors are known, also before this agent started.
+            let asked = grown.get(&MetricName::REQUESTS).is_some_and(|s| s.count() > 0);
+            let known = |n: &MetricName, s: &Sample| {
+                s.count() > 0 || asked && *n == MetricName::ERRORS || self.heard.contains(&(pair.clone(), n.clone()))
+            };
+            grown.into_iter().filter(|(n, s)| known(n, s)).collect::<Samples>()
         };
         let pairs = self.totals.iter().map(|(pair, total)| (pair, since((pair, total))));
         Some((mark.step, pairs.filter(|(_, samples)| !samples.0.is_empty()).collect()))
@@ -150,7 +156,7 @@ fn vain(looks: &mut BTreeMap<MetricName, Look>, name: MetricName, why: String) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Digest, Histogram, Sample};
+    use crate::model::{Digest, Histogram};
 
     fn pair(version: &str) -> Pair {
         Pair { version: version.parse().unwrap(), digest: Digest::new(&"a".repeat(64)).unwrap(), spec: 1 }
@@ -201,6 +207,18 @@ mod tests {
         assert_eq!(counted(&tally), Some((8, vec![samples(0, 0)])));
         tally.end();
         assert_eq!(counted(&tally), None);
+    }
+
+    #[test]
+    fn requests_without_an_error_count_after_a_restart_of_the_agent_too() {
+        let (mut tally, one) = (Tally::default(), pair("1.0.0"));
+        tally.begin(7);
+        tally.sample(id(0), 1, &one, shown(20, 0));
+        tally.sample(id(0), 1, &one, shown(1020, 0));
+        let before = counted(&tally);
+        assert_eq!(before, Some((7, vec![samples(1020, 0)])));
+        let again: Tally = serde_json::from_str(&serde_json::to_string(&tally).unwrap()).unwrap();
+        assert_eq!(counted(&again), before, "no errors of them is a count, not a silence");
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! Invariant: each answers with the lines of the events that its entry made; none says that it was so already. Not
 //! here: what may go and what may not (`state`).
 
-use super::{Api, ApiError, Caller, Reply};
+use super::{Api, ApiError, Caller, Kind, Reply};
 use crate::{
     engine::strategy,
     model::{Name, OnNoData, Period, StrategyName, WorkerName},
@@ -41,6 +41,10 @@ impl Api {
     async fn told(&self, by: &Caller, meta: Option<v1::RequestMeta>, command: Command) -> Reply<v1::Changed> {
         let done = self.change(by, meta.as_ref(), command).await?;
         let view = self.consensus()?.view();
+        if view.applied.index < done.index {
+            let text = "it is done, but this node does not show it yet: retry with the same request id";
+            return Err(ApiError::new(Kind::Unavailable, "behind", text));
+        }
         let of = |index| EventKey { index, ordinal: 0 };
         let mut changed = v1::Changed { receipt: done.receipt(), ..Default::default() };
         for (_, event) in view.events.range(of(done.index)..of(done.index.saturating_add(1))) {

@@ -76,7 +76,6 @@ macro_rules! lists {
                     all.items.extend(page.items);
                     all.page = page.page;
                     let info = all.page.clone().unwrap_or_default();
-                    self.learn(info.now_ms);
                     if info.next.is_empty() {
                         break;
                     }
@@ -221,7 +220,11 @@ impl Client {
 
     /// A backup, as it comes. Not resumed: a new call is another backup.
     pub async fn backup(&self, request: v1::BackupRequest) -> Result<tonic::Streaming<v1::BackupChunk>, ClientError> {
-        self.call(|channel| async move { MaintenanceClient::new(channel).backup(request).await }).await
+        self.call(|channel| {
+            let request = self.reading(request);
+            async move { MaintenanceClient::new(channel).backup(request).await }
+        })
+        .await
     }
 
     /// The next piece of a backup; `None` at the end of the stream.

@@ -246,8 +246,8 @@ impl Client {
     }
 
     /// The same request with a limit by the nodes' own time, when one by a guess was refused; nothing when the refusal
-    /// stands. A limit that has passed is past for every try of it, so the id can go on. One that lies too far ahead
-    /// may become good later, so it goes on only when each of those tries was answered.
+    /// stands. The id goes on only when each try before was answered: one that was not may have taken effect, and the
+    /// nodes forget it with its limit; or it may still take effect, where the limit lies too far ahead.
     async fn by_their_time(
         &self,
         refused: &ClientError,
@@ -255,8 +255,7 @@ impl Client {
         request: Option<&v1::RequestMeta>,
     ) -> Result<Option<v1::RequestMeta>, ClientError> {
         let answered = self.inner.doubts.load(Ordering::SeqCst) == before.doubts;
-        let again =
-            before.guessed && (refused.reason() == "expired" || refused.reason() == "too_far_ahead" && answered);
+        let again = before.guessed && answered && matches!(refused.reason(), "expired" | "too_far_ahead");
         let Some(request) = request.filter(|_| again) else { return Ok(None) };
         self.guess(0);
         self.status().await?;

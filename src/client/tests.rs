@@ -278,6 +278,12 @@ async fn a_guessed_time_saves_a_call_and_a_wrong_one_is_put_right_under_the_same
     client.guess(900_000_000);
     let refused = client.pause(v1::VerbRequest::default()).await.unwrap_err();
     assert_eq!(refused.reason(), "too_far_ahead");
+    // Nor where the limit has passed: the try may have taken effect before it did, and the nodes have forgotten it.
+    let (c, _task) = serve(3, 1, &seen).await;
+    let client = self::client(&[c]);
+    client.guess(1);
+    let refused = client.pause(v1::VerbRequest::default()).await.unwrap_err();
+    assert_eq!(refused.reason(), "expired");
 }
 
 #[tokio::test]

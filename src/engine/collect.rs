@@ -7,9 +7,10 @@ const ENDED: usize = 64;
 
 /// `Collected`, once an idle deployment has gathered many ended instances.
 pub(super) fn next(state: &State) -> Option<Command> {
+    // What the law would leave is not counted, or it would be asked for again and again.
     let many = |id: &DeploymentId, last| {
         let ended = state.instances_of(id).filter(|i| !i.life.is_live() && i.made_by != last);
-        ended.count() > ENDED
+        ended.count() > ENDED && collectable(state, id, last).len() > ENDED
     };
     let due = state.deployments.values().any(|d| d.live.is_none() && many(&d.id, d.last));
     due.then(|| Collected { incarnation: state.incarnation }.into())

@@ -6,7 +6,7 @@
 //! may be missing. After `abort --as-is` it only holds what that left. A lost worker's instances are left as they are:
 //! nobody can reach them, and they count again when it returns. Not here: counting them out (`lost`).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::analysis::health::describe;
 use super::drain;
@@ -107,6 +107,11 @@ pub(super) fn next(view: &View<'_>, notes: &mut Notes) -> Option<Command> {
 fn gone(view: &View<'_>, notes: &mut Notes) -> Option<Command> {
     let left: Vec<&Instance> = view.live().collect();
     drain::explain(view, &left, notes);
+    let lost = left.iter().map(|i| &i.worker).filter(|w| !view.worker_ready(w)).cloned();
+    let lost: Vec<WorkerName> = lost.collect::<BTreeSet<_>>().into_iter().collect();
+    if !lost.is_empty() {
+        notes.wait(super::lost::wait(view, lost));
+    }
     let deployment = view.id().clone();
     left.is_empty().then(|| DeploymentRemoved { deployment, stop: false }.into())
 }

@@ -62,8 +62,11 @@ async fn discard(api: &Api, consensus: &Consensus, digest: &Digest) -> Result<()
     // Who uploads or fetches it has it already: another time.
     let Ok(lock) = api.blobs.lock(digest.as_str()) else { return Ok(()) };
     let node = consensus.node_id();
-    api.node_change(Command::BlobDoomed(BlobDoomed { digest: digest.clone(), node })).await?;
+    let index = api.node_change(Command::BlobDoomed(BlobDoomed { digest: digest.clone(), node })).await?;
     let state = consensus.view();
+    if state.applied.index < index {
+        return Ok(());
+    }
     let holds = state.blobs.get(digest).is_some_and(|b| b.holders.contains(&node));
     if holds || state.releases.values().any(|r| &r.digest == digest) {
         return Ok(());

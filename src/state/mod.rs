@@ -52,6 +52,7 @@ pub use log::restore::{Restoration, restored};
 pub use log::stamp::{Fence, Stamped};
 pub use log::{codec, command, digest, invariants, snapshot};
 pub use rollout::begin::chosen;
+pub use rollout::collect::collectable;
 pub use rollout::lost::{counts_out_at, lost_for_good_at};
 pub use rollout::opening::arms_at_start;
 pub use rollout::rows::{

@@ -17,6 +17,8 @@ use crate::{
 /// Most instances, deployments or counts in one report.
 const MAX_ITEMS: usize = 10_000;
 const MAX_TEXT: usize = 1024;
+/// An epoch counts an agent's starts; one above this is damage, and would leave no room for those after it.
+const MAX_EPOCH: u64 = 1 << 48;
 
 /// The assignments of one worker, in order of deployments.
 fn assignments<'a>(
@@ -170,6 +172,9 @@ pub fn read_report(worker: &WorkerName, r: &v1::Report) -> Result<Reported, Mode
         })
     });
     let staged: Result<Vec<Digest>, ModelError> = r.staged.iter().map(|d| Digest::new(d)).collect();
+    if r.epoch > MAX_EPOCH {
+        return Err(ModelError::field("epoch", format!("{} is above {MAX_EPOCH}", r.epoch)));
+    }
     let facts = WorkerFacts {
         worker: worker.clone(),
         epoch: r.epoch,

@@ -201,7 +201,10 @@ async fn already(
 async fn abort(s: &Session, target: &str, as_is: bool) -> Result<u8, CliError> {
     let Target { rollout, deployment } = s.target(target)?;
     let done = s.client.abort(v1::AbortRequest { request: None, rollout, deployment, as_is }).await;
-    let reply = already(s, target, done, &["aborted"]).await?;
+    let reply = if as_is { done? } else { already(s, target, done, &["aborted"]).await? };
+    if reply.receipt.is_none() {
+        return said(s, &reply, |id| format!("{id} is aborted already"));
+    }
     // Before the first version there is nothing that traffic could go to.
     let first = s.out.for_people() && s.rollout(&reply.rollout).await.is_ok_and(|r| r.from.is_none());
     said(s, &reply, |id| match (as_is, first) {
@@ -251,7 +254,7 @@ async fn after(
     };
     let from_index = reply.receipt.as_ref().map_or(0, |r| r.index);
     let line = live::Line::Started { rollout: &reply.rollout, index: from_index, notes: &[] };
-    s.out.item(&line, |_| text)?;
+    live::heard(s.out.item(&line, |_| text))?;
     follow(s, Follow { rollout: reply.rollout.clone(), from_index, limits, wants_rollback }).await
 }
 

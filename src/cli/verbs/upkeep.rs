@@ -9,7 +9,7 @@ use crate::{
     cli::{
         CliError, Session,
         args::{EnvironmentArgs, SettingsVerb, Sure},
-        error::DONE,
+        error::{DONE, TIMED_OUT},
         render,
     },
     client::ClientError,
@@ -49,7 +49,13 @@ pub async fn remove_deployment(s: &Session, text: &str, stop: bool, watch: bool,
     let how = if stop { "leaves DNS, stops, and is removed" } else { "is removed" };
     s.sure(sure, &format!("{deployment} {how}"))?;
     let request = v1::RemoveDeploymentRequest { request: None, deployment: deployment.clone(), stop };
-    told(s, s.client.remove_deployment(request).await)?;
+    match told(s, s.client.remove_deployment(request).await) {
+        // It was to see the end, and does not.
+        Err(e) if watch && e.reader_left() => return Ok(TIMED_OUT),
+        done => {
+            done?;
+        }
+    }
     if !watch {
         return Ok(DONE);
     }

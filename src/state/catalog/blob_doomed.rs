@@ -1,10 +1,10 @@
 //! `BlobDoomed`: a node is about to delete a package that no release names; it is no holder from this entry on, and
 //! deletes afterwards.
 //!
-//! What the law holds: a package that a release names is never doomed, nor one that somebody brought lately
-//! (`kept_until`, which `BlobHeld` raises by the setting `package_keep`); a release is registered only on a majority of
-//! *holders*. So whichever of the two comes first in the log, the other one is refused, and nothing that a release
-//! names is deleted on this node's own account.
+//! What the law holds: a package that a release names is never doomed, nor one that somebody brought, or that lost its
+//! last release, lately (`kept_until`, which `BlobHeld` raises by the setting `package_keep`); a release is registered
+//! only on a majority of *holders*. So whichever of the two comes first in the log, the other one is refused, and
+//! nothing that a release names is deleted on this node's own account.
 //!
 //! What a node does, in this order:
 //! 1. it takes the package's lock, which uploads and fetches of that package take too;
@@ -48,7 +48,7 @@ impl Apply for BlobDoomed {
         }
         if cx.now() < row.kept_until {
             return guard(format!(
-                "package {} was brought lately: it is kept until {}",
+                "package {} is kept until {}: it was brought, or lost its last release, lately",
                 digest.short(),
                 row.kept_until
             ));

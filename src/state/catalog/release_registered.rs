@@ -70,7 +70,7 @@ impl Apply for ReleaseRegistered {
         let (held, voters) = copies::copies_of(&cx.s, digest);
         if held.saturating_mul(2) <= voters {
             return Err(Rejection::Precondition(format!(
-                "package {} is on {held} of {} nodes and needs a majority: wait until the nodes have fetched it, then push again",
+                "package {} is on {held} of {} nodes and needs a majority: push it again, which brings it to the nodes that lack it",
                 digest.short(),
                 voters
             )));

@@ -4,6 +4,7 @@
 //! again; one that never ran may be pushed again as something else. Not here: whether something needs a release
 //! (`in_use`).
 
+use super::copies;
 use crate::state::base::{names, prelude::*};
 
 /// Most removed versions that are remembered.
@@ -19,5 +20,22 @@ pub(in crate::state) fn bury(cx: &mut Cx<'_>, row: &Release) -> Done {
         cx.s.tombstones.insert(key.clone(), row.digest.clone());
     }
     cx.s.releases.remove(&key);
+    release_package(cx, &row.digest);
     Ok(())
+}
+
+/// A package that no release names any more is kept for a while, as the removal may have been a mistake; one that no
+/// node holds is forgotten.
+fn release_package(cx: &mut Cx<'_>, digest: &Digest) {
+    if copies::names(&cx.s, digest).is_some() {
+        return;
+    }
+    let Some(mut blob) = cx.s.blobs.get(digest).cloned() else { return };
+    if blob.holders.is_empty() {
+        cx.s.blobs.remove(digest);
+        return;
+    }
+    blob.kept_until = blob.kept_until.max(cx.now().plus(cx.settings().package_keep));
+    cx.touch(&mut blob.meta);
+    cx.s.blobs.insert(digest.clone(), blob);
 }

@@ -74,7 +74,10 @@ pub fn restored(old: &State, new: &Restoration) -> Result<State, String> {
     touch(&mut row.meta, index);
     s.nodes.insert(1, row);
 
-    for (digest, blob) in &old.blobs {
+    let named: BTreeSet<&Digest> = old.releases.values().map(|r| &r.digest).collect();
+    // What nobody holds and no release names is nowhere.
+    let kept = |digest: &&Digest| new.held.contains(*digest) || named.contains(*digest);
+    for (digest, blob) in old.blobs.iter().filter(|(digest, _)| kept(digest)) {
         let mut blob = blob.clone();
         blob.holders = if new.held.contains(digest) { vec![1] } else { Vec::new() };
         touch(&mut blob.meta, index);

@@ -33,22 +33,23 @@ fn rollouts(cx: &mut Cx<'_>, id: &DeploymentId, stay: [Option<RolloutId>; 2]) {
     }
 }
 
-/// Ended instances go, except those that the newest rollout made or replaced: they are its history.
-fn instances(cx: &mut Cx<'_>, id: &DeploymentId, newest: Option<RolloutId>) {
+/// Ended instances that may be forgotten: all but those that the newest rollout made or replaced, as they are its
+/// history.
+pub fn collectable(s: &State, id: &DeploymentId, newest: Option<RolloutId>) -> Vec<InstanceId> {
     let named: BTreeSet<InstanceId> = newest
-        .and_then(|r| cx.s.rollouts.get(&r))
+        .and_then(|r| s.rollouts.get(&r))
         .into_iter()
         .flat_map(|r| r.steps.iter().chain(&r.forward_steps))
         .filter_map(|s| s.batch.as_ref())
         .flat_map(|b| b.added.iter().chain(&b.replaced))
         .copied()
         .collect();
-    let gone: Vec<InstanceId> =
-        cx.s.instances_of(id)
-            .filter(|i| !i.life.is_live() && !named.contains(&i.id) && (newest.is_none() || i.made_by != newest))
-            .map(|i| i.id)
-            .collect();
-    for i in gone {
+    let old = |i: &&Instance| !i.life.is_live() && !named.contains(&i.id) && (newest.is_none() || i.made_by != newest);
+    s.instances_of(id).filter(old).map(|i| i.id).collect()
+}
+
+fn instances(cx: &mut Cx<'_>, id: &DeploymentId, newest: Option<RolloutId>) {
+    for i in collectable(&cx.s, id, newest) {
         cx.s.instances.remove(&i);
     }
 }

@@ -9,6 +9,7 @@
 use super::collect;
 use crate::state::{
     base::prelude::*,
+    catalog::statuses,
     fleet::{assign, drain},
     traffic::{routes, switches},
 };
@@ -69,7 +70,9 @@ fn leave(cx: &mut Cx<'_>, mut d: Deployment) {
 
 /// The row, and all that is kept for it.
 fn forget(cx: &mut Cx<'_>, id: &DeploymentId) {
+    let mut versions = Vec::new();
     if let Ok(mut d) = cx.deployment(id) {
+        versions.extend(d.arms.iter().map(|a| a.pair.version.clone()));
         (d.arms, d.route) = (Arms::default(), None);
         cx.put_deployment(d);
     }
@@ -80,6 +83,7 @@ fn forget(cx: &mut Cx<'_>, id: &DeploymentId) {
     }
     cx.s.slots.remove(id);
     cx.s.deployments.remove(id);
+    statuses::settle_versions(cx, &id.service, versions);
     announce(cx, id, "removed");
 }
 
