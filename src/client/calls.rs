@@ -76,6 +76,10 @@ macro_rules! lists {
                     all.items.extend(page.items);
                     all.page = page.page;
                     let info = all.page.clone().unwrap_or_default();
+                    // What a node knows alone may be minutes old.
+                    if !self.inner.limits.stale {
+                        self.learn(info.now_ms);
+                    }
                     if info.next.is_empty() {
                         break;
                     }

@@ -178,8 +178,8 @@ rollout_settings! {
     11 [required] failure_action: FailureAction = FailureAction::Rollback, in ();
     /// Failed health checks in a row that count as a failure of the new version
     12 max_health_failures: u32 = 3, in 1..=u32::MAX;
-    /// Longest time until a batch passes its checks, the drains before it not counted `None`: the spec's
-    /// `health.start_within` with a little time for reports. The worker itself gives up after `health.start_within`.
+    /// Longest time until a batch passes its checks, the drains before it not counted
+    /// `None`: the spec's `health.start_within` with a little time for reports.
     13 health_timeout: Option<Period> = None, in Period(1)..=LONGEST;
     /// Blue-green: time between all healthy and the smoke test
     14 warm_up: Period = Period::seconds(10), in Period(0)..=LONGEST;

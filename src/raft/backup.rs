@@ -87,12 +87,6 @@ pub struct Written<W> {
     pub bytes: u64,
 }
 
-/// The packages that releases name, with their sizes: others may be gone at any time.
-fn named(state: &State) -> impl Iterator<Item = (&Digest, u64)> {
-    let named: BTreeSet<&Digest> = state.releases.values().map(|r| &r.digest).collect();
-    state.blobs.iter().filter(move |(d, _)| named.contains(d)).map(|(d, b)| (d, b.size))
-}
-
 /// Writes a backup.
 pub fn write_backup<W: Write>(
     source: &Source<'_>,
@@ -101,7 +95,7 @@ pub fn write_backup<W: Write>(
     let state = source.state;
     let Some(cluster) = &state.cluster else { return Err(content("State", "it holds no cluster yet")) };
     let body = codec::encode_snapshot(state).map_err(|e| content("State", e))?;
-    let named: Vec<(&Digest, u64)> = named(state).collect();
+    let named: Vec<(&Digest, u64)> = state.blobs.iter().map(|(d, b)| (d, b.size)).collect();
     let taken: &[(&Digest, u64)] = if source.without_packages { &[] } else { &named };
     for (digest, _) in taken {
         if !source.blobs.has(digest.as_str()) {
@@ -209,7 +203,7 @@ pub fn load_backup(from: impl Read, into: Option<&BlobStore>) -> Result<Loaded, 
         return Err(content("State", "it is not the one that the head describes"));
     }
     invariants::check(&state).map_err(|why| content("State breaks invariant", why))?;
-    let missing = named(&state).filter(|(d, _)| !packages.contains(*d)).count() as u64;
+    let missing = state.blobs.keys().filter(|d| !packages.contains(*d)).count() as u64;
     if missing != head.left_out || packages.len() as u64 != head.packages {
         return Err(content("packages", format!("{missing} are missing, the head says {}", head.left_out)));
     }
