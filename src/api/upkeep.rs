@@ -9,7 +9,7 @@ use crate::{
     engine::strategy,
     model::{Name, OnNoData, Period, StrategyName, WorkerName},
     state::{
-        Command, EventBody, EventKey, Settings, SettingsChange,
+        Command, EventBody, EventKey, ROLLOUT_PREFIX, Settings, SettingsChange,
         command::{
             DeploymentRemoved, EnvironmentCreated, EnvironmentRemoved, EnvironmentSet, ReleaseRemoved, ReleaseRetired,
             ReleasesPruned, ServiceRemoved, SettingsSet, WorkerRekeyed, WorkerRemoved,
@@ -17,9 +17,6 @@ use crate::{
     },
     wire::v1,
 };
-
-/// What stands before a setting of rollouts.
-const ROLLOUT: &str = "rollout.";
 
 /// Reads a text where there is one.
 fn some<T, E: Into<ApiError>>(text: &str, read: impl FnOnce(&str) -> Result<T, E>) -> Result<Option<T>, ApiError> {
@@ -135,7 +132,7 @@ impl Api {
             change.set(name, text)?;
         }
         if let Some(Some(named)) = &change.rollout.strategy {
-            strategy(named).map_err(|e| ApiError::bad(format!("{ROLLOUT}strategy: {e}")))?;
+            strategy(named).map_err(|e| ApiError::bad(format!("{ROLLOUT_PREFIX}strategy: {e}")))?;
         }
         let service = some(&ask.service, Name::service)?;
         self.told(by, ask.request, SettingsSet { service, change, unset: ask.unset }.into()).await
@@ -161,7 +158,7 @@ impl Api {
             range,
         });
         let said = said.said().into_iter().map(|(setting, value)| v1::Setting {
-            name: format!("{ROLLOUT}{}", setting.name),
+            name: format!("{ROLLOUT_PREFIX}{}", setting.name),
             about: setting.about.into(),
             value,
             ..Default::default()

@@ -6,11 +6,12 @@
 
 use std::time::Duration;
 
+use super::repair::{held, needed};
 use crate::{
     api::{Api, ApiError},
     model::Digest,
     raft::Consensus,
-    state::{Command, State, command::BlobDoomed},
+    state::{Command, command::BlobDoomed},
 };
 
 /// Between two looks at the disk.
@@ -42,20 +43,20 @@ async fn look(api: &Api, consensus: &Consensus) -> Result<(), ApiError> {
             tracing::info!(digest, "an upload that nobody finished is deleted");
         }
     }
-    for (text, _) in whole {
-        let Ok(digest) = Digest::new(&text) else { continue };
-        let fresh = api.blobs.written_ms(&text)?.is_none_or(|written| !old(written, FRESH));
-        if goes(&consensus.view(), consensus.node_id(), &digest, fresh) {
+    let (state, me) = (consensus.view(), consensus.node_id());
+    let needed = needed(&state);
+    let spare = whole.iter().filter_map(|(text, _)| Digest::new(text).ok()).filter(|digest| !needed.contains(digest));
+    for digest in spare {
+        // It is worth asking once its time is over. The law has the last word.
+        let over = match state.blobs.get(&digest).filter(|_| held(&state, &digest, me)) {
+            Some(blob) => blob.kept_until <= state.now,
+            None => api.blobs.written_ms(digest.as_str())?.is_some_and(|written| old(written, FRESH)),
+        };
+        if over {
             discard(api, consensus, &digest).await?;
         }
     }
     Ok(())
-}
-
-/// Whether it is worth asking: no release names it, and its time is over. The law has the last word.
-fn goes(state: &State, me: u64, digest: &Digest, fresh: bool) -> bool {
-    let named = state.releases.values().any(|r| &r.digest == digest);
-    !named && state.blobs.get(digest).filter(|b| b.holders.contains(&me)).map_or(!fresh, |b| b.kept_until <= state.now)
 }
 
 async fn discard(api: &Api, consensus: &Consensus, digest: &Digest) -> Result<(), ApiError> {
@@ -67,8 +68,7 @@ async fn discard(api: &Api, consensus: &Consensus, digest: &Digest) -> Result<()
     if state.applied.index < index {
         return Ok(());
     }
-    let holds = state.blobs.get(digest).is_some_and(|b| b.holders.contains(&node));
-    if holds || state.releases.values().any(|r| &r.digest == digest) {
+    if held(&state, digest, node) || state.releases.values().any(|r| &r.digest == digest) {
         return Ok(());
     }
     let removed = tokio::task::spawn_blocking(move || lock.remove()).await.map_err(ApiError::internal)??;

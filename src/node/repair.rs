@@ -82,7 +82,7 @@ pub(super) async fn run(api: Api, consensus: Consensus) {
     }
 }
 
-fn held(state: &State, digest: &Digest, node: NodeId) -> bool {
+pub(super) fn held(state: &State, digest: &Digest, node: NodeId) -> bool {
     state.blobs.get(digest).is_some_and(|b| b.holders.contains(&node))
 }
 
@@ -116,6 +116,6 @@ async fn fetch(api: &Api, digest: &Digest, blob: Option<&Blob>, me: NodeId) -> R
 }
 
 /// Packages of all releases.
-fn needed(state: &State) -> BTreeSet<Digest> {
+pub(super) fn needed(state: &State) -> BTreeSet<Digest> {
     state.releases.values().map(|r| r.digest.clone()).collect()
 }
