@@ -6,7 +6,7 @@ use tokio::time::timeout;
 
 use super::{Api, ApiError, Caller, Kind, Reply, catalog::known, page::page, starting::read_start};
 use crate::{
-    engine::{Refused, planned_way_back, preview, way_back, ways_out},
+    engine::{Refused, planned_rollback_estimate, preview, rollback_estimate, ways_out},
     model::{DeploymentId, RolloutId, StepKind},
     state::{
         Command, Role, Rollout, RolloutStatus, State,
@@ -116,7 +116,7 @@ impl Api {
                 .into_iter()
                 .chain(asked.unused())
                 .chain(self.backend.coarse(&start.deployment, &weights))
-                .chain(planned_way_back(&read.state, &by.principal, start).map(|w| format!("going back: {w}")))
+                .chain(planned_rollback_estimate(&read.state, &by.principal, start).map(|w| format!("going back: {w}")))
                 .collect(),
         };
         Ok(read.answer(reply))
@@ -127,7 +127,7 @@ impl Api {
         let read = self.read(by).await?;
         let row = find(&read.state, named(&read.state, &ask.rollout, &ask.deployment, true)?)?;
         let mut reply = convert_rollout::rollout(&read.state, row, true);
-        reply.way_back = way_back(&read.state, row).map(|w| w.to_string()).unwrap_or_default();
+        reply.rollback_estimate = rollback_estimate(&read.state, row).map(|w| w.to_string()).unwrap_or_default();
         if !row.status.is_terminal()
             && let Some(said) = self.leader_waits(&row.deployment).await
         {
@@ -204,7 +204,10 @@ impl Api {
             now_ms: said.map_or(read.state.now.0, |s| s.now_ms),
             decisions: shown.map(convert_rollout::decisions).unwrap_or_default(),
             ways_out: ways_out(&read.state, &by.principal, &id),
-            way_back: shown.and_then(|r| way_back(&read.state, r)).map(|w| w.to_string()).unwrap_or_default(),
+            rollback_estimate: shown
+                .and_then(|r| rollback_estimate(&read.state, r))
+                .map(|w| w.to_string())
+                .unwrap_or_default(),
         };
         Ok(read.answer(reply))
     }

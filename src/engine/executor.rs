@@ -41,13 +41,13 @@ fn compile(view: &View<'_>, r: &Rollout, phase: RolloutPhase, notes: &mut Notes)
         if view.observing(workers.iter(), notes) {
             return None;
         }
-        if r.is_way_back() && workers.is_empty() {
+        if r.is_rollback() && workers.is_empty() {
             notes.wait(Wait::Workers);
             return None;
         }
     }
     let compiled = strategy::compile(view.state, &subject, phase, Freed::Now);
-    if !r.is_way_back() && compiled.is_err() {
+    if !r.is_rollback() && compiled.is_err() {
         // What is refused for want of addresses that are free already, as far as they were heard of.
         if let Some(command) = drain::views(view, &r.to, &workers) {
             return Some(command);
@@ -135,7 +135,7 @@ impl Turn<'_> {
     /// A candidate that failed between two steps: none of them would notice.
     fn fell_since(&self) -> Option<Command> {
         let r = self.r;
-        if r.status != RolloutStatus::Active || r.is_way_back() {
+        if r.status != RolloutStatus::Active || r.is_rollback() {
             return None;
         }
         let before = r.steps.get(..self.step as usize)?;
@@ -188,7 +188,7 @@ impl Turn<'_> {
         if view.observing(r.order.iter(), notes) {
             return true;
         }
-        let Some(from) = r.from.as_ref().filter(|_| !r.is_way_back()) else { return false };
+        let Some(from) = r.from.as_ref().filter(|_| !r.is_rollback()) else { return false };
         let gone: Vec<WorkerName> = unstaged(view.state, view.id(), from).into_iter().collect();
         if gone.is_empty() {
             return false;
@@ -202,7 +202,7 @@ impl Turn<'_> {
             StepKind::Stage => stage::next(self, notes),
             StepKind::Install { .. } => {
                 let pair = self.r.target()?;
-                if self.r.is_way_back() { back::next(self, pair, notes) } else { install::next(self, pair, notes) }
+                if self.r.is_rollback() { back::next(self, pair, notes) } else { install::next(self, pair, notes) }
             }
             StepKind::Route { weight } => route::set(self, *weight, notes),
             StepKind::Switch => route::switch(self, notes),
@@ -228,7 +228,7 @@ impl Turn<'_> {
 
     /// Whether the step runs towards the new pair under checks.
     pub fn forward(&self) -> bool {
-        self.r.status == RolloutStatus::Active && !self.r.is_way_back()
+        self.r.status == RolloutStatus::Active && !self.r.is_rollback()
     }
 
     /// Index of the entry that began the step's present attempt.
@@ -257,7 +257,7 @@ impl Turn<'_> {
     /// What the policy makes of a failure. `None` when nothing can turn any more: a promotion only cleans up, and a way
     /// back goes on.
     pub fn fail(&self, reason: Reason, verdict: Verdict) -> Option<Command> {
-        if self.r.status != RolloutStatus::Active || self.r.is_way_back() {
+        if self.r.status != RolloutStatus::Active || self.r.is_rollback() {
             return None;
         }
         let (rollout, seen) = (self.r.id, self.r.meta.revision);
@@ -272,7 +272,7 @@ impl Turn<'_> {
 
     /// The step's deadline: a failure when it is over, else a moment to look again.
     pub fn overdue(&self, notes: &mut Notes) -> Option<Command> {
-        let deadline = self.row.deadline.filter(|_| !self.r.is_way_back())?;
+        let deadline = self.row.deadline.filter(|_| !self.r.is_rollback())?;
         if self.view.now >= deadline {
             return self.fail(Reason::Deadline, Verdict::Unjudged);
         }

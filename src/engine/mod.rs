@@ -32,12 +32,12 @@ mod standing;
 mod strategy;
 mod verbs;
 mod view;
-mod way_back;
+mod rollback_estimate;
 mod weigh;
 
 pub use facts::facts;
 pub use plan::{Plan, plan};
 pub use preview::{Refused, preview};
+pub use rollback_estimate::{RollbackEstimate, planned_rollback_estimate, rollback_estimate};
 pub use strategy::{STRATEGIES, Strategy, settings_page, strategy};
 pub use verbs::ways_out;
-pub use way_back::{WayBack, planned_way_back, way_back};

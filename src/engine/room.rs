@@ -77,7 +77,7 @@ impl<'a> Room<'a> {
     /// Passing instances that must be left.
     fn floor(&self) -> u32 {
         let missing = self.r.params.max_unavailable;
-        if self.r.is_way_back() {
+        if self.r.is_rollback() {
             return on_ready(self.view, self.r, self.pair).saturating_sub(missing.max(1));
         }
         match self.mode {
@@ -91,7 +91,7 @@ impl<'a> Room<'a> {
         let (view, r) = (self.view, self.r);
         let passing = count(view.instances.iter().filter(|i| i.life.is_wanted() && view.passes(i)));
         // A batch of all is what it says: nothing need be left.
-        let at_once = self.mode == BatchMode::InPlace && self.batch >= r.desired && !r.is_way_back();
+        let at_once = self.mode == BatchMode::InPlace && self.batch >= r.desired && !r.is_rollback();
         let mut slack = if at_once { u32::MAX } else { passing.saturating_sub(self.floor()) };
         let most = per_worker(view, self.pair);
         // One worker after another in the order, those with the fewest new ones first: whole workers where each runs

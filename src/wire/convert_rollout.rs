@@ -124,7 +124,7 @@ pub fn rollout(state: &State, r: &Rollout, whole: bool) -> v1::Rollout {
         forward_steps: r.forward_steps.iter().map(|s| step_row(s, whole)).collect(),
         back: state.backs.get(&r.id).map(super::convert_switch::back),
         ways_out: Vec::new(),
-        way_back: String::new(),
+        rollback_estimate: String::new(),
         without: r.without.iter().map(ToString::to_string).collect(),
     }
 }

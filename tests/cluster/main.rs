@@ -49,5 +49,5 @@ mod tasks;
 mod unfit;
 mod upgrade;
 mod verbs;
-mod ways_back;
+mod rollbacks;
 mod worker_disk;

@@ -46,7 +46,7 @@ async fn a_key_has_one_version_on_every_node_and_only_moves_forward() {
         at.push((bps, after.clone()));
         before = after;
     }
-    // On the way back each key leaves as late as it came early.
+    // On the rollback each key leaves as late as it came early.
     for (bps, then) in at.iter().rev() {
         world.route(10_000 - bps, *bps);
         one.publish(&world);
@@ -184,7 +184,7 @@ async fn preview_is_never_what_is_active() {
         (version(&active), preview.first().map(|_| version(&preview)))
     };
     assert_eq!(both().await, (1, Some(2)));
-    // A way back by capacity leaves the traffic with the candidate until stable can carry it.
+    // A rollback by capacity leaves the traffic with the candidate until stable can carry it.
     world.route_as(RouteMode::Switch, 1, 0, 10_000);
     serving.publish(&world);
     assert_eq!(both().await, (2, None));

@@ -177,7 +177,7 @@ fn numbers_are_no_other_reason_to_wait() {
 }
 
 #[test]
-fn what_a_step_saw_is_printed_once_although_its_row_moves_when_a_way_back_begins() {
+fn what_a_step_saw_is_printed_once_although_its_row_moves_when_a_rollback_begins() {
     let failed = v1::Step {
         group: "install".into(),
         kind: "bake".into(),

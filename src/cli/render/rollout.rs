@@ -85,8 +85,8 @@ pub fn rollout(r: &v1::Rollout, now_ms: u64) -> String {
     if !r.without.is_empty() {
         text += &format!("\nwithout: {} (lost)", r.without.join(", "));
     }
-    if !r.way_back.is_empty() {
-        text += &format!("\ngoing back: {}", r.way_back);
+    if !r.rollback_estimate.is_empty() {
+        text += &format!("\ngoing back: {}", r.rollback_estimate);
     }
     for wait in &r.waits {
         text += &format!("\nwaiting: {wait}");
@@ -162,8 +162,8 @@ pub fn explain(e: &v1::ExplainReply) -> String {
     if !e.waits.is_empty() {
         text += &ways_out(&e.ways_out);
     }
-    if !e.way_back.is_empty() {
-        text += &format!("\ngoing back: {}", e.way_back);
+    if !e.rollback_estimate.is_empty() {
+        text += &format!("\ngoing back: {}", e.rollback_estimate);
     }
     for decision in &e.decisions {
         text += &format!("\ndecided: {decision}");

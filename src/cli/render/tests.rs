@@ -153,7 +153,7 @@ fn the_last_line_of_a_watch_carries_the_exit_code() {
 }
 
 #[test]
-fn a_way_back_says_what_is_known_of_the_servers() {
+fn a_rollback_says_what_is_known_of_the_servers() {
     let server =
         |name: &str, state: &str, at_ms| v1::SwitchServer { node: 1, name: name.into(), state: state.into(), at_ms };
     let mut r =

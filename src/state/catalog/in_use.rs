@@ -57,7 +57,7 @@ impl Needed {
             let when = "they go when their time is over";
             need(pair, format!("instances of it still run for {id}: {when}, see `slipway deployment show {id}`"));
         }
-        if let Some((r, from)) = s.undoable(d).filter(|r| !r.is_way_back()).and_then(|r| Some((r, r.from.as_ref()?))) {
+        if let Some((r, from)) = s.undoable(d).filter(|r| !r.is_rollback()).and_then(|r| Some((r, r.from.as_ref()?))) {
             let until = "it is free once another rollout has completed";
             need(from, format!("a rollback of {} would take {id} back to it: {until}", r.id));
         }

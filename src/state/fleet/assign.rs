@@ -26,7 +26,7 @@ pub(in crate::state) fn needed(s: &State, deployment: &DeploymentId) -> Vec<Dige
     let mut hold: Vec<Digest> = d.arms.iter().map(|a| a.pair.digest.clone()).collect();
     let live = d.live.and_then(|id| s.rollouts.get(&id));
     // What was gone back from is not gone back to: it may be removed.
-    for r in live.into_iter().chain(s.undoable(d).filter(|r| !r.is_way_back())) {
+    for r in live.into_iter().chain(s.undoable(d).filter(|r| !r.is_rollback())) {
         hold.extend(r.from.iter().map(|p| p.digest.clone()));
         // The new release is fetched when its first step says so, not the moment the rollout is accepted.
         if d.arms.of(&r.to).is_some() {

@@ -8,7 +8,7 @@ use crate::state::{base::prelude::*, fleet::serving, rollout::weights};
 
 /// From one applied State to the next, for one deployment.
 pub(super) fn check_step(before: &State, after: &State, old: &Deployment, new: &Deployment) -> Result<(), String> {
-    let Some(r) = after.live_rollout(&new.id).filter(|r| !r.is_way_back()) else { return Ok(()) };
+    let Some(r) = after.live_rollout(&new.id).filter(|r| !r.is_rollback()) else { return Ok(()) };
     let active = |s: &State| s.rollouts.get(&r.id).is_some_and(|r| r.status == RolloutStatus::Active);
     if !active(before) {
         return Ok(());

@@ -109,7 +109,7 @@ fn steps(s: &State) -> Result<(), String> {
             | RolloutStatus::Aborted => true,
         };
         ensure(back || r.phase == RolloutPhase::Forward, || {
-            format!("7: {} is on its way back and {}", r.id, r.status)
+            format!("7: {} is being rolled back and {}", r.id, r.status)
         })?;
         for (n, row) in r.steps.iter().enumerate() {
             let before = n < r.cursor as usize;
@@ -274,7 +274,7 @@ fn rollout(id: &RolloutId, old: &Rollout, new: Option<&Rollout>) -> Result<(), S
         format!("7: {id} went from {} to {}", old.status, new.status)
     })?;
     let turned = old.phase == RolloutPhase::Undo && new.phase != old.phase;
-    ensure(!turned, || format!("7: {id} was on its way back and goes forward"))?;
+    ensure(!turned, || format!("7: {id} was being rolled back and goes forward"))?;
     // Where the rollback has its own steps, those that went forward stand aside.
     let rows = if new.undo_compiled && !old.undo_compiled { &new.forward_steps } else { &new.steps };
     for (n, (a, b)) in old.steps.iter().zip(rows).enumerate() {

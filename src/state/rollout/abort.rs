@@ -38,7 +38,7 @@ fn forward(cx: &mut Cx<'_>, id: RolloutId) -> Done {
         | RolloutStatus::Aborted => return Err(operator::lifecycle(&r, "aborted")),
     }
     let moved = r.switched || cx.deployment(&r.deployment)?.arms.weight(Role::Candidate).0 > 0;
-    if r.is_way_back() && moved {
+    if r.is_rollback() && moved {
         return Err(use_as_is(&r));
     }
     operator::stop(cx, r)

@@ -26,9 +26,9 @@ pub(in crate::state) fn abort(cx: &mut Cx<'_>, id: RolloutId) -> Done {
         | RolloutStatus::Failed
         | RolloutStatus::Aborted => return Err(operator::lifecycle(&r, "ended as it is")),
     }
-    if !r.is_way_back() {
+    if !r.is_rollback() {
         return Err(Rejection::Precondition(format!(
-            "{id} goes forward: `slipway rollout abort {id}` puts the traffic on stable; `--as-is` ends a way back where it stands"
+            "{id} goes forward: `slipway rollout abort {id}` puts the traffic on stable; `--as-is` ends a rollback where it stands"
         )));
     }
     end_here(cx, r)

@@ -37,7 +37,7 @@ impl Apply for BatchPassed {
         };
         let go_on = r.params.failure_action == FailureAction::Continue;
         // A rollback goes on with what is there: who does not come up is tried again beside the rest.
-        let back = r.is_way_back();
+        let back = r.is_rollback();
         let late = cx.now() >= batch.deadline;
         let mut workers = Vec::new();
         for added in &batch.added {
@@ -92,7 +92,7 @@ fn weigh(cx: &mut Cx<'_>, r: &mut Rollout, routing: Routing, b: &BatchPassed) ->
     let cap = d.arms.get(Role::Candidate).and_then(|a| a.cap);
     let share = weights.get(Role::Candidate);
     match r.phase {
-        RolloutPhase::Forward if r.is_way_back() => {
+        RolloutPhase::Forward if r.is_rollback() => {
             weights::check_return(cx, &d, r, weights, &b.drain)?;
             weights::returned(cx, &d, r, weights);
         }

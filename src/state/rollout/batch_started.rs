@@ -93,10 +93,10 @@ fn check_places(r: &Rollout, mode: BatchMode, b: &BatchStarted) -> Done {
         return guard("a batch in place replaces something");
     }
     match mode {
-        BatchMode::Beside if !r.is_way_back() && !b.replace.is_empty() => {
+        BatchMode::Beside if !r.is_rollback() && !b.replace.is_empty() => {
             guard("an installation beside replaces nothing")
         }
-        BatchMode::InPlace if !r.is_way_back() && !b.in_place && !b.replace.is_empty() => {
+        BatchMode::InPlace if !r.is_rollback() && !b.in_place && !b.replace.is_empty() => {
             guard("an installation in place replaces nothing later")
         }
         BatchMode::Beside | BatchMode::Replace | BatchMode::InPlace => Ok(()),

@@ -16,7 +16,7 @@ pub(in crate::state) fn over(cx: &Cx<'_>, r: &Rollout) -> Rejection {
     let d = cx.s.deployments.get(&r.deployment);
     let runs = d.and_then(|d| d.arms.pair(Role::Stable));
     let runs = runs.map_or_else(|| "runs nothing".into(), |pair| format!("runs {}", pair.version));
-    let further = d.and_then(|d| cx.s.undoable(d)).filter(|r| !r.is_way_back());
+    let further = d.and_then(|d| cx.s.undoable(d)).filter(|r| !r.is_rollback());
     let further = further.and_then(|r| Some((r.id, r.from.as_ref()?.version.clone())));
     let further = further.map_or_else(String::new, |(id, version)| {
         format!(": `slipway rollout rollback {id}` goes back further, to {version}")
@@ -29,7 +29,7 @@ pub(in crate::state) fn not_forward_again(r: &Rollout) -> Rejection {
     let back = if r.status.is_terminal() {
         format!("{} is back on {} already, by {}", r.deployment, r.to.version, r.id)
     } else {
-        format!("{} is on its way back to {} already, by {}", r.deployment, r.to.version, r.id)
+        format!("{} is being rolled back to {} already, by {}", r.deployment, r.to.version, r.id)
     };
     let forward = r.from.as_ref().map_or_else(String::new, |from| {
         format!(": `slipway rollout start {} --to {}` goes forward again", r.deployment, from.version)

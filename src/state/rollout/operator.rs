@@ -74,7 +74,7 @@ pub(in crate::state) fn replace(cx: &mut Cx<'_>, id: RolloutId) -> Done {
             return Err(lifecycle(&r, "replaced"));
         }
     }
-    if r.is_way_back() { as_is::end_here(cx, r) } else { stop(cx, r) }
+    if r.is_rollback() { as_is::end_here(cx, r) } else { stop(cx, r) }
 }
 
 /// The running step is cancelled; what it had to deliver is forgotten.

@@ -20,8 +20,8 @@ impl Apply for OrderExtended {
         let &Self { rollout: id, seen, ref workers } = self;
         let mut r = cx.rollout_seen(id, seen)?;
         let goes = r.status == RolloutStatus::Active || r.status == RolloutStatus::RollingBack;
-        if !goes || !r.is_way_back() {
-            return guard(format!("{id} is {} and no way back that goes on", r.status));
+        if !goes || !r.is_rollback() {
+            return guard(format!("{id} is {} and no rollback that goes on", r.status));
         }
         let Some(spec) = r.target().and_then(|pair| cx.s.spec(&r.deployment, pair.spec)).cloned() else {
             return guard("there is nothing to go back to");

@@ -25,7 +25,7 @@ impl Apply for Rollback {
             | RolloutStatus::Paused
             | RolloutStatus::Promoting
             | RolloutStatus::Completed
-                if r.is_way_back() =>
+                if r.is_rollback() =>
             {
                 Err(give_back::not_forward_again(&r))
             }

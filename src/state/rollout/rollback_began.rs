@@ -20,8 +20,8 @@ impl Apply for RollbackBegan {
         let &Self { rollout: id, seen, ref reason, .. } = self;
         let evidence = self.evidence.as_ref();
         let mut r = cx.rollout_seen(id, seen)?;
-        if r.is_way_back() {
-            return guard(format!("{id} is on its way back already"));
+        if r.is_rollback() {
+            return guard(format!("{id} is being rolled back already"));
         }
         turn::fail_running(cx, &mut r, evidence)?;
         turn::turn_back(cx, r, reason.clone())

@@ -20,8 +20,8 @@ impl Apply for RolloutPaused {
         let &Self { rollout: id, seen, ref reason, .. } = self;
         let evidence = self.evidence.as_ref();
         let mut r = cx.rollout_seen(id, seen)?;
-        if r.is_way_back() {
-            return guard(format!("{id} is on its way back, which no policy holds"));
+        if r.is_rollback() {
+            return guard(format!("{id} is being rolled back, which no policy holds"));
         }
         turn::fail_running(cx, &mut r, evidence)?;
         r.reason = Some(reason.clone());

@@ -50,7 +50,7 @@ impl Apply for RouteSet {
             // before.
             weights::check_undo(&d, weights)?;
             weights::left(cx, &d, &mut r, weights);
-        } else if r.is_way_back() {
+        } else if r.is_rollback() {
             weights::check_return(cx, &d, &r, weights, &[])?;
             weights::returned(cx, &d, &mut r, weights);
         } else {

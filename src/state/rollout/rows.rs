@@ -397,7 +397,7 @@ impl Rollout {
 
     /// Whether it goes back: the undo of what it did itself, or a return from one that completed. Such a one never
     /// turns and never gives up by itself.
-    pub fn is_way_back(&self) -> bool {
+    pub fn is_rollback(&self) -> bool {
         match (self.phase, self.kind) {
             (RolloutPhase::Undo, _) | (RolloutPhase::Forward, RolloutKind::Return { .. }) => true,
             (RolloutPhase::Forward, RolloutKind::Forward) => false,
@@ -406,7 +406,7 @@ impl Rollout {
 
     /// What bounds its instances; a rollback and an unbounded plan have no such bounds.
     pub fn bounded_by(&self) -> Option<Budget> {
-        self.budget.filter(|_| !self.is_way_back())
+        self.budget.filter(|_| !self.is_rollback())
     }
 
     /// The running step with its place.

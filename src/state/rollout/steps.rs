@@ -13,7 +13,7 @@ const MAX_EVIDENCE: usize = 16 * 1024;
 pub fn counted_failed(s: &State, r: &Rollout) -> u32 {
     match r.params.failure_action {
         FailureAction::Pause | FailureAction::Rollback => 0,
-        FailureAction::Continue if r.is_way_back() => 0,
+        FailureAction::Continue if r.is_rollback() => 0,
         FailureAction::Continue => {
             let failed = s
                 .instances_of(&r.deployment)

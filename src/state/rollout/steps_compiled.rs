@@ -68,7 +68,7 @@ impl Apply for StepsCompiled {
             }
             RolloutPhase::Undo => {
                 if r.status != RolloutStatus::RollingBack || r.undo_compiled {
-                    return guard(format!("{id} is {} and its way back is compiled: {}", r.status, r.undo_compiled));
+                    return guard(format!("{id} is {} and its rollback is compiled: {}", r.status, r.undo_compiled));
                 }
                 r.forward_steps = std::mem::take(&mut r.steps);
                 for row in &mut r.forward_steps {

@@ -85,7 +85,7 @@ fn check_whole(d: &Deployment, weights: &Weights) -> Done {
 pub(in crate::state) fn check_undo(d: &Deployment, weights: &Weights) -> Done {
     check_whole(d, weights)?;
     match weights.iter().find(|(role, share)| role.on_trial() && *share > d.arms.weight(*role)) {
-        Some((role, _)) => guard(format!("on the way back the {role}'s weight does not rise")),
+        Some((role, _)) => guard(format!("in a rollback the {role}'s weight does not rise")),
         None => Ok(()),
     }
 }

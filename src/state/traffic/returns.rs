@@ -41,7 +41,7 @@ pub(in crate::state) fn check(s: &State) -> Result<(), String> {
     for b in s.backs.values() {
         let there = s.rollouts.get(&b.rollout).is_some_and(|r| r.deployment == b.deployment);
         if !there {
-            return Err(format!("the way back of {} belongs to no rollout", b.rollout));
+            return Err(format!("the rollback of {} belongs to no rollout", b.rollout));
         }
     }
     Ok(())

@@ -26,7 +26,7 @@ impl Apply for TrafficBackSettled {
             return Err(Rejection::Stale { seen: index, now: row.index });
         }
         if row.end.is_some() || !end.switched {
-            return guard(format!("what is known of {rollout}'s way back is settled"));
+            return guard(format!("what is known of {rollout}'s rollback is settled"));
         }
         if end.note.len() > MAX_NOTE {
             return guard("its note is too long");
@@ -39,7 +39,7 @@ impl Apply for TrafficBackSettled {
                 Some(ServerEnd::Holds | ServerEnd::Unbound) | None => false,
             };
             if differs(&cx.s, node) || !evidence {
-                return guard(format!("the way back of {rollout} is not fenced at node {node}"));
+                return guard(format!("the rollback of {rollout} is not fenced at node {node}"));
             }
         }
         let mut row = row.clone();

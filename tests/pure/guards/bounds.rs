@@ -54,7 +54,7 @@ fn moves_that_no_table_lists_are_found() {
         s
     };
     finds(&lives(Life::Stopping), t.s(), "left the table of lives");
-    // A way back neither pauses nor goes forward.
+    // A rollback neither pauses nor goes forward.
     let id = t.live().id;
     t.ok(Command::Rollback(Rollback { rollout: id }));
     let found = with(&t, |r| r.status = RolloutStatus::Paused);

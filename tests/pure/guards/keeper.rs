@@ -99,7 +99,7 @@ fn what_still_runs_or_has_traffic_is_not_forgotten() {
     let over = t.asked("the old version's end", |c| keeps(c).filter(|a| !a.drop.is_empty()));
     t.ok(Command::ArmAdjusted(over));
 
-    // A way back that was ended where it stood: two versions share the traffic, although nobody hears of them any more.
+    // A rollback that was ended where it stood: two versions share the traffic, although nobody hears of them any more.
     t.start("3.0.0", StrategyName::ROLLING).unwrap();
     t.until("past half", |s| s.deployments[&shop()].arms.weight(Role::Candidate).0 > 8000);
     let rollout = t.live().id;

@@ -21,7 +21,7 @@ mod staged;
 mod steps;
 mod stopping;
 mod traffic;
-mod ways_back;
+mod rollbacks;
 mod workers;
 
 use std::collections::BTreeMap;

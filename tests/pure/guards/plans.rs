@@ -1,4 +1,4 @@
-//! Plans that the law does not take, verbs that come at the wrong moment, and a backup with a switch and a way back in
+//! Plans that the law does not take, verbs that come at the wrong moment, and a backup with a switch and a rollback in
 //! it.
 
 use std::collections::BTreeSet;
@@ -57,7 +57,7 @@ fn a_plan_that_nobody_could_carry_out_is_refused() {
         (StepsCompiled { desired: 0, ..good.clone() }, "nothing to do".into()),
         (
             StepsCompiled { phase: RolloutPhase::Undo, ..good.clone() },
-            "is pending and its way back is compiled: false".into(),
+            "is pending and its rollback is compiled: false".into(),
         ),
     ] {
         let before = t.s().deployments[&shop()].clone();
@@ -153,15 +153,15 @@ fn nothing_is_planned_while_no_majority_agrees_on_the_state() {
     assert!(!slipway::engine::plan(t.s(), &heard(t.s(), 0, 0), now).commands.is_empty(), "it plans otherwise");
 }
 
-/// The servers of the old cluster are gone, so nothing is armed in the new one and no way back is watched; what has
+/// The servers of the old cluster are gone, so nothing is armed in the new one and no rollback is watched; what has
 /// ended stays told.
 #[test]
-fn a_restored_cluster_has_no_switch_under_way_and_no_way_back_to_watch() {
+fn a_restored_cluster_has_no_switch_under_way_and_no_rollback_to_watch() {
     let mut t = pending();
     t.until("completion", |s| s.deployments[&shop()].live.is_none());
     let rollout = t.s().deployments[&shop()].last.unwrap();
     t.ok(Command::Rollback(Rollback { rollout }));
-    assert!(t.s().backs.values().any(|b| b.end.is_none()), "a way back is watched");
+    assert!(t.s().backs.values().any(|b| b.end.is_none()), "a rollback is watched");
     assert!(anew(t.s()).backs.is_empty());
     t.until("its end", |s| s.deployments[&shop()].live.is_none() && s.backs.values().all(|b| b.end.is_some()));
     let ended = t.s().backs.len();

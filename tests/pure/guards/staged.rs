@@ -1,4 +1,4 @@
-//! Readiness to roll back: no step begins while a worker lacks the package that a way back would start.
+//! Readiness to roll back: no step begins while a worker lacks the package that a rollback would start.
 
 use slipway::state::{WorkerFacts, command::StepStarted};
 
@@ -6,7 +6,7 @@ use super::*;
 use crate::walk::package;
 
 #[test]
-fn no_step_begins_while_a_worker_no_longer_has_unpacked_what_a_way_back_would_start() {
+fn no_step_begins_while_a_worker_no_longer_has_unpacked_what_a_rollback_would_start() {
     let mut t = Story::new();
     t.completes("1.0.0", StrategyName::DIRECT);
     t.start("2.0.0", StrategyName::CANARY).unwrap();

@@ -85,7 +85,7 @@ pub const ALL: &[&str] = &[
     "end rolling undo aborted",
     "end direct undo failed",
     "ended as it is",
-    "a way back where the old set runs",
+    "a rollback where the old set runs",
     // Waits.
     "wait Observing",
     "wait Staging",
@@ -111,7 +111,7 @@ pub const ALL: &[&str] = &[
     "allowed: failure_action is pause",
     "allowed: on_no_data is hold and there is no traffic",
     "allowed: the stable version is not sound",
-    "allowed: an operator ended a way back as it is",
+    "allowed: an operator ended a rollback as it is",
     "allowed: a singleton's machine burned",
     "ended by Resume",
     "ended by Rollback",

@@ -39,7 +39,7 @@ pub fn story(seed: u64) -> Story {
             let act = if dice.percent(55) { fault(&mut dice, &shape, release) } else { verb(&mut dice, d) };
             let at = moment(&mut dice, &act);
             if matches!(act, Act::Abort { as_is: true, .. }) && dice.percent(60) {
-                // It ends ways back: one is begun first.
+                // It ends rollbacks: one is begun first.
                 let back = Act::Rollback(d);
                 acts.push((moment(&mut dice, &back), back));
             }

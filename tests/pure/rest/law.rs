@@ -175,7 +175,7 @@ pub fn allowed(w: &World, laid: &Laid) -> Option<&'static str> {
 
 fn idle(w: &World, d: &Deployment) -> Option<&'static str> {
     if d.as_is.is_some() {
-        return Some("an operator ended a way back as it is");
+        return Some("an operator ended a rollback as it is");
     }
     let stable = d.arms.get(Role::Stable)?;
     (!sound(w, &stable.pair.version)).then_some("the stable version is not sound")

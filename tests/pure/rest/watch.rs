@@ -19,7 +19,7 @@ use slipway::state::{
 use super::judged;
 use super::world::{Look, World};
 
-/// Within which a way back has all of the traffic, where everything it needs runs.
+/// Within which a rollback has all of the traffic, where everything it needs runs.
 const BACK_WITHIN: Period = Period::seconds(10);
 
 /// Traffic that is to be back by then.
@@ -113,7 +113,7 @@ fn operators(w: &mut World, before: &State, body: &Command) {
     if runs_whole(before, &r.deployment, &pair) {
         let due = w.state.now.plus(BACK_WITHIN);
         w.watch.backs.push(Back { deployment: r.deployment.clone(), pair, due, asked: w.index });
-        w.tally.note("a way back where the old set runs");
+        w.tally.note("a rollback where the old set runs");
     }
 }
 
@@ -199,7 +199,7 @@ fn stood_still(before: &State, body: &Command) -> Result<(), Broken> {
     }
 }
 
-/// No verb on a way back gives traffic to the version that it leaves.
+/// No verb on a rollback gives traffic to the version that it leaves.
 fn fled(w: &World, before: &State, body: &Command) -> Result<(), Broken> {
     let rollout = match body {
         Command::Abort(Abort { rollout, .. })
@@ -207,7 +207,7 @@ fn fled(w: &World, before: &State, body: &Command) -> Result<(), Broken> {
         | Command::Promote(Promote { rollout, .. }) => rollout,
         _ => return Ok(()),
     };
-    let Some(r) = before.rollouts.get(rollout).filter(|r| r.is_way_back() && !r.status.is_terminal()) else {
+    let Some(r) = before.rollouts.get(rollout).filter(|r| r.is_rollback() && !r.status.is_terminal()) else {
         return Ok(());
     };
     let left = if r.phase == RolloutPhase::Undo { Some(&r.to) } else { r.from.as_ref() };
@@ -227,7 +227,7 @@ fn fled(w: &World, before: &State, body: &Command) -> Result<(), Broken> {
     Ok(())
 }
 
-/// A way back that is ended where it stands keeps weights and instances; the keeper adds none of what was given up.
+/// A rollback that is ended where it stands keeps weights and instances; the keeper adds none of what was given up.
 fn as_is(w: &mut World, before: &State, body: &Command) -> Result<(), Broken> {
     let by_plan = !matches!(body, Command::Abort(_) | Command::StartRollout(_));
     for d in before.deployments.values().filter(|d| by_plan && d.as_is.is_some()) {

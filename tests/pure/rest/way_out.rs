@@ -1,5 +1,5 @@
 //! What a person does about a wait that a story allows: verbs, tried on copies of the world until one brings the
-//! deployment to rest. A way back that waits must end by each of the two verbs that are made for it.
+//! deployment to rest. A rollback that waits must end by each of the two verbs that are made for it.
 
 use slipway::model::{DeploymentId, Principal, RolloutId};
 use slipway::state::{

@@ -72,7 +72,7 @@ pub fn check(before: &State, after: &State, body: &Command) {
 fn rolling(after: &State, d: &slipway::state::Deployment, body: &Command) {
     let Some(r) = d.live.and_then(|id| after.rollouts.get(&id)) else { return };
     let installs = r.running().is_some_and(|(_, s)| matches!(s.step.kind, StepKind::Install { .. }));
-    if r.strategy != StrategyName::ROLLING || r.is_way_back() || r.from.is_none() || !installs || d.as_is.is_some() {
+    if r.strategy != StrategyName::ROLLING || r.is_rollback() || r.from.is_none() || !installs || d.as_is.is_some() {
         return;
     }
     // What a worker brings that came back in its midst is not on its bill.

@@ -23,7 +23,7 @@ fn a_switch_of_what_does_not_serve_or_shares_its_traffic_is_refused() {
     let stale = Some(OnExpiry::Stale { max: Period::minutes(60 * 24 * 30) });
     let body = Command::ExpirySet(ExpirySet { deployment: f.shop(), on_expiry: stale });
     refused(&mut f, body, "make no sense");
-    // A way back that a person ended where it stood leaves both versions with traffic.
+    // A rollback that a person ended where it stood leaves both versions with traffic.
     let mut f = Fleet::with_stable(&Shape { workers: 2, ..Shape::default() });
     let direct = slipway::model::RolloutParams { grace: Period(0), ..params(StrategyName::DIRECT) };
     let id = f.start("2.0.0", direct);

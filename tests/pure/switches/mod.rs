@@ -2,10 +2,10 @@
 
 mod guards;
 mod several;
-mod ways_back;
+mod rollbacks;
 
+use rollbacks::waiting_for_n3;
 use slipway::state::Role;
-use ways_back::waiting_for_n3;
 
 use crate::sim_fleet::{Fleet, Shape, params, starting, version};
 use slipway::{

@@ -89,7 +89,7 @@ pub fn last(f: &Fleet) -> RolloutId {
     *f.state.rollouts.keys().next_back().expect("a rollout")
 }
 
-/// Nothing is under way, and servers have said of every way back and switch whether it is fenced.
+/// Nothing is under way, and servers have said of every rollback and switch whether it is fenced.
 pub fn rests(f: &Fleet) -> bool {
     use slipway::model::Life::{Draining, Starting, Stopping};
     let moves = f.state.instances.values().any(|i| matches!(i.life, Starting | Draining | Stopping));

@@ -10,7 +10,7 @@ mod faults;
 mod servers;
 mod settings;
 mod unfit;
-mod ways_back;
+mod rollbacks;
 
 use std::path::PathBuf;
 
@@ -19,6 +19,7 @@ use canary::{
     canary_abort, canary_errors, canary_happy, canary_health, canary_host, canary_leader_changes, canary_no_data,
     canary_rollback, canary_verbs,
 };
+use rollbacks::{rolling_in_place_pool, undo_fails};
 use servers::{canary_slots, fenced_switches};
 use slipway::engine::STRATEGIES;
 use slipway::model::{FailureAction, OnNoData, Period, Principal, RolloutId, StrategyName};
@@ -28,7 +29,6 @@ use slipway::state::{
     lifecycle,
 };
 use unfit::unfit_worker;
-use ways_back::{rolling_in_place_pool, undo_fails};
 
 type Scenario = fn() -> Fleet;
 

@@ -11,7 +11,7 @@ use slipway::{
 
 use crate::sim_fleet::{Fleet, Shape, params};
 
-/// A fenced switch in a rollout, a way back that a silent server does not hold up, and a switch by hand.
+/// A fenced switch in a rollout, a rollback that a silent server does not hold up, and a switch by hand.
 pub fn fenced_switches() -> Fleet {
     let mut f = Fleet::with_stable(&Shape { workers: 2, ..Shape::default() });
     let id = f.start("2.0.0", params(StrategyName::BLUE_GREEN));

@@ -294,10 +294,10 @@ fn bent(s: &State, a: u32) -> Vec<Command> {
     if all.is_empty() { vec![Command::Tick(Tick {})] } else { all }
 }
 
-/// A rollout is turned back while a worker is lost, and that one is back before the way back has ended.
+/// A rollout is turned back while a worker is lost, and that one is back before the rollback has ended.
 fn turned_short(s: &State, d: &DeploymentId, a: u32) -> Vec<Command> {
     let Some(r) = s.live_rollout(d) else { return vec![Command::Tick(Tick {})] };
-    if !r.is_way_back() {
+    if !r.is_rollback() {
         let lost = WorkerLost { worker: worker(1 + a % 4), last_heard: s.now };
         return vec![Command::WorkerLost(lost), Command::Rollback(Rollback { rollout: r.id })];
     }
@@ -374,7 +374,7 @@ fn fleet(s: &State, d: &DeploymentId, a: u32, b: u32) -> Command {
     let node = u64::from(1 + a % 4);
     match b % 16 {
         // Mostly while a rollout turns back: what lacks workers then is rare otherwise.
-        6 if s.live_rollout(d).is_some_and(|r| !r.is_way_back()) => {
+        6 if s.live_rollout(d).is_some_and(|r| !r.is_rollback()) => {
             Command::WorkerLost(WorkerLost { worker: w, last_heard: s.now })
         }
         0 => Command::WorkerLost(WorkerLost { worker: w, last_heard: s.now }),
@@ -434,7 +434,7 @@ fn members(s: &State, d: &DeploymentId, a: u32, b: u32) -> Command {
     let node = s.nodes.values().nth(a as usize % s.nodes.len().max(1));
     match b % 8 {
         0 => Command::NodeAdmitted(NodeAdmitted { node: node_named(4 + a % 3) }),
-        6 | 7 if s.live_rollout(d).is_some_and(|r| r.is_way_back() && r.order.len() < 4) => {
+        6 | 7 if s.live_rollout(d).is_some_and(|r| r.is_rollback() && r.order.len() < 4) => {
             planner::at_random(s, d.clone(), 18, a, b)
         }
         1..=3 => {

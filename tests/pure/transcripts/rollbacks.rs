@@ -1,4 +1,4 @@
-//! Stories of ways back that do not go smoothly.
+//! Stories of rollbacks that do not go smoothly.
 
 use slipway::model::{RolloutParams, StrategyName};
 use slipway::state::{
@@ -21,7 +21,7 @@ pub fn rolling_in_place_pool() -> Fleet {
     f
 }
 
-/// A way back goes on trying by itself, the traffic following what passes; and a person may end it where it stands.
+/// A rollback goes on trying by itself, the traffic following what passes; and a person may end it where it stands.
 pub fn undo_fails() -> Fleet {
     let mut f = Fleet::with_stable(&Shape { workers: 2, ..Shape::default() });
     let id = f.start("2.0.0", at_once(StrategyName::DIRECT));

@@ -15,7 +15,7 @@ const OVERHEAD: Period = Period::seconds(1);
 
 /// How a rollout can be gone back from.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum WayBack {
+pub enum RollbackEstimate {
     /// The old set runs: the traffic goes back in one entry.
     AtOnce {
         /// For how long after the completion it is kept running.
@@ -32,7 +32,7 @@ pub enum WayBack {
     },
 }
 
-impl fmt::Display for WayBack {
+impl fmt::Display for RollbackEstimate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::AtOnce { kept: None } => f.write_str("at once: the old instances run"),
@@ -50,7 +50,7 @@ impl fmt::Display for WayBack {
 }
 
 /// Of a rollout that is only planned; `None`: there is nothing to go back to.
-pub fn planned_way_back(state: &State, by: &Principal, start: &StartRollout) -> Option<WayBack> {
+pub fn planned_rollback_estimate(state: &State, by: &Principal, start: &StartRollout) -> Option<RollbackEstimate> {
     let (rollout, steps) = planned(state, by, start).ok()?;
     let subject = Subject::of(&rollout);
     let from = subject.from.as_ref()?;
@@ -69,28 +69,28 @@ pub fn planned_way_back(state: &State, by: &Principal, start: &StartRollout) -> 
         | StepKind::Promote => None,
     });
     Some(match grace {
-        Some(kept) => WayBack::AtOnce { kept: Some(kept) },
+        Some(kept) => RollbackEstimate::AtOnce { kept: Some(kept) },
         None => in_batches(desired, mode, &subject.params, spec),
     })
 }
 
 /// Of a live rollout, or of the newest one that completed.
-pub fn way_back(state: &State, r: &Rollout) -> Option<WayBack> {
+pub fn rollback_estimate(state: &State, r: &Rollout) -> Option<RollbackEstimate> {
     let d = state.deployments.get(&r.deployment)?;
     let newest = d.live == Some(r.id) || d.live.is_none() && state.undoable(d).is_some_and(|u| u.id == r.id);
-    let from = r.from.as_ref().filter(|_| newest && !(r.is_way_back() && r.status.is_terminal()))?;
-    let pair = if r.is_way_back() { r.target()? } else { from };
+    let from = r.from.as_ref().filter(|_| newest && !(r.is_rollback() && r.status.is_terminal()))?;
+    let pair = if r.is_rollback() { r.target()? } else { from };
     let spec = state.spec(&r.deployment, pair.spec)?;
     let here = passing(state, &r.deployment, pair);
     let desired = r.desired.max(d.desired);
     if here >= desired {
-        return Some(WayBack::AtOnce { kept: None });
+        return Some(RollbackEstimate::AtOnce { kept: None });
     }
     let mode = Subject::of(r).mode.unwrap_or(BatchMode::Beside);
     Some(in_batches(desired - here, mode, &r.params, spec))
 }
 
-fn in_batches(instances: u32, mode: BatchMode, p: &RolloutParams, spec: &Spec) -> WayBack {
+fn in_batches(instances: u32, mode: BatchMode, p: &RolloutParams, spec: &Spec) -> RollbackEstimate {
     let batches = instances.div_ceil(p.batch(mode, instances));
     let start = spec.health.interval.0.saturating_mul(u64::from(spec.health.healthy_after)).saturating_add(OVERHEAD.0);
     let drain = match mode {
@@ -100,5 +100,5 @@ fn in_batches(instances: u32, mode: BatchMode, p: &RolloutParams, spec: &Spec) -
         }
     };
     let about = Period(u64::from(batches).saturating_mul(start.saturating_add(drain)));
-    WayBack::InBatches { instances, batches, about }
+    RollbackEstimate::InBatches { instances, batches, about }
 }

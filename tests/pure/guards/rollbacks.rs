@@ -1,4 +1,4 @@
-//! Stories of ways back: what is refused on them, what ends them, and who counts when workers are lost for good.
+//! Stories of rollbacks: what is refused on them, what ends them, and who counts when workers are lost for good.
 
 use slipway::engine::{facts, plan, ways_out};
 use slipway::model::{Health, Life, Millis, Period, Principal, RolloutId, StrategyName, WorkerName};
@@ -45,7 +45,7 @@ impl Story {
     }
 
     /// 1.0.0 does not come up any more.
-    fn broken_way_back(&mut self) -> RolloutId {
+    fn broken_rollback(&mut self) -> RolloutId {
         let id = self.past_half();
         self.ok(Command::Rollback(Rollback { rollout: id }));
         id
@@ -61,7 +61,7 @@ fn a_rollback_asked_for_twice_does_not_go_forward_again() {
     t.ok(Command::Rollback(Rollback { rollout: forward }));
     let back = t.live().id;
     let e = t.no(Command::Rollback(Rollback { rollout: back }));
-    assert!(e.contains("on its way back to 1.0.0 already") && e.contains("--to 2.0.0` goes forward again"), "{e}");
+    assert!(e.contains("being rolled back to 1.0.0 already") && e.contains("--to 2.0.0` goes forward again"), "{e}");
     t.until("the return", |s| s.deployments[&shop()].live.is_none());
     let e = t.no(Command::Rollback(Rollback { rollout: back }));
     assert!(e.contains("is back on 1.0.0 already") && e.contains("--to 2.0.0` goes forward again"), "{e}");
@@ -72,7 +72,7 @@ fn a_rollback_asked_for_twice_does_not_go_forward_again() {
 #[test]
 fn an_abort_never_moves_traffic_to_a_version_that_was_left() {
     let mut t = Story::new();
-    let id = t.broken_way_back();
+    let id = t.broken_rollback();
     let e = t.no(Command::Abort(Abort { rollout: id, as_is: false }));
     assert!(e.contains("--as-is` ends it where it stands") && e.contains("--replace"), "{e}");
     let before = share(t.s(), Role::Candidate);
@@ -103,7 +103,7 @@ fn as_it_is_both_versions_stay_and_the_next_rollout_replaces_both() {
     t.ok(Command::Abort(Abort { rollout: forward, as_is: false }));
 
     let mut t = Story::new();
-    let id = t.broken_way_back();
+    let id = t.broken_rollback();
     t.ok(Command::Abort(Abort { rollout: id, as_is: true }));
     let d = t.s().deployments[&shop()].clone();
     let (stable, previous) = (d.arms.pair(Role::Stable).unwrap().clone(), d.arms.pair(Role::Previous).unwrap().clone());
@@ -131,7 +131,7 @@ fn as_it_is_both_versions_stay_and_the_next_rollout_replaces_both() {
 #[test]
 fn replace_ends_what_is_live_and_starts_the_fix_in_one_entry() {
     let mut t = Story::new();
-    let id = t.broken_way_back();
+    let id = t.broken_rollback();
     let busy = t.start("3.0.0", StrategyName::ROLLING).unwrap_err().to_string();
     assert!(busy.contains("explain"), "{busy}");
     let mut fix = start(t.s(), "3.0.0", StrategyName::ROLLING);
@@ -154,7 +154,7 @@ fn replace_ends_what_is_live_and_starts_the_fix_in_one_entry() {
 #[test]
 fn what_is_offered_is_what_the_law_takes() {
     let mut t = Story::new();
-    let id = t.broken_way_back();
+    let id = t.broken_rollback();
     let offered = ways_out(t.s(), &Principal::local_operator(), &shop());
     let start = format!("slipway rollout start {} --to VERSION --replace", shop());
     assert_eq!(offered, [format!("slipway rollout abort {id} --as-is"), start]);
@@ -170,8 +170,8 @@ fn what_is_offered_is_what_the_law_takes() {
 #[test]
 fn nobody_is_counted_out_before_its_time_and_a_singleton_never() {
     let mut t = Story::new();
-    let id = t.broken_way_back();
-    t.until("its way back is compiled", |s| s.rollouts[&id].undo_compiled);
+    let id = t.broken_rollback();
+    t.until("its rollback is compiled", |s| s.rollouts[&id].undo_compiled);
     let out = |t: &mut Story| t.try_(Command::CountedOut(CountedOut { deployment: shop(), worker: w(4) }));
     assert!(out(&mut t).is_err(), "it is heard of");
     t.lose(4);

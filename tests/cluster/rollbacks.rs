@@ -100,7 +100,7 @@ fn past_half_in_the_tightest_pools_everything_goes_back_as_it_came() {
 }
 
 #[test]
-fn a_worker_that_burns_in_a_way_back_is_counted_out_and_leaves_dns() {
+fn a_worker_that_burns_in_a_rollback_is_counted_out_and_leaves_dns() {
     let text_of_spec = format!("{}lost_for_good: 20s\n", spec(ROLLING).replace("per_worker: 2", "per_worker: 1"));
     let mut lab = lab(3, 3, &text_of_spec);
     lab.push("1.0.0");
@@ -184,7 +184,7 @@ fn a_return_whose_worker_burns_is_ended_as_it_is_and_never_turned() {
         if said.contains("w2, which is lost") { Ok(()) } else { Err(said) }
     });
     lab.slipway(&["rollout", "abort", &id]).exits(1).says(&["--as-is"]);
-    lab.slipway(&["rollout", "rollback", &id]).exits(1).says(&["on its way back to 1.0.0 already"]);
+    lab.slipway(&["rollout", "rollback", &id]).exits(1).says(&["being rolled back to 1.0.0 already"]);
     let before = share(&lab, "1.0.0");
     assert!(before >= 4_000, "the traffic followed the instances: {before}");
     lab.slipway(&["rollout", "abort", &id, "--as-is"]).ok();

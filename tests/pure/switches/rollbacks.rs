@@ -54,7 +54,7 @@ fn a_rollback_moves_at_once_and_then_says_when_it_was_fenced() {
 }
 
 #[test]
-fn a_way_back_waits_for_no_server_and_claims_nothing_of_one_that_is_silent() {
+fn a_rollback_waits_for_no_server_and_claims_nothing_of_one_that_is_silent() {
     let (mut f, id) = switched();
     f.nodes.get_mut(&3).unwrap().alive = false;
     f.operator(Command::Rollback(Rollback { rollout: id })).unwrap();
@@ -75,7 +75,7 @@ fn a_way_back_waits_for_no_server_and_claims_nothing_of_one_that_is_silent() {
 }
 
 #[test]
-fn a_way_back_is_fenced_by_leases_where_they_bind() {
+fn a_rollback_is_fenced_by_leases_where_they_bind() {
     // In mode always.
     let (mut f, id) = switched();
     f.must(Command::LeaseSet(LeaseSet { mode: Some(LeaseMode::Always), terms: None }));
@@ -100,7 +100,7 @@ fn a_way_back_is_fenced_by_leases_where_they_bind() {
 }
 
 #[test]
-fn what_is_said_of_a_way_back_must_be_in_its_record() {
+fn what_is_said_of_a_rollback_must_be_in_its_record() {
     let (mut f, id) = switched();
     f.nodes.get_mut(&3).unwrap().alive = false;
     let index = f.operator(Command::Rollback(Rollback { rollout: id })).unwrap();
