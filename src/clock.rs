@@ -16,10 +16,10 @@ use std::{
 
 /// Where time comes from. Cloning shares the source.
 #[derive(Debug, Clone)]
-pub struct Clock(Source);
+pub struct Clock(ClockSource);
 
 #[derive(Debug, Clone)]
-enum Source {
+enum ClockSource {
     Real { origin: Instant },
     Manual { monotonic_ms: Arc<AtomicU64>, wall_ms: Arc<AtomicU64> },
 }
@@ -38,27 +38,27 @@ impl Mono {
 impl Clock {
     /// The machine's clocks.
     pub fn real() -> Self {
-        Self(Source::Real { origin: Instant::now() })
+        Self(ClockSource::Real { origin: Instant::now() })
     }
 
     /// A clock that stands still until [`Clock::advance`].
     pub fn manual(wall_ms: u64) -> Self {
-        Self(Source::Manual { monotonic_ms: Arc::default(), wall_ms: Arc::new(AtomicU64::new(wall_ms)) })
+        Self(ClockSource::Manual { monotonic_ms: Arc::default(), wall_ms: Arc::new(AtomicU64::new(wall_ms)) })
     }
 
     /// Monotonic time.
     pub fn mono(&self) -> Mono {
         match &self.0 {
-            Source::Real { origin } => Mono(millis(origin.elapsed())),
-            Source::Manual { monotonic_ms, .. } => Mono(monotonic_ms.load(Ordering::SeqCst)),
+            ClockSource::Real { origin } => Mono(millis(origin.elapsed())),
+            ClockSource::Manual { monotonic_ms, .. } => Mono(monotonic_ms.load(Ordering::SeqCst)),
         }
     }
 
     /// Monotonic time in microseconds, for measuring short spans; a manual clock gives whole milliseconds.
     pub fn micros(&self) -> u64 {
         match &self.0 {
-            Source::Real { origin } => u64::try_from(origin.elapsed().as_micros()).unwrap_or(u64::MAX),
-            Source::Manual { monotonic_ms, .. } => monotonic_ms.load(Ordering::SeqCst).saturating_mul(1000),
+            ClockSource::Real { origin } => u64::try_from(origin.elapsed().as_micros()).unwrap_or(u64::MAX),
+            ClockSource::Manual { monotonic_ms, .. } => monotonic_ms.load(Ordering::SeqCst).saturating_mul(1000),
         }
     }
 
@@ -66,24 +66,24 @@ impl Clock {
     /// take its lease for a young one. Only meaningful within one process.
     pub fn boot(&self) -> u64 {
         match &self.0 {
-            Source::Real { .. } => boottime(),
-            Source::Manual { monotonic_ms, .. } => monotonic_ms.load(Ordering::SeqCst),
+            ClockSource::Real { .. } => boottime(),
+            ClockSource::Manual { monotonic_ms, .. } => monotonic_ms.load(Ordering::SeqCst),
         }
     }
 
     /// Wall-clock milliseconds since the Unix epoch; for display only. Zero when the machine's clock stands before it.
     pub fn wall_ms(&self) -> u64 {
         match &self.0 {
-            Source::Real { .. } => SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, millis),
-            Source::Manual { wall_ms, .. } => wall_ms.load(Ordering::SeqCst),
+            ClockSource::Real { .. } => SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, millis),
+            ClockSource::Manual { wall_ms, .. } => wall_ms.load(Ordering::SeqCst),
         }
     }
 
     /// Moves a manual clock on; does nothing to a real one.
     pub fn advance(&self, by: Duration) {
         match &self.0 {
-            Source::Real { .. } => {}
-            Source::Manual { monotonic_ms, wall_ms } => {
+            ClockSource::Real { .. } => {}
+            ClockSource::Manual { monotonic_ms, wall_ms } => {
                 monotonic_ms.fetch_add(millis(by), Ordering::SeqCst);
                 wall_ms.fetch_add(millis(by), Ordering::SeqCst);
             }

@@ -10,7 +10,7 @@ mod settings;
 mod sound;
 mod user;
 
-pub use kinds::Kind;
+pub use kinds::SettingKind;
 pub use reference::reference;
 pub use settings::{Described, Resolved, Shown, Source};
 pub use sound::bare;

@@ -19,7 +19,7 @@ use slipway::{
     clock::Clock,
     dns::ViewStore,
     model::{BasisPoints, ClusterId, Millis, Principal, RolloutId, RolloutParams, Step, StepKind, StrategyName, WHOLE},
-    raft::{Consensus, ConsensusConfig, Source, restore_backup, write_backup},
+    raft::{BackupSource, Consensus, ConsensusConfig, restore_backup, write_backup},
     state::{
         Command, Meta, NewNode, Restoration, Role, Rollout, RolloutKind, RolloutPhase, RolloutStatus, RouteForm, State,
         StepRef, StepRow, StepStatus, command::RouteSet,
@@ -115,7 +115,7 @@ fn canary(n: u32) -> Rollout {
 /// A node's directory made of the State, and consensus on it.
 async fn start(state: &State, dir: &Path) -> Consensus {
     let blobs = BlobStore::open(&dir.join("packages")).expect("room");
-    let source = Source { state, blobs: &blobs, without_packages: true, wall_ms: 0 };
+    let source = BackupSource { state, blobs: &blobs, without_packages: true, wall_ms: 0 };
     let backup = write_backup(&source, |_| Vec::new()).expect("a backup").out;
     let address = || "127.0.0.1:1".to_owned();
     let node = NewNode {

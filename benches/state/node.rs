@@ -20,7 +20,7 @@ use std::{
 use slipway::{
     client::{Client, Limits},
     clock::Clock,
-    raft::{Source, write_backup},
+    raft::{BackupSource, write_backup},
     state::State,
     storage::BlobStore,
     wire::v1,
@@ -213,7 +213,7 @@ pub fn run(state: &State, services: u32) -> Figures {
 async fn measure(dir: &Path, state: &State, services: u32) -> Figures {
     let blobs = BlobStore::open(&dir.join("none")).expect("a directory");
     let backup = dir.join("backup");
-    let source = Source { state, blobs: &blobs, without_packages: true, wall_ms: 0 };
+    let source = BackupSource { state, blobs: &blobs, without_packages: true, wall_ms: 0 };
     write_backup(&source, |_| File::create(&backup).expect("a file")).expect("a backup");
     let files = config(dir, "n1");
     let (file, from) = (files.0.to_str().expect("a path"), backup.to_str().expect("a path"));

@@ -35,7 +35,7 @@ const MAX_DETAIL: usize = 512;
 
 /// How a delivery ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Outcome {
+pub struct DeliveryOutcome {
     /// Whether every target answered well.
     pub ok: bool,
     /// What they answered.
@@ -61,7 +61,7 @@ impl Courier {
         delivery: &Delivery,
         check: Option<&HealthCheck>,
         limit: Duration,
-    ) -> Outcome {
+    ) -> DeliveryOutcome {
         let way = check.map_or_else(Way::plain, Way::of);
         let started = self.clock.mono();
         let mut backoff = BACKOFF;
@@ -89,11 +89,14 @@ impl Courier {
                 problem.get_or_insert_with(|| "not every target was asked in time".into());
             }
             let Some(problem) = problem else {
-                return Outcome { ok: true, detail: format!("{} targets answered well", delivery.targets.len()) };
+                return DeliveryOutcome {
+                    ok: true,
+                    detail: format!("{} targets answered well", delivery.targets.len()),
+                };
             };
             let pause = backoff.pause();
             if !all || spent().saturating_add(pause) >= limit {
-                return Outcome { ok: false, detail: problem.chars().take(MAX_DETAIL).collect() };
+                return DeliveryOutcome { ok: false, detail: problem.chars().take(MAX_DETAIL).collect() };
             }
             left = still;
             tokio::time::sleep(pause).await;

@@ -18,7 +18,7 @@ const MAX_HOLD: usize = 100;
 
 /// A package to have unpacked.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Hold {
+pub struct HeldPackage {
     pub digest: Digest,
     /// Its size; 0: not known.
     pub size: u64,
@@ -57,7 +57,7 @@ pub struct Assigned {
     /// How far to go.
     pub permit: Permit,
     /// What to have on disk.
-    pub hold: Vec<Hold>,
+    pub hold: Vec<HeldPackage>,
     /// What to run.
     pub entries: Vec<Entry>,
     /// For people: what `current` names.
@@ -131,8 +131,8 @@ impl TryFrom<&v1::Assignment> for Offer {
             spec.check().map_err(|e| format!("spec {}: {e}", doc.revision))?;
             specs.insert(doc.revision, spec);
         }
-        let hold = a.hold.iter().map(|h| Ok(Hold { digest: Digest::new(&h.digest)?, size: h.size }));
-        let hold: Result<Vec<Hold>, crate::model::ModelError> = hold.collect();
+        let hold = a.hold.iter().map(|h| Ok(HeldPackage { digest: Digest::new(&h.digest)?, size: h.size }));
+        let hold: Result<Vec<HeldPackage>, crate::model::ModelError> = hold.collect();
         let entries: Result<Vec<Entry>, String> = a.instances.iter().map(|e| entry(e, &specs)).collect();
         let assigned = Assigned {
             generation: a.generation,

@@ -18,7 +18,7 @@ use crate::{
 
 /// A deployment's part.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct View {
+pub struct DeploymentReport {
     pub instances: Vec<v1::InstanceReport>,
     /// How far its newest generation got; `None` when it is no longer assigned.
     pub reached: Option<v1::ReachedReport>,
@@ -33,7 +33,7 @@ pub struct View {
 /// Shared by the deployments and the session.
 #[derive(Debug, Clone)]
 pub struct Board {
-    views: Arc<Mutex<BTreeMap<DeploymentId, View>>>,
+    views: Arc<Mutex<BTreeMap<DeploymentId, DeploymentReport>>>,
     changed: Arc<watch::Sender<u64>>,
 }
 
@@ -45,10 +45,10 @@ impl Default for Board {
 
 impl Board {
     /// Hangs a deployment's part. Counts that grow are not a change worth a report of its own.
-    pub fn hang(&self, id: &DeploymentId, view: View) {
+    pub fn hang(&self, id: &DeploymentId, view: DeploymentReport) {
         let mut views = self.views.lock();
-        let quiet = |v: &View| View { counts: None, ..v.clone() };
-        let step = |v: &View| v.counts.as_ref().map(|c| (c.step_id, c.pairs.len(), c.uncounted.clone()));
+        let quiet = |v: &DeploymentReport| DeploymentReport { counts: None, ..v.clone() };
+        let step = |v: &DeploymentReport| v.counts.as_ref().map(|c| (c.step_id, c.pairs.len(), c.uncounted.clone()));
         let same = views.get(id).is_some_and(|old| quiet(old) == quiet(&view) && step(old) == step(&view));
         views.insert(id.clone(), view);
         drop(views);

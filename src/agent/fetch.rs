@@ -24,14 +24,14 @@ use tokio::io::AsyncWriteExt;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    assignment::Hold,
+    assignment::HeldPackage,
     files,
     layout::Layout,
     nodes::Nodes,
     unpack::{UnpackError, unpack},
 };
 use crate::{
-    archive::Limits,
+    archive::ArchiveLimits,
     clock::Backoff,
     model::{Digest, MAX_PACKAGE, ids::hex},
     wire::v1::{FetchRequest, artifacts_client::ArtifactsClient},
@@ -114,7 +114,7 @@ impl Store {
     }
 
     /// Brings a package into place; goes on until it is there, refused or cancelled.
-    pub async fn ensure(&self, hold: &Hold, cancel: &CancellationToken) -> Result<(), FetchError> {
+    pub async fn ensure(&self, hold: &HeldPackage, cancel: &CancellationToken) -> Result<(), FetchError> {
         let lock = {
             let mut busy = self.0.busy.lock();
             Arc::clone(busy.entry(hold.digest.clone()).or_default())
@@ -125,7 +125,7 @@ impl Store {
         done
     }
 
-    async fn bring(&self, hold: &Hold, cancel: &CancellationToken) -> Result<(), FetchError> {
+    async fn bring(&self, hold: &HeldPackage, cancel: &CancellationToken) -> Result<(), FetchError> {
         let mut backoff = BACKOFF;
         loop {
             if self.has(&hold.digest) {
@@ -160,7 +160,7 @@ impl Store {
     }
 
     /// Fetches from one node, going on where the last try ended.
-    async fn fetch(&self, hold: &Hold) -> Result<PathBuf, FetchError> {
+    async fn fetch(&self, hold: &HeldPackage) -> Result<PathBuf, FetchError> {
         let digest = &hold.digest;
         let whole = self.0.layout.blobs().join(digest.as_str());
         if whole.exists() {
@@ -217,7 +217,8 @@ impl Store {
         let attempt = self.0.attempts.fetch_add(1, Ordering::Relaxed);
         let staging = self.0.layout.staging().join(format!("{digest}-{attempt}"));
         let (target, blob) = (self.0.layout.release(digest), archive.clone());
-        let done = tokio::task::spawn_blocking(move || unpack(&blob, &staging, &target, Limits::default())).await;
+        let done =
+            tokio::task::spawn_blocking(move || unpack(&blob, &staging, &target, ArchiveLimits::default())).await;
         match done.map_err(later)? {
             Ok(()) => {}
             Err(UnpackError::Refused(why)) => {
@@ -335,7 +336,7 @@ mod tests {
         // A disk that takes nothing: a file stands where directories are to be made.
         std::fs::remove_dir(store.0.layout.staging()).unwrap();
         std::fs::write(store.0.layout.staging(), b"").unwrap();
-        let hold = Hold { digest: good.clone(), size: 0 };
+        let hold = HeldPackage { digest: good.clone(), size: 0 };
         let cancel = CancellationToken::new();
         let task = tokio::spawn({
             let store = store.clone();
@@ -351,7 +352,7 @@ mod tests {
         assert!(store.has(&good) && store.in_the_way(&good).is_none());
 
         let (bad, path) = package(&store, b"this is no archive, and never will be one");
-        let refused = store.ensure(&Hold { digest: bad, size: 0 }, &CancellationToken::new()).await;
+        let refused = store.ensure(&HeldPackage { digest: bad, size: 0 }, &CancellationToken::new()).await;
         assert!(matches!(refused, Err(FetchError::Refused(_))), "{refused:?}");
         assert!(!path.exists());
     }

@@ -19,7 +19,7 @@ use super::{
     instance::Shared,
     layout::Layout,
     ledger::Book,
-    reconcile::{Deployment, Told, on_disk},
+    reconcile::{Deployment, Instruction, on_disk},
     runtime::{Processes, Runtime},
 };
 use crate::{clock::Clock, model::DeploymentId, supervise};
@@ -37,15 +37,15 @@ pub struct Fleet {
     keeping: Keeping,
     runtime: Arc<dyn Runtime>,
     clock: Clock,
-    tasks: BTreeMap<DeploymentId, mpsc::Sender<Told>>,
+    tasks: BTreeMap<DeploymentId, mpsc::Sender<Instruction>>,
     /// What is desired. An offer to a task that was just ending is lost, so it is kept here.
     offers: BTreeMap<DeploymentId, Offer>,
-    tell: mpsc::UnboundedSender<End>,
-    ends: mpsc::UnboundedReceiver<End>,
+    tell: mpsc::UnboundedSender<TaskEnd>,
+    ends: mpsc::UnboundedReceiver<TaskEnd>,
 }
 
 /// How a deployment's task ended.
-enum End {
+enum TaskEnd {
     /// It was no longer assigned, and all of it is gone.
     Left(DeploymentId),
     /// It cannot go on.
@@ -110,11 +110,11 @@ impl Fleet {
         tokio::spawn(async move {
             let ended = AssertUnwindSafe(task.run()).catch_unwind().await;
             let end = match ended {
-                Ok(Ok(())) => End::Left(id_of),
-                Ok(Err(e)) => End::Failed(e),
+                Ok(Ok(())) => TaskEnd::Left(id_of),
+                Ok(Err(e)) => TaskEnd::Failed(e),
                 Err(panic) => {
                     let what = format!("deployment {id_of}");
-                    End::Failed(AgentError::Task { what, why: supervise::words(panic.as_ref()).into() })
+                    TaskEnd::Failed(AgentError::Task { what, why: supervise::words(panic.as_ref()).into() })
                 }
             };
             // Nobody listens only when the agent ends.
@@ -132,7 +132,7 @@ impl Fleet {
         for (id, task) in &self.tasks {
             if !offers.contains_key(id) {
                 // One that has just ended is gone anyway.
-                let _ = task.send(Told::Remove).await;
+                let _ = task.send(Instruction::Remove).await;
             }
         }
         self.tasks.retain(|_, t| !t.is_closed());
@@ -143,7 +143,7 @@ impl Fleet {
             }
             if let Some(task) = self.tasks.get(&id) {
                 // If it ends in this very moment, `again` starts it anew.
-                let _ = task.send(Told::Offer(Box::new(offer))).await;
+                let _ = task.send(Instruction::Offer(Box::new(offer))).await;
             }
         }
         Ok(())
@@ -160,7 +160,7 @@ impl Fleet {
         self.start(id)?;
         if let Some(task) = self.tasks.get(id) {
             // A new one has room.
-            let _ = task.try_send(Told::Offer(Box::new(offer)));
+            let _ = task.try_send(Instruction::Offer(Box::new(offer)));
         }
         Ok(())
     }
@@ -169,8 +169,8 @@ impl Fleet {
     pub async fn failed(&mut self) -> AgentError {
         loop {
             match self.ends.recv().await {
-                Some(End::Failed(e)) => return e,
-                Some(End::Left(id)) => {
+                Some(TaskEnd::Failed(e)) => return e,
+                Some(TaskEnd::Left(id)) => {
                     if let Err(e) = self.again(&id) {
                         return e;
                     }
@@ -186,7 +186,7 @@ impl Fleet {
         let mut waits = Vec::new();
         for task in self.tasks.values() {
             let (done, wait) = oneshot::channel();
-            if task.send(Told::StopAll(done)).await.is_ok() {
+            if task.send(Instruction::StopAll(done)).await.is_ok() {
                 waits.push(wait);
             }
         }
@@ -256,7 +256,7 @@ mod tests {
         fleet.tasks.insert(id.clone(), tell);
         fleet.obey(BTreeMap::from([(id.clone(), offer(&id))])).await.unwrap();
         drop(told);
-        fleet.tell.send(End::Left(id.clone())).unwrap();
+        fleet.tell.send(TaskEnd::Left(id.clone())).unwrap();
         let mut changed = board.watch();
         let hung = async {
             loop {

@@ -149,7 +149,7 @@ impl Ledger {
 
 /// What to do about an offer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
+pub enum Acceptance {
     /// It is newer, or raises the permit: accept.
     Accept,
     /// It is what was accepted.
@@ -162,15 +162,15 @@ pub enum Verdict {
 
 impl Ledger {
     /// Compares an offer with what was accepted.
-    pub fn judge(&self, offer: &Assigned) -> Verdict {
-        let Some(have) = &self.assigned else { return Verdict::Accept };
+    pub fn judge(&self, offer: &Assigned) -> Acceptance {
+        let Some(have) = &self.assigned else { return Acceptance::Accept };
         match offer.generation.cmp(&have.generation) {
-            std::cmp::Ordering::Less => Verdict::Older,
-            std::cmp::Ordering::Greater => Verdict::Accept,
-            std::cmp::Ordering::Equal if offer.content_digest != have.content_digest => Verdict::Conflict,
+            std::cmp::Ordering::Less => Acceptance::Older,
+            std::cmp::Ordering::Greater => Acceptance::Accept,
+            std::cmp::Ordering::Equal if offer.content_digest != have.content_digest => Acceptance::Conflict,
             // It was taken away and given back.
-            std::cmp::Ordering::Equal if offer.permit > have.permit || self.removed => Verdict::Accept,
-            std::cmp::Ordering::Equal => Verdict::Same,
+            std::cmp::Ordering::Equal if offer.permit > have.permit || self.removed => Acceptance::Accept,
+            std::cmp::Ordering::Equal => Acceptance::Same,
         }
     }
 
@@ -380,15 +380,15 @@ mod tests {
     fn generations_never_go_back_and_permits_only_rise() {
         let mut ledger = Ledger::default();
         let offer = assigned(5, Permit::Activate, vec![]);
-        assert_eq!(ledger.judge(&offer), Verdict::Accept);
+        assert_eq!(ledger.judge(&offer), Acceptance::Accept);
         accept(&mut ledger, offer.clone());
-        assert_eq!(ledger.judge(&offer), Verdict::Same);
-        assert_eq!(ledger.judge(&assigned(5, Permit::Stage, vec![])), Verdict::Same);
-        assert_eq!(ledger.judge(&assigned(5, Permit::Commit, vec![])), Verdict::Accept);
-        assert_eq!(ledger.judge(&assigned(4, Permit::Commit, vec![])), Verdict::Older);
-        assert_eq!(ledger.judge(&Assigned { content_digest: 2, ..offer.clone() }), Verdict::Conflict);
+        assert_eq!(ledger.judge(&offer), Acceptance::Same);
+        assert_eq!(ledger.judge(&assigned(5, Permit::Stage, vec![])), Acceptance::Same);
+        assert_eq!(ledger.judge(&assigned(5, Permit::Commit, vec![])), Acceptance::Accept);
+        assert_eq!(ledger.judge(&assigned(4, Permit::Commit, vec![])), Acceptance::Older);
+        assert_eq!(ledger.judge(&Assigned { content_digest: 2, ..offer.clone() }), Acceptance::Conflict);
         ledger.apply(Record::Removed);
-        assert_eq!(ledger.judge(&offer), Verdict::Accept);
+        assert_eq!(ledger.judge(&offer), Acceptance::Accept);
     }
 
     #[test]

@@ -17,7 +17,7 @@ const DOMAIN: &[u8] = b"slipway-worker-v1";
 
 /// What has been obeyed; orders desired states over all nodes.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Seen {
+pub struct Obeyed {
     /// The cluster this directory belongs to; empty before the first welcome.
     pub cluster: String,
     /// Newest incarnation.
@@ -133,7 +133,7 @@ impl Machine {
     }
 }
 
-impl Seen {
+impl Obeyed {
     /// Whether a node's cluster is this agent's, or was restored from it.
     pub fn goes_on_with(&self, cluster: &str, lineage: &[String]) -> bool {
         self.cluster == cluster || lineage.contains(&self.cluster)
@@ -192,7 +192,7 @@ mod tests {
     #[test]
     fn a_restored_cluster_is_gone_on_with_and_a_strange_one_is_not() {
         let old = r#"{"cluster":"c-1","incarnation":1,"index":7}"#;
-        let mut seen: Seen = serde_json::from_str(old).unwrap();
+        let mut seen: Obeyed = serde_json::from_str(old).unwrap();
         assert!(seen.goes_on_with("c-1", &[]) && seen.goes_on_with("c-2", &["c-0".into(), "c-1".into()]));
         assert!(!seen.goes_on_with("c-2", &[]) && !seen.goes_on_with("c-2", &["c-0".into()]));
         seen.enter("c-2".into());

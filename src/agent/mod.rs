@@ -151,7 +151,7 @@ pub async fn run_until(
         }
     }
     let fleet = Fleet::open(machine.name.as_str(), &layout, &store, &board, program, keeping.clone())?;
-    let seen = machine::Seen::load(&layout)?;
+    let seen = machine::Obeyed::load(&layout)?;
     tracing::info!(name = %machine.name, epoch = machine.epoch, "agent starts");
     let pool = config.pool_addresses()?;
     let session = Session {

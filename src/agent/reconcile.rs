@@ -28,7 +28,7 @@ use super::{
     instance::{Instance, News, Orders, Shared, Status},
     journal::JournalError,
     layout::Layout,
-    ledger::{Known, Ledger, Record, Verdict},
+    ledger::{Acceptance, Known, Ledger, Record},
     lingering,
     tally::Tally,
 };
@@ -56,7 +56,7 @@ const PANIC_PAUSE: Duration = Duration::from_secs(1);
 
 /// What a deployment is told.
 #[derive(Debug)]
-pub enum Told {
+pub enum Instruction {
     /// Its assignment.
     Offer(Box<Offer>),
     /// It is no longer assigned.
@@ -83,7 +83,7 @@ pub struct Deployment {
     layout: Layout,
     store: Store,
     board: Board,
-    told: mpsc::Receiver<Told>,
+    told: mpsc::Receiver<Instruction>,
     news: mpsc::UnboundedReceiver<(InstanceId, News)>,
     tell: mpsc::UnboundedSender<(InstanceId, News)>,
     live: BTreeMap<InstanceId, Live>,
@@ -103,7 +103,7 @@ pub struct Deployment {
 
 impl Deployment {
     /// Prepares the task; the journal is open already.
-    pub fn new(shared: Shared, layout: Layout, store: Store, board: Board, told: mpsc::Receiver<Told>) -> Self {
+    pub fn new(shared: Shared, layout: Layout, store: Store, board: Board, told: mpsc::Receiver<Instruction>) -> Self {
         let (tell, news) = mpsc::unbounded_channel();
         let tally = shared.book.read(|l| l.tally.clone());
         Self {
@@ -150,9 +150,9 @@ impl Deployment {
             tokio::select! {
                 told = self.told.recv() => match told {
                     None => return Ok(()),
-                    Some(Told::Offer(offer)) => self.offer(*offer).await?,
-                    Some(Told::Remove) => self.remove().await?,
-                    Some(Told::StopAll(done)) => self.stop_all = Some(done),
+                    Some(Instruction::Offer(offer)) => self.offer(*offer).await?,
+                    Some(Instruction::Remove) => self.remove().await?,
+                    Some(Instruction::StopAll(done)) => self.stop_all = Some(done),
                 },
                 Some((id, news)) = self.news.recv() => self.hear(id, news).await?,
                 Some(done) = self.fetching.done() => self.fetched(done).await?,
@@ -171,19 +171,19 @@ impl Deployment {
     async fn offer(&mut self, offer: Offer) -> Result<(), JournalError> {
         let generation = offer.assigned.generation;
         match self.read(|l| l.judge(&offer.assigned)) {
-            Verdict::Accept => {
+            Acceptance::Accept => {
                 self.shared.book.write(Record::from(&offer)).await?;
                 self.conflict = None;
                 // What it needs is on the board before anything is started from it (`Store::collect`).
                 self.hang();
                 self.fetching.cancel();
             }
-            Verdict::Same => self.conflict = None,
-            Verdict::Older => {
+            Acceptance::Same => self.conflict = None,
+            Acceptance::Older => {
                 tracing::warn!(deployment = %offer.deployment, generation, "an older generation; refused");
                 return Ok(());
             }
-            Verdict::Conflict => {
+            Acceptance::Conflict => {
                 let why = format!("generation {generation} came again with other content; refused");
                 tracing::error!(deployment = %offer.deployment, "{why}");
                 self.conflict = Some((generation, why));

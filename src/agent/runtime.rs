@@ -27,12 +27,12 @@ pub struct Holder {
     /// Where the socket is bound.
     pub on: IpAddr,
     /// Its process; `None` when this agent may not see it.
-    pub process: Option<Seen>,
+    pub process: Option<HolderProcess>,
 }
 
 /// A process, for people.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Seen {
+pub struct HolderProcess {
     pub pid: i32,
     pub command: String,
     /// The instance and deployment it says that it belongs to.
@@ -168,7 +168,7 @@ fn holder(socket: &Socket) -> Holder {
     let has = |pid: &i32| sockets::held(*pid, socket.inode).is_ok_and(|path| path.is_some());
     let mut pids = everyone.iter().map(|k| k.pid).filter(has);
     let instance = |pid| Some((kin::variable(pid, tree::INSTANCE)?, kin::variable(pid, tree::DEPLOYMENT)?));
-    let seen = |pid| Seen { pid, command: kin::command(pid), instance: instance(pid) };
+    let seen = |pid| HolderProcess { pid, command: kin::command(pid), instance: instance(pid) };
     Holder { on: socket.on, process: pids.next().map(seen) }
 }
 
@@ -233,15 +233,22 @@ mod tests {
     #[test]
     fn a_port_in_use_is_said_with_what_to_do() {
         let at = "127.0.0.5:8080".parse().unwrap();
-        let shop = Seen { pid: 123, command: "shop".into(), instance: Some(("59-0".into(), "production/shop".into())) };
-        let said = |on: &str, process: Option<Seen>| {
+        let shop = HolderProcess {
+            pid: 123,
+            command: "shop".into(),
+            instance: Some(("59-0".into(), "production/shop".into())),
+        };
+        let said = |on: &str, process: Option<HolderProcess>| {
             in_use(at, Protocol::Tcp, &Holder { on: on.parse().unwrap(), process }, "SLIPWAY_ADDR_HTTP")
         };
         let all = said("0.0.0.0", Some(shop.clone()));
         assert!(all.starts_with("port 127.0.0.5:8080 is in use by pid 123 (shop)"), "{all}");
         assert!(all.contains("instance 59-0") && all.contains("${SLIPWAY_ADDR_HTTP} instead of 0.0.0.0"), "{all}");
         assert!(said("::", Some(shop.clone())).contains("instead of [::]"));
-        assert!(said("127.0.0.5", Some(Seen { instance: None, ..shop })).ends_with("stop it, or choose another port"));
+        assert!(
+            said("127.0.0.5", Some(HolderProcess { instance: None, ..shop }))
+                .ends_with("stop it, or choose another port")
+        );
         assert!(said("127.0.0.5", None).contains("may not see"));
     }
 }

@@ -26,7 +26,7 @@ use super::{
     fleet::Fleet,
     layout::Layout,
     logs,
-    machine::{Machine, Seen},
+    machine::{Machine, Obeyed},
     nodes::Nodes,
 };
 use crate::{
@@ -78,8 +78,8 @@ pub struct Session {
     pub store: Store,
     /// Whom to tell.
     pub fleet: Fleet,
-    /// What was obeyed.
-    pub seen: Seen,
+    /// The newest cluster, incarnation and index that orders were taken from.
+    pub seen: Obeyed,
     /// Reports sent.
     pub seq: u64,
     /// Packages that the newest desired state names; `None` before the first one.
@@ -89,7 +89,7 @@ pub struct Session {
 }
 
 /// Why a session ended.
-enum End {
+enum SessionEnd {
     /// Another node, or the same one later, may do.
     Retry(String),
     /// What the greeting said no longer holds: the session greets again, at once.
@@ -98,14 +98,14 @@ enum End {
     Fatal(AgentError),
 }
 
-impl From<AgentError> for End {
+impl From<AgentError> for SessionEnd {
     fn from(e: AgentError) -> Self {
         Self::Fatal(e)
     }
 }
 
-fn retry(e: impl std::fmt::Display) -> End {
-    End::Retry(e.to_string())
+fn retry(e: impl std::fmt::Display) -> SessionEnd {
+    SessionEnd::Retry(e.to_string())
 }
 
 impl Session {
@@ -120,12 +120,12 @@ impl Session {
                     let end = self.hold(&address, channel, &mut greeted).await;
                     end.map_or_else(|e| e, |never| match never {})
                 }
-                Err(e) => End::Retry(e),
+                Err(e) => SessionEnd::Retry(e),
             };
             let why = match end {
-                End::Fatal(e) => return e,
-                End::Again => continue,
-                End::Retry(why) => why,
+                SessionEnd::Fatal(e) => return e,
+                SessionEnd::Again => continue,
+                SessionEnd::Retry(why) => why,
             };
             if std::mem::take(&mut greeted) {
                 backoff.reset();
@@ -145,7 +145,7 @@ impl Session {
         address: &str,
         channel: Channel,
         greeted: &mut bool,
-    ) -> Result<std::convert::Infallible, End> {
+    ) -> Result<std::convert::Infallible, SessionEnd> {
         let (send, receive) = mpsc::channel(8);
         let mut client = WorkersClient::new(channel.clone()).max_decoding_message_size(MAX_MESSAGE);
         let addresses = self.look();
@@ -196,7 +196,7 @@ impl Session {
         channel: Channel,
         mut stream: Streaming<ToAgent>,
         send: mpsc::Sender<FromAgent>,
-    ) -> Result<std::convert::Infallible, End> {
+    ) -> Result<std::convert::Infallible, SessionEnd> {
         let mut changed = self.board.watch();
         changed.mark_changed();
         let settle = tokio::time::sleep(if self.seq == 0 { SETTLE } else { Duration::ZERO });
@@ -219,7 +219,7 @@ impl Session {
                     }
                     false
                 }
-                gone = self.fleet.failed() => return Err(End::Fatal(gone)),
+                gone = self.fleet.failed() => return Err(SessionEnd::Fatal(gone)),
                 () = &mut settle, if !may_report => { may_report = true; true }
                 _ = changed.changed() => {
                     may_report = may_report || self.board.settled(&self.fleet.deployments());
@@ -233,7 +233,7 @@ impl Session {
                 _ = look.tick() => {
                     if self.look() != *addresses {
                         tracing::info!("the addresses of this machine changed; telling the cluster");
-                        return Err(End::Again);
+                        return Err(SessionEnd::Again);
                     }
                     false
                 }
@@ -248,7 +248,7 @@ impl Session {
         }
     }
 
-    async fn say(&self, send: &mpsc::Sender<FromAgent>, body: from_agent::Body) -> Result<(), End> {
+    async fn say(&self, send: &mpsc::Sender<FromAgent>, body: from_agent::Body) -> Result<(), SessionEnd> {
         send.send(FromAgent { body: Some(body) }).await.map_err(|_| retry("the node closed the session"))
     }
 
@@ -285,9 +285,9 @@ impl Session {
         }
     }
 
-    fn refused(&self, address: &str, reason: String, permanent: bool) -> End {
+    fn refused(&self, address: &str, reason: String, permanent: bool) -> SessionEnd {
         if permanent {
-            return End::Fatal(AgentError::Refused {
+            return SessionEnd::Fatal(AgentError::Refused {
                 node: address.into(),
                 name: self.machine.name.to_string(),
                 reason,
@@ -297,7 +297,7 @@ impl Session {
     }
 
     /// Passes a desired state on, unless it is older than one that was passed on before.
-    async fn obey(&mut self, desired: Desired) -> Result<(), End> {
+    async fn obey(&mut self, desired: Desired) -> Result<(), SessionEnd> {
         let (ours, theirs) = ((self.seen.incarnation, self.seen.index), (desired.incarnation, desired.index));
         if theirs < ours {
             tracing::debug!(?theirs, ?ours, "an older desired state; ignored");
@@ -364,7 +364,7 @@ impl Session {
 }
 
 /// Whether a challenge is one, and of the cluster that this directory belongs to.
-fn check_cluster(seen: &Seen, root: &Path, challenge: &Challenge) -> Result<(), End> {
+fn check_cluster(seen: &Obeyed, root: &Path, challenge: &Challenge) -> Result<(), SessionEnd> {
     if !(16..=1024).contains(&challenge.nonce.len()) {
         return Err(retry("the node's challenge is no nonce"));
     }
@@ -377,7 +377,7 @@ fn check_cluster(seen: &Seen, root: &Path, challenge: &Challenge) -> Result<(), 
             challenge.cluster_id, seen.cluster
         )));
     }
-    Err(End::Fatal(AgentError::OtherCluster {
+    Err(SessionEnd::Fatal(AgentError::OtherCluster {
         path: root.into(),
         ours: seen.cluster.clone(),
         theirs: challenge.cluster_id.clone(),
@@ -385,7 +385,7 @@ fn check_cluster(seen: &Seen, root: &Path, challenge: &Challenge) -> Result<(), 
 }
 
 /// The next message of the greeting, within its time.
-async fn next(stream: &mut Streaming<ToAgent>, address: &str) -> Result<to_agent::Body, End> {
+async fn next(stream: &mut Streaming<ToAgent>, address: &str) -> Result<to_agent::Body, SessionEnd> {
     let message = tokio::time::timeout(GREETING, stream.message()).await;
     let message = message.map_err(|_| retry(format!("{address} does not answer")))?;
     let message = message.map_err(|s| retry(format!("{address}: {}", s.message())))?;
@@ -399,7 +399,7 @@ mod tests {
     #[test]
     fn a_challenge_is_taken_from_the_own_cluster_and_from_one_restored_from_it_alone() {
         let (new, restored) =
-            (Seen::default(), Seen { cluster: "c2".into(), former: vec!["c1".into()], ..Seen::default() });
+            (Obeyed::default(), Obeyed { cluster: "c2".into(), former: vec!["c1".into()], ..Obeyed::default() });
         for (seen, nonce, cluster, lineage, says) in [
             (&new, 16, "c9", vec![], "taken"),
             (&restored, 1024, "c2", vec![], "taken"),
@@ -421,10 +421,12 @@ mod tests {
             let challenge = Challenge { nonce: vec![7; nonce], cluster_id: cluster.into(), lineage };
             let said = match check_cluster(seen, Path::new("/data"), &challenge) {
                 Ok(()) => "taken".to_owned(),
-                Err(End::Retry(why)) => format!("again later: {why}"),
-                Err(End::Fatal(AgentError::OtherCluster { ours, theirs, .. })) => format!("never: {ours}, {theirs}"),
-                Err(End::Fatal(e)) => panic!("{e}"),
-                Err(End::Again) => panic!("greets again at once"),
+                Err(SessionEnd::Retry(why)) => format!("again later: {why}"),
+                Err(SessionEnd::Fatal(AgentError::OtherCluster { ours, theirs, .. })) => {
+                    format!("never: {ours}, {theirs}")
+                }
+                Err(SessionEnd::Fatal(e)) => panic!("{e}"),
+                Err(SessionEnd::Again) => panic!("greets again at once"),
             };
             assert_eq!(said, says, "{nonce} bytes of {challenge:?}");
         }

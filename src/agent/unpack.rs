@@ -14,7 +14,7 @@ use std::{
 use thiserror::Error;
 
 use super::files;
-use crate::archive::{self, ArchiveError, Limits, Sink};
+use crate::archive::{self, ArchiveError, ArchiveLimits, Sink};
 
 /// Why an archive was not unpacked.
 #[derive(Debug, Error)]
@@ -29,7 +29,7 @@ pub enum UnpackError {
 
 /// Unpacks `archive` into `staging` and renames that to `target`. What stood in `staging` is dropped; a `target` that
 /// is there is complete already and left alone.
-pub fn unpack(archive: &Path, staging: &Path, target: &Path, limits: Limits) -> Result<(), UnpackError> {
+pub fn unpack(archive: &Path, staging: &Path, target: &Path, limits: ArchiveLimits) -> Result<(), UnpackError> {
     if target.is_dir() {
         return Ok(());
     }
@@ -52,7 +52,7 @@ pub fn unpack(archive: &Path, staging: &Path, target: &Path, limits: Limits) -> 
     files::sync_dir(parent).map_err(disk(parent))
 }
 
-fn fill(package: &Path, root: &Path, limits: Limits) -> Result<(), UnpackError> {
+fn fill(package: &Path, root: &Path, limits: ArchiveLimits) -> Result<(), UnpackError> {
     let mut staged = Staged { root: root.into(), file: None };
     let contents = archive::read(package, limits, &mut staged).map_err(|e| match e {
         ArchiveError::Refused(why) => UnpackError::Refused(why),

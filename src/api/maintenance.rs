@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use super::{Api, ApiError, Caller, Kind, Many, Reply, fetch_blob};
 use crate::{
     model::ids::hex,
-    raft::{Consensus, OfflineError, Source, write_backup},
+    raft::{BackupSource, Consensus, OfflineError, write_backup},
     state::State,
     wire::v1,
 };
@@ -42,7 +42,7 @@ impl Api {
         let (out, receive) = mpsc::channel(CHUNKS_AHEAD);
         let (blobs, wall_ms, warning) = (self.blobs.clone(), self.clock.wall_ms(), read.warning.clone());
         tokio::task::spawn_blocking(move || {
-            let source = Source { state: &read.state, blobs: &blobs, without_packages, wall_ms };
+            let source = BackupSource { state: &read.state, blobs: &blobs, without_packages, wall_ms };
             let result = send(&source, &out, &consensus, warning.unwrap_or_default());
             if let Err(failed) = result {
                 // An operator who has gone needs no reason.
@@ -67,7 +67,7 @@ impl Api {
     }
 }
 
-fn send(source: &Source<'_>, out: &Out, consensus: &Consensus, warning: String) -> Result<(), ApiError> {
+fn send(source: &BackupSource<'_>, out: &Out, consensus: &Consensus, warning: String) -> Result<(), ApiError> {
     let failed = |e: OfflineError| ApiError::new(Kind::Precondition, "backup", e.to_string());
     let written = write_backup(source, |head| Chunks {
         out: out.clone(),

@@ -36,7 +36,7 @@ pub struct Report {
 }
 
 #[derive(Debug)]
-struct Session {
+struct OpenSession {
     id: u64,
     report: Option<Report>,
     heard: Mono,
@@ -59,7 +59,7 @@ pub struct SessionView {
 #[derive(Debug)]
 pub struct Sessions {
     clock: Clock,
-    open: Mutex<BTreeMap<WorkerName, Session>>,
+    open: Mutex<BTreeMap<WorkerName, OpenSession>>,
     changed: watch::Sender<u64>,
     next: AtomicU64,
     readers: Mutex<BTreeMap<u64, mpsc::Sender<v1::LogChunk>>>,
@@ -103,7 +103,7 @@ impl Sessions {
     /// All sessions as they are now.
     pub fn all(&self) -> Vec<SessionView> {
         let now = self.clock.mono();
-        let view = |(worker, s): (&WorkerName, &Session)| SessionView {
+        let view = |(worker, s): (&WorkerName, &OpenSession)| SessionView {
             worker: worker.clone(),
             id: s.id,
             age_ms: now.since(s.heard),
@@ -116,7 +116,7 @@ impl Sessions {
     pub fn begin(self: &Arc<Self>, worker: &WorkerName) -> Held {
         let id = self.next.fetch_add(1, Ordering::Relaxed);
         let (tell, told) = mpsc::channel(TELL_BUFFER);
-        let session = Session { id, report: None, heard: self.clock.mono(), tell };
+        let session = OpenSession { id, report: None, heard: self.clock.mono(), tell };
         self.open.lock().insert(worker.clone(), session);
         self.bump();
         Held { id, told, worker: worker.clone(), all: self.clone() }

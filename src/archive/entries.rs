@@ -12,16 +12,16 @@ use std::{
 use tar::{Archive, Entry, EntryType, PaxExtensions};
 
 use super::{
-    ArchiveError, Contents, Limits, Notes, Sink, refused,
+    ArchiveError, ArchiveLimits, Contents, Notes, Sink, refused,
     source::{self, BETWEEN, Capped, Gauge, unreadable},
-    tree::{self, Node, Tree},
+    tree::{self, Tree, TreeNode},
 };
 
 /// As much of a script as says which interpreter it wants.
 const HEAD: usize = 256;
 
 struct Reader<'a> {
-    limits: Limits,
+    limits: ArchiveLimits,
     sink: &'a mut dyn Sink,
     tree: Tree,
     notes: Notes,
@@ -29,7 +29,7 @@ struct Reader<'a> {
 
 /// Reads a whole archive and hands each entry to `sink`, within the limits; what is unsound is refused by its name in
 /// the archive.
-pub fn read(archive: &Path, limits: Limits, sink: &mut dyn Sink) -> Result<Contents, ArchiveError> {
+pub fn read(archive: &Path, limits: ArchiveLimits, sink: &mut dyn Sink) -> Result<Contents, ArchiveError> {
     let gauge = Gauge::default();
     gauge.between.set(BETWEEN);
     let mut tar = Archive::new(source::open(archive, limits.bytes, &gauge)?);
@@ -96,7 +96,7 @@ impl Reader<'_> {
             return if directory { Ok(()) } else { refused(format!("{raw:?} has no name")) };
         }
         if directory {
-            return self.put(&name, Node::Directory);
+            return self.put(&name, TreeNode::Directory);
         }
         if mode & 0o6000 != 0 {
             return refused(format!("{raw:?} has a setuid or setgid bit, which no agent gives: clear it (chmod ug-s)"));
@@ -106,7 +106,7 @@ impl Reader<'_> {
             EntryType::Symlink => {
                 let to = entry.link_name().map_err(unreadable)?.unwrap_or_default().into_owned();
                 tree::target(&to, &raw, self.limits)?;
-                self.put(&name, Node::Link(to.clone()))?;
+                self.put(&name, TreeNode::Link(to.clone()))?;
                 self.sink.symlink(&name, &to).map_err(sink_at(&name))
             }
             EntryType::Link => self.hard_link(&entry, &name, &raw),
@@ -116,7 +116,7 @@ impl Reader<'_> {
     }
 
     /// Notes a name, and has the directories made that come with it.
-    fn put(&mut self, name: &Path, node: Node) -> Result<(), ArchiveError> {
+    fn put(&mut self, name: &Path, node: TreeNode) -> Result<(), ArchiveError> {
         for directory in self.tree.put(name.into(), node)? {
             self.sink.directory(&directory).map_err(sink_at(&directory))?;
         }
@@ -124,7 +124,7 @@ impl Reader<'_> {
     }
 
     fn file(&mut self, entry: &mut Entry<'_, Capped>, name: PathBuf, mode: u32) -> Result<(), ArchiveError> {
-        self.put(&name, Node::File)?;
+        self.put(&name, TreeNode::File)?;
         self.sink.begin(&name).map_err(sink_at(&name))?;
         let (mut size, mut head) = (0, Vec::new());
         let mut buffer = vec![0; 64 << 10];
@@ -160,10 +160,10 @@ impl Reader<'_> {
         let to = entry.link_name().map_err(unreadable)?.unwrap_or_default().into_owned();
         let shown = String::from_utf8_lossy(to.as_os_str().as_encoded_bytes()).into_owned();
         let to = tree::inside(&to, &shown, self.limits)?;
-        if self.tree.get(&to) != Some(&Node::File) {
+        if self.tree.get(&to) != Some(&TreeNode::File) {
             return refused(format!("hard link {raw:?} points to {shown:?}, which is no file before it"));
         }
-        self.put(name, Node::File)?;
+        self.put(name, TreeNode::File)?;
         self.sink.hard_link(name, &to).map_err(sink_at(name))
     }
 }

@@ -24,7 +24,7 @@ pub use notes::{Notes, carriage_return};
 
 /// Bounds on what an archive may hold.
 #[derive(Debug, Clone, Copy)]
-pub struct Limits {
+pub struct ArchiveLimits {
     pub entries: u64,
     /// Bytes when unpacked, headers included.
     pub bytes: u64,
@@ -32,7 +32,7 @@ pub struct Limits {
     pub name: usize,
 }
 
-impl Default for Limits {
+impl Default for ArchiveLimits {
     fn default() -> Self {
         Self { entries: 200_000, bytes: 8 << 30, name: 1024 }
     }
@@ -111,13 +111,13 @@ pub struct Contents {
 }
 
 /// Reads `archive` to its end into `sink`.
-pub fn read(archive: &Path, limits: Limits, sink: &mut dyn Sink) -> Result<Contents, ArchiveError> {
+pub fn read(archive: &Path, limits: ArchiveLimits, sink: &mut dyn Sink) -> Result<Contents, ArchiveError> {
     entries::read(archive, limits, sink)
 }
 
 /// Reads an archive to its end and keeps nothing: whether an agent would take it.
 pub fn check(archive: &Path) -> Result<Contents, ArchiveError> {
-    read(archive, Limits::default(), &mut Nowhere)
+    read(archive, ArchiveLimits::default(), &mut Nowhere)
 }
 
 fn refused<T>(why: impl Into<String>) -> Result<T, ArchiveError> {

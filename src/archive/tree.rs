@@ -8,7 +8,7 @@ use std::{
     path::{Component, Path, PathBuf},
 };
 
-use super::{ArchiveError, Limits, refused};
+use super::{ArchiveError, ArchiveLimits, refused};
 
 /// Most links on the way of one link, as in Linux.
 const MOST_LINKS: usize = 40;
@@ -19,7 +19,7 @@ const LONGEST_PART: usize = 255;
 
 /// What a name stands for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Node {
+pub enum TreeNode {
     /// Made for what is inside it; the archive may still name it.
     ImpliedDirectory,
     /// Named by the archive.
@@ -32,33 +32,33 @@ pub enum Node {
 
 /// Everything that an archive has named.
 #[derive(Debug, Default)]
-pub struct Tree(BTreeMap<PathBuf, Node>);
+pub struct Tree(BTreeMap<PathBuf, TreeNode>);
 
 impl Tree {
     /// Whether nothing but directories is there.
     pub fn is_empty(&self) -> bool {
-        self.0.values().all(|n| matches!(n, Node::Directory | Node::ImpliedDirectory))
+        self.0.values().all(|n| matches!(n, TreeNode::Directory | TreeNode::ImpliedDirectory))
     }
 
     /// What a name stands for.
-    pub fn get(&self, name: &Path) -> Option<&Node> {
+    pub fn get(&self, name: &Path) -> Option<&TreeNode> {
         self.0.get(name)
     }
 
     /// Every directory, parents first.
     pub fn directories(self) -> Vec<PathBuf> {
-        let directory = |n: &Node| matches!(n, Node::Directory | Node::ImpliedDirectory);
+        let directory = |n: &TreeNode| matches!(n, TreeNode::Directory | TreeNode::ImpliedDirectory);
         self.0.into_iter().filter(|(_, n)| directory(n)).map(|(name, _)| name).collect()
     }
 
     /// Puts `node` at `name`. Gives the directories to make, parents first: those the archive left out, and itself when
     /// it is a new one.
-    pub fn put(&mut self, name: PathBuf, node: Node) -> Result<Vec<PathBuf>, ArchiveError> {
+    pub fn put(&mut self, name: PathBuf, node: TreeNode) -> Result<Vec<PathBuf>, ArchiveError> {
         let shown = name.display().to_string();
         let known = match (self.0.get(&name), &node) {
             (None, _) => false,
             // Archives that were added to name their directories again.
-            (Some(Node::ImpliedDirectory | Node::Directory), Node::Directory) => true,
+            (Some(TreeNode::ImpliedDirectory | TreeNode::Directory), TreeNode::Directory) => true,
             (Some(_), _) => {
                 return refused(format!(
                     "{shown:?} is there twice: pack it anew (an archive that was added to keeps both), or name the directory to pack"
@@ -70,17 +70,17 @@ impl Tree {
         parents.reverse();
         for parent in parents {
             match self.0.get(parent) {
-                Some(Node::Directory | Node::ImpliedDirectory) => {}
-                Some(Node::File | Node::Link(_)) => {
+                Some(TreeNode::Directory | TreeNode::ImpliedDirectory) => {}
+                Some(TreeNode::File | TreeNode::Link(_)) => {
                     return refused(format!("{shown:?} goes through {:?}, which is no directory", text(parent)));
                 }
                 None => {
-                    self.0.insert(parent.into(), Node::ImpliedDirectory);
+                    self.0.insert(parent.into(), TreeNode::ImpliedDirectory);
                     new.push(parent.to_path_buf());
                 }
             }
         }
-        if node == Node::Directory && !known {
+        if node == TreeNode::Directory && !known {
             new.push(name.clone());
         }
         self.0.insert(name, node);
@@ -91,7 +91,7 @@ impl Tree {
     pub fn check_links(&self) -> Result<(), ArchiveError> {
         let mut steps = MOST_STEPS;
         for (name, node) in &self.0 {
-            if let Node::Link(target) = node {
+            if let TreeNode::Link(target) = node {
                 self.follow(name, target, &mut steps)?;
             }
         }
@@ -122,10 +122,10 @@ impl Tree {
             }
             at.push(&part);
             match self.0.get(&at) {
-                Some(Node::Directory | Node::ImpliedDirectory) => {}
-                Some(Node::File) if ahead.is_empty() => {}
-                Some(Node::File) => return lost(&format!("{:?} is no directory", text(&at))),
-                Some(Node::Link(next)) => {
+                Some(TreeNode::Directory | TreeNode::ImpliedDirectory) => {}
+                Some(TreeNode::File) if ahead.is_empty() => {}
+                Some(TreeNode::File) => return lost(&format!("{:?} is no directory", text(&at))),
+                Some(TreeNode::Link(next)) => {
                     links += 1;
                     if links > MOST_LINKS {
                         return lost("too many links on the way, or a circle of them");
@@ -158,7 +158,7 @@ fn text(path: &Path) -> String {
 }
 
 /// A name without `.` parts; refused when it is absolute, leaves the tree, or no file system takes it.
-pub fn inside(name: &Path, raw: &str, limits: Limits) -> Result<PathBuf, ArchiveError> {
+pub fn inside(name: &Path, raw: &str, limits: ArchiveLimits) -> Result<PathBuf, ArchiveError> {
     fits(name, raw, limits)?;
     let mut clean = PathBuf::new();
     for part in name.components() {
@@ -175,7 +175,7 @@ pub fn inside(name: &Path, raw: &str, limits: Limits) -> Result<PathBuf, Archive
 }
 
 /// What a link names: relative, and not longer than a name.
-pub fn target(to: &Path, raw: &str, limits: Limits) -> Result<(), ArchiveError> {
+pub fn target(to: &Path, raw: &str, limits: ArchiveLimits) -> Result<(), ArchiveError> {
     fits(to, raw, limits)?;
     if to.is_absolute() || to.as_os_str().is_empty() {
         return refused(format!(
@@ -186,7 +186,7 @@ pub fn target(to: &Path, raw: &str, limits: Limits) -> Result<(), ArchiveError> 
     Ok(())
 }
 
-fn fits(name: &Path, raw: &str, limits: Limits) -> Result<(), ArchiveError> {
+fn fits(name: &Path, raw: &str, limits: ArchiveLimits) -> Result<(), ArchiveError> {
     let length = name.as_os_str().len();
     if length > limits.name {
         return refused(format!(

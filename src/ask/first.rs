@@ -19,9 +19,9 @@ const RECORDS: [u8; 2] = [0x15, 0x16];
 
 /// How the answer began: the number of bytes kept in the top byte, then up to three bytes.
 #[derive(Debug, Clone, Default)]
-pub struct Seen(Arc<AtomicU32>);
+pub struct FirstBytes(Arc<AtomicU32>);
 
-impl Seen {
+impl FirstBytes {
     fn take(&self, bytes: &[u8]) {
         let [mut kept, mut first @ ..] = self.0.load(Ordering::Relaxed).to_be_bytes();
         for b in bytes {
@@ -49,13 +49,13 @@ impl Seen {
 #[derive(Debug)]
 pub struct First<S> {
     inner: S,
-    seen: Seen,
+    seen: FirstBytes,
 }
 
 impl<S> First<S> {
     /// Wraps a stream; the other half tells what came.
-    pub fn new(inner: S) -> (Self, Seen) {
-        let seen = Seen::default();
+    pub fn new(inner: S) -> (Self, FirstBytes) {
+        let seen = FirstBytes::default();
         (Self { inner, seen: seen.clone() }, seen)
     }
 }

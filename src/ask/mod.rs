@@ -23,7 +23,7 @@ use tokio::{
 };
 
 use self::{
-    first::{First, Seen},
+    first::{First, FirstBytes},
     tls::Tls,
 };
 use crate::model::{HealthCheck, innermost};
@@ -216,7 +216,7 @@ where
 }
 
 /// What came back to a request in the clear.
-fn clear_error(e: &hyper::Error, seen: &Seen) -> AskError {
+fn clear_error(e: &hyper::Error, seen: &FirstBytes) -> AskError {
     if seen.looks_like_tls() {
         return AskError::SpeaksTls;
     }

@@ -15,7 +15,7 @@ use super::{
     error, render,
 };
 use crate::{
-    client::{ClientError, Seen, Watch},
+    client::{ClientError, Watch, WatchItem},
     console,
     model::Millis,
     wire::{convert_rollout::compared, v1},
@@ -51,7 +51,7 @@ pub struct Follow {
 }
 
 /// What a watch gives, in order.
-type Feed = tokio::sync::mpsc::Receiver<Result<Option<Seen>, ClientError>>;
+type Feed = tokio::sync::mpsc::Receiver<Result<Option<WatchItem>, ClientError>>;
 
 /// Reads a watch on a task of its own, so that a look at the rollout never interrupts the search for another node.
 fn feed(mut watch: Watch) -> Feed {
@@ -275,7 +275,7 @@ fn silent(view: &View<'_>, e: &CliError) -> Result<(), CliError> {
 }
 
 /// What the feed gives next; nothing ever while there is none.
-async fn next(events: &mut Option<Feed>) -> Result<Option<Seen>, ClientError> {
+async fn next(events: &mut Option<Feed>) -> Result<Option<WatchItem>, ClientError> {
     match events {
         Some(feed) => feed.recv().await.unwrap_or(Ok(None)),
         None => std::future::pending().await,
@@ -345,17 +345,17 @@ fn saw(
     view: &View<'_>,
     events: &mut Option<Feed>,
     rollout: &v1::Rollout,
-    seen: Result<Option<Seen>, ClientError>,
+    seen: Result<Option<WatchItem>, ClientError>,
 ) -> Result<bool, CliError> {
     match seen {
-        Ok(Some(Seen::Event(event))) => {
+        Ok(Some(WatchItem::Event(event))) => {
             let about = about(&event, rollout);
             if about {
                 view.say(&Line::Event { event: &event }, || line(&event, rollout))?;
             }
             Ok(about)
         }
-        Ok(Some(Seen::Moved { from, to })) => {
+        Ok(Some(WatchItem::Moved { from, to })) => {
             view.say(&Line::Moved { from: &from, to: &to }, || format!("{from} gone, following {to}"))?;
             Ok(true)
         }
@@ -375,7 +375,9 @@ fn saw(
 
 /// Prints the events up to the end that the rollout's own row has overtaken.
 async fn rest(view: &View<'_>, events: &mut Option<Feed>, rollout: &v1::Rollout) -> Result<(), CliError> {
-    while let Ok(Ok(Some(Seen::Event(event)))) = tokio::time::timeout(Duration::from_millis(500), next(events)).await {
+    while let Ok(Ok(Some(WatchItem::Event(event)))) =
+        tokio::time::timeout(Duration::from_millis(500), next(events)).await
+    {
         if event.index > rollout.index {
             break;
         }

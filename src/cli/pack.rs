@@ -16,7 +16,7 @@ use tar::{Builder, EntryType, Header};
 use thiserror::Error;
 
 use crate::{
-    archive::{self, ArchiveError, Limits, Notes},
+    archive::{self, ArchiveError, ArchiveLimits, Notes},
     model::ids::hex,
 };
 
@@ -135,7 +135,7 @@ impl<W: Write> Packer<'_, W> {
     }
 
     fn add(&mut self, inside: &Path) -> Result<(), PackError> {
-        let most = Limits::default().entries;
+        let most = ArchiveLimits::default().entries;
         self.count += 1;
         if self.count > most {
             return Err(unfit(

@@ -13,7 +13,7 @@ mod tests;
 mod watch;
 
 pub use error::ClientError;
-pub use watch::{Seen, Watch};
+pub use watch::{Watch, WatchItem};
 
 use std::{
     future::Future,

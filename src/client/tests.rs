@@ -359,8 +359,8 @@ async fn a_watch_goes_on_elsewhere_after_the_last_event_and_repeats_none() {
     let mut got = Vec::new();
     while got.len() < 5 {
         match watch.next().await.unwrap().unwrap() {
-            Seen::Event(e) => got.push(e.index.to_string()),
-            Seen::Moved { from, to } => {
+            WatchItem::Event(e) => got.push(e.index.to_string()),
+            WatchItem::Moved { from, to } => {
                 assert_eq!((from, to), (a.clone(), b.clone()));
                 got.push("moved".into());
             }

@@ -14,7 +14,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What a watch gives.
 #[derive(Debug)]
-pub enum Seen {
+pub enum WatchItem {
     Event(v1::Event),
     /// The node is gone; the watch goes on at another one. Names, else addresses.
     Moved {
@@ -56,7 +56,7 @@ impl Client {
 
 impl Watch {
     /// The next event or change of node; `None` at the end of a watch that does not follow. Safe to drop while waiting.
-    pub async fn next(&mut self) -> Result<Option<Seen>, ClientError> {
+    pub async fn next(&mut self) -> Result<Option<WatchItem>, ClientError> {
         loop {
             let Some(stream) = &mut self.stream else {
                 if let Some(moved) = self.open().await? {
@@ -71,7 +71,7 @@ impl Watch {
                         continue;
                     }
                     (self.request.after_index, self.request.after_ordinal) = (event.index, event.ordinal);
-                    return Ok(Some(Seen::Event(event)));
+                    return Ok(Some(WatchItem::Event(event)));
                 }
                 Ok(None) if self.request.no_follow => return Ok(None),
                 Ok(None) => self.lose(),
@@ -90,7 +90,7 @@ impl Watch {
         }
     }
 
-    async fn open(&mut self) -> Result<Option<Seen>, ClientError> {
+    async fn open(&mut self) -> Result<Option<WatchItem>, ClientError> {
         let limits = Limits { deadline: PATIENCE, refused: PATIENCE, ..self.client.inner.limits };
         // The first connection fails as fast as any other call.
         let limits = if self.node.is_none() { self.client.inner.limits } else { limits };
@@ -105,6 +105,6 @@ impl Watch {
         let before = self.node.replace(node);
         self.stream = Some(stream);
         let nodes = &self.client.inner.nodes;
-        Ok(before.filter(|b| *b != node).map(|b| Seen::Moved { from: nodes.label(b), to: nodes.label(node) }))
+        Ok(before.filter(|b| *b != node).map(|b| WatchItem::Moved { from: nodes.label(b), to: nodes.label(node) }))
     }
 }

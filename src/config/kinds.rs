@@ -13,7 +13,7 @@ use super::RaftProfile;
 use crate::model::Prefix;
 
 /// A value of a setting.
-pub trait Kind: Sized {
+pub trait SettingKind: Sized {
     /// What to write, in words.
     const NAME: &'static str;
 
@@ -46,7 +46,7 @@ fn parsed<T: FromStr>(text: &str, kind: &str) -> Result<T, String> {
 /// Types that are read as they print themselves; TOML writes them as `$show` does.
 macro_rules! printed {
     ($($ty:ty, $name:literal, $value:literal, $show:expr;)+) => {$(
-        impl Kind for $ty {
+        impl SettingKind for $ty {
             const NAME: &'static str = $name;
             const VALUE: &'static str = $value;
             fn read(text: &str) -> Result<Self, String> {
@@ -68,7 +68,7 @@ printed! {
     bool, "true or false", "true|false", str::to_owned;
 }
 
-impl Kind for PathBuf {
+impl SettingKind for PathBuf {
     const NAME: &'static str = "path";
     const VALUE: &'static str = "PATH";
 
@@ -81,7 +81,7 @@ impl Kind for PathBuf {
     }
 }
 
-impl Kind for RaftProfile {
+impl SettingKind for RaftProfile {
     const NAME: &'static str = "lan or slow";
     const VALUE: &'static str = "lan|slow";
 
@@ -94,7 +94,7 @@ impl Kind for RaftProfile {
     }
 }
 
-impl Kind for Vec<String> {
+impl SettingKind for Vec<String> {
     const NAME: &'static str = "list of text";
     const VALUE: &'static str = "TEXT";
     const MANY: bool = true;
@@ -113,7 +113,7 @@ impl Kind for Vec<String> {
     }
 }
 
-impl Kind for Vec<Prefix> {
+impl SettingKind for Vec<Prefix> {
     const NAME: &'static str = "list of address ranges";
     const VALUE: &'static str = "RANGE";
     const MANY: bool = true;
@@ -132,7 +132,7 @@ impl Kind for Vec<Prefix> {
     }
 }
 
-impl Kind for BTreeMap<String, String> {
+impl SettingKind for BTreeMap<String, String> {
     const NAME: &'static str = "table of text";
     const VALUE: &'static str = "KEY=VALUE";
     const MANY: bool = true;
@@ -155,7 +155,7 @@ impl Kind for BTreeMap<String, String> {
     }
 }
 
-impl<T: Kind> Kind for Option<T> {
+impl<T: SettingKind> SettingKind for Option<T> {
     const NAME: &'static str = T::NAME;
     const VALUE: &'static str = T::VALUE;
 
@@ -164,6 +164,6 @@ impl<T: Kind> Kind for Option<T> {
     }
 
     fn show(&self) -> Option<String> {
-        self.as_ref().and_then(Kind::show)
+        self.as_ref().and_then(SettingKind::show)
     }
 }

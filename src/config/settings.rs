@@ -9,7 +9,7 @@ use std::fmt::Write as _;
 
 use clap::{Arg, ArgAction, ArgMatches, error::ErrorKind};
 
-use super::{ConfigError, kinds::Kind};
+use super::{ConfigError, kinds::SettingKind};
 
 /// Where a value came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, strum::Display)]
@@ -95,7 +95,11 @@ impl Described {
 }
 
 /// What a flag was given; none when it was not.
-pub(super) fn given<T: Kind>(matches: &ArgMatches, key: &str, flag: &'static str) -> Result<Option<T>, clap::Error> {
+pub(super) fn given<T: SettingKind>(
+    matches: &ArgMatches,
+    key: &str,
+    flag: &'static str,
+) -> Result<Option<T>, clap::Error> {
     let texts: Vec<&str> = match matches.try_get_many::<String>(key) {
         Ok(texts) => texts.into_iter().flatten().map(String::as_str).collect(),
         Err(_) if matches.get_flag(key) => vec!["true"],
@@ -174,7 +178,7 @@ macro_rules! settings {
                     match key.to_ascii_lowercase().as_str() {
                         $(stringify!($key) if variable == $crate::config::settings::variable_name($prefix, stringify!($key)) => {
                             if !text.is_empty() {
-                                let read = <$ty as $crate::config::kinds::Kind>::read(&text);
+                                let read = <$ty as $crate::config::kinds::SettingKind>::read(&text);
                                 layer.$key = Some(read.map_err(|problem| $crate::config::ConfigError::Environment {
                                     variable: variable.clone(),
                                     problem,
@@ -214,7 +218,7 @@ macro_rules! settings {
             pub fn from_layers(
                 layers: Vec<($crate::config::settings::Source, $layer)>,
             ) -> Result<$crate::config::settings::Resolved<Self>, $crate::config::ConfigError> {
-                use $crate::config::{kinds::Kind as _, settings::{Shown, Source}};
+                use $crate::config::{kinds::SettingKind as _, settings::{Shown, Source}};
                 $(let mut $key: Option<($ty, Source)> = None;)+
                 for (source, layer) in layers {
                     $($key = $key.or(layer.$key.map(|value| (value, source)));)+
@@ -235,9 +239,9 @@ macro_rules! settings {
                 vec![$($crate::config::settings::Described {
                     key: stringify!($key),
                     about: concat!($($doc),+).trim(),
-                    kind: <$ty as $crate::config::kinds::Kind>::NAME,
-                    value: $crate::config::settings::split($flag).1.unwrap_or(<$ty as $crate::config::kinds::Kind>::VALUE),
-                    many: <$ty as $crate::config::kinds::Kind>::MANY,
+                    kind: <$ty as $crate::config::kinds::SettingKind>::NAME,
+                    value: $crate::config::settings::split($flag).1.unwrap_or(<$ty as $crate::config::kinds::SettingKind>::VALUE),
+                    many: <$ty as $crate::config::kinds::SettingKind>::MANY,
                     default: $crate::config::settings::settings!(@default $ty, $how $(($default))?),
                     flag: $crate::config::settings::split($flag).0,
                     variable: $crate::config::settings::variable_name($prefix, stringify!($key)),
@@ -256,7 +260,7 @@ macro_rules! settings {
     };
     (@default $ty:ty, or ($default:expr)) => {{
         let default: $ty = $default;
-        Some($crate::config::kinds::Kind::show(&default).unwrap_or_else(|| "not set".into()))
+        Some($crate::config::kinds::SettingKind::show(&default).unwrap_or_else(|| "not set".into()))
     }};
 }
 pub(super) use settings;

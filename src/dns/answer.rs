@@ -24,12 +24,12 @@ use rand::{Rng as _, seq::SliceRandom as _};
 use super::{
     endpoints::{Endpoint, Endpoints},
     memo::{Memo, Query, Sibling},
-    name::{Asked, Select, What, parse},
+    name::{QueriedName, Select, What, parse},
     requests::Requests,
     reverse::ReverseZones,
     site::Site,
     stats::{Stats, add},
-    view::View,
+    view::ZoneView,
 };
 use crate::{
     clock::Mono,
@@ -109,7 +109,7 @@ fn too_few() -> Reply {
 
 /// Everything an answer depends on beside the question.
 pub(super) struct Context<'a> {
-    pub view: &'a View,
+    pub view: &'a ZoneView,
     pub node: u64,
     pub memo: &'a Memo,
     pub stats: &'a Stats,
@@ -135,27 +135,27 @@ impl Context<'_> {
         // A label that is no text is in no name of ours, and in no zone of ours unless its end says so.
         let labels: Vec<&str> = lower.iter().map(|l| std::str::from_utf8(l).unwrap_or("\0")).collect();
         match parse(&labels, zone) {
-            Asked::Outside => self.reverse(name, &labels, kind),
-            Asked::Apex => self.apex(name, kind),
-            Asked::NameServer(id) => match self.view.servers.iter().find(|s| s.id == id) {
+            QueriedName::Outside => self.reverse(name, &labels, kind),
+            QueriedName::Apex => self.apex(name, kind),
+            QueriedName::NameServer(id) => match self.view.servers.iter().find(|s| s.id == id) {
                 Some(server) => self.own(name, kind, self.addresses(name, kind, ZONE_TTL, server.address.iter())),
                 None => self.negative(ResponseCode::NXDomain),
             },
-            Asked::ApiHost(id) => match self.view.servers.iter().find(|s| s.id == id) {
+            QueriedName::ApiHost(id) => match self.view.servers.iter().find(|s| s.id == id) {
                 Some(s) => self.own(name, kind, self.addresses(name, kind, ZONE_TTL, s.api.map(|a| a.ip()).iter())),
                 None => self.negative(ResponseCode::NXDomain),
             },
-            Asked::Api => self.api(name, kind),
-            Asked::ApiProto => self.own(name, kind, Vec::new()),
-            Asked::Schema if kind == RecordType::TXT => {
+            QueriedName::Api => self.api(name, kind),
+            QueriedName::ApiProto => self.own(name, kind, Vec::new()),
+            QueriedName::Schema if kind == RecordType::TXT => {
                 let txt = TXT::new(vec![NAMES_VERSION.into()]);
                 self.positive(vec![Record::from_rdata(name.clone(), ZONE_TTL, RData::TXT(txt))])
             }
-            Asked::Schema => self.own(name, kind, Vec::new()),
-            Asked::Services => self.own(name, kind, Vec::new()),
-            Asked::Environment(e) if self.view.environments.contains_key(e) => self.own(name, kind, Vec::new()),
-            Asked::Environment(_) | Asked::Nothing => self.negative(ResponseCode::NXDomain),
-            Asked::Service { environment, service, what } => match self.view.site(environment, service) {
+            QueriedName::Schema => self.own(name, kind, Vec::new()),
+            QueriedName::Services => self.own(name, kind, Vec::new()),
+            QueriedName::Environment(e) if self.view.environments.contains_key(e) => self.own(name, kind, Vec::new()),
+            QueriedName::Environment(_) | QueriedName::Nothing => self.negative(ResponseCode::NXDomain),
+            QueriedName::Service { environment, service, what } => match self.view.site(environment, service) {
                 Some(site) if exists(site, &what) => self.leased(site, &what, name, kind),
                 Some(_) | None => self.negative(ResponseCode::NXDomain),
             },

@@ -23,7 +23,7 @@ const STALE_TTL: u32 = 1;
 
 /// What may be said of a bound name now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Gate {
+enum LeaseGate {
     Open,
     Stale,
     Shut,
@@ -34,10 +34,10 @@ enum Gate {
 impl Context<'_> {
     /// An answer about a service, if the lease allows one.
     pub(super) fn leased(&self, site: &Site, what: &What<'_>, name: &Name, kind: RecordType) -> Reply {
-        let gate = if moves(what) { self.gate(site) } else { Gate::Open };
+        let gate = if moves(what) { self.gate(site) } else { LeaseGate::Open };
         match gate {
-            Gate::Open => self.service(site, what, name, kind),
-            Gate::Stale => {
+            LeaseGate::Open => self.service(site, what, name, kind),
+            LeaseGate::Stale => {
                 add(&self.stats.stale);
                 let mut reply = self.service(site, what, name, kind);
                 for record in reply.answers.iter_mut().chain(&mut reply.additionals) {
@@ -47,11 +47,11 @@ impl Context<'_> {
                 reply
             }
             // At once, so that the client asks its next server.
-            Gate::Shut => {
+            LeaseGate::Shut => {
                 add(&self.stats.fenced);
                 Reply::refusal(ResponseCode::ServFail, Some((22, "no lease: this server is cut off from the cluster")))
             }
-            Gate::NotYet => {
+            LeaseGate::NotYet => {
                 add(&self.stats.not_ready);
                 Reply::refusal(ResponseCode::ServFail, Some((14, "not ready: no lease yet")))
             }
@@ -60,18 +60,18 @@ impl Context<'_> {
 
     /// Whether everything about a service may be answered as if there were no leases.
     pub(super) fn may_answer(&self, site: &Site) -> bool {
-        self.gate(site) == Gate::Open
+        self.gate(site) == LeaseGate::Open
     }
 
-    fn gate(&self, site: &Site) -> Gate {
-        let Some(policy) = site.bound else { return Gate::Open };
+    fn gate(&self, site: &Site) -> LeaseGate {
+        let Some(policy) = site.bound else { return LeaseGate::Open };
         match (self.hold.covers(self.view.index, self.boot), policy) {
-            (Cover::Held, _) => Gate::Open,
+            (Cover::Held, _) => LeaseGate::Open,
             // The view is taken again when it is older than the lease; a second time only a bug would find it so.
-            (Cover::OldView, _) => Gate::Shut,
-            (Cover::Over(_), _) if self.hold.until == 0 => Gate::NotYet,
-            (Cover::Over(since), OnExpiry::Stale { max }) if since < max => Gate::Stale,
-            (Cover::Over(_), OnExpiry::Stale { .. } | OnExpiry::Fail) => Gate::Shut,
+            (Cover::OldView, _) => LeaseGate::Shut,
+            (Cover::Over(_), _) if self.hold.until == 0 => LeaseGate::NotYet,
+            (Cover::Over(since), OnExpiry::Stale { max }) if since < max => LeaseGate::Stale,
+            (Cover::Over(_), OnExpiry::Stale { .. } | OnExpiry::Fail) => LeaseGate::Shut,
         }
     }
 
@@ -79,9 +79,9 @@ impl Context<'_> {
     pub(super) fn lease_word(&self, site: &Site) -> &'static str {
         match (site.bound, self.gate(site)) {
             (None, _) => "off",
-            (Some(_), Gate::Open) => "held",
-            (Some(_), Gate::Stale) => "stale",
-            (Some(_), Gate::Shut | Gate::NotYet) => "over",
+            (Some(_), LeaseGate::Open) => "held",
+            (Some(_), LeaseGate::Stale) => "stale",
+            (Some(_), LeaseGate::Shut | LeaseGate::NotYet) => "over",
         }
     }
 }

@@ -35,7 +35,7 @@ pub(super) enum Class {
 
 /// What becomes of a response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(super) enum RateDecision {
     /// It is sent.
     Send,
     /// Nothing is sent.
@@ -91,14 +91,14 @@ impl Limiter {
     }
 
     /// Counts a response and says what becomes of it.
-    pub(super) fn verdict(&self, ip: IpAddr, class: Class, now: Mono) -> Verdict {
+    pub(super) fn verdict(&self, ip: IpAddr, class: Class, now: Mono) -> RateDecision {
         let rate = match class {
             Class::Answer => self.rates.answers,
             Class::Negative => self.rates.negative,
             Class::Error => self.rates.errors,
         };
         if rate == 0 || self.exempts(ip) {
-            return Verdict::Send;
+            return RateDecision::Send;
         }
         // Each response takes 1/rate of a second; who is more than BURST seconds ahead of the clock is over.
         let (now, cost) = (now.0.saturating_mul(1000), 1_000_000 / u64::from(rate).min(1_000_000));
@@ -108,16 +108,16 @@ impl Limiter {
         for (table, hasher) in self.tables.iter().zip(&self.hashers) {
             // A table has 2^16 entries, so the low bits are an index.
             let place = usize::try_from(hasher.hash_one(key) % BUCKETS as u64).unwrap_or(0);
-            let Some(bucket) = table.get(place) else { return Verdict::Send };
+            let Some(bucket) = table.get(place) else { return RateDecision::Send };
             let used = |at: u64| Some(at.max(now).saturating_add(cost)).filter(|next| *next <= latest);
             within |= bucket.fetch_update(Ordering::Relaxed, Ordering::Relaxed, used).is_ok();
         }
         if within {
-            return Verdict::Send;
+            return RateDecision::Send;
         }
         let nth = self.over.fetch_add(1, Ordering::Relaxed);
         let slips = self.rates.slip > 0 && nth.is_multiple_of(u64::from(self.rates.slip));
-        if slips { Verdict::Slip } else { Verdict::Drop }
+        if slips { RateDecision::Slip } else { RateDecision::Drop }
     }
 }
 
@@ -140,7 +140,7 @@ mod tests {
 
     fn sent(l: &Limiter, ip: &str, class: Class, n: u32, at: u64) -> u32 {
         let ip = ip.parse().unwrap();
-        (0..n).map(|_| u32::from(l.verdict(ip, class, Mono(at)) == Verdict::Send)).sum()
+        (0..n).map(|_| u32::from(l.verdict(ip, class, Mono(at)) == RateDecision::Send)).sum()
     }
 
     #[test]
@@ -162,12 +162,12 @@ mod tests {
     fn every_second_one_over_the_rate_slips() {
         let l = limiter(2);
         sent(&l, "192.0.2.1", Class::Error, 20, 0);
-        let verdicts: Vec<Verdict> =
+        let verdicts: Vec<RateDecision> =
             (0..6).map(|_| l.verdict("192.0.2.1".parse().unwrap(), Class::Error, Mono(0))).collect();
-        assert_eq!(verdicts, [Verdict::Slip, Verdict::Drop].repeat(3));
+        assert_eq!(verdicts, [RateDecision::Slip, RateDecision::Drop].repeat(3));
         let l = limiter(0);
         sent(&l, "192.0.2.1", Class::Error, 20, 0);
-        assert!((0..6).all(|_| l.verdict("192.0.2.1".parse().unwrap(), Class::Error, Mono(0)) == Verdict::Drop));
+        assert!((0..6).all(|_| l.verdict("192.0.2.1".parse().unwrap(), Class::Error, Mono(0)) == RateDecision::Drop));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //!
 //! The way of a query: `server` receives bytes (`mmsg`: many datagrams a system call), `fast` answers the common
 //! questions where they lie; for all others `respond` checks the message and encodes the reply (with hickory's decoder
-//! and encoder), `name` reads the name, `answer` makes the records from one immutable [`View`], which `store` swaps
+//! and encoder), `name` reads the name, `answer` makes the records from one immutable [`ZoneView`], which `store` swaps
 //! when State changes. Invariants: a reply is made from one view only; one version per reply, `mix.` excepted; only
 //! endpoints that `state::serving_among` lets through; [`ViewStore::served_index`] rises only after the swap, so what
 //! it says is what new queries see; [`ViewStore::settled_index`] waits for those under way too.
@@ -43,4 +43,4 @@ pub use store::ViewStore;
 pub use tally::Realised;
 pub use tls::{TlsError, TlsIdentity};
 pub use trace::{Trace, TraceArm};
-pub use view::View;
+pub use view::ZoneView;

@@ -1,14 +1,14 @@
 //! Reads a query name into what it asks for. Grammar only: whether the thing exists is `answer`'s.
 //!
 //! `[_port._proto.][prefix.]S.E.svc.Z`, `_rollout.S.E.svc.Z`, `nsN.Z`, `apiN.Z`, `_api._tcp.Z`, `_dns-version.Z` and
-//! the apex. Labels come in lower case (RFC 4343). A prefix that is not in the grammar is [`Asked::Nothing`], so
+//! the apex. Labels come in lower case (RFC 4343). A prefix that is not in the grammar is [`QueriedName::Nothing`], so
 //! NXDOMAIN. Not here: reverse names.
 
 use crate::{model::InstanceId, state::Role, traffic::Key};
 
 /// What a name asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Asked<'a> {
+pub(super) enum QueriedName<'a> {
     /// A name outside the zone.
     Outside,
     /// The zone itself.
@@ -68,29 +68,29 @@ pub(super) enum Select<'a> {
 }
 
 /// Reads a name's labels, leftmost first, in lower case.
-pub(super) fn parse<'a>(labels: &[&'a str], zone: &[String]) -> Asked<'a> {
-    let Some(split) = labels.len().checked_sub(zone.len()) else { return Asked::Outside };
+pub(super) fn parse<'a>(labels: &[&'a str], zone: &[String]) -> QueriedName<'a> {
+    let Some(split) = labels.len().checked_sub(zone.len()) else { return QueriedName::Outside };
     let (own, suffix) = labels.split_at(split);
     if !suffix.iter().zip(zone).all(|(a, b)| a == b) {
-        return Asked::Outside;
+        return QueriedName::Outside;
     }
     match own {
-        [] => Asked::Apex,
-        ["svc"] => Asked::Services,
-        ["_tcp"] => Asked::ApiProto,
-        ["_api", "_tcp"] => Asked::Api,
-        ["_dns-version"] => Asked::Schema,
-        [environment, "svc"] => Asked::Environment(environment),
+        [] => QueriedName::Apex,
+        ["svc"] => QueriedName::Services,
+        ["_tcp"] => QueriedName::ApiProto,
+        ["_api", "_tcp"] => QueriedName::Api,
+        ["_dns-version"] => QueriedName::Schema,
+        [environment, "svc"] => QueriedName::Environment(environment),
         [front @ .., service, environment, "svc"] => match what(front) {
-            Some(what) => Asked::Service { environment, service, what },
-            None => Asked::Nothing,
+            Some(what) => QueriedName::Service { environment, service, what },
+            None => QueriedName::Nothing,
         },
         [host] => match (numbered(host, "ns"), numbered(host, "api")) {
-            (Some(n), _) => Asked::NameServer(n),
-            (None, Some(n)) => Asked::ApiHost(n),
-            (None, None) => Asked::Nothing,
+            (Some(n), _) => QueriedName::NameServer(n),
+            (None, Some(n)) => QueriedName::ApiHost(n),
+            (None, None) => QueriedName::Nothing,
         },
-        [..] => Asked::Nothing,
+        [..] => QueriedName::Nothing,
     }
 }
 
@@ -152,30 +152,30 @@ fn numbered(label: &str, prefix: &str) -> Option<u64> {
 mod tests {
     use super::*;
 
-    fn ask(name: &str) -> Asked<'_> {
+    fn ask(name: &str) -> QueriedName<'_> {
         let labels: Vec<&str> = name.split('.').collect();
         parse(&labels, &["z".into(), "internal".into()])
     }
 
-    fn of<'a>(what: What<'a>) -> Asked<'a> {
-        Asked::Service { environment: "e", service: "s", what }
+    fn of<'a>(what: What<'a>) -> QueriedName<'a> {
+        QueriedName::Service { environment: "e", service: "s", what }
     }
 
     #[test]
     fn the_grammar() {
-        assert_eq!(ask("z.internal"), Asked::Apex);
-        assert_eq!(ask("ns12.z.internal"), Asked::NameServer(12));
-        assert_eq!(ask("svc.z.internal"), Asked::Services);
-        assert_eq!(ask("e.svc.z.internal"), Asked::Environment("e"));
+        assert_eq!(ask("z.internal"), QueriedName::Apex);
+        assert_eq!(ask("ns12.z.internal"), QueriedName::NameServer(12));
+        assert_eq!(ask("svc.z.internal"), QueriedName::Services);
+        assert_eq!(ask("e.svc.z.internal"), QueriedName::Environment("e"));
         assert_eq!(ask("s.e.svc.z.internal"), of(What::Set(Select::Policy)));
         assert_eq!(ask("preview.s.e.svc.z.internal"), of(What::Set(Select::Preview)));
         assert_eq!(ask("canary.s.e.svc.z.internal"), of(What::Set(Select::Arm(Role::Candidate))));
         assert_eq!(ask("k-a-b_c.s.e.svc.z.internal"), of(What::Set(Select::Key("a-b_c"))));
         assert_eq!(ask("t-acme.s.e.svc.z.internal"), of(What::Set(Select::Key("acme"))));
-        assert_eq!(ask("_api._tcp.z.internal"), Asked::Api);
-        assert_eq!(ask("_tcp.z.internal"), Asked::ApiProto);
-        assert_eq!(ask("_dns-version.z.internal"), Asked::Schema);
-        assert_eq!(ask("api3.z.internal"), Asked::ApiHost(3));
+        assert_eq!(ask("_api._tcp.z.internal"), QueriedName::Api);
+        assert_eq!(ask("_tcp.z.internal"), QueriedName::ApiProto);
+        assert_eq!(ask("_dns-version.z.internal"), QueriedName::Schema);
+        assert_eq!(ask("api3.z.internal"), QueriedName::ApiHost(3));
         assert_eq!(ask("v-1-0-0.s.e.svc.z.internal"), of(What::Set(Select::Version("1-0-0"))));
         let id = InstanceId { index: 59, ordinal: 0 };
         assert_eq!(ask("i-59-0.s.e.svc.z.internal"), of(What::Set(Select::Instance(id))));
@@ -189,7 +189,7 @@ mod tests {
     #[test]
     fn what_is_no_name() {
         for outside in ["internal", "example.com", "xz.internal", ""] {
-            assert_eq!(ask(outside), Asked::Outside, "{outside}");
+            assert_eq!(ask(outside), QueriedName::Outside, "{outside}");
         }
         for nothing in [
             "x.z.internal",
@@ -209,7 +209,7 @@ mod tests {
             "_http._sctp.s.e.svc.z.internal",
             "a.b.c.d.s.e.svc.z.internal",
         ] {
-            assert_eq!(ask(nothing), Asked::Nothing, "{nothing}");
+            assert_eq!(ask(nothing), QueriedName::Nothing, "{nothing}");
         }
     }
 }

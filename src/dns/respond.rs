@@ -28,14 +28,14 @@ use super::{
     answer::{Context, Reply},
     cookie::{Cookies, Presented},
     fast,
-    limit::{Class, Limiter, Rates, Verdict},
+    limit::{Class, Limiter, RateDecision, Rates},
     memo::Memo,
     mmsg::Datagrams,
     reverse::ReverseZones,
     site::Site,
-    stats::{DnsCounts, Stats, Tally, add},
+    stats::{DnsCounts, QueryTally, Stats, add},
     store::ViewStore,
-    view::View,
+    view::ZoneView,
 };
 use crate::{
     clock::{Clock, Mono},
@@ -157,7 +157,7 @@ impl Responder {
         })?;
         let early = |code: ResponseCode| {
             let verdict = self.verdict(transport, client, Class::Error);
-            (verdict != Verdict::Drop).then(|| {
+            (verdict != RateDecision::Drop).then(|| {
                 self.stats.rcode(code.into());
                 bare(header, code)
             })
@@ -220,26 +220,26 @@ impl Responder {
             ResponseCode::NoError | ResponseCode::NXDomain => Class::Negative,
             _ => Class::Error,
         };
-        let verdict = if known { Verdict::Send } else { self.verdict(transport, client, class) };
+        let verdict = if known { RateDecision::Send } else { self.verdict(transport, client, class) };
         match verdict {
-            Verdict::Send => {}
-            Verdict::Drop => return Handled::Withheld,
+            RateDecision::Send => {}
+            RateDecision::Drop => return Handled::Withheld,
             // Who has sent a cookie is to come back with the one it gets here; others over TCP.
-            Verdict::Slip if cookie.is_some() => reply = Reply::refusal(ResponseCode::BADCOOKIE, None),
-            Verdict::Slip => reply.cut(),
+            RateDecision::Slip if cookie.is_some() => reply = Reply::refusal(ResponseCode::BADCOOKIE, None),
+            RateDecision::Slip => reply.cut(),
         }
         self.encode(request, reply, transport, cookie).map_or(Handled::Malformed, Handled::Response)
     }
 
-    fn verdict(&self, transport: Transport, client: SocketAddr, class: Class) -> Verdict {
+    fn verdict(&self, transport: Transport, client: SocketAddr, class: Class) -> RateDecision {
         let verdict = match transport {
             Transport::Udp => self.limiter.verdict(client.ip(), class, self.clock.mono()),
-            Transport::Tcp => Verdict::Send,
+            Transport::Tcp => RateDecision::Send,
         };
         match verdict {
-            Verdict::Send => {}
-            Verdict::Drop => add(&self.stats.limited),
-            Verdict::Slip => add(&self.stats.slipped),
+            RateDecision::Send => {}
+            RateDecision::Drop => add(&self.stats.limited),
+            RateDecision::Slip => add(&self.stats.slipped),
         }
         verdict
     }
@@ -263,7 +263,7 @@ impl Responder {
     }
 
     /// What an answer from this view to this client depends on.
-    fn context<'a>(&'a self, view: &'a View, lease: (Hold, Boot), client: SocketAddr, now: Mono) -> Context<'a> {
+    fn context<'a>(&'a self, view: &'a ZoneView, lease: (Hold, Boot), client: SocketAddr, now: Mono) -> Context<'a> {
         let (hold, boot) = lease;
         Context {
             view,
@@ -293,12 +293,12 @@ impl Responder {
     /// does. All of them came before the view is read, so one view serves them all. It is given back to be held until
     /// they are sent: until then this node serves it.
     #[must_use = "it is served until the answers are sent"]
-    pub(super) fn respond_all(&self, all: &mut Datagrams, n: usize) -> Arc<View> {
+    pub(super) fn respond_all(&self, all: &mut Datagrams, n: usize) -> Arc<ZoneView> {
         let ready = self.store.is_ready();
         let (view, hold) = self.store.leased_view();
         let (now, lease) = (self.clock.mono(), (hold, self.clock.boot()));
         let mut context = self.context(&view, lease, NOBODY, now);
-        let mut tally = Tally::default();
+        let mut tally = QueryTally::default();
         for at in 0..n {
             let length = all.received(at);
             // Port 0 cannot be answered.
@@ -311,13 +311,13 @@ impl Responder {
                 Ok(Some(answered)) => {
                     tally.queries += 1;
                     let verdict = self.verdict(Transport::Udp, client, answered.class());
-                    if verdict != Verdict::Drop {
+                    if verdict != RateDecision::Drop {
                         tally.code(answered.code.into());
                     }
                     match verdict {
-                        Verdict::Send => answered.length,
-                        Verdict::Slip => answered.cut(message),
-                        Verdict::Drop => 0,
+                        RateDecision::Send => answered.length,
+                        RateDecision::Slip => answered.cut(message),
+                        RateDecision::Drop => 0,
                     }
                 }
                 Ok(None) => put(message, self.respond(&message[..length], client, Transport::Udp)),

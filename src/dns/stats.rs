@@ -85,12 +85,12 @@ counters! {
 
 /// What one batch of datagrams adds.
 #[derive(Debug, Default)]
-pub(super) struct Tally {
+pub(super) struct QueryTally {
     pub queries: u64,
     rcodes: [u64; RCODES.len()],
 }
 
-impl Tally {
+impl QueryTally {
     pub(super) fn code(&mut self, code: u16) {
         if let Some(i) = RCODES.iter().position(|(c, _)| *c == code) {
             self.rcodes[i] += 1;
@@ -99,7 +99,7 @@ impl Tally {
 }
 
 impl Stats {
-    pub(super) fn add_all(&self, tally: &Tally) {
+    pub(super) fn add_all(&self, tally: &QueryTally) {
         self.udp.fetch_add(tally.queries, Ordering::Relaxed);
         for (all, n) in self.rcodes.iter().zip(tally.rcodes).filter(|(_, n)| *n > 0) {
             all.fetch_add(n, Ordering::Relaxed);

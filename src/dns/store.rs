@@ -19,7 +19,7 @@ use tokio::sync::watch;
 use super::{
     requests::{Requested, Requests},
     tally::Realised,
-    view::{Builder, View},
+    view::{Builder, ZoneView},
 };
 use crate::{
     clock::Mono,
@@ -31,11 +31,11 @@ use crate::{
 /// The views of one node, newest first served.
 #[derive(Debug)]
 pub struct ViewStore {
-    view: ArcSwap<View>,
+    view: ArcSwap<ZoneView>,
     builder: Mutex<Builder>,
     served: watch::Sender<u64>,
     /// Views that were swapped out while somebody was answering from them.
-    leaving: Mutex<Vec<Weak<View>>>,
+    leaving: Mutex<Vec<Weak<ZoneView>>>,
     ready: AtomicBool,
     node: AtomicU64,
     hold_index: AtomicU64,
@@ -53,7 +53,7 @@ impl ViewStore {
     /// A store without a view, not ready.
     pub fn new() -> Self {
         Self {
-            view: ArcSwap::from_pointee(View::empty()),
+            view: ArcSwap::from_pointee(ZoneView::empty()),
             builder: Mutex::new(Builder::new()),
             served: watch::Sender::new(0),
             leaving: Mutex::default(),
@@ -101,7 +101,7 @@ impl ViewStore {
 
     /// A view and a lease to answer from, in the order that makes the lease's law hold: the view is taken first, and
     /// never one that is older than the lease. The clock is to be read after this.
-    pub fn leased_view(&self) -> (Arc<View>, Hold) {
+    pub fn leased_view(&self) -> (Arc<ZoneView>, Hold) {
         let view = self.view();
         let hold = self.hold();
         // The view of a lease is served before the lease is set, so a second look finds it.
@@ -138,7 +138,7 @@ impl ViewStore {
     }
 
     /// The view that is served now.
-    pub fn view(&self) -> Arc<View> {
+    pub fn view(&self) -> Arc<ZoneView> {
         self.view.load_full()
     }
 

@@ -8,7 +8,7 @@ use std::net::IpAddr;
 
 use super::{
     answer::exists,
-    name::{Asked, Select, What, label_of, parse},
+    name::{QueriedName, Select, What, label_of, parse},
     respond::Responder,
     site::Site,
 };
@@ -77,24 +77,31 @@ impl Responder {
         let part = |label: &str, means: &str| (label.to_string(), means.to_string());
         let zone_name = zone.join(".");
         match parse(&labels, zone) {
-            Asked::Outside if self.is_reverse(&labels) => {
+            QueriedName::Outside if self.is_reverse(&labels) => {
                 trace.parts.push(part(&name, "an address, in a reverse zone of this node"));
                 trace.end("answer", "PTR to the i- names of the instances that have the address, if there are any")
             }
-            Asked::Outside => trace.end("refused", &format!("it is neither in {zone_name} nor in a reverse zone")),
-            Asked::Nothing => {
+            QueriedName::Outside => {
+                trace.end("refused", &format!("it is neither in {zone_name} nor in a reverse zone"))
+            }
+            QueriedName::Nothing => {
                 trace.parts.push(part(&name, "no name that this zone can have"));
                 trace.end("nxdomain", "its form is none of the zone's: see the table of names in docs/dns.md")
             }
-            Asked::Apex | Asked::NameServer(_) | Asked::ApiHost(_) | Asked::Api | Asked::Schema | Asked::ApiProto => {
+            QueriedName::Apex
+            | QueriedName::NameServer(_)
+            | QueriedName::ApiHost(_)
+            | QueriedName::Api
+            | QueriedName::Schema
+            | QueriedName::ApiProto => {
                 trace.parts.push(part(&name, "the zone's own name: SOA, servers, API"));
                 trace.end("answer", "from the zone's own records")
             }
-            Asked::Services | Asked::Environment(_) => {
+            QueriedName::Services | QueriedName::Environment(_) => {
                 trace.parts.push(part(&name, "a name that others stand below"));
                 trace.end("nodata", "it has no records itself")
             }
-            Asked::Service { environment, service, what } => {
+            QueriedName::Service { environment, service, what } => {
                 trace.parts = parts(&what, &labels);
                 trace.parts.push(part(service, "the service"));
                 trace.parts.push(part(environment, "the environment"));

@@ -30,7 +30,7 @@ pub(super) struct NameServer {
 
 /// What answers are made from.
 #[derive(Debug, Clone)]
-pub struct View {
+pub struct ZoneView {
     /// Applied index of the State it was made from.
     pub index: u64,
     /// Index at which its content last changed.
@@ -54,7 +54,7 @@ pub struct View {
 /// Keys come from operators, and not from who asks: a fast hash does.
 type ByWire = GenericHashMap<Box<[u8]>, Arc<Site>, foldhash::fast::RandomState, DefaultSharedPtr>;
 
-impl View {
+impl ZoneView {
     /// The view of a node that knows nothing yet.
     pub(super) fn empty() -> Self {
         Self {
@@ -88,19 +88,19 @@ impl View {
 #[derive(Debug)]
 pub(super) struct Builder {
     state: Arc<State>,
-    view: Arc<View>,
+    view: Arc<ZoneView>,
     /// Cluster time at which a lost worker's instances leave, though no row changes.
     due: Option<Millis>,
 }
 
 impl Builder {
     pub(super) fn new() -> Self {
-        Self { state: Arc::default(), view: Arc::new(View::empty()), due: None }
+        Self { state: Arc::default(), view: Arc::new(ZoneView::empty()), due: None }
     }
 
     /// The view of a State. An older State than the last one is answered with the last view: a view never goes back,
     /// but for another incarnation.
-    pub(super) fn next(&mut self, state: &Arc<State>) -> Arc<View> {
+    pub(super) fn next(&mut self, state: &Arc<State>) -> Arc<ZoneView> {
         let (old, new) = (&self.state, state);
         if (new.incarnation, new.applied.index) < (old.incarnation, old.applied.index) {
             return Arc::clone(&self.view);
@@ -111,7 +111,7 @@ impl Builder {
             changed(old, new, self.is_due(new))
         };
         let cookies = new.cookies.accepted(new.now);
-        let mut view = View { index: new.applied.index, cookies, ..(*self.view).clone() };
+        let mut view = ZoneView { index: new.applied.index, cookies, ..(*self.view).clone() };
         if let Some(dirty) = dirty {
             let (framed, built) = (frame(new, &mut view), sites(new, &dirty, &mut view));
             if framed || built {
@@ -177,7 +177,7 @@ fn touched<'a, 'b, K: 'a + 'b, V: 'a + 'b>(
 }
 
 /// Everything but the sites: zone, servers, environments. Says whether something changed.
-fn frame(state: &State, view: &mut View) -> bool {
+fn frame(state: &State, view: &mut ZoneView) -> bool {
     let zone = state.cluster.as_ref().map(|c| c.zone.split('.').map(str::to_ascii_lowercase).collect());
     let serving = state.nodes.values().filter(|n| match n.role {
         NodeRole::Learner | NodeRole::Voter => true,
@@ -215,7 +215,7 @@ fn frame(state: &State, view: &mut View) -> bool {
 }
 
 /// Builds the sites of some deployments anew. Says whether one of them changed.
-fn sites(state: &State, dirty: &BTreeSet<DeploymentId>, view: &mut View) -> bool {
+fn sites(state: &State, dirty: &BTreeSet<DeploymentId>, view: &mut ZoneView) -> bool {
     let mut changed = false;
     for id in dirty {
         let (environment, service) = (id.environment.as_str(), id.service.as_str());
@@ -246,7 +246,7 @@ fn sites(state: &State, dirty: &BTreeSet<DeploymentId>, view: &mut View) -> bool
 }
 
 /// Brings the addresses of one site up to date.
-fn reindex(view: &mut View, before: Option<&Site>, after: Option<&Site>) {
+fn reindex(view: &mut ZoneView, before: Option<&Site>, after: Option<&Site>) {
     let of = |site: Option<&Site>, id: &InstanceId| Some(site?.instances.get(id)?.endpoint.as_ref()?.address);
     for id in before.into_iter().flat_map(|b| b.instances.keys()) {
         let (old, new) = (of(before, id), of(after, id));

@@ -22,22 +22,22 @@ use super::{
 use crate::state::State;
 
 /// Reads one figure when asked.
-pub type Source<T> = Arc<dyn Fn() -> T + Send + Sync>;
+pub type Supplier<T> = Arc<dyn Fn() -> T + Send + Sync>;
 
 /// Where the pages get what they show.
 #[derive(Clone)]
 pub struct HttpSources {
     /// The newest published State.
-    pub state: Source<Arc<State>>,
-    pub raft: Source<RaftFigures>,
-    pub dns: Source<DnsFigures>,
+    pub state: Supplier<Arc<State>>,
+    pub raft: Supplier<RaftFigures>,
+    pub dns: Supplier<DnsFigures>,
     /// The leader's loop's figures.
-    pub lead: Source<LeadFigures>,
+    pub lead: Supplier<LeadFigures>,
     /// The client listener's figures.
-    pub rpc: Source<RpcFigures>,
-    pub process: Source<ProcessFigures>,
+    pub rpc: Supplier<RpcFigures>,
+    pub process: Supplier<ProcessFigures>,
     /// Whether the node is ready; if not, why.
-    pub ready: Source<Result<(), String>>,
+    pub ready: Supplier<Result<(), String>>,
     /// The strategies that series may be of.
     pub strategies: Vec<String>,
 }

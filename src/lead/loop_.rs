@@ -20,7 +20,7 @@ use tokio::{sync::mpsc, task::JoinSet};
 
 use super::{LastPlan, LeadCounts, Panic, Panics, Part, PlanBoard, counts::add, published::aged, rests::Rests};
 use crate::{
-    act::{self, Courier, Outcome},
+    act::{self, Courier, DeliveryOutcome},
     clock::{Backoff, Clock, Mono},
     engine::{facts, plan},
     model::{Millis, Period, Principal},
@@ -81,8 +81,8 @@ struct Term {
     rests: Rests,
     delivering: BTreeSet<DeliveryKey>,
     couriers: JoinSet<()>,
-    settled: mpsc::UnboundedReceiver<(DeliveryKey, u32, Outcome)>,
-    settle: mpsc::UnboundedSender<(DeliveryKey, u32, Outcome)>,
+    settled: mpsc::UnboundedReceiver<(DeliveryKey, u32, DeliveryOutcome)>,
+    settle: mpsc::UnboundedSender<(DeliveryKey, u32, DeliveryOutcome)>,
 }
 
 /// What a pass asks for afterwards.
@@ -432,9 +432,9 @@ impl Lead {
                         let fell = |panic: &(dyn Any + Send)| {
                             format!("asking the targets panicked ({})", supervise::words(panic))
                         };
-                        asking.unwrap_or_else(|panic| Outcome { ok: false, detail: fell(panic.as_ref()) })
+                        asking.unwrap_or_else(|panic| DeliveryOutcome { ok: false, detail: fell(panic.as_ref()) })
                     }
-                    Some(detail) => Outcome { ok: false, detail },
+                    Some(detail) => DeliveryOutcome { ok: false, detail },
                 };
                 counts.deliveries.0.observe(clock.micros().saturating_sub(began) as f64 / 1e6);
                 add(if outcome.ok { &counts.delivered } else { &counts.undelivered });
@@ -444,8 +444,8 @@ impl Lead {
         }
     }
 
-    async fn settle(&self, t: &mut Term, key: DeliveryKey, attempt: u32, outcome: Outcome) {
-        let Outcome { ok, detail } = outcome;
+    async fn settle(&self, t: &mut Term, key: DeliveryKey, attempt: u32, outcome: DeliveryOutcome) {
+        let DeliveryOutcome { ok, detail } = outcome;
         self.propose(vec![Command::DeliverySettled(DeliverySettled { key, attempt, ok, detail })]).await;
         t.delivering.remove(&key);
     }

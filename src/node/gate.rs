@@ -46,7 +46,7 @@ const LEAST_OPEN: u64 = 32;
 
 /// Bounds of a listener.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Limits {
+pub(super) struct GateLimits {
     /// Connections that are served at a time.
     pub(super) open: usize,
     /// Connections that have said nothing yet.
@@ -57,7 +57,7 @@ pub(super) struct Limits {
     pub(super) idle: Duration,
 }
 
-impl Limits {
+impl GateLimits {
     fn of(open: u64) -> Self {
         let open = usize::try_from(open).unwrap_or(usize::MAX);
         let silent = (open / 8).clamp(64, 512);
@@ -166,7 +166,12 @@ impl Drop for Gate {
 }
 
 impl Gate {
-    pub(super) fn new(listener: TcpListener, what: &'static str, speaks: Speaks, limits: Limits) -> io::Result<Self> {
+    pub(super) fn new(
+        listener: TcpListener,
+        what: &'static str,
+        speaks: Speaks,
+        limits: GateLimits,
+    ) -> io::Result<Self> {
         let addr = listener.local_addr()?;
         let (out, incoming) = mpsc::channel(HANDED);
         let counts = Arc::<GateCounts>::default();
@@ -191,7 +196,7 @@ impl Gate {
 struct Entry {
     what: &'static str,
     speaks: Speaks,
-    limits: Limits,
+    limits: GateLimits,
     counts: Arc<GateCounts>,
     out: mpsc::Sender<Guarded>,
 }

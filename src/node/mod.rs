@@ -31,5 +31,5 @@ mod tasks;
 mod trace;
 
 pub use error::NodeError;
-pub use run::{End, Node};
+pub use run::{Node, NodeEnd};
 pub use space::wait_for_room;

@@ -14,7 +14,7 @@ use crate::{
     clock::Clock,
     config::NodeConfig,
     model::ClusterId,
-    raft::{OfflineError, Source, check_stopped, load_backup, open_stopped, restore_backup, write_backup},
+    raft::{BackupSource, OfflineError, check_stopped, load_backup, open_stopped, restore_backup, write_backup},
     state::Restoration,
 };
 
@@ -79,7 +79,7 @@ pub fn backup(data_dir: &Path, file: &Path, without_packages: bool) -> Result<St
     let stopped = open_stopped(data_dir).map_err(failed(data_dir))?;
     let temp = PathBuf::from(format!("{}.incomplete-{}", file.display(), std::process::id()));
     let out = File::create_new(&temp).map_err(disk(&temp))?;
-    let source = Source {
+    let source = BackupSource {
         state: &stopped.state,
         blobs: stopped.dir.blobs(),
         without_packages,

@@ -23,7 +23,7 @@ use super::{
     NodeError,
     backend::{NodeBackend, open},
     clock_watch, discard, fall, figures, follow,
-    gate::{Gate, Limits, Speaks},
+    gate::{Gate, GateLimits, Speaks},
     lease::{self, Leases},
     life,
     listeners::Listeners,
@@ -56,7 +56,7 @@ const REASON: Duration = Duration::from_secs(1);
 
 /// How a node ended that did not fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum End {
+pub enum NodeEnd {
     Asked,
     /// Its disk was full and has room again: start it anew, as after a crash.
     Reopen,
@@ -173,7 +173,7 @@ impl Node {
 
     /// Runs until `asked` is cancelled or something fails for good. With a full disk it goes on answering what it can
     /// until there is room again.
-    pub async fn run(self, asked: CancellationToken) -> Result<End, NodeError> {
+    pub async fn run(self, asked: CancellationToken) -> Result<NodeEnd, NodeError> {
         let Self { parts, api, backend: _, listeners, dns_tls, courier, stop } = self;
         let settings = dns_settings(&parts.config).map_err(|e| NodeError::Other(e.to_string()))?;
         let responder = Arc::new(Responder::with(parts.dns.clone(), parts.clock.clone(), settings));
@@ -193,7 +193,7 @@ impl Node {
         let health = tonic_health::server::HealthReporter::new();
         let mut servers: JoinSet<NodeError> = JoinSet::new();
         let (routes, token) = (rpc::client_routes(&api, &health), stop.clone());
-        let limits = Limits::for_node(parts.config.max_connections);
+        let limits = GateLimits::for_node(parts.config.max_connections);
         let gate = |listener, what, speaks| {
             Gate::new(listener, what, speaks, limits).map_err(|e| NodeError::Ended { what, reason: e.to_string() })
         };
@@ -240,18 +240,18 @@ impl Node {
                     return Err(NodeError::Failed(reason));
                 }
                 space::room(&parts).await;
-                Ok(End::Reopen)
+                Ok(NodeEnd::Reopen)
             }
         };
         let result = tokio::select! {
-            () = asked.cancelled() => Ok(End::Asked),
+            () = asked.cancelled() => Ok(NodeEnd::Asked),
             full = failed => full,
             Some(done) = servers.join_next() => {
                 Err(done.unwrap_or_else(|e| NodeError::Other(format!("a listener failed: {e}"))))
             }
         };
         tracing::info!("stopping");
-        if let (Ok(End::Asked), Some(consensus)) = (&result, parts.slot.get()) {
+        if let (Ok(NodeEnd::Asked), Some(consensus)) = (&result, parts.slot.get()) {
             hand_over(consensus).await;
         }
         parts.dns.set_ready(false);

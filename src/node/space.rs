@@ -12,7 +12,7 @@ use tokio::{net::TcpListener, time::sleep};
 
 use super::{
     NodeError,
-    gate::{Gate, Limits, Speaks},
+    gate::{Gate, GateLimits, Speaks},
     run::hand_over,
     start::Parts,
 };
@@ -107,7 +107,7 @@ pub async fn wait_for_room(config: &NodeConfig, why: &NodeError) {
     tracing::error!(dir = %dir.display(), "this node waits: {why}");
     let pages = async {
         let listener = TcpListener::bind(config.http_listen).await?;
-        let limits = Limits::for_node(config.max_connections);
+        let limits = GateLimits::for_node(config.max_connections);
         http::serve_waiting(Gate::new(listener, "HTTP", Speaks::Http, limits)?, &why).await
     };
     let room = async {

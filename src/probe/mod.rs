@@ -17,7 +17,7 @@ mod tests;
 
 pub use histogram::Histogram;
 pub use lookup::ask_tcp;
-pub use record::{Bucket, Counts, FailedRequest, FailureKind, Summary};
+pub use record::{Bucket, FailedRequest, FailureKind, ProbeCounts, Summary};
 pub use report::{line, starved, tables};
 
 use std::{

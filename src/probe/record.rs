@@ -46,7 +46,7 @@ impl FailureKind {
 
 /// What became of one request.
 #[derive(Debug)]
-pub enum Outcome {
+pub enum ProbeOutcome {
     Answered { version: String, address: IpAddr, status: u16, us: u64 },
     Failed { kind: FailureKind, version: Option<String>, address: Option<IpAddr>, detail: String },
 }
@@ -64,7 +64,7 @@ pub enum ServerOutcome {
 
 /// One version's answers.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, derive_more::AddAssign)]
-pub struct Counts {
+pub struct ProbeCounts {
     /// Status below 400.
     pub ok: u64,
     /// Status 400 to 499.
@@ -73,7 +73,7 @@ pub struct Counts {
     pub failed: u64,
 }
 
-impl Counts {
+impl ProbeCounts {
     /// All answers.
     pub fn all(&self) -> u64 {
         self.ok + self.client_errors + self.failed
@@ -101,7 +101,7 @@ pub struct ServerCounts {
 pub struct Summary {
     pub requests: u64,
     /// Answers by version.
-    pub versions: BTreeMap<String, Counts>,
+    pub versions: BTreeMap<String, ProbeCounts>,
     /// No address from any DNS server.
     pub lookup_failed: u64,
     /// No connection.
@@ -164,8 +164,8 @@ impl Summary {
 
     /// A version's share of all answers, in percent; `None` without answers.
     pub fn share_percent(&self, version: &str) -> Option<f64> {
-        let all: u64 = self.versions.values().map(Counts::all).sum();
-        let part = self.versions.get(version).map_or(0, Counts::all);
+        let all: u64 = self.versions.values().map(ProbeCounts::all).sum();
+        let part = self.versions.get(version).map_or(0, ProbeCounts::all);
         (all > 0).then(|| part as f64 * 100.0 / all as f64)
     }
 
@@ -226,12 +226,12 @@ impl Records {
     }
 
     /// Counts a request in the second in which it was sent; one that failed is kept with its reason.
-    pub fn request(&self, at_ms: u64, outcome: Outcome) {
+    pub fn request(&self, at_ms: u64, outcome: ProbeOutcome) {
         let mut kept = self.kept.lock();
         let second = kept.second(at_ms);
         second.requests += 1;
         match outcome {
-            Outcome::Answered { version, address, status, us } => {
+            ProbeOutcome::Answered { version, address, status, us } => {
                 second.latency.record(us);
                 let counts = second.versions.entry(version.clone()).or_default();
                 match status {
@@ -245,7 +245,7 @@ impl Records {
                     0..=399 => counts.ok += 1,
                 }
             }
-            Outcome::Failed { kind, version, address, detail } => {
+            ProbeOutcome::Failed { kind, version, address, detail } => {
                 match kind {
                     FailureKind::Lookup => second.lookup_failed += 1,
                     FailureKind::Connect => second.connect_failed += 1,

@@ -1,6 +1,6 @@
 //! What a probe saw, as text: a line while it runs, a table at its end.
 
-use super::{Counts, FailedRequest, STARVED_MS, Summary};
+use super::{FailedRequest, ProbeCounts, STARVED_MS, Summary};
 use crate::console::table;
 
 fn ms(value: Option<f64>) -> String {
@@ -38,7 +38,7 @@ pub fn starved(seen: &Summary) -> Option<String> {
 
 /// The tables at the end.
 pub fn tables(seen: &Summary, failures: &[FailedRequest]) -> String {
-    let row = |(version, c): (&String, &Counts)| {
+    let row = |(version, c): (&String, &ProbeCounts)| {
         let share = seen.share_percent(version).unwrap_or_default();
         vec![
             version.clone(),

@@ -4,7 +4,7 @@ use reqwest::header::{CONNECTION, HOST};
 
 use super::{
     ClientState, Shared,
-    record::{FailureKind, Outcome},
+    record::{FailureKind, ProbeOutcome},
 };
 use crate::model::innermost;
 
@@ -18,7 +18,7 @@ pub async fn send(shared: &Shared, client: &ClientState) {
     let address = match resolved {
         Ok(address) => address,
         Err(why) => {
-            let outcome = Outcome::Failed { kind: FailureKind::Lookup, version: None, address: None, detail: why };
+            let outcome = ProbeOutcome::Failed { kind: FailureKind::Lookup, version: None, address: None, detail: why };
             shared.records.request(at_ms, outcome);
             return;
         }
@@ -40,7 +40,7 @@ pub async fn send(shared: &Shared, client: &ClientState) {
             (false, true) => FailureKind::Connect,
             (false, false) => FailureKind::Broken,
         };
-        Outcome::Failed { kind, version, address: Some(address), detail: innermost(e).to_string() }
+        ProbeOutcome::Failed { kind, version, address: Some(address), detail: innermost(e).to_string() }
     };
     let outcome = match answer {
         Err(e) => failed(&e, by_address()),
@@ -50,7 +50,7 @@ pub async fn send(shared: &Shared, client: &ClientState) {
             let version = said.or_else(by_address);
             match answer.bytes().await {
                 Err(e) => failed(&e, version),
-                Ok(_) => Outcome::Answered {
+                Ok(_) => ProbeOutcome::Answered {
                     version: version.unwrap_or_else(|| "unknown".into()),
                     address,
                     status,

@@ -160,7 +160,7 @@ async fn it_counts_versions_errors_and_lookups_once_a_ttl_and_client() {
     assert_eq!(asked.load(Ordering::SeqCst), 20, "each client asked once, as the TTL is long");
     assert_eq!(seen.dns[&server.to_string()].answered, 20);
     assert_eq!(seen.versions.keys().collect::<Vec<_>>(), ["1.0.0", "2.0.0"]);
-    assert_eq!(seen.versions.values().map(Counts::all).sum::<u64>(), seen.requests);
+    assert_eq!(seen.versions.values().map(ProbeCounts::all).sum::<u64>(), seen.requests);
     let bad: u64 = seen.versions.values().map(|c| c.failed).sum();
     assert!(bad >= seen.requests / 5 && seen.failed() == bad && seen.unanswered() == 0, "{seen:?}");
     assert_eq!(seen.failed_but_by("2.0.0"), seen.versions["1.0.0"].failed);

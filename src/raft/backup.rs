@@ -68,7 +68,7 @@ fn content(what: impl Into<String>, why: impl ToString) -> OfflineError {
 }
 
 /// What a backup is taken from.
-pub struct Source<'a> {
+pub struct BackupSource<'a> {
     pub state: &'a State,
     /// Its packages.
     pub blobs: &'a BlobStore,
@@ -89,7 +89,7 @@ pub struct Written<W> {
 
 /// Writes a backup.
 pub fn write_backup<W: Write>(
-    source: &Source<'_>,
+    source: &BackupSource<'_>,
     open: impl FnOnce(&BackupHead) -> W,
 ) -> Result<Written<W>, OfflineError> {
     let state = source.state;

@@ -19,7 +19,7 @@ use super::{
     ConsensusConfig, ConsensusError, Leadership, PeerAddress,
     leadership::{Anchor, Follower, watched},
     log_store::LogStore,
-    machine::{ApplyCounts, Machine, View},
+    machine::{ApplyCounts, Machine, Published},
     meters::Meters,
     network::Network,
     peers::Peers,
@@ -47,14 +47,14 @@ struct Inner {
     identity: Identity,
     config: ConsensusConfig,
     clock: Clock,
-    view: Arc<View>,
+    view: Arc<Published>,
     peers: Peers,
     leadership: watch::Receiver<Leadership>,
     anchor: watch::Receiver<Option<Anchor>>,
     failure: watch::Receiver<Option<String>>,
     follower: Mutex<Option<JoinHandle<()>>>,
     log_held: Weak<LogDb>,
-    standing: Mutex<Standing>,
+    standing: Mutex<Eligibility>,
     /// Who last sent entries or a heartbeat that this node took, and when.
     heard: Mutex<Option<(NodeId, Mono)>>,
     /// Counts the streams of appends that peers have opened to this node.
@@ -62,7 +62,7 @@ struct Inner {
 }
 
 /// Reasons that keep this node from leading. Different parts set them; one place combines them.
-struct Standing {
+struct Eligibility {
     electable: bool,
     refusing: Option<String>,
 }
@@ -115,7 +115,7 @@ impl Consensus {
                 failure: failure_seen,
                 follower: Mutex::new(Some(follower)),
                 log_held,
-                standing: Mutex::new(Standing { electable: true, refusing: None }),
+                standing: Mutex::new(Eligibility { electable: true, refusing: None }),
                 heard: Mutex::default(),
                 streams: watch::Sender::new(0),
             }),
@@ -210,7 +210,7 @@ impl Consensus {
         standing.electable && standing.refusing.is_none()
     }
 
-    fn change_standing(&self, change: impl FnOnce(&mut Standing)) {
+    fn change_standing(&self, change: impl FnOnce(&mut Eligibility)) {
         let mut standing = self.inner.standing.lock();
         change(&mut standing);
         self.raft().runtime_config().elect(standing.electable && standing.refusing.is_none());

@@ -13,7 +13,7 @@ use tokio::sync::watch;
 
 use super::{
     PeerAddress,
-    machine::View,
+    machine::Published,
     types::{Raft, TypeConfig},
 };
 use crate::{
@@ -54,7 +54,7 @@ impl Anchor {
 /// Follows openraft and the view; ends when openraft does.
 pub(super) struct Follower {
     pub(super) raft: Raft,
-    pub(super) view: Arc<View>,
+    pub(super) view: Arc<Published>,
     pub(super) clock: Clock,
     pub(super) leadership: watch::Sender<Leadership>,
     pub(super) anchor: watch::Sender<Option<Anchor>>,

@@ -28,7 +28,7 @@ use tokio::sync::{Notify, watch};
 use super::{
     codec::{CodecError, Coded},
     meters::{Meters, seconds},
-    types::{Entry, LogId, Outcome, RaftSnapshot, SnapshotBytes, SnapshotMeta, StoredMembership, TypeConfig},
+    types::{ApplyOutcome, Entry, LogId, RaftSnapshot, SnapshotBytes, SnapshotMeta, StoredMembership, TypeConfig},
 };
 use crate::{
     clock::Clock,
@@ -40,7 +40,7 @@ use crate::{
 const PUBLISH_EVERY: usize = 64;
 
 /// The published state: readers take a value and hold no lock.
-pub(super) struct View {
+pub(super) struct Published {
     state: ArcSwap<State>,
     applied: watch::Sender<u64>,
     probed: Mutex<Option<Arc<State>>>,
@@ -60,7 +60,7 @@ pub struct ApplyCounts {
     pub refused: BTreeMap<&'static str, u64>,
 }
 
-impl View {
+impl Published {
     fn new() -> Arc<Self> {
         Arc::new(Self {
             state: ArcSwap::from_pointee(State::default()),
@@ -112,7 +112,7 @@ pub struct Machine {
     state: Arc<State>,
     applied: Option<LogId>,
     membership: StoredMembership,
-    view: Arc<View>,
+    view: Arc<Published>,
     snapshots: SnapshotDir,
     clock: Clock,
     /// What the newest snapshot file holds, once known; spares writing at start what was just read.
@@ -128,7 +128,7 @@ impl Machine {
             state: Arc::default(),
             applied: None,
             membership: StoredMembership::default(),
-            view: View::new(),
+            view: Published::new(),
             snapshots,
             clock: Clock::real(),
             on_disk: Arc::default(),
@@ -142,7 +142,7 @@ impl Machine {
         Self { reads: level.min(state::codec::READS), ..self }
     }
 
-    pub(super) fn view(&self) -> Arc<View> {
+    pub(super) fn view(&self) -> Arc<Published> {
         self.view.clone()
     }
 
@@ -150,7 +150,7 @@ impl Machine {
         SnapshotMeta { last_log_id: self.applied, last_membership: self.membership.clone() }
     }
 
-    fn apply_one(&mut self, entry: Entry) -> io::Result<Outcome> {
+    fn apply_one(&mut self, entry: Entry) -> io::Result<ApplyOutcome> {
         let began = self.clock.micros();
         let id = state::LogId { term: entry.log_id.leader_id.term, index: entry.log_id.index };
         let state = Arc::make_mut(&mut self.state);
@@ -184,10 +184,10 @@ impl Machine {
             }
         };
         self.applied = Some(entry.log_id);
-        Ok(Outcome { now: self.state.now, result })
+        Ok(ApplyOutcome { now: self.state.now, result })
     }
 
-    fn publish(&mut self, answers: &mut Vec<(ApplyResponder<TypeConfig>, Outcome)>) {
+    fn publish(&mut self, answers: &mut Vec<(ApplyResponder<TypeConfig>, ApplyOutcome)>) {
         self.view.publish(self.state.clone());
         for (responder, outcome) in answers.drain(..) {
             responder.send(outcome);
@@ -308,7 +308,7 @@ pub struct Builder {
     meta: SnapshotMeta,
     snapshots: SnapshotDir,
     on_disk: Arc<Mutex<Option<LogId>>>,
-    view: Arc<View>,
+    view: Arc<Published>,
     meters: Meters,
     clock: Clock,
 }

@@ -35,7 +35,7 @@ pub mod testing;
 mod types;
 
 pub use backup::{
-    Loaded, OfflineError, Source, Stopped, Written, check_stopped, load_backup, open_stopped, restore_backup,
+    BackupSource, Loaded, OfflineError, Stopped, Written, check_stopped, load_backup, open_stopped, restore_backup,
     write_backup,
 };
 pub use config::{ConsensusConfig, Timing};

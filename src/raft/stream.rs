@@ -132,7 +132,7 @@ impl<S: Stream<Item = AppendEntriesRequest<TypeConfig>> + Unpin> Sender<S> {
                         Ok(Err(status)) => Err(failed(&status)),
                         // It stops, or its consensus has: wait a little before the next try.
                         Ok(Ok(None)) => Err(Unreachable::from_string("the peer ended the stream of appends").into()),
-                        Ok(Ok(Some(message))) => Answer::decode(&message.payload)
+                        Ok(Ok(Some(message))) => AppendAnswer::decode(&message.payload)
                             .map(|answer| answer.0)
                             .map_err(|e| NetworkError::new(&e).into()),
                     });
@@ -180,7 +180,7 @@ impl Consensus {
                 if !matches!(answer, Err(StreamAppendError::HigherVote(_))) {
                     this.hear(from.load(Ordering::Relaxed));
                 }
-                Ok(RaftMessage { header: None, payload: Answer(answer).encode() })
+                Ok(RaftMessage { header: None, payload: AppendAnswer(answer).encode() })
             }
             Err(stopped) => Err(PeerError::Failed { reason: stopped.to_string() }),
         });
@@ -191,7 +191,7 @@ impl Consensus {
 
 /// One answer on a stream.
 #[derive(Debug, PartialEq)]
-pub(super) struct Answer(pub(super) StreamAppendResult<TypeConfig>);
+pub(super) struct AppendAnswer(pub(super) StreamAppendResult<TypeConfig>);
 
 /// `kind`: 1 durable up to `at`, 2 conflict at `at`, 3 a higher vote was seen.
 #[derive(Clone, PartialEq, Message)]
@@ -204,7 +204,7 @@ pub(super) struct WireAnswer {
     vote: Option<WireVote>,
 }
 
-impl Coded for Answer {
+impl Coded for AppendAnswer {
     const WHAT: &'static str = "answer of a stream of appends";
     type Wire = WireAnswer;
 

@@ -3,5 +3,5 @@
 pub use super::{
     log_store::LogStore,
     machine::{Builder, Machine},
-    types::{Outcome, Sealed, TypeConfig},
+    types::{ApplyOutcome, Sealed, TypeConfig},
 };

@@ -17,7 +17,7 @@ openraft::declare_raft_types!(
     /// The type configuration.
     pub TypeConfig:
         D = Sealed,
-        R = Outcome,
+        R = ApplyOutcome,
         NodeId = u64,
         Node = openraft::BasicNode,
         LeaderId = openraft::impls::leader_id_std::LeaderId<u64, u64>,
@@ -56,7 +56,7 @@ impl From<Sealed> for Vec<u8> {
 
 /// What `apply` answered; never leaves the process, so it is not serialised.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub struct Outcome {
+pub struct ApplyOutcome {
     /// Cluster time after the entry.
     #[serde(skip)]
     pub(super) now: Millis,

@@ -18,7 +18,7 @@ mod traffic;
 use imbl::OrdMap;
 use std::sync::Arc;
 
-pub use base::event::{Event, EventBody, EventKey, Severity, Told};
+pub use base::event::{Event, EventBody, EventDescription, EventKey, Severity};
 pub use base::lifecycle;
 pub use base::observed::{NodeSeen, Observations, Reported, Seen, StepCounts};
 pub use base::rejection::Rejection;

@@ -23,7 +23,7 @@ use crate::{clock::Clock, supervise};
 pub(super) const SYNC_FAILED: &str = "sync of the write-ahead log failed";
 
 /// Called once a write is durable, or with the reason why it is not.
-pub type Done = Box<dyn FnOnce(io::Result<()>) + Send>;
+pub type Durable = Box<dyn FnOnce(io::Result<()>) + Send>;
 
 /// Remembers the first failure for ever and tells everyone who watches.
 pub(super) struct Poison {
@@ -60,7 +60,7 @@ impl Poison {
 
 /// The sync thread. Dropping it completes what waits and joins the thread.
 pub(super) struct Flusher {
-    queue: Option<mpsc::Sender<Done>>,
+    queue: Option<mpsc::Sender<Durable>>,
     thread: Option<JoinHandle<()>>,
     poison: Arc<Poison>,
     meters: LogMeters,
@@ -72,7 +72,7 @@ impl Flusher {
         sync: impl Fn() -> std::result::Result<(), String> + Send + 'static,
         poison: Arc<Poison>,
     ) -> io::Result<Self> {
-        let (queue, waiting) = mpsc::channel::<Done>();
+        let (queue, waiting) = mpsc::channel::<Durable>();
         let shared = poison.clone();
         let meters = LogMeters::default();
         let (seen, clock) = (meters.clone(), Clock::real());
@@ -109,7 +109,7 @@ impl Flusher {
     }
 
     /// Calls `done` after the next sync that begins from now on.
-    pub(super) fn after_sync(&self, done: Done) {
+    pub(super) fn after_sync(&self, done: Durable) {
         let Some(queue) = &self.queue else { return };
         if let Err(mpsc::SendError(done)) = queue.send(done) {
             self.poison.set("the sync thread ended".into());

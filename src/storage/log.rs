@@ -27,7 +27,7 @@ use rocksdb::{
 use tokio::sync::watch;
 
 use super::{
-    Done, LogMeters, Result, StorageError,
+    Durable, LogMeters, Result, StorageError,
     files::io_at,
     flusher::{Flusher, Poison},
     mark, wal,
@@ -129,7 +129,7 @@ impl LogDb {
 
     /// Writes the entries, readable at return; `done` follows from the sync thread once they are durable. If this call
     /// fails, `done` is dropped uncalled.
-    pub fn append(&self, entries: Vec<(u64, Vec<u8>)>, done: Done) -> Result<()> {
+    pub fn append(&self, entries: Vec<(u64, Vec<u8>)>, done: Durable) -> Result<()> {
         let mut bounds = self.inner.bounds.lock();
         self.inner.poison.check()?;
         let mut next = *bounds;
@@ -263,7 +263,7 @@ impl LogDb {
     }
 
     /// Stores a named value; `done` follows once it, and all before it, is durable.
-    pub fn put_meta_then(&self, name: &str, bytes: &[u8], done: Done) -> Result<()> {
+    pub fn put_meta_then(&self, name: &str, bytes: &[u8], done: Durable) -> Result<()> {
         let _order = self.inner.bounds.lock();
         self.put_meta_locked(name, bytes)?;
         self.inner.flusher.after_sync(done);

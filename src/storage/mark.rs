@@ -25,7 +25,7 @@ const CURRENT: &str = "CURRENT";
 
 /// What is known of the database from the last opening.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Mark {
+pub(super) struct StoreMark {
     /// Sequence number that was in tables.
     pub(super) sequence: u64,
     manifest: u64,
@@ -33,7 +33,7 @@ pub(super) struct Mark {
 }
 
 /// Reads the file and checks `CURRENT` and the manifest against it; `None` for a new database.
-pub(super) fn check(dir: &Path) -> Result<Option<Mark>> {
+pub(super) fn check(dir: &Path) -> Result<Option<StoreMark>> {
     let path = dir.join(NAME);
     let known = match fs::read(&path) {
         Ok(bytes) => Some(parse(&bytes).map_err(|flaw| match flaw {
@@ -61,7 +61,7 @@ pub(super) fn check(dir: &Path) -> Result<Option<Mark>> {
         }
         Err(e) => return Err(io_at("cannot read", &file)(e)),
     };
-    let Some(known) = known else { return Ok(Some(Mark::default())) };
+    let Some(known) = known else { return Ok(Some(StoreMark::default())) };
     if number < known.manifest {
         return Err(damaged("it names an old manifest"));
     }
@@ -77,7 +77,7 @@ pub(super) fn write(dir: &Path, sequence: u64) -> Result<()> {
     let number = manifest(&current)?.ok_or(StorageError::DamagedFile { file: current, why: "it names no manifest" })?;
     let file = dir.join(name(number));
     let bytes = fs::read(&file).map_err(io_at("cannot read", &file))?;
-    let mark = Mark { sequence, manifest: number, manifest_len: wal::scan(&bytes).end as u64 };
+    let mark = StoreMark { sequence, manifest: number, manifest_len: wal::scan(&bytes).end as u64 };
     replace(dir, TEMP, NAME, &[&encode(&mark)])
 }
 
@@ -91,7 +91,7 @@ fn name(manifest: u64) -> String {
     format!("MANIFEST-{manifest:06}")
 }
 
-fn encode(mark: &Mark) -> Vec<u8> {
+fn encode(mark: &StoreMark) -> Vec<u8> {
     let mut bytes = MAGIC.to_vec();
     bytes.extend_from_slice(&FORMAT.to_be_bytes());
     for number in [mark.sequence, mark.manifest, mark.manifest_len] {
@@ -107,7 +107,7 @@ enum Flaw {
     Newer(u16),
 }
 
-fn parse(bytes: &[u8]) -> std::result::Result<Mark, Flaw> {
+fn parse(bytes: &[u8]) -> std::result::Result<StoreMark, Flaw> {
     let rest = bytes.strip_prefix(MAGIC).ok_or(Flaw::Damage("it does not begin as one of ours"))?;
     let (format, rest) = rest.split_first_chunk::<2>().ok_or(Flaw::Damage("too short"))?;
     let format = u16::from_be_bytes(*format);
@@ -119,7 +119,7 @@ fn parse(bytes: &[u8]) -> std::result::Result<Mark, Flaw> {
         return Err(Flaw::Damage("checksum does not match"));
     }
     let number = |at: usize| rest.get(at..).and_then(|r| r.first_chunk::<8>()).map_or(0, |b| u64::from_be_bytes(*b));
-    Ok(Mark { sequence: number(0), manifest: number(8), manifest_len: number(16) })
+    Ok(StoreMark { sequence: number(0), manifest: number(8), manifest_len: number(16) })
 }
 
 #[cfg(test)]
@@ -130,7 +130,7 @@ mod tests {
 
     #[test]
     fn it_keeps_its_bytes_and_refuses_a_newer_format() {
-        let mark = Mark { sequence: 258, manifest: 3, manifest_len: 4 };
+        let mark = StoreMark { sequence: 258, manifest: 3, manifest_len: 4 };
         let bytes = encode(&mark);
         // Written by format 1; these must be read for ever.
         let golden = [
@@ -150,7 +150,7 @@ mod tests {
         #[test]
         fn a_flipped_bit_or_any_bytes_are_refused(bytes in prop::collection::vec(any::<u8>(), 0..60), at in 0_usize..LEN, bit in 0_u8..8) {
             let _ = parse(&bytes);
-            let mut flipped = encode(&Mark { sequence: 9, manifest: 9, manifest_len: 9 });
+            let mut flipped = encode(&StoreMark { sequence: 9, manifest: 9, manifest_len: 9 });
             flipped[at] ^= 1 << bit;
             prop_assert!(parse(&flipped).is_err());
         }

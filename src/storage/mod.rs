@@ -25,7 +25,7 @@ pub use backup::{BackupError, BackupHead, BackupReader, BackupWriter, Part};
 pub use blobs::{BlobLock, BlobStore, BlobWriter};
 pub use dir::DataDir;
 pub use error::{Result, StorageError};
-pub use flusher::Done;
+pub use flusher::Durable;
 pub use identity::Identity;
 pub use log::LogDb;
 pub use meters::LogMeters;

@@ -1,10 +1,10 @@
 //! Events as messages: a kind, what it is about, a line for people, and the fields for programs.
 
 use super::v1;
-use crate::state::{Event, Told};
+use crate::state::{Event, EventDescription};
 
 /// An event as watchers get it.
-pub fn event(e: &Event, told: Told) -> v1::Event {
+pub fn event(e: &Event, told: EventDescription) -> v1::Event {
     v1::Event {
         index: e.key.index,
         ordinal: e.key.ordinal,

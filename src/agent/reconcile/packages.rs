@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::Deployment;
 use crate::{
     agent::{
-        assignment::Hold,
+        assignment::HeldPackage,
         fetch::FetchError,
         files,
         journal::JournalError,
@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// A fetch that ended: in which generation, of what, and why it was refused.
-pub(super) struct Done {
+pub(super) struct Fetched {
     generation: u64,
     digest: Digest,
     refused: Option<String>,
@@ -33,8 +33,8 @@ pub(super) struct Done {
 pub(super) struct Fetching {
     wanted: BTreeSet<Digest>,
     cancel: CancellationToken,
-    tell: mpsc::UnboundedSender<Done>,
-    told: mpsc::UnboundedReceiver<Done>,
+    tell: mpsc::UnboundedSender<Fetched>,
+    told: mpsc::UnboundedReceiver<Fetched>,
 }
 
 impl Default for Fetching {
@@ -46,7 +46,7 @@ impl Default for Fetching {
 
 impl Fetching {
     /// The next one that ends.
-    pub async fn done(&mut self) -> Option<Done> {
+    pub async fn done(&mut self) -> Option<Fetched> {
         self.told.recv().await
     }
 
@@ -65,7 +65,7 @@ impl Deployment {
         let mut wanted = assigned.hold.clone();
         for entry in &assigned.entries {
             if !wanted.iter().any(|h| h.digest == entry.pair.digest) {
-                wanted.push(Hold { digest: entry.pair.digest.clone(), size: 0 });
+                wanted.push(HeldPackage { digest: entry.pair.digest.clone(), size: 0 });
             }
         }
         let refused = |d: &Digest| ledger.refused().is_some_and(|all| all.contains_key(d));
@@ -86,14 +86,14 @@ impl Deployment {
                         Some(format!("fetching {} panicked: {words}", hold.digest.short()))
                     }
                 };
-                let _ = tell.send(Done { generation, digest: hold.digest, refused });
+                let _ = tell.send(Fetched { generation, digest: hold.digest, refused });
             });
         }
     }
 
     /// One has ended.
-    pub(super) async fn fetched(&mut self, done: Done) -> Result<(), JournalError> {
-        let Done { generation, digest, refused } = done;
+    pub(super) async fn fetched(&mut self, done: Fetched) -> Result<(), JournalError> {
+        let Fetched { generation, digest, refused } = done;
         self.fetching.wanted.remove(&digest);
         let record = match refused {
             None => Record::Staged { digest },

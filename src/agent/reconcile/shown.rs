@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use super::{Deployment, Live};
 use crate::{
-    agent::{assignment::Entry, board::View, instance::Status, ledger::Ledger},
+    agent::{assignment::Entry, board::DeploymentReport, instance::Status, ledger::Ledger},
     model::{Health, InstanceId, Life, Permit},
     wire::v1,
 };
@@ -77,7 +77,7 @@ impl Deployment {
             instances.extend(here.map(|(id, live)| (*id, instance_report(*id, &live.status))));
             let known = |l: &Live| l.status.health != Health::Unknown || l.orders.borrow().stop;
             let passed = |id: &InstanceId| ledger.instances.get(id).is_some_and(|k| k.passed && k.ended.is_none());
-            View {
+            DeploymentReport {
                 instances: instances.into_values().collect(),
                 reached: self.reached(ledger),
                 counts: self.counts(ledger),

@@ -15,7 +15,7 @@ impl Case {
         Self { dir: tempfile::tempdir().unwrap() }
     }
 
-    fn run(&self, bytes: &[u8], limits: Limits) -> Result<(), UnpackError> {
+    fn run(&self, bytes: &[u8], limits: ArchiveLimits) -> Result<(), UnpackError> {
         let archive = self.dir.path().join("archive");
         fs::write(&archive, bytes).unwrap();
         unpack(&archive, &self.dir.path().join("staging"), &self.target(), limits)
@@ -74,14 +74,14 @@ fn plain_gzip_and_zstd_are_unpacked_read_only() {
     let forms = [good(), gzip.finish().unwrap(), zstd::encode_all(good().as_slice(), 1).unwrap()];
     for bytes in forms {
         let case = Case::new();
-        case.run(&bytes, Limits::default()).unwrap();
+        case.run(&bytes, ArchiveLimits::default()).unwrap();
         let at = |name: &str| case.target().join(name);
         assert_eq!(fs::read(at("share/up")).unwrap(), b"#!/bin/sh\n");
         assert_eq!(fs::read(at("share/hard")).unwrap(), b"data");
         let mode = |p: PathBuf| fs::metadata(p).unwrap().permissions().mode() & 0o7777;
         assert_eq!((mode(at("bin/run")), mode(at("share/text")), mode(at("bin"))), (0o555, 0o444, 0o555));
         assert!(!case.dir.path().join("staging").exists());
-        case.run(b"not looked at: it is there", Limits::default()).unwrap();
+        case.run(b"not looked at: it is there", ArchiveLimits::default()).unwrap();
     }
 }
 
@@ -118,7 +118,7 @@ fn what_is_unsafe_is_refused_and_nothing_is_put_into_place() {
     ];
     for (what, bytes, says) in cases {
         let case = Case::new();
-        let error = case.run(&bytes, Limits::default()).err().unwrap_or_else(|| panic!("{what} was unpacked"));
+        let error = case.run(&bytes, ArchiveLimits::default()).err().unwrap_or_else(|| panic!("{what} was unpacked"));
         assert!(error.to_string().contains(says), "{what}: {error}");
         assert!(!case.target().exists() && !case.dir.path().join("staging").exists(), "{what} left something");
     }
@@ -127,11 +127,11 @@ fn what_is_unsafe_is_refused_and_nothing_is_put_into_place() {
 #[test]
 fn caps_hold() {
     let many: Vec<Vec<u8>> = (0..20).map(|n| file(&format!("f{n}"))).collect();
-    let limits = Limits { entries: 10, ..Limits::default() };
+    let limits = ArchiveLimits { entries: 10, ..ArchiveLimits::default() };
     assert!(Case::new().run(&archive(&many), limits).unwrap_err().to_string().contains("more than 10 entries"));
     let zeros = archive(&[entry("z", EntryType::Regular, 0o644, "", &vec![0; 1 << 20])]);
     let bomb = zstd::encode_all(zeros.as_slice(), 1).unwrap();
-    let limits = Limits { bytes: 64 << 10, ..Limits::default() };
+    let limits = ArchiveLimits { bytes: 64 << 10, ..ArchiveLimits::default() };
     assert!(Case::new().run(&bomb, limits).unwrap_err().to_string().contains("larger than allowed"));
 }
 
@@ -139,10 +139,10 @@ fn caps_hold() {
 fn headers_that_would_fill_memory_are_refused() {
     for kind in [EntryType::GNULongName, EntryType::GNULongLink, EntryType::XHeader, EntryType::XGlobalHeader] {
         let long = entry("long", kind, 0o644, "", &vec![b'a'; 8 << 20]);
-        let refused = Case::new().run(&archive(&[long, file("x")]), Limits::default());
+        let refused = Case::new().run(&archive(&[long, file("x")]), ArchiveLimits::default());
         assert!(matches!(&refused, Err(UnpackError::Refused(_))), "{kind:?}: {refused:?}");
     }
     // A long file is none of that.
     let long = entry("long", EntryType::Regular, 0o644, "", &vec![b'a'; 8 << 20]);
-    Case::new().run(&archive(&[long, file("x")]), Limits::default()).unwrap();
+    Case::new().run(&archive(&[long, file("x")]), ArchiveLimits::default()).unwrap();
 }

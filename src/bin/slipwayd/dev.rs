@@ -13,7 +13,7 @@ use slipway::{
     agent,
     config::{AgentConfig, AgentLayer, NodeConfig, NodeLayer},
     console,
-    node::{End, Node},
+    node::{Node, NodeEnd},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -98,8 +98,8 @@ pub async fn run(config: NodeConfig, worker: AgentConfig) -> anyhow::Result<()> 
             stop_agent.cancel();
             work.await?;
             node.context("the node's task")?.context("the node ended").and_then(|end| match end {
-                End::Asked => Ok(()),
-                End::Reopen => anyhow::bail!("the disk was full; there is room again: start it again"),
+                NodeEnd::Asked => Ok(()),
+                NodeEnd::Reopen => anyhow::bail!("the disk was full; there is room again: start it again"),
             })
         }
     };

@@ -15,7 +15,7 @@ use slipway::{
     config::{self, NodeConfig, NodeLayer, Resolved},
     console::{self, Unwritten},
     dns::TlsIdentity,
-    node::{End, Node, offline, wait_for_room},
+    node::{Node, NodeEnd, offline, wait_for_room},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -352,8 +352,8 @@ async fn run_node(config: NodeConfig) -> anyhow::Result<()> {
         started => started?,
     };
     match node.run(ended).await? {
-        End::Asked => Ok(()),
-        End::Reopen => Err(again()?.into()),
+        NodeEnd::Asked => Ok(()),
+        NodeEnd::Reopen => Err(again()?.into()),
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use crate::{
     cli::{CliError, Session, args::EventVerb, error::DONE, render},
-    client::{Seen, Watch},
+    client::{Watch, WatchItem},
     console,
     model::Period,
     wire::v1,
@@ -80,8 +80,8 @@ impl Of {
 async fn next(watch: &mut Watch) -> Result<Option<v1::Event>, CliError> {
     loop {
         match watch.next().await? {
-            Some(Seen::Event(event)) => return Ok(Some(event)),
-            Some(Seen::Moved { from, to }) => console::note(&format!("{from} gone, following {to}")),
+            Some(WatchItem::Event(event)) => return Ok(Some(event)),
+            Some(WatchItem::Moved { from, to }) => console::note(&format!("{from} gone, following {to}")),
             None => return Ok(None),
         }
     }

@@ -10,7 +10,7 @@ const SOON: Duration = Duration::from_secs(20);
 async fn gate(open: usize, silent: usize, first_ms: u64, idle_ms: u64, speaks: Speaks) -> Gate {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let (first_byte, idle) = (Duration::from_millis(first_ms), Duration::from_millis(idle_ms));
-    Gate::new(listener, "test", speaks, Limits { open, silent, first_byte, idle }).unwrap()
+    Gate::new(listener, "test", speaks, GateLimits { open, silent, first_byte, idle }).unwrap()
 }
 
 async fn speaking(at: SocketAddr) -> TcpStream {

@@ -45,7 +45,7 @@ fn small(dir: &Path) -> (State, BlobStore) {
 }
 
 fn backup(state: &State, blobs: &BlobStore, without_packages: bool) -> Vec<u8> {
-    let source = Source { state, blobs, without_packages, wall_ms: 1 };
+    let source = BackupSource { state, blobs, without_packages, wall_ms: 1 };
     write_backup(&source, |_| Vec::new()).unwrap().out
 }
 
@@ -105,7 +105,7 @@ fn what_is_missing_is_said() {
     assert_eq!((bare.head.left_out, bare.packages.len()), (1, 0));
     let (digest, _) = blobs.list().unwrap().remove(0);
     blobs.lock(&digest).unwrap().remove().unwrap();
-    let source = Source { state: &state, blobs: &blobs, without_packages: false, wall_ms: 1 };
+    let source = BackupSource { state: &state, blobs: &blobs, without_packages: false, wall_ms: 1 };
     let said = write_backup(&source, |_| Vec::new()).err().unwrap().to_string();
     assert!(said.contains(&digest) && said.contains("but by a"), "{said}");
     let said = open_stopped(dir.path()).err().unwrap().to_string();

@@ -3,7 +3,7 @@
 use openraft::raft::StreamAppendError::{Conflict, HigherVote};
 use proptest::prelude::*;
 
-use super::{super::stream::Answer, *};
+use super::{super::stream::AppendAnswer, *};
 
 fn back<T: Coded + PartialEq + std::fmt::Debug>(value: &T) {
     assert_eq!(&T::decode(&value.encode()).unwrap(), value);
@@ -62,7 +62,7 @@ fn every_shape_comes_back() {
     }));
     back(&SnapshotResponse::<TypeConfig>::new(vote));
     for answer in [Ok(None), Ok(Some(log)), Err(Conflict(log)), Err(HigherVote(vote))] {
-        back(&Answer(answer));
+        back(&AppendAnswer(answer));
     }
     let append = AppendEntriesRequest::<TypeConfig> {
         vote,
@@ -128,7 +128,7 @@ fn fuzz(data: &[u8]) {
     let _ = TransferLeaderRequest::<TypeConfig>::decode(data);
     let _ = TransferLeaderResponse::<TypeConfig>::decode(data);
     let _ = SnapshotResponse::<TypeConfig>::decode(data);
-    let _ = Answer::decode(data);
+    let _ = AppendAnswer::decode(data);
     let _ = AppendEntriesRequest::<TypeConfig>::decode_shared(data.to_vec());
 }
 

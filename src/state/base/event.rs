@@ -113,7 +113,7 @@ pub enum Severity {
 
 /// An event as it is told.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Told {
+pub struct EventDescription {
     /// What kind of event it is, such as `rollout_changed`.
     pub kind: &'static str,
     /// How much it asks for.
@@ -128,7 +128,7 @@ pub struct Told {
     pub text: String,
 }
 
-impl Told {
+impl EventDescription {
     fn at(mut self, severity: Severity) -> Self {
         self.severity = severity;
         self
@@ -154,8 +154,8 @@ impl Told {
 
 impl EventBody {
     /// Its name, what it is about, its weight, and how it reads.
-    pub fn describe(&self) -> Told {
-        let told = |text: String| Told {
+    pub fn describe(&self) -> EventDescription {
+        let told = |text: String| EventDescription {
             kind: self.into(),
             severity: Severity::Normal,
             deployment: None,

@@ -6,7 +6,7 @@ use serde::de::DeserializeOwned;
 use super::{command::Command, stamp::Stamped};
 use crate::state::{
     base::rejection::Rejection,
-    store::frame::{Kind, frame, unframe},
+    store::frame::{FrameKind, frame, unframe},
 };
 
 pub use super::snapshot::{decode_snapshot, encode_snapshot};
@@ -16,36 +16,36 @@ pub use crate::state::store::frame::{
 
 /// Bytes of a command.
 pub fn encode_command(command: &Stamped) -> Result<Vec<u8>, CodecError> {
-    frame(Kind::Command, command.body.level(), command)
+    frame(FrameKind::Command, command.body.level(), command)
 }
 
 /// A command from its bytes.
 pub fn decode_command(bytes: &[u8]) -> Result<Stamped, CodecError> {
-    whole(Kind::Command, bytes)
+    whole(FrameKind::Command, bytes)
 }
 
 /// Bytes of a command that no leader has stamped yet.
 pub fn encode_body(body: &Command) -> Result<Vec<u8>, CodecError> {
-    frame(Kind::Body, body.level(), body)
+    frame(FrameKind::Body, body.level(), body)
 }
 
 /// A command without its stamp from its bytes.
 pub fn decode_body(bytes: &[u8]) -> Result<Command, CodecError> {
-    whole(Kind::Body, bytes)
+    whole(FrameKind::Body, bytes)
 }
 
 /// Bytes of a refusal.
 pub fn encode_refusal(refusal: &Rejection) -> Result<Vec<u8>, CodecError> {
-    frame(Kind::Refusal, 1, refusal)
+    frame(FrameKind::Refusal, 1, refusal)
 }
 
 /// A refusal from its bytes.
 pub fn decode_refusal(bytes: &[u8]) -> Result<Rejection, CodecError> {
-    whole(Kind::Refusal, bytes)
+    whole(FrameKind::Refusal, bytes)
 }
 
 /// What the one frame holds.
-fn whole<T: DeserializeOwned>(kind: Kind, bytes: &[u8]) -> Result<T, CodecError> {
+fn whole<T: DeserializeOwned>(kind: FrameKind, bytes: &[u8]) -> Result<T, CodecError> {
     let (value, used) = unframe(kind, bytes)?;
     if used == bytes.len() {
         Ok(value)

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::state::{
     base::{event::Event, prelude::*},
-    store::frame::{CodecError, Kind, frame, unframe},
+    store::frame::{CodecError, FrameKind, frame, unframe},
     tables::shares::Shares,
     traffic::key_slots::KeySlots,
 };
@@ -108,11 +108,11 @@ pub fn encode_snapshot(state: &State) -> Result<Vec<u8>, CodecError> {
     let mut rows: u64 = 0;
     for (_, table) in tables(state) {
         for row in table {
-            out.extend_from_slice(&frame(Kind::Row, state.level, &row)?);
+            out.extend_from_slice(&frame(FrameKind::Row, state.level, &row)?);
             rows = rows.saturating_add(1);
         }
     }
-    out.extend_from_slice(&frame(Kind::Row, state.level, &Row::End { rows })?);
+    out.extend_from_slice(&frame(FrameKind::Row, state.level, &Row::End { rows })?);
     Ok(out)
 }
 
@@ -124,7 +124,7 @@ pub fn decode_snapshot(bytes: &[u8]) -> Result<State, CodecError> {
     let mut at = 0usize;
     let mut rows: u64 = 0;
     loop {
-        let (row, used) = unframe::<Row>(Kind::Row, bytes.get(at..).unwrap_or_default())?;
+        let (row, used) = unframe::<Row>(FrameKind::Row, bytes.get(at..).unwrap_or_default())?;
         at = at.saturating_add(used);
         match row {
             Row::End { rows: said } if said != rows => return bad(format!("{rows} rows instead of {said}")),

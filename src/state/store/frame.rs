@@ -32,7 +32,7 @@ pub const MAX_ROW: usize = 4 * 1024 * 1024;
 
 /// What a frame holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum FrameKind {
     /// A stamped command.
     Command,
     /// A row of a snapshot.
@@ -43,7 +43,7 @@ pub enum Kind {
     Refusal,
 }
 
-impl Kind {
+impl FrameKind {
     fn byte(self) -> u8 {
         match self {
             Self::Command => 1,
@@ -111,7 +111,7 @@ fn checksum(head: &[u8], payload: &[u8]) -> u32 {
 
 /// Puts a value into a frame. The level is the lowest at which its bytes are understood: an older program refuses them
 /// by number.
-pub(in crate::state) fn frame<T: Serialize>(kind: Kind, level: u32, value: &T) -> Result<Vec<u8>, CodecError> {
+pub(in crate::state) fn frame<T: Serialize>(kind: FrameKind, level: u32, value: &T) -> Result<Vec<u8>, CodecError> {
     let payload = encode_plain(value)?;
     if payload.len() > kind.cap() {
         return Err(CodecError::TooLarge { len: payload.len(), cap: kind.cap() });
@@ -135,7 +135,7 @@ fn array<const N: usize>(bytes: &[u8], at: usize) -> Result<[u8; N], CodecError>
 }
 
 /// Takes a value out of the first frame; also says how long the frame was.
-pub(in crate::state) fn unframe<T: DeserializeOwned>(kind: Kind, bytes: &[u8]) -> Result<(T, usize), CodecError> {
+pub(in crate::state) fn unframe<T: DeserializeOwned>(kind: FrameKind, bytes: &[u8]) -> Result<(T, usize), CodecError> {
     if array::<4>(bytes, 0)? != MAGIC {
         return Err(CodecError::Magic);
     }

@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeMap, fs, io::Write as _, os::unix::fs::PermissionsExt, path::Path, process::Command};
 
-use slipway::{agent::unpack, archive::Limits, cli::pack};
+use slipway::{agent::unpack, archive::ArchiveLimits, cli::pack};
 use tar::EntryType;
 
 /// One entry with its name written raw, as builders refuse bad ones.
@@ -84,7 +84,7 @@ fn both(bytes: &[u8]) -> Result<BTreeMap<String, String>, String> {
         said.strip_prefix(&format!("{}: ", archive.display())).unwrap_or(&said).to_string()
     });
     let target = case.path().join("releases/x");
-    let unpacked = unpack::unpack(&archive, &case.path().join("staging"), &target, Limits::default());
+    let unpacked = unpack::unpack(&archive, &case.path().join("staging"), &target, ArchiveLimits::default());
     assert_eq!(pushed, unpacked.map_err(|e| e.to_string()), "push and agent differ");
     pushed.map(|()| {
         let mut seen = BTreeMap::new();
