@@ -6,7 +6,7 @@
 use super::{ApiError, catalog::known, rollouts::deployment};
 use crate::{
     engine::{Strategy, strategy},
-    model::{AddressMode, OnNoData, Overrides, RolloutParams, Setting, Spec, StrategyName},
+    model::{AddressMode, BatchMode, OnNoData, Overrides, RolloutParams, Setting, Spec, StrategyName},
     state::{Deployment, Role, StartRollout, State, rollout_defaults, strategy_of},
     wire::{convert_rollout::overrides, v1},
 };
@@ -94,8 +94,10 @@ impl Asked<'_> {
         if p.strategy.as_ref().is_some_and(|asked| asked != &self.strategy) {
             said.push(format!("nothing is stable yet, so this first rollout is {}", self.strategy));
         }
-        let batch = p.max_surge.saturating_add(p.max_unavailable).min(p.parallelism);
-        if strategy(&self.strategy).is_ok_and(|s| s.bounded) && batch < p.parallelism {
+        let bounded = strategy(&self.strategy).is_ok_and(|s| s.bounded);
+        let desired = self.row.desired;
+        let batch = p.batch(BatchMode::Replace, desired);
+        if bounded && batch < p.parallelism.of_rounded_up(desired) {
             said.push(format!(
                 "a batch is {batch}, less than the parallelism of {}: max_surge {} + max_unavailable {} bound it",
                 p.parallelism, p.max_surge, p.max_unavailable

@@ -6,7 +6,7 @@ mod transcripts;
 use super::*;
 use args::{Noun, RolloutVerb, ServiceVerb};
 
-use crate::model::{BasisPoints, Ceiling, Period, StrategyName};
+use crate::model::{BasisPoints, Ceiling, Period, Portion, StrategyName};
 
 fn parse(line: &str) -> Result<Command, clap::Error> {
     super::parse(&line.split_whitespace().map(OsString::from).collect::<Vec<_>>())
@@ -32,7 +32,7 @@ fn the_older_spelling_of_an_update_is_a_rollout() {
     assert_eq!((start.what.deployment.as_str(), start.to.as_str(), watch.watch), ("shop", "2.0.0", true));
     assert_eq!(p.strategy, Some(Some(StrategyName::CANARY)));
     assert_eq!(p.steps, Some([500, 1000, 5000, 10_000].map(BasisPoints).to_vec()));
-    assert_eq!((p.parallelism, p.max_surge, p.max_unavailable), (Some(2), Some(1), Some(0)));
+    assert_eq!((p.parallelism, p.max_surge, p.max_unavailable), [2, 1, 0].map(|n| Some(Portion::count(n))).into());
     assert_eq!((p.bake, p.delay), (Some(Period::minutes(10)), None), "what is not given stays the spec's");
 }
 

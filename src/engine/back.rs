@@ -98,7 +98,7 @@ impl Back<'_> {
             BatchMode::Beside => return Vec::new(),
             BatchMode::Replace | BatchMode::InPlace => room::on_ready(view, r, self.pair),
         };
-        let floor = keep.saturating_sub(r.params.max_unavailable.max(1));
+        let floor = keep.saturating_sub(r.params.unavailable(r.desired).max(1));
         let mut passing = view.passing(self.pair) + count(old.iter().filter(|i| view.passes(i)));
         let mut go = Vec::new();
         for i in old {

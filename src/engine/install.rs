@@ -223,7 +223,8 @@ impl Install<'_> {
         let new = view.passing(self.pair);
         let old = room::old_ones(view, self.pair, |i| !batch.replaced.contains(&i.id));
         let mut passing = new + count(old.iter().filter(|i| view.passes(i)));
-        let floor = if new >= self.need { self.need } else { r.desired.saturating_sub(r.params.max_unavailable) };
+        let floor =
+            if new >= self.need { self.need } else { r.desired.saturating_sub(r.params.unavailable(r.desired)) };
         let mut drain = Vec::new();
         for i in old {
             if view.passes(i) {

@@ -45,7 +45,7 @@ impl<'a> Room<'a> {
     /// midst are on nobody's bill.
     pub fn surge(&self) -> u32 {
         let live = self.view.live().filter(|i| self.view.worker_ready(&i.worker) && self.r.order.contains(&i.worker));
-        self.r.desired.saturating_add(self.r.params.max_surge).saturating_sub(count(live))
+        self.r.desired.saturating_add(self.r.params.surge(self.r.desired)).saturating_sub(count(live))
     }
 
     /// How many processes one worker may get, on a rollback and in place. By worker and not in sum, as a sum that
@@ -54,7 +54,7 @@ impl<'a> Room<'a> {
         let most = per_worker(self.view, self.pair);
         let roof = match self.mode {
             BatchMode::Beside => return u32::MAX,
-            BatchMode::Replace => most.saturating_add(self.r.params.max_surge),
+            BatchMode::Replace => most.saturating_add(self.r.params.surge(self.r.desired)),
             BatchMode::InPlace => most,
         };
         roof.saturating_sub(count(self.view.live().filter(|i| &i.worker == worker)))
@@ -76,7 +76,7 @@ impl<'a> Room<'a> {
 
     /// Passing instances that must be left.
     fn floor(&self) -> u32 {
-        let missing = self.r.params.max_unavailable;
+        let missing = self.r.params.unavailable(self.r.desired);
         if self.r.is_rollback() {
             return on_ready(self.view, self.r, self.pair).saturating_sub(missing.max(1));
         }

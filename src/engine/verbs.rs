@@ -47,8 +47,8 @@ fn startable(state: &State, by: &Principal, id: &DeploymentId, replace: bool) ->
     // What needs the least room, where the spec's own strategy has none.
     let in_place = Overrides {
         strategy: Some(Some(StrategyName::ROLLING)),
-        max_surge: Some(0),
-        max_unavailable: Some(1),
+        max_surge: Some(Portion::NONE),
+        max_unavailable: Some(Portion::count(1)),
         ..Overrides::default()
     };
     [(Overrides::default(), ""), (in_place, flags)]

@@ -65,5 +65,5 @@ pub use time::{Millis, Period};
 pub use unfit::unfit;
 pub use variables::{GIVEN, OF_USER, address_variable};
 pub use wait::Wait;
-pub use weight::{BasisPoints, Ceiling, WHOLE};
+pub use weight::{BasisPoints, Ceiling, Portion, WHOLE};
 pub use words::{nearest, one_of};

@@ -6,7 +6,7 @@ use std::{fmt::Display, ops::RangeInclusive, str::FromStr};
 
 use strum::VariantNames as _;
 
-use super::{BasisPoints, Ceiling, FailureAction, OnNoData, Period, StrategyName};
+use super::{BasisPoints, Ceiling, FailureAction, OnNoData, Period, Portion, StrategyName, WHOLE};
 
 /// A value that a setting may have.
 pub trait SettingValue: Sized {
@@ -88,6 +88,28 @@ impl SettingValue for Period {
     }
 }
 
+impl SettingValue for Portion {
+    const VALUE: &'static str = "N|PERCENT%";
+    type Range = RangeInclusive<u32>;
+
+    fn read(text: &str) -> Result<Self, String> {
+        text.parse().map_err(|e: super::ModelError| e.to_string())
+    }
+
+    fn show(&self) -> String {
+        self.to_string()
+    }
+
+    fn outside(&self, range: &Self::Range) -> Option<String> {
+        (!self.within(range)).then(|| format!("must be {}", Self::told(range)))
+    }
+
+    fn told(range: &Self::Range) -> String {
+        let share = if *range.start() == 0 { "up to 100%" } else { "above 0% and up to 100%" };
+        format!("{}, or {share} of the instances", span(range, &u32::MAX))
+    }
+}
+
 /// Values that are read and shown as they print themselves and have no range.
 macro_rules! printed {
     ($($type:ty, $value:literal, $words:expr;)+) => {$(
@@ -123,17 +145,39 @@ printed! {
     String, "PATH", &[];
 }
 
-/// Shares, such as the steps of a canary; the range is how many there may be.
+/// No list of increments becomes longer than a hundred shares.
+const SMALLEST_INCREMENT: BasisPoints = BasisPoints::percent(1);
+
+fn share(text: &str) -> Result<BasisPoints, String> {
+    text.trim().parse().map_err(|e: super::ModelError| e.to_string())
+}
+
+/// Shares, such as the steps of a canary: each, or `10+20` for 10 and then 20 more at a time up to all. The range is
+/// how many there may be.
 impl SettingValue for Vec<BasisPoints> {
     const VALUE: &'static str = "PERCENT,...";
     const MANY: bool = true;
     type Range = RangeInclusive<usize>;
 
     fn read(text: &str) -> Result<Self, String> {
-        text.split(',')
-            .map(|one| one.trim().parse())
-            .collect::<Result<_, super::ModelError>>()
-            .map_err(|e| e.to_string())
+        let mut all = Vec::new();
+        for one in text.split(',') {
+            let Some((first, by)) = one.split_once('+') else {
+                all.push(share(one)?);
+                continue;
+            };
+            // A first share and an increment, up to all of it.
+            let (mut next, by) = (share(first)?, share(by)?);
+            if by < SMALLEST_INCREMENT {
+                return Err(format!("{one:?} rises by {by}: an increment is {SMALLEST_INCREMENT} or more"));
+            }
+            while next < WHOLE {
+                all.push(next);
+                next = BasisPoints(next.0.saturating_add(by.0));
+            }
+            all.push(WHOLE);
+        }
+        Ok(all)
     }
 
     fn show(&self) -> String {

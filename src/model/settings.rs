@@ -6,7 +6,7 @@
 //! which strategy reads what (`engine/strategy`), how single values are written (`setting_values`).
 
 use super::{
-    BasisPoints, BatchMode, Ceiling, FailureAction, ModelError, OnNoData, Period, StrategyName, WHOLE, fields,
+    BasisPoints, BatchMode, Ceiling, FailureAction, ModelError, OnNoData, Period, Portion, StrategyName, WHOLE, fields,
     setting_values::SettingValue,
 };
 
@@ -155,7 +155,7 @@ rollout_settings! {
     /// How it moves
     /// `None` only in a spec: the environment's default.
     1 strategy: Option<StrategyName> = None, in ();
-    /// Weights of a canary, rising, such as 10,25,50,100; 100 % is added when missing
+    /// Weights of a canary, rising, such as 10,25,50,100, or 10+20 for 10 and then 20 more each time; 100 % is added when missing
     2 steps: Vec<BasisPoints> = [10, 25, 50, 100].map(BasisPoints::percent).to_vec(), in 1..=50, or "canary-steps";
     /// How long each canary step is watched, and the last batch of a rolling or direct one
     3 bake: Period = Period::minutes(5), in Period(0)..=LONGEST, or "stability-window";
@@ -167,13 +167,13 @@ rollout_settings! {
     /// `None` only in a spec: the environment's default.
     6 on_no_data: Option<OnNoData> = None, in ();
     /// Instances updated at once
-    7 parallelism: u32 = 1, in 1..=1000;
+    7 parallelism: Portion = Portion::count(1), in 1..=1000;
     /// Wait between batches
     8 delay: Period = Period(0), in Period(0)..=LONGEST;
     /// Instances above the desired count while updating
-    9 max_surge: u32 = 1, in 0..=1000;
+    9 max_surge: Portion = Portion::count(1), in 0..=1000;
     /// Instances below the desired count while updating
-    10 max_unavailable: u32 = 0, in 0..=1000;
+    10 max_unavailable: Portion = Portion::NONE, in 0..=1000;
     /// What a failure does
     11 [required] failure_action: FailureAction = FailureAction::Rollback, in ();
     /// Failed health checks in a row that count as a failure of the new version
@@ -233,12 +233,24 @@ impl RolloutParams {
         self.on_no_data.unwrap_or(OnNoData::Hold)
     }
 
+    /// Instances above `desired`.
+    pub fn surge(&self, desired: u32) -> u32 {
+        self.max_surge.of_rounded_up(desired)
+    }
+
+    /// Instances below `desired`: a share is rounded down, but never so that no instance could be replaced at all.
+    pub fn unavailable(&self, desired: u32) -> u32 {
+        let least = u32::from(self.max_surge.is_none() && !self.max_unavailable.is_none());
+        self.max_unavailable.of_rounded_down(desired).max(least)
+    }
+
     /// Instances of one batch where room is made in this way; beside all of `desired` at once.
     pub fn batch(&self, mode: BatchMode, desired: u32) -> u32 {
+        let at_once = self.parallelism.of_rounded_up(desired);
         let most = match mode {
             BatchMode::Beside => desired,
-            BatchMode::Replace => self.parallelism.min(self.max_surge.saturating_add(self.max_unavailable)),
-            BatchMode::InPlace => self.parallelism.min(self.max_unavailable.max(1)),
+            BatchMode::Replace => at_once.min(self.surge(desired).saturating_add(self.unavailable(desired))),
+            BatchMode::InPlace => at_once.min(self.unavailable(desired).max(1)),
         };
         most.max(1)
     }
@@ -259,7 +271,7 @@ impl RolloutParams {
             }
             last = *step;
         }
-        if self.max_surge == 0 && self.max_unavailable == 0 {
+        if self.max_surge.is_none() && self.max_unavailable.is_none() {
             let problem =
                 "max_surge and max_unavailable are both 0, so no instance could ever be replaced: set one of them";
             return err("max_surge", problem.into());
@@ -282,6 +294,7 @@ mod tests {
         let mut all =
             RolloutParams { strategy: Some(StrategyName::CANARY), smoke: Some("/up".into()), ..Default::default() };
         (all.on_no_data, all.health_timeout) = (Some(OnNoData::Fail), Some(Period(1500)));
+        all.max_surge = "12.5%".parse().unwrap();
         (all.max_error_rate, all.steps) = (Ceiling(None), [50, 1225, 10_000].map(BasisPoints).to_vec());
         let mut read = Overrides::default();
         for (setting, text) in Overrides::from(all.clone()).said() {
@@ -290,6 +303,41 @@ mod tests {
         assert_eq!(read, Overrides::from(all.clone()));
         assert_eq!(read.over(RolloutParams::default()), all);
         assert_eq!(Overrides::default().over(all.clone()), all);
+    }
+
+    #[test]
+    fn steps_may_be_a_first_share_and_an_increment() {
+        let steps = |text: &str| {
+            let mut said = Overrides::default();
+            said.set("steps", text).map(|()| said.steps.unwrap().iter().map(|s| s.0 / 100).collect::<Vec<_>>())
+        };
+        assert_eq!(steps("10+20").unwrap(), [10, 30, 50, 70, 90, 100]);
+        assert_eq!(steps("1, 5 + 45%").unwrap(), [1, 5, 50, 95, 100]);
+        assert_eq!(steps("50+50").unwrap(), [50, 100]);
+        assert_eq!(steps("0+25").unwrap(), [0, 25, 50, 75, 100]);
+        for (text, wants) in [("10+0", "an increment is 1 % or more"), ("10+", "percentage"), ("10+5+5", "percentage")]
+        {
+            let said = steps(text).unwrap_err().to_string();
+            assert!(said.starts_with("steps: ") && said.contains(wants), "{said}");
+        }
+    }
+
+    #[test]
+    fn shares_of_instances_leave_a_way_to_replace_them() {
+        let p = |parallelism: &str, surge: &str, unavailable: &str| RolloutParams {
+            parallelism: parallelism.parse().unwrap(),
+            max_surge: surge.parse().unwrap(),
+            max_unavailable: unavailable.parse().unwrap(),
+            ..RolloutParams::default()
+        };
+        let of = |p: RolloutParams, n| {
+            (p.surge(n), p.unavailable(n), p.batch(BatchMode::Replace, n), p.batch(BatchMode::InPlace, n))
+        };
+        assert_eq!(of(p("25%", "25%", "25%"), 10), (3, 2, 3, 2));
+        assert_eq!(of(p("100%", "10%", "0"), 3), (1, 0, 1, 1));
+        assert_eq!(of(p("50%", "0", "10%"), 3), (0, 1, 1, 1), "one must go before one can come");
+        assert_eq!(of(p("50%", "0", "40%"), 10), (0, 4, 4, 4));
+        assert_eq!(of(p("7", "2", "1"), 10), (2, 1, 3, 1));
     }
 
     #[test]
@@ -306,11 +354,14 @@ mod tests {
         let mut set = |name: &str, text: &str| said.set(name, text).unwrap_err().to_string();
         assert!(set("max_serge", "1").contains("did you mean max_surge?"));
         assert!(set("bake", "10").starts_with("bake: \"10\" is not a duration"));
-        assert!(set("parallelism", "two").starts_with("parallelism: \"two\" is not a whole number"));
+        assert!(set("parallelism", "two").starts_with("parallelism: \"two\" is not a count or a percentage"));
         assert!(set("on_no_data", "wait").contains("hold, pass or fail"));
         let check = |p: RolloutParams| p.check("rollout").unwrap_err().to_string();
         let base = RolloutParams::default;
-        assert_eq!(check(RolloutParams { parallelism: 0, ..base() }), "rollout.parallelism: must be from 1 to 1000");
+        assert_eq!(
+            check(RolloutParams { parallelism: Portion::NONE, ..base() }),
+            "rollout.parallelism: must be from 1 to 1000, or above 0% and up to 100% of the instances"
+        );
         assert_eq!(
             check(RolloutParams { deadline: Period(0), ..base() }),
             "rollout.deadline: must be from 1ms to 720h"
@@ -324,7 +375,7 @@ mod tests {
             "rollout.max_health_failures: must be 1 or more"
         );
         assert!(check(RolloutParams { steps: Vec::new(), ..base() }).contains("needs 1 to 50"));
-        assert!(check(RolloutParams { max_surge: 0, ..base() }).contains("both 0"));
+        assert!(check(RolloutParams { max_surge: Portion::NONE, ..base() }).contains("both 0"));
         assert!(check(RolloutParams { smoke: Some("up".into()), ..base() }).contains("rollout.smoke"));
     }
 }

@@ -65,6 +65,85 @@ impl FromStr for BasisPoints {
     }
 }
 
+/// So many of a number of instances: a count, or a share of them. A person writes `3` or `25%`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Portion(Part);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+enum Part {
+    Count(u32),
+    Share(BasisPoints),
+}
+
+text_form!(Portion(Part));
+
+impl Default for Portion {
+    fn default() -> Self {
+        Self::NONE
+    }
+}
+
+impl Portion {
+    pub const NONE: Self = Self::count(0);
+
+    /// So many, of however many.
+    pub const fn count(n: u32) -> Self {
+        Self(Part::Count(n))
+    }
+
+    /// Whether it is none of however many.
+    pub const fn is_none(self) -> bool {
+        matches!(self.0, Part::Count(0) | Part::Share(BasisPoints(0)))
+    }
+
+    /// As a count out of `n`, rounded up.
+    pub fn of_rounded_up(self, n: u32) -> u32 {
+        match self.0 {
+            Part::Count(count) => count,
+            Part::Share(share) => share.of_rounded_up(n),
+        }
+    }
+
+    /// As a count out of `n`, rounded down.
+    pub fn of_rounded_down(self, n: u32) -> u32 {
+        match self.0 {
+            Part::Count(count) => count,
+            Part::Share(share) => n - BasisPoints(WHOLE.0 - share.0).of_rounded_up(n),
+        }
+    }
+
+    /// Whether a count lies in `range`; a share always does.
+    pub fn within(self, range: &std::ops::RangeInclusive<u32>) -> bool {
+        match self.0 {
+            Part::Count(n) => range.contains(&n),
+            Part::Share(share) => *range.start() == 0 || share.0 > 0,
+        }
+    }
+}
+
+impl fmt::Display for Portion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Part::Count(n) => n.fmt(f),
+            Part::Share(share) => share.fmt(f),
+        }
+    }
+}
+
+impl FromStr for Portion {
+    type Err = ModelError;
+
+    fn from_str(s: &str) -> Result<Self, ModelError> {
+        let part = if s.trim_end().ends_with('%') {
+            s.parse().ok().map(Part::Share)
+        } else {
+            s.trim().parse().ok().map(Part::Count)
+        };
+        let expected = "a count or a percentage of the instances (such as 3 or 25%)";
+        part.map(Self).ok_or_else(|| ModelError::BadValue { value: s.into(), expected })
+    }
+}
+
 /// A ceiling of a share as a person writes it: a percentage, or `off`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Ceiling(pub Option<BasisPoints>);
@@ -108,5 +187,21 @@ mod tests {
         assert_eq!(BasisPoints(100).of_rounded_up(8), 1);
         assert_eq!(BasisPoints(2500).of_rounded_up(8), 2);
         assert_eq!(BasisPoints::ratio(1, 8), BasisPoints(1250));
+    }
+
+    #[test]
+    fn a_portion_is_a_count_or_a_share_and_is_rounded_as_asked() {
+        let of = |text: &str, n| {
+            let portion: Portion = text.parse().unwrap();
+            (portion.of_rounded_down(n), portion.of_rounded_up(n))
+        };
+        assert_eq!(
+            (of("3", 8), of("25%", 8), of("10%", 8), of("100 %", 8), of("0%", 8)),
+            ((3, 3), (2, 2), (0, 1), (8, 8), (0, 0))
+        );
+        assert_eq!((of("33.33%", 3), of("99.99%", u32::MAX).1), ((0, 1), 4_294_537_800));
+        for bad in ["", "%", "101%", "-1", "1.5", "a", "3 of 4"] {
+            assert!(bad.parse::<Portion>().is_err(), "{bad}");
+        }
     }
 }

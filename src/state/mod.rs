@@ -161,7 +161,7 @@ impl State {
     /// stable's spec allows.
     pub fn floor(&self, d: &Deployment, desired: u32) -> u32 {
         let spec = d.arms.pair(Role::Stable).and_then(|pair| self.spec(&d.id, pair.spec));
-        desired.saturating_sub(spec.map_or(1, |x| x.rollout.max_unavailable.max(1)))
+        desired.saturating_sub(spec.map_or(1, |x| x.rollout.unavailable(desired).max(1)))
     }
 
     /// Deployments of a service, by environment.

@@ -185,7 +185,7 @@ impl Site<'_> {
         let (strategy, p) = (self.strategy, &self.subject.params);
         let form = RouteForm { ttl: self.spec.ttl.unwrap_or(strategy.form.ttl), ..strategy.form };
         let form = self.deployment.route.as_ref().filter(|_| !self.subject.forward).map_or(form, |r| r.form());
-        let budget = Budget { surge: p.max_surge, unavailable: p.max_unavailable };
+        let budget = Budget { surge: p.surge(desired), unavailable: p.unavailable(desired) };
         Compiled { desired, order, steps, form, budget: strategy.bounded.then_some(budget) }
     }
 
@@ -242,7 +242,7 @@ impl Site<'_> {
     /// How a rollback makes room: as its rollout did, but beside only where there is room for all that is missing.
     fn mode_back(&self, pair: &Pair) -> BatchMode {
         let p = &self.subject.params;
-        let rolling = if p.max_surge == 0 { BatchMode::InPlace } else { BatchMode::Replace };
+        let rolling = if p.max_surge.is_none() { BatchMode::InPlace } else { BatchMode::Replace };
         match self.subject.mode {
             _ if self.host() => BatchMode::InPlace,
             Some(mode) => mode,
@@ -327,7 +327,7 @@ impl Site<'_> {
 
     /// Refused when replacing in place has no instance that may be missing.
     pub fn needs_unavailable(&self) -> Result<(), String> {
-        if self.subject.params.max_unavailable == 0 && self.subject.from.is_some() {
+        if self.subject.params.max_unavailable.is_none() && self.subject.from.is_some() {
             return Err(format!(
                 "{} replaces instances in place (address mode {}), which needs max_unavailable of at least 1: set \
                  rollout.max_unavailable or pass --max-unavailable 1",

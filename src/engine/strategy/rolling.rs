@@ -25,8 +25,8 @@ fn compile(site: &Site<'_>) -> Result<Compiled, String> {
     let p = &site.subject.params;
     let mut steps = site.opening();
     // Where a new one finds no place first, one that may be missing gives up its own.
-    let full = p.max_unavailable > 0 && site.subject.from.is_some() && site.needs_room_beside(1).is_err();
-    let mode = if site.host() || p.max_surge == 0 || full { BatchMode::InPlace } else { BatchMode::Replace };
+    let full = p.unavailable(site.desired()) > 0 && site.subject.from.is_some() && site.needs_room_beside(1).is_err();
+    let mode = if site.host() || p.max_surge.is_none() || full { BatchMode::InPlace } else { BatchMode::Replace };
     match mode {
         BatchMode::InPlace => {
             site.needs_unavailable()?;

@@ -48,7 +48,7 @@ impl Apply for StepsCompiled {
         if let Some(w) = order.iter().find(|w| !cx.s.workers.contains_key(*w)) {
             return guard(format!("{w} is no worker"));
         }
-        let wide = |b: &Budget| b.surge > r.params.max_surge || b.unavailable > r.params.max_unavailable;
+        let wide = |b: &Budget| b.surge > r.params.surge(desired) || b.unavailable > r.params.unavailable(desired);
         if budget.as_ref().is_some_and(wide) {
             return guard(format!("{budget:?} is wider than what {id} may use"));
         }

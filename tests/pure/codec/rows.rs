@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use slipway::model::{
-    BasisPoints, Check, Health, Histogram, InstanceId, Life, MetricName, Permit, Sample, Spec, SpecFormat, Step,
-    StepId, StepKind, StrategyName, Test, WorkerName, read_spec,
+    BasisPoints, Check, Health, Histogram, InstanceId, Life, MetricName, Permit, Portion, Sample, Spec, SpecFormat,
+    Step, StepId, StepKind, StrategyName, Test, WorkerName, read_spec,
 };
 use slipway::state::{
     Arm, AsIs, Assignment, AssignmentContent, Batch, Budget, Delivery, DeliveryKey, DigestReport, Divergence,
@@ -265,11 +265,11 @@ pub fn full() -> State {
     s.specs.insert((shop(), 2), Arc::new(spec()));
     let (_, release) = s.releases.iter().next().map(|(k, r)| (k.clone(), r.clone())).unwrap();
     let mut service = s.services.values().next().unwrap().clone();
-    service.defaults.parallelism = Some(3);
+    service.defaults.parallelism = Some(Portion::count(3));
     s.tombstones.insert((service.name.clone(), pair(2).version), pair(2).digest);
     let mut cluster = s.cluster.as_deref().unwrap().clone();
     cluster.parted = Parted { vacated: 9, generation: 8, epoch: 7 };
-    cluster.settings.rollout.parallelism = Some(2);
+    cluster.settings.rollout.parallelism = Some(Portion::count(2));
     s.cluster = Some(Arc::new(cluster));
     s.services.insert(service.name.clone(), service);
     let release = slipway::state::Release { build: commands::build(), ran: true, ..release };

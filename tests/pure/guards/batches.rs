@@ -1,7 +1,7 @@
 //! Batches of an installation as the planner asks for them, each bent in one thing: it is refused with its reason and
 //! changes nothing (`Story::try_`). As it was asked for it is taken.
 
-use slipway::model::{InstanceId, Overrides, Pair, Period};
+use slipway::model::{InstanceId, Overrides, Pair, Period, Portion};
 use slipway::state::command::{BatchPassed, BatchStarted};
 
 use super::*;
@@ -16,7 +16,7 @@ fn updating() -> Story {
     t.until("cart runs", |s| s.deployments[&cart()].live.is_none());
     t.completes("1.0.0", StrategyName::DIRECT);
     let update = start(t.s(), "2.0.0", StrategyName::ROLLING);
-    let (max_surge, delay) = (Some(3), Some(Period::seconds(5)));
+    let (max_surge, delay) = (Some(Portion::count(3)), Some(Period::seconds(5)));
     let overrides = Overrides { max_surge, parallelism: max_surge, delay, ..update.overrides };
     t.ok(Command::StartRollout(StartRollout { overrides, ..update }));
     t

@@ -112,7 +112,7 @@ fn too_few_that_serve_and_too_many_that_run_in_a_rolling_update_are_found() {
     let (from, to) = (t.live().from.clone().unwrap(), t.live().to.clone());
     let mut after = t.s().clone();
     let serving = after.instances.values().filter(|i| i.serves() && i.pair == from).map(|i| i.id);
-    let take: Vec<_> = serving.take(1 + t.live().params.max_unavailable as usize).collect();
+    let take: Vec<_> = serving.take(1 + t.live().params.unavailable(t.live().desired) as usize).collect();
     for id in take {
         let mut i = after.instances[&id].clone();
         i.life = Life::Draining;
@@ -122,7 +122,7 @@ fn too_few_that_serve_and_too_many_that_run_in_a_rolling_update_are_found() {
     // More than surge allows.
     let mut after = t.s().clone();
     let new = after.instances.values().find(|i| i.pair == to && i.life.is_live()).unwrap().clone();
-    for ordinal in 0..t.live().params.max_surge + 1 {
+    for ordinal in 0..t.live().params.surge(t.live().desired) + 1 {
         let mut i = new.clone();
         i.id = slipway::model::InstanceId { index: after.applied.index + 1, ordinal };
         i.address = format!("127.9.9.{ordinal}");

@@ -1,6 +1,6 @@
 //! Stories of machines that leave for good or come back with a new disk.
 
-use slipway::model::Period;
+use slipway::model::{Period, Portion};
 use slipway::state::{
     Instance,
     command::{CountedOut, ViewsServed, WorkerRekeyed, WorkerRemoved},
@@ -182,7 +182,7 @@ fn what_made_room_on_the_old_machine_has_ended_and_who_waited_for_its_place_begi
     t.ok(Command::SpecApplied(SpecApplied { spec, expected: Some(1) }));
     t.completes("1.0.0", StrategyName::DIRECT);
     let mut s = start(t.s(), "2.0.0", StrategyName::ROLLING);
-    s.overrides.max_unavailable = Some(1);
+    s.overrides.max_unavailable = Some(Portion::count(1));
     t.ok(Command::StartRollout(s));
     t.until("one stops", |s| s.instances.values().any(|i| i.life == Life::Draining));
     let old = t.s().instances.values().find(|i| i.life == Life::Draining).unwrap().clone();

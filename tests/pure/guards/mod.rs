@@ -34,8 +34,8 @@ use crate::walk::{
 };
 use slipway::engine::{Refused, preview};
 use slipway::model::{
-    AddressMode, BasisPoints, BuildInfo, Digest, Health, Life, Millis, Principal, RequestId, RolloutParams, StepKind,
-    StrategyName, Version, WorkerName,
+    AddressMode, BasisPoints, BuildInfo, Digest, Health, Life, Millis, Portion, Principal, RequestId, RolloutParams,
+    StepKind, StrategyName, Version, WorkerName,
 };
 use slipway::state::{
     Applied, Command, Fence, NewNode, NodeRole, PoolSlot, Rejection, ReleaseStatus, Role, RolloutStatus, StartRollout,
@@ -268,7 +268,7 @@ fn host_mode_says_what_it_cannot_do() {
     let e = t.unplanned("2.0.0", StrategyName::ROLLING);
     assert!(e.contains("max_unavailable"), "{e}");
     let mut s = start(t.s(), "2.0.0", StrategyName::ROLLING);
-    s.overrides.max_unavailable = Some(1);
+    s.overrides.max_unavailable = Some(Portion::count(1));
     t.ok(Command::StartRollout(s));
     // In place: never two at one address, and the new one has the old one's.
     t.until("completion", |s| s.deployments[&shop()].live.is_none());

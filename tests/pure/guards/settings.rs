@@ -1,6 +1,6 @@
 //! Stories of settings: what is out of its range or below what there is, and whose default counts.
 
-use slipway::model::{Name, Overrides, Period};
+use slipway::model::{Name, Overrides, Period, Portion};
 use slipway::state::{ROLLOUT_PREFIX, SettingsChange, command::SettingsSet, declared_settings, rollout_defaults};
 
 use super::*;
@@ -32,7 +32,7 @@ fn a_setting_is_refused_by_name_with_its_range_and_with_what_there_is() {
         ("limits.history_per_deployment", "1001", "must be from 0 to 1000"),
         ("health_interval", "1ms", "health_interval: must be from 100ms to 1h"),
         ("package_keep", "1s", "package_keep: must be from 1m to 720h"),
-        ("rollout.parallelism", "0", "rollout.parallelism: must be from 1 to 1000"),
+        ("rollout.parallelism", "0", "rollout.parallelism: must be from 1 to 1000, or above"),
         ("rollout.max_surge", "0", "max_surge and max_unavailable are both 0"),
     ] {
         let before = t.s().cluster.clone();
@@ -93,15 +93,15 @@ fn a_rollout_takes_what_is_said_nearest_to_it_and_of_the_moment_it_starts() {
     let defaults = |t: &Story| rollout_defaults(t.s(), t.s().specs.values().next_back().unwrap());
     let of = |p: RolloutParams| (p.bake, p.parallelism, p.deadline, p.delay);
     let (two, long) = (Period::seconds(2), Period::minutes(40));
-    assert_eq!(of(defaults(&t)), (two, 5, long, Period::seconds(1)));
+    assert_eq!(of(defaults(&t)), (two, Portion::count(5), long, Period::seconds(1)));
     let overrides = Overrides { delay: Some(Period(0)), ..Overrides::default() };
     let ask = StartRollout { overrides, ..start(t.s(), "2.0.0", StrategyName::ROLLING) };
     t.ok(Command::StartRollout(ask));
-    assert_eq!(of(t.live().params.clone()), (two, 5, long, Period(0)));
+    assert_eq!(of(t.live().params.clone()), (two, Portion::count(5), long, Period(0)));
     t.ok(unset(Some("shop"), "rollout.parallelism"));
     t.ok(unset(None, "rollout.deadline"));
     assert_eq!(of(defaults(&t)), (two, 7, RolloutParams::default().deadline, Period::seconds(1)));
-    assert_eq!(t.live().params.parallelism, 5, "one that has started keeps what it began with");
+    assert_eq!(t.live().params.parallelism, Portion::count(5), "one that has started keeps what it began with");
 }
 
 #[test]

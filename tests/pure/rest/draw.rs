@@ -2,7 +2,7 @@
 //!
 //! Invariant: every choice is the dice's, so a seed is a story. Not here: whether anything of it may end well (`law`).
 
-use slipway::model::{BasisPoints, Ceiling, FailureAction, OnNoData, Period, RolloutParams, StrategyName};
+use slipway::model::{BasisPoints, Ceiling, FailureAction, OnNoData, Period, Portion, RolloutParams, StrategyName};
 
 use super::dice::Dice;
 use super::shape::Shape;
@@ -128,10 +128,10 @@ pub fn params(dice: &mut Dice, host: bool) -> RolloutParams {
         deadline: *dice.one(&[Period::seconds(20), Period::seconds(45), Period::minutes(2), Period::minutes(10)]),
         max_error_rate: Ceiling((!dice.percent(10)).then(|| BasisPoints::percent(5))),
         on_no_data: *dice.one(&[None, None, Some(OnNoData::Hold), Some(OnNoData::Pass), Some(OnNoData::Fail)]),
-        parallelism: dice.within(1, 4) as u32,
+        parallelism: Portion::count(dice.within(1, 4) as u32),
         delay: *dice.one(&[Period(0), Period(0), Period::seconds(1), Period::seconds(8)]),
-        max_surge,
-        max_unavailable: (dice.within(0, 2) as u32).max(least),
+        max_surge: Portion::count(max_surge),
+        max_unavailable: Portion::count((dice.within(0, 2) as u32).max(least)),
         failure_action: *dice.one(&[
             FailureAction::Rollback,
             FailureAction::Rollback,
@@ -158,7 +158,7 @@ fn start(dice: &mut Dice, d: usize, release: usize, replace: bool, shape: &Shape
 fn fits(p: &RolloutParams, shape: &Shape, d: usize) -> bool {
     let (laid, room) = (&shape.deployments[d], shape.pool() - shape.per_worker());
     match p.strategy.as_ref().map(StrategyName::as_str) {
-        Some("rolling") => laid.host || p.max_surge == 0 || room > 0,
+        Some("rolling") => laid.host || p.max_surge.is_none() || room > 0,
         Some("blue-green") => !laid.host && room >= laid.per_worker,
         _ => laid.host || room >= laid.per_worker,
     }

@@ -4,7 +4,7 @@
 //!
 //! Not here: how a wait that is all right is ended (`way_out`).
 
-use slipway::model::{FailureAction, Millis, Pair, Period, StrategyName, Version};
+use slipway::model::{FailureAction, Millis, Pair, Period, Portion, StrategyName, Version};
 use slipway::state::{Deployment, Presence, Role, Rollout, RolloutKind, RolloutPhase, RolloutStatus};
 
 use super::catalogue::{digest, number};
@@ -222,9 +222,9 @@ pub fn bound(w: &World) -> u64 {
 pub fn fixing() -> slipway::model::RolloutParams {
     slipway::model::RolloutParams {
         strategy: Some(StrategyName::ROLLING),
-        parallelism: 4,
-        max_surge: 0,
-        max_unavailable: 2,
+        parallelism: Portion::count(4),
+        max_surge: Portion::count(0),
+        max_unavailable: Portion::count(2),
         bake: Period::seconds(2),
         grace: Period(0),
         deadline: Period::minutes(10),

@@ -288,7 +288,7 @@ fn rolling(before: &State, after: &State, d: &Deployment, body: &Command) -> Res
         s.workers.get(&i.worker).is_some_and(|w| w.presence == Presence::Ready)
     };
     let serving = |s: &State| s.instances_of(&d.id).filter(|i| i.serves() && ready(s, i)).count();
-    let floor = r.desired.saturating_sub(r.params.max_unavailable) as usize;
+    let floor = r.desired.saturating_sub(r.params.unavailable(r.desired)) as usize;
     let (was, is) = (serving(before), serving(after));
     if is < floor && is < was {
         return Err(("fewer than desired - unavailable", format!("{is} of at least {floor} serve, {was} before")));
@@ -307,7 +307,7 @@ fn rolling(before: &State, after: &State, d: &Deployment, body: &Command) -> Res
     if after.instances_of(&d.id).any(|i| i.life.is_live() && i.pair != r.to && Some(&i.pair) != r.from.as_ref()) {
         return Ok(());
     }
-    if r.params.max_surge == 0 {
+    if r.params.max_surge.is_none() {
         // In place: by worker, as surplus that an earlier rollout left on one keeps no other from being filled.
         let per_worker = after.spec(&d.id, r.to.spec).map_or(1, |s| s.placement.per_worker as usize);
         let on = |s: &State, w: &WorkerName| s.instances_of(&d.id).filter(|i| counted(s, i) && &i.worker == w).count();
@@ -319,7 +319,7 @@ fn rolling(before: &State, after: &State, d: &Deployment, body: &Command) -> Res
             None => Ok(()),
         };
     }
-    let roof = (r.desired + r.params.max_surge) as usize;
+    let roof = (r.desired + r.params.surge(r.desired)) as usize;
     // Machines that come back bring theirs along: that is nobody's batch.
     let (was, is) = (live(before), live(after));
     if matches!(body, Command::BatchStarted(_)) && is > roof && was <= roof {

@@ -84,9 +84,9 @@ fn rolling(after: &State, d: &slipway::state::Deployment, body: &Command) {
             && i.replaces.is_some_and(|o| after.instances.get(&o).is_some_and(|o| o.life.is_live()))
     });
     let live = of(&Life::is_live) - waiting.count();
-    assert!(live <= (r.desired + r.params.max_surge) as usize, "{live} processes may run after {body:?}");
+    assert!(live <= (r.desired + r.params.surge(r.desired)) as usize, "{live} processes may run after {body:?}");
     let serving = after.instances_of(&d.id).filter(|i| i.serves()).count();
-    let floor = r.desired.saturating_sub(r.params.max_unavailable) as usize;
+    let floor = r.desired.saturating_sub(r.params.unavailable(r.desired)) as usize;
     let planned = matches!(body, Command::BatchStarted(_) | Command::BatchPassed(_));
     assert!(!planned || serving >= floor, "{serving} of at least {floor} serve after {body:?}");
 }

@@ -75,7 +75,10 @@ pub fn canary_rollback() -> Fleet {
 
 pub fn canary_host() -> Fleet {
     let mut f = Fleet::with_stable(&Shape { host: true, ..Shape::default() });
-    let p = slipway::model::RolloutParams { max_unavailable: 1, ..params(StrategyName::CANARY) };
+    let p = slipway::model::RolloutParams {
+        max_unavailable: slipway::model::Portion::count(1),
+        ..params(StrategyName::CANARY)
+    };
     let id = f.start("2.0.0", p.clone());
     f.until(90, "bake 50 %", |f| f.at(id, "bake", "50 %"));
     f.operator(Command::Rollback(Rollback { rollout: id })).expect("rolled back");

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use slipway::model::{
-    BasisPoints, Check, InstanceId, Millis, Period, RolloutId, RolloutParams, StepKind, StrategyName,
+    BasisPoints, Check, InstanceId, Millis, Period, Portion, RolloutId, RolloutParams, StepKind, StrategyName,
 };
 use slipway::state::{
     Arm, Command, PoolSlot, RolloutStatus, StepRow, SwitchAsk, SwitchTo, Unfenced, WaitLevel,
@@ -34,8 +34,8 @@ pub fn quick(strategy: StrategyName) -> RolloutParams {
         warm_up: Period(500),
         monitor: Period::seconds(1),
         grace: Period(0),
-        parallelism: 2,
-        max_surge: 2,
+        parallelism: Portion::count(2),
+        max_surge: Portion::count(2),
         ..params(strategy)
     }
 }

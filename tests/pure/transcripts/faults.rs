@@ -8,7 +8,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use slipway::model::{InstanceId, Life, Millis, RolloutParams, StrategyName, WorkerName};
+use slipway::model::{InstanceId, Life, Millis, Portion, RolloutParams, StrategyName, WorkerName};
 use slipway::state::{Command, Role, RolloutStatus};
 
 use super::deaths::{Act, BACK, CANARY, Place, SWITCH, agree, both, end, last, now, once, quick, small, start};
@@ -213,8 +213,12 @@ fn a_full_pool_takes_a_rolling_update_in_place_and_a_surge_where_one_address_is_
     let full = Shape { workers: 2, per_worker: 3, pool: 3, ttl: 1, ..Shape::default() };
     for (uneven, surge) in [(BTreeMap::new(), 1), ([(2, (4, 20))].into(), 1), ([(2, (4, 20))].into(), 0)] {
         let mut f = Fleet::with_stable(&Shape { uneven, ..full.clone() });
-        let rolling =
-            RolloutParams { max_surge: surge, max_unavailable: 1, parallelism: 2, ..quick(StrategyName::ROLLING) };
+        let rolling = RolloutParams {
+            max_surge: Portion::count(surge),
+            max_unavailable: Portion::count(1),
+            parallelism: Portion::count(2),
+            ..quick(StrategyName::ROLLING)
+        };
         ends_with(&mut f, "2.0.0", rolling.clone());
         ends_with(&mut f, "3.0.0", rolling);
     }
@@ -229,7 +233,11 @@ fn a_worker_that_takes_one_process_is_updated_in_place_beside_workers_with_room(
         uneven: [(2, (6, 1))].into(),
         ..Shape::default()
     });
-    let rolling = RolloutParams { max_surge: 1, max_unavailable: 1, ..quick(StrategyName::ROLLING) };
+    let rolling = RolloutParams {
+        max_surge: Portion::count(1),
+        max_unavailable: Portion::count(1),
+        ..quick(StrategyName::ROLLING)
+    };
     ends_with(&mut f, "2.0.0", rolling.clone());
     ends_with(&mut f, "3.0.0", rolling);
 }
@@ -261,7 +269,11 @@ fn a_pool_that_shrinks_in_the_midst_of_a_rollout_loses_no_instance_and_hands_not
             let kept = &f.state.workers[&WorkerName::new("w1").expect("a name")];
             withdrawn += usize::from(!kept.withdrawn.is_empty());
             assert_eq!(kept.pool.len(), 4 + kept.withdrawn.len(), "what is withdrawn stays for its user alone");
-            ends_with(&mut f, "4.0.0", RolloutParams { max_unavailable: 1, ..quick(StrategyName::ROLLING) });
+            ends_with(
+                &mut f,
+                "4.0.0",
+                RolloutParams { max_unavailable: Portion::count(1), ..quick(StrategyName::ROLLING) },
+            );
             assert_eq!(f.state.workers[&WorkerName::new("w1").expect("a name")].pool.len(), 4, "and leaves with it");
         }
     }
@@ -287,7 +299,8 @@ fn two_rollouts_on_shared_workers_come_to_their_ends_whatever_becomes_of_proposa
         // One free address on each worker: the second to ask waits for the first, or takes what is left.
         let strategy = if seed % 2 == 0 { StrategyName::ROLLING } else { StrategyName::CANARY };
         let shop = f.start("2.0.0", quick(StrategyName::ROLLING));
-        let other = f.start_of(cart(), "2.0.0", RolloutParams { max_unavailable: 0, ..quick(strategy) });
+        let other =
+            f.start_of(cart(), "2.0.0", RolloutParams { max_unavailable: Portion::count(0), ..quick(strategy) });
         f.until_status(300, shop, RolloutStatus::Completed);
         f.until_status(300, other, RolloutStatus::Completed);
         once(&f, "two");

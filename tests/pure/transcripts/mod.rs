@@ -22,7 +22,7 @@ use canary::{
 use rollbacks::{rolling_in_place_pool, undo_fails};
 use servers::{canary_slots, fenced_switches};
 use slipway::engine::STRATEGIES;
-use slipway::model::{FailureAction, OnNoData, Period, Principal, RolloutId, StrategyName};
+use slipway::model::{FailureAction, OnNoData, Period, Portion, Principal, RolloutId, StrategyName};
 use slipway::state::{
     Command, Rejection, RolloutStatus, StepStatus,
     command::{Abort, Pause, Promote, Resume, Rollback, Tick},
@@ -137,9 +137,9 @@ fn rolling_happy() -> Fleet {
 fn rolling_unavailable() -> Fleet {
     let mut f = Fleet::with_stable(&Shape::default());
     let p = slipway::model::RolloutParams {
-        parallelism: 4,
-        max_surge: 2,
-        max_unavailable: 2,
+        parallelism: Portion::count(4),
+        max_surge: Portion::count(2),
+        max_unavailable: Portion::count(2),
         delay: Period::seconds(3),
         ..params(StrategyName::ROLLING)
     };
@@ -151,9 +151,9 @@ fn rolling_unavailable() -> Fleet {
 fn rolling_in_place_host() -> Fleet {
     let mut f = Fleet::with_stable(&Shape { host: true, ..Shape::default() });
     let p = slipway::model::RolloutParams {
-        parallelism: 2,
-        max_surge: 0,
-        max_unavailable: 1,
+        parallelism: Portion::count(2),
+        max_surge: Portion::count(0),
+        max_unavailable: Portion::count(1),
         ..params(StrategyName::ROLLING)
     };
     let id = f.start("2.0.0", p);

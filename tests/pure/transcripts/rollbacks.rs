@@ -1,6 +1,6 @@
 //! Stories of rollbacks that do not go smoothly.
 
-use slipway::model::{RolloutParams, StrategyName};
+use slipway::model::{Portion, RolloutParams, StrategyName};
 use slipway::state::{
     Command, Role, RolloutStatus,
     command::{Abort, Rollback},
@@ -12,7 +12,12 @@ use crate::sim_fleet::{Behaviour, Fleet, Shape, params};
 /// In place and three at a time: past half it goes back as it came, three at a time.
 pub fn rolling_in_place_pool() -> Fleet {
     let mut f = Fleet::with_stable(&Shape::default());
-    let p = RolloutParams { parallelism: 3, max_surge: 0, max_unavailable: 3, ..params(StrategyName::ROLLING) };
+    let p = RolloutParams {
+        parallelism: Portion::count(3),
+        max_surge: Portion::count(0),
+        max_unavailable: Portion::count(3),
+        ..params(StrategyName::ROLLING)
+    };
     let id = f.start("2.0.0", p);
     let share = |f: &Fleet| f.state.deployments[&f.shop()].arms.weight(Role::Candidate).0;
     f.until(120, "six of eight are replaced", |f| share(f) >= 7500);

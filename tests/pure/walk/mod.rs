@@ -10,8 +10,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use slipway::engine;
 use slipway::model::{
     BasisPoints, BuildInfo, ClusterId, DeploymentId, Digest, FailureAction, Health, InstanceId, Life, Millis,
-    Overrides, Period, Principal, RequestId, RolloutId, RolloutParams, Samples, Spec, SpecFormat, StrategyName,
-    Version, WorkerName, read_spec,
+    Overrides, Period, Portion, Principal, RequestId, RolloutId, RolloutParams, Samples, Spec, SpecFormat,
+    StrategyName, Version, WorkerName, read_spec,
 };
 use slipway::state::{
     Budget, Command, DeliveryKey, Deployment, DigestReport, Evidence, Fence, Fit, InstanceFact, LeaseMode, LogId,
@@ -323,9 +323,9 @@ fn start(deployment: DeploymentId, a: u32, b: u32) -> StartRollout {
             Some(StrategyName::BLUE_GREEN),
         ][a as usize % 5]
             .clone(),
-        parallelism: 1 + b % 3,
-        max_surge: b / 3 % 3,
-        max_unavailable: 1 + b / 9 % 2,
+        parallelism: Portion::count(1 + b % 3),
+        max_surge: Portion::count(b / 3 % 3),
+        max_unavailable: Portion::count(1 + b / 9 % 2),
         failure_action: [FailureAction::Rollback, FailureAction::Pause, FailureAction::Continue][b as usize / 18 % 3],
         grace: if b.is_multiple_of(4) { base.grace } else { Period::minutes(5) },
         ..base
