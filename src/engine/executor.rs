@@ -1,4 +1,5 @@
-//! The executor: given a rollout's row, the one command that comes next. It knows kinds of steps, never strategies.
+//! The executor: given a rollout's row, the one command that comes next. It knows neither strategies nor what is done
+//! about a kind of step (`steps`).
 //!
 //! Invariants: no forward step starts unless the pair to return to is still staged and everyone has been heard of in
 //! this term; a failure follows the policy; a rollback neither turns nor pauses by itself, it tries until it is there
@@ -8,7 +9,7 @@ use super::analysis::{Case, Finding, health};
 use super::place::Freed;
 use super::prelude::*;
 use super::strategy::{self, Subject};
-use super::{back, bake, drain, evidence, hook, install, retire, route, stage};
+use super::{drain, evidence, steps};
 
 /// A running step, as the files of each kind get it.
 pub(super) struct Turn<'a> {
@@ -87,7 +88,7 @@ fn run(view: &View<'_>, r: &Rollout, notes: &mut Notes) -> Option<Command> {
     let turn = Turn { view, r, step: r.cursor, row };
     match row.status {
         StepStatus::Waiting | StepStatus::Failed => turn.start(notes),
-        StepStatus::Running => turn.go_on(notes),
+        StepStatus::Running => (steps::runner(&row.step.kind).next)(&turn, notes),
         // The cursor never rests on a step that has ended.
         StepStatus::Passed | StepStatus::Skipped | StepStatus::Cancelled | StepStatus::Undone => None,
     }
@@ -104,32 +105,13 @@ fn finish(r: &Rollout) -> Command {
 
 impl Turn<'_> {
     fn start(&self, notes: &mut Notes) -> Option<Command> {
-        let r = self.r;
-        if r.status == RolloutStatus::Active && self.not_ready(notes) {
+        if self.r.status == RolloutStatus::Active && self.not_ready(notes) {
             return None;
         }
         if let Some(turned) = self.fell_since() {
             return Some(turned);
         }
-        match self.row.step.kind {
-            StepKind::Promote => return self.promote(notes),
-            StepKind::Smoke { .. } if self.view.passing(&r.to) == 0 => {
-                notes.wait(Wait::Capacity { have: 0, need: r.desired });
-                return None;
-            }
-            StepKind::Smoke { .. }
-            | StepKind::Stage
-            | StepKind::Install { .. }
-            | StepKind::Route { .. }
-            | StepKind::Switch
-            | StepKind::Bake { .. }
-            | StepKind::Retire { .. } => {}
-        }
-        let attempt = self.row.attempt.saturating_add(1);
-        Some(Command::StepStarted(StepStarted {
-            at: StepRef { rollout: r.id, seen: r.meta.revision, step: self.step },
-            attempt,
-        }))
+        (steps::runner(&self.row.step.kind).start)(self, notes)
     }
 
     /// A candidate that failed between two steps: none of them would notice.
@@ -140,7 +122,7 @@ impl Turn<'_> {
         }
         let before = r.steps.get(..self.step as usize)?;
         let since = before.iter().rev().find_map(|s| s.step_id)?.0;
-        let installed = before.iter().any(|s| matches!(s.step.kind, StepKind::Install { .. }));
+        let installed = before.iter().any(|s| s.step.kind.mode().is_some());
         if !installed {
             return None;
         }
@@ -195,35 +177,6 @@ impl Turn<'_> {
         }
         notes.wait(Wait::Staging { workers: gone });
         true
-    }
-
-    fn go_on(&self, notes: &mut Notes) -> Option<Command> {
-        match &self.row.step.kind {
-            StepKind::Stage => stage::next(self, notes),
-            StepKind::Install { .. } => {
-                let pair = self.r.target()?;
-                if self.r.is_rollback() { back::next(self, pair, notes) } else { install::next(self, pair, notes) }
-            }
-            StepKind::Route { weight } => route::set(self, *weight, notes),
-            StepKind::Switch => route::switch(self, notes),
-            StepKind::Bake { .. } => bake::next(self, notes),
-            StepKind::Smoke { path: _ } => hook::next(self, notes),
-            StepKind::Promote => self.promote(notes),
-            StepKind::Retire { delay } => retire::next(self, *delay, notes),
-        }
-    }
-
-    /// All gates passed: promotion, as soon as everything that is to be stable passes.
-    fn promote(&self, notes: &mut Notes) -> Option<Command> {
-        let r = self.r;
-        let (have, need) = (self.view.passing(&r.to), need(self.view.state, r, WHOLE));
-        // Once it carries all the traffic nothing rises any more; what failed since is refilled after the promotion.
-        let carries = self.view.deployment.arms.weight(Role::Candidate) == WHOLE;
-        if !r.switched && !carries && have < need {
-            notes.wait(Wait::Healthy { have, need });
-            return None;
-        }
-        Some(Command::PromotionBegan(PromotionBegan { rollout: r.id, seen: r.meta.revision }))
     }
 
     /// Whether the step runs towards the new pair under checks.

@@ -2,7 +2,7 @@
 //! the old version.
 //!
 //! Invariant: what cannot be known is said in the end's record and never waited out. Not here: how one server stands
-//! (`standing`), what a command does (`state`), rollouts' own `switch` steps (`route`).
+//! (`standing`), what a command does (`state`), rollouts' own `switch` steps (`steps::switch`).
 
 use std::collections::BTreeMap;
 

@@ -57,17 +57,7 @@ pub fn planned_rollback_estimate(state: &State, by: &Principal, start: &StartRol
     let spec = state.spec(&subject.deployment, from.spec)?;
     let desired = state.deployments.get(&subject.deployment)?.desired;
     let mode = steps.iter().find_map(|s| s.kind.mode())?;
-    let grace = steps.iter().find_map(|s| match s.kind {
-        StepKind::Retire { delay } if delay.0 > 0 => Some(delay),
-        StepKind::Retire { .. }
-        | StepKind::Stage
-        | StepKind::Install { .. }
-        | StepKind::Route { .. }
-        | StepKind::Switch
-        | StepKind::Bake { .. }
-        | StepKind::Smoke { .. }
-        | StepKind::Promote => None,
-    });
+    let grace = steps.iter().find_map(|s| s.kind.facts().retires.filter(|delay| delay.0 > 0));
     Some(match grace {
         Some(kept) => RollbackEstimate::AtOnce { kept: Some(kept) },
         None => in_batches(desired, mode, &subject.params, spec),

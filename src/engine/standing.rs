@@ -2,8 +2,8 @@
 //! from before it, and until when that is worth waiting for.
 //!
 //! Invariants: a server counts by its own word, or, if it is known to be bound, by the end of its last possible lease;
-//! the word of one whose State differs from the majority's is no evidence. Not here: what follows (`fence`, `route`,
-//! `returned`), the law of one lease (`traffic::lease`).
+//! the word of one whose State differs from the majority's is no evidence. Not here: what follows (`fence`,
+//! `steps::switch`, `returned`), the law of one lease (`traffic::lease`).
 
 use super::prelude::*;
 use crate::traffic::lease::Standing;

@@ -85,9 +85,9 @@ pub enum Skip {
     Never,
 }
 
-/// What holds of every step of a kind.
+/// What a step is, whatever its kind: the law, the CLI and the planner ask for this and not for the kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Facts {
+pub struct Facts<'a> {
     /// Whether `promote` passes over it.
     pub skip: Skip,
     /// Whether it is there to judge: only then does "undecided" say something.
@@ -96,45 +96,71 @@ pub struct Facts {
     pub deadline: bool,
     /// Whether its outcome has an event of its own.
     pub announced: bool,
+    /// By what the version is judged meanwhile, and at the end of one that is there to judge.
+    pub checks: &'a [Check],
+    /// For how long it lasts at least.
+    pub hold: Option<Period>,
+    /// Whether the workers of the rollout's order unpack the release in it.
+    pub stages: bool,
+    /// The share of the desired instances that pass at its end, and how room for them is made.
+    pub installs: Option<(BasisPoints, BatchMode)>,
+    /// The most that the candidate's weight rises to in it, and who sets it: the step at once, or its batches.
+    pub raises: Option<(BasisPoints, Routing)>,
+    /// Whether roles and all traffic move in it, in one entry.
+    pub switches: bool,
+    /// What its smoke test asks for.
+    pub asks: Option<&'a str>,
+    /// Whether the promotion ends it.
+    pub promotes: bool,
+    /// After what time the arm that is left goes; zero: it goes in the step.
+    pub retires: Option<Period>,
 }
 
 impl StepKind {
     /// The facts of its kind.
-    pub fn facts(&self) -> Facts {
-        let (skip, judges, deadline, announced) = match self {
-            Self::Bake { .. } => (Skip::Alone, true, false, false),
-            Self::Smoke { .. } => (Skip::Alone, false, true, true),
-            Self::Install { .. } | Self::Route { .. } => (Skip::ButTheLast, false, true, false),
-            Self::Stage | Self::Switch | Self::Promote | Self::Retire { .. } => (Skip::Never, false, true, false),
+    pub fn facts(&self) -> Facts<'_> {
+        const PLAIN: Facts<'static> = Facts {
+            skip: Skip::Never,
+            judges: false,
+            deadline: true,
+            announced: false,
+            checks: &[],
+            hold: None,
+            stages: false,
+            installs: None,
+            raises: None,
+            switches: false,
+            asks: None,
+            promotes: false,
+            retires: None,
         };
-        Facts { skip, judges, deadline, announced }
+        match self {
+            Self::Stage => Facts { stages: true, ..PLAIN },
+            Self::Install { share, mode, routing, checks, .. } => {
+                let raises = (*routing == Routing::ByCapacity).then_some((*share, *routing));
+                Facts { skip: Skip::ButTheLast, checks, installs: Some((*share, *mode)), raises, ..PLAIN }
+            }
+            Self::Route { weight } => {
+                Facts { skip: Skip::ButTheLast, raises: Some((*weight, Routing::Explicit)), ..PLAIN }
+            }
+            Self::Switch => Facts { switches: true, ..PLAIN },
+            Self::Bake { hold, checks } => {
+                Facts { skip: Skip::Alone, judges: true, deadline: false, checks, hold: Some(*hold), ..PLAIN }
+            }
+            Self::Smoke { path } => Facts { skip: Skip::Alone, announced: true, asks: Some(path), ..PLAIN },
+            Self::Promote => Facts { promotes: true, ..PLAIN },
+            Self::Retire { delay } => Facts { retires: Some(*delay), ..PLAIN },
+        }
     }
 
     /// By what a step of this kind judges.
     pub fn checks(&self) -> &[Check] {
-        match self {
-            Self::Install { checks, .. } | Self::Bake { checks, .. } => checks,
-            Self::Stage
-            | Self::Route { .. }
-            | Self::Switch
-            | Self::Smoke { .. }
-            | Self::Promote
-            | Self::Retire { .. } => &[],
-        }
+        self.facts().checks
     }
 
     /// How an installation makes room; `None`: it is another kind of step.
     pub fn mode(&self) -> Option<BatchMode> {
-        match self {
-            Self::Install { mode, .. } => Some(*mode),
-            Self::Stage
-            | Self::Route { .. }
-            | Self::Switch
-            | Self::Bake { .. }
-            | Self::Smoke { .. }
-            | Self::Promote
-            | Self::Retire { .. } => None,
-        }
+        self.facts().installs.map(|(_, mode)| mode)
     }
 }
 

@@ -30,6 +30,7 @@ pub(in crate::state) mod rollout_paused;
 pub(in crate::state) mod route_set;
 pub(in crate::state) mod rows;
 pub(in crate::state) mod start_rollout;
+mod step_effects;
 pub(in crate::state) mod step_ended;
 pub(in crate::state) mod step_started;
 pub(in crate::state) mod steps;

@@ -25,20 +25,12 @@ impl Apply for RouteSet {
         let mut d = cx.deployment(&r.deployment)?;
         let had = d.arms.weight(Role::Candidate);
         let share = weights.get(Role::Candidate);
-        let (weight, by_capacity) = match row.step.kind {
-            StepKind::Route { weight } => (weight, false),
+        let (weight, by_capacity) = match row.step.kind.facts().raises {
+            Some((weight, Routing::Explicit)) => (weight, false),
             // On a rollback the traffic follows the instances as they pass, and does not wait for a batch; going
             // forward what ran already needs none.
-            StepKind::Install { routing: Routing::ByCapacity, share: of_all, .. } => {
-                (if undo { had } else { of_all }, true)
-            }
-            StepKind::Install { .. }
-            | StepKind::Stage
-            | StepKind::Switch
-            | StepKind::Bake { .. }
-            | StepKind::Smoke { .. }
-            | StepKind::Promote
-            | StepKind::Retire { .. } => return guard("the running step sets no route"),
+            Some((of_all, Routing::ByCapacity)) => (if undo { had } else { of_all }, true),
+            None => return guard("the running step sets no route"),
         };
         // What had more already, as an abort left it, is not made to give it back.
         let weight = weight.max(had);

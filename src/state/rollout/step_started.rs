@@ -1,13 +1,9 @@
-//! `StepStarted`: the next step begins: its clock, and what its kind does at once.
+//! `StepStarted`: the next step begins: its clock, and what it does at once (`step_effects`).
 
-use super::{back, batches, outbox, steps};
+use super::{step_effects, steps};
 use crate::state::{
     base::prelude::*,
-    fleet::{
-        assign::{self, Allow},
-        drain, serving,
-    },
-    traffic::switches,
+    fleet::{assign, serving},
 };
 
 fields! {
@@ -49,37 +45,15 @@ impl Apply for StepStarted {
         row.step_id = Some(StepId(index));
         row.started_at = Some(now);
         row.ended_at = None;
-        row.until = None;
-        row.deadline = row.step.kind.facts().deadline.then(|| now.plus(deadline));
+        let facts = row.step.kind.facts();
+        row.deadline = facts.deadline.then(|| now.plus(deadline));
         row.batch = row.batch.take().and_then(|b| carry_over(&cx.s, b, now));
         row.hook = None;
         row.routed = None;
         row.evidence = None;
-        let kind = row.step.kind.clone();
-        if let StepKind::Bake { hold, .. } = &kind {
-            row.until = Some(now.plus(*hold));
-        }
+        row.until = facts.hold.map(|hold| now.plus(hold));
         cx.put_rollout(r.clone());
-        match &kind {
-            StepKind::Stage => {
-                for w in r.order.clone() {
-                    assign::edit(cx, &w, &r.deployment, Allow::Keep, true, |_| ());
-                }
-            }
-            StepKind::Install { share, mode, routing, .. } => {
-                if *routing == Routing::ByCapacity {
-                    raise_cap(cx, &r, *share)?;
-                }
-                if *mode == BatchMode::Replace {
-                    batches::make_room(cx, &r);
-                }
-            }
-            StepKind::Route { weight } => raise_cap(cx, &r, *weight)?,
-            StepKind::Smoke { path } => outbox::queue_smoke(cx, &r, step, path)?,
-            StepKind::Retire { delay } if delay.0 == 0 => begin_retire(cx, &r)?,
-            StepKind::Switch => switches::arm_step(cx, r.id, step, &r.deployment),
-            StepKind::Bake { .. } | StepKind::Promote | StepKind::Retire { .. } => {}
-        }
+        step_effects::start(cx, &r, step)?;
         assign::refresh(cx, &r.deployment);
         Ok(())
     }
@@ -104,35 +78,4 @@ fn return_is_staged(cx: &Cx<'_>, r: &Rollout) -> Done {
         Some(w) => guard(format!("{w} no longer has {} unpacked, which a rollback would need", from.version)),
         None => Ok(()),
     }
-}
-
-/// Raises the candidate's cap for a step of the forward phase.
-fn raise_cap(cx: &mut Cx<'_>, r: &Rollout, cap: BasisPoints) -> Done {
-    if r.phase == RolloutPhase::Undo {
-        return Ok(());
-    }
-    let mut d = cx.deployment(&r.deployment)?;
-    if d.route.is_some() {
-        let has = d.arms.weight(Role::Candidate);
-        d.arms.set_cap(Some(cap.max(has).min(WHOLE)));
-    }
-    cx.put_deployment(d);
-    Ok(())
-}
-
-fn begin_retire(cx: &mut Cx<'_>, r: &Rollout) -> Done {
-    let mut d = cx.deployment(&r.deployment)?;
-    if r.phase == RolloutPhase::Undo {
-        d.as_is = None;
-        back::all_on_stable(cx, &mut d);
-        cx.put_deployment(d);
-        let mut row = cx.rollout(r.id)?;
-        if row.traffic_back_at.is_none() && r.from.is_some() {
-            row.traffic_back_at = Some(cx.now());
-            cx.put_rollout(row);
-        }
-    }
-    let ids: Vec<InstanceId> = steps::retiring(cx, r).iter().map(|i| i.id).collect();
-    drain::begin(cx, &ids);
-    Ok(())
 }

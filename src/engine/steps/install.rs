@@ -4,13 +4,19 @@
 //! below desired - max_unavailable but by failures; a batch that fails follows the policy at once. Choosing workers is
 //! `place`'s, a rollback is `back`'s.
 
-use super::analysis::{Finding, health};
-use super::batch::Running;
-use super::drain;
-use super::place::spread;
-use super::prelude::*;
-use super::room::{self, Room};
-use super::weigh;
+use super::{Runner, begin};
+use crate::engine::{
+    analysis::{Finding, health},
+    back,
+    batch::Running,
+    drain,
+    place::spread,
+    prelude::*,
+    room::{self, Room},
+    weigh,
+};
+
+pub(super) const RUNNER: Runner = Runner { start: begin, next };
 
 /// An installation's parameters and what it has.
 struct Install<'a> {
@@ -25,7 +31,11 @@ struct Install<'a> {
     tolerated: u32,
 }
 
-pub(super) fn next(turn: &Turn<'_>, pair: &Pair, notes: &mut Notes) -> Option<Command> {
+fn next(turn: &Turn<'_>, notes: &mut Notes) -> Option<Command> {
+    let pair = turn.r.target()?;
+    if turn.r.is_rollback() {
+        return back::next(turn, pair, notes);
+    }
     let StepKind::Install { share, mode, routing, batch, .. } = turn.row.step.kind else { return None };
     let need = share.of_rounded_up(turn.r.desired);
     let tolerated = counted_failed(turn.view.state, turn.r);

@@ -7,14 +7,16 @@
 
 use std::collections::BTreeMap;
 
-use super::analysis::health;
-use super::prelude::*;
+use super::{Runner, begin};
+use crate::engine::{analysis::health, prelude::*};
+
+pub(super) const RUNNER: Runner = Runner { start: begin, next };
 
 /// How long a worker may lack something before the step fails: a machine that is just being set up gets its user or
 /// file a moment later, and nobody waits long for one that does not.
 const MENDED_WITHIN: Period = Period::seconds(10);
 
-pub(super) fn next(turn: &Turn<'_>, notes: &mut Notes) -> Option<Command> {
+fn next(turn: &Turn<'_>, notes: &mut Notes) -> Option<Command> {
     let pair = turn.r.target()?;
     let ready = || turn.r.order.iter().filter(|w| turn.view.worker_ready(w));
     let behind: Vec<WorkerName> = ready().filter(|w| !turn.view.staged(w, &pair.digest)).cloned().collect();

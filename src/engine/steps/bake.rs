@@ -3,17 +3,22 @@
 //! until it is counted out, or judged without, or taken for a failure; as are requests that did not come. Not here:
 //! which checks there are, and their tests (`analysis`).
 
-use super::analysis::{Asked, Finding};
-use super::lost;
-use super::prelude::*;
-use super::view::names;
+use super::{Runner, begin};
+use crate::engine::{
+    analysis::{Asked, Finding},
+    lost,
+    prelude::*,
+    view::names,
+};
+
+pub(super) const RUNNER: Runner = Runner { start: begin, next };
 
 /// How old a worker's word may be that a bake ends on: two reports.
 const FRESH: Period = Period::seconds(4);
 /// Until it is looked at again.
 const LOOK_AGAIN: Period = Period::seconds(1);
 
-pub(super) fn next(turn: &Turn<'_>, notes: &mut Notes) -> Option<Command> {
+fn next(turn: &Turn<'_>, notes: &mut Notes) -> Option<Command> {
     let (view, r) = (turn.view, turn.r);
     let pair = r.target()?;
     let finding = turn.judged(pair);

@@ -1,47 +1,23 @@
-//! `route` and `switch`: one entry moves the traffic, the step ends once it is there.
+//! `switch`: one entry moves all traffic, the step ends once it is there.
 //!
-//! Invariant: a weight never rises above the candidate's healthy capacity, nor does a switch come before all of it
-//! passes.
+//! Invariant: no switch comes before all of the candidate passes.
 
-use super::analysis::health;
-use super::fence;
-use super::prelude::*;
-use super::standing::{self, Move, Servers, name, names};
-use super::weigh;
+use super::{Runner, begin};
+use crate::engine::{
+    analysis::health,
+    fence,
+    prelude::*,
+    standing::{self, Move, Servers, name, names},
+};
+
+pub(super) const RUNNER: Runner = Runner { start: begin, next };
 
 /// How long a switch waits for nodes to say that they serve it.
 const SERVED_WITHIN: Period = Period::seconds(2);
 /// How long a switch waits for nodes to confirm that they know of it.
 const CONFIRMED_WITHIN: Period = Period::seconds(5);
 
-/// Sets the candidate's weight.
-pub(super) fn set(turn: &Turn<'_>, weight: BasisPoints, notes: &mut Notes) -> Option<Command> {
-    let (view, r) = (turn.view, turn.r);
-    if turn.row.routed.is_some() {
-        return Some(turn.end(Verdict::Unjudged, String::new()));
-    }
-    let pair = r.target()?;
-    let set = || {
-        // What had more already, as an abort left it, is not made to give it back.
-        let weights = weigh::with_candidate(view, weight.max(weigh::present(view).get(Role::Candidate)));
-        Some(turn.route(weights))
-    };
-    if !turn.forward() {
-        return set();
-    }
-    if let Some(reason) = health::failure(view, r, pair, turn.began()) {
-        return turn.fail(reason, Verdict::Worse);
-    }
-    let (have, need) = (view.passing(pair), need(view.state, r, weight));
-    if have >= need {
-        return set();
-    }
-    notes.wait(Wait::Capacity { have, need });
-    turn.overdue(notes)
-}
-
-/// Cuts over.
-pub(super) fn switch(turn: &Turn<'_>, notes: &mut Notes) -> Option<Command> {
+fn next(turn: &Turn<'_>, notes: &mut Notes) -> Option<Command> {
     let (view, r) = (turn.view, turn.r);
     if let Some((index, at)) = turn.row.routed {
         return served(turn, index, at, notes);

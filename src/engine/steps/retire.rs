@@ -3,10 +3,13 @@
 //!
 //! A lost worker's instances are not waited for: its assignment no longer names them, so they stop when it comes back.
 
-use super::drain;
-use super::prelude::*;
+use super::{Runner, begin};
+use crate::engine::{drain, prelude::*};
 
-pub(super) fn next(turn: &Turn<'_>, delay: Period, notes: &mut Notes) -> Option<Command> {
+pub(super) const RUNNER: Runner = Runner { start: begin, next };
+
+fn next(turn: &Turn<'_>, notes: &mut Notes) -> Option<Command> {
+    let StepKind::Retire { delay } = turn.row.step.kind else { return None };
     if delay > Period(0) {
         return Some(turn.end(Verdict::Unjudged, String::new()));
     }
