@@ -209,13 +209,13 @@ pub async fn follow(session: &Session, follow: Follow) -> Result<End, CliError> 
                 if events.is_none() {
                     events = Some(feed(client.watch(&rollout.deployment, (rollout.index, u32::MAX), true)));
                 }
-                let enough = rollout.status == "paused" && follow.limits.until == Until::Paused;
+                let enough = stands(&rollout) && follow.limits.until == Until::Paused;
                 before.paused |= enough;
                 looked(&view, &rollout, &mut before).await?;
                 if enough {
                     finish(&view);
                     let (why, ways) = (because(&rollout), render::ways_out(&rollout.ways_out));
-                    return Ok(End { code: error::PAUSED, text: format!("{} is paused{why}{ways}", rollout.id) });
+                    return Ok(End { code: error::PAUSED, text: format!("{}{why}{ways}", stand(&rollout)) });
                 }
             }
             () = tokio::time::sleep(limit) => {}
@@ -237,18 +237,26 @@ async fn looked(view: &View<'_>, rollout: &v1::Rollout, before: &mut Before) -> 
     let arms = if view.bar.is_some() { view.session.deployment(&rollout.deployment).await.ok() } else { None };
     say_evidence(view, rollout, &mut before.evidence)?;
     view.draw(rollout, arms.as_ref());
-    let paused = rollout.status == "paused";
+    let paused = stands(rollout);
     if view.bar.is_none() && !paused {
         say_waits(view, rollout, &mut before.waits)?;
     }
     if paused && !before.paused {
         let line = Line::Paused { rollout: &rollout.id, reason: &rollout.reason, ways_out: &rollout.ways_out };
-        view.say(&line, || {
-            format!("{} is paused{}{}", rollout.id, because(rollout), render::ways_out(&rollout.ways_out))
-        })?;
+        view.say(&line, || format!("{}{}{}", stand(rollout), because(rollout), render::ways_out(&rollout.ways_out)))?;
     }
     before.paused = paused;
     Ok(())
+}
+
+/// Whether it waits for a person.
+fn stands(rollout: &v1::Rollout) -> bool {
+    rollout.held || rollout.status == "paused"
+}
+
+fn stand(rollout: &v1::Rollout) -> String {
+    let how = if rollout.held { "is held until somebody promotes it" } else { "is paused" };
+    format!("{} {how}", rollout.id)
 }
 
 fn because(rollout: &v1::Rollout) -> String {

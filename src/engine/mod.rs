@@ -5,6 +5,7 @@
 //! one command a rollout and pass; silence is never read as health. Not here: what a command does (`state`), sending it
 //! (`lead`).
 
+mod advise;
 mod analysis;
 mod back;
 mod batch;
@@ -30,6 +31,7 @@ mod view;
 mod rollback_estimate;
 mod weigh;
 
+pub use advise::{Advice, advise};
 pub use facts::facts;
 pub use plan::{Plan, plan};
 pub use preview::{Refused, preview};

@@ -88,6 +88,28 @@ impl SettingValue for Period {
     }
 }
 
+impl SettingValue for bool {
+    const VALUE: &'static str = "true|false";
+    const WORDS: &'static [&'static str] = &["true", "false"];
+    type Range = ();
+
+    fn read(text: &str) -> Result<Self, String> {
+        text.parse().map_err(|_| format!("{text:?} is neither true nor false"))
+    }
+
+    fn show(&self) -> String {
+        self.to_string()
+    }
+
+    fn outside(&self, (): &()) -> Option<String> {
+        None
+    }
+
+    fn told((): &()) -> String {
+        String::new()
+    }
+}
+
 impl SettingValue for Portion {
     const VALUE: &'static str = "N|PERCENT%";
     type Range = RangeInclusive<u32>;

@@ -192,6 +192,8 @@ rollout_settings! {
     17 grace: Period = Period::minutes(60), in Period(0)..=LONGEST;
     /// Longest time of one step before it counts as failed, bakes and delays not counted
     18 deadline: Period = Period::minutes(30), in Period(1)..=LONGEST;
+    /// Whether it goes on to all of the traffic by itself; else it stays at the step before until somebody promotes it
+    19 auto_promote: bool = true, in ();
 }
 
 /// The setting of a name that the program itself writes; a wrong one does not compile.

@@ -61,6 +61,11 @@ pub enum StepKind {
         /// By what the version is judged meanwhile and at the end.
         checks: Vec<Check>,
     },
+    /// Stay as it is until a person promotes.
+    Pause {
+        /// By what the version is judged meanwhile.
+        checks: Vec<Check>,
+    },
     /// Call the smoke path of every candidate through the outbox.
     Smoke {
         /// Path asked with GET.
@@ -98,6 +103,8 @@ pub struct Facts<'a> {
     pub announced: bool,
     /// By what the version is judged meanwhile, and at the end of one that is there to judge.
     pub checks: &'a [Check],
+    /// Whether only a person ends it.
+    pub held: bool,
     /// For how long it lasts at least.
     pub hold: Option<Period>,
     /// Whether the workers of the rollout's order unpack the release in it.
@@ -125,6 +132,7 @@ impl StepKind {
             deadline: true,
             announced: false,
             checks: &[],
+            held: false,
             hold: None,
             stages: false,
             installs: None,
@@ -147,6 +155,7 @@ impl StepKind {
             Self::Bake { hold, checks } => {
                 Facts { skip: Skip::Alone, judges: true, deadline: false, checks, hold: Some(*hold), ..PLAIN }
             }
+            Self::Pause { checks } => Facts { skip: Skip::Alone, deadline: false, checks, held: true, ..PLAIN },
             Self::Smoke { path } => Facts { skip: Skip::Alone, announced: true, asks: Some(path), ..PLAIN },
             Self::Promote => Facts { promotes: true, ..PLAIN },
             Self::Retire { delay } => Facts { retires: Some(*delay), ..PLAIN },
@@ -188,6 +197,7 @@ impl fmt::Display for StepKind {
             Self::Bake { hold, .. } => write!(f, "bake {hold}"),
             Self::Smoke { path } => write!(f, "smoke {path}"),
             Self::Retire { delay } if delay.0 > 0 => write!(f, "retire after {delay}"),
+            Self::Pause { .. } => f.write_str("pause until promoted"),
             Self::Stage | Self::Switch | Self::Promote | Self::Retire { .. } => f.write_str(self.name()),
         }
     }

@@ -52,6 +52,8 @@ pub enum Wait {
     Again { worker: WorkerName, until: Millis, said: String },
     /// A ready worker: none of those that the placement chooses is heard of.
     Workers,
+    /// A person's promotion, which the plan asks for.
+    Promotion,
     /// An operator: the rollout is paused.
     Operator,
     /// No majority of the nodes has the same State: nothing moves until one has.
@@ -101,6 +103,7 @@ impl Wait {
             | Self::Stopping { .. }
             | Self::Lost { until: None, .. }
             | Self::Workers
+            | Self::Promotion
             | Self::Operator
             | Self::Replicas { .. } => None,
         }
@@ -152,6 +155,7 @@ impl fmt::Display for Wait {
                 write!(f, "no new try on {worker} until {until}: the last one {said}")
             }
             Self::Workers => f.write_str("no worker that the placement chooses is heard of"),
+            Self::Promotion => f.write_str("held until somebody promotes it"),
             Self::Operator => f.write_str("paused, until somebody decides"),
             Self::Replicas { index, tables } => write!(
                 f,

@@ -106,6 +106,7 @@ pub fn rollout(state: &State, r: &Rollout, whole: bool) -> v1::Rollout {
         phase: r.phase.to_string(),
         cursor: r.cursor,
         desired: r.desired,
+        held: r.running().is_some_and(|(_, row)| row.step.kind.facts().held),
         steps: r.steps.iter().map(|s| step_row(s, whole)).collect(),
         reason: r.reason.as_ref().map(ToString::to_string).unwrap_or_default(),
         reason_label: r.reason.as_ref().map(Reason::label).unwrap_or_default().into(),

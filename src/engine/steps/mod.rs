@@ -5,6 +5,7 @@
 
 mod bake;
 mod install;
+mod pause;
 mod promote;
 mod retire;
 mod route;
@@ -30,6 +31,7 @@ pub(super) fn runner(kind: &StepKind) -> Runner {
         StepKind::Route { .. } => route::RUNNER,
         StepKind::Switch => switch::RUNNER,
         StepKind::Bake { .. } => bake::RUNNER,
+        StepKind::Pause { .. } => pause::RUNNER,
         StepKind::Smoke { .. } => smoke::RUNNER,
         StepKind::Promote => promote::RUNNER,
         StepKind::Retire { .. } => retire::RUNNER,

@@ -1,19 +1,33 @@
 //! Blue-green: the whole new side beside the old one, warmed up and smoke-tested, then one switch; the old side stays
 //! for a grace. Address mode `host` has room for a second side on spare workers only.
 
-use super::{ALL, Compiled, Site, Strategy, step};
+use super::{ALL, Compiled, Fit, Site, Situation, Strategy, step};
 use crate::engine::prelude::*;
+
+const READS: &[&Setting] =
+    &[setting("warm_up"), setting("smoke"), setting("auto_promote"), setting("monitor"), setting("grace")];
 
 pub(super) const BLUE_GREEN: Strategy = Strategy {
     name: StrategyName::BLUE_GREEN,
     about: "the whole new side beside the old one, warmed up and smoke-tested, then one switch",
-    pool: &[setting("warm_up"), setting("smoke"), setting("monitor"), setting("grace")],
-    host: &[setting("warm_up"), setting("smoke"), setting("monitor"), setting("grace")],
+    pool: READS,
+    host: READS,
     form: RouteForm::SWITCH,
     bounded: false,
+    suits,
     smaller: "use a rolling update",
     compile,
 };
+
+fn suits(at: &Situation) -> Fit {
+    match (at.first, at.smoke) {
+        (true, _) => Fit(2, "a first rollout has no other side to switch from"),
+        (false, true) => Fit(7, "smoke-tested before any traffic, and back in one entry"),
+        (false, false) => {
+            Fit(5, "back in one entry; a smoke test (`rollout.smoke`) would show before the switch what is wrong")
+        }
+    }
+}
 
 fn compile(site: &Site<'_>) -> Result<Compiled, String> {
     let p = &site.subject.params;
@@ -44,6 +58,7 @@ fn compile(site: &Site<'_>) -> Result<Compiled, String> {
     if let Some(path) = &p.smoke {
         steps.push(step("smoke", StepKind::Smoke { path: path.clone() }));
     }
+    steps.extend(site.pause("switch"));
     steps.push(step("switch", StepKind::Switch));
     steps.push(site.bake("monitor", p.monitor, true));
     steps.extend(site.closing(p.grace));

@@ -1,19 +1,37 @@
 //! Canary: rising weights, a bake at each. Instances follow the weight, one on each worker before a second; address
 //! mode `host` has no room beside and takes whole workers in place.
 
-use super::{Compiled, Site, Strategy, step};
+use super::{Compiled, Fit, Site, Situation, Strategy, step};
 use crate::engine::prelude::*;
 
 pub(super) const CANARY: Strategy = Strategy {
     name: StrategyName::CANARY,
     about: "rising weights, each watched for a while before the next",
-    pool: &[setting("steps"), setting("bake"), setting("grace")],
-    host: &[setting("steps"), setting("bake"), setting("parallelism"), setting("delay"), setting("max_unavailable")],
+    pool: &[setting("steps"), setting("bake"), setting("auto_promote"), setting("grace")],
+    host: &[
+        setting("steps"),
+        setting("bake"),
+        setting("auto_promote"),
+        setting("parallelism"),
+        setting("delay"),
+        setting("max_unavailable"),
+    ],
     form: RouteForm::WEIGHTED,
     bounded: false,
+    suits,
     smaller: "use a rolling update",
     compile,
 };
+
+fn suits(at: &Situation) -> Fit {
+    match (at.first, at.counted) {
+        (true, _) => Fit(2, "a first rollout has nothing to share the traffic with"),
+        (false, true) => {
+            Fit(if at.instances > 10 { 8 } else { 7 }, "requests are counted, so few of them show whether it is worse")
+        }
+        (false, false) => Fit(3, "without `metrics` in the spec its steps are judged by health checks alone"),
+    }
+}
 
 fn compile(site: &Site<'_>) -> Result<Compiled, String> {
     let p = &site.subject.params;
@@ -28,6 +46,9 @@ fn compile(site: &Site<'_>) -> Result<Compiled, String> {
     }
     for weight in weights {
         let group = weight.to_string();
+        if weight == WHOLE {
+            steps.extend(site.pause(&group));
+        }
         steps.push(if host {
             let batch = p.batch(BatchMode::InPlace, site.desired());
             site.install(&group, weight, BatchMode::InPlace, Routing::Explicit, batch, p.delay)

@@ -13,6 +13,7 @@ mod return_;
 mod rolling;
 mod undo;
 
+use super::advise::{Fit, Situation};
 use super::analysis::Asked;
 use super::place::{Freed, free_places};
 use crate::engine::prelude::*;
@@ -33,6 +34,8 @@ pub struct Strategy {
     pub form: RouteForm,
     /// Whether `max_surge` and `max_unavailable` bound what runs, as instances take each other's place.
     pub bounded: bool,
+    /// When it is a good choice.
+    pub(super) suits: fn(&Situation) -> Fit,
     /// What needs less room.
     smaller: &'static str,
     compile: fn(&Site<'_>) -> Result<Compiled, String>,
@@ -263,6 +266,12 @@ impl Site<'_> {
     /// What the rollout's settings ask to be judged; what needs something to go back to, only where there is one.
     fn checks(&self, before: bool) -> Vec<Check> {
         Asked { params: &self.subject.params, spec: self.spec, before }.checks()
+    }
+
+    /// What a person has to end, where the rollout does not promote by itself.
+    pub fn pause(&self, group: &str) -> Option<Step> {
+        let checks = || self.checks(self.subject.from.is_some());
+        (!self.subject.params.auto_promote).then(|| step(group, StepKind::Pause { checks: checks() }))
     }
 
     /// A bake of `hold`.

@@ -91,6 +91,9 @@ pub(super) fn may_end(cx: &Cx<'_>, r: &Rollout, row: &StepRow, evidence: &Eviden
     if facts.switches && !r.switched {
         return guard("it has not switched");
     }
+    if facts.held {
+        return guard("only a person ends it");
+    }
     if facts.hold.is_some() && row.until.is_none_or(|u| cx.now() < u) {
         return guard("its time is not over");
     }

@@ -105,6 +105,7 @@ pub const ALL: &[&str] = &[
     "wait Workers",
     "wait Uncounted",
     "wait Operator",
+    "wait Promotion",
     // Why a wait was all right, and what ended it.
     "allowed: no machine lives",
     "allowed: an operator holds it",

@@ -140,6 +140,7 @@ pub fn params(dice: &mut Dice, host: bool) -> RolloutParams {
         ]),
         max_health_failures: dice.within(1, 3) as u32,
         health_timeout: None,
+        auto_promote: !dice.percent(10),
     }
 }
 

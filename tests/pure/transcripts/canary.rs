@@ -1,5 +1,8 @@
 //! Stories of canaries.
 
+use slipway::model::{BasisPoints, RolloutParams};
+use slipway::state::Role;
+
 use super::*;
 
 pub fn canary_happy() -> Fleet {
@@ -43,6 +46,38 @@ pub fn canary_verbs() -> Fleet {
     f
 }
 
+/// It stays at half of the traffic for an hour, over a failover, until somebody promotes it.
+pub fn canary_held() -> Fleet {
+    let mut f = Fleet::with_stable(&Shape::default());
+    let id = f.start("2.0.0", held());
+    f.until(90, "the pause", |f| f.at(id, "pause", "100 %"));
+    f.change_leader(1500, 0);
+    f.run(3600);
+    assert!(f.at(id, "pause", "100 %") && f.status(id) == RolloutStatus::Active);
+    assert_eq!(f.state.deployments[&f.shop()].arms.weight(Role::Candidate), BasisPoints::percent(50));
+    f.operator(Command::Promote(Promote { rollout: id, full: false })).expect("promoted");
+    f.until_status(120, id, RolloutStatus::Completed);
+    f
+}
+
+/// What is held is judged: errors that come an hour later send it back.
+pub fn canary_held_errors() -> Fleet {
+    let mut f = Fleet::with_stable(&Shape::default());
+    let id = f.start("2.0.0", held());
+    f.until(90, "the pause", |f| f.at(id, "pause", "100 %"));
+    f.run(3600);
+    f.note("every tenth request fails");
+    f.behaviour.insert("2.0.0".into(), Behaviour { errors: 1000, ..Behaviour::default() });
+    f.until_status(300, id, RolloutStatus::RolledBack);
+    let reason = f.state.rollouts[&id].reason.as_ref().map(|r| r.label());
+    assert_eq!(reason, Some("error_rate"));
+    f
+}
+
+fn held() -> RolloutParams {
+    RolloutParams { steps: vec![BasisPoints::percent(50)], auto_promote: false, ..params(StrategyName::CANARY) }
+}
+
 pub fn canary_abort() -> Fleet {
     let mut f = Fleet::with_stable(&Shape::default());
     let id = f.start("2.0.0", params(StrategyName::CANARY));
@@ -75,10 +110,7 @@ pub fn canary_rollback() -> Fleet {
 
 pub fn canary_host() -> Fleet {
     let mut f = Fleet::with_stable(&Shape { host: true, ..Shape::default() });
-    let p = slipway::model::RolloutParams {
-        max_unavailable: slipway::model::Portion::count(1),
-        ..params(StrategyName::CANARY)
-    };
+    let p = RolloutParams { max_unavailable: slipway::model::Portion::count(1), ..params(StrategyName::CANARY) };
     let id = f.start("2.0.0", p.clone());
     f.until(90, "bake 50 %", |f| f.at(id, "bake", "50 %"));
     f.operator(Command::Rollback(Rollback { rollout: id })).expect("rolled back");
@@ -122,10 +154,7 @@ pub fn canary_leader_changes() -> Fleet {
 pub fn canary_no_data() -> Fleet {
     let mut f = Fleet::with_stable(&Shape::default());
     f.rate = 0;
-    let p = slipway::model::RolloutParams {
-        steps: vec![slipway::model::BasisPoints::percent(50)],
-        ..params(StrategyName::CANARY)
-    };
+    let p = RolloutParams { steps: vec![BasisPoints::percent(50)], ..params(StrategyName::CANARY) };
     let id = f.start("2.0.0", p.clone());
     f.run(60);
     assert!(f.at(id, "bake", "50 %"), "silence is never health: it holds");
@@ -136,10 +165,10 @@ pub fn canary_no_data() -> Fleet {
     f.until_status(60, id, RolloutStatus::RolledBack);
     f.note("on_no_data: fail");
     f.rate = 0;
-    let id = f.start("2.0.0", slipway::model::RolloutParams { on_no_data: Some(OnNoData::Fail), ..p.clone() });
+    let id = f.start("2.0.0", RolloutParams { on_no_data: Some(OnNoData::Fail), ..p.clone() });
     f.until_status(90, id, RolloutStatus::RolledBack);
     f.note("on_no_data: pass");
-    let id = f.start("2.0.0", slipway::model::RolloutParams { on_no_data: Some(OnNoData::Pass), ..p });
+    let id = f.start("2.0.0", RolloutParams { on_no_data: Some(OnNoData::Pass), ..p });
     f.until_status(120, id, RolloutStatus::Completed);
     f
 }

@@ -16,8 +16,8 @@ use std::path::PathBuf;
 
 use crate::sim_fleet::{Behaviour, Fleet, Shape, Walked, params, starting};
 use canary::{
-    canary_abort, canary_errors, canary_happy, canary_health, canary_host, canary_leader_changes, canary_no_data,
-    canary_rollback, canary_verbs,
+    canary_abort, canary_errors, canary_happy, canary_health, canary_held, canary_held_errors, canary_host,
+    canary_leader_changes, canary_no_data, canary_rollback, canary_verbs,
 };
 use rollbacks::{rolling_in_place_pool, undo_fails};
 use servers::{canary_slots, fenced_switches};
@@ -83,6 +83,8 @@ stories!(
     canary_errors,
     canary_health,
     canary_verbs,
+    canary_held,
+    canary_held_errors,
     canary_abort,
     canary_rollback,
     canary_host,
