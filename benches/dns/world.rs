@@ -4,12 +4,12 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use slipway::{
     model::{
-        BasisPoints, ClusterId, DeploymentId, Digest, Health, InstanceId, Life, Millis, Name, OnNoData, Pair, Period,
-        SpecFormat, StrategyName, WorkerName, read_spec,
+        BasisPoints, ClusterId, DeploymentId, Digest, Health, InstanceId, Life, Millis, Name, OnNoData, Overrides,
+        Pair, Period, SpecFormat, StrategyName, WorkerName, read_spec,
     },
     state::{
         Arm, Cluster, Deployment, Environment, FencePoint, Instance, Meta, NodeRole, NodeRow, Presence, Role, Route,
-        RouteMode, Settings, State, Worker,
+        RouteMode, Service, Settings, State, Worker,
     },
 };
 
@@ -78,6 +78,9 @@ impl World {
     }
 
     fn service(&mut self, n: u32) {
+        let (meta, name) = (Meta::default(), id(n).service);
+        let row = Service { meta, name: name.clone(), defaults: Overrides::default() };
+        Arc::make_mut(&mut self.state).services.insert(name, row);
         let weighted = self.weighted;
         let state = Arc::make_mut(&mut self.state);
         state.applied.index += 1;

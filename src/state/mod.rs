@@ -96,15 +96,15 @@ pub struct State {
     /// The cluster row; `None` before `ClusterInit`.
     pub cluster: Option<Arc<Cluster>>,
     /// Nodes by id, removed ones included (ids are never reused).
-    pub nodes: OrdMap<NodeId, NodeRow>,
-    pub environments: OrdMap<Name, Environment>,
-    pub services: OrdMap<Name, Service>,
+    pub nodes: Table<NodeId, NodeRow>,
+    pub environments: Table<Name, Environment>,
+    pub services: Table<Name, Service>,
     /// Specs by deployment and revision; kept while an arm, rollout or instance names them, or newest.
-    pub specs: OrdMap<(DeploymentId, u64), Arc<Spec>>,
+    pub specs: Table<(DeploymentId, u64), Spec>,
     /// Packages by digest.
-    pub blobs: OrdMap<Digest, Blob>,
+    pub blobs: Table<Digest, Blob>,
     /// Releases by service and version.
-    pub releases: OrdMap<(Name, Version), Release>,
+    pub releases: Table<(Name, Version), Release>,
     pub deployments: Table<DeploymentId, Deployment>,
     /// Rollouts, terminal ones included up to the retention limit.
     pub rollouts: Rollouts,
@@ -115,7 +115,7 @@ pub struct State {
     /// What each worker is to run and hold, by deployment.
     pub assignments: Assignments,
     /// Deliveries the leader owes.
-    pub outbox: OrdMap<DeliveryKey, Delivery>,
+    pub outbox: Table<DeliveryKey, Delivery>,
     /// First results of client requests, until their `not_after`.
     pub requests: Table<(Principal, RequestId), Request>,
     /// Index of `requests` by expiry.
@@ -133,7 +133,7 @@ pub struct State {
     /// What is known of the servers after traffic was taken back, by the rollout that did it.
     pub backs: Table<RolloutId, TrafficBack>,
     /// Releases that ran and were removed, with their package's digest: other bytes never come under their names.
-    pub tombstones: OrdMap<(Name, Version), Digest>,
+    pub tombstones: Table<(Name, Version), Digest>,
     /// The secret of DNS cookies.
     pub cookies: Arc<CookieSecrets>,
 }
@@ -141,7 +141,7 @@ pub struct State {
 impl State {
     /// The deployment's spec of a revision.
     pub fn spec(&self, deployment: &DeploymentId, revision: u64) -> Option<&Arc<Spec>> {
-        self.specs.get(&(deployment.clone(), revision))
+        self.specs.get_shared(&(deployment.clone(), revision))
     }
 
     /// The rollout that owns the deployment, if one is live.
@@ -190,7 +190,7 @@ impl State {
     }
 
     /// Specs of one deployment by revision.
-    pub fn specs_of<'a>(&'a self, deployment: &DeploymentId) -> impl Iterator<Item = (u64, &'a Arc<Spec>)> + use<'a> {
+    pub fn specs_of<'a>(&'a self, deployment: &DeploymentId) -> impl Iterator<Item = (u64, &'a Spec)> + use<'a> {
         let range = (deployment.clone(), 0)..=(deployment.clone(), u64::MAX);
         self.specs.range(range).map(|((_, revision), spec)| (*revision, spec))
     }

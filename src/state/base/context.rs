@@ -1,4 +1,4 @@
-//! The draft a command works on. Rows are read as values and put back: putting one back bumps its revision once per
+//! The State a command works on. Rows are read as values and put back: putting one back bumps its revision once per
 //! entry and only when it changed, so that "every change bumps" and "nothing else does" hold by construction. No update
 //! is lost: an entry that would put back a copy which is older than the row is refused as a whole.
 
@@ -35,7 +35,7 @@ pub(in crate::state) trait Apply {
         false
     }
 
-    /// Refuses everything that can be refused, then changes rows through the draft.
+    /// Refuses everything that can be refused, then changes rows; what a refusal leaves half done is taken back.
     fn apply(&self, cx: &mut Cx<'_>) -> Done;
 }
 
@@ -44,10 +44,10 @@ pub(in crate::state) fn guard<T>(text: impl Into<String>) -> Result<T, Rejection
     Err(Rejection::Guard(text.into()))
 }
 
-/// A command's draft and what it needs to know.
+/// What a command works on and needs to know.
 pub(in crate::state) struct Cx<'a> {
-    /// The draft.
-    pub s: State,
+    /// State itself: what a refused command has changed in it is taken back (`base::savepoint`).
+    pub s: &'a mut State,
     /// The entry.
     pub at: LogId,
     pub principal: &'a Principal,
@@ -59,16 +59,16 @@ pub(in crate::state) struct Cx<'a> {
 }
 
 impl<'a> Cx<'a> {
-    pub fn new(state: &State, at: LogId, principal: &'a Principal) -> Self {
+    pub fn new(s: &'a mut State, at: LogId, principal: &'a Principal) -> Self {
         let (events, deployments) = (Vec::new(), BTreeSet::new());
-        Self { s: state.clone(), at, principal, events, deployments, instances: 0, deliveries: 0, overwritten: None }
+        Self { s, at, principal, events, deployments, instances: 0, deliveries: 0, overwritten: None }
     }
 
-    /// The State after the entry and what it told, unless an update was lost.
-    pub fn finish(self) -> Result<(State, Vec<EventBody>), Rejection> {
+    /// What the entry told, unless an update was lost.
+    pub fn finish(self) -> Result<Vec<EventBody>, Rejection> {
         match self.overwritten {
             Some(what) => guard(format!("this build would lose a change of {what} in this entry: please report it")),
-            None => Ok((self.s, self.events)),
+            None => Ok(self.events),
         }
     }
 
@@ -284,8 +284,8 @@ mod tests {
         expected = "a copy of the assignment of production/shop on w1 is put back that is older than the row"
     )]
     fn a_copy_that_is_older_than_its_row_is_never_put_back() {
-        let (s, principal) = (State::default(), Principal::local_operator());
-        let mut cx = Cx::new(&s, LogId { index: 7, term: 1 }, &principal);
+        let (mut s, principal) = (State::default(), Principal::local_operator());
+        let mut cx = Cx::new(&mut s, LogId { index: 7, term: 1 }, &principal);
         let (service, environment) = (Name::service("shop").unwrap(), Name::environment("production").unwrap());
         let key = (WorkerName::new("w1").unwrap(), DeploymentId { environment, service });
         let row = Assignment {

@@ -1,4 +1,4 @@
-//! What every law stands on: row data, events, refusals, life cycles, and the draft a command works on.
+//! What every law stands on: row data, events, refusals, life cycles, and what a command works on.
 
 pub(in crate::state) mod about;
 pub(in crate::state) mod context;
@@ -9,4 +9,5 @@ pub(in crate::state) mod observed;
 pub(in crate::state) mod prelude;
 pub(in crate::state) mod rejection;
 pub(in crate::state) mod rows;
+mod savepoint;
 pub(in crate::state) mod servers;

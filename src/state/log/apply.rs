@@ -1,8 +1,8 @@
 //! `apply`: one committed entry, all or nothing.
 //!
-//! A command works on a draft of State (cloning persistent maps is cheap), which replaces State only when the command
-//! succeeds; a refusal changes nothing but `applied`, `now`, `wall` and the table of requests. Guards and effects stand
-//! in the commands' own files.
+//! A command changes State in place; what a refused one has changed is taken back (`base::savepoint`), so that a refusal
+//! changes nothing but `applied`, `now`, `wall` and the table of requests. Guards and effects stand in the commands' own
+//! files.
 
 use super::{
     command::Command,
@@ -49,6 +49,7 @@ pub fn apply(state: &mut State, at: LogId, stamped: &Stamped) -> Result<Applied,
         Look::Fresh(ticket) => Some(ticket),
         Look::Repeat(index) => return Ok(Applied { index, events: Vec::new(), repeated: true }),
     };
+    let before = state.savepoint();
     let mut cx = Cx::new(state, at, &stamped.principal);
     let result = match (&stamped.body, &cx.s.cluster) {
         (Command::ClusterInit(_), Some(_)) => Err(Rejection::AlreadyInitialised),
@@ -60,11 +61,19 @@ pub fn apply(state: &mut State, at: LogId, stamped: &Stamped) -> Result<Applied,
     };
     let result = result.and_then(|()| {
         switches::sweep(&mut cx);
-        follow_up(&mut cx, state);
-        let (draft, bodies) = cx.finish()?;
-        *state = draft;
-        Ok(Applied { index: at.index, events: record(state, at, &stamped.principal, bodies), repeated: false })
+        follow_up(&mut cx);
+        cx.finish()
     });
+    let result = match result {
+        Ok(bodies) => {
+            state.keep();
+            Ok(Applied { index: at.index, events: record(state, at, &stamped.principal, bodies), repeated: false })
+        }
+        Err(refused) => {
+            state.back_to(before);
+            Err(refused)
+        }
+    };
     if let Some(ticket) = ticket {
         requests::remember(state, at, ticket, result.as_ref().err());
     }
@@ -73,13 +82,13 @@ pub fn apply(state: &mut State, at: LogId, stamped: &Stamped) -> Result<Applied,
 
 /// What follows from changed deployments: slots of keys, as the fewest keys move from the entry before to this one, and
 /// the statuses of releases, which say where they run.
-fn follow_up(cx: &mut Cx<'_>, before: &State) {
+fn follow_up(cx: &mut Cx<'_>) {
     let versions = |d: &Deployment| d.arms.iter().map(|a| (a.role, a.pair.version.clone())).collect::<Vec<_>>();
     for id in cx.changed_deployments() {
-        let (old, new) = (before.deployments.get(&id), cx.s.deployments.get(&id).cloned());
+        let (old, new) = (cx.s.deployments.was(&id), cx.s.deployments.get_shared(&id).cloned());
         let Some(new) = new else { continue };
-        slots::follow(&mut cx.s, old, &new);
-        let (was, is) = (old.map(versions).unwrap_or_default(), versions(&new));
+        slots::follow(cx.s, old.as_deref(), &new);
+        let (was, is) = (old.as_deref().map(versions).unwrap_or_default(), versions(&new));
         if was != is {
             statuses::settle_versions(cx, &id.service, was.into_iter().chain(is).map(|(_, v)| v));
         }

@@ -81,7 +81,7 @@ pub(in crate::state) fn tables(s: &State) -> Vec<Table<'_>> {
         rows("nodes", s.nodes.values().cloned().map(Row::Node)),
         rows("environments", s.environments.values().cloned().map(Row::Environment)),
         rows("services", s.services.values().cloned().map(Row::Service)),
-        rows("specs", s.specs.iter().map(|((d, r), x)| Row::Spec(d.clone(), *r, x.clone()))),
+        rows("specs", s.specs.shared().map(|((d, r), x)| Row::Spec(d.clone(), *r, x.clone()))),
         rows("blobs", s.blobs.iter().map(|(d, b)| Row::Blob(d.clone(), b.clone()))),
         rows("releases", s.releases.values().cloned().map(Row::Release)),
         rows("deployments", s.deployments.shared().map(|(_, r)| Row::Deployment(r.clone()))),

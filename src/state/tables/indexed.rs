@@ -74,7 +74,30 @@ macro_rules! reads {
 
             /// Takes all rows out.
             pub fn clear(&mut self) {
-                *self = Self::default();
+                let keys: Vec<$key> = self.rows.keys().cloned().collect();
+                for key in keys {
+                    self.remove(&key);
+                }
+            }
+
+            /// Notes what is changed from now on.
+            pub(in crate::state) fn mark(&mut self) {
+                self.rows.mark();
+            }
+
+            /// What was changed since the mark stays.
+            pub(in crate::state) fn keep(&mut self) {
+                self.rows.keep();
+            }
+
+            /// Takes back what was changed since the mark, in the indexes too.
+            pub(in crate::state) fn take_back(&mut self) {
+                for (key, was) in self.rows.unmark().into_iter().rev() {
+                    match was {
+                        Some(row) => self.insert(key, row),
+                        None => drop(self.remove(&key)),
+                    }
+                }
             }
 
             /// Whether every index is what its rows say; else the table's name.
@@ -331,6 +354,34 @@ mod tests {
                     prop_assert_eq!(all.carrying(&asked).collect::<Vec<_>>(), all.values().filter(carries).collect::<Vec<_>>());
                 }
             }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_taken_back_is_as_it_was_at_the_mark(
+            before in prop::collection::vec((0u8..6, 0u8..3, any::<bool>(), 0u8..9), 0..20),
+            after in prop::collection::vec((0u8..6, 0u8..3, any::<bool>(), 0u8..9), 0..20),
+        ) {
+            let change = |all: &mut Workers, (who, label, lost, what): (u8, u8, bool, u8)| match what {
+                0 => all.clear(),
+                1..=3 => drop(all.remove(&name(who))),
+                _ => all.insert(name(who), worker(who, &[(label, label)], &[label], lost)),
+            };
+            let mut all = Workers::default();
+            before.into_iter().for_each(|c| change(&mut all, c));
+            let was = all.clone();
+            all.mark();
+            for c in after {
+                change(&mut all, c);
+                for n in 0..6 {
+                    let (noted, row) = (all.was(&name(n)), was.get(&name(n)));
+                    prop_assert_eq!(noted.as_deref(), row);
+                }
+            }
+            all.take_back();
+            prop_assert_eq!(&all, &was);
+            prop_assert_eq!(all.check(), Ok(()));
         }
     }
 

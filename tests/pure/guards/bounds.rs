@@ -135,7 +135,7 @@ fn too_few_that_serve_and_too_many_that_run_in_a_rolling_update_are_found() {
 #[test]
 fn an_address_that_goes_to_another_deployment_while_a_server_may_name_who_had_it_is_found() {
     let mut t = Story::new();
-    let mut cart = t.s().specs.values().next_back().unwrap().as_ref().clone();
+    let mut cart = t.s().specs.values().next_back().unwrap().clone();
     cart.deployment = "production/cart".parse().unwrap();
     t.ok(Command::SpecApplied(SpecApplied { spec: cart, expected: None }));
     t.completes("1.0.0", StrategyName::DIRECT);

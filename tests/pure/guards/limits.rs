@@ -31,7 +31,7 @@ fn one_more_than_a_limit_allows_is_refused_by_what_it_is() {
     let mut t = limited(Story::new(), |l| (l.workers, l.services, l.releases_per_service) = (4, 1, 4));
     exhausted(&mut t, worker("w5", 5, &[]), "workers", 4);
     t.ok(worker("w4", 4, &[]));
-    let mut spec = t.s().specs.values().next_back().unwrap().as_ref().clone();
+    let mut spec = t.s().specs.values().next_back().unwrap().clone();
     spec.deployment.service = Name::service("till").unwrap();
     exhausted(&mut t, Command::SpecApplied(SpecApplied { spec: spec.clone(), expected: None }), "services", 1);
     let digest = Digest::new(&format!("{:064x}", 1)).unwrap();

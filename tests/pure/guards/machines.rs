@@ -177,7 +177,7 @@ fn a_machine_with_a_new_disk_takes_its_name_over_within_the_time_and_the_old_one
 #[test]
 fn what_made_room_on_the_old_machine_has_ended_and_who_waited_for_its_place_begins() {
     let mut t = Story::new();
-    let mut spec = t.s().specs.values().next_back().unwrap().as_ref().clone();
+    let mut spec = t.s().specs.values().next_back().unwrap().clone();
     (spec.address, spec.placement.per_worker) = (AddressMode::Host, 1);
     t.ok(Command::SpecApplied(SpecApplied { spec, expected: Some(1) }));
     t.completes("1.0.0", StrategyName::DIRECT);

@@ -259,7 +259,7 @@ fn workers_and_addresses_must_be_there() {
 #[test]
 fn host_mode_says_what_it_cannot_do() {
     let mut t = Story::new();
-    let mut spec = t.s().specs.values().next_back().unwrap().as_ref().clone();
+    let mut spec = t.s().specs.values().next_back().unwrap().clone();
     (spec.address, spec.placement.per_worker) = (AddressMode::Host, 1);
     t.ok(Command::SpecApplied(SpecApplied { spec, expected: Some(1) }));
     t.completes("1.0.0", StrategyName::DIRECT);
@@ -276,7 +276,7 @@ fn host_mode_says_what_it_cannot_do() {
     assert_eq!(live.len(), 4);
     assert!(live.iter().all(|i| i.pair.version.to_string() == "2.0.0" && i.address.starts_with("10.0.0.")));
     // And what runs in one mode stays in it: no later rollout could take its places over.
-    let mut spec = t.s().specs.values().next_back().unwrap().as_ref().clone();
+    let mut spec = t.s().specs.values().next_back().unwrap().clone();
     spec.address = AddressMode::Pool;
     let e = t.no(Command::SpecApplied(SpecApplied { spec, expected: Some(2) }));
     assert!(e.contains("runs with address: host") && e.contains("another name"), "{e}");
@@ -394,7 +394,7 @@ fn a_version_never_changes_and_needs_a_majority() {
 #[test]
 fn a_spec_rises_only_when_it_differs() {
     let mut t = Story::new();
-    let spec = t.s().specs.values().next_back().unwrap().as_ref().clone();
+    let spec = t.s().specs.values().next_back().unwrap().clone();
     t.ok(Command::SpecApplied(SpecApplied { spec: spec.clone(), expected: None }));
     assert_eq!(t.s().deployments[&shop()].spec, 1);
     let mut other = spec;

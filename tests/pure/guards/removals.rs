@@ -26,7 +26,7 @@ fn environment(name: &str) -> Command {
 }
 
 fn spec(t: &Story) -> Command {
-    let spec = t.s().specs.values().next_back().unwrap().as_ref().clone();
+    let spec = t.s().specs.values().next_back().unwrap().clone();
     SpecApplied { spec, expected: None }.into()
 }
 

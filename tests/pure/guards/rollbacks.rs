@@ -189,7 +189,7 @@ fn nobody_is_counted_out_before_its_time_and_a_singleton_never() {
     assert!(t.s().instances.values().all(|i| i.counted_out.is_none()), "who returns counts again");
 
     let mut t = Story::new();
-    let mut spec = t.s().specs.values().next_back().unwrap().as_ref().clone();
+    let mut spec = t.s().specs.values().next_back().unwrap().clone();
     spec.singleton = true;
     t.ok(Command::SpecApplied(SpecApplied { spec, expected: None }));
     t.completes("1.0.0", StrategyName::DIRECT);

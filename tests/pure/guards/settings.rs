@@ -107,7 +107,7 @@ fn a_rollout_takes_what_is_said_nearest_to_it_and_of_the_moment_it_starts() {
 #[test]
 fn a_spec_that_says_nothing_of_the_interval_gets_the_clusters() {
     let mut t = Story::new();
-    let spec = |t: &Story| t.s().specs.values().next_back().unwrap().as_ref().clone();
+    let spec = |t: &Story| t.s().specs.values().next_back().unwrap().clone();
     let mut said = spec(&t);
     assert_eq!((said.health.interval, said.said.interval), (Period::seconds(2), None));
     t.ok(set(None, &[("health_interval", "5s")]));
