@@ -145,6 +145,11 @@ impl<K: Ord + Clone, V> Table<K, V> {
         self.rows.get_max().map(|(k, v)| (k, v.as_ref()))
     }
 
+    /// Whether both are the same table, so that nothing changed between them; `false` says nothing.
+    pub fn ptr_eq(&self, other: &Self) -> bool {
+        self.rows.ptr_eq(&other.rows)
+    }
+
     /// What changed from this table to a later one; parts that both share are not looked at.
     pub fn diff<'a, 'b>(&'a self, other: &'b Self) -> DiffIter<'a, 'b, K, Arc<V>, DefaultSharedPtr> {
         self.rows.diff(&other.rows)
