@@ -128,7 +128,7 @@ impl World {
 
     /// Labels of the spec, as its fields write them.
     pub fn policy(&mut self, dns: DnsPolicy) -> &mut Self {
-        let mut spec = (**self.0.specs.get(&(shop(), 1)).unwrap()).clone();
+        let mut spec = self.0.specs.get(&(shop(), 1)).unwrap().clone();
         spec.dns = dns;
         spec.check().unwrap();
         self.0.specs.insert((shop(), 1), Arc::new(spec));

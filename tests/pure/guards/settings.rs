@@ -100,7 +100,7 @@ fn a_rollout_takes_what_is_said_nearest_to_it_and_of_the_moment_it_starts() {
     assert_eq!(of(t.live().params.clone()), (two, Portion::count(5), long, Period(0)));
     t.ok(unset(Some("shop"), "rollout.parallelism"));
     t.ok(unset(None, "rollout.deadline"));
-    assert_eq!(of(defaults(&t)), (two, 7, RolloutParams::default().deadline, Period::seconds(1)));
+    assert_eq!(of(defaults(&t)), (two, Portion::count(7), RolloutParams::default().deadline, Period::seconds(1)));
     assert_eq!(t.live().params.parallelism, Portion::count(5), "one that has started keeps what it began with");
 }
 
