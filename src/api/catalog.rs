@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::{Api, ApiError, Caller, Reply, changes::changes, page::page};
 use crate::{
     engine::strategy,
-    model::{BuildInfo, DeploymentId, Digest, Name, Spec, SpecFormat, Version, nearest, read_spec},
+    model::{BuildInfo, DeploymentId, Digest, Name, Named, Spec, SpecFormat, Version, read_spec},
     state::{
         Command, State,
         command::{ReleaseRegistered, SpecApplied},
@@ -207,14 +207,12 @@ impl Api {
     }
 }
 
-/// The deployment's row, or why there is none, with the nearest known name.
+/// The deployment's row, or why there is none.
 pub(super) fn known<'a>(state: &'a State, id: &DeploymentId) -> Result<&'a crate::state::Deployment, ApiError> {
-    state.deployments.get(id).ok_or_else(|| {
-        let known: Vec<String> = state.deployments.keys().map(ToString::to_string).collect();
-        let near = nearest(&id.to_string(), &known);
-        let hint = near.map_or("; `slipway apply -f` makes it".to_string(), |k| format!("; did you mean {k}?"));
-        ApiError::not_found(format!("deployment {id} does not exist{hint}"))
-    })
+    state
+        .deployments
+        .get(id)
+        .ok_or_else(|| ApiError::missing(Named::Deployment, &id.to_string(), state.deployments.keys()))
 }
 
 impl Api {

@@ -3,9 +3,14 @@
 //!
 //! Invariant: no transport's type is named here; each skin maps a [`Kind`] to a code of its own, in one file.
 
-use std::{borrow::Cow, time::Duration};
+use std::{borrow::Cow, fmt::Display, time::Duration};
 
-use crate::{model::ModelError, raft::ProposeError, state::Rejection, storage::StorageError};
+use crate::{
+    model::{ModelError, Named},
+    raft::ProposeError,
+    state::Rejection,
+    storage::StorageError,
+};
 
 /// After which another try makes sense: an election takes about that.
 const RETRY_AFTER: Duration = Duration::from_millis(500);
@@ -69,6 +74,11 @@ impl ApiError {
     /// What the caller named is not there.
     pub fn not_found(text: impl Into<String>) -> Self {
         Self::new(Kind::NotFound, "not_found", text)
+    }
+
+    /// A name that is not there, beside those of its kind that are.
+    pub fn missing(kind: Named, name: &str, known: impl IntoIterator<Item = impl Display>) -> Self {
+        Self::not_found(kind.missing(name, known))
     }
 
     /// Things must change before it can be done.

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::{Answer, Api, ApiError, Caller, Reply};
 use crate::{
-    model::NodeId,
+    model::{Named, NodeId},
     raft::{Consensus, Member},
     state::{
         Command, NodeRole, NodeRow, State,
@@ -39,8 +39,7 @@ pub(super) fn leader(consensus: &Consensus) -> Result<Option<String>, ApiError> 
 fn find(state: &State, id: NodeId) -> Result<NodeRow, ApiError> {
     state.nodes.get(&id).cloned().ok_or_else(|| {
         let here = state.nodes.values().filter(|n| n.role != NodeRole::Removed);
-        let known: Vec<String> = here.map(|n| format!("{} ({})", n.id, n.name)).collect();
-        ApiError::not_found(format!("there is no node {id}: it is one of {}", known.join(", ")))
+        ApiError::missing(Named::Node, &id.to_string(), here.map(|n| format!("{} ({})", n.id, n.name)))
     })
 }
 

@@ -7,9 +7,9 @@ use tokio::time::timeout;
 use super::{Api, ApiError, Caller, Kind, Reply, catalog::known, page::page, starting::read_start};
 use crate::{
     engine::{Refused, planned_rollback_estimate, preview, rollback_estimate, ways_out},
-    model::{DeploymentId, RolloutId, StepKind},
+    model::{DeploymentId, Named, Period, RolloutId, Step, StepKind},
     state::{
-        Command, Role, Rollout, RolloutStatus, State,
+        Command, Rejection, ReleaseStatus, Role, Rollout, RolloutStatus, State,
         command::{Abort, Pause, Promote, Resume, Rollback},
     },
     wire::{
@@ -35,13 +35,39 @@ fn named(state: &State, rollout: &str, deployed: &str, or_last: bool) -> Result<
     let row = known(state, &id)?;
     let found = row.live.or(if or_last { row.last } else { None });
     found.ok_or_else(|| {
-        let what = if or_last { "no rollout" } else { "no live rollout" };
-        ApiError::new(Kind::Precondition, "no_rollout", format!("{id} has {what}: `slipway rollout history {id}`"))
+        let what = match row.last.and_then(|last| state.rollouts.get(&last)) {
+            Some(last) => format!(
+                "no live rollout: the last one, {}, is {}; `slipway rollout start {id} --to VERSION` starts another",
+                last.id, last.status
+            ),
+            None => no_rollout(state, &id),
+        };
+        ApiError::new(Kind::Precondition, "no_rollout", format!("{id} has {what}"))
     })
 }
 
+/// What to do about a deployment that never had a rollout.
+fn no_rollout(state: &State, id: &DeploymentId) -> String {
+    let all = state.releases_of(&id.service).filter(|r| r.status != ReleaseStatus::Retired);
+    match all.max_by_key(|r| r.meta.created_index) {
+        Some(r) => format!("no rollout yet: `slipway rollout start {id} --to {}` starts one", r.version),
+        None => format!(
+            "no rollout yet: `slipway release push {} VERSION DIR` brings a release, then `slipway rollout start {id} \
+             --to VERSION` starts one",
+            id.service
+        ),
+    }
+}
+
+/// How long the bakes of a plan take together.
+fn bakes(steps: &[Step]) -> Option<String> {
+    let holds = steps.iter().map(|s| if let StepKind::Bake { hold, .. } = s.kind { hold.0 } else { 0 });
+    let all = holds.fold(0, u64::saturating_add);
+    (all > 0).then(|| format!("its bakes alone take {}", Period(all)))
+}
+
 fn find(state: &State, id: RolloutId) -> Result<&Rollout, ApiError> {
-    state.rollouts.get(&id).ok_or_else(|| ApiError::not_found(format!("rollout {id} does not exist (any more)")))
+    state.rollouts.get(&id).ok_or_else(|| Rejection::not_there(Named::Rollout, id).into())
 }
 
 impl Api {
@@ -111,9 +137,9 @@ impl Api {
             from: asked.row.arms.pair(Role::Stable).map(|pair| pair.version.to_string()).unwrap_or_default(),
             to: start.version.to_string(),
             steps: steps.iter().map(planned_step).collect(),
-            notes: asked
-                .notes(&read.state)
+            notes: bakes(&steps)
                 .into_iter()
+                .chain(asked.notes(&read.state))
                 .chain(asked.unused())
                 .chain(self.backend.coarse(&start.deployment, &weights))
                 .chain(planned_rollback_estimate(&read.state, &by.principal, start).map(|w| format!("going back: {w}")))
@@ -189,7 +215,7 @@ impl Api {
         let row = known(&read.state, &id)?;
         let shown = row.live.or(row.last).and_then(|r| read.state.rollouts.get(&r));
         let said = self.leader_waits(&id).await;
-        let status = shown.map_or_else(|| "no rollout yet".to_string(), describe);
+        let status = shown.map_or_else(|| no_rollout(&read.state, &id), |r| describe(&read.state, r));
         let leader = self.consensus()?.leader().borrow().leader.as_ref().map_or(0, |l| l.id);
         let mut waits = said.as_ref().map(|s| s.waits.clone()).unwrap_or_default();
         if said.is_none() {
@@ -213,9 +239,9 @@ impl Api {
     }
 }
 
-fn describe(r: &Rollout) -> String {
+fn describe(state: &State, r: &Rollout) -> String {
     let to = pair(&r.to).version;
-    let at = r.running().map(|(_, row)| format!(", {}: {}", row.step.group, row.step.kind)).unwrap_or_default();
+    let at = r.running().map(|(_, row)| format!(", {}", row.step)).unwrap_or_default();
     match r.status {
         RolloutStatus::Pending
         | RolloutStatus::Active
@@ -223,7 +249,20 @@ fn describe(r: &Rollout) -> String {
         | RolloutStatus::Promoting
         | RolloutStatus::RollingBack => format!("{} to {to} is {}{at}", r.id, r.status),
         RolloutStatus::Completed | RolloutStatus::RolledBack | RolloutStatus::Failed | RolloutStatus::Aborted => {
-            format!("idle; last: {} to {to} {}", r.id, r.status)
+            switched_since(state, r).unwrap_or_else(|| format!("idle; last: {} to {to} {}", r.id, r.status))
         }
     }
+}
+
+/// What `traffic switch` has done, or does, with a deployment since its last rollout began.
+fn switched_since(state: &State, r: &Rollout) -> Option<String> {
+    let (_, switch) = state.fences.switches.iter().rev().take_while(|(id, _)| **id > r.id.0).find(|(_, s)| {
+        s.targets.iter().any(|t| t.deployment == r.deployment) && s.end.as_ref().is_none_or(|e| e.switched)
+    })?;
+    let t = switch.targets.iter().find(|t| t.deployment == r.deployment)?;
+    let (id, from, to) = (switch.id, &t.from.version, &t.to.version);
+    Some(match switch.end {
+        None => format!("s-{id} switches its traffic {from} -> {to}: `slipway traffic history` says how far it is"),
+        Some(_) => format!("idle; last: s-{id} switched its traffic {from} -> {to}"),
+    })
 }

@@ -9,9 +9,9 @@ use tokio::time::timeout;
 
 use super::{Answer, Api, ApiError, Caller, Reply, catalog::known, propose::Done};
 use crate::{
-    model::{DeploymentId, Period},
+    model::{DeploymentId, Named, Period},
     state::{
-        Command, State, SwitchAsk, SwitchTo, Unfenced,
+        Command, Rejection, State, SwitchAsk, SwitchTo, Unfenced,
         command::{ExpirySet, LeaseSet, SwitchAsked},
     },
     traffic::lease::Terms,
@@ -29,7 +29,7 @@ fn deployment(text: &str) -> Result<DeploymentId, ApiError> {
 fn switch_id(text: &str) -> Result<u64, ApiError> {
     let digits = text.strip_prefix("s-").unwrap_or(text);
     digits.parse().map_err(|_| {
-        ApiError::bad(format!("{text:?} is no switch (such as s-120): `slipway traffic lease` lists them"))
+        ApiError::bad(format!("{text:?} is no switch (such as s-120): `slipway traffic history` lists them"))
     })
 }
 
@@ -53,8 +53,8 @@ fn read_ask(ask: &v1::SwitchRequest) -> Result<SwitchAsk, ApiError> {
 
 fn find(state: &State, id: u64) -> Result<v1::Switch, ApiError> {
     let row = state.fences.switches.get(&id);
-    row.map(convert_switch::switch)
-        .ok_or_else(|| ApiError::not_found(format!("switch s-{id} does not exist, or no longer")))
+    row.map(|s| convert_switch::switch(state, s))
+        .ok_or_else(|| Rejection::not_there(Named::Switch, format_args!("s-{id}")).into())
 }
 
 impl Api {
@@ -117,7 +117,8 @@ impl Api {
             ("", Some(id)) => id,
             ("", None) => {
                 return Err(ApiError::not_found(
-                    "there was no `traffic switch` yet; `rollout status` shows the switch of a rollout".to_string(),
+                    "there was no `traffic switch` yet; `slipway rollout status` shows the switch of a rollout"
+                        .to_string(),
                 ));
             }
             (text, _) => switch_id(text)?,

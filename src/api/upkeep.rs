@@ -7,7 +7,7 @@
 use super::{Api, ApiError, Caller, Kind, Reply};
 use crate::{
     engine::strategy,
-    model::{Name, OnNoData, Period, StrategyName, WorkerName},
+    model::{Name, Named, OnNoData, Period, StrategyName, WorkerName},
     state::{
         Command, EventBody, EventKey, ROLLOUT_PREFIX, Settings, SettingsChange,
         command::{
@@ -146,7 +146,8 @@ impl Api {
             None => (settings.shown(), settings.rollout),
             Some(name) => {
                 let row = read.state.services.get(&name);
-                let row = row.ok_or_else(|| ApiError::not_found(format!("service {name} does not exist")))?;
+                let known = read.state.services.keys();
+                let row = row.ok_or_else(|| ApiError::missing(Named::Service, name.as_str(), known))?;
                 (Vec::new(), row.defaults.clone())
             }
         };

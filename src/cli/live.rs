@@ -18,7 +18,10 @@ use crate::{
     client::{ClientError, Watch, WatchItem},
     console,
     model::Millis,
-    wire::{convert_rollout::compared, v1},
+    wire::{
+        convert_rollout::{compared, has_counts},
+        v1,
+    },
 };
 
 /// Between two looks at the rollout: on a terminal, and elsewhere (events come at once in both).
@@ -46,6 +49,8 @@ pub struct Follow {
     /// Events from this log index on; 0: only what comes.
     pub from_index: u64,
     pub limits: WatchLimits,
+    /// Cluster time of the command that is followed: what steps saw before it is known. 0: everything is told.
+    pub from_ms: u64,
     /// The operator asked for the rollback, so arriving there is success.
     pub wants_rollback: bool,
 }
@@ -142,9 +147,27 @@ impl View<'_> {
 /// What was said already of what stays for a while.
 #[derive(Default)]
 struct Before {
+    /// Cluster time before which nothing is told.
+    from_ms: u64,
     paused: bool,
     evidence: BTreeSet<u64>,
     waits: String,
+    /// Why the rollout turned back or was held, as far as a line has said it.
+    reason: String,
+}
+
+impl Before {
+    /// The text without a reason that a line before has said.
+    fn once(&mut self, text: String, reason: &str) -> String {
+        if reason.is_empty() {
+            return text;
+        }
+        if self.reason == reason {
+            return text.replace(&format!(": {reason}"), "").replace(&format!(" ({reason})"), "");
+        }
+        self.reason = reason.into();
+        text
+    }
 }
 
 /// Follows until the rollout has ended, is paused if that is waited for, or the time is over.
@@ -164,20 +187,20 @@ pub async fn follow(session: &Session, follow: Follow) -> Result<End, CliError> 
     let mut every = tokio::time::interval(if view.bar.is_some() { LOOK.0 } else { LOOK.1 });
     every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     every.reset_after(FIRST);
-    let mut before = Before::default();
+    let mut before = Before { from_ms: follow.from_ms, ..Before::default() };
     let (mut burst, mut silent_since) = (0, None);
     while !rollout.terminal {
         let over = follow.limits.within.map(|p| p.0.saturating_sub(client.clock().mono().since(started)));
         if over == Some(0) {
             finish(&view);
-            let text =
-                format!("{} is still {}: `slipway rollout watch {0}` goes on watching", rollout.id, rollout.status);
+            let (id, is) = (&rollout.id, render::words(&rollout.status));
+            let text = format!("{id} is still {is}: `slipway rollout watch {id}` goes on watching");
             return Ok(End { code: error::TIMED_OUT, text });
         }
         let limit = Duration::from_millis(over.unwrap_or(u64::MAX / 4).min(60_000));
         tokio::select! {
             seen = next(&mut events) => {
-                let about = saw(&view, &mut events, &rollout, seen)?;
+                let about = saw(&view, &mut events, &rollout, &mut before, seen)?;
                 burst += 1;
                 if about && burst < BURST {
                     every.reset_after(SETTLE);
@@ -200,7 +223,7 @@ pub async fn follow(session: &Session, follow: Follow) -> Result<End, CliError> 
                 }
                 // What happened before this look is said before what it saw.
                 while let Ok(seen) = tokio::time::timeout(SETTLE / 4, next(&mut events)).await {
-                    saw(&view, &mut events, &rollout, seen)?;
+                    saw(&view, &mut events, &rollout, &mut before, seen)?;
                     burst += 1;
                     if burst >= BURST {
                         break;
@@ -214,28 +237,32 @@ pub async fn follow(session: &Session, follow: Follow) -> Result<End, CliError> 
                 looked(&view, &rollout, &mut before).await?;
                 if enough {
                     finish(&view);
-                    let (why, ways) = (because(&rollout), render::ways_out(&rollout.ways_out));
-                    return Ok(End { code: error::PAUSED, text: format!("{}{why}{ways}", stand(&rollout)) });
+                    let text = is_paused(&rollout);
+                    let text = if session.out.for_people() { before.once(text, &rollout.reason) } else { text };
+                    return Ok(End { code: error::PAUSED, text });
                 }
             }
             () = tokio::time::sleep(limit) => {}
         }
     }
     // It has ended: that nobody reads the last lines changes nothing about how.
-    heard(rest(&view, &mut events, &rollout).await)?;
-    heard(say_evidence(&view, &rollout, &mut before.evidence))?;
+    heard(rest(&view, &mut events, &rollout, &mut before).await)?;
+    heard(say_evidence(&view, &rollout, &mut before))?;
     let deployment = session.deployment(&rollout.deployment).await.ok();
     finish(&view);
     if view.bar.is_some() {
         heard(session.out.line(&render::rollout(&rollout, 0)))?;
     }
-    Ok(end(&rollout, deployment.as_ref(), follow.wants_rollback))
+    let End { code, text } = end(&rollout, deployment.as_ref(), follow.wants_rollback);
+    // A view that was redrawn has left no line behind.
+    let told = view.bar.is_none() && session.out.for_people();
+    Ok(End { code, text: if told { before.once(text, &rollout.reason) } else { text } })
 }
 
 /// Says what the rollout's row shows that was not said yet.
 async fn looked(view: &View<'_>, rollout: &v1::Rollout, before: &mut Before) -> Result<(), CliError> {
     let arms = if view.bar.is_some() { view.session.deployment(&rollout.deployment).await.ok() } else { None };
-    say_evidence(view, rollout, &mut before.evidence)?;
+    say_evidence(view, rollout, before)?;
     view.draw(rollout, arms.as_ref());
     let paused = stands(rollout);
     if view.bar.is_none() && !paused {
@@ -243,7 +270,7 @@ async fn looked(view: &View<'_>, rollout: &v1::Rollout, before: &mut Before) -> 
     }
     if paused && !before.paused {
         let line = Line::Paused { rollout: &rollout.id, reason: &rollout.reason, ways_out: &rollout.ways_out };
-        view.say(&line, || format!("{}{}{}", stand(rollout), because(rollout), render::ways_out(&rollout.ways_out)))?;
+        view.say(&line, || before.once(is_paused(rollout), &rollout.reason))?;
     }
     before.paused = paused;
     Ok(())
@@ -254,13 +281,10 @@ fn stands(rollout: &v1::Rollout) -> bool {
     rollout.held || rollout.status == "paused"
 }
 
-fn stand(rollout: &v1::Rollout) -> String {
+fn is_paused(rollout: &v1::Rollout) -> String {
     let how = if rollout.held { "is held until somebody promotes it" } else { "is paused" };
-    format!("{} {how}", rollout.id)
-}
-
-fn because(rollout: &v1::Rollout) -> String {
-    if rollout.reason.is_empty() { String::new() } else { format!(" ({})", rollout.reason) }
+    let because = if rollout.reason.is_empty() { String::new() } else { format!(" ({})", rollout.reason) };
+    format!("{} {how}{because}{}", rollout.id, render::ways_out(&rollout.ways_out))
 }
 
 /// Whether a failure may be over in a moment: nodes that restart, an election.
@@ -296,32 +320,40 @@ pub fn heard(said: Result<(), CliError>) -> Result<(), CliError> {
 }
 
 /// Prints what was seen by each step that ended since the last look.
-fn say_evidence(view: &View<'_>, rollout: &v1::Rollout, said: &mut BTreeSet<u64>) -> Result<(), CliError> {
-    evidence(rollout, said).into_iter().try_for_each(|(step, line)| view.say(&Line::Evidence { step }, || line))
+fn say_evidence(view: &View<'_>, rollout: &v1::Rollout, before: &mut Before) -> Result<(), CliError> {
+    evidence(rollout, before).into_iter().try_for_each(|(step, line)| view.say(&Line::Evidence { step }, || line))
 }
 
-/// Counts with the verdict, and which node served a switch when, of each step that `said` does not hold. A step is
-/// known by its id: when a rollback begins the same rows stand among the current ones first, and among those of the way
-/// there later.
-fn evidence<'a>(rollout: &'a v1::Rollout, said: &mut BTreeSet<u64>) -> Vec<(&'a v1::Step, String)> {
+/// Counts with the verdict, and which node served a switch when, of each step that was not told yet. A step is known by
+/// its id: when a rollback begins the same rows stand among the current ones first, and among those of the way there
+/// later. What is the reason for the rollback is said with it.
+fn evidence<'a>(rollout: &'a v1::Rollout, before: &mut Before) -> Vec<(&'a v1::Step, String)> {
     let mut lines = Vec::new();
     for step in rollout.forward_steps.iter().chain(&rollout.steps) {
         let Some(evidence) = &step.evidence else { continue };
-        if !said.insert(step.step_id) {
+        if !before.evidence.insert(step.step_id) || step.ended_at_ms < before.from_ms {
             continue;
         }
         let judged = render::judged(step, &evidence.verdict);
-        let totals = evidence.totals.iter().filter(|_| judged);
+        let totals = evidence.totals.iter().filter(|t| judged && has_counts(t));
         let totals = totals.map(|t| compared(evidence, t));
         // A switch says which node served it when.
-        let note = Some(evidence.note.clone()).filter(|n| !n.is_empty() && !step.announced);
+        let reason = |n: &str| rollout.reason.contains(n) || n.contains(&rollout.reason) && !rollout.reason.is_empty();
+        let note = Some(evidence.note.clone()).filter(|n| !n.is_empty() && !step.announced && !reason(n));
         let verdict = Some(evidence.verdict.clone()).filter(|_| judged);
         let seen: Vec<String> = totals.chain(note).chain(verdict).collect();
         if !seen.is_empty() {
-            lines.push((step, format!("{:>9}  {}: {}", "", step.group, seen.join("; "))));
+            let since = since_start(step.ended_at_ms, rollout);
+            lines.push((step, format!("{since:>9}  {} has seen: {}", named(step), seen.join("; "))));
         }
     }
     lines
+}
+
+/// A step as a line names it: its heading says nothing new where it is in its name.
+fn named(step: &v1::Step) -> String {
+    let what = if step.detail.is_empty() { &step.kind } else { &step.detail };
+    if what.contains(&step.group) { what.clone() } else { format!("{}: {what}", step.group) }
 }
 
 /// Prints what a rollout waits for where nothing is redrawn, when that is another reason than at the last look. The
@@ -353,13 +385,14 @@ fn saw(
     view: &View<'_>,
     events: &mut Option<Feed>,
     rollout: &v1::Rollout,
+    before: &mut Before,
     seen: Result<Option<WatchItem>, ClientError>,
 ) -> Result<bool, CliError> {
     match seen {
         Ok(Some(WatchItem::Event(event))) => {
             let about = about(&event, rollout);
             if about {
-                view.say(&Line::Event { event: &event }, || line(&event, rollout))?;
+                view.say(&Line::Event { event: &event }, || line(&event, rollout, before))?;
             }
             Ok(about)
         }
@@ -382,7 +415,12 @@ fn saw(
 }
 
 /// Prints the events up to the end that the rollout's own row has overtaken.
-async fn rest(view: &View<'_>, events: &mut Option<Feed>, rollout: &v1::Rollout) -> Result<(), CliError> {
+async fn rest(
+    view: &View<'_>,
+    events: &mut Option<Feed>,
+    rollout: &v1::Rollout,
+    before: &mut Before,
+) -> Result<(), CliError> {
     while let Ok(Ok(Some(WatchItem::Event(event)))) =
         tokio::time::timeout(Duration::from_millis(500), next(events)).await
     {
@@ -390,7 +428,7 @@ async fn rest(view: &View<'_>, events: &mut Option<Feed>, rollout: &v1::Rollout)
             break;
         }
         if about(&event, rollout) {
-            view.say(&Line::Event { event: &event }, || line(&event, rollout))?;
+            view.say(&Line::Event { event: &event }, || line(&event, rollout, before))?;
         }
         if event.rollout == rollout.id && event.fields.get("status") == Some(&rollout.status) {
             break;
@@ -409,13 +447,14 @@ fn about(event: &v1::Event, rollout: &v1::Rollout) -> bool {
 }
 
 /// An event as a plain line, with the time since the rollout began.
-fn line(event: &v1::Event, rollout: &v1::Rollout) -> String {
+fn line(event: &v1::Event, rollout: &v1::Rollout, before: &mut Before) -> String {
     let since = since_start(event.at_ms, rollout);
     let fields: Vec<String> = event.fields.iter().map(|(k, v)| format!("{k}={v}")).collect();
     let what = if event.text.is_empty() { format!("{} {}", event.kind, fields.join(" ")) } else { event.text.clone() };
     // The watcher knows what it watches: the deployment's name at the front of each line says nothing.
-    let what = what.strip_prefix(&format!("{}: ", rollout.deployment)).unwrap_or(&what);
-    format!("{since:>9}  {what}")
+    let what = what.strip_prefix(&format!("{}: ", rollout.deployment)).unwrap_or(&what).to_string();
+    let reason = event.fields.get("reason").map_or("", String::as_str);
+    format!("{since:>9}  {}", before.once(what, reason))
 }
 
 /// A moment of cluster time as time since the rollout began.
@@ -444,7 +483,7 @@ pub fn end(rollout: &v1::Rollout, deployment: Option<&v1::Deployment>, wants_rol
             End { code, text: format!("{back}{}{because}", without(rollout)) }
         }
         "aborted" => End { code: error::ABORTED, text: format!("aborted{because}") },
-        status => End { code: error::FAILED, text: format!("{status}{because}") },
+        status => End { code: error::FAILED, text: format!("{}{because}", render::words(status)) },
     }
 }
 

@@ -29,7 +29,7 @@ use crate::{
     clock::Clock,
     config::{self, Said, UserConfig},
     console::{self, Unwritten},
-    model::{DeploymentId, ModelError, Name, RolloutId, nearest},
+    model::{DeploymentId, ModelError, Name, Named, RolloutId},
     wire::v1,
 };
 use args::{Command, Global, Sure};
@@ -39,8 +39,6 @@ use output::Output;
 const DEFAULT_NODE: &str = "127.0.0.1:7652";
 /// The environment that a bare service name means when nothing names one.
 const DEFAULT_ENVIRONMENT: &str = "production";
-/// Most names that an error lists.
-const LISTED: usize = 8;
 
 /// Runs one command line and gives its exit code.
 pub async fn run(arguments: impl IntoIterator<Item = OsString>, clock: Clock) -> u8 {
@@ -184,21 +182,36 @@ impl Session {
         Ok(Self { client, limits, environment: environment.value, only, nodes, nodes_from, out })
     }
 
-    /// The error, with where the addresses came from when nobody answers at them.
+    /// The error, with where the addresses came from when no node answers at them.
     fn located(&self, e: CliError) -> CliError {
-        match e {
-            CliError::Client(problem @ ClientError::Unreachable { .. }) => {
-                let source_said = match self.nodes_from.as_str() {
-                    "" => {
-                        "nothing names a node: give --node HOST:PORT or set SLIPWAY_NODES, or run `slipwayd dev` here"
-                            .to_string()
-                    }
-                    from => format!("the address is from {from}: is the node up? `--node HOST:PORT` names another"),
-                };
-                CliError::NoNode { problem, source_said }
-            }
-            other => other,
+        let problem = match e {
+            CliError::Client(problem) => problem,
+            other => return other,
+        };
+        // Another node that a verb names is not from there.
+        let asked = |nodes: &str| self.nodes.iter().any(|n| nodes.contains(n));
+        let (ClientError::Unreachable { nodes, .. }
+        | ClientError::Foreign { nodes }
+        | ClientError::TimedOut { nodes, .. }) = &problem
+        else {
+            return problem.into();
+        };
+        if !asked(nodes) {
+            return problem.into();
         }
+        let down = matches!(problem, ClientError::Unreachable { .. });
+        let source_said = match self.nodes_from.as_str() {
+            "" => "nothing names a node: give --node HOST:PORT or set SLIPWAY_NODES, or run `slipwayd dev` here"
+                .to_string(),
+            from if down => format!("the address is from {from}: is the node up? `--node HOST:PORT` names another"),
+            from => format!("the address is from {from}"),
+        };
+        CliError::NoNode { problem, source_said }
+    }
+
+    /// Cluster time, as the last answer told it.
+    fn now(&self) -> u64 {
+        self.client.cluster_now().unwrap_or_default()
     }
 
     /// `ENVIRONMENT/SERVICE`, from that or from a bare service.
@@ -235,10 +248,7 @@ impl Session {
     async fn deployment(&self, id: &str) -> Result<v1::Deployment, CliError> {
         let all = self.client.deployments(v1::ListRequest::default()).await?.items;
         let found = all.iter().find(|d| d.id == id).cloned();
-        found.ok_or_else(|| {
-            let known: Vec<&str> = all.iter().map(|d| d.id.as_str()).collect();
-            missing("deployment", id, &known, "slipway apply -f shop.yaml")
-        })
+        found.ok_or_else(|| missing(Named::Deployment, id, all.iter().map(|d| &d.id)))
     }
 
     /// The environment that lists are about: the flag's, which must exist, or all of them.
@@ -246,8 +256,7 @@ impl Session {
         let Some(only) = &self.only else { return Ok(None) };
         let all = self.client.environments(v1::ListRequest::default()).await?.items;
         if !all.iter().any(|e| e.name == *only) {
-            let known: Vec<&str> = all.iter().map(|e| e.name.as_str()).collect();
-            return Err(missing("environment", only, &known, "slipway apply -f shop.yaml"));
+            return Err(missing(Named::Environment, only, all.iter().map(|e| &e.name)));
         }
         Ok(Some(only))
     }
@@ -261,19 +270,9 @@ impl Session {
     }
 }
 
-/// The one text for a name that is not there: the nearest one, or what there is, and the command that makes it.
-fn missing(kind: &str, name: &str, known: &[&str], make: &str) -> CliError {
-    let hint = match nearest(name, known.iter().copied()) {
-        Some(near) => format!("did you mean {near}?"),
-        None if known.is_empty() => format!("there is none yet: `{make}` makes it"),
-        None => {
-            let more = known.len().saturating_sub(LISTED);
-            let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-            let listed = &known[..known.len().min(LISTED)];
-            format!("there is {}{more}; `{make}` makes one", listed.join(", "))
-        }
-    };
-    CliError::Missing(format!("{kind} {name} does not exist: {hint}"))
+/// The error of a name that is not among those that there are.
+fn missing<'a>(kind: Named, name: &str, known: impl IntoIterator<Item = &'a String>) -> CliError {
+    CliError::Missing(kind.missing(name, known))
 }
 
 #[cfg(test)]

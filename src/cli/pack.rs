@@ -11,6 +11,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use jiff::Timestamp;
 use sha2::{Digest as _, Sha256};
 use tar::{Builder, EntryType, Header};
 use thiserror::Error;
@@ -53,6 +54,8 @@ pub struct Package {
     /// SHA-256, 64 hexadecimal digits.
     pub digest: String,
     pub size: u64,
+    /// When the newest of its files was written.
+    pub built_at: Option<Timestamp>,
     /// What whoever packed it may want to know.
     pub notes: Notes,
     temporary: bool,
@@ -93,7 +96,8 @@ fn packed(path: &Path) -> Result<Package, PackError> {
     let mut sum = Sum::new(io::sink());
     io::copy(&mut file, &mut sum).map_err(|e| at(path, e))?;
     let (digest, size, _) = sum.end();
-    Ok(Package { path: path.to_path_buf(), digest, size, notes: Notes::default(), temporary: false })
+    let built_at = file.metadata().ok().as_ref().and_then(written);
+    Ok(Package { path: path.to_path_buf(), digest, size, built_at, notes: Notes::default(), temporary: false })
 }
 
 fn pack(dir: &Path, scratch: &Path) -> Result<Package, PackError> {
@@ -101,12 +105,14 @@ fn pack(dir: &Path, scratch: &Path) -> Result<Package, PackError> {
     let file = File::options().write(true).create_new(true).mode(0o600).open(&path).map_err(|e| at(&path, e))?;
     // From here on the file is removed when packing fails.
     let notes = Notes::default();
-    let mut package = Package { path: path.clone(), digest: String::new(), size: 0, notes, temporary: true };
+    let mut package =
+        Package { path: path.clone(), digest: String::new(), size: 0, built_at: None, notes, temporary: true };
     let sum = Sum::new(io::BufWriter::new(file));
     let encoder = zstd::stream::write::Encoder::new(sum, LEVEL).map_err(|e| at(&path, e))?;
-    let mut packer = Packer { builder: Builder::new(encoder), root: dir, count: 0, notes: Notes::default() };
+    let mut packer =
+        Packer { builder: Builder::new(encoder), root: dir, count: 0, built_at: None, notes: Notes::default() };
     packer.add_dir(Path::new(""))?;
-    package.notes = packer.notes;
+    (package.notes, package.built_at) = (packer.notes, packer.built_at);
     let sum = packer.builder.into_inner().and_then(zstd::stream::write::Encoder::finish).map_err(|e| at(&path, e))?;
     let (digest, size, mut file) = sum.end();
     file.flush().map_err(|e| at(&path, e))?;
@@ -118,6 +124,7 @@ struct Packer<'a, W: Write> {
     builder: Builder<W>,
     root: &'a Path,
     count: u64,
+    built_at: Option<Timestamp>,
     notes: Notes,
 }
 
@@ -163,6 +170,7 @@ impl<W: Write> Packer<'_, W> {
     fn add_file(&mut self, path: &Path, inside: &Path) -> Result<(), PackError> {
         let file = File::open(path).map_err(|e| at(path, e))?;
         let meta = file.metadata().map_err(|e| at(path, e))?;
+        self.built_at = self.built_at.max(written(&meta));
         let had = meta.permissions().mode();
         self.notes.mode(inside, had);
         // A setuid bit stays, so that the reader refuses it by name instead of the program running with less than it
@@ -172,6 +180,12 @@ impl<W: Write> Packer<'_, W> {
         let mut bytes = Exactly { file, left: meta.len() };
         self.builder.append_data(&mut header, inside, &mut bytes).map_err(|e| at(path, e))
     }
+}
+
+/// When a file was written, to the second.
+fn written(meta: &std::fs::Metadata) -> Option<Timestamp> {
+    let at = Timestamp::try_from(meta.modified().ok()?).ok()?;
+    Timestamp::from_second(at.as_second()).ok()
 }
 
 fn header(kind: EntryType, mode: u32, size: u64) -> Header {
@@ -268,6 +282,14 @@ mod tests {
         let (a, b) = (package(one.path(), scratch.path()).unwrap(), package(two.path(), scratch.path()).unwrap());
         assert_eq!(a.digest, b.digest);
         assert_eq!(a.size, std::fs::metadata(&a.path).unwrap().len());
+        let newest = File::open(one.path().join("README")).unwrap();
+        let later = Timestamp::from_second(4_000_000_000).unwrap();
+        newest.set_modified(later.into()).unwrap();
+        assert_eq!(
+            package(one.path(), scratch.path()).unwrap().built_at,
+            Some(later),
+            "when its newest file was written"
+        );
         std::fs::write(two.path().join("README"), "changed").unwrap();
         assert_ne!(package(two.path(), scratch.path()).unwrap().digest, a.digest);
 

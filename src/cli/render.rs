@@ -4,17 +4,19 @@
 
 mod deployment;
 mod nodes;
+mod past;
 mod rollout;
 
 pub use deployment::{arms, deployment, deployments, instances, route, trace};
 pub use nodes::{Levels, cluster, levels, node, nodes};
 
+pub use past::{Past, event, events, history, switch_phase};
 pub(super) use rollout::judged;
 pub use rollout::{explain, plan, rollout, ways_out};
 
 use crate::console::table;
 use crate::{
-    model::{BasisPoints, Millis, Version, lacking},
+    model::{BasisPoints, Millis, Version, WHOLE, lacking},
     wire::v1,
 };
 
@@ -99,17 +101,58 @@ fn labels(meta: Option<&v1::Meta>) -> String {
     or_dash(&all.unwrap_or_default())
 }
 
-/// `release show`.
-pub fn release(r: &v1::Release, deployments: &[v1::Deployment]) -> String {
+/// A status, a reason or a phase of the wire as people read it.
+pub fn words(code: &str) -> String {
+    code.replace(['_', '-'], " ")
+}
+
+/// How long ago a moment was, in the unit that fits.
+fn ago(at_ms: u64, now_ms: u64) -> String {
+    let s = now_ms.saturating_sub(at_ms) / 1000;
+    match s {
+        0..=119 => format!("{s} s ago"),
+        120..=7_199 => format!("{} min ago", s / 60),
+        7_200..=172_799 => format!("{} h ago", s / 3600),
+        172_800.. => format!("{} d ago", s / 86_400),
+    }
+}
+
+/// What became of a release, and in which rollout if that was nothing good.
+fn became(r: &v1::Release) -> String {
+    let is = match r.status.as_str() {
+        "loading" | "ready" => "stored",
+        "active" => "running",
+        "canary" => "candidate",
+        "deprecated" => "kept",
+        other => other,
+    };
+    let how = if r.reason_label == "manual" { "rolled back" } else { "failed" };
+    match (r.failed_in.as_str(), is) {
+        ("", _) | (_, "running" | "retired") => is.into(),
+        (rollout, "candidate") => format!("candidate, {how} in {rollout}"),
+        (rollout, _) => format!("{how} in {rollout}"),
+    }
+}
+
+/// Where a release has a part: environments, with its share of the traffic where that is not all.
+fn runs_in(r: &v1::Release) -> String {
+    let place = |u: &v1::ReleaseUse| {
+        let environment = u.deployment.split('/').next().unwrap_or_default();
+        if u.weight_bp == WHOLE.0 { environment.into() } else { format!("{environment} ({})", share(u.weight_bp)) }
+    };
+    or_dash(&r.runs_in.iter().map(place).collect::<Vec<_>>().join(", "))
+}
+
+/// `release show`. `now_ms` is cluster time.
+pub fn release(r: &v1::Release, now_ms: u64) -> String {
     let build = r.build.clone().unwrap_or_default();
-    let on = deployments.iter().flat_map(|d| {
-        let here = d.arms.iter().filter(|a| a.pair.as_ref().is_some_and(|p| p.version == r.version));
-        here.map(move |a| format!("{} as {}", d.id, a.role))
-    });
+    let on = r.runs_in.iter().map(|u| format!("{} as {} with {}", u.deployment, u.role, share(u.weight_bp)));
+    let why = if r.failed_in.is_empty() || r.reason.is_empty() { String::new() } else { format!(": {}", r.reason) };
     let components = build.components.iter().map(|(name, version)| format!("{name}={version}"));
     let rows = [
         ("release", format!("{} {}", r.service, r.version)),
-        ("status", r.status.clone()),
+        ("status", became(r) + if r.status == "active" { "" } else { &why }),
+        ("pushed", ago(r.registered_at_ms, now_ms)),
         ("digest", r.digest.clone()),
         ("size", size(r.size)),
         ("copies", format!("on {} of {} nodes", r.holders, r.voters)),
@@ -124,26 +167,28 @@ pub fn release(r: &v1::Release, deployments: &[v1::Deployment]) -> String {
     rows.map(|(name, value)| format!("{name:<11} {value}")).join("\n")
 }
 
-/// `release list`.
-pub fn releases(items: &[v1::Release], wide: bool) -> String {
+/// `release list`. `now_ms` is cluster time.
+pub fn releases(items: &[v1::Release], now_ms: u64, wide: bool) -> String {
     let row = |r: &v1::Release| {
         let mut row = vec![
             r.service.clone(),
             r.version.clone(),
-            r.status.clone(),
-            digest(&r.digest),
-            size(r.size),
+            became(r),
+            runs_in(r),
+            ago(r.registered_at_ms, now_ms),
             format!("{}/{}", r.holders, r.voters),
         ];
         if wide {
             let build = r.build.clone().unwrap_or_default();
-            row.extend([or_dash(&build.commit), or_dash(&build.toolchain), labels(r.meta.as_ref())]);
+            row.extend([digest(&r.digest), size(r.size)]);
+            let said = [&build.commit, &build.built_at, &build.toolchain].map(|text| or_dash(text));
+            row.extend(said.into_iter().chain([labels(r.meta.as_ref()), or_dash(&r.reason)]));
         }
         row
     };
-    let mut header = vec!["SERVICE", "VERSION", "STATUS", "DIGEST", "SIZE", "COPIES"];
+    let mut header = vec!["SERVICE", "VERSION", "STATUS", "RUNS IN", "PUSHED", "COPIES"];
     if wide {
-        header.extend(["COMMIT", "TOOLCHAIN", "LABELS"]);
+        header.extend(["DIGEST", "SIZE", "COMMIT", "BUILT AT", "TOOLCHAIN", "LABELS", "REASON"]);
     }
     table(&header, items.iter().map(row).collect(), "no release yet: `slipway release push SERVICE VERSION DIR`")
 }
@@ -174,7 +219,7 @@ pub fn rollouts(items: &[v1::Rollout], all: bool) -> String {
             version(r.from.as_ref()).to_string(),
             version(r.to.as_ref()).to_string(),
             r.strategy.clone(),
-            r.status.clone(),
+            words(&r.status),
             wall(r.started_wall_ms),
             or_dash(&r.reason),
         ]
@@ -182,32 +227,6 @@ pub fn rollouts(items: &[v1::Rollout], all: bool) -> String {
     let header = ["ROLLOUT", "DEPLOYMENT", "FROM", "TO", "STRATEGY", "STATUS", "STARTED", "REASON"];
     let none = if all { "no rollout yet: `slipway rollout start DEPLOYMENT --to VERSION`" } else { "no rollout runs" };
     table(&header, items.iter().map(row).collect(), none)
-}
-
-/// `rollout history`.
-pub fn history(items: &[v1::Rollout], wide: bool) -> String {
-    let row = |r: &v1::Rollout| {
-        let took = if r.ended_at_ms > 0 { since(r.started_at_ms, r.ended_at_ms) } else { "-".into() };
-        let mut row = vec![
-            r.id.clone(),
-            version(r.from.as_ref()).to_string(),
-            version(r.to.as_ref()).to_string(),
-            r.strategy.clone(),
-            r.status.clone(),
-            wall(r.started_wall_ms),
-            took,
-            or_dash(&r.reason),
-        ];
-        if wide {
-            row.extend([r.kind.clone(), r.principal.clone(), or_dash(&r.undoes), or_dash(&r.undone_by)]);
-        }
-        row
-    };
-    let mut header = vec!["ROLLOUT", "FROM", "TO", "STRATEGY", "STATUS", "STARTED", "TOOK", "REASON"];
-    if wide {
-        header.extend(["KIND", "BY", "UNDOES", "UNDONE BY"]);
-    }
-    table(&header, items.iter().map(row).collect(), "no rollout yet: `slipway rollout start DEPLOYMENT --to VERSION`")
 }
 
 /// A wall-clock moment where the reader is (`TZ`, or the machine's zone), with the zone.
@@ -224,18 +243,6 @@ fn wall_in(ms: u64, zone: &jiff::tz::TimeZone) -> String {
         }
         Some(_) | None => "-".into(),
     }
-}
-
-/// An event's line: its entry, when, of what, and what.
-pub fn event(e: &v1::Event) -> String {
-    let fields: Vec<String> = e.fields.iter().map(|(k, v)| format!("{k}={v}")).collect();
-    let what = if e.text.is_empty() { format!("{} {}", e.kind, fields.join(" ")) } else { e.text.clone() };
-    // Its deployment stands before it already.
-    let what = what.strip_prefix(&format!("{}: ", e.deployment)).unwrap_or(&what);
-    // Whoever is no operator is said in JSON alone; some lines name the operator themselves.
-    let named = e.actor.starts_with("operator:") && !what.contains(&e.actor);
-    let by = if named { format!(", by {}", e.actor) } else { String::new() };
-    format!("{:>6}.{}  {}  {}  {what}{by}", e.index, e.ordinal, wall(e.wall_ms), or_dash(&e.deployment))
 }
 
 /// Settings, each with its value, its default and its range.

@@ -188,9 +188,9 @@ impl Responder {
                 };
                 take(trace, Role::ALL[arm]);
                 if own == arm {
-                    format!("the key's slot {slot} of 10000 belongs to this arm")
+                    "the key in the name belongs to this version".into()
                 } else {
-                    format!("slot {slot} of 10000 belongs to an arm with nothing to name: the key was hashed again")
+                    "the key in the name belongs to a version with nothing to name, so it was hashed again".into()
                 }
             }
             Select::Version(slug) => {

@@ -73,7 +73,7 @@ impl RolloutCounters {
         let over = [RolloutStatus::Completed, RolloutStatus::RolledBack, RolloutStatus::Failed, RolloutStatus::Aborted];
         for strategy in strategies {
             for status in over {
-                drop(self.ended.get_or_create(&Ended { strategy: strategy.clone(), status: status.to_string() }));
+                drop(self.ended.get_or_create(&Ended { strategy: strategy.clone(), status: status.code().into() }));
             }
             drop(self.duration.get_or_create(&By { strategy }));
         }
@@ -101,7 +101,7 @@ impl RolloutCounters {
         let Some(rollout) = state.rollouts.get(&id) else { return };
         let strategy = rollout.strategy.to_string();
         if status.is_terminal() {
-            self.ended.get_or_create(&Ended { strategy: strategy.clone(), status: status.to_string() }).inc();
+            self.ended.get_or_create(&Ended { strategy: strategy.clone(), status: status.code().into() }).inc();
             let length = rollout.ended_at.map_or(0, |end| end.since(rollout.started_at).0);
             self.duration.get_or_create(&By { strategy }).observe(length as f64 / 1000.0);
         }

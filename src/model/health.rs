@@ -50,3 +50,14 @@ pub enum Health {
     /// The last `unhealthy_after` checks failed.
     Failing,
 }
+
+impl Health {
+    /// What its checks say, for people.
+    pub fn said(self) -> &'static str {
+        match self {
+            Self::Unknown => "not checked yet",
+            Self::Passing => "passing",
+            Self::Failing => "failing",
+        }
+    }
+}

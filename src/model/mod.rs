@@ -66,4 +66,4 @@ pub use unfit::unfit;
 pub use variables::{GIVEN, OF_USER, address_variable};
 pub use wait::Wait;
 pub use weight::{BasisPoints, Ceiling, Portion, WHOLE};
-pub use words::{nearest, one_of};
+pub use words::{Named, nearest, one_of};

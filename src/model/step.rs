@@ -182,6 +182,14 @@ pub struct Step {
     pub kind: StepKind,
 }
 
+impl fmt::Display for Step {
+    /// "stage: stage" says no more than "stage".
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kind = self.kind.to_string();
+        if kind.contains(&self.group) { f.write_str(&kind) } else { write!(f, "{}: {kind}", self.group) }
+    }
+}
+
 impl StepKind {
     /// The kind's name in tables and transcripts.
     pub fn name(&self) -> &'static str {

@@ -27,6 +27,7 @@ pub use base::servers::differs;
 pub use catalog::copies::{Copies, copies, copies_of, last_copies, would_lose};
 pub use catalog::defaults::rollout_defaults;
 pub use catalog::rows::{Blob, Environment, Release, ReleaseStatus, Service};
+pub use catalog::statuses::failed_in;
 pub use cluster::cluster_init::check_init;
 pub use cluster::cookies::cookie_due;
 pub use cluster::levels::too_new;

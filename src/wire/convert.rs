@@ -9,8 +9,8 @@ use super::v1;
 use crate::{
     model::{DeploymentId, Histogram, MAX_METRICS, MetricName, ModelError, Pair, Sample, Samples},
     state::{
-        Copies, Deployment, Environment, FencePoint, Instance, Meta, NodeRole, NodeRow, PoolSlot, Presence, Release,
-        ReleaseStatus, Route, Service, State, Worker, copies, copies_of, serving,
+        Copies, Deployment, Environment, FencePoint, Instance, Meta, NodeRole, NodeRow, PoolSlot, Presence, Reason,
+        Release, ReleaseStatus, Route, Service, State, Worker, copies, copies_of, failed_in, serving,
     },
 };
 
@@ -100,6 +100,11 @@ pub fn release(state: &State, r: &Release) -> v1::Release {
     let (holders, voters) = copies_of(state, &r.digest);
     // Nothing runs it yet, and no node has to fetch it any more.
     let is_ready = r.status == ReleaseStatus::Loading && holders == voters;
+    let failed = failed_in(state, r);
+    let runs_in = state.deployments_of(&r.service).flat_map(|d| {
+        let mine = d.arms.iter().filter(|a| a.pair.version == r.version);
+        mine.map(|a| v1::ReleaseUse { deployment: d.id.to_string(), role: a.role.to_string(), weight_bp: a.weight.0 })
+    });
     v1::Release {
         meta: Some(meta(&r.meta)),
         service: r.service.to_string(),
@@ -115,6 +120,11 @@ pub fn release(state: &State, r: &Release) -> v1::Release {
         }),
         holders: count(holders),
         voters: count(voters),
+        registered_at_ms: r.registered_at.0,
+        runs_in: runs_in.collect(),
+        failed_in: failed.map(|f| f.id.to_string()).unwrap_or_default(),
+        reason: failed.and_then(|f| f.reason.as_ref()).map(ToString::to_string).unwrap_or_default(),
+        reason_label: failed.and_then(|f| f.reason.as_ref()).map(Reason::label).unwrap_or_default().into(),
     }
 }
 

@@ -102,7 +102,7 @@ pub fn rollout(state: &State, r: &Rollout, whole: bool) -> v1::Rollout {
         from: r.from.as_ref().map(pair),
         to: Some(pair(&r.to)),
         strategy: r.strategy.to_string(),
-        status: r.status.to_string(),
+        status: r.status.code().into(),
         phase: r.phase.to_string(),
         cursor: r.cursor,
         desired: r.desired,
@@ -135,11 +135,8 @@ pub fn decisions(r: &Rollout) -> Vec<String> {
     let mut lines = Vec::new();
     for row in r.forward_steps.iter().chain(&r.steps) {
         let Some(at) = row.ended_at else { continue };
-        let (group, kind) = (row.step.group.as_str(), row.step.kind.to_string());
-        // "stage stage" says no more than "stage".
-        let what = if kind.starts_with(group) { kind } else { format!("{group}: {kind}") };
         let after = Millis(at.0.saturating_sub(r.started_at.0));
-        let mut line = format!("after {after}: {what} {}", row.status);
+        let mut line = format!("after {after}: {} {}", row.step, row.status.said());
         if let Some(e) = &row.evidence {
             let said = evidence(e);
             // A step that is not there to judge ends "undecided", which would read as a doubt.

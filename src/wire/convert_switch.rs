@@ -7,7 +7,7 @@ use crate::{
 };
 
 /// A switch.
-pub fn switch(s: &Switch) -> v1::Switch {
+pub fn switch(state: &State, s: &Switch) -> v1::Switch {
     let end = s.end.as_ref();
     let phase = match (end, s.moved) {
         (None, None) => "arming",
@@ -30,6 +30,7 @@ pub fn switch(s: &Switch) -> v1::Switch {
         wait: s.wait.to_string(),
         phase: phase.into(),
         asked_at_ms: s.asked_at.0,
+        asked_wall_ms: state.wall.saturating_sub(state.now.since(s.asked_at).0),
         index,
         moved_at_ms,
         ended: end.is_some(),
@@ -86,7 +87,7 @@ pub fn lease(state: &State) -> v1::Lease {
             .map(|(d, p)| v1::LeasePolicy { deployment: d.to_string(), on_expiry: expiry(*p) })
             .collect(),
         left: f.left.keys().map(name).collect(),
-        switches: f.switches.values().rev().map(switch).collect(),
+        switches: f.switches.values().rev().map(|s| switch(state, s)).collect(),
         now_ms: state.now.0,
     }
 }

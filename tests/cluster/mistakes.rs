@@ -115,7 +115,7 @@ fn one_rollout_at_a_time() {
         let said = lab.slipway(&["rollout", "start", "production/shop", "--to", "2.0.0"]);
         said.exits(1).says(&[&id]);
         lab.slipway(&["rollout", "rollback", &id, "--watch", "--within", "60s"]).ok();
-        lab.slipway(&["rollout", "pause", &id]).exits(1).says(&[&id, "rolled_back"]);
+        lab.slipway(&["rollout", "pause", &id]).exits(1).says(&[&id, "rolled back", "slipway rollout start"]);
         lab.slipway(&["rollout", "resume", &id]).exits(1).says(&[&id]);
     }
     lab.runs(&[("1.0.0", 2)]);

@@ -236,7 +236,7 @@ fn the_walks_reach_what_they_claim_to_check() {
         accepted.extend(walk.accepted);
         refused.extend(walk.refused);
     }
-    let states = ["active", "paused", "promoting", "rolling_back", "completed", "rolled_back", "failed", "aborted"];
+    let states = ["active", "paused", "promoting", "rolling back", "completed", "rolled back", "failed", "aborted"];
     let shared = ["both roll", "two asked for", "two moved", "a second target refused"];
     for want in states.into_iter().chain(shared) {
         assert!(seen.contains(want), "no walk reached {want}: {seen:?}");

@@ -141,7 +141,7 @@ async fn session(ids: &[u32], ends_as: &'static str) -> (Session, Arc<AtomicU32>
 
 fn what(within: Option<Period>) -> Follow {
     let limits = WatchLimits { within, until: Until::Ended };
-    Follow { rollout: "r-5".into(), from_index: 5, limits, wants_rollback: false }
+    Follow { rollout: "r-5".into(), from_index: 5, from_ms: 0, limits, wants_rollback: false }
 }
 
 #[tokio::test]
@@ -176,6 +176,65 @@ fn numbers_are_no_other_reason_to_wait() {
     assert_ne!(reason("baking for 3.0 s more"), reason("3 of 20 requests seen by 1.1.0"));
 }
 
+fn event(text: &str, fields: &[(&str, &str)]) -> v1::Event {
+    v1::Event {
+        rollout: "r-5".into(),
+        text: format!("production/shop: {text}"),
+        fields: fields.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect(),
+        ..Default::default()
+    }
+}
+
+#[test]
+fn a_reason_is_printed_once() {
+    let reason = "instance 5-0: on w1 exited with status 3";
+    let rollout = v1::Rollout {
+        id: "r-5".into(),
+        deployment: "production/shop".into(),
+        from: Some(v1::Pair { version: "1.0.0".into(), ..Default::default() }),
+        status: "rolled_back".into(),
+        reason: reason.into(),
+        ..Default::default()
+    };
+    let mut before = Before::default();
+    let mut said = |is: &str| {
+        let event = event(&format!("r-5 is {is}: {reason}"), &[("reason", reason)]);
+        line(&event, &rollout, &mut before).trim_start().to_string()
+    };
+    assert_eq!(said("rolling back"), format!("0.0 s  r-5 is rolling back: {reason}"));
+    assert_eq!(said("rolled back"), "0.0 s  r-5 is rolled back");
+    assert_eq!(before.once(is_paused(&rollout), reason), "r-5 is paused");
+    assert_eq!(before.once(end(&rollout, None, false).text, reason), "rolled back to 1.0.0");
+    // Another reason is another line.
+    let other = v1::Rollout { reason: "the step passed its deadline".into(), ..rollout };
+    assert_eq!(before.once(is_paused(&other), &other.reason), "r-5 is paused (the step passed its deadline)");
+}
+
+#[test]
+fn what_steps_saw_before_the_command_is_not_told_with_it() {
+    let step = |id: u64, group: &str, ended_at_ms: u64, note: &str| v1::Step {
+        group: group.into(),
+        kind: "switch".into(),
+        step_id: id,
+        ended_at_ms,
+        evidence: Some(v1::Evidence { note: note.into(), ..Default::default() }),
+        ..Default::default()
+    };
+    let rollout = v1::Rollout {
+        reason: "worker w1: it crashed".into(),
+        steps: vec![
+            step(7, "switch", 4_000, "switched at 119"),
+            step(9, "back", 6_000, "switched at 140"),
+            step(11, "back", 7_000, "it crashed"),
+        ],
+        started_at_ms: 1_000,
+        ..Default::default()
+    };
+    let mut before = Before { from_ms: 5_000, ..Before::default() };
+    let lines: Vec<String> = evidence(&rollout, &mut before).into_iter().map(|(_, line)| line).collect();
+    assert_eq!(lines, ["    5.0 s  back: switch has seen: switched at 140"], "nor what is the reason already");
+}
+
 #[test]
 fn what_a_step_saw_is_printed_once_although_its_row_moves_when_a_rollback_begins() {
     let failed = v1::Step {
@@ -192,7 +251,7 @@ fn what_a_step_saw_is_printed_once_although_its_row_moves_when_a_rollback_begins
         steps: steps.iter().map(|s| (*s).clone()).collect(),
         ..Default::default()
     };
-    let mut said = BTreeSet::new();
+    let mut said = Before::default();
     assert_eq!(evidence(&rollout("forward", &[], &[&failed]), &mut said).len(), 1);
     // The rollback has begun and its own steps are not made yet; then they are.
     assert_eq!(evidence(&rollout("undo", &[], &[&failed]), &mut said), []);

@@ -153,11 +153,12 @@ pub fn route(r: &v1::GetRouteReply) -> String {
 }
 
 /// `dns trace`.
-pub fn trace(t: &v1::TraceReply) -> String {
+pub fn trace(t: &v1::TraceReply, wide: bool) -> String {
     let parts = t.parts.iter().map(|p| vec![p.label.clone(), p.meaning.clone()]).collect();
     let arm = |a: &v1::TraceArm| {
-        let deck = format!("{} of {}", a.deck_left, a.deck);
-        vec![a.role.clone(), a.version.clone(), share(a.weight_bp), deck, a.serving.to_string()]
+        let deck = wide.then(|| format!("{} of {}", a.deck_left, a.deck));
+        let arm = [a.role.clone(), a.version.clone(), share(a.weight_bp), a.serving.to_string()];
+        arm.into_iter().chain(deck).collect()
     };
     let instance = |i: &v1::TraceInstance| {
         let answers = if i.answers { "yes" } else { "no" };
@@ -166,7 +167,8 @@ pub fn trace(t: &v1::TraceReply) -> String {
     };
     let chosen = match (t.role.as_str(), t.slot) {
         ("", _) => "by each look-up anew".into(),
-        (role, Some(slot)) => format!("{} ({role}), slot {slot} of 10000", t.version),
+        (role, Some(slot)) if wide => format!("{} ({role}), slot {slot} of 10000", t.version),
+        (role, Some(_)) => format!("{} ({role}), by the key in the name", t.version),
         (role, None) => format!("{} ({role})", t.version),
     };
     let mut out = format!(
@@ -193,7 +195,11 @@ pub fn trace(t: &v1::TraceReply) -> String {
         or_dash(&t.lease),
         or_dash(&t.addresses.join(" ")),
         table(
-            &["ROLE", "VERSION", "WEIGHT", "CARDS LEFT", "SERVING"],
+            if wide {
+                &["ROLE", "VERSION", "WEIGHT", "SERVING", "ANSWERS LEFT"]
+            } else {
+                &["ROLE", "VERSION", "WEIGHT", "SERVING"]
+            },
             t.arms.iter().map(arm).collect(),
             "no version is routed to"
         ),

@@ -27,7 +27,7 @@ pub fn cluster(s: &v1::StatusReply, wide: bool) -> String {
         nodes(&s.nodes, wide),
     );
     if wide && s.dns_cookie_index > 0 {
-        text += &format!("\nDNS cookies: the secret of entry {}", s.dns_cookie_index);
+        text += &format!("\nDNS cookies: signed with the secret that entry {} of the log made", s.dns_cookie_index);
     }
     for n in s.nodes.iter().filter(|n| n.role == "joining") {
         text += &format!("\n{0} was admitted and has not come yet: `slipway cluster leave {0}` forgets it", n.name);

@@ -1,6 +1,6 @@
 //! A rollout as text: its steps, what was seen in them, what it waits for and how it can be ended.
 
-use super::{since, version};
+use super::{since, version, words};
 use crate::console::table;
 use crate::wire::{
     convert_rollout::{counted, has_counts},
@@ -69,7 +69,7 @@ pub fn rollout(r: &v1::Rollout, now_ms: u64) -> String {
         version(r.from.as_ref()),
         version(r.to.as_ref()),
         r.strategy,
-        r.status,
+        words(&r.status),
     );
     if !r.forward_steps.is_empty() {
         text += &format!("{}\n\nundo:\n", steps(&r.forward_steps, now_ms));

@@ -190,11 +190,90 @@ fn times_say_their_zone_and_addresses_with_ports_can_be_read_back() {
 }
 
 #[test]
+fn the_list_of_releases_says_which_one_is_bad() {
+    let uses =
+        |role: &str, weight_bp| v1::ReleaseUse { deployment: "production/shop".into(), role: role.into(), weight_bp };
+    let release = |version: &str, status: &str, runs_in: Vec<v1::ReleaseUse>, failed_in: &str| v1::Release {
+        service: "shop".into(),
+        version: version.into(),
+        status: status.into(),
+        runs_in,
+        failed_in: failed_in.into(),
+        reason: "error rate 30.8 % > 5 %".into(),
+        reason_label: "error_rate".into(),
+        registered_at_ms: 1_000,
+        ..Default::default()
+    };
+    let all = [
+        release("1.0.0", "deprecated", vec![], ""),
+        release("1.1.0", "active", vec![uses("stable", 9_000)], ""),
+        release("1.2.0", "canary", vec![uses("candidate", 1_000)], "r-57"),
+        release("1.3.0", "failed", vec![], "r-40"),
+        release("1.4.0", "loading", vec![], ""),
+        release("1.5.0", "retired", vec![], ""),
+    ];
+    let want = "\
+SERVICE  VERSION  STATUS                     RUNS IN            PUSHED    COPIES
+shop     1.0.0    kept                       -                  90 s ago  0/0
+shop     1.1.0    running                    production (90 %)  90 s ago  0/0
+shop     1.2.0    candidate, failed in r-57  production (10 %)  90 s ago  0/0
+shop     1.3.0    failed in r-40             -                  90 s ago  0/0
+shop     1.4.0    stored                     -                  90 s ago  0/0
+shop     1.5.0    retired                    -                  90 s ago  0/0";
+    assert_eq!(releases(&all, 91_000, false), want);
+    let shown = release_shown(&all[3]);
+    assert!(shown.contains("status      failed in r-40: error rate 30.8 % > 5 %\n"), "{shown}");
+    assert_eq!(
+        [0, 119_999, 120_000, 7_200_000, 172_800_000].map(|at| ago(0, at)),
+        ["0 s ago", "119 s ago", "2 min ago", "2 h ago", "2 d ago"]
+    );
+}
+
+fn release_shown(r: &v1::Release) -> String {
+    super::release(r, 91_000)
+}
+
+#[test]
+fn switches_stand_in_the_history_of_their_deployment() {
+    let rollout = |id: &str, status: &str| v1::Rollout {
+        id: id.into(),
+        from: pair("1.1.0"),
+        to: pair("1.0.0"),
+        strategy: "blue-green".into(),
+        status: status.into(),
+        ..Default::default()
+    };
+    let switch = |id: &str, deployment: &str| v1::Switch {
+        id: id.into(),
+        phase: "ended".into(),
+        fenced: true,
+        ended_at_ms: 3_040,
+        asked_at_ms: 3_000,
+        targets: vec![v1::SwitchTarget { deployment: deployment.into(), from: "1.0.0".into(), to: "1.1.0".into() }],
+        ..Default::default()
+    };
+    let of = |limit| {
+        let (all, switches) = (
+            vec![rollout("r-286", "completed"), rollout("r-99", "rolled_back")],
+            vec![switch("s-308", "production/shop"), switch("s-400", "production/cart")],
+        );
+        history(&Past::of("production/shop".into(), all, switches, limit), false)
+    };
+    let want = "\
+ID     FROM   TO     STRATEGY    STATUS       STARTED  TOOK   REASON
+s-308  1.0.0  1.1.0  switch      completed    -        0.0 s  -
+r-286  1.1.0  1.0.0  blue-green  completed    -        -      -
+r-99   1.1.0  1.0.0  blue-green  rolled back  -        -      -";
+    assert_eq!(of(None), want);
+    assert!(of(Some(1)).ends_with("\ns-308  1.0.0  1.1.0  switch    completed  -        0.0 s  -"), "{}", of(Some(1)));
+}
+
+#[test]
 fn an_event_names_the_operator_that_caused_it_and_nobody_else() {
     let of = |actor: &str, text: &str| {
         let deployment = "production/shop".into();
         let e = v1::Event { index: 52, deployment, text: text.into(), actor: actor.into(), ..Default::default() };
-        event(&e).split("production/shop  ").last().unwrap_or_default().to_string()
+        event(&e).split("production/shop").last().unwrap_or_default().trim_start().to_string()
     };
     assert_eq!(of("operator:local", "spec 2"), "spec 2, by operator:local");
     assert_eq!(of("operator:ann", "r-52 is aborted: by operator:ann"), "r-52 is aborted: by operator:ann");

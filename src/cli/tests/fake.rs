@@ -7,6 +7,7 @@ use tokio::net::TcpListener;
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::{Request, Response, Status, transport::Server};
 
+use crate::model::Named;
 use crate::wire::{
     unanswered,
     v1::{
@@ -53,8 +54,8 @@ fn refused(code: tonic::Code, reason: &'static str, text: &str) -> Status {
     status
 }
 
-fn missing(what: &str) -> Status {
-    refused(tonic::Code::NotFound, "not_found", &format!("{what} does not exist"))
+fn missing(kind: Named, name: &str) -> Status {
+    refused(tonic::Code::NotFound, "not_found", &kind.missing(name, ["production/shop"]))
 }
 
 fn page() -> Option<v1::PageInfo> {
@@ -150,8 +151,33 @@ fn deployment() -> v1::Deployment {
     }
 }
 
+/// One that serves, one on trial that has failed, one that was kept, one that nothing ran, and one that was fled from.
+fn releases() -> Vec<v1::Release> {
+    let serving = |role: &str, weight_bp: u32| {
+        vec![v1::ReleaseUse { deployment: "production/shop".into(), role: role.into(), weight_bp }]
+    };
+    let fled = |release: v1::Release, reason: &str, reason_label: &str| v1::Release {
+        failed_in: "r-52".into(),
+        reason: reason.into(),
+        reason_label: reason_label.into(),
+        ..release
+    };
+    vec![
+        release("0.9.0", "deprecated"),
+        v1::Release { runs_in: serving("stable", 7500), ..release("1.0.0", "active") },
+        fled(
+            v1::Release { runs_in: serving("candidate", 2500), ..release("1.1.0", "canary") },
+            "instance 51-1: on w1 exited with status 3; its last words: no DB_URL",
+            "health_check",
+        ),
+        fled(release("1.1.1", "deprecated"), "by operator:ann", "manual"),
+        release("1.2.0", "ready"),
+    ]
+}
+
 fn release(version: &str, status: &str) -> v1::Release {
     v1::Release {
+        registered_at_ms: 20_000,
         service: "shop".into(),
         version: version.into(),
         digest: "ab".repeat(32),
@@ -297,7 +323,7 @@ impl Catalog for Fake {
                 name: "shop".into(), releases: 3, deployments: vec!["production/shop".into()], ..Default::default() }] });
         list_releases(ListRequest) -> v1::ListReleasesReply = |_me, asked| Ok(v1::ListReleasesReply {
             page: page(), items: if ["", "shop"].contains(&asked.service.as_str()) {
-                vec![release("0.9.0", "deprecated"), release("1.0.0", "active"), release("1.1.0", "canary")]
+                releases()
             } else { Vec::new() } });
         list_deployments(ListRequest) -> v1::ListDeploymentsReply = |_me, asked| Ok(v1::ListDeploymentsReply {
             page: page(), items: if asked.environment == "staging" { Vec::new() } else { vec![deployment()] } });
@@ -322,29 +348,44 @@ impl Rollouts for Fake {
         start(StartRequest) -> v1::StartReply = |_me, asked| match asked.deployment.as_str() {
             "production/shop" => Ok(v1::StartReply { receipt: receipt(), rollout: "r-40".into(), notes: vec![
                 "batches of 1 instead of 2, as there is room for no more".into()] }),
-            other => Err(missing(&format!("deployment {other}"))),
+            other => Err(missing(Named::Deployment, other)),
         };
         plan(StartRequest) -> v1::PlanReply = |_me, asked| Ok(v1::PlanReply {
             strategy: "canary".into(), desired: 4, from: "1.0.0".into(), to: asked.version,
             steps: rollout("r-40").unwrap().steps, notes: vec!["going back: at once".into()], revision: 17 });
         get(GetRolloutRequest) -> v1::Rollout = |_me, asked| {
             let name = if asked.deployment == "production/shop" { "r-52" } else { asked.rollout.as_str() };
-            rollout(name).ok_or_else(|| missing(&format!("rollout {}{}", asked.rollout, asked.deployment)))
+            let none = "production/cart has no rollout yet: `slipway rollout start production/cart --to 1.0.0` starts one";
+            match asked.deployment.as_str() {
+                "production/cart" => Err(refused(tonic::Code::FailedPrecondition, "no_rollout", none)),
+                "" | "production/shop" => rollout(name).ok_or_else(|| missing(Named::Rollout, &asked.rollout)),
+                other => Err(missing(Named::Deployment, other)),
+            }
         };
         history(HistoryRequest) -> v1::HistoryReply = |_me, _asked| Ok(v1::HistoryReply {
             page: page(), items: ["r-52", "r-40"].iter().filter_map(|id| rollout(id)).collect() });
-        pause(VerbRequest) -> v1::VerbReply = |_me, _asked| Ok(v1::VerbReply { receipt: receipt(), rollout: "r-52".into() });
+        pause(VerbRequest) -> v1::VerbReply = |_me, asked| if asked.rollout == "r-40" {
+            Err(refused(tonic::Code::FailedPrecondition, "lifecycle", "r-40 is completed: it cannot be paused; \
+                `slipway rollout rollback r-40` takes it back, `slipway rollout start production/shop --to VERSION` starts another"))
+        } else { Ok(v1::VerbReply { receipt: receipt(), rollout: "r-52".into() }) };
         resume(VerbRequest) -> v1::VerbReply = |_me, _asked| Err(refused(tonic::Code::FailedPrecondition, "lifecycle",
-            "r-52 is active: it cannot be resumed"));
+            "r-52 is active: it cannot be resumed; \
+                `slipway rollout explain r-52` says what it waits for and what ends it"));
         abort(AbortRequest) -> v1::VerbReply = |_me, _asked| Ok(v1::VerbReply { receipt: receipt(), rollout: "r-52".into() });
-        promote(PromoteRequest) -> v1::VerbReply = |_me, _asked| Ok(v1::VerbReply { receipt: receipt(), rollout: "r-40".into() });
+        promote(PromoteRequest) -> v1::VerbReply = |_me, asked| if asked.rollout == "r-40" {
+            Err(refused(tonic::Code::FailedPrecondition, "lifecycle", "r-40 is completed: it cannot be promoted; it has ended"))
+        } else { Ok(v1::VerbReply { receipt: receipt(), rollout: "r-40".into() }) };
         rollback(VerbRequest) -> v1::VerbReply = |_me, _asked| Ok(v1::VerbReply { receipt: receipt(), rollout: "r-40".into() });
         explain(ExplainRequest) -> v1::ExplainReply = |_me, asked| match asked.deployment.as_str() {
             "production/shop" => Ok(v1::ExplainReply {
                 deployment: asked.deployment, rollout: "r-52".into(), status: "r-52 to 1.1.0 is active, 25 %: bake".into(),
                 waits: vec!["3 of 20 requests seen by 1.1.0".into()], leader_id: 1, now_ms: 60_000,
                 ways_out: vec!["slipway rollout promote r-52".into()], ..Default::default() }),
-            other => Err(missing(&format!("deployment {other}"))),
+            "production/cart" => Ok(v1::ExplainReply {
+                deployment: asked.deployment, leader_id: 1, now_ms: 60_000,
+                status: "no rollout yet: `slipway rollout start production/cart --to 1.0.0` starts one".into(),
+                ..Default::default() }),
+            other => Err(missing(Named::Deployment, other)),
         };
     }
 }

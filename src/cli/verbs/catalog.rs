@@ -13,7 +13,7 @@ use crate::{
         missing, render,
     },
     console,
-    model::{SpecFormat, read_spec},
+    model::{Named, SpecFormat, read_spec},
     wire::v1,
 };
 
@@ -39,10 +39,9 @@ pub async fn environment(s: &Session, verb: EnvironmentVerb) -> Result<u8, CliEr
     match verb {
         None => s.out.show(&all, |items| render::environments(items))?,
         Some(name) => {
-            let known: Vec<&str> = all.iter().map(|e| e.name.as_str()).collect();
             let found = all.iter().find(|e| e.name == name);
-            let environment =
-                found.ok_or_else(|| missing("environment", &name, &known, "slipway apply -f shop.yaml"))?;
+            let known = all.iter().map(|e| &e.name);
+            let environment = found.ok_or_else(|| missing(Named::Environment, &name, known))?;
             let ask = v1::ListRequest { environment: name.clone(), ..Default::default() };
             let shown = InEnvironment { environment, deployments: s.client.deployments(ask).await?.items };
             s.out.show(&shown, |x| {
@@ -72,9 +71,8 @@ pub async fn worker(s: &Session, verb: WorkerVerb) -> Result<u8, CliError> {
     match verb {
         None => s.out.show(&all, |items| render::workers(items, s.out.wide()))?,
         Some(name) => {
-            let known: Vec<&str> = all.iter().map(|w| w.name.as_str()).collect();
             let found = all.iter().find(|w| w.name == name);
-            let worker = found.ok_or_else(|| missing("worker", &name, &known, "slipwayd agent"))?;
+            let worker = found.ok_or_else(|| missing(Named::Worker, &name, all.iter().map(|w| &w.name)))?;
             let ask = v1::ListRequest { worker: name.clone(), ..Default::default() };
             let shown = OnWorker { worker, instances: s.client.instances(ask).await?.items };
             s.out.show(&shown, |x| {

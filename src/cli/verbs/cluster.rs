@@ -6,10 +6,11 @@ use crate::{
         CliError, Session,
         args::{ClusterVerb, DnsCookieVerb, UpgradeVerb},
         error::DONE,
-        render,
+        missing, render,
     },
     client::Client,
     console,
+    model::Named,
     wire::v1,
 };
 
@@ -126,8 +127,7 @@ pub(super) fn node_id(nodes: &[v1::Node], text: &str) -> Result<u64, CliError> {
     // A name may be used again once its node was removed: the one that is here is meant.
     let fits = |n: &&v1::Node| n.name == text || n.id.to_string() == text;
     let found = nodes.iter().filter(fits).min_by_key(|n| n.role == "removed");
-    found.map(|n| n.id).ok_or_else(|| {
-        let known: Vec<&str> = nodes.iter().filter(|n| n.role != "removed").map(|n| n.name.as_str()).collect();
-        CliError::Missing(format!("there is no node {text:?}: it is one of {}", known.join(", ")))
-    })
+    found
+        .map(|n| n.id)
+        .ok_or_else(|| missing(Named::Node, text, nodes.iter().filter(|n| n.role != "removed").map(|n| &n.name)))
 }

@@ -95,7 +95,7 @@ async fn trace(s: &Session, args: DnsTraceArgs) -> Result<u8, CliError> {
             Client::new(&[address], s.limits, s.client.clock().clone())?.trace(request).await?
         }
     };
-    s.out.show(&reply, render::trace)?;
+    s.out.show(&reply, |t| render::trace(t, s.out.wide()))?;
     Ok(if reply.outcome == "answer" { DONE } else { FAILED })
 }
 

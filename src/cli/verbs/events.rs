@@ -21,6 +21,7 @@ pub async fn run(s: &Session, verb: EventVerb) -> Result<u8, CliError> {
                 Some(after) => s.client.watch(&of.deployment, (after, u32::MAX), true),
                 None => s.client.watch_from_now(&of.deployment).await?,
             };
+            header(s)?;
             while let Some(event) = next(&mut watch).await? {
                 if of.holds(&event) {
                     s.out.item(&event, render::event)?;
@@ -31,12 +32,22 @@ pub async fn run(s: &Session, verb: EventVerb) -> Result<u8, CliError> {
     }
 }
 
+fn header(s: &Session) -> Result<(), CliError> {
+    if s.out.for_people() { s.out.line(&render::events()) } else { Ok(()) }
+}
+
 async fn list(s: &Session, target: Option<&str>, limit: Option<usize>, since: Option<Period>) -> Result<u8, CliError> {
     let of = Of::read(s, target).await?;
     let from = since.map_or(0, |p| s.client.clock().wall_ms().saturating_sub(p.0));
     let mut watch = s.client.watch(&of.deployment, (0, 0), false);
     let mut newest = VecDeque::new();
-    let print = |event: &v1::Event| s.out.item(event, render::event);
+    let mut first = true;
+    let mut print = |event: &v1::Event| {
+        if std::mem::take(&mut first) {
+            header(s)?;
+        }
+        s.out.item(event, render::event)
+    };
     while let Some(event) = next(&mut watch).await? {
         if event.wall_ms < from || !of.holds(&event) {
             continue;
@@ -51,7 +62,10 @@ async fn list(s: &Session, target: Option<&str>, limit: Option<usize>, since: Op
             }
         }
     }
-    newest.iter().try_for_each(print)?;
+    newest.iter().try_for_each(&mut print)?;
+    if first && s.out.for_people() {
+        s.out.line("no event is kept of that")?;
+    }
     Ok(DONE)
 }
 

@@ -11,7 +11,7 @@ use crate::{
         missing, pack, render,
     },
     config, console,
-    model::{Name, Version},
+    model::{Name, Named, Version},
     wire::v1,
 };
 
@@ -58,7 +58,7 @@ async fn list(s: &Session, service: Option<&str>) -> Result<u8, CliError> {
         let here: Vec<&str> = here.iter().filter_map(|d| d.id.strip_prefix(&prefix)).collect();
         all.retain(|r| here.contains(&r.service.as_str()));
     }
-    s.out.show(&all, |items| render::releases(items, s.out.wide()))?;
+    s.out.show(&all, |items| render::releases(items, s.now(), s.out.wide()))?;
     Ok(DONE)
 }
 
@@ -66,23 +66,17 @@ async fn list(s: &Session, service: Option<&str>) -> Result<u8, CliError> {
 pub(super) async fn known_service(s: &Session, service: &str) -> Result<v1::Service, CliError> {
     let all = s.client.services(v1::ListRequest::default()).await?.items;
     let found = all.iter().find(|x| x.name == service).cloned();
-    found.ok_or_else(|| {
-        let known: Vec<&str> = all.iter().map(|x| x.name.as_str()).collect();
-        missing("service", service, &known, "slipway apply -f shop.yaml")
-    })
+    found.ok_or_else(|| missing(Named::Service, service, all.iter().map(|x| &x.name)))
 }
 
 async fn show(s: &Session, OnRelease { service, version }: &OnRelease) -> Result<u8, CliError> {
     let ask = v1::ListRequest { service: service.into(), ..Default::default() };
-    let all = s.client.releases(ask.clone()).await?.items;
+    let all = s.client.releases(ask).await?.items;
     let Some(release) = all.iter().find(|r| r.version == *version) else {
         known_service(s, service).await?;
-        let known: Vec<&str> = all.iter().map(|r| r.version.as_str()).collect();
-        let make = format!("slipway release push {service} {version} DIR");
-        return Err(missing(&format!("release {service}"), version, &known, &make));
+        return Err(missing(Named::Release, &format!("{service} {version}"), all.iter().map(|r| &r.version)));
     };
-    let deployments = s.client.deployments(ask).await?.items;
-    s.out.show(release, |r| render::release(r, &deployments))?;
+    s.out.show(release, |r| render::release(r, s.now()))?;
     Ok(DONE)
 }
 
@@ -141,7 +135,7 @@ async fn push(s: &Session, args: PushArgs) -> Result<u8, CliError> {
         digest: package.digest.clone(),
         build: Some(v1::BuildInfo {
             commit: args.commit.unwrap_or_default(),
-            built_at: String::new(),
+            built_at: package.built_at.map(|at| at.to_string()).unwrap_or_default(),
             toolchain: args.toolchain.unwrap_or_default(),
             components: args.components.into_iter().collect(),
         }),

@@ -38,16 +38,17 @@ pub async fn run(s: &Session, verb: RolloutVerb) -> Result<u8, CliError> {
                     s.out.item(&live::Line::Started { rollout: id, index: from_index, notes }, |_| String::new()),
                 )?;
             }
-            follow(s, Follow { rollout: rollout.id, from_index, limits, wants_rollback: false }).await
+            follow(s, Follow { rollout: rollout.id, from_index, from_ms: 0, limits, wants_rollback: false }).await
         }
         RolloutVerb::Pause(what) => {
             let done = s.client.pause(verb_request(s, &what.target)?).await;
-            let reply = already(s, &what.target, done, &["paused"]).await?;
+            let Some(reply) = already(s, &what.target, done, &["paused"]).await? else { return Ok(DONE) };
             said(s, &reply, |id| format!("{id} is paused where it is: `slipway rollout resume {id}` goes on"))
         }
         RolloutVerb::Resume(what) => {
             let done = s.client.resume(verb_request(s, &what.target)?).await;
-            let reply = already(s, &what.target, done, &["pending", "active", "promoting"]).await?;
+            let on = ["pending", "active", "promoting"];
+            let Some(reply) = already(s, &what.target, done, &on).await? else { return Ok(DONE) };
             said(s, &reply, |id| format!("{id} goes on: `slipway rollout watch {id}`"))
         }
         RolloutVerb::Abort { what, as_is } => abort(s, &what.target, as_is).await,
@@ -128,11 +129,11 @@ async fn started(s: &Session, request: v1::StartRequest, watch: WatchArgs) -> Re
         s.out.show(&reply, |_| format!("{id} started: `slipway rollout watch {id}`"))?;
         return Ok(DONE);
     };
-    let from_index = reply.receipt.as_ref().map_or(0, |r| r.index);
+    let (from_index, from_ms) = reply.receipt.as_ref().map_or((0, 0), |r| (r.index, r.now_ms));
     // Whoever has gone already is noticed at the first event, with the exit code of a watch.
     let line = live::Line::Started { rollout: id, index: from_index, notes: &reply.notes };
     live::heard(s.out.item(&line, |_| format!("{id} started")))?;
-    follow(s, Follow { rollout: id.clone(), from_index, limits, wants_rollback: false }).await
+    follow(s, Follow { rollout: id.clone(), from_index, from_ms, limits, wants_rollback: false }).await
 }
 
 /// How to watch, if at all; limits without a watch are a mistake.
@@ -164,7 +165,11 @@ async fn follow(s: &Session, what: Follow) -> Result<u8, CliError> {
 }
 
 pub async fn status(s: &Session, target: &str) -> Result<u8, CliError> {
-    let reply = s.rollout(target).await?;
+    let reply = match s.rollout(target).await {
+        // There is none to show: what there is to say instead is `explain`'s.
+        Err(CliError::Client(e)) if e.reason() == "no_rollout" => return explain(s, target).await,
+        other => other?,
+    };
     s.out.show(&reply, |r| render::rollout(r, r.now_ms))?;
     Ok(DONE)
 }
@@ -179,32 +184,33 @@ fn said(s: &Session, reply: &v1::VerbReply, text: impl FnOnce(&str) -> String) -
     Ok(DONE)
 }
 
-/// What a verb answered. One that is refused as the rollout is so already was understood: nothing is to be done.
+/// What a verb answered; nothing, once that is said, where it was refused as the rollout is so already: that was
+/// understood, and nothing is to be done.
 async fn already(
     s: &Session,
     target: &str,
     done: Result<v1::VerbReply, ClientError>,
     statuses: &[&str],
-) -> Result<v1::VerbReply, CliError> {
+) -> Result<Option<v1::VerbReply>, CliError> {
     match done {
         Err(e @ ClientError::Refused { .. }) => match s.rollout(target).await {
             Ok(r) if statuses.contains(&r.status.as_str()) => {
-                console::note(&format!("{} is {} already; nothing changed", r.id, r.status));
-                Ok(v1::VerbReply { rollout: r.id, receipt: None })
+                let reply = v1::VerbReply { rollout: r.id, receipt: None };
+                s.out.show(&reply, |reply| {
+                    format!("{} is {} already: nothing changed", reply.rollout, render::words(&r.status))
+                })?;
+                Ok(None)
             }
             Ok(_) | Err(_) => Err(e.into()),
         },
-        other => Ok(other?),
+        other => Ok(Some(other?)),
     }
 }
 
 async fn abort(s: &Session, target: &str, as_is: bool) -> Result<u8, CliError> {
     let Target { rollout, deployment } = s.target(target)?;
     let done = s.client.abort(v1::AbortRequest { request: None, rollout, deployment, as_is }).await;
-    let reply = if as_is { done? } else { already(s, target, done, &["aborted"]).await? };
-    if reply.receipt.is_none() {
-        return said(s, &reply, |id| format!("{id} is aborted already"));
-    }
+    let Some(reply) = already(s, target, done, &["aborted"]).await? else { return Ok(DONE) };
     // Before the first version there is nothing that traffic could go to.
     let first = s.out.for_people() && s.rollout(&reply.rollout).await.is_ok_and(|r| r.from.is_none());
     said(s, &reply, |id| match (as_is, first) {
@@ -220,7 +226,8 @@ async fn abort(s: &Session, target: &str, as_is: bool) -> Result<u8, CliError> {
 pub async fn promote(s: &Session, target: &str, full: bool, watch: WatchArgs) -> Result<u8, CliError> {
     let limits = limits(watch)?;
     let Target { rollout, deployment } = s.target(target)?;
-    let reply = s.client.promote(v1::PromoteRequest { request: None, rollout, deployment, full }).await?;
+    let done = s.client.promote(v1::PromoteRequest { request: None, rollout, deployment, full }).await;
+    let Some(reply) = already(s, target, done, &["promoting", "completed"]).await? else { return Ok(DONE) };
     let what = if full { "goes to its end at once" } else { "goes on to its next step" };
     let text = format!("{} {what}", reply.rollout);
     after(s, &reply, text, limits, false).await
@@ -252,16 +259,17 @@ async fn after(
     let Some(limits) = limits else {
         return said(s, reply, |_| text);
     };
-    let from_index = reply.receipt.as_ref().map_or(0, |r| r.index);
+    let (from_index, from_ms) = reply.receipt.as_ref().map_or((0, 0), |r| (r.index, r.now_ms));
     let line = live::Line::Started { rollout: &reply.rollout, index: from_index, notes: &[] };
     live::heard(s.out.item(&line, |_| text))?;
-    follow(s, Follow { rollout: reply.rollout.clone(), from_index, limits, wants_rollback }).await
+    follow(s, Follow { rollout: reply.rollout.clone(), from_index, from_ms, limits, wants_rollback }).await
 }
 
 pub async fn history(s: &Session, args: HistoryArgs) -> Result<u8, CliError> {
     let deployment = s.deployment_of(&args.what.target).await?;
-    let mut items = s.client.history(v1::HistoryRequest { deployment, page: None }).await?.items;
-    items.truncate(args.limit.unwrap_or(usize::MAX));
-    s.out.show(&items, |items| render::history(items, s.out.wide()))?;
+    let items = s.client.history(v1::HistoryRequest { deployment: deployment.clone(), page: None }).await?.items;
+    let switches = s.client.lease(v1::GetLeaseRequest {}).await?.switches;
+    let past = render::Past::of(deployment, items, switches, args.limit);
+    s.out.show(&past, |past| render::history(past, s.out.wide()))?;
     Ok(DONE)
 }

@@ -39,7 +39,11 @@ pub async fn run(s: &Session, verb: ServiceVerb) -> Result<u8, CliError> {
             let shown = Shown { service, releases, deployments: s.client.deployments(ask).await?.items };
             s.out.show(&shown, |x| {
                 let deployments = render::deployments(&x.deployments, s.out.wide());
-                format!("{}\n\n{deployments}\n\n{}", x.service.name, render::releases(&x.releases, s.out.wide()))
+                format!(
+                    "{}\n\n{deployments}\n\n{}",
+                    x.service.name,
+                    render::releases(&x.releases, s.now(), s.out.wide())
+                )
             })?;
             Ok(DONE)
         }

@@ -72,7 +72,7 @@ fn shown(o: &Overview) -> String {
     let mut lines = Vec::new();
     for r in &o.rollouts {
         let (from, to) = (render::version(r.from.as_ref()), render::version(r.to.as_ref()));
-        lines.push(format!("{}  {}  {from} -> {to}  {}  {}", r.id, r.deployment, r.strategy, r.status));
+        lines.push(format!("{}  {}  {from} -> {to}  {}  {}", r.id, r.deployment, r.strategy, render::words(&r.status)));
         lines.extend(Some(&r.reason).filter(|x| !x.is_empty()).map(|reason| format!("    reason: {reason}")));
         lines.extend(r.waits.iter().map(|wait| format!("    waiting: {wait}")));
         if !r.waits.is_empty() {

@@ -125,22 +125,26 @@ async fn lease(s: &Session, args: LeaseArgs) -> Result<u8, CliError> {
     } else {
         s.client.lease(v1::GetLeaseRequest {}).await?
     };
-    s.out.show(&lease, shown)?;
+    s.out.show(&lease, |l| shown(l, changes || s.out.wide()))?;
     Ok(DONE)
 }
 
-fn shown(l: &v1::Lease) -> String {
+fn shown(l: &v1::Lease, wide: bool) -> String {
     let period = |ms: u64| Period(ms).to_string();
-    let mut lines = vec![format!(
-        "leases: {}; duration {}, drift {} ppm, margin {}; waited for at most {}",
-        l.mode,
-        period(l.duration_ms),
-        l.drift_ppm,
-        period(l.margin_ms),
-        period(l.bound_ms)
-    )];
+    let when = if l.mode == "armed" { "only while traffic is switched" } else { "at all times" };
+    let mut lines = vec![
+        format!("mode {}: DNS servers answer under leases {when}", l.mode),
+        format!(
+            "a lease lasts {}; a switch waits at most {} for a silent server",
+            period(l.duration_ms),
+            period(l.bound_ms)
+        ),
+    ];
+    if wide {
+        lines.push(format!("allowed for clocks: drift {} ppm, margin {}", l.drift_ppm, period(l.margin_ms)));
+    }
     if !l.armed.is_empty() {
-        lines.push(format!("armed: {}", l.armed.join(", ")));
+        lines.push(format!("answered under leases now: {}", l.armed.join(", ")));
     }
     for p in &l.policies {
         lines.push(format!("at a lease's end, {}: {}", p.deployment, p.on_expiry));
@@ -148,7 +152,9 @@ fn shown(l: &v1::Lease) -> String {
     if !l.left.is_empty() {
         lines.push(format!("removed, may still hold a lease: {}", l.left.join(", ")));
     }
-    lines.push("switches so far: `slipway traffic history`".into());
+    lines.push(
+        "`slipway traffic history` shows the switches so far, `slipway rollout history` those of rollouts".into(),
+    );
     lines.join("\n")
 }
 
@@ -163,11 +169,11 @@ fn switches(all: &[v1::Switch]) -> String {
             (true, false) => "no".into(),
             (false, _) => "-".into(),
         };
-        vec![s.id.clone(), targets.join(", "), s.wait.clone(), s.phase.clone(), fenced]
+        vec![s.id.clone(), targets.join(", "), s.wait.clone(), render::switch_phase(s).into(), fenced]
     };
     table(
-        &["SWITCH", "WHAT", "WAIT", "PHASE", "FENCED AFTER"],
+        &["SWITCH", "WHAT", "WAITS FOR", "STATUS", "NO OLD ANSWER AFTER"],
         all.iter().map(row).collect(),
-        "no `traffic switch` yet (`slipway rollout status` shows the switch of a rollout)",
+        "no `traffic switch` yet; `slipway rollout history` shows the rollouts, which switch by themselves",
     )
 }

@@ -6,15 +6,15 @@ use std::{collections::BTreeSet, fmt::Display};
 
 use super::{
     event::EventBody,
-    lifecycle, names,
+    lifecycle,
     rejection::Rejection,
     rows::{Draft, LogId, Meta},
 };
 use crate::{
-    model::{DeploymentId, InstanceId, Life, Millis, NodeId, Principal, RolloutId, WorkerName},
+    model::{DeploymentId, InstanceId, Life, Millis, Named, NodeId, Principal, RolloutId, WorkerName},
     state::{
         State,
-        cluster::rows::{NodeRow, Settings},
+        cluster::rows::{NodeRole, NodeRow, Settings},
         fleet::rows::{Assignment, Instance, Worker},
         rollout::rows::{Rollout, RolloutStatus},
         traffic::rows::Deployment,
@@ -133,7 +133,7 @@ impl<'a> Cx<'a> {
     /// A rollout, or "not found".
     pub fn rollout(&self, id: RolloutId) -> Result<Rollout, Rejection> {
         let found = self.s.rollouts.get(&id).cloned();
-        found.ok_or_else(|| Rejection::not_found("rollout", id, "; `slipway rollout history` lists them"))
+        found.ok_or_else(|| Rejection::not_there(Named::Rollout, id))
     }
 
     /// A rollout at the revision that an engine command saw.
@@ -155,7 +155,7 @@ impl<'a> Cx<'a> {
     /// Moves a rollout's status along the table and says so in an event.
     pub fn move_rollout(&mut self, row: &mut Rollout, to: RolloutStatus, verb: &str) -> Done {
         if !lifecycle::rollout(row.status, to) {
-            return Err(Rejection::Lifecycle { rollout: row.id, status: row.status.to_string(), verb: verb.into() });
+            return Err(lifecycle::refused(row, verb));
         }
         row.status = to;
         self.emit(EventBody::RolloutChanged {
@@ -170,7 +170,7 @@ impl<'a> Cx<'a> {
     /// A deployment, or "not found".
     pub fn deployment(&self, id: &DeploymentId) -> Result<Deployment, Rejection> {
         let found = self.s.deployments.get(id).cloned();
-        found.ok_or_else(|| names::unknown_deployment(&self.s, id))
+        found.ok_or_else(|| Rejection::missing(Named::Deployment, id, self.s.deployments.keys()))
     }
 
     /// A deployment that is not being removed.
@@ -218,7 +218,10 @@ impl<'a> Cx<'a> {
     /// A copy of a node's row.
     pub fn node(&self, id: NodeId) -> Result<NodeRow, Rejection> {
         let found = self.s.nodes.get(&id).cloned();
-        found.ok_or_else(|| Rejection::not_found("node", id, "; `slipway cluster status` lists them"))
+        found.ok_or_else(|| {
+            let here = self.s.nodes.values().filter(|n| n.role != NodeRole::Removed);
+            Rejection::missing(Named::Node, id, here.map(|n| n.id))
+        })
     }
 
     /// The same for an assignment.
@@ -255,6 +258,7 @@ impl<'a> Cx<'a> {
                 worker: row.worker.clone(),
                 life: row.life,
                 health: row.health,
+                exit: row.exit.clone().filter(|_| row.life == Life::Failed),
             });
         }
         self.s.instances.insert(row.id, row);

@@ -61,7 +61,15 @@ pub enum EventBody {
     /// A worker registered, was lost or came back.
     WorkerChanged { worker: WorkerName, what: String },
     /// An instance's life or health changed.
-    InstanceChanged { instance: InstanceId, deployment: DeploymentId, worker: WorkerName, life: Life, health: Health },
+    InstanceChanged {
+        instance: InstanceId,
+        deployment: DeploymentId,
+        worker: WorkerName,
+        life: Life,
+        health: Health,
+        /// How it ended, of one that failed.
+        exit: Option<String>,
+    },
     /// A rollout's status changed.
     RolloutChanged { rollout: RolloutId, deployment: DeploymentId, status: RolloutStatus, reason: Option<Reason> },
     /// A step, at this place of its list, began or ended.
@@ -208,14 +216,21 @@ impl EventBody {
             Self::WorkerChanged { worker, what } => {
                 told(format!("worker {worker}: {what}")).with("worker", worker).with("what", what)
             }
-            Self::InstanceChanged { instance, deployment, worker, life, health } => {
-                told(format!("instance {instance} on {worker} is {life}, {health}"))
+            Self::InstanceChanged { instance, deployment, worker, life, health, exit } => {
+                let is = match (life, exit) {
+                    (Life::Failed, Some(why)) => format!("failed: {why}"),
+                    (Life::Failed, None) => "failed".into(),
+                    (Life::Running, _) => format!("is running, {}", health.said()),
+                    (Life::Starting | Life::Draining | Life::Stopping | Life::Gone, _) => format!("is {life}"),
+                };
+                let told = told(format!("instance {instance} on {worker} {is}"))
                     .of(deployment)
                     .at(Severity::Detail)
                     .with("instance", instance)
                     .with("worker", worker)
                     .with("life", life)
-                    .with("health", health)
+                    .with("health", health);
+                exit.iter().fold(told, |told, exit| told.with("exit", exit))
             }
             Self::RolloutChanged { rollout, deployment, status, reason } => {
                 let why = reason.as_ref().map(|r| format!(": {r}")).unwrap_or_default();
@@ -234,18 +249,18 @@ impl EventBody {
                     | RolloutStatus::Failed
                     | RolloutStatus::Aborted => Severity::Normal,
                 };
-                let told =
-                    told(format!("is {status}{why}")).in_(*rollout, deployment).at(severity).with("status", status);
+                let told = told(format!("is {status}{why}"))
+                    .in_(*rollout, deployment)
+                    .at(severity)
+                    .with("status", status.code());
                 reason.iter().fold(told, |told, r| told.with("reason", r).with("reason_label", r.label()))
             }
-            Self::StepChanged { rollout, deployment, place, step, status } => {
-                told(format!("{}: {} {status}", step.group, step.kind.name()))
-                    .in_(*rollout, deployment)
-                    .with("step", place)
-                    .with("group", &step.group)
-                    .with("kind", step.kind.name())
-                    .with("status", status)
-            }
+            Self::StepChanged { rollout, deployment, place, step, status } => told(format!("{step} {}", status.said()))
+                .in_(*rollout, deployment)
+                .with("step", place)
+                .with("group", &step.group)
+                .with("kind", step.kind.name())
+                .with("status", status),
             Self::BatchChanged { rollout, deployment, step, batch, passed } => {
                 told(format!("batch {batch} {}", if *passed { "passed" } else { "started" }))
                     .in_(*rollout, deployment)
@@ -257,7 +272,11 @@ impl EventBody {
             Self::RouteChanged { deployment, shares } => {
                 // What is on trial comes first.
                 let (tried, rest): (Vec<_>, Vec<_>) = shares.iter().partition(|(role, _, _)| role.on_trial());
-                let text = tried.iter().chain(&rest).map(|(_, version, share)| format!("{version} {share}"));
+                // A restart has one version on both sides.
+                let twice = |v: &Version| shares.iter().filter(|(_, version, _)| version == v).count() > 1;
+                let text = tried.iter().chain(&rest).map(|(role, version, share)| {
+                    if twice(version) { format!("{version} ({role}) {share}") } else { format!("{version} {share}") }
+                });
                 let text = text.collect::<Vec<_>>().join(", ");
                 let told = told(format!("traffic {}", if text.is_empty() { "none" } else { &text })).of(deployment);
                 shares.iter().fold(told, |told, (role, version, share)| {

@@ -3,8 +3,9 @@
 use crate::{
     model::Life,
     state::{
+        base::rejection::Rejection,
         cluster::rows::NodeRole,
-        rollout::rows::{RolloutStatus, StepStatus},
+        rollout::rows::{Rollout, RolloutStatus, StepStatus},
     },
 };
 
@@ -84,6 +85,31 @@ pub fn rollout(from: RolloutStatus, to: RolloutStatus) -> bool {
     ROLLOUT.contains(&(from, to))
 }
 
+/// Why a rollout cannot be moved so (`verb` is a past participle), and what can be done about it as it is.
+pub(in crate::state) fn refused(r: &Rollout, verb: &str) -> Rejection {
+    let (id, to) = (r.id, format!("`slipway rollout start {} --to VERSION`", r.deployment));
+    let next = match r.status {
+        RolloutStatus::Pending => format!("it begins in a moment, or `slipway rollout abort {id}` stops it"),
+        RolloutStatus::Active => format!("`slipway rollout explain {id}` says what it waits for and what ends it"),
+        RolloutStatus::Paused => {
+            format!("`slipway rollout resume {id}` goes on, `slipway rollout explain {id}` says what else ends it")
+        }
+        RolloutStatus::Promoting => {
+            format!("it completes by itself, or `slipway rollout rollback {id}` takes it back")
+        }
+        RolloutStatus::RollingBack => {
+            format!("it goes back by itself, or `slipway rollout abort {id} --as-is` ends it where it stands")
+        }
+        RolloutStatus::Completed => {
+            format!("`slipway rollout rollback {id}` takes it back, {to} starts another")
+        }
+        RolloutStatus::RolledBack | RolloutStatus::Failed | RolloutStatus::Aborted => {
+            format!("{to} starts another")
+        }
+    };
+    Rejection::Lifecycle { rollout: id, status: r.status.to_string(), verb: verb.into(), next }
+}
+
 /// Whether a step may move so.
 pub fn step(from: StepStatus, to: StepStatus) -> bool {
     STEP.contains(&(from, to))
@@ -119,6 +145,14 @@ mod tests {
         for s in [Pending, Active, Paused, Promoting, RollingBack] {
             assert!(ROLLOUT.iter().any(|(from, _)| *from == s), "{s} is never left");
         }
+    }
+
+    #[test]
+    fn statuses_are_words_for_people_and_codes_for_programs() {
+        let all = ROLLOUT.iter().flat_map(|(from, to)| [*from, *to]);
+        assert!(all.into_iter().all(|s| !s.to_string().contains('_')));
+        assert_eq!(RolloutStatus::RolledBack.to_string(), "rolled back");
+        assert_eq!(RolloutStatus::RolledBack.code(), "rolled_back");
     }
 
     #[test]

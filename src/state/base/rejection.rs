@@ -1,9 +1,11 @@
 //! Refusals: what was wrong, and what to do. A refusal is a result like any other and is remembered for retries.
 
+use std::fmt::Display;
+
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::model::{Millis, RolloutId};
+use crate::model::{Millis, Named, RolloutId};
 
 /// Why a command was refused.
 #[derive(Debug, Clone, PartialEq, Eq, Error, Serialize, Deserialize, strum::IntoStaticStr)]
@@ -18,7 +20,7 @@ pub enum Rejection {
     NotFound {
         kind: String,
         name: String,
-        /// Beginning with `; ` or `: `, what to do or the nearest known name; may be empty.
+        /// Beginning with `: `, what to do instead.
         hint: String,
     },
     /// The name, version or id is taken by something else.
@@ -35,12 +37,14 @@ pub enum Rejection {
     Precondition(String),
     #[error("{rollout} is still running on it: `slipway rollout explain` says what it waits for and what ends it")]
     Busy { rollout: RolloutId },
-    #[error("{rollout} is {status}: it cannot be {verb}")]
+    #[error("{rollout} is {status}: it cannot be {verb}; {next}")]
     Lifecycle {
         rollout: RolloutId,
         status: String,
         /// Past participle of what was asked.
         verb: String,
+        /// What can be done about it as it is.
+        next: String,
     },
     /// An engine command saw an older revision. Counted; the leader plans again.
     #[error("stale: it saw revision {seen}, the row is at {now}")]
@@ -67,8 +71,15 @@ impl Rejection {
         self.into()
     }
 
-    /// Shorthand for [`Rejection::NotFound`].
-    pub fn not_found(kind: &str, name: impl ToString, hint: impl Into<String>) -> Self {
-        Self::NotFound { kind: kind.into(), name: name.to_string(), hint: hint.into() }
+    /// A name that is not there, of a kind with too many to name.
+    pub fn not_there(kind: Named, name: impl Display) -> Self {
+        Self::missing(kind, name, std::iter::empty::<&str>())
+    }
+
+    /// A name that is not there, beside those of its kind that are.
+    pub fn missing(kind: Named, name: impl Display, known: impl IntoIterator<Item = impl Display>) -> Self {
+        let name = name.to_string();
+        let hint = format!(": {}", kind.instead(&name, known));
+        Self::NotFound { kind: kind.to_string(), name, hint }
     }
 }

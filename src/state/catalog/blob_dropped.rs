@@ -17,7 +17,7 @@ impl Apply for BlobDropped {
     fn apply(&self, cx: &mut Cx<'_>) -> Done {
         let &Self { ref digest, node } = self;
         if !cx.s.blobs.contains_key(digest) {
-            return Err(Rejection::not_found("package", digest, ""));
+            return Err(Rejection::not_there(Named::Package, digest));
         }
         copies::drop_holder(cx, digest, node);
         Ok(())

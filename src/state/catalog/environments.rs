@@ -1,14 +1,14 @@
 //! What the commands about environments share.
 
-use crate::state::base::{names, prelude::*};
+use crate::state::base::prelude::*;
 
 /// Highest place in the order of promotion.
 const MAX_ORDER: u32 = 9999;
 
 /// An environment, as somebody names it.
 pub(in crate::state) fn named(cx: &Cx<'_>, name: &Name) -> Result<Environment, Rejection> {
-    let near = || names::hint(name.as_str(), cx.s.environments.keys());
-    cx.s.environments.get(name).cloned().ok_or_else(|| Rejection::not_found("environment", name, near()))
+    let known = || cx.s.environments.keys();
+    cx.s.environments.get(name).cloned().ok_or_else(|| Rejection::missing(Named::Environment, name, known()))
 }
 
 /// Refuses a place in the order of promotion that is another one's.

@@ -2,15 +2,18 @@
 
 use std::collections::BTreeMap;
 
-use crate::state::base::{names, prelude::*};
+use crate::state::base::prelude::*;
 
 /// The release, as somebody names it.
 pub(in crate::state) fn named(cx: &Cx<'_>, service: &Name, version: &Version) -> Result<Release, Rejection> {
     let found = cx.s.releases.get(&(service.clone(), version.clone())).cloned();
-    found.ok_or_else(|| {
-        let known = cx.s.releases_of(service).map(|r| &r.version);
-        Rejection::not_found("release", format!("{service} {version}"), names::hint(&version.to_string(), known))
-    })
+    found.ok_or_else(|| missing(cx, service, version))
+}
+
+/// The refusal of a release that is not there.
+pub(in crate::state) fn missing(cx: &Cx<'_>, service: &Name, version: &Version) -> Rejection {
+    let known = cx.s.releases_of(service).map(|r| &r.version);
+    Rejection::missing(Named::Release, format_args!("{service} {version}"), known)
 }
 
 /// What of a service is needed, and why.

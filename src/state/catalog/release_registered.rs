@@ -64,7 +64,7 @@ impl Apply for ReleaseRegistered {
             });
         }
         let Some(blob) = cx.s.blobs.get(digest) else {
-            return Err(Rejection::not_found("package", digest.short(), "; `slipway release push` uploads it"));
+            return Err(Rejection::not_there(Named::Package, digest.short()));
         };
         let size = blob.size;
         let (held, voters) = copies::copies_of(&cx.s, digest);

@@ -18,6 +18,6 @@ pub(in crate::state) fn make_service(cx: &mut Cx<'_>, name: &Name) -> Done {
 
 /// A service, as somebody names it.
 pub(in crate::state) fn known(cx: &Cx<'_>, name: &Name) -> Result<Service, Rejection> {
-    let near = || names::hint(name.as_str(), cx.s.services.keys());
-    cx.s.services.get(name).cloned().ok_or_else(|| Rejection::not_found("service", name, near()))
+    let known = || cx.s.services.keys();
+    cx.s.services.get(name).cloned().ok_or_else(|| Rejection::missing(Named::Service, name, known()))
 }

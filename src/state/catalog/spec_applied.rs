@@ -38,7 +38,7 @@ impl Apply for SpecApplied {
         spec.check().map_err(|e| Rejection::Invalid(e.to_string()))?;
         let id = &spec.deployment;
         if !cx.s.environments.contains_key(&id.environment) {
-            return Err(names::unknown_deployment(&cx.s, id));
+            return Err(Rejection::missing(Named::Environment, &id.environment, cx.s.environments.keys()));
         }
         let known = cx.s.deployments.contains_key(id).then(|| cx.lasting(id)).transpose()?;
         let newest = known.as_ref().map_or(0, |d| d.spec);

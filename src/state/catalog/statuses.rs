@@ -61,3 +61,21 @@ fn status(s: &State, row: &Release) -> ReleaseStatus {
         | None => kept,
     }
 }
+
+/// The rollout that a release is bad by: the newest to it, if that failed, was rolled back, or was held or turned back
+/// by what it did; or the return that went back from it.
+pub fn failed_in<'a>(s: &'a State, row: &Release) -> Option<&'a Rollout> {
+    let all = s.deployments_of(&row.service).flat_map(|d| s.rollouts.of(&d.id));
+    let newest = all.filter(|r| r.to.version == row.version).max_by_key(|r| r.id)?;
+    match newest.status {
+        RolloutStatus::RolledBack | RolloutStatus::Failed | RolloutStatus::RollingBack => Some(newest),
+        RolloutStatus::Paused => {
+            Some(newest).filter(|r| r.reason.as_ref().is_some_and(|why| !matches!(why, Reason::Operator { .. })))
+        }
+        RolloutStatus::Completed => {
+            let by = newest.undone_by.and_then(|by| s.rollouts.get(&by));
+            by.filter(|by| by.status == RolloutStatus::Completed)
+        }
+        RolloutStatus::Pending | RolloutStatus::Active | RolloutStatus::Promoting | RolloutStatus::Aborted => None,
+    }
+}

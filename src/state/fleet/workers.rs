@@ -1,6 +1,6 @@
 //! What the commands about workers share.
 
-use crate::state::base::{names, prelude::*};
+use crate::state::base::prelude::*;
 
 /// Longest free text of an agent that is kept.
 pub(in crate::state) const MAX_TEXT: usize = 512;
@@ -23,6 +23,5 @@ pub(in crate::state) fn lost(cx: &Cx<'_>, name: &WorkerName, what: &str) -> Resu
 }
 
 pub(in crate::state) fn unknown(cx: &Cx<'_>, name: &WorkerName) -> Rejection {
-    let near = names::hint(name.as_str(), cx.s.workers.keys());
-    Rejection::not_found("worker", name, near)
+    Rejection::missing(Named::Worker, name, cx.s.workers.keys())
 }

@@ -2,7 +2,7 @@
 //! stands.
 
 use super::{as_is, operator};
-use crate::state::base::prelude::*;
+use crate::state::base::{lifecycle, prelude::*};
 
 fields! {
     /// Puts traffic on stable and stops; candidates are kept to look at.
@@ -35,7 +35,7 @@ fn forward(cx: &mut Cx<'_>, id: RolloutId) -> Done {
         | RolloutStatus::Completed
         | RolloutStatus::RolledBack
         | RolloutStatus::Failed
-        | RolloutStatus::Aborted => return Err(operator::lifecycle(&r, "aborted")),
+        | RolloutStatus::Aborted => return Err(lifecycle::refused(&r, "aborted")),
     }
     let moved = r.switched || cx.deployment(&r.deployment)?.arms.weight(Role::Candidate).0 > 0;
     if r.is_rollback() && moved {

@@ -9,7 +9,7 @@ use std::cmp::Reverse;
 
 use super::{opening, operator, turn};
 use crate::state::{
-    base::prelude::*,
+    base::{lifecycle, prelude::*},
     catalog::statuses,
     fleet::{assign, drain, serving},
     traffic::routes,
@@ -24,7 +24,7 @@ pub(in crate::state) fn abort(cx: &mut Cx<'_>, id: RolloutId) -> Done {
         | RolloutStatus::Completed
         | RolloutStatus::RolledBack
         | RolloutStatus::Failed
-        | RolloutStatus::Aborted => return Err(operator::lifecycle(&r, "ended as it is")),
+        | RolloutStatus::Aborted => return Err(lifecycle::refused(&r, "ended as it is")),
     }
     if !r.is_rollback() {
         return Err(Rejection::Precondition(format!(

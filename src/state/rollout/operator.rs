@@ -5,14 +5,10 @@
 
 use super::{as_is, back, outbox, steps, turn};
 use crate::state::{
-    base::prelude::*,
+    base::{lifecycle, prelude::*},
     catalog::statuses,
     fleet::{assign, serving},
 };
-
-pub(in crate::state) fn lifecycle(r: &Rollout, verb: &str) -> Rejection {
-    Rejection::Lifecycle { rollout: r.id, status: r.status.to_string(), verb: verb.into() }
-}
 
 /// Stops the clocks of a rollout.
 pub(in crate::state) fn hold(cx: &mut Cx<'_>, r: &mut Rollout) -> Done {
@@ -71,7 +67,7 @@ pub(in crate::state) fn replace(cx: &mut Cx<'_>, id: RolloutId) -> Done {
             )));
         }
         RolloutStatus::Completed | RolloutStatus::RolledBack | RolloutStatus::Failed | RolloutStatus::Aborted => {
-            return Err(lifecycle(&r, "replaced"));
+            return Err(lifecycle::refused(&r, "replaced"));
         }
     }
     if r.is_rollback() { as_is::end_here(cx, r) } else { stop(cx, r) }

@@ -1,7 +1,7 @@
 //! `Pause`: an operator holds a rollout.
 
 use super::operator;
-use crate::state::base::prelude::*;
+use crate::state::base::{lifecycle, prelude::*};
 
 fields! {
     /// Holds a rollout.
@@ -20,7 +20,7 @@ impl Apply for Pause {
         let &Self { rollout: id } = self;
         let mut r = cx.rollout(id)?;
         if r.status != RolloutStatus::Active {
-            return Err(operator::lifecycle(&r, "paused"));
+            return Err(lifecycle::refused(&r, "paused"));
         }
         r.reason = Some(Reason::Operator { principal: cx.principal.to_string() });
         operator::hold(cx, &mut r)?;

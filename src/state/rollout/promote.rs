@@ -1,7 +1,10 @@
 //! `Promote`: ends the step that waits; with `full` everything but the last installation and route is passed over.
 
 use super::{operator, outbox, steps};
-use crate::state::{base::prelude::*, fleet::assign};
+use crate::state::{
+    base::{lifecycle, prelude::*},
+    fleet::assign,
+};
 
 fields! {
     /// Ends the present step, or with `full` skips all that is not the last install and route.
@@ -28,7 +31,7 @@ impl Apply for Promote {
             | RolloutStatus::Completed
             | RolloutStatus::RolledBack
             | RolloutStatus::Failed
-            | RolloutStatus::Aborted => return Err(operator::lifecycle(&r, "promoted")),
+            | RolloutStatus::Aborted => return Err(lifecycle::refused(&r, "promoted")),
         }
         let skip: Vec<u32> = if full { to_skip(&r) } else { vec![r.cursor] };
         if !full {
@@ -36,15 +39,18 @@ impl Apply for Promote {
                 Some(row) if row.step.kind.facts().skip == Skip::Alone => {}
                 Some(row) => {
                     return Err(Rejection::Precondition(format!(
-                        "{id} is at {} ({}), which cannot be passed over: wait for it, or `promote --full` to skip the waits that follow",
-                        row.step.kind, row.step.group
+                        "{id} is at {}, which cannot be passed over: wait for it, or `slipway rollout promote {id} --full` skips the \
+                         waits that follow",
+                        row.step
                     )));
                 }
                 None => return Err(Rejection::Precondition(format!("{id} has no step left"))),
             }
         }
         if skip.is_empty() {
-            return Err(Rejection::Precondition(format!("{id} has nothing left to skip: it completes by itself")));
+            return Err(Rejection::Precondition(format!(
+                "{id} has nothing left to skip: it completes by itself, `slipway rollout watch {id}` shows how"
+            )));
         }
         for step in skip {
             steps::move_step(cx, &mut r, step, StepStatus::Skipped)?;

@@ -1,7 +1,7 @@
 //! `Resume`: a held rollout goes on.
 
 use super::operator;
-use crate::state::base::prelude::*;
+use crate::state::base::{lifecycle, prelude::*};
 
 fields! {
     /// Lets a paused one go on.
@@ -20,7 +20,7 @@ impl Apply for Resume {
         let &Self { rollout: id } = self;
         let mut r = cx.rollout(id)?;
         if r.status != RolloutStatus::Paused {
-            return Err(operator::lifecycle(&r, "resumed"));
+            return Err(lifecycle::refused(&r, "resumed"));
         }
         operator::release(cx, &mut r);
         r.reason = None;

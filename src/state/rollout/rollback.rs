@@ -1,7 +1,7 @@
 //! `Rollback`: unwinds a live rollout, or starts a return from the newest one that completed.
 
 use super::{give_back, operator, turn};
-use crate::state::base::prelude::*;
+use crate::state::base::{lifecycle, prelude::*};
 
 fields! {
     /// Unwinds a live rollout, or starts a return from the last completed one.
@@ -42,7 +42,7 @@ impl Apply for Rollback {
             }
             RolloutStatus::Completed => give_back::begin(cx, &r),
             RolloutStatus::RolledBack | RolloutStatus::Failed | RolloutStatus::Aborted => Err(give_back::over(cx, &r)),
-            RolloutStatus::Pending | RolloutStatus::RollingBack => Err(operator::lifecycle(&r, "rolled back")),
+            RolloutStatus::Pending | RolloutStatus::RollingBack => Err(lifecycle::refused(&r, "rolled back")),
         }
     }
 }

@@ -42,8 +42,8 @@ pub enum RolloutPhase {
     Undo,
 }
 
-/// Life cycle (table in `base::lifecycle`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, strum::Display)]
+/// Life cycle (table in `base::lifecycle`). `Display` is for people, [`RolloutStatus::code`] for programs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, strum::IntoStaticStr)]
 #[strum(serialize_all = "snake_case")]
 pub enum RolloutStatus {
     /// Accepted; steps are not compiled yet.
@@ -66,7 +66,18 @@ pub enum RolloutStatus {
     Aborted,
 }
 
+impl fmt::Display for RolloutStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.code().replace('_', " "))
+    }
+}
+
 impl RolloutStatus {
+    /// Its word on the wire, in the fields of events and in metrics, such as `rolled_back`.
+    pub fn code(self) -> &'static str {
+        self.into()
+    }
+
     /// A terminal rollout never changes again (invariant 8).
     pub fn is_terminal(self) -> bool {
         match self {
@@ -259,6 +270,21 @@ pub enum StepStatus {
     Cancelled,
     /// Was passed, then unwound.
     Undone,
+}
+
+impl StepStatus {
+    /// What became of a step, behind its name.
+    pub fn said(self) -> &'static str {
+        match self {
+            Self::Waiting => "waits",
+            Self::Running => "began",
+            Self::Passed => "passed",
+            Self::Failed => "failed",
+            Self::Skipped => "was skipped",
+            Self::Cancelled => "was cancelled",
+            Self::Undone => "was undone",
+        }
+    }
 }
 
 fields! {

@@ -2,8 +2,8 @@
 
 use super::{begin, operator};
 use crate::state::{
-    base::{names, prelude::*},
-    catalog::defaults::rollout_defaults,
+    base::prelude::*,
+    catalog::{defaults::rollout_defaults, in_use},
     traffic::switches,
 };
 
@@ -37,10 +37,7 @@ impl Apply for StartRollout {
         let mut d = cx.lasting(&self.deployment)?;
         let service = &self.deployment.service;
         let Some(release) = cx.s.releases.get(&(service.clone(), self.version.clone())).cloned() else {
-            let known = cx.s.releases_of(service).map(|r| &r.version);
-            let near = names::hint(&self.version.to_string(), known);
-            let near = if near.is_empty() { "; `slipway release push` makes it".into() } else { near };
-            return Err(Rejection::not_found("release", format!("{service} {}", self.version), near));
+            return Err(in_use::missing(cx, service, &self.version));
         };
         if release.status == ReleaseStatus::Retired {
             return Err(Rejection::Precondition(format!(

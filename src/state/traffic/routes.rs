@@ -16,7 +16,11 @@ pub(in crate::state) fn write(cx: &mut Cx<'_>, d: &mut Deployment, weights: &Wei
         return;
     }
     d.route = Some(Route { generation, mode: form.mode, ttl: form.ttl, salt });
-    announce(cx, d);
+    // Another TTL is no other traffic.
+    let told = cx.s.deployments.get(&d.id).filter(|d| d.route.is_some()).map(|d| shares(&d.arms));
+    if told != Some(shares(&d.arms)) {
+        announce(cx, d);
+    }
 }
 
 /// An arm becomes stable, and what was stable becomes previous. Its traffic is the caller's to write.
@@ -42,7 +46,11 @@ pub(in crate::state) fn close(cx: &mut Cx<'_>, d: &mut Deployment) {
 }
 
 pub(in crate::state) fn announce(cx: &mut Cx<'_>, d: &Deployment) {
-    let told = d.arms.iter().filter(|a| a.weight.0 > 0 || a.role != Role::Previous);
-    let shares = told.map(|a| (a.role, a.pair.version.clone(), a.weight)).collect();
-    cx.emit(EventBody::RouteChanged { deployment: d.id.clone(), shares });
+    cx.emit(EventBody::RouteChanged { deployment: d.id.clone(), shares: shares(&d.arms) });
+}
+
+/// Who has which share, as it is told: what was left and has nothing is left out.
+fn shares(arms: &Arms) -> Vec<(Role, Version, BasisPoints)> {
+    let told = arms.iter().filter(|a| a.weight.0 > 0 || a.role != Role::Previous);
+    told.map(|a| (a.role, a.pair.version.clone(), a.weight)).collect()
 }

@@ -122,11 +122,7 @@ impl Apply for SwitchAsked {
 fn targets(cx: &Cx<'_>, ask: &SwitchAsk) -> Result<(Vec<SwitchTarget>, Option<u64>), Rejection> {
     if let SwitchTo::Back(id) = ask.to {
         let Some(old) = cx.s.fences.switches.get(&id) else {
-            return Err(Rejection::not_found(
-                "switch",
-                format!("s-{id}"),
-                ", or no longer: name deployments and a version",
-            ));
+            return Err(Rejection::not_there(Named::Switch, format_args!("s-{id}")));
         };
         if !ask.deployments.is_empty() {
             return Err(Rejection::Invalid("a switch is taken back as a whole: name no deployments".into()));

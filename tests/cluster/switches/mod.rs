@@ -383,6 +383,12 @@ fn no_old_answer_follows_a_fenced_switch() {
     // The same through the command line, taken back in one entry.
     let said = world.lab.slipway(&["traffic", "switch", "--back", &newest(&world.lab), "-o", "json"]).ok().json();
     assert_eq!((said["fenced"].as_bool(), list(&said, "targets").len()), (Some(true), 2), "{said:#}");
+    // Who asks what moved the traffic last finds it.
+    let (moved, of) = (text(&said, "id"), text(&list(&said, "targets")[0], "deployment").to_string());
+    let past = world.lab.slipway(&["rollout", "history", &of]).ok().out;
+    assert!(past.lines().nth(1).is_some_and(|newest| newest.starts_with(moved)), "{past}");
+    let why = world.lab.slipway(&["explain", &of]).ok().out;
+    assert!(why.contains(&format!("last: {moved} switched its traffic")), "{why}");
     let World { lab, net, client, runtime, .. } = world;
     drop((client, runtime));
     lab.finish();

@@ -12,7 +12,7 @@ use std::{collections::BTreeSet, fs, path::PathBuf, sync::Arc};
 
 use rows::{check, evidence, instance, spec, worker};
 
-use slipway::model::{ClusterId, DeploymentId, Digest, Millis, Pair, Period, Principal, RequestId, RolloutId};
+use slipway::model::{ClusterId, DeploymentId, Digest, Millis, Named, Pair, Period, Principal, RequestId, RolloutId};
 use slipway::state::{
     ArmedBy, Arming, Command, CookieSecrets, Event, EventBody, EventKey, Fence, Fences, KeySlots, LeaseMode, LogId,
     OnExpiry, Rejection, Secret, ServerEnd, Stamped, State, Switch, SwitchAsk, SwitchEnd, SwitchTarget, TrafficBack,
@@ -83,7 +83,7 @@ fn every_command_of_the_prelude_reads_back() {
 fn what_nodes_say_to_each_other_of_a_command_keeps_its_bytes_and_is_never_taken_for_another() {
     let refusals = [
         Rejection::NoCluster,
-        Rejection::not_found("release", "2.0.0", "; did you mean 2.0.1?"),
+        Rejection::missing(Named::Release, "shop 2.0.0", ["2.0.1"]),
         Rejection::Stale { seen: 3, now: 4 },
         Rejection::Exhausted { what: "requests".into(), limit: 9, fix: "wait".into() },
         Rejection::Guard("no room".into()),

@@ -195,15 +195,18 @@ fn unknown_names_get_the_nearest() {
     let mut t = Story::new();
     let mut s = start(t.s(), "1.0.0", StrategyName::DIRECT);
     s.deployment = "production/shpo".parse().unwrap();
-    assert!(t.no(Command::StartRollout(s.clone())).contains("service shpo does not exist; did you mean shop?"));
+    assert!(
+        t.no(Command::StartRollout(s.clone()))
+            .contains("production/shpo does not exist: did you mean production/shop?")
+    );
     s.deployment = "productoin/shop".parse().unwrap();
     let e = t.no(Command::StartRollout(s));
-    assert!(e.contains("environment productoin") && e.contains("did you mean production?"), "{e}");
+    assert!(e.contains("productoin/shop does not exist: did you mean production/shop?"), "{e}");
     let e = t.start("1.0.1", StrategyName::DIRECT).unwrap_err().to_string();
-    assert!(e.contains("release shop 1.0.1 does not exist; did you mean 1.0.0?"), "{e}");
+    assert!(e.contains("release shop 1.0.1 does not exist: did you mean 1.0.0?"), "{e}");
     assert!(
         t.no(Command::Abort(Abort { rollout: "r-9".parse().unwrap(), as_is: false }))
-            .contains("rollout r-9 does not exist")
+            .contains("rollout r-9 does not exist: `slipway rollout list --all` shows")
     );
 }
 

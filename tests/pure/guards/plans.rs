@@ -114,19 +114,28 @@ fn a_verb_that_comes_at_the_wrong_moment_says_what_can_be_done() {
     let said = t.no(Command::Rollback(Rollback { rollout: first }));
     assert!(said.contains("was the first rollout") && said.contains("nothing to return to"), "{said}");
     for verb in [Command::Pause(Pause { rollout: first }), Command::Abort(Abort { rollout: first, as_is: false })] {
-        assert!(matches!(t.try_(verb), Err(Rejection::Lifecycle { .. })));
+        let said = t.try_(verb);
+        assert!(
+            matches!(&said, Err(Rejection::Lifecycle { next, .. }) if next.contains("`slipway rollout")),
+            "{said:?}"
+        );
     }
 
     t.start("2.0.0", StrategyName::CANARY).unwrap();
     let id = t.live().id;
-    assert!(t.no(Command::Rollback(Rollback { rollout: id })).contains("is pending: it cannot be rolled back"));
+    let said = t.no(Command::Rollback(Rollback { rollout: id }));
+    assert!(
+        said.contains("is pending: it cannot be rolled back; it begins in a moment, or `slipway rollout abort"),
+        "{said}"
+    );
     t.until("an installation", |s| {
         let r = s.live_rollout(&shop()).unwrap();
         r.running().is_some_and(|(_, row)| row.step.kind.name() == "install")
     });
     let said = t.no(Command::Promote(Promote { rollout: id, full: false }));
     assert!(said.contains("cannot be passed over") && said.contains("promote --full"), "{said}");
-    assert!(t.no(Command::Resume(Resume { rollout: id })).contains("cannot be resumed"));
+    let said = t.no(Command::Resume(Resume { rollout: id }));
+    assert!(said.contains("is active: it cannot be resumed; `slipway rollout explain"), "{said}");
     t.until("promoting", |s| s.live_rollout(&shop()).unwrap().status == RolloutStatus::Promoting);
     let replaces = StartRollout { replace: true, ..start(t.s(), "3.0.0", StrategyName::DIRECT) };
     let said = t.no(Command::StartRollout(replaces));

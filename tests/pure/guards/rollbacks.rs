@@ -8,7 +8,7 @@ use slipway::state::{
     command::{
         Abort, CountedOut, FactsRecorded, NodeSilent, Rollback, SpecApplied, ViewsServed, WorkerLost, WorkerReturned,
     },
-    free_addresses, passing, serving, wanted,
+    failed_in, free_addresses, passing, serving, wanted,
 };
 
 use super::{Story, shop, start};
@@ -23,6 +23,11 @@ fn share(s: &State, role: Role) -> u32 {
 
 fn status(s: &State, version: &str) -> ReleaseStatus {
     s.releases[&(shop().service, version.parse().unwrap())].status
+}
+
+/// The rollout by which a release is bad.
+fn bad_by(s: &State, version: &str) -> Option<RolloutId> {
+    failed_in(s, &s.releases[&(shop().service, version.parse().unwrap())]).map(|r| r.id)
 }
 
 impl Story {
@@ -67,6 +72,7 @@ fn a_rollback_asked_for_twice_does_not_go_forward_again() {
     assert!(e.contains("is back on 1.0.0 already") && e.contains("--to 2.0.0` goes forward again"), "{e}");
     assert!(t.no(Command::Rollback(Rollback { rollout: forward })).contains("undone already"));
     assert_eq!((status(t.s(), "1.0.0"), status(t.s(), "2.0.0")), (ReleaseStatus::Active, ReleaseStatus::Deprecated));
+    assert_eq!((bad_by(t.s(), "1.0.0"), bad_by(t.s(), "2.0.0")), (None, Some(back)), "it was gone back from");
 }
 
 #[test]
@@ -164,6 +170,7 @@ fn what_is_offered_is_what_the_law_takes() {
         [format!("slipway rollout start {} --to VERSION", shop())]
     );
     assert_eq!(status(t.s(), "2.0.0"), ReleaseStatus::Failed);
+    assert_eq!(bad_by(t.s(), "2.0.0"), Some(id));
     assert_eq!(status(t.s(), "1.0.0"), ReleaseStatus::Active);
 }
 
@@ -332,7 +339,7 @@ fn what_made_the_stable_version_is_gone_back_from_whatever_failed_since() {
     t.until("rolled back", |s| s.deployments[&shop()].live.is_none());
     // Asked for again it does not go further by itself, and says what would.
     let said = t.no(Command::Rollback(Rollback { rollout: tried }));
-    assert!(said.contains(&format!("{tried} is rolled_back already, and production/shop runs 2.0.0")), "{said}");
+    assert!(said.contains(&format!("{tried} is rolled back already, and production/shop runs 2.0.0")), "{said}");
     assert!(said.contains(&format!("`slipway rollout rollback {made}` goes back further, to 1.0.0")), "{said}");
     t.ok(Command::Rollback(Rollback { rollout: made }));
     t.until("completion", |s| s.deployments[&shop()].live.is_none());

@@ -159,7 +159,7 @@ fn a_drain_is_settled_by_every_servers_word_about_it_and_a_stop_waits_for_the_ca
     if let Command::DrainSettled(DrainSettled { deployment, .. }) = &mut nobody {
         *deployment = "production/till".parse().unwrap();
     }
-    assert!(t.no(nobody).contains("service till does not exist"));
+    assert!(t.no(nobody).contains("production/till does not exist: there is production/shop"));
     assert!(t.no(stop(&[])).contains("no instance named"));
     assert!(t.no(stop(&draining)).contains("is draining and may not be stopped yet"), "nobody has settled it");
     // Words that are enough for an earlier index settle nothing of this one.

@@ -80,7 +80,7 @@ fn the_newest_switches_that_ended_are_kept_and_so_many_may_be_under_way() {
     }
     assert_eq!(f.state.fences.switches.len(), 32);
     let back = ask(&f, SwitchTo::Back(first), WaitLevel::Fenced, Unfenced::Proceed);
-    refused(&mut f, back, &format!("switch s-{first} does not exist, or no longer"));
+    refused(&mut f, back, &format!("switch s-{first} does not exist: `slipway traffic history`"));
     let last = f.state.fences.switches.values().next_back().unwrap().clone();
     for n in 0..16 {
         let open = Switch { id: 900_000 + n, targets: Vec::new(), moved: None, end: None, ..last.clone() };

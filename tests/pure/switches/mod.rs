@@ -401,7 +401,7 @@ fn weights_do_not_change_while_a_rollout_waits_for_its_fence() {
         unfenced: Unfenced::Proceed,
         within: Period::seconds(1),
     };
-    refused(&mut f, Command::SwitchAsked(SwitchAsked { ask: nobody }), "service nobody does not exist");
+    refused(&mut f, Command::SwitchAsked(SwitchAsked { ask: nobody }), "production/nobody does not exist");
     f.seen.leases = Some(Left::default());
     f.until_status(90, id, RolloutStatus::Completed);
 }

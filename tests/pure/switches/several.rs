@@ -151,7 +151,7 @@ fn a_second_target_that_cannot_be_switched_is_named_and_nothing_is_asked_of_the_
         nothing_moves(
             &mut f,
             Command::SwitchAsked(SwitchAsked { ask: SwitchAsk { to: SwitchTo::Previous, ..nobody } }),
-            "service till does not exist",
+            "production/till does not exist",
         );
         let twice = SwitchAsk { deployments: vec![f.shop(), f.shop()], to: SwitchTo::Previous, ..ask.clone() };
         nothing_moves(&mut f, Command::SwitchAsked(SwitchAsked { ask: twice }), "name 1 to 64 deployments, each once");

@@ -192,7 +192,7 @@ fn a_machine_that_starts_anew_in_any_step_leaves_no_rollout_stuck() {
         once(&f, "a machine");
         ends.insert(f.status(id).to_string());
     }
-    assert_eq!(ends.into_iter().collect::<Vec<_>>(), ["completed", "rolled_back"]);
+    assert_eq!(ends.into_iter().collect::<Vec<_>>(), ["completed", "rolled back"]);
 }
 
 fn ends_with(f: &mut Fleet, to: &str, params: RolloutParams) {
