@@ -12,7 +12,7 @@ pub use nodes::{Levels, cluster, levels, node, nodes};
 pub(super) use rollout::judged;
 pub use rollout::{explain, plan, rollout, ways_out};
 
-use crate::console::table;
+use crate::console::{harmless, table};
 use crate::{
     model::{BasisPoints, Millis, Version, lacking},
     wire::v1,
@@ -24,8 +24,8 @@ fn since(from_ms: u64, to_ms: u64) -> String {
 }
 
 /// The first digits of a digest.
-pub fn digest(hex: &str) -> String {
-    format!("sha256:{}", hex.get(..12).unwrap_or(hex))
+pub fn digest(hex: &str) -> &str {
+    hex.get(..12).unwrap_or(hex)
 }
 
 /// Bytes in the unit that fits.
@@ -53,7 +53,7 @@ fn bracketed(host: &str) -> String {
     if host.contains(':') { format!("[{host}]") } else { host.into() }
 }
 
-fn or_dash(text: &str) -> String {
+pub fn or_dash(text: &str) -> String {
     if text.is_empty() { "-".into() } else { text.into() }
 }
 
@@ -62,8 +62,8 @@ pub fn workers(items: &[v1::Worker], wide: bool) -> String {
     let row = |w: &v1::Worker| {
         let mut row = vec![
             w.name.clone(),
-            w.presence.clone(),
-            format!("{}/{}", w.instances, w.capacity),
+            w.status.clone(),
+            format!("{}/{}", w.instance_count, w.capacity),
             format!("{}/{}", w.pool_free, w.pool_size),
         ];
         if wide {
@@ -131,7 +131,7 @@ pub fn releases(items: &[v1::Release], wide: bool) -> String {
             r.service.clone(),
             r.version.clone(),
             r.status.clone(),
-            digest(&r.digest),
+            digest(&r.digest).into(),
             size(r.size),
             format!("{}/{}", r.holders, r.voters),
         ];
@@ -149,26 +149,40 @@ pub fn releases(items: &[v1::Release], wide: bool) -> String {
 }
 
 /// `environment list`.
-pub fn environments(items: &[v1::Environment]) -> String {
-    let row = |e: &v1::Environment| vec![e.name.clone(), e.default_strategy.clone(), e.on_no_data.clone()];
-    table(
-        &["NAME", "STRATEGY", "WITHOUT DATA"],
-        items.iter().map(row).collect(),
-        "no environment yet: `slipway apply -f FILE` makes it",
-    )
+pub fn environments(items: &[v1::Environment], wide: bool) -> String {
+    let row = |e: &v1::Environment| {
+        let mut row = vec![e.name.clone(), e.default_strategy.clone(), e.on_no_data.clone()];
+        if wide {
+            row.extend([e.order.to_string(), labels(e.meta.as_ref())]);
+        }
+        row
+    };
+    let mut header = vec!["NAME", "STRATEGY", "WITHOUT DATA"];
+    if wide {
+        header.extend(["ORDER", "LABELS"]);
+    }
+    table(&header, items.iter().map(row).collect(), "no environment yet: `slipway apply -f FILE` makes it")
 }
 
 /// `service list`.
 pub fn services(items: &[v1::Service]) -> String {
-    let row = |s: &v1::Service| vec![s.name.clone(), s.releases.to_string(), or_dash(&s.deployments.join(", "))];
+    let row =
+        |s: &v1::Service| vec![s.name.clone(), s.release_count.to_string(), or_dash(&s.deployment_ids.join(", "))];
     let empty = "no service yet: `slipway apply -f FILE` makes it";
     table(&["NAME", "RELEASES", "DEPLOYMENTS"], items.iter().map(row).collect(), empty)
 }
 
+/// Columns for the curious of a rollout.
+const WHOSE: [&str; 4] = ["KIND", "BY", "UNDOES", "UNDONE BY"];
+
+fn whose(r: &v1::Rollout) -> [String; 4] {
+    [r.kind.clone(), or_dash(&r.principal), or_dash(&r.undoes), or_dash(&r.undone_by)]
+}
+
 /// `rollout list`.
-pub fn rollouts(items: &[v1::Rollout], all: bool) -> String {
+pub fn rollouts(items: &[v1::Rollout], all: bool, wide: bool) -> String {
     let row = |r: &v1::Rollout| {
-        vec![
+        let mut row = vec![
             r.id.clone(),
             r.deployment.clone(),
             version(r.from.as_ref()).to_string(),
@@ -177,9 +191,16 @@ pub fn rollouts(items: &[v1::Rollout], all: bool) -> String {
             r.status.clone(),
             wall(r.started_wall_ms),
             or_dash(&r.reason),
-        ]
+        ];
+        if wide {
+            row.extend(whose(r));
+        }
+        row
     };
-    let header = ["ROLLOUT", "DEPLOYMENT", "FROM", "TO", "STRATEGY", "STATUS", "STARTED", "REASON"];
+    let mut header = vec!["ROLLOUT", "DEPLOYMENT", "FROM", "TO", "STRATEGY", "STATUS", "STARTED", "REASON"];
+    if wide {
+        header.extend(WHOSE);
+    }
     let none = if all { "no rollout yet: `slipway rollout start DEPLOYMENT --to VERSION`" } else { "no rollout runs" };
     table(&header, items.iter().map(row).collect(), none)
 }
@@ -199,13 +220,13 @@ pub fn history(items: &[v1::Rollout], wide: bool) -> String {
             or_dash(&r.reason),
         ];
         if wide {
-            row.extend([r.kind.clone(), r.principal.clone(), or_dash(&r.undoes), or_dash(&r.undone_by)]);
+            row.extend(whose(r));
         }
         row
     };
     let mut header = vec!["ROLLOUT", "FROM", "TO", "STRATEGY", "STATUS", "STARTED", "TOOK", "REASON"];
     if wide {
-        header.extend(["KIND", "BY", "UNDOES", "UNDONE BY"]);
+        header.extend(WHOSE);
     }
     table(&header, items.iter().map(row).collect(), "no rollout yet: `slipway rollout start DEPLOYMENT --to VERSION`")
 }
@@ -235,6 +256,7 @@ pub fn event(e: &v1::Event) -> String {
     // Whoever is no operator is said in JSON alone; some lines name the operator themselves.
     let named = e.actor.starts_with("operator:") && !what.contains(&e.actor);
     let by = if named { format!(", by {}", e.actor) } else { String::new() };
+    let what = harmless(what);
     format!("{:>6}.{}  {}  {}  {what}{by}", e.index, e.ordinal, wall(e.wall_ms), or_dash(&e.deployment))
 }
 

@@ -48,8 +48,8 @@ fn every_list_says_what_is_there_in_words_and_for_scripts() {
     // The verb, what its table names, what the wide one adds, and a line of its YAML.
     let lists = [
         (["node", "list"], &["NAME", "n1", "leader"][..], "LEVELS", "name: n1"),
-        (["worker", "list"], &["w1", "ready", "2/"], "KEPT BY", "presence: ready"),
-        (["release", "list"], &["shop", "1.0.0", "2.0.0", "sha256:", "1/1"], "TOOLCHAIN", "version: \"2.0.0\""),
+        (["worker", "list"], &["w1", "ready", "2/"], "KEPT BY", "status: ready"),
+        (["release", "list"], &["shop", "1.0.0", "2.0.0", "1/1"], "TOOLCHAIN", "version: \"2.0.0\""),
         (["environment", "list"], &["production", "canary", "WITHOUT DATA"], "STRATEGY", "name: production"),
         (["service", "list"], &["shop", "production/shop", "2"], "DEPLOYMENTS", "name: shop"),
         (["deployment", "list"], &["production/shop", "1.0.0 100 % (2)"], "TTL", "id: production/shop"),
@@ -110,7 +110,7 @@ fn a_restart_rolls_the_running_version_out_again_and_scripts_read_it_as_yaml() {
     });
     for (args, line) in [
         (&["rollout", "status", second][..], "status: completed"),
-        (&["deployment", "show", "shop"], "life: running"),
+        (&["deployment", "show", "shop"], "status: running"),
         (&["cluster", "status"], "quorum: true"),
     ] {
         let said = lab.slipway(&[args, &["-o", "yaml"]].concat()).ok();
@@ -141,7 +141,7 @@ fn short_spellings_follow_a_canary_and_flags_do_what_they_say() {
 
     let shown = lab.slipway(&["deployment", "show", "shop", "-o", "json"]).ok().json();
     let all = list(&shown, "instances");
-    let instance = text(all.iter().find(|i| i["life"] == "running").unwrap(), "id").to_string();
+    let instance = text(all.iter().find(|i| i["status"] == "running").unwrap(), "id").to_string();
     let logs = lab.slipway(&["logs", "shop", "--instance", &instance, "-n", "3"]).ok();
     assert!(logs.out.contains("listens on"), "{}", logs.out);
     assert!(logs.out.lines().all(|l| l.starts_with(&format!("{instance} w1 "))), "{}", logs.out);

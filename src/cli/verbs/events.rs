@@ -35,23 +35,26 @@ async fn list(s: &Session, target: Option<&str>, limit: Option<usize>, since: Op
     let of = Of::read(s, target).await?;
     let from = since.map_or(0, |p| s.client.clock().wall_ms().saturating_sub(p.0));
     let mut watch = s.client.watch(&of.deployment, (0, 0), false);
-    let mut newest = VecDeque::new();
-    let print = |event: &v1::Event| s.out.item(event, render::event);
+    let (mut newest, limit) = (VecDeque::new(), limit.unwrap_or(usize::MAX));
     while let Some(event) = next(&mut watch).await? {
         if event.wall_ms < from || !of.holds(&event) {
             continue;
         }
-        match limit {
-            None => print(&event)?,
-            Some(limit) => {
-                newest.push_back(event);
-                if newest.len() > limit {
-                    newest.pop_front();
-                }
-            }
+        // A line for people comes at once, unless it may turn out to be too old.
+        if s.out.for_people() && limit == usize::MAX {
+            s.out.item(&event, render::event)?;
+            continue;
+        }
+        newest.push_back(event);
+        if newest.len() > limit {
+            newest.pop_front();
         }
     }
-    newest.iter().try_for_each(print)?;
+    if s.out.for_people() {
+        newest.iter().try_for_each(|event| s.out.item(event, render::event))?;
+    } else {
+        s.out.show(&newest, |_| String::new())?;
+    }
     Ok(DONE)
 }
 

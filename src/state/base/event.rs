@@ -214,7 +214,7 @@ impl EventBody {
                     .at(Severity::Detail)
                     .with("instance", instance)
                     .with("worker", worker)
-                    .with("life", life)
+                    .with("status", life)
                     .with("health", health)
             }
             Self::RolloutChanged { rollout, deployment, status, reason } => {
