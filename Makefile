@@ -11,7 +11,7 @@ export PATH := /usr/lib/ccache:$(PATH)
 endif
 SLIPWAY := $(TARGET)/debug/slipway
 
-.PHONY: help setup build demo demo-up demo-down test chaos switch-history check fresh mutants dns-fuzz dns-flood dns-clients bench-raft bench-state bench-dns crash-images rest
+.PHONY: help setup build demo demo-up demo-down test chaos switch-history check fresh mutants dns-fuzz dns-flood dns-clients bench-raft bench-state bench-dns bench-cli crash-images rest
 
 help:
 	@echo 'make setup      install what is missing (libclang, a C++ compiler, dig; without root: says what to run)'
@@ -22,6 +22,7 @@ help:
 	@echo 'make bench-raft   writes a second and failover beside etcd, in one run (half an hour, after an optimised build; last line: JSON)'
 	@echo 'make bench-state  how fast commands are applied at full size, and what that State takes (slow: an optimised build first)'
 	@echo 'make bench-dns   DNS answers a second beside Knot and a UDP echo, in one run (five minutes, after an optimised build; last line: JSON)'
+	@echo 'make bench-cli   how long a call of the command line takes on one node, beside a bare start of its process (a minute, after an optimised build; last line: JSON)'
 	@echo 'make rest       stories of rollouts at random on a simulated fleet, each must come to rest (SEEDS=1..20000, goes on where it was; last line: JSON of counts)'
 	@echo 'make crash-images  1,500 images of what a power cut may leave of a store, each opened again; last line: JSON of counts'
 	@echo 'make dns-fuzz   ten million bent DNS queries; last line: JSON of counts (CASES=N SEED=N)'
@@ -130,6 +131,11 @@ bench-state:
 bench-raft:
 	@scripts/setup.sh bench-raft
 	cargo bench --locked --bench raft -- $(BENCH)
+
+# BENCH=--quick takes a few rounds.
+bench-cli:
+	@scripts/setup.sh build
+	cargo bench --locked --bench cli -- $(BENCH)
 
 # BENCH=--quick takes three short rounds; BENCH=--help names the other flags.
 bench-dns:

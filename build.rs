@@ -23,6 +23,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     std::fs::write(out.join("slipway_descriptor.bin"), set.encode_to_vec())?;
     tonic_prost_build::configure()
         .type_attribute(".", "#[derive(serde::Serialize)]")
+        // What -o json prints is held against these (src/cli/tests).
+        .type_attribute(".", "#[cfg_attr(test, derive(schemars::JsonSchema))]")
         .btree_map(".")
         .compile_fds(set)?;
     Ok(())

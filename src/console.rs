@@ -9,7 +9,7 @@
 pub mod capture;
 mod table;
 
-pub use table::{set_width, table};
+pub use table::{harmless, set_width, table};
 
 use std::{
     io::{self, IsTerminal, Write},

@@ -35,11 +35,11 @@ impl Realised {
         let all: u64 = self.requests.values().fold(0, |sum, n| sum.saturating_add(*n));
         let share = |s: v1::VersionShare| {
             let answers = self.answers.get(&(s.role.clone(), s.version.clone())).copied();
-            let (answers, answered_bp) = answers.unwrap_or((s.answers, s.answered_bp));
-            let requests = self.requests.get(&s.version).copied();
-            let bp = requests.and_then(|n| n.saturating_mul(u64::from(WHOLE.0)).checked_div(all));
+            let (answer_count, answered_bp) = answers.unwrap_or((s.answer_count, s.answered_bp));
+            let request_count = self.requests.get(&s.version).copied();
+            let bp = request_count.and_then(|n| n.saturating_mul(u64::from(WHOLE.0)).checked_div(all));
             let requested_bp = bp.and_then(|bp| u32::try_from(bp).ok());
-            v1::VersionShare { answers, answered_bp, requests, requested_bp, ..s }
+            v1::VersionShare { answer_count, answered_bp, request_count, requested_bp, ..s }
         };
         v1::GetRouteReply {
             shares: reply.shares.into_iter().map(share).collect(),

@@ -41,7 +41,7 @@ impl Api {
         reply.node_id = consensus.node_id();
         reply.leader_id = leader.leader.as_ref().map_or(0, |l| l.id);
         reply.term = metrics.term;
-        reply.applied = state.applied.index;
+        reply.applied_index = state.applied.index;
         reply.now_ms = consensus.cluster_now().unwrap_or(state.now).0;
         reply.quorum = consensus.has_quorum().unwrap_or(reply.leader_id != 0 && self.backend.confirmed());
         if let Some(cluster) = &state.cluster {
@@ -94,7 +94,7 @@ impl Api {
                     served_index: served.get(&m.id).copied().unwrap_or(0),
                     matched,
                     lag: if matched == 0 { 0 } else { last.saturating_sub(matched) },
-                    reachable: if heard { "yes" } else { "no" }.into(),
+                    reachable: Some(heard),
                     ..v1::Node::default()
                 };
                 (m.id, known)
@@ -106,6 +106,6 @@ impl Api {
         }
         let ask = async { self.remote.status(&membership::leader(consensus).ok()??).await.ok() };
         let said = tokio::time::timeout(ASK, ask).await.ok().flatten().map(|r| r.nodes);
-        said.unwrap_or_default().into_iter().map(|n| (n.id, n)).collect()
+        said.unwrap_or_default().into_iter().map(|n| (n.node_id, n)).collect()
     }
 }

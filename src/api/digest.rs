@@ -42,8 +42,8 @@ fn told(state: &State) -> v1::DigestReply {
             let report = replicas.reports.get(id);
             let odd = replicas.diverged.get(id);
             v1::NodeDigest {
-                id: *id,
-                name: name.into(),
+                node_id: *id,
+                node: name.into(),
                 reported: report.is_some(),
                 digest: report.map(|r| format!("{:016x}", r.all)).unwrap_or_default(),
                 differs: odd.map(|d| d.tables.clone()).unwrap_or_default(),

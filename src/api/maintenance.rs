@@ -82,9 +82,9 @@ fn send(source: &BackupSource<'_>, out: &Out, consensus: &Consensus, warning: St
         node_id: consensus.node_id(),
         index: written.head.index,
         incarnation: written.head.incarnation,
-        packages: written.head.packages,
+        package_count: written.head.packages,
         left_out: written.head.left_out,
-        bytes: written.bytes,
+        size: written.bytes,
         sha256,
         warning,
     };

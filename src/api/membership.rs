@@ -44,7 +44,7 @@ fn find(state: &State, id: NodeId) -> Result<NodeRow, ApiError> {
 }
 
 fn left(row: &NodeRow) -> v1::LeaveReply {
-    v1::LeaveReply { node: row.id, name: row.name.clone(), role: row.role.to_string() }
+    v1::LeaveReply { node_id: row.id, node: row.name.clone(), role: row.role.to_string() }
 }
 
 impl Api {
@@ -77,7 +77,7 @@ impl Api {
         let id = if request.node == 0 { consensus.node_id() } else { request.node };
         let row = find(&consensus.view(), id)?;
         self.change(by, None, Command::NodeDrained(NodeDrained { node: id, on: !request.undo })).await?;
-        Ok(v1::DrainReply { node: id, name: row.name, drained: !request.undo }.into())
+        Ok(v1::DrainReply { node_id: id, node: row.name, drained: !request.undo }.into())
     }
 
     /// Raises the feature level by one.
@@ -93,7 +93,7 @@ impl Api {
         }
         let to = seen.saturating_add(1);
         let done = self.change(by, request.request.as_ref(), Command::LevelRaised(LevelRaised { to, seen })).await?;
-        Ok(v1::FinalizeReply { from: seen, level: to, receipt: done.receipt() }.into())
+        Ok(v1::FinalizeReply { from_level: seen, level: to, receipt: done.receipt() }.into())
     }
 }
 

@@ -134,8 +134,8 @@ impl Api {
             revision: asked.row.meta.revision,
             strategy: asked.strategy.to_string(),
             desired: asked.row.desired,
-            from: asked.row.arms.pair(Role::Stable).map(|pair| pair.version.to_string()).unwrap_or_default(),
-            to: start.version.to_string(),
+            from_version: asked.row.arms.pair(Role::Stable).map(|pair| pair.version.to_string()).unwrap_or_default(),
+            to_version: start.version.to_string(),
             steps: steps.iter().map(planned_step).collect(),
             notes: bakes(&steps)
                 .into_iter()
@@ -215,7 +215,7 @@ impl Api {
         let row = known(&read.state, &id)?;
         let shown = row.live.or(row.last).and_then(|r| read.state.rollouts.get(&r));
         let said = self.leader_waits(&id).await;
-        let status = shown.map_or_else(|| no_rollout(&read.state, &id), |r| describe(&read.state, r));
+        let summary = shown.map_or_else(|| no_rollout(&read.state, &id), |r| describe(&read.state, r));
         let leader = self.consensus()?.leader().borrow().leader.as_ref().map_or(0, |l| l.id);
         let mut waits = said.as_ref().map(|s| s.waits.clone()).unwrap_or_default();
         if said.is_none() {
@@ -223,8 +223,11 @@ impl Api {
         }
         let reply = v1::ExplainReply {
             deployment: id.to_string(),
-            rollout: row.live.map(|r| r.to_string()).unwrap_or_default(),
-            status,
+            rollout: shown.map(|r| r.id.to_string()).unwrap_or_default(),
+            status: shown.map(|r| r.status.to_string()).unwrap_or_default(),
+            summary,
+            step: shown.and_then(Rollout::running).map(|(_, row)| convert_rollout::step_row(row, true)),
+            terminal: shown.is_some_and(|r| r.status.is_terminal()),
             waits,
             leader_id: leader,
             now_ms: said.map_or(read.state.now.0, |s| s.now_ms),

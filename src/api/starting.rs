@@ -27,7 +27,8 @@ pub(super) fn read_start<'a>(state: &'a State, ask: &v1::StartRequest) -> Result
     let spec = state.spec(&id, row.spec).map(AsRef::as_ref);
     let overrides = overrides(&ask.settings)?;
     let params = overrides.over(spec.map_or_else(RolloutParams::default, |s| rollout_defaults(state, s)));
-    params.check("rollout")?;
+    // Each by itself was looked at by whoever asks; laid over the spec's they may not go together.
+    params.check("rollout").map_err(|e| ApiError::precondition(e.to_string()))?;
     let version = if ask.version.is_empty() && ask.restart {
         row.arms
             .pair(Role::Stable)
@@ -57,7 +58,7 @@ fn check_used(asked: &Strategy, spec: Option<&Spec>, given: &Overrides) -> Resul
         return Ok(());
     }
     let reads: Vec<String> = asked.reads(mode).iter().map(|s| s.flag()).collect();
-    Err(ApiError::bad(format!(
+    Err(ApiError::precondition(format!(
         "{} does not use {} (address: {mode}), only {} of the settings that are not every strategy's: leave it out, or choose \
          another --strategy",
         asked.name,

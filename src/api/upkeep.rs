@@ -47,8 +47,8 @@ impl Api {
         for (_, event) in view.events.range(of(done.index)..of(done.index.saturating_add(1))) {
             changed.lines.push(event.body.describe().text);
             if let EventBody::ReleasesPruned { versions, left, .. } = &event.body {
-                changed.items = versions.iter().map(ToString::to_string).collect();
-                changed.left = *left;
+                changed.removed_versions = versions.iter().map(ToString::to_string).collect();
+                changed.remaining = *left;
             }
         }
         Ok(changed.into())

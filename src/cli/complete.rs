@@ -62,13 +62,13 @@ asking! {
     targets = |s| {
         let mut all = deployment_names(s).await?;
         let live = s.client.deployments(v1::ListRequest::default()).await?.items.into_iter();
-        all.extend(live.filter(|d| !d.live.is_empty()).map(|d| (d.live, d.id)));
+        all.extend(live.filter(|d| !d.live_rollout.is_empty()).map(|d| (d.live_rollout, d.id)));
         all
     };
     /// Services.
     services = |s| {
         let all = s.client.services(v1::ListRequest::default()).await?.items.into_iter();
-        all.map(|x| (x.name, x.deployments.join(", "))).collect()
+        all.map(|x| (x.name, x.deployment_ids.join(", "))).collect()
     };
     /// Versions of all services.
     versions = |s| {
@@ -88,7 +88,7 @@ asking! {
     /// Workers.
     workers = |s| {
         let all = s.client.workers(v1::ListRequest::default()).await?.items.into_iter();
-        all.map(|w| (w.name, w.presence)).collect()
+        all.map(|w| (w.name, w.status)).collect()
     };
 }
 
@@ -103,7 +103,7 @@ async fn deployment_names(s: &Session) -> Result<Vec<Named>, CliError> {
         let (environment, service) = d.id.split_once('/')?;
         (environment == s.environment).then(|| (service.to_string(), d.id.clone()))
     });
-    Ok(bare.chain(all.iter().map(|d| (d.id.clone(), d.live.clone()))).collect())
+    Ok(bare.chain(all.iter().map(|d| (d.id.clone(), d.live_rollout.clone()))).collect())
 }
 
 fn candidates(names: impl AsyncFnOnce(&Session) -> Result<Vec<Named>, CliError>) -> Vec<CompletionCandidate> {

@@ -1,11 +1,18 @@
 //! What a command ends with when it does not end well, and the exit code a script sees.
 //!
-//! Invariant: [`USAGE`] says only what could be told without a cluster, so a script that meets it is itself wrong.
+//! Invariant: [`USAGE`] says only what could be told without a cluster, so a script that meets it is itself wrong. A node
+//! may be the one to say so: its INVALID_ARGUMENT is what no cluster would take.
 
 use serde::Serialize;
 use thiserror::Error;
+use tonic::Code;
 
-use crate::{client::ClientError, config::ConfigError, console::Unwritten, model::ModelError};
+use crate::{
+    client::ClientError,
+    config::ConfigError,
+    console::{self, Unwritten},
+    model::ModelError,
+};
 
 /// Everything was done.
 pub const DONE: u8 = 0;
@@ -32,16 +39,15 @@ pub const CODES: &[(u8, &str, &str)] = &[
     (
         FAILED,
         "failed or refused",
-        "The cluster refused it, a file could not be read or written, or what was asked for failed. `dns trace`, \
-        `dns query`, `cluster digest` and `traffic probe`: the answer is a bad one. `traffic switch`: that no server answers with the old \
-        version could not be said.",
+        "The cluster refused it, a name is not there, a file could not be read or written, or what was asked for failed.",
     ),
-    (USAGE, "usage", "The command line, `config.toml` or a variable cannot be understood. No node was asked."),
     (
-        ROLLED_BACK,
-        "rolled back",
-        "A watched rollout was rolled back, unless that is what was asked for. `traffic switch`: nothing was moved.",
+        USAGE,
+        "usage",
+        "The command line, the spec, `config.toml` or a variable makes no sense, whatever is in the cluster: the same command fails \
+        the same way always.",
     ),
+    (ROLLED_BACK, "rolled back", "A watched rollout was rolled back, unless that is what was asked for."),
     (
         TIMED_OUT,
         "timed out",
@@ -56,6 +62,23 @@ pub const CODES: &[(u8, &str, &str)] = &[
     (ABORTED, "aborted", "A watched rollout was aborted."),
     (INTERRUPTED, "interrupted", "Ctrl-C. What was asked for goes on in the cluster."),
 ];
+
+/// What a code also says after some verbs. Their help and the reference page are made of it.
+pub const OF_VERBS: &[(&str, u8, &str)] = &[
+    ("traffic switch", FAILED, "that no server answers with the old version could not be said"),
+    ("traffic switch", ROLLED_BACK, "nothing was moved"),
+    ("traffic probe", FAILED, "a request failed"),
+    ("dns trace", FAILED, "the name has no answer"),
+    ("dns query", FAILED, "a node is behind or silent"),
+    ("cluster digest", FAILED, "a node differs, or no majority agrees"),
+    ("cluster check", FAILED, "it is not sound"),
+];
+
+/// The codes of a verb's own, one a line; empty: there are none.
+pub fn of_verb(verb: &str) -> String {
+    let own = OF_VERBS.iter().filter(|(of, ..)| *of == verb);
+    own.map(|(_, code, when)| format!("\nExit code {code}: {when}.")).collect()
+}
 
 /// The codes in one line.
 pub fn codes() -> String {
@@ -94,29 +117,35 @@ pub enum CliError {
     #[error("{0}")]
     Failed(String),
     /// A file.
-    #[error("cannot read {path}: {}", without_number(source))]
+    #[error("cannot read {path}: {source}")]
     File { path: String, source: std::io::Error },
     #[error("cannot write the result: {0}")]
     Output(#[from] Unwritten),
 }
 
-/// The system's words without its number.
-fn without_number(e: &std::io::Error) -> String {
+/// An error for people: the system's words without its numbers.
+pub fn plain(e: &CliError) -> String {
     let said = e.to_string();
-    said.split(" (os error").next().unwrap_or(&said).to_string()
+    let mut parts = said.split(" (os error ");
+    let first = parts.next().unwrap_or_default().to_string();
+    let text = parts.fold(first, |text, part| text + part.split_once(')').map_or(part, |(_, rest)| rest));
+    console::harmless(&text)
 }
 
-/// An error as scripts read it.
+/// An error, on standard error.
 #[derive(Serialize)]
-struct Told<'a> {
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(super) struct Failure<'a> {
     error: &'a str,
+    /// For programs: the cluster's own word, or usage, unreachable, unavailable, timed_out, out_of_range, not_found,
+    /// failed, file, output
     reason: &'a str,
     exit_code: u8,
 }
 
 /// One line of JSON about an error.
 pub fn json(error: &str, reason: &str, exit_code: u8) -> String {
-    serde_json::to_string(&Told { error, reason, exit_code }).unwrap_or_else(|_| "{}".into())
+    serde_json::to_string(&Failure { error, reason, exit_code }).unwrap_or_else(|_| "{}".into())
 }
 
 impl CliError {
@@ -156,6 +185,8 @@ impl CliError {
                     UNAVAILABLE
                 }
                 ClientError::TimedOut { .. } => TIMED_OUT,
+                // What no cluster would take, whatever is in it.
+                ClientError::Refused { code: Code::InvalidArgument, .. } => USAGE,
                 ClientError::Refused { .. } | ClientError::OutOfRange { .. } | ClientError::Package { .. } => FAILED,
             },
             Self::Value(_) | Self::Config(_) | Self::Usage(_) => USAGE,

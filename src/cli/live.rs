@@ -76,46 +76,49 @@ fn feed(mut watch: Watch) -> Feed {
     receive
 }
 
-/// A line for scripts.
+/// A line of a watch. The first is `started`, the last `ended`.
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(tag = "type", rename_all = "snake_case")]
-pub enum Line<'a> {
+pub enum WatchLine<'a> {
     /// First of all.
     Started {
         rollout: &'a str,
-        /// Log index from which events are shown.
+        /// The entry from which events are shown.
         index: u64,
         notes: &'a [String],
     },
+    /// What happened.
     Event {
+        /// It.
         event: &'a v1::Event,
     },
     /// What a step that ended has seen.
     Evidence {
+        /// The step.
         step: &'a v1::Step,
     },
-    Waiting {
-        waits: &'a [String],
-    },
-    Paused {
-        rollout: &'a str,
-        reason: &'a str,
-        ways_out: &'a [String],
-    },
+    /// What it waits for now, when that is something else than before.
+    Waiting { waits: &'a [String] },
+    /// It is paused: somebody must say how it goes on.
+    Paused { rollout: &'a str, reason: &'a str, ways_out: &'a [String] },
     /// Another node is followed.
     Moved {
-        from: &'a str,
-        to: &'a str,
+        /// Client address of the node that is gone.
+        from_node: &'a str,
+        /// And of the one that is followed.
+        to_node: &'a str,
     },
     /// No node answers at present.
-    Silent {
-        error: &'a str,
-    },
+    Silent { error: &'a str },
     /// Last of all.
     Ended {
-        rollout: &'a v1::Rollout,
+        rollout: &'a str,
+        status: &'a str,
         exit_code: u8,
         text: &'a str,
+        /// The rollout as it ended.
+        record: &'a v1::Rollout,
     },
 }
 
@@ -125,13 +128,13 @@ struct View<'a> {
 }
 
 impl View<'_> {
-    fn say(&self, line: &Line<'_>, text: impl FnOnce() -> String) -> Result<(), CliError> {
+    fn say(&self, line: &WatchLine<'_>, text: impl FnOnce() -> String) -> Result<(), CliError> {
         match &self.bar {
             Some(bar) => {
-                bar.println(text());
+                bar.println(console::harmless(&text()));
                 Ok(())
             }
-            None => self.session.out.item(line, |_| text()),
+            None => self.session.out.item(line, |_| console::harmless(&text())),
         }
     }
 
@@ -182,7 +185,7 @@ pub async fn follow(session: &Session, follow: Follow) -> Result<End, CliError> 
     });
     let view = View { session, bar };
     let mut rollout = session.rollout(&follow.rollout).await?;
-    let from = if follow.from_index > 0 { follow.from_index - 1 } else { rollout.index };
+    let from = if follow.from_index > 0 { follow.from_index - 1 } else { rollout.applied_index };
     let mut events = Some(feed(client.watch(&rollout.deployment, (from, u32::MAX), true)));
     let mut every = tokio::time::interval(if view.bar.is_some() { LOOK.0 } else { LOOK.1 });
     every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -230,7 +233,7 @@ pub async fn follow(session: &Session, follow: Follow) -> Result<End, CliError> 
                     }
                 }
                 if events.is_none() {
-                    events = Some(feed(client.watch(&rollout.deployment, (rollout.index, u32::MAX), true)));
+                    events = Some(feed(client.watch(&rollout.deployment, (rollout.applied_index, u32::MAX), true)));
                 }
                 let enough = stands(&rollout) && follow.limits.until == Until::Paused;
                 before.paused |= enough;
@@ -269,7 +272,7 @@ async fn looked(view: &View<'_>, rollout: &v1::Rollout, before: &mut Before) -> 
         say_waits(view, rollout, &mut before.waits)?;
     }
     if paused && !before.paused {
-        let line = Line::Paused { rollout: &rollout.id, reason: &rollout.reason, ways_out: &rollout.ways_out };
+        let line = WatchLine::Paused { rollout: &rollout.id, reason: &rollout.reason, ways_out: &rollout.ways_out };
         view.say(&line, || before.once(is_paused(rollout), &rollout.reason))?;
     }
     before.paused = paused;
@@ -303,7 +306,7 @@ fn silent(view: &View<'_>, e: &CliError) -> Result<(), CliError> {
         console::note(&format!("still watching: {text}"));
         return Ok(());
     }
-    view.say(&Line::Silent { error: &text }, String::new)
+    view.say(&WatchLine::Silent { error: &text }, String::new)
 }
 
 /// What the feed gives next; nothing ever while there is none.
@@ -321,7 +324,7 @@ pub fn heard(said: Result<(), CliError>) -> Result<(), CliError> {
 
 /// Prints what was seen by each step that ended since the last look.
 fn say_evidence(view: &View<'_>, rollout: &v1::Rollout, before: &mut Before) -> Result<(), CliError> {
-    evidence(rollout, before).into_iter().try_for_each(|(step, line)| view.say(&Line::Evidence { step }, || line))
+    evidence(rollout, before).into_iter().try_for_each(|(step, line)| view.say(&WatchLine::Evidence { step }, || line))
 }
 
 /// Counts with the verdict, and which node served a switch when, of each step that was not told yet. A step is known by
@@ -362,7 +365,7 @@ fn say_waits(view: &View<'_>, rollout: &v1::Rollout, said: &mut String) -> Resul
     let waits = rollout.waits.join("; ");
     let reason = reason(&waits);
     if !waits.is_empty() && reason != *said {
-        let line = Line::Waiting { waits: &rollout.waits };
+        let line = WatchLine::Waiting { waits: &rollout.waits };
         view.say(&line, || format!("{:>9}  waiting: {waits}", since_start(rollout.now_ms, rollout)))?;
     }
     *said = reason;
@@ -392,12 +395,12 @@ fn saw(
         Ok(Some(WatchItem::Event(event))) => {
             let about = about(&event, rollout);
             if about {
-                view.say(&Line::Event { event: &event }, || line(&event, rollout, before))?;
+                view.say(&WatchLine::Event { event: &event }, || line(&event, rollout, before))?;
             }
             Ok(about)
         }
         Ok(Some(WatchItem::Moved { from, to })) => {
-            view.say(&Line::Moved { from: &from, to: &to }, || format!("{from} gone, following {to}"))?;
+            view.say(&WatchLine::Moved { from_node: &from, to_node: &to }, || format!("{from} gone, following {to}"))?;
             Ok(true)
         }
         // The ring has gone on without us, or nobody answers: what was missed shows in the rollout itself, and the next
@@ -424,11 +427,11 @@ async fn rest(
     while let Ok(Ok(Some(WatchItem::Event(event)))) =
         tokio::time::timeout(Duration::from_millis(500), next(events)).await
     {
-        if event.index > rollout.index {
+        if event.index > rollout.applied_index {
             break;
         }
         if about(&event, rollout) {
-            view.say(&Line::Event { event: &event }, || line(&event, rollout, before))?;
+            view.say(&WatchLine::Event { event: &event }, || line(&event, rollout, before))?;
         }
         if event.rollout == rollout.id && event.fields.get("status") == Some(&rollout.status) {
             break;
@@ -440,7 +443,9 @@ async fn rest(
 /// Whether an event belongs to the rollout's story: its own, its deployment's routes, and instances that failed.
 fn about(event: &v1::Event, rollout: &v1::Rollout) -> bool {
     match event.kind.as_str() {
-        "instance_changed" => event.text.contains("failed") || event.fields.get("life").is_some_and(|l| l == "failed"),
+        "instance_changed" => {
+            event.text.contains("failed") || event.fields.get("status").is_some_and(|l| l == "failed")
+        }
         "spec_changed" | "release_added" => false,
         _ => event.rollout.is_empty() || event.rollout == rollout.id,
     }

@@ -22,7 +22,10 @@ pub use reference::reference;
 
 use std::{ffi::OsString, time::Duration};
 
-use clap::{FromArgMatches as _, error::ErrorKind};
+use clap::{
+    FromArgMatches as _,
+    error::{ContextKind, ContextValue, ErrorKind},
+};
 
 use crate::{
     client::{Client, ClientError, Limits},
@@ -47,7 +50,7 @@ pub async fn run(arguments: impl IntoIterator<Item = OsString>, clock: Clock) ->
         Ok(command) => command,
         Err(e) => return said_by_clap(&e, &arguments),
     };
-    let json = Output::new(command.global.output).json();
+    let json = !Output::new(command.global.output).for_people();
     let interrupted = async {
         if tokio::signal::ctrl_c().await.is_err() {
             std::future::pending::<()>().await;
@@ -61,7 +64,7 @@ pub async fn run(arguments: impl IntoIterator<Item = OsString>, clock: Clock) ->
     };
     result.unwrap_or_else(|e| {
         if !e.reader_left() {
-            let text = e.to_string();
+            let text = error::plain(&e);
             let code = e.exit_code();
             console::note(&if json { error::json(&text, e.reason(), code) } else { format!("error: {text}") });
         }
@@ -75,8 +78,15 @@ fn parse(arguments: &[OsString]) -> Result<Command, clap::Error> {
     Command::from_arg_matches(&matches).map_err(|e| e.format(&mut definition))
 }
 
-/// The error; where a verb is not known, with those that there are.
-fn with_verbs(e: clap::Error, arguments: &[OsString]) -> clap::Error {
+/// The error; where a verb is not known, with those that there are. Without clap's tip to write an unknown flag as a
+/// value: no verb takes one.
+fn with_verbs(mut e: clap::Error, arguments: &[OsString]) -> clap::Error {
+    if let Some(ContextValue::StyledStrs(tips)) = e.remove(ContextKind::Suggested) {
+        let tips = tips.into_iter().filter(|tip| !tip.to_string().contains(" -- ")).collect::<Vec<_>>();
+        if !tips.is_empty() {
+            e.insert(ContextKind::Suggested, ContextValue::StyledStrs(tips));
+        }
+    }
     if e.kind() != ErrorKind::InvalidSubcommand {
         return e;
     }
@@ -95,9 +105,14 @@ fn with_verbs(e: clap::Error, arguments: &[OsString]) -> clap::Error {
 fn said_by_clap(e: &clap::Error, arguments: &[OsString]) -> u8 {
     if e.use_stderr() {
         let words: Vec<_> = arguments.iter().map(|a| a.to_string_lossy()).collect();
-        let asked = |w: &[_]| matches!(w, [flag, format] if ["-o", "--output"].contains(flag) && *format == "json");
+        let scripts = |format: &str| ["json", "yaml"].iter().any(|f| format.eq_ignore_ascii_case(f));
         let pairs: Vec<&str> = words.iter().map(AsRef::as_ref).collect();
-        if pairs.windows(2).any(asked) || pairs.iter().any(|w| ["-ojson", "--output=json"].contains(w)) {
+        let apart = |w: &[&str]| matches!(w, [flag, format] if ["-o", "--output"].contains(flag) && scripts(format));
+        let joined = |w: &&str| {
+            let format = w.strip_prefix("--output=").or_else(|| w.strip_prefix("-o"));
+            format.is_some_and(|format| scripts(format.trim_start_matches('=')))
+        };
+        if pairs.windows(2).any(apart) || pairs.iter().any(joined) {
             let text = e.to_string();
             let text = text.trim().trim_start_matches("error: ");
             console::note(&error::json(text, "usage", error::USAGE));

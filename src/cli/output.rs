@@ -50,10 +50,12 @@ impl Output {
         Self { applied, ..self }
     }
 
-    /// The value as scripts get it: an object, which also says from which applied index it was answered.
+    /// The value as scripts get it: an object, which also says from which applied index it was answered, if it does not
+    /// say so itself.
     fn stamped<T: Serialize>(&self, value: &T, write: Write) -> Result<String, CliError> {
         let applied_index = self.applied.load(Ordering::SeqCst);
         match serde_json::to_value(value) {
+            Ok(serde_json::Value::Object(all)) if all.contains_key("applied_index") => write.text(value),
             Ok(serde_json::Value::Array(_)) => write.text(&Listed { items: value, applied_index }),
             Ok(serde_json::Value::Object(_)) => write.text(&Stamped { value, applied_index }),
             Ok(_) | Err(_) => write.text(value),
@@ -70,11 +72,6 @@ impl Output {
         matches!(self.format, Format::Table | Format::Wide)
     }
 
-    /// Whether errors are JSON too.
-    pub fn json(&self) -> bool {
-        self.format == Format::Json
-    }
-
     /// Whether a live view makes sense: it is drawn on standard error, and its result goes to standard output.
     pub fn live(&self) -> bool {
         self.for_people() && console::out_is_terminal() && console::err_is_terminal() && !config::dumb_terminal()
@@ -83,7 +80,7 @@ impl Output {
     /// Prints `value` as it is for scripts, or `text` of it for people.
     pub fn show<T: Serialize>(&self, value: &T, text: impl FnOnce(&T) -> String) -> Result<(), CliError> {
         match self.format {
-            Format::Table | Format::Wide => self.line(&text(value)),
+            Format::Table | Format::Wide => self.line(&console::harmless(&text(value))),
             Format::Json => self.line(&self.stamped(value, Write::Json)?),
             Format::Yaml => self.line(&self.stamped(value, Write::Yaml)?),
         }

@@ -19,6 +19,8 @@ fn argument(setting: &'static Setting) -> Arg {
         .long(setting.flag().trim_start_matches('-').to_string())
         .help(about)
         .value_name(setting.value)
+        // `-5s` is a wrong value and no unknown flag.
+        .allow_hyphen_values(true)
         .help_heading("Rollout (default: what the spec says)")
         .visible_aliases(setting.alias);
     let arg = if setting.name == "strategy" { arg.add(complete::strategies()) } else { arg };

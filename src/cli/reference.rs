@@ -20,15 +20,10 @@ Every verb of `slipway`, with its arguments, flags and examples; `slipway NOUN V
 * **Completions.** `source <(slipway completions bash)` in `~/.bashrc` (zsh: the same in `~/.zshrc`; fish:
   `slipway completions fish | source` in `~/.config/fish/config.fish`) completes verbs, flags and the cluster's own names.
 * **Man pages.** `slipway man DIR` writes them.
-* **Scripts.** `-o json` prints the reply whole: an object with the `applied_index` that it was answered from (0: no State was asked), a list in `items`. An error is one
-  JSON object on standard error: `error`, `reason` (the cluster's own word, or `usage`, `unreachable`, `unavailable`, `timed_out`,
-  `not_found`, `failed`, `file`, `output`) and `exit_code`. With `--watch`, and `rollout watch`, there is one JSON object a line as it
-  comes, each with a `type`: `started` (the rollout's id, first of all), `event`, `evidence` (what a step that ended has seen), `waiting`, `paused`, `moved` (another node is
-  followed), `silent` (no node answers) and last `ended` with the rollout, `exit_code` and `text`. `event list`, `event watch` and
-  `logs` print one object a line too. `rollout history` has `items` (rollouts) and `switches` (`traffic switch`). `rollout status` of a deployment
-  that never had a rollout prints what `explain` prints, and ends with 0. Names that end in `_ms` are cluster time, which no clock on a wall shows; `_wall_ms` is Unix time.
-* **Tables** are cut to the terminal, or to `COLUMNS`; `-o wide` cuts nothing and has more columns for releases, workers, nodes,
-  deployments and past rollouts.
+* **Scripts.** `-o json` and `-o yaml` print everything; [json.md](json.md) has each verb's document, field by field. Errors are JSON
+  too, on standard error.
+* **Tables** are cut to the terminal, or to `COLUMNS`; the last columns are left out where they have no room. `-o wide` cuts nothing
+  and has more columns for releases, workers, nodes, instances, deployments, environments and rollouts.
 
 ## Exit codes
 
@@ -43,6 +38,10 @@ pub fn reference() -> String {
     let mut text = String::from(HEAD);
     for (code, word, about) in error::CODES {
         let _ = writeln!(text, "| {code} | {word}: {about} |");
+    }
+    text.push_str("\nAfter some verbs a code says more:\n\n| verb | code | meaning |\n|---|---|---|\n");
+    for (verb, code, when) in error::OF_VERBS {
+        let _ = writeln!(text, "| `{verb}` | {code} | {when} |");
     }
     let definition = args::definition();
     let _ = writeln!(text, "\n## {GLOBAL}\n\n| flag | meaning |\n|---|---|");

@@ -26,8 +26,8 @@ fn since(from_ms: u64, to_ms: u64) -> String {
 }
 
 /// The first digits of a digest.
-pub fn digest(hex: &str) -> String {
-    format!("sha256:{}", hex.get(..12).unwrap_or(hex))
+pub fn digest(hex: &str) -> &str {
+    hex.get(..12).unwrap_or(hex)
 }
 
 /// Bytes in the unit that fits.
@@ -55,7 +55,7 @@ fn bracketed(host: &str) -> String {
     if host.contains(':') { format!("[{host}]") } else { host.into() }
 }
 
-fn or_dash(text: &str) -> String {
+pub fn or_dash(text: &str) -> String {
     if text.is_empty() { "-".into() } else { text.into() }
 }
 
@@ -64,8 +64,8 @@ pub fn workers(items: &[v1::Worker], wide: bool) -> String {
     let row = |w: &v1::Worker| {
         let mut row = vec![
             w.name.clone(),
-            w.presence.clone(),
-            format!("{}/{}", w.instances, w.capacity),
+            w.status.clone(),
+            format!("{}/{}", w.instance_count, w.capacity),
             format!("{}/{}", w.pool_free, w.pool_size),
         ];
         if wide {
@@ -180,7 +180,7 @@ pub fn releases(items: &[v1::Release], now_ms: u64, wide: bool) -> String {
         ];
         if wide {
             let build = r.build.clone().unwrap_or_default();
-            row.extend([digest(&r.digest), size(r.size)]);
+            row.extend([digest(&r.digest).into(), size(r.size)]);
             let said = [&build.commit, &build.built_at, &build.toolchain].map(|text| or_dash(text));
             row.extend(said.into_iter().chain([labels(r.meta.as_ref()), or_dash(&r.reason)]));
         }
@@ -194,26 +194,40 @@ pub fn releases(items: &[v1::Release], now_ms: u64, wide: bool) -> String {
 }
 
 /// `environment list`.
-pub fn environments(items: &[v1::Environment]) -> String {
-    let row = |e: &v1::Environment| vec![e.name.clone(), e.default_strategy.clone(), e.on_no_data.clone()];
-    table(
-        &["NAME", "STRATEGY", "WITHOUT DATA"],
-        items.iter().map(row).collect(),
-        "no environment yet: `slipway apply -f FILE` makes it",
-    )
+pub fn environments(items: &[v1::Environment], wide: bool) -> String {
+    let row = |e: &v1::Environment| {
+        let mut row = vec![e.name.clone(), e.default_strategy.clone(), e.on_no_data.clone()];
+        if wide {
+            row.extend([e.order.to_string(), labels(e.meta.as_ref())]);
+        }
+        row
+    };
+    let mut header = vec!["NAME", "STRATEGY", "WITHOUT DATA"];
+    if wide {
+        header.extend(["ORDER", "LABELS"]);
+    }
+    table(&header, items.iter().map(row).collect(), "no environment yet: `slipway apply -f FILE` makes it")
 }
 
 /// `service list`.
 pub fn services(items: &[v1::Service]) -> String {
-    let row = |s: &v1::Service| vec![s.name.clone(), s.releases.to_string(), or_dash(&s.deployments.join(", "))];
+    let row =
+        |s: &v1::Service| vec![s.name.clone(), s.release_count.to_string(), or_dash(&s.deployment_ids.join(", "))];
     let empty = "no service yet: `slipway apply -f FILE` makes it";
     table(&["NAME", "RELEASES", "DEPLOYMENTS"], items.iter().map(row).collect(), empty)
 }
 
+/// Columns for the curious of a rollout.
+const WHOSE: [&str; 4] = ["KIND", "BY", "UNDOES", "UNDONE BY"];
+
+fn whose(r: &v1::Rollout) -> [String; 4] {
+    [r.kind.clone(), or_dash(&r.principal), or_dash(&r.undoes), or_dash(&r.undone_by)]
+}
+
 /// `rollout list`.
-pub fn rollouts(items: &[v1::Rollout], all: bool) -> String {
+pub fn rollouts(items: &[v1::Rollout], all: bool, wide: bool) -> String {
     let row = |r: &v1::Rollout| {
-        vec![
+        let mut row = vec![
             r.id.clone(),
             r.deployment.clone(),
             version(r.from.as_ref()).to_string(),
@@ -222,9 +236,16 @@ pub fn rollouts(items: &[v1::Rollout], all: bool) -> String {
             words(&r.status),
             wall(r.started_wall_ms),
             or_dash(&r.reason),
-        ]
+        ];
+        if wide {
+            row.extend(whose(r));
+        }
+        row
     };
-    let header = ["ROLLOUT", "DEPLOYMENT", "FROM", "TO", "STRATEGY", "STATUS", "STARTED", "REASON"];
+    let mut header = vec!["ROLLOUT", "DEPLOYMENT", "FROM", "TO", "STRATEGY", "STATUS", "STARTED", "REASON"];
+    if wide {
+        header.extend(WHOSE);
+    }
     let none = if all { "no rollout yet: `slipway rollout start DEPLOYMENT --to VERSION`" } else { "no rollout runs" };
     table(&header, items.iter().map(row).collect(), none)
 }

@@ -1,5 +1,6 @@
 //! The command line as typed: spellings that must be understood, mistakes that must be explained.
 
+mod documents;
 mod fake;
 mod transcripts;
 

@@ -52,7 +52,7 @@ impl Cluster for TestNode {
         let nodes = self.seen.members.lock().unwrap().clone();
         self.seen.asked.fetch_add(1, Ordering::SeqCst);
         let quorum = self.id != CUT_OFF;
-        Ok(Response::new(v1::StatusReply { now_ms: 5_000, applied: 7, nodes, quorum, ..Default::default() }))
+        Ok(Response::new(v1::StatusReply { now_ms: 5_000, applied_index: 7, nodes, quorum, ..Default::default() }))
     }
     unanswered! {
         join(JoinRequest) -> v1::JoinReply;
@@ -334,7 +334,7 @@ async fn one_address_is_enough_once_the_cluster_named_its_members() {
     let (a, task_a) = serve(1, 0, &seen).await;
     let (b, _task_b) = serve(2, 0, &seen).await;
     let member = |id: u64, addr: &str| v1::Node {
-        id,
+        node_id: id,
         name: format!("n{id}"),
         client_addr: addr.into(),
         role: "voter".into(),

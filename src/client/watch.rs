@@ -49,7 +49,7 @@ impl Client {
 
     /// Watches only what comes from now on. The position is fixed first, so that a lost node loses no event.
     pub async fn watch_from_now(&self, deployment: &str) -> Result<Watch, ClientError> {
-        let applied = self.status().await?.applied;
+        let applied = self.status().await?.applied_index;
         Ok(self.watch(deployment, (applied, u32::MAX), true))
     }
 }

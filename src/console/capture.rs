@@ -3,11 +3,29 @@
 //! Not here: threads other than the one that began it.
 
 #[cfg(test)]
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 
 #[cfg(test)]
 thread_local! {
     static KEPT: RefCell<Option<String>> = const { RefCell::new(None) };
+    static WIDTH: Cell<Option<usize>> = const { Cell::new(None) };
+}
+
+/// From now on tables of this thread fit into so many columns.
+#[cfg(test)]
+pub fn set_width(columns: Option<usize>) {
+    WIDTH.set(columns);
+}
+
+/// Into how many columns tables of this thread fit, if somebody said it.
+#[cfg(test)]
+pub(super) fn width() -> Option<usize> {
+    WIDTH.get()
+}
+
+#[cfg(not(test))]
+pub(super) fn width() -> Option<usize> {
+    None
 }
 
 /// From now on what this thread prints is kept.

@@ -207,7 +207,7 @@ impl Cluster {
     /// Failed requests of a window.
     pub fn failures(&self, from: u64) -> Vec<FailedRequest> {
         let all = self.probe.as_ref().map(ProbeHandle::failures).unwrap_or_default();
-        all.into_iter().filter(|f| f.at_ms >= from).collect()
+        all.into_iter().filter(|f| f.at_wall_ms >= from).collect()
     }
 }
 

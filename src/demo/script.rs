@@ -63,7 +63,9 @@ impl Play<'_> {
         for f in others.take(10) {
             let version = f.version.as_deref().unwrap_or("no answer");
             let address = f.address.map(|a| a.to_string()).unwrap_or_default();
-            self.cluster.ui.say(&format!("!! failed at {}: {version} {address} {:?}: {}", f.at_ms, f.kind, f.detail));
+            self.cluster
+                .ui
+                .say(&format!("!! failed at {}: {version} {address} {:?}: {}", f.at_wall_ms, f.kind, f.detail));
         }
         self.report.probe_late_max_ms = seen.late_ms;
         if let Some(why) = starved(&seen) {
@@ -203,7 +205,7 @@ impl Play<'_> {
         self.slipway(&start, 3).await?;
         let readings = self.cluster.readings.since(from);
         let had = readings.iter().find(|r| r.weight(CULPRIT).is_some_and(|w| w > 0)).map(|r| r.at);
-        let first_error = self.cluster.failures(from).iter().find(|f| own_error(f)).map(|f| f.at_ms);
+        let first_error = self.cluster.failures(from).iter().find(|f| own_error(f)).map(|f| f.at_wall_ms);
         let back =
             had.and_then(|had| readings.iter().find(|r| r.at > had && r.weight("3.0.0") == Some(10_000)).map(|r| r.at));
         let (Some(back), Some(first_error)) = (back, first_error) else {

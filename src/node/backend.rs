@@ -120,7 +120,7 @@ async fn ask_seed(seed: &str) -> Result<(String, String), ApiError> {
     let ask = async {
         let mut client = ClusterClient::connect(format!("http://{seed}")).await.map_err(|e| dead(e.to_string()))?;
         client.status(v1::StatusRequest {}).await.map_err(|e| match e.code() {
-            Code::Unimplemented => ApiError::bad(format!(
+            Code::Unimplemented => ApiError::precondition(format!(
                 "{seed} is not the client address of a member: what answers there is something else, perhaps its peer or HTTP listener \
                  (the client's is port 7652 by default)"
             )),
@@ -129,7 +129,7 @@ async fn ask_seed(seed: &str) -> Result<(String, String), ApiError> {
     };
     let status = timeout(CALL_LIMIT, ask).await.map_err(|_| dead(format!("no answer within {CALL_LIMIT:?}")))??;
     let status = status.into_inner();
-    let row = status.nodes.iter().find(|n| n.id == status.node_id);
+    let row = status.nodes.iter().find(|n| n.node_id == status.node_id);
     let row = row.ok_or_else(|| {
         ApiError::precondition(format!("{seed} belongs to no cluster yet: `slipway cluster init` there first"))
     })?;
@@ -190,7 +190,7 @@ impl Backend for NodeBackend {
         Ok(v1::JoinReply {
             cluster_id: consensus.cluster().into(),
             node_id: consensus.node_id(),
-            name: self.0.config.name.clone(),
+            node: self.0.config.name.clone(),
             role: role.to_string(),
         })
     }

@@ -150,7 +150,7 @@ async fn disowned_by(consensus: &Consensus, voter: &NodeRow) -> bool {
     let Ok(Some(said)) = timeout(ASK, ask).await else { return false };
     let (said, me) = (said.into_inner(), consensus.node_id());
     let itself = said.node_id == voter.id && said.cluster_id == consensus.cluster();
-    itself && said.nodes.iter().any(|n| n.id == me && n.role == "removed")
+    itself && said.nodes.iter().any(|n| n.node_id == me && n.role == "removed")
 }
 
 #[cfg(test)]

@@ -141,16 +141,16 @@ impl Node {
             backend: backend.clone(),
             remote: Arc::new(rpc::Nodes),
         };
-        match identity {
-            Some(identity) => {
-                parts.start_consensus(identity).await?;
-            }
-            None => {
-                tracing::info!("this node belongs to no cluster yet: `slipway cluster init` or `slipway cluster join`")
-            }
+        if let Some(identity) = identity {
+            parts.start_consensus(identity).await?;
         }
         let courier = Courier::new(clock);
         Ok(Self { parts, api, backend, listeners, dns_tls, courier, stop })
+    }
+
+    /// Whether it belongs to no cluster yet.
+    pub fn is_new(&self) -> bool {
+        self.parts.slot.get().is_none()
     }
 
     /// Makes a cluster of this node, as `slipway cluster init` does; for `slipwayd dev`. Nothing when it has one

@@ -71,11 +71,11 @@ fn reply(t: Trace) -> v1::TraceReply {
     });
     let version = |role| t.arms.iter().find(|a| Some(a.role) == role).map(|a| a.version.clone());
     v1::TraceReply {
-        name: t.name,
+        dns_name: t.name,
         parts: parts.collect(),
         outcome: t.outcome.into(),
         because: t.because,
-        index: t.index,
+        applied_index: t.index,
         serial: t.serial,
         deployment: t.deployment.map(|d| d.to_string()).unwrap_or_default(),
         incarnation: t.generation.map_or(0, |g| g.incarnation),
@@ -95,8 +95,8 @@ fn instances(state: &State, id: &DeploymentId, seen: &Trace) -> Vec<v1::TraceIns
     let named: BTreeSet<_> = seen.endpoints.iter().map(|(id, _)| *id).collect();
     let able: BTreeSet<_> = serving(state, id, state.now).iter().map(|i| i.id).collect();
     let row = |i: &Instance| {
-        let (eligible, answers) = (able.contains(&i.id), named.contains(&i.id));
-        let because = match (answers, eligible) {
+        let (eligible, answering) = (able.contains(&i.id), named.contains(&i.id));
+        let because = match (answering, eligible) {
             (true, _) => "may be named".into(),
             (false, true) => "of a version that this name does not answer".into(),
             (false, false) => left_out(state, i),
@@ -106,12 +106,12 @@ fn instances(state: &State, id: &DeploymentId, seen: &Trace) -> Vec<v1::TraceIns
             version: i.pair.version.to_string(),
             worker: i.worker.to_string(),
             address: i.address.clone(),
-            answers,
+            answering,
             because,
         }
     };
     let mut all: Vec<v1::TraceInstance> = state.instances_of(id).filter(|i| i.life.is_live()).map(row).collect();
-    all.sort_by_key(|i| !i.answers);
+    all.sort_by_key(|i| !i.answering);
     all
 }
 

@@ -35,19 +35,41 @@ impl Histogram {
 
     /// Latency in milliseconds that `q` (0 to 1) of the requests stayed within; `None` without requests.
     pub fn quantile_ms(&self, q: f64) -> Option<f64> {
-        (!self.counts.is_empty()).then(|| self.counts.value_at_quantile(q).min(self.max) as f64 / 1000.0)
+        self.quantile_us(q).map(|us| us as f64 / 1000.0)
     }
+
+    fn quantile_us(&self, q: f64) -> Option<u64> {
+        (!self.counts.is_empty()).then(|| self.counts.value_at_quantile(q).min(self.max))
+    }
+}
+
+/// What so many parts of the requests stayed within.
+#[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(super) struct Quantiles {
+    /// How many requests were answered.
+    count: u64,
+    /// Half of them; null: none were answered.
+    p50_us: Option<u64>,
+    /// Nine of ten.
+    p90_us: Option<u64>,
+    /// 99 of a hundred.
+    p99_us: Option<u64>,
+    /// All of them.
+    max_us: Option<u64>,
 }
 
 impl Serialize for Histogram {
     fn serialize<S: serde::Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
-        use serde::ser::SerializeMap;
-        let mut map = s.serialize_map(Some(5))?;
-        map.serialize_entry("count", &self.counts.len())?;
-        for (name, q) in [("p50_ms", 0.5), ("p90_ms", 0.9), ("p99_ms", 0.99), ("max_ms", 1.0)] {
-            map.serialize_entry(name, &self.quantile_ms(q))?;
+        let within = |q| self.quantile_us(q);
+        Quantiles {
+            count: self.counts.len(),
+            p50_us: within(0.5),
+            p90_us: within(0.9),
+            p99_us: within(0.99),
+            max_us: within(1.0),
         }
-        map.end()
+        .serialize(s)
     }
 }
 

@@ -64,6 +64,7 @@ pub enum ServerOutcome {
 
 /// One version's answers.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, derive_more::AddAssign)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct ProbeCounts {
     /// Status below 400.
     pub ok: u64,
@@ -82,6 +83,7 @@ impl ProbeCounts {
 
 /// One DNS server's answers.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, derive_more::AddAssign)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct ServerCounts {
     /// With addresses.
     pub answered: u64,
@@ -89,6 +91,7 @@ pub struct ServerCounts {
     pub no_address: u64,
     /// SERVFAIL and other refusals to answer.
     pub servfail: u64,
+    /// REFUSED.
     pub refused: u64,
     /// Closed port, or another failure of the network.
     pub unreachable: u64,
@@ -98,7 +101,9 @@ pub struct ServerCounts {
 
 /// One second, or several added up. Every request is in exactly one of the versions' counts or failures.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Summary {
+    /// Requests that were sent.
     pub requests: u64,
     /// Answers by version.
     pub versions: BTreeMap<String, ProbeCounts>,
@@ -118,6 +123,7 @@ pub struct Summary {
     /// Questions by DNS server.
     pub dns: BTreeMap<String, ServerCounts>,
     /// Latency of what was answered, lookup not counted.
+    #[cfg_attr(test, schemars(with = "super::histogram::Quantiles"))]
     pub latency: Histogram,
 }
 
@@ -125,7 +131,7 @@ pub struct Summary {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Bucket {
     /// Wall-clock milliseconds at which it begins.
-    pub start_ms: u64,
+    pub started_wall_ms: u64,
     /// What was sent in it.
     #[serde(flatten)]
     pub seen: Summary,
@@ -135,7 +141,7 @@ pub struct Bucket {
 #[derive(Debug, Clone, Serialize)]
 pub struct FailedRequest {
     /// Wall-clock milliseconds at which it was sent.
-    pub at_ms: u64,
+    pub at_wall_ms: u64,
     /// How it failed.
     pub kind: FailureKind,
     /// The version that failed it, when known.
@@ -239,7 +245,13 @@ impl Records {
                         counts.failed += 1;
                         let detail = format!("status {status}");
                         let (version, address) = (Some(version), Some(address));
-                        kept.fail(FailedRequest { at_ms, kind: FailureKind::Status, version, address, detail });
+                        kept.fail(FailedRequest {
+                            at_wall_ms: at_ms,
+                            kind: FailureKind::Status,
+                            version,
+                            address,
+                            detail,
+                        });
                     }
                     400..=499 => counts.client_errors += 1,
                     0..=399 => counts.ok += 1,
@@ -252,7 +264,7 @@ impl Records {
                     FailureKind::Timeout => second.timed_out += 1,
                     FailureKind::Broken | FailureKind::Status => second.broken += 1,
                 }
-                kept.fail(FailedRequest { at_ms, kind, version, address, detail });
+                kept.fail(FailedRequest { at_wall_ms: at_ms, kind, version, address, detail });
             }
         }
     }
@@ -296,7 +308,7 @@ impl Records {
         let kept = self.kept.lock();
         kept.seconds
             .range(from_ms..)
-            .map(|(start_ms, seen)| Bucket { start_ms: *start_ms, seen: seen.clone() })
+            .map(|(start, seen)| Bucket { started_wall_ms: *start, seen: seen.clone() })
             .collect()
     }
 

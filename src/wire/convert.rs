@@ -86,12 +86,12 @@ pub fn environment(e: &Environment) -> v1::Environment {
 
 /// A service with what hangs on it.
 pub fn service(state: &State, s: &Service) -> v1::Service {
-    let deployments = state.deployments.keys().filter(|d| d.service == s.name).map(ToString::to_string).collect();
+    let deployment_ids = state.deployments.keys().filter(|d| d.service == s.name).map(ToString::to_string).collect();
     v1::Service {
         meta: Some(meta(&s.meta)),
         name: s.name.to_string(),
-        releases: count(state.releases.keys().filter(|(of, _)| of == &s.name).count()),
-        deployments,
+        release_count: count(state.releases.keys().filter(|(of, _)| of == &s.name).count()),
+        deployment_ids,
     }
 }
 
@@ -144,7 +144,7 @@ pub fn packages(state: &State) -> v1::Packages {
     };
     v1::Packages {
         voters: count(voters),
-        all: count(all.len()),
+        total: count(all.len()),
         complete: count(all.len() - incomplete.len()),
         incomplete: incomplete.iter().take(INCOMPLETE).map(one).collect(),
     }
@@ -189,9 +189,9 @@ pub fn deployment(state: &State, d: &Deployment) -> v1::Deployment {
         arms: arms.collect(),
         route: d.route.as_ref().map(route),
         desired: d.desired,
-        live: d.live.map(|r| r.to_string()).unwrap_or_default(),
-        last: d.last.map(|r| r.to_string()).unwrap_or_default(),
-        name: dns_name(state, &d.id),
+        live_rollout: d.live.map(|r| r.to_string()).unwrap_or_default(),
+        last_rollout: d.last.map(|r| r.to_string()).unwrap_or_default(),
+        dns_name: dns_name(state, &d.id),
         as_is: d.as_is.as_ref().map(|a| a.rollout.to_string()).unwrap_or_default(),
         lost: lost.into_iter().collect(),
         removing: d.removing.is_some(),
@@ -212,14 +212,14 @@ pub fn worker(state: &State, w: &Worker) -> v1::Worker {
     v1::Worker {
         meta: Some(meta(&w.meta)),
         name: w.name.to_string(),
-        presence: w.presence.to_string(),
+        status: w.presence.to_string(),
         capacity: w.capacity,
         build: w.build.clone(),
         host: w.host.clone(),
         pool_free: count(w.pool.values().filter(free).count()),
         pool_size: count(w.pool.len()),
-        instances: count(state.instances.on(&w.name).filter(|i| i.life.is_live()).count()),
-        last_heard_ms: w.lost_at.map_or(0, |at| at.0),
+        instance_count: count(state.instances.on(&w.name).filter(|i| i.life.is_live()).count()),
+        last_heard_at_ms: w.lost_at.map_or(0, |at| at.0),
         absent: w.absent.clone(),
         keeping: w.keeping.clone(),
         rekey_until_ms: w.rekey_until.map_or(0, |at| at.0),
@@ -248,7 +248,7 @@ pub fn instance(state: &State, i: &Instance, serves: bool) -> v1::Instance {
         worker: i.worker.to_string(),
         address: i.address.clone(),
         ports: ports(&i.ports),
-        life: i.life.to_string(),
+        status: i.life.to_string(),
         health: i.health.to_string(),
         restarts: i.restarts,
         exit: i.exit.clone().unwrap_or_default(),
@@ -262,7 +262,7 @@ pub fn instance(state: &State, i: &Instance, serves: bool) -> v1::Instance {
 pub fn node(n: &NodeRow, leader: bool, served: u64) -> v1::Node {
     v1::Node {
         meta: Some(meta(&n.meta)),
-        id: n.id,
+        node_id: n.id,
         name: n.name.clone(),
         peer_addr: n.peer_addr.clone(),
         client_addr: n.client_addr.clone(),
@@ -298,14 +298,14 @@ pub fn traffic(state: &State, d: &Deployment) -> v1::GetRouteReply {
     let servers = state.nodes.values().filter(|n| n.role != NodeRole::Removed);
     v1::GetRouteReply {
         deployment: d.id.to_string(),
-        name: dns_name(state, &d.id),
+        dns_name: dns_name(state, &d.id),
         generation: d.route.as_ref().map_or(0, |r| r.generation.n),
         mode: d.route.as_ref().map(|r| r.mode.to_string()).unwrap_or_default(),
         ttl_s: d.route.as_ref().map_or(0, |r| u32::try_from(r.ttl.0 / 1000).unwrap_or(u32::MAX)),
         shares: shares.collect(),
         dns_servers: servers.map(|n| n.dns_addr.clone()).collect(),
         ports: spec.map(|s| s.ports.iter().map(|(n, (p, _))| (n.clone(), u32::from(*p))).collect()).unwrap_or_default(),
-        index: state.applied.index,
+        applied_index: state.applied.index,
         now_ms: state.now.0,
         ..v1::GetRouteReply::default()
     }

@@ -23,8 +23,8 @@ fn evidence(e: &Evidence) -> v1::Evidence {
         verdict: verdict.to_string(),
     });
     v1::Evidence {
-        from_ms: e.from.0,
-        to_ms: e.to.0,
+        started_at_ms: e.from.0,
+        ended_at_ms: e.to.0,
         totals: totals.collect(),
         verdict: e.verdict.to_string(),
         note: e.note.clone(),
@@ -56,7 +56,8 @@ pub fn has_counts(of: &v1::PairTotals) -> bool {
     of.metrics.iter().any(|m| m.count > 0)
 }
 
-fn step_row(row: &StepRow, whole: bool) -> v1::Step {
+/// A step as it stands; without `whole` its evidence is left out.
+pub fn step_row(row: &StepRow, whole: bool) -> v1::Step {
     v1::Step {
         status: row.status.to_string(),
         attempt: row.attempt,
@@ -120,7 +121,7 @@ pub fn rollout(state: &State, r: &Rollout, whole: bool) -> v1::Rollout {
         started_wall_ms: r.started_wall,
         ended_wall_ms: r.ended_wall,
         now_ms: state.now.0,
-        index: state.applied.index,
+        applied_index: state.applied.index,
         terminal: r.status.is_terminal(),
         forward_steps: r.forward_steps.iter().map(|s| step_row(s, whole)).collect(),
         back: state.backs.get(&r.id).map(super::convert_switch::back),

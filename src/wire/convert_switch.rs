@@ -23,8 +23,8 @@ pub fn switch(state: &State, s: &Switch) -> v1::Switch {
             .iter()
             .map(|t| v1::SwitchTarget {
                 deployment: t.deployment.to_string(),
-                from: t.from.version.to_string(),
-                to: t.to.version.to_string(),
+                from_version: t.from.version.to_string(),
+                to_version: t.to.version.to_string(),
             })
             .collect(),
         wait: s.wait.to_string(),
@@ -45,13 +45,13 @@ pub fn switch(state: &State, s: &Switch) -> v1::Switch {
 }
 
 fn server((node, name, how): &(u64, String, ServerEnd)) -> v1::SwitchServer {
-    let (state, at_ms) = match how {
+    let (status, at_ms) = match how {
         ServerEnd::Served(at) => ("served", at.0),
         ServerEnd::Expired => ("lease-over", 0),
         ServerEnd::Holds => ("may-hold", 0),
         ServerEnd::Unbound => ("unknown", 0),
     };
-    v1::SwitchServer { node: *node, name: name.clone(), state: state.into(), at_ms }
+    v1::SwitchServer { node_id: *node, node: name.clone(), status: status.into(), at_ms }
 }
 
 /// What is known after traffic was taken back.
@@ -60,7 +60,7 @@ pub fn back(b: &TrafficBack) -> v1::TrafficBack {
     v1::TrafficBack {
         index: b.index,
         at_ms: b.at.0,
-        left: b.left.to_string(),
+        from_version: b.left.to_string(),
         ended: end.is_some(),
         fenced: end.is_some_and(|e| e.fenced_at.is_some()),
         fenced_at_ms: end.and_then(|e| e.fenced_at).map_or(0, |at| at.0),
@@ -86,7 +86,7 @@ pub fn lease(state: &State) -> v1::Lease {
             .iter()
             .map(|(d, p)| v1::LeasePolicy { deployment: d.to_string(), on_expiry: expiry(*p) })
             .collect(),
-        left: f.left.keys().map(name).collect(),
+        removed_servers: f.left.keys().map(name).collect(),
         switches: f.switches.values().rev().map(|s| switch(state, s)).collect(),
         now_ms: state.now.0,
     }

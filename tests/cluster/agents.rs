@@ -101,7 +101,7 @@ fn killed_while_it_activates_and_reports() {
         version += 1;
         let to = format!("{version}.0.0");
         lab.push(&to);
-        let mut watch = EventWatch::after(&lab, number(&lab.status().unwrap(), "applied"));
+        let mut watch = EventWatch::after(&lab, number(&lab.status().unwrap(), "applied_index"));
         let id = lab.start(&to, &["--steps", "100"]);
         watch.until("the installation begins", SOON, |e| step_began(e, &id, 1));
         match round {
@@ -111,7 +111,9 @@ fn killed_while_it_activates_and_reports() {
             }),
             _ => {
                 watch.until("a report", SOON, |e| {
-                    e["kind"] == "instance_changed" && e["fields"]["worker"] == "w1" && e["fields"]["life"] == "running"
+                    e["kind"] == "instance_changed"
+                        && e["fields"]["worker"] == "w1"
+                        && e["fields"]["status"] == "running"
                 });
             }
         }

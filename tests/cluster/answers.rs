@@ -40,7 +40,7 @@ fn an_answer_is_explained_and_every_node_is_compared() {
     let t = traced(&["shop"]).ok().json();
     assert_eq!((text(&t, "outcome"), text(&t, "role")), ("answer", ""), "a weighted answer is drawn anew: {t}");
     assert!(text(&t, "because").contains("deck"), "{t}");
-    assert!(list(&t, "instances").iter().all(|i| i["answers"] == true), "{t}");
+    assert!(list(&t, "instances").iter().all(|i| i["answering"] == true), "{t}");
 
     // A key has one version on every node, the one that DNS gives it.
     for key in ["alice", "bob", "carol"] {
@@ -58,7 +58,7 @@ fn an_answer_is_explained_and_every_node_is_compared() {
         }
     }
     let t = traced(&["v-1-0-0.shop.production.svc.slipway.internal"]).ok().json();
-    let left_out: Vec<&serde_json::Value> = list(&t, "instances").iter().filter(|i| i["answers"] == false).collect();
+    let left_out: Vec<&serde_json::Value> = list(&t, "instances").iter().filter(|i| i["answering"] == false).collect();
     assert!(!left_out.is_empty() && left_out.iter().all(|i| text(i, "version") == "2.0.0"), "{t}");
     // On one screen, for people.
     let said = lab.slipway(&["dns", "trace", "shop", "--key", "alice"]).ok();
@@ -75,7 +75,7 @@ fn an_answer_is_explained_and_every_node_is_compared() {
         lab.dns(3, SHOP).unwrap();
     }
     let route = lab.slipway(&["traffic", "show", "production/shop", "-o", "json"]).ok().json();
-    let answers: Vec<u64> = list(&route, "shares").iter().map(|s| number(s, "answers")).collect();
+    let answers: Vec<u64> = list(&route, "shares").iter().map(|s| number(s, "answer_count")).collect();
     assert!(answers.iter().sum::<u64>() >= 20 && answers.iter().all(|n| *n >= 8), "{route}");
     assert!(number(&route, "clients") >= 1 && number(&route, "spread_bp") > 0, "{route}");
     shows(&lab.slipway(&["traffic", "show", "production/shop"]).ok(), &["ANSWERED", "DNS clients lately", "spread"]);

@@ -19,11 +19,11 @@ fn a_cluster_lost_with_all_its_disks_goes_on_from_its_backup() {
 
     let made = lab.slipway(&["cluster", "snapshot", "--all", "-o", "json"]).ok().json();
     assert_eq!(made.as_array().unwrap().len(), 3, "{made}");
-    assert!(made.as_array().unwrap().iter().all(|m| number(m, "index") > 0 && number(m, "bytes") > 0), "{made}");
+    assert!(made.as_array().unwrap().iter().all(|m| number(m, "index") > 0 && number(m, "size") > 0), "{made}");
     // From each node, also one that does not lead.
     for n in 1..=3_u8 {
         let done = lab.slipway(&["--node", &lab.client(n), "cluster", "backup", &format!("b{n}"), "-o", "json"]).ok();
-        assert_eq!((number(&done.json(), "node_id"), number(&done.json(), "packages")), (u64::from(n), 1));
+        assert_eq!((number(&done.json(), "node_id"), number(&done.json(), "package_count")), (u64::from(n), 1));
         lab.slipway(&["cluster", "check", &format!("b{n}")]).ok();
     }
     let names: Vec<String> =

@@ -31,7 +31,7 @@ fn taken_back(lab: &Lab, release: &Release<'_>, more: &[&str], why: &str) {
     assert!(counts.bad.keys().all(|v| v == release.version), "{:?}", counts.bad);
     assert!(counts.good.contains_key("1.0.0"));
     let shown = lab.slipway(&["deployment", "show", "production/shop", "-o", "json"]).ok().json();
-    let live = list(&shown, "instances").iter().filter(|i| i["life"] != "gone" && i["life"] != "failed");
+    let live = list(&shown, "instances").iter().filter(|i| i["status"] != "gone" && i["status"] != "failed");
     assert_eq!(live.count(), 4, "nothing of {} is left: {shown:#}", release.version);
 }
 

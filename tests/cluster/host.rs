@@ -45,7 +45,7 @@ fn rolling_in_place_in_network_namespaces() {
     eventually("all workers are ready", crate::lab::SOON, || {
         let said = slipway(&lab, &["worker", "list", "-o", "json"]);
         let ready = said.code == 0
-            && said.json().as_array().unwrap().iter().filter(|w| w["presence"] == "ready").count()
+            && said.json().as_array().unwrap().iter().filter(|w| w["status"] == "ready").count()
                 == usize::from(WORKERS);
         if ready { Ok(()) } else { Err(format!("{}{}", said.out, said.err)) }
     });

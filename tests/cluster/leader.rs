@@ -35,7 +35,7 @@ fn killed_at(steps: &[usize]) {
         lab.push(&to);
         let leader = lab.leader();
         let load = Load::start(lab.dns_servers(), SHOP, Duration::from_millis(20));
-        let mut watch = EventWatch::after(&lab, number(&lab.status().unwrap(), "applied"));
+        let mut watch = EventWatch::after(&lab, number(&lab.status().unwrap(), "applied_index"));
         let id = lab.start(&to, &[]);
         watch.until(&format!("step {step} of {id} begins"), SOON, |e| {
             let promoting = e["rollout"] == id.as_str() && e["fields"]["status"] == "promoting";
@@ -90,7 +90,7 @@ fn paused_in_a_bake(pick: impl Fn(usize) -> usize) {
     lab.push("2.0.0");
     lab.roll("1.0.0", &[]).ok();
     let node = pick(lab.leader());
-    let mut watch = EventWatch::after(&lab, number(&lab.status().unwrap(), "applied"));
+    let mut watch = EventWatch::after(&lab, number(&lab.status().unwrap(), "applied_index"));
     let id = lab.start("2.0.0", &[]);
     watch.until("the first bake", SOON, |e| step_began(e, &id, 3));
     lab.nodes[node].pause();

@@ -54,7 +54,7 @@ fn logs_of_very_many_instances_all_come_and_the_worker_stays_in_service() {
             while looks == 0 || asked.load(Ordering::Relaxed) {
                 let said = lab.slipway(&["worker", "list", "-o", "json"]).ok().json();
                 let worker = said.as_array().unwrap()[0].clone();
-                assert_eq!(text(&worker, "presence"), "ready", "{worker:#}");
+                assert_eq!(text(&worker, "status"), "ready", "{worker:#}");
                 looks += 1;
             }
         });

@@ -146,7 +146,7 @@ async fn grow_shrink_and_replace_under_load() {
         let joined = cli(&cluster.nodes[at], &["cluster", "join", &seed, "-o", "json"]).await;
         let told = String::from_utf8_lossy(&joined.stderr).into_owned();
         let joined: serde_json::Value = serde_json::from_slice(&joined.stdout).expect(&told);
-        assert_eq!((joined["name"].as_str(), joined["role"].as_str()), (Some(name), Some("voter")), "{joined}");
+        assert_eq!((joined["node"].as_str(), joined["role"].as_str()), (Some(name), Some("voter")), "{joined}");
         assert!(told.contains("joins the cluster of"), "progress: {told}");
         writers.go_on().await;
     }
@@ -154,7 +154,7 @@ async fn grow_shrink_and_replace_under_load() {
     let leader = cluster.leader(None).await;
     let name = cluster.nodes[leader].name.clone();
     let left = json(&cluster.nodes[leader], &["cluster", "leave", &name]).await;
-    assert_eq!((left["role"].as_str(), left["node"].as_u64()), (Some("removed"), Some(leader as u64 + 1)), "{left}");
+    assert_eq!((left["role"].as_str(), left["node_id"].as_u64()), (Some("removed"), Some(leader as u64 + 1)), "{left}");
     let mut process = cluster.nodes[leader].process.take().unwrap();
     assert!(!process.wait().success(), "it ends, as it is no member any more");
     assert!(process.said().contains("cannot come back"), "{}", process.said());

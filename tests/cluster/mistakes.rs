@@ -75,7 +75,7 @@ fn names_and_values() {
     lab.roll("1.0.0", &[]).ok();
     lab.runs(&[("1.0.0", 2)]);
     let shown = lab.slipway(&["deployment", "show", "production/shop", "-o", "json"]).ok().json();
-    assert_eq!(number(&shown["deployment"], "spec"), 1);
+    assert_eq!(number(&shown, "spec"), 1);
     refused(start(&["production/shop", "--to", "1.0.0"]), &["1.0.0", "already", "restart"]);
 
     // A version is what it was: other content under it is refused, the same content is fine.

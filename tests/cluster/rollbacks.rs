@@ -31,7 +31,7 @@ fn shown(lab: &Lab) -> Value {
 /// A version's share of the traffic, basis points.
 fn share(lab: &Lab, version: &str) -> u64 {
     let shown = shown(lab);
-    let arms = list(&shown["deployment"], "arms");
+    let arms = list(&shown, "arms");
     let of = arms.iter().filter(|t| t["pair"]["version"] == version);
     of.map(|t| t["weight_bp"].as_u64().unwrap_or(0)).sum()
 }
@@ -59,7 +59,7 @@ fn burn(lab: &mut Lab, worker: usize) {
 fn runs_on(lab: &Lab, version: &str) -> usize {
     let shown = shown(lab);
     let all = list(&shown, "instances");
-    let lives = |i: &&Value| i["life"] != "gone" && i["life"] != "failed";
+    let lives = |i: &&Value| i["status"] != "gone" && i["status"] != "failed";
     let on = all.iter().filter(lives).find(|i| i["pair"]["version"] == version).unwrap_or_else(|| panic!("{shown:#}"));
     let name = text(on, "worker");
     lab.agents.iter().position(|a| a.name == name).unwrap()
@@ -125,7 +125,7 @@ fn a_worker_that_burns_in_a_rollback_is_counted_out_and_leaves_dns() {
     // The dead one is out of DNS although only two of three are left, and the views say that it is lost.
     lab.dns_names(SHOP, "1.0.0", 2);
     let shown = shown(&lab);
-    assert_eq!(shown["deployment"]["lost"], serde_json::json!([name]), "{shown:#}");
+    assert_eq!(shown["lost"], serde_json::json!([name]), "{shown:#}");
     let dead =
         list(&shown, "instances").iter().filter(|i| i["worker"] == name.as_str() && i["counted_out"] == true).count();
     assert!(dead > 0, "{shown:#}");
@@ -189,7 +189,7 @@ fn a_return_whose_worker_burns_is_ended_as_it_is_and_never_turned() {
     assert!(before >= 4_000, "the traffic followed the instances: {before}");
     lab.slipway(&["rollout", "abort", &id, "--as-is"]).ok();
     assert_eq!((share(&lab, "1.0.0"), text(&lab.rollout(&id), "status").to_string()), (before, "aborted".into()));
-    assert_eq!(text(&shown(&lab)["deployment"], "as_is"), id);
+    assert_eq!(text(&shown(&lab), "as_is"), id);
     lab.finish();
 }
 
@@ -203,7 +203,7 @@ fn a_worker_that_comes_back_in_the_middle_of_a_rolling_update_holds_it_up_in_no_
     lab.agents[2].pause();
     eventually("w3 is lost", SOON, || {
         let said = lab.slipway(&["worker", "list", "-o", "json"]).ok().json();
-        let lost = said.as_array().unwrap().iter().any(|w| w["presence"] == "lost");
+        let lost = said.as_array().unwrap().iter().any(|w| w["status"] == "lost");
         if lost { Ok(()) } else { Err(said.to_string()) }
     });
     let id = lab.start("2.0.0", &["--delay", "8s"]);

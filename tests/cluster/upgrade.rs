@@ -97,7 +97,7 @@ async fn a_rolling_upgrade_costs_no_write_and_can_be_taken_back() {
     // The drained leader hands over and is not ready until it is undone.
     let leader = cluster.leader(None).await;
     let drained = json(&cluster.nodes[leader], &["cluster", "drain"]).await;
-    assert_eq!((drained["drained"].as_bool(), drained["node"].as_u64()), (Some(true), Some(leader as u64 + 1)));
+    assert_eq!((drained["drained"].as_bool(), drained["node_id"].as_u64()), (Some(true), Some(leader as u64 + 1)));
     cluster.leader(Some(leader)).await;
     let node = &cluster.nodes[leader];
     eventually("not ready", || async {

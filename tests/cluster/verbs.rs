@@ -48,7 +48,7 @@ fn every_list_says_what_is_there_in_words_and_for_scripts() {
     // The verb, what its table names, what the wide one adds, and a line of its YAML.
     let lists = [
         (["node", "list"], &["NAME", "n1", "leader"][..], "LEVELS", "name: n1"),
-        (["worker", "list"], &["w1", "ready", "2/"], "KEPT BY", "presence: ready"),
+        (["worker", "list"], &["w1", "ready", "2/"], "KEPT BY", "status: ready"),
         (
             ["release", "list"],
             &["shop", "1.0.0", "2.0.0", "production", "ago", "1/1"],
@@ -115,7 +115,7 @@ fn a_restart_rolls_the_running_version_out_again_and_scripts_read_it_as_yaml() {
     });
     for (args, line) in [
         (&["rollout", "status", second][..], "status: completed"),
-        (&["deployment", "show", "shop"], "life: running"),
+        (&["deployment", "show", "shop"], "status: running"),
         (&["cluster", "status"], "quorum: true"),
     ] {
         let said = lab.slipway(&[args, &["-o", "yaml"]].concat()).ok();
@@ -146,7 +146,7 @@ fn short_spellings_follow_a_canary_and_flags_do_what_they_say() {
 
     let shown = lab.slipway(&["deployment", "show", "shop", "-o", "json"]).ok().json();
     let all = list(&shown, "instances");
-    let instance = text(all.iter().find(|i| i["life"] == "running").unwrap(), "id").to_string();
+    let instance = text(all.iter().find(|i| i["status"] == "running").unwrap(), "id").to_string();
     let logs = lab.slipway(&["logs", "shop", "--instance", &instance, "-n", "3"]).ok();
     assert!(logs.out.contains("listens on"), "{}", logs.out);
     assert!(logs.out.lines().all(|l| l.starts_with(&format!("{instance} w1 "))), "{}", logs.out);

@@ -351,6 +351,9 @@ async fn run_node(config: NodeConfig) -> anyhow::Result<()> {
         }
         started => started?,
     };
+    if node.is_new() {
+        tracing::info!("this node belongs to no cluster yet: `slipway cluster init` or `slipway cluster join`");
+    }
     match node.run(ended).await? {
         NodeEnd::Asked => Ok(()),
         NodeEnd::Reopen => Err(again()?.into()),

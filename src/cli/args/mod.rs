@@ -43,7 +43,8 @@ pub struct Global {
     /// only this one when the flag is given
     #[arg(long, global = true, value_name = "NAME", add = complete::environments())]
     pub environment: Option<String>,
-    /// How to print: columns, more columns, or whole for scripts
+    /// How to print: tables that fit the screen, whole ones (wide, with more columns of releases, workers, nodes, instances,
+    /// deployments, environments and rollouts), or all there is for scripts (docs/json.md)
     #[arg(short, long, global = true, value_enum, default_value_t = Format::Table, ignore_case = true, value_name = "FORMAT")]
     pub output: Format,
     /// Longest time for one call, with its retries at other nodes [default: 10s, but 1.5s where no node takes the
@@ -202,10 +203,41 @@ pub fn definition() -> clap::Command {
          `slipway NOUN --help` lists its verbs, `slipway NOUN VERB --help` has their flags and examples.\n\nExit codes: {}.",
         error::codes()
     );
-    command
+    let mut command = command
         .help_template("{about-with-newline}\n{usage-heading} {usage}\n\n{before-help}Options of every verb:\n{options}{after-help}")
         .before_help(nouns)
-        .after_help(after)
+        .after_help(after);
+    command.build();
+    tuned(command, "")
+}
+
+/// Verbs that ask no node, with those of the options of every verb that they read.
+pub const LOCAL: &[(&str, &[&str])] =
+    &[("completions", &[]), ("man", &[]), ("cluster restore", &["output"]), ("cluster check", &["output"])];
+
+/// What holds for all verbs: a verb says what its exit codes mean beside what they always do, it shows no option that it does not read, and a value that looks like a flag (`-5s`) is a
+/// wrong value and no unknown flag.
+fn tuned(command: clap::Command, path: &str) -> clap::Command {
+    let own = error::of_verb(path);
+    let after = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+    let command = if own.is_empty() { command } else { command.after_help(format!("{after}\n{own}")) };
+    let local = LOCAL.iter().find(|(verb, _)| *verb == path);
+    let command = command.mut_args(|a| {
+        let unread = local.is_some_and(|(_, reads)| a.is_global_set() && !reads.contains(&a.get_id().as_str()));
+        let timed = a.get_value_names().is_some_and(|names| names.iter().any(|n| n == "DURATION"));
+        let a = if unread { a.hide(true) } else { a };
+        if timed { a.allow_hyphen_values(true) } else { a }
+    });
+    // Below a noun there are verbs.
+    let command = if path.is_empty() || !command.has_subcommands() {
+        command
+    } else {
+        command.subcommand_value_name("VERB").subcommand_help_heading("Verbs")
+    };
+    command.mut_subcommands(|c| {
+        let path = format!("{path} {}", c.get_name()).trim_start().to_string();
+        tuned(c, &path)
+    })
 }
 
 /// `0.1.0 (commit)`; the commit is there when whoever built it said it in `SLIPWAY_COMMIT`.

@@ -8,7 +8,7 @@ pub enum TrafficVerb {
     #[command(visible_alias = "status", after_help = "Example:\n  slipway traffic show shop")]
     Show(OnTarget),
     /// Move all traffic of deployments to the version beside the running one, in one entry, and say when no DNS server
-    /// answers with the old one any more; exit code 1 when that cannot be said, 3 when nothing was moved
+    /// answers with the old one any more
     #[command(
         override_usage = "slipway traffic switch --to VERSION [OPTIONS] <DEPLOYMENTS>...\n       slipway traffic switch --back SWITCH [OPTIONS]"
     )]
@@ -31,17 +31,17 @@ pub enum TrafficVerb {
         after_help = "Examples:\n  slipway traffic lease\n  slipway traffic lease --mode always --duration 3s\n  slipway traffic lease shop --on-expiry stale:30s"
     )]
     Lease(LeaseArgs),
-    /// Ask DNS and send requests as clients do, and count who answers; exit code 1 when a request failed
+    /// Ask DNS and send requests as clients do, and count who answers
     #[command(after_help = "Example:\n  slipway traffic probe shop --rate 50 --clients 100 --duration 30s")]
     Probe(ProbeArgs),
 }
 
 #[derive(Debug, Subcommand)]
 pub enum DnsVerb {
-    /// Why a node answers a name as it does; exit code 1 when it has no answer
+    /// Why a node answers a name as it does
     #[command(after_help = "Example:\n  slipway dns trace shop --from 10.0.0.7")]
     Trace(DnsTraceArgs),
-    /// Ask every node, side by side; exit code 1 when one is behind or silent
+    /// Ask every node, side by side
     #[command(after_help = "Example:\n  slipway dns query shop --type SRV")]
     Query(DnsQueryArgs),
 }

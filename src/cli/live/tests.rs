@@ -69,7 +69,7 @@ impl Events for TestNode {
 #[tonic::async_trait]
 impl Cluster for TestNode {
     async fn status(&self, _: Request<v1::StatusRequest>) -> Result<Response<v1::StatusReply>, Status> {
-        Ok(Response::new(v1::StatusReply { now_ms: 1000, applied: 5, term: 4, ..Default::default() }))
+        Ok(Response::new(v1::StatusReply { now_ms: 1000, applied_index: 5, term: 4, ..Default::default() }))
     }
     unanswered! {
         init(InitRequest) -> v1::InitReply;
@@ -88,7 +88,13 @@ impl Rollouts for TestNode {
     async fn get(&self, _: Request<v1::GetRolloutRequest>) -> Result<Response<v1::Rollout>, Status> {
         if self.ends_as == "paused" {
             let (status, reason) = ("paused".into(), "by an operator".into());
-            return Ok(Response::new(v1::Rollout { id: "r-5".into(), status, reason, index: 6, ..Default::default() }));
+            return Ok(Response::new(v1::Rollout {
+                id: "r-5".into(),
+                status,
+                reason,
+                applied_index: 6,
+                ..Default::default()
+            }));
         }
         let terminal = self.ended.load(Ordering::SeqCst) == 1;
         Ok(Response::new(v1::Rollout {
@@ -97,7 +103,7 @@ impl Rollouts for TestNode {
             from: Some(v1::Pair { version: "3.0.0".into(), ..Default::default() }),
             status: if terminal { self.ends_as } else { "active" }.into(),
             reason: if terminal { "errors of 4.0.0 30.8 % > 5 %" } else { "" }.into(),
-            index: if terminal { 8 } else { 6 },
+            applied_index: if terminal { 8 } else { 6 },
             terminal,
             ..Default::default()
         }))

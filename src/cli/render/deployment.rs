@@ -13,11 +13,16 @@ pub fn deployments(items: &[v1::Deployment], wide: bool) -> String {
             .map_or("-".into(), |a| format!("{} {} ({})", version(a.pair.as_ref()), share(a.weight_bp), a.serving))
     };
     let row = |d: &v1::Deployment| {
-        let mut row =
-            vec![d.id.clone(), cell(d, "stable"), cell(d, "candidate"), d.desired.to_string(), or_dash(&d.live)];
+        let mut row = vec![
+            d.id.clone(),
+            cell(d, "stable"),
+            cell(d, "candidate"),
+            d.desired.to_string(),
+            or_dash(&d.live_rollout),
+        ];
         if wide {
             let route = d.route.clone().unwrap_or_default();
-            row.extend([cell(d, "previous"), d.spec.to_string(), format!("{} s", route.ttl_s), d.name.clone()]);
+            row.extend([cell(d, "previous"), d.spec.to_string(), format!("{} s", route.ttl_s), d.dns_name.clone()]);
         }
         row
     };
@@ -47,7 +52,7 @@ pub fn arms(d: &v1::Deployment) -> String {
 /// Instances, as the view of a deployment lists them.
 pub fn instances(items: &[v1::Instance], wide: bool) -> String {
     // Why one ended is worth a column as soon as one did.
-    let ends = wide || items.iter().any(|i| i.life == "failed");
+    let ends = wide || items.iter().any(|i| i.status == "failed");
     let row = |i: &v1::Instance| {
         let ports: Vec<String> = i.ports.values().map(ToString::to_string).collect();
         let mut row = vec![
@@ -56,11 +61,11 @@ pub fn instances(items: &[v1::Instance], wide: bool) -> String {
             or_dash(&i.role),
             i.worker.clone(),
             format!("{}:{}", bracketed(&i.address), ports.join(",")),
-            if i.worker_lost { "lost".into() } else { i.life.clone() },
+            if i.worker_lost { "lost".into() } else { i.status.clone() },
             match (i.worker_lost, i.counted_out) {
                 (false, _) => i.health.clone(),
-                (true, false) => format!("was {} {}", i.life, i.health),
-                (true, true) => format!("was {} {}, counted out", i.life, i.health),
+                (true, false) => format!("was {} {}", i.status, i.health),
+                (true, true) => format!("was {} {}, counted out", i.status, i.health),
             },
         ];
         if wide {
@@ -72,7 +77,7 @@ pub fn instances(items: &[v1::Instance], wide: bool) -> String {
         }
         row
     };
-    let mut header = vec!["INSTANCE", "VERSION", "ROLE", "WORKER", "ADDRESS", "STATE", "HEALTH"];
+    let mut header = vec!["INSTANCE", "VERSION", "ROLE", "WORKER", "ADDRESS", "STATUS", "HEALTH"];
     if wide {
         header.extend(["IN DNS", "RESTARTS"]);
     }
@@ -85,9 +90,10 @@ pub fn instances(items: &[v1::Instance], wide: bool) -> String {
 /// `deployment show`.
 pub fn deployment(d: &v1::Deployment, all: &[v1::Instance], wide: bool) -> String {
     let route = d.route.clone().unwrap_or_default();
-    let rollout = if d.live.is_empty() { "no live rollout".into() } else { format!("rollout {}", d.live) };
+    let rollout =
+        if d.live_rollout.is_empty() { "no live rollout".into() } else { format!("rollout {}", d.live_rollout) };
     if d.arms.iter().all(|a| a.pair.is_none()) && all.is_empty() && !d.removing {
-        return format!("{}: spec {}, {rollout}\n{}: no answers yet\n\n{}", d.id, d.spec, d.name, arms(d));
+        return format!("{}: spec {}, {rollout}\n{}: no answers yet\n\n{}", d.id, d.spec, d.dns_name, arms(d));
     }
     let wanted = if d.desired == 1 { "1 instance wanted".into() } else { format!("{} instances wanted", d.desired) };
     let mut notes = String::new();
@@ -107,7 +113,7 @@ pub fn deployment(d: &v1::Deployment, all: &[v1::Instance], wide: bool) -> Strin
         "{}: spec {}, {wanted}, {rollout}\n{}: {}, TTL {} s, generation {}.{}{notes}\n\n{}\n\n{}",
         d.id,
         d.spec,
-        d.name,
+        d.dns_name,
         or_dash(&route.mode),
         route.ttl_s,
         route.incarnation,
@@ -120,9 +126,9 @@ pub fn deployment(d: &v1::Deployment, all: &[v1::Instance], wide: bool) -> Strin
 /// `traffic show`.
 pub fn route(r: &v1::GetRouteReply) -> String {
     let row = |s: &v1::VersionShare| {
-        let answered = s.answered_bp.map_or_else(|| "-".into(), |bp| format!("{} of {}", share(bp), s.answers));
+        let answered = s.answered_bp.map_or_else(|| "-".into(), |bp| format!("{} of {}", share(bp), s.answer_count));
         let requested = s.requested_bp.map(share);
-        let requested = requested.map_or_else(|| "-".into(), |bp| format!("{bp} of {}", s.requests.unwrap_or(0)));
+        let requested = requested.map_or_else(|| "-".into(), |bp| format!("{bp} of {}", s.request_count.unwrap_or(0)));
         let arm = [s.role.clone(), s.version.clone(), share(s.weight_bp), answered, requested];
         arm.into_iter().chain([s.serving.to_string(), s.addresses.join(" ")]).collect()
     };
@@ -138,7 +144,7 @@ pub fn route(r: &v1::GetRouteReply) -> String {
     let ports: Vec<String> = r.ports.iter().map(|(name, port)| format!("{name} {port}")).collect();
     format!(
         "{}  {}, TTL {} s, generation {}\nports {}; DNS servers {}\n{clients}\n\n{}",
-        r.name,
+        r.dns_name,
         or_dash(&r.mode),
         r.ttl_s,
         r.generation,
@@ -161,7 +167,7 @@ pub fn trace(t: &v1::TraceReply, wide: bool) -> String {
         arm.into_iter().chain(deck).collect()
     };
     let instance = |i: &v1::TraceInstance| {
-        let answers = if i.answers { "yes" } else { "no" };
+        let answers = if i.answering { "yes" } else { "no" };
         let names = [&i.id, &i.version, &i.worker, &i.address].map(String::clone);
         names.into_iter().chain([answers.into(), i.because.clone()]).collect()
     };
@@ -173,12 +179,12 @@ pub fn trace(t: &v1::TraceReply, wide: bool) -> String {
     };
     let mut out = format!(
         "{}\nnode {} ({}): {}: {}\nserves index {}, SOA serial {}\n\n{}\n",
-        t.name,
+        t.dns_name,
         t.node,
         t.node_id,
         t.outcome,
         t.because,
-        t.index,
+        t.applied_index,
         t.serial,
         table(&["PART", "MEANS"], parts, "no part of it means anything here"),
     );

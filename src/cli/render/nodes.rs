@@ -6,9 +6,9 @@ use super::*;
 
 /// `cluster status`.
 pub fn cluster(s: &v1::StatusReply, wide: bool) -> String {
-    let leader = s.nodes.iter().find(|n| n.id == s.leader_id && s.leader_id != 0);
+    let leader = s.nodes.iter().find(|n| n.node_id == s.leader_id && s.leader_id != 0);
     let leader = leader.map_or_else(|| "no leader".to_string(), |n| format!("led by {}", n.name));
-    let me = s.nodes.iter().find(|n| n.id == s.node_id).map_or("-", |n| n.name.as_str());
+    let me = s.nodes.iter().find(|n| n.node_id == s.node_id).map_or("-", |n| n.name.as_str());
     if s.cluster_id.is_empty() {
         let warnings: String = s.warnings.iter().map(|w| format!("\nwarning: {w}")).collect();
         return format!(
@@ -22,7 +22,7 @@ pub fn cluster(s: &v1::StatusReply, wide: bool) -> String {
         or_dash(&s.cluster_id),
         s.zone,
         s.term,
-        s.applied,
+        s.applied_index,
         s.level,
         nodes(&s.nodes, wide),
     );
@@ -41,15 +41,15 @@ pub fn cluster(s: &v1::StatusReply, wide: bool) -> String {
 
 /// How many copies the releases' packages have.
 fn packages(p: &v1::Packages) -> String {
-    if p.all == 0 {
+    if p.total == 0 {
         return String::new();
     }
-    let mut text = format!("\npackages: {} of {} on all {} voters", p.complete, p.all, p.voters);
+    let mut text = format!("\npackages: {} of {} on all {} voters", p.complete, p.total, p.voters);
     for one in &p.incomplete {
         let fix = if one.holders == 0 { ": push it again" } else { "" };
         text += &format!("\n  {} ({}) on {} of {}{fix}", one.release, digest(&one.digest), one.holders, p.voters);
     }
-    let left_out = (p.all - p.complete) as usize - p.incomplete.len();
+    let left_out = (p.total - p.complete) as usize - p.incomplete.len();
     if left_out > 0 {
         text += &format!("\n  and {left_out} more: `slipway release list`");
     }
@@ -65,10 +65,10 @@ pub fn nodes(nodes: &[v1::Node], wide: bool) -> String {
             role += " (drained)";
         }
         let mut row = vec![
-            n.id.to_string(),
+            n.node_id.to_string(),
             n.name.clone(),
             role,
-            or_dash(&n.reachable),
+            reachable(n).into(),
             n.client_addr.clone(),
             n.peer_addr.clone(),
             dns,
@@ -87,6 +87,10 @@ pub fn nodes(nodes: &[v1::Node], wide: bool) -> String {
     table(&header, nodes.iter().map(row).collect(), "no cluster yet: `slipway cluster init`")
 }
 
+fn reachable(n: &v1::Node) -> &'static str {
+    n.reachable.map_or("-", |is| if is { "yes" } else { "no" })
+}
+
 /// An index that is 0 while it is not known.
 fn known(index: u64) -> String {
     if index == 0 { "-".into() } else { index.to_string() }
@@ -96,9 +100,9 @@ fn known(index: u64) -> String {
 pub fn node(n: &v1::Node) -> String {
     let role = if n.leader { "leader" } else { n.role.as_str() };
     let rows = [
-        ("node", format!("{} ({})", n.name, n.id)),
+        ("node", format!("{} ({})", n.name, n.node_id)),
         ("role", if n.drained { format!("{role}, drained") } else { role.into() }),
-        ("reachable", or_dash(&n.reachable)),
+        ("reachable", reachable(n).into()),
         ("clients", n.client_addr.clone()),
         ("peers", n.peer_addr.clone()),
         ("dns", if n.dns_silent { format!("{} (silent)", n.dns_addr) } else { n.dns_addr.clone() }),
@@ -117,6 +121,7 @@ fn span(n: &v1::Node) -> String {
 
 /// The feature level, and whether it can rise.
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Levels {
     /// The active one.
     level: u32,
@@ -124,6 +129,7 @@ pub struct Levels {
     can_rise: bool,
     /// Nodes that keep it from rising, while others could.
     old: Vec<String>,
+    /// Members that were not removed.
     nodes: Vec<v1::Node>,
 }
 
@@ -140,7 +146,7 @@ impl Levels {
 
 /// `cluster upgrade status`.
 pub fn levels(l: &Levels) -> String {
-    let row = |n: &v1::Node| vec![n.id.to_string(), n.name.clone(), or_dash(&n.version), span(n)];
+    let row = |n: &v1::Node| vec![n.node_id.to_string(), n.name.clone(), or_dash(&n.version), span(n)];
     let list = table(&["ID", "NAME", "VERSION", "LEVELS"], l.nodes.iter().map(row).collect(), "no cluster yet");
     let next = if l.can_rise {
         "every node supports the next one: `slipway cluster upgrade finalize` raises it; until then every node can be taken back"

@@ -5,7 +5,10 @@ use std::cmp::Reverse;
 use serde::Serialize;
 
 use super::{or_dash, since, version, wall, words};
-use crate::{console::table, wire::v1};
+use crate::{
+    console::{harmless, table},
+    wire::v1,
+};
 
 /// What moved a deployment, newest first; for scripts rollouts and switches lie apart.
 #[derive(Serialize)]
@@ -66,8 +69,8 @@ fn switch(s: &v1::Switch, deployment: &str) -> Vec<String> {
     let note = if s.phase == "ended" && s.fenced { String::new() } else { s.note.clone() };
     vec![
         s.id.clone(),
-        target.from,
-        target.to,
+        target.from_version,
+        target.to_version,
         "switch".into(),
         switch_phase(s).into(),
         wall(s.asked_wall_ms),
@@ -124,5 +127,6 @@ pub fn event(e: &v1::Event) -> String {
     // Whoever is no operator is said in JSON alone; some lines name the operator themselves.
     let named = e.actor.starts_with("operator:") && !what.contains(&e.actor);
     let by = if named { format!(", by {}", e.actor) } else { String::new() };
+    let what = harmless(what);
     format!("{:>6}  {:<25}  {:<20}  {what}{by}", e.index, wall(e.wall_ms), or_dash(&e.deployment))
 }

@@ -106,13 +106,13 @@ pub fn ways_out(all: &[String]) -> String {
 fn back(b: &v1::TrafficBack) -> String {
     let after = |at: u64| since(b.at_ms, at);
     if !b.ended {
-        return format!("\nfence: the servers' word that none answers with {} is still out", b.left);
+        return format!("\nfence: the servers' word that none answers with {} is still out", b.from_version);
     }
-    let servers = b.servers.iter().map(|n| match n.state.as_str() {
-        "served" => format!("{} {} ms", n.name, n.at_ms.saturating_sub(b.at_ms)),
-        "lease-over" => format!("{} by the end of its lease", n.name),
-        "may-hold" => format!("{} unheard, its lease not over", n.name),
-        _ => format!("{} unheard", n.name),
+    let servers = b.servers.iter().map(|n| match n.status.as_str() {
+        "served" => format!("{} {} ms", n.node, n.at_ms.saturating_sub(b.at_ms)),
+        "lease-over" => format!("{} by the end of its lease", n.node),
+        "may-hold" => format!("{} unheard, its lease not over", n.node),
+        _ => format!("{} unheard", n.node),
     });
     let servers = servers.collect::<Vec<_>>().join(", ");
     if b.fenced {
@@ -120,7 +120,7 @@ fn back(b: &v1::TrafficBack) -> String {
         format!(
             "\nfenced {} after that: no server answers with {} ({servers}); caches clear after {clear}",
             after(b.fenced_at_ms),
-            b.left
+            b.from_version
         )
     } else {
         format!("\nfenced=false: {} ({servers})", b.note)
@@ -129,13 +129,13 @@ fn back(b: &v1::TrafficBack) -> String {
 
 /// `rollout plan`.
 pub fn plan(p: &v1::PlanReply) -> String {
-    let from = if p.from.is_empty() { "nothing" } else { &p.from };
+    let from = if p.from_version.is_empty() { "nothing" } else { &p.from_version };
     let row = |(n, s): (usize, &v1::Step)| {
         let what = if s.detail.is_empty() { s.kind.clone() } else { s.detail.clone() };
         vec![(n + 1).to_string(), s.group.clone(), what]
     };
     let steps = table(&["", "GROUP", "STEP"], p.steps.iter().enumerate().map(row).collect(), "no steps");
-    let mut text = format!("{from} -> {}, {}, {}\n\n{steps}", p.to, p.strategy, count(p.desired));
+    let mut text = format!("{from} -> {}, {}, {}\n\n{steps}", p.to_version, p.strategy, count(p.desired));
     for note in &p.notes {
         text += &format!("\nnote: {note}");
     }
@@ -151,12 +151,11 @@ fn count(n: u32) -> String {
 
 /// `rollout explain`.
 pub fn explain(e: &v1::ExplainReply) -> String {
-    let status = if e.rollout.is_empty() && e.status.is_empty() { "no live rollout" } else { &e.status };
-    let mut text = format!("{}: {status}", e.deployment);
+    let mut text = format!("{}: {}", e.deployment, e.summary);
     for wait in &e.waits {
         text += &format!("\nwaiting: {wait}");
     }
-    if e.waits.is_empty() && !e.rollout.is_empty() {
+    if e.waits.is_empty() && !e.rollout.is_empty() && !e.terminal {
         text += "\nwaiting for nothing: the next step starts at once";
     }
     if !e.waits.is_empty() {

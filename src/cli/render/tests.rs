@@ -79,9 +79,9 @@ fn apply_says_what_comes_next() {
 fn lists_are_plain_columns_and_say_what_to_do_when_empty() {
     let worker = |name: &str| v1::Worker {
         name: name.into(),
-        presence: "ready".into(),
+        status: "ready".into(),
         capacity: 100,
-        instances: 2,
+        instance_count: 2,
         pool_free: 6,
         pool_size: 8,
         ..Default::default()
@@ -103,8 +103,13 @@ worker-two  ready   2/100      6/8";
 
 #[test]
 fn the_cluster_says_who_leads_or_that_nothing_can_change() {
-    let node =
-        |id: u64| v1::Node { id, name: format!("n{id}"), role: "voter".into(), leader: id == 2, ..Default::default() };
+    let node = |id: u64| v1::Node {
+        node_id: id,
+        name: format!("n{id}"),
+        role: "voter".into(),
+        leader: id == 2,
+        ..Default::default()
+    };
     let mut status = v1::StatusReply {
         name: "demo".into(),
         cluster_id: "c1".into(),
@@ -112,7 +117,7 @@ fn the_cluster_says_who_leads_or_that_nothing_can_change() {
         node_id: 1,
         leader_id: 2,
         term: 4,
-        applied: 77,
+        applied_index: 77,
         quorum: true,
         nodes: vec![node(1), node(2)],
         warnings: vec!["n1 listens on 0.0.0.0:7652 without TLS".into()],
@@ -154,11 +159,16 @@ fn the_last_line_of_a_watch_carries_the_exit_code() {
 
 #[test]
 fn a_rollback_says_what_is_known_of_the_servers() {
-    let server =
-        |name: &str, state: &str, at_ms| v1::SwitchServer { node: 1, name: name.into(), state: state.into(), at_ms };
+    let server = |name: &str, state: &str, at_ms| v1::SwitchServer {
+        node_id: 1,
+        node: name.into(),
+        status: state.into(),
+        at_ms,
+    };
     let mut r =
         v1::Rollout { id: "r-9".into(), started_at_ms: 1000, traffic_back_at_ms: 9000, ..v1::Rollout::default() };
-    r.back = Some(v1::TrafficBack { index: 77, at_ms: 9000, left: "2.0.0".into(), ..v1::TrafficBack::default() });
+    r.back =
+        Some(v1::TrafficBack { index: 77, at_ms: 9000, from_version: "2.0.0".into(), ..v1::TrafficBack::default() });
     let open = rollout(&r, 9100);
     assert!(open.contains("fence: the servers' word that none answers with 2.0.0 is still out"), "{open}");
     let servers = vec![server("n1", "served", 9012), server("n3", "lease-over", 0)];
@@ -249,7 +259,7 @@ fn switches_stand_in_the_history_of_their_deployment() {
         fenced: true,
         ended_at_ms: 3_040,
         asked_at_ms: 3_000,
-        targets: vec![v1::SwitchTarget { deployment: deployment.into(), from: "1.0.0".into(), to: "1.1.0".into() }],
+        targets: vec![v1::SwitchTarget { deployment: deployment.into(), from_version: "1.0.0".into(), to_version: "1.1.0".into() }],
         ..Default::default()
     };
     let of = |limit| {

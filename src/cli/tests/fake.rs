@@ -76,7 +76,7 @@ fn map(pairs: &[(&str, &str)]) -> std::collections::BTreeMap<String, String> {
 
 fn node(id: u64, address: &str) -> v1::Node {
     v1::Node {
-        id,
+        node_id: id,
         name: format!("n{id}"),
         peer_addr: format!("10.0.0.{id}:7651"),
         client_addr: if id == 1 { address.into() } else { String::new() },
@@ -89,7 +89,7 @@ fn node(id: u64, address: &str) -> v1::Node {
         min_level: 1,
         max_level: 1,
         matched: 520,
-        reachable: if id == 3 { "no" } else { "yes" }.into(),
+        reachable: Some(id != 3),
         ..Default::default()
     }
 }
@@ -123,7 +123,7 @@ fn rollout(id: &str) -> Option<v1::Rollout> {
         terminal: !live,
         started_at_ms: 40_000,
         now_ms: 60_000,
-        index: 520,
+        applied_index: 520,
         ..Default::default()
     })
 }
@@ -144,9 +144,9 @@ fn deployment() -> v1::Deployment {
         arms: vec![arm("stable", "1.0.0", 7500, 3), arm("candidate", "1.1.0", 2500, 0)],
         route: Some(v1::Route { incarnation: 1, generation: 7, mode: "weighted".into(), ttl_s: 1 }),
         desired: 4,
-        live: "r-52".into(),
-        last: "r-40".into(),
-        name: "shop.production.svc.slipway.internal".into(),
+        live_rollout: "r-52".into(),
+        last_rollout: "r-40".into(),
+        dns_name: "shop.production.svc.slipway.internal".into(),
         ..Default::default()
     }
 }
@@ -186,6 +186,8 @@ fn release(version: &str, status: &str) -> v1::Release {
         build: Some(v1::BuildInfo { commit: "b7e4c27".into(), ..Default::default() }),
         holders: 3,
         voters: 3,
+        // What turns a line around and colours a terminal.
+        meta: Some(v1::Meta { labels: map(&[("team", "\u{202e}pohs\u{1b}[31m")]), ..Default::default() }),
         ..Default::default()
     }
 }
@@ -199,7 +201,7 @@ fn instance(n: u32, version: &str, life: &str) -> v1::Instance {
         worker: "w1".into(),
         address: format!("10.1.0.{n}"),
         ports: [("http".to_string(), 8080)].into(),
-        life: life.into(),
+        status: life.into(),
         health: if life == "running" { "passing" } else { "unknown" }.into(),
         exit: if life == "failed" { "exited with status 3; its last words: no DB_URL" } else { "" }.into(),
         serves: life == "running",
@@ -212,8 +214,8 @@ fn switch(id: &str) -> v1::Switch {
         id: id.into(),
         targets: vec![v1::SwitchTarget {
             deployment: "production/shop".into(),
-            from: "1.0.0".into(),
-            to: "1.1.0".into(),
+            from_version: "1.0.0".into(),
+            to_version: "1.1.0".into(),
         }],
         wait: "fenced".into(),
         phase: "ended".into(),
@@ -224,7 +226,7 @@ fn switch(id: &str) -> v1::Switch {
         fenced: true,
         fenced_at_ms: 30_040,
         clear_at_ms: 31_040,
-        servers: vec![v1::SwitchServer { node: 1, name: "n1".into(), state: "served".into(), at_ms: 30_012 }],
+        servers: vec![v1::SwitchServer { node_id: 1, node: "n1".into(), status: "served".into(), at_ms: 30_012 }],
         ..Default::default()
     }
 }
@@ -252,7 +254,7 @@ impl Cluster for Fake {
             node_id: 1,
             leader_id: 1,
             term: 4,
-            applied: 520,
+            applied_index: 520,
             now_ms: 60_000,
             quorum: true,
             nodes: (1..=3).map(|id| node(id, &me.address)).collect(),
@@ -264,21 +266,21 @@ impl Cluster for Fake {
         init(InitRequest) -> v1::InitReply = |_me, _asked| Err(refused(tonic::Code::AlreadyExists, "conflict",
             "this node belongs to cluster c-1 already"));
         join(JoinRequest) -> v1::JoinReply = |_me, _asked| Ok(v1::JoinReply {
-            cluster_id: "c-1".into(), node_id: 1, name: "n1".into(), role: "voter".into() });
+            cluster_id: "c-1".into(), node_id: 1, node: "n1".into(), role: "voter".into() });
         digest(DigestRequest) -> v1::DigestReply = |_me, _asked| Ok(v1::DigestReply {
             index: 521, agreed: true, nodes: vec![v1::NodeDigest {
-                id: 1, name: "n1".into(), reported: true, digest: "abcd".into(), ..Default::default() }],
+                node_id: 1, node: "n1".into(), reported: true, digest: "abcd".into(), ..Default::default() }],
             ..Default::default() });
         transfer_leader(TransferLeaderRequest) -> v1::TransferLeaderReply = |_me, asked| Ok(v1::TransferLeaderReply {
             leader_id: asked.to.max(1), term: 5 });
         leave(LeaveRequest) -> v1::LeaveReply = |_me, asked| Ok(v1::LeaveReply {
-            node: asked.node, name: format!("n{}", asked.node), role: "removed".into() });
+            node_id: asked.node, node: format!("n{}", asked.node), role: "removed".into() });
         drain(DrainRequest) -> v1::DrainReply = |_me, asked| Ok(v1::DrainReply {
-            node: asked.node.max(1), name: format!("n{}", asked.node.max(1)), drained: !asked.undo });
+            node_id: asked.node.max(1), node: format!("n{}", asked.node.max(1)), drained: !asked.undo });
         rotate_dns_cookie(RotateDnsCookieRequest) -> v1::RotateDnsCookieReply =
             |_me, _asked| Ok(v1::RotateDnsCookieReply { receipt: receipt() });
         finalize(FinalizeRequest) -> v1::FinalizeReply = |_me, asked| Ok(v1::FinalizeReply {
-            from: asked.from, level: asked.from + 1, receipt: receipt() });
+            from_level: asked.from, level: asked.from + 1, receipt: receipt() });
     }
 }
 
@@ -293,7 +295,7 @@ impl Catalog for Fake {
         remove_release(ReleaseVerbRequest) -> v1::Changed =
             |_me, _asked| Ok(v1::Changed { receipt: receipt(), ..Default::default() });
         prune_releases(PruneReleasesRequest) -> v1::Changed =
-            |_me, _asked| Ok(v1::Changed { receipt: receipt(), items: vec!["0.9.0".into()], ..Default::default() });
+            |_me, _asked| Ok(v1::Changed { receipt: receipt(), removed_versions: vec!["0.9.0".into()], ..Default::default() });
         remove_worker(RemoveWorkerRequest) -> v1::Changed =
             |_me, _asked| Ok(v1::Changed { receipt: receipt(), lines: vec!["worker w1 was removed".into()], ..Default::default() });
         rekey_worker(RekeyWorkerRequest) -> v1::Changed =
@@ -320,7 +322,7 @@ impl Catalog for Fake {
             }).to_vec() });
         list_services(ListRequest) -> v1::ListServicesReply = |_me, _asked| Ok(v1::ListServicesReply {
             page: page(), items: vec![v1::Service {
-                name: "shop".into(), releases: 3, deployments: vec!["production/shop".into()], ..Default::default() }] });
+                name: "shop".into(), release_count: 3, deployment_ids: vec!["production/shop".into()], ..Default::default() }] });
         list_releases(ListRequest) -> v1::ListReleasesReply = |_me, asked| Ok(v1::ListReleasesReply {
             page: page(), items: if ["", "shop"].contains(&asked.service.as_str()) {
                 releases()
@@ -328,9 +330,9 @@ impl Catalog for Fake {
         list_deployments(ListRequest) -> v1::ListDeploymentsReply = |_me, asked| Ok(v1::ListDeploymentsReply {
             page: page(), items: if asked.environment == "staging" { Vec::new() } else { vec![deployment()] } });
         list_workers(ListRequest) -> v1::ListWorkersReply = |_me, _asked| Ok(v1::ListWorkersReply {
-            page: page(), items: ["w1", "w2"].map(|name| v1::Worker {
-                name: name.into(), presence: if name == "w1" { "ready" } else { "lost" }.into(), capacity: 100,
-                host: "10.1.0.1".into(), pool_free: 6, pool_size: 8, instances: 2, ..Default::default() }).to_vec() });
+            page: page(), items: ["w1", "w2", &"w".repeat(63)].map(|name| v1::Worker {
+                name: name.into(), status: if name == "w2" { "lost" } else { "ready" }.into(), capacity: 100,
+                host: "10.1.0.1".into(), pool_free: 6, pool_size: 8, instance_count: 2, ..Default::default() }).to_vec() });
         list_instances(ListRequest) -> v1::ListInstancesReply = |_me, asked| Ok(v1::ListInstancesReply {
             page: page(), items: [(0, "1.0.0", "running"), (1, "1.1.0", "failed"), (2, "0.9.0", "gone")].into_iter()
                 .filter(|(_, _, life)| asked.all || *life == "running")
@@ -351,7 +353,7 @@ impl Rollouts for Fake {
             other => Err(missing(Named::Deployment, other)),
         };
         plan(StartRequest) -> v1::PlanReply = |_me, asked| Ok(v1::PlanReply {
-            strategy: "canary".into(), desired: 4, from: "1.0.0".into(), to: asked.version,
+            strategy: "canary".into(), desired: 4, from_version: "1.0.0".into(), to_version: asked.version,
             steps: rollout("r-40").unwrap().steps, notes: vec!["going back: at once".into()], revision: 17 });
         get(GetRolloutRequest) -> v1::Rollout = |_me, asked| {
             let name = if asked.deployment == "production/shop" { "r-52" } else { asked.rollout.as_str() };
@@ -378,7 +380,8 @@ impl Rollouts for Fake {
         rollback(VerbRequest) -> v1::VerbReply = |_me, _asked| Ok(v1::VerbReply { receipt: receipt(), rollout: "r-40".into() });
         explain(ExplainRequest) -> v1::ExplainReply = |_me, asked| match asked.deployment.as_str() {
             "production/shop" => Ok(v1::ExplainReply {
-                deployment: asked.deployment, rollout: "r-52".into(), status: "r-52 to 1.1.0 is active, 25 %: bake".into(),
+                deployment: asked.deployment, rollout: "r-52".into(), status: "active".into(),
+                summary: "r-52 to 1.1.0 is active, 25 %: bake".into(),
                 waits: vec!["3 of 20 requests seen by 1.1.0".into()], leader_id: 1, now_ms: 60_000,
                 ways_out: vec!["slipway rollout promote r-52".into()], ..Default::default() }),
             "production/cart" => Ok(v1::ExplainReply {
@@ -394,14 +397,14 @@ impl Rollouts for Fake {
 impl Traffic for Fake {
     answers! {
         get_route(GetRouteRequest) -> v1::GetRouteReply = |_me, asked| Ok(v1::GetRouteReply {
-            deployment: asked.deployment, name: "shop.production.svc.slipway.internal".into(), generation: 7,
+            deployment: asked.deployment, dns_name: "shop.production.svc.slipway.internal".into(), generation: 7,
             mode: "weighted".into(), ttl_s: 1, dns_servers: vec!["10.0.0.1:8653".into()],
-            ports: [("http".to_string(), 8080)].into(), index: 520, now_ms: 60_000,
+            ports: [("http".to_string(), 8080)].into(), applied_index: 520, now_ms: 60_000,
             shares: vec![v1::VersionShare { role: "stable".into(), version: "1.0.0".into(), weight_bp: 10_000, serving: 1,
-                addresses: vec!["10.1.0.0".into()], answers: 40, ..Default::default() }], ..Default::default() });
+                addresses: vec!["10.1.0.0".into()], answer_count: 40, ..Default::default() }], ..Default::default() });
         trace(TraceRequest) -> v1::TraceReply = |_me, asked| Ok(v1::TraceReply {
-            node_id: 1, node: "n1".into(), name: asked.name, outcome: "answer".into(), because: "it is served".into(),
-            index: 520, ..Default::default() });
+            node_id: 1, node: "n1".into(), dns_name: asked.name, outcome: "answer".into(), because: "it is served".into(),
+            applied_index: 520, ..Default::default() });
         switch(SwitchRequest) -> v1::SwitchReply =
             |_me, _asked| Ok(v1::SwitchReply { receipt: receipt(), switch: Some(switch("s-521")) });
         get_switch(GetSwitchRequest) -> v1::Switch = |_me, asked| Ok(switch(&asked.switch));

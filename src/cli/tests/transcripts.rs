@@ -4,16 +4,19 @@
 
 use std::{ffi::OsString, path::Path};
 
-use super::fake;
+use super::{documents::Documents, fake};
 use crate::{
-    cli::{args, reference, run},
+    cli::{args, error, reference, run},
     clock::Clock,
     config,
     console::capture,
 };
 
-/// Verbs that ask no node: what they do is on this machine, and other tests run them.
-const LOCAL: [&str; 4] = ["slipway completions", "slipway man", "slipway cluster restore", "slipway cluster check"];
+/// Whether a verb asks no node: what it does is on this machine, and other tests run it.
+fn is_local(path: &str) -> bool {
+    args::LOCAL.iter().any(|(verb, _)| path == format!("slipway {verb}"))
+}
+
 /// Verbs that the fake node has no answer for.
 const NOT_FAKED: [&str; 5] = [
     "slipway release push",
@@ -23,7 +26,7 @@ const NOT_FAKED: [&str; 5] = [
     "slipway dns query",
 ];
 
-fn verbs() -> Vec<(String, clap::Command)> {
+pub(super) fn verbs() -> Vec<(String, clap::Command)> {
     reference::verbs(&args::definition())
 }
 
@@ -43,7 +46,7 @@ async fn said(line: &str, more: &[&str]) -> String {
 }
 
 /// Holds that a text is the golden one.
-fn golden(path: &str, text: &str) {
+pub(super) fn golden(path: &str, text: &str) {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
     if config::variable("SLIPWAY_GOLDEN").is_some_and(|v| v == "write") {
         std::fs::create_dir_all(file.parent().unwrap()).unwrap();
@@ -105,6 +108,13 @@ fn the_reference_page_is_current() {
     golden("docs/cli-reference.md", &reference::reference());
 }
 
+#[test]
+fn readme_has_the_exit_codes() {
+    let readme = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap();
+    let words = readme.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(words.contains(&format!("{}.", error::codes())), "{}", error::codes());
+}
+
 #[tokio::test]
 async fn the_first_page_of_help() {
     golden("tests/golden/cli/help.txt", &said("slipway --help", &[]).await);
@@ -119,7 +129,7 @@ async fn without_arguments_and_without_a_node_every_verb_says_what_to_do() {
         if verb.get_arguments().any(|a| a.is_required_set()) {
             text += &format!("$ {path}\n{}\n", said(&path, &[]).await);
         }
-        if LOCAL.contains(&path.as_str()) {
+        if is_local(&path) {
             continue;
         }
         let example = &examples(&verb)[0];
@@ -138,8 +148,9 @@ async fn without_arguments_and_without_a_node_every_verb_says_what_to_do() {
 async fn every_verb_shows_a_cluster_that_has_one_of_everything() {
     let node = fake::serve().await;
     let (mut people, mut scripts) = (String::new(), String::new());
+    let documents = Documents::new();
     for (path, verb) in verbs() {
-        if LOCAL.contains(&path.as_str()) || NOT_FAKED.contains(&path.as_str()) {
+        if is_local(&path) || NOT_FAKED.contains(&path.as_str()) {
             continue;
         }
         for example in examples(&verb) {
@@ -157,12 +168,42 @@ async fn every_verb_shows_a_cluster_that_has_one_of_everything() {
             people += &format!("$ {example}\n{outcome}\n");
             if !example.contains(" -o ") {
                 let outcome = hide(said(&example, &[&node[..], &["-o", "json"]].concat()).await);
-                scripts += &format!("$ {example} -o json\n{outcome}\n");
+                let printed = outcome.lines().filter(|l| !l.starts_with("! ") && !l.starts_with("= "));
+                let printed = printed.collect::<Vec<_>>().join("\n");
+                let watched = example.contains(" --watch") && !path.ends_with("deployment remove");
+                let verb = path.trim_start_matches("slipway ");
+                let shape = if printed.is_empty() { printed } else { documents.shape(verb, watched, &printed) + "\n" };
+                let rest = outcome.lines().filter(|l| l.starts_with("! ") || l.starts_with("= "));
+                let rest = rest.collect::<Vec<_>>().join("\n");
+                scripts += &format!("$ {example} -o json\n{shape}{rest}\n\n");
             }
         }
     }
     golden("tests/golden/cli/people.txt", &people);
     golden("tests/golden/cli/scripts.txt", &scripts);
+}
+
+#[tokio::test]
+async fn tables_fit_the_screen() {
+    let node = fake::serve().await;
+    let mut text = String::new();
+    for columns in [60, 80, 110] {
+        text += &format!("# COLUMNS={columns}\n\n");
+        for (path, _) in verbs().iter().filter(|(path, _)| path.ends_with(" list") || path.ends_with(" history")) {
+            let line = if path.ends_with(" history") { format!("{path} shop") } else { path.clone() };
+            capture::set_width(Some(columns));
+            let outcome = said(&line, &["--node", &node]).await;
+            capture::set_width(None);
+            // An event is a sentence and no row.
+            let rows = outcome.lines().filter(|_| path != "slipway event list");
+            rows.for_each(|row| assert!(row.chars().count() <= columns, "{path} at {columns}:\n{row}"));
+            // Its port is another one each time, and may be cut.
+            let hide = |word: &str| if word.starts_with("127.0.0.1:") { "NODE".into() } else { word.to_string() };
+            let outcome = outcome.split(' ').map(hide).collect::<Vec<_>>().join(" ");
+            text += &format!("$ {line}\n{outcome}\n");
+        }
+    }
+    golden("tests/golden/cli/narrow.txt", &text);
 }
 
 #[tokio::test]
@@ -216,7 +257,14 @@ async fn wrong_names_are_told_with_the_right_ones() {
         "slipway event watch --after abc",
         "slipway logs shop --instance foo",
         "slipway --timeout 0s status",
-        "slipway -o JSON rollout list",
+        "slipway -o JSON rollout status r-99",
+        "slipway -o yaml rollout status r-99",
+        "slipway -o YAML rollout start shop",
+        "slipway rollout start shop --to 1.1.0 --steps 10,5",
+        "slipway rollout start shop --to 1.1.0 --parallelism 0",
+        "slipway rollout start shop --to 1.1.0 --bake 99999h",
+        "slipway rollout start shop --to 1.1.0 --max-surge 0",
+        "slipway rollout start shop --to 1.1.0 --max-surge 0 --max-unavailable 0",
         "slipway rollout get shop",
         "slipway show shop",
         "slipway cluster leave",

@@ -22,12 +22,15 @@ use crate::{
     wire::v1,
 };
 
+/// A snapshot that a node wrote.
 #[derive(Serialize)]
-struct Made {
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(in crate::cli) struct Snapshot {
     node: String,
     node_id: u64,
+    /// The newest entry that it covers.
     index: u64,
-    bytes: u64,
+    size: u64,
 }
 
 /// Makes one node, or all, write a snapshot.
@@ -39,7 +42,9 @@ pub async fn snapshot(s: &Session, all: bool) -> Result<u8, CliError> {
         for n in nodes.iter().filter(|n| n.role != "removed") {
             let one = Client::new(std::slice::from_ref(&n.client_addr), s.limits, s.client.clock().clone())?;
             match one.make_snapshot().await {
-                Ok(r) => made.push(Made { node: n.name.clone(), node_id: r.node_id, index: r.index, bytes: r.bytes }),
+                Ok(r) => {
+                    made.push(Snapshot { node: n.name.clone(), node_id: r.node_id, index: r.index, size: r.bytes })
+                }
                 Err(e) => failures.push(format!("{}: {e}", n.name)),
             }
         }
@@ -52,13 +57,14 @@ pub async fn snapshot(s: &Session, all: bool) -> Result<u8, CliError> {
         }
     } else {
         let r = s.client.make_snapshot().await?;
-        // The members' names; without them the address names it.
-        drop(s.client.status().await);
-        made.push(Made { node: s.client.node(), node_id: r.node_id, index: r.index, bytes: r.bytes });
+        let nodes = s.client.status().await.map(|status| status.nodes).unwrap_or_default();
+        let node = nodes.into_iter().find(|n| n.node_id == r.node_id).map(|n| n.name).unwrap_or_default();
+        made.push(Snapshot { node, node_id: r.node_id, index: r.index, size: r.bytes });
     }
     s.out.show(&made, |made| {
-        let line =
-            |m: &Made| format!("{}: snapshot of entry {}, {} bytes; older entries dropped", m.node, m.index, m.bytes);
+        let line = |m: &Snapshot| {
+            format!("{}: snapshot of entry {}, {} bytes; older entries dropped", m.node, m.index, m.size)
+        };
         made.iter().map(line).collect::<Vec<_>>().join("\n")
     })?;
     Ok(DONE)
@@ -96,7 +102,7 @@ pub async fn backup(s: &Session, file: &Path, without_packages: bool) -> Result<
     };
     bar.finish_and_clear();
     let found = hex(&hash.finalize());
-    if found != done.sha256 || bytes != done.bytes {
+    if found != done.sha256 || bytes != done.size {
         return Err(CliError::Failed(format!("the backup was damaged on its way ({bytes} bytes, {found}): try again")));
     }
     let synced = out.into_inner().map_err(std::io::IntoInnerError::into_error).and_then(|f| f.sync_all());
@@ -117,8 +123,8 @@ pub async fn backup(s: &Session, file: &Path, without_packages: bool) -> Result<
             d.cluster_id,
             d.index,
             d.incarnation,
-            d.packages,
-            d.bytes,
+            d.package_count,
+            d.size,
             d.node_id,
             d.sha256
         )
@@ -147,9 +153,11 @@ fn progress(s: &Session) -> indicatif::ProgressBar {
     }
 }
 
-/// What `slipwayd check` or `restore` said, for scripts.
+/// What `slipwayd check` or `restore` said.
 #[derive(Serialize)]
-struct Told<'a> {
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(in crate::cli) struct Checked<'a> {
+    /// Whether it is sound, or was restored.
     ok: bool,
     text: &'a str,
 }
@@ -168,7 +176,7 @@ pub async fn daemon(out: &Output, verb: &str, file: &Path, rest: &[OsString]) ->
         console::note(&problem.replacen("slipwayd: ", "error: ", 1));
     }
     if !said.is_empty() || !out.for_people() {
-        out.show(&Told { ok: ran.status.success(), text: &said }, |t| t.text.to_string())?;
+        out.show(&Checked { ok: ran.status.success(), text: &said }, |t| t.text.to_string())?;
     }
     Ok(ran.status.code().and_then(|c| u8::try_from(c).ok()).unwrap_or(crate::cli::error::FAILED))
 }

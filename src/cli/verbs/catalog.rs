@@ -20,9 +20,11 @@ use crate::{
 /// What stands for a file that came over standard input.
 const STDIN: &str = "standard input";
 
-/// An environment and what is in it, for scripts.
+/// An environment and what is in it.
 #[derive(Serialize)]
-struct InEnvironment<'a> {
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(in crate::cli) struct WholeEnvironment<'a> {
+    #[serde(flatten)]
     environment: &'a v1::Environment,
     deployments: Vec<v1::Deployment>,
 }
@@ -37,25 +39,27 @@ pub async fn environment(s: &Session, verb: EnvironmentVerb) -> Result<u8, CliEr
     };
     let all = s.client.environments(v1::ListRequest::default()).await?.items;
     match verb {
-        None => s.out.show(&all, |items| render::environments(items))?,
+        None => s.out.show(&all, |items| render::environments(items, s.out.wide()))?,
         Some(name) => {
             let found = all.iter().find(|e| e.name == name);
             let known = all.iter().map(|e| &e.name);
             let environment = found.ok_or_else(|| missing(Named::Environment, &name, known))?;
             let ask = v1::ListRequest { environment: name.clone(), ..Default::default() };
-            let shown = InEnvironment { environment, deployments: s.client.deployments(ask).await?.items };
+            let shown = WholeEnvironment { environment, deployments: s.client.deployments(ask).await?.items };
             s.out.show(&shown, |x| {
                 let list = render::deployments(&x.deployments, s.out.wide());
-                format!("{}\n\n{list}", render::environments(std::slice::from_ref(x.environment)))
+                format!("{}\n\n{list}", render::environments(std::slice::from_ref(x.environment), s.out.wide()))
             })?;
         }
     }
     Ok(DONE)
 }
 
-/// A worker and what it runs, for scripts.
+/// A worker and what it runs.
 #[derive(Serialize)]
-struct OnWorker<'a> {
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(in crate::cli) struct WholeWorker<'a> {
+    #[serde(flatten)]
     worker: &'a v1::Worker,
     instances: Vec<v1::Instance>,
 }
@@ -74,7 +78,7 @@ pub async fn worker(s: &Session, verb: WorkerVerb) -> Result<u8, CliError> {
             let found = all.iter().find(|w| w.name == name);
             let worker = found.ok_or_else(|| missing(Named::Worker, &name, all.iter().map(|w| &w.name)))?;
             let ask = v1::ListRequest { worker: name.clone(), ..Default::default() };
-            let shown = OnWorker { worker, instances: s.client.instances(ask).await?.items };
+            let shown = WholeWorker { worker, instances: s.client.instances(ask).await?.items };
             s.out.show(&shown, |x| {
                 let head = render::workers(std::slice::from_ref(x.worker), true);
                 format!("{head}\n\n{}", render::instances(&x.instances, s.out.wide()))
@@ -84,9 +88,11 @@ pub async fn worker(s: &Session, verb: WorkerVerb) -> Result<u8, CliError> {
     Ok(DONE)
 }
 
-/// A deployment and its instances, for scripts.
+/// A deployment and its instances, those that ended too.
 #[derive(Serialize)]
-struct Shown {
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(in crate::cli) struct WholeDeployment {
+    #[serde(flatten)]
     deployment: v1::Deployment,
     instances: Vec<v1::Instance>,
 }
@@ -119,9 +125,9 @@ async fn show(s: &Session, target: &str) -> Result<u8, CliError> {
         // Those that failed are what somebody looks for, as long as their version has to do with the deployment.
         let last = s.rollout(target).await.ok().and_then(|r| r.to);
         let concerns = |i: &v1::Instance| i.pair == last || deployment.arms.iter().any(|a| a.pair == i.pair);
-        instances.retain(|i| i.life != "gone" && (i.life != "failed" || concerns(i)));
+        instances.retain(|i| i.status != "gone" && (i.status != "failed" || concerns(i)));
     }
-    let shown = Shown { deployment, instances };
+    let shown = WholeDeployment { deployment, instances };
     s.out.show(&shown, |x| render::deployment(&x.deployment, &x.instances, s.out.wide()))?;
     Ok(DONE)
 }
@@ -148,11 +154,11 @@ pub async fn apply(s: &Session, args: ApplyArgs) -> Result<u8, CliError> {
         (std::fs::read_to_string(&args.file).map_err(unreadable)?, SpecFormat::of_file(&path))
     };
     if document.trim().is_empty() {
-        return Err(CliError::Failed(format!("{path} is empty: docs/spec.md says what a spec holds")));
+        return Err(CliError::Usage(format!("{path} is empty: docs/spec.md says what a spec holds")));
     }
     // Mistakes in the file are said without asking a node, in the same words.
     let spec = read_spec(&document, format)
-        .map_err(|e| CliError::Failed(format!("{path}: {}", e.to_string().replace("<input>", &path))))?;
+        .map_err(|e| CliError::Usage(format!("{path}: {}", e.to_string().replace("<input>", &path))))?;
     if let Some(only) = s.only.as_ref().filter(|only| **only != spec.deployment.environment.as_str()) {
         return Err(CliError::Usage(format!(
             "{path} is about {}, --environment says {only}: change the file, or leave the flag out",

@@ -36,9 +36,9 @@ pub async fn run(s: &Session, verb: ClusterVerb) -> Result<u8, CliError> {
             s.out.show(&reply, |r| match here == r.cluster_id {
                 true => format!(
                     "{} is in this cluster already, as node {} ({}); nothing changed",
-                    r.name, r.node_id, r.role
+                    r.node, r.node_id, r.role
                 ),
-                false => format!("{} joined as node {} ({})", r.name, r.node_id, r.role),
+                false => format!("{} joined as node {} ({})", r.node, r.node_id, r.role),
             })?;
         }
         ClusterVerb::Snapshot { all } => return super::backup::snapshot(s, all).await,
@@ -58,7 +58,7 @@ pub async fn run(s: &Session, verb: ClusterVerb) -> Result<u8, CliError> {
                 None => 0,
                 Some(to) => node_id(&nodes, &to)?,
             };
-            let whom = nodes.iter().find(|n| n.id == to).map_or("another voter", |n| n.name.as_str());
+            let whom = nodes.iter().find(|n| n.node_id == to).map_or("another voter", |n| n.name.as_str());
             let leader = nodes.iter().find(|n| n.leader).map_or("the leader", |n| n.name.as_str());
             let already = whom == leader;
             if !already {
@@ -66,7 +66,7 @@ pub async fn run(s: &Session, verb: ClusterVerb) -> Result<u8, CliError> {
             }
             let reply =
                 node::shown(&s.client, s.client.transfer_leader(v1::TransferLeaderRequest { to, term })).await?;
-            let name = nodes.iter().find(|n| n.id == reply.leader_id).map(|n| n.name.clone());
+            let name = nodes.iter().find(|n| n.node_id == reply.leader_id).map(|n| n.name.clone());
             let name = name.unwrap_or_else(|| format!("node {}", reply.leader_id));
             let already = if already { " already; nothing changed" } else { "" };
             s.out.show(&reply, |r| format!("{name} leads (term {}){already}", r.term))?;
@@ -76,7 +76,7 @@ pub async fn run(s: &Session, verb: ClusterVerb) -> Result<u8, CliError> {
             s.sure(&sure, &format!("{member} is removed for ever, its data directory cannot come back"))?;
             let reply = node::shown(&s.client, node::leave(s, node, lose_packages)).await?;
             s.out.show(&reply, |r| {
-                format!("{} (node {}) was removed: its data directory cannot come back", r.name, r.node)
+                format!("{} (node {}) was removed: its data directory cannot come back", r.node, r.node_id)
             })?;
         }
         ClusterVerb::Drain { member, undo } => {
@@ -84,20 +84,20 @@ pub async fn run(s: &Session, verb: ClusterVerb) -> Result<u8, CliError> {
             let before = s.client.status().await?;
             let node = member.as_deref().map_or(Ok(0), |text| node_id(&before.nodes, text))?;
             let asked = if node == 0 { before.node_id } else { node };
-            let already = before.nodes.iter().any(|n| n.id == asked && n.drained != undo);
+            let already = before.nodes.iter().any(|n| n.node_id == asked && n.drained != undo);
             let reply = node::shown(&s.client, node::drain(s, node, undo)).await?;
             s.out.show(&reply, |r| match (r.drained, already) {
                 (true, true) => {
-                    format!("{0} is drained already; `slipway cluster drain {0} --undo` takes it back", r.name)
+                    format!("{0} is drained already; `slipway cluster drain {0} --undo` takes it back", r.node)
                 }
                 (true, false) => {
                     format!(
                         "{0} is drained: it does not lead; `slipway cluster drain {0} --undo` takes it back",
-                        r.name
+                        r.node
                     )
                 }
-                (false, true) => format!("{} is not drained; nothing changed", r.name),
-                (false, false) => format!("{} is back: it may lead again", r.name),
+                (false, true) => format!("{} is not drained; nothing changed", r.node),
+                (false, false) => format!("{} is back: it may lead again", r.node),
             })?;
         }
         ClusterVerb::DnsCookie(DnsCookieVerb::Rotate) => {
@@ -116,7 +116,7 @@ pub async fn run(s: &Session, verb: ClusterVerb) -> Result<u8, CliError> {
             console::note(&format!("raising the feature level from {from}"));
             let request = v1::FinalizeRequest { from, ..v1::FinalizeRequest::default() };
             let reply = s.client.finalize(request).await?;
-            s.out.show(&reply, |r| format!("feature level raised from {} to {}", r.from, r.level))?;
+            s.out.show(&reply, |r| format!("feature level raised from {} to {}", r.from_level, r.level))?;
         }
     }
     Ok(DONE)
@@ -125,9 +125,9 @@ pub async fn run(s: &Session, verb: ClusterVerb) -> Result<u8, CliError> {
 /// A node by name or number.
 pub(super) fn node_id(nodes: &[v1::Node], text: &str) -> Result<u64, CliError> {
     // A name may be used again once its node was removed: the one that is here is meant.
-    let fits = |n: &&v1::Node| n.name == text || n.id.to_string() == text;
+    let fits = |n: &&v1::Node| n.name == text || n.node_id.to_string() == text;
     let found = nodes.iter().filter(fits).min_by_key(|n| n.role == "removed");
     found
-        .map(|n| n.id)
+        .map(|n| n.node_id)
         .ok_or_else(|| missing(Named::Node, text, nodes.iter().filter(|n| n.role != "removed").map(|n| &n.name)))
 }

@@ -31,7 +31,7 @@ fn text(r: &v1::DigestReply) -> String {
         } else {
             n.digest.clone()
         };
-        lines.push(format!("  {} (node {}): {word}", n.name, n.id));
+        lines.push(format!("  {} (node {}): {word}", n.node, n.node_id));
     }
     lines.join("\n")
 }
@@ -43,8 +43,8 @@ mod tests {
     #[test]
     fn names_the_node_the_index_and_the_table() {
         let odd = v1::NodeDigest {
-            id: 3,
-            name: "n3".into(),
+            node_id: 3,
+            node: "n3".into(),
             differs: vec!["services".into()],
             differs_since: 90,
             ..Default::default()

@@ -42,7 +42,7 @@ async fn full(s: &Session, name: &str) -> Result<String, CliError> {
         return Ok(name.trim_end_matches('.').to_string());
     }
     let deployment = s.deployment_id(name)?;
-    Ok(s.client.route(v1::GetRouteRequest { deployment }).await?.name)
+    Ok(s.client.route(v1::GetRouteRequest { deployment }).await?.dns_name)
 }
 
 /// A deployment's route, with what the DNS of all nodes that can be reached has answered. Clients of several nodes are
@@ -52,7 +52,7 @@ pub(super) async fn everywhere(s: &Session, deployment: String) -> Result<v1::Ge
     let mut reply = s.client.route(request.clone()).await?;
     let status = s.client.status().await?;
     for share in &mut reply.shares {
-        share.answers = 0;
+        share.answer_count = 0;
     }
     for node in status.nodes.into_iter().filter(|n| n.role != "removed") {
         // Its own State is what its DNS answers from: no leader needs to confirm it.
@@ -68,15 +68,15 @@ pub(super) async fn everywhere(s: &Session, deployment: String) -> Result<v1::Ge
         }
         for share in &mut reply.shares {
             let same = |x: &&v1::VersionShare| x.role == share.role && x.version == share.version;
-            share.answers += seen.shares.iter().find(same).map_or(0, |x| x.answers);
+            share.answer_count += seen.shares.iter().find(same).map_or(0, |x| x.answer_count);
         }
         reply.clients = reply.clients.max(seen.clients);
         reply.largest_client_bp = reply.largest_client_bp.max(seen.largest_client_bp);
         reply.spread_bp = reply.spread_bp.max(seen.spread_bp);
     }
-    let all: u64 = reply.shares.iter().map(|s| s.answers).sum();
+    let all: u64 = reply.shares.iter().map(|s| s.answer_count).sum();
     for share in &mut reply.shares {
-        let bp = share.answers.saturating_mul(10_000).checked_div(all);
+        let bp = share.answer_count.saturating_mul(10_000).checked_div(all);
         share.answered_bp = bp.and_then(|bp| u32::try_from(bp).ok());
     }
     Ok(reply)
@@ -91,7 +91,7 @@ async fn trace(s: &Session, args: DnsTraceArgs) -> Result<u8, CliError> {
         Some(node) => {
             let nodes = s.client.status().await?.nodes;
             let id = node_id(&nodes, &node)?;
-            let address = nodes.into_iter().find(|n| n.id == id).map(|n| n.client_addr).unwrap_or_default();
+            let address = nodes.into_iter().find(|n| n.node_id == id).map(|n| n.client_addr).unwrap_or_default();
             Client::new(&[address], s.limits, s.client.clock().clone())?.trace(request).await?
         }
     };
@@ -99,31 +99,40 @@ async fn trace(s: &Session, args: DnsTraceArgs) -> Result<u8, CliError> {
     Ok(if reply.outcome == "answer" { DONE } else { FAILED })
 }
 
-/// What one node says.
+/// What one node's DNS says.
 #[derive(Debug, Serialize)]
-struct Said {
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(in crate::cli) struct DnsAnswer {
     node: String,
     node_id: u64,
+    /// Its DNS address.
     server: String,
+    /// NOERROR, NXDOMAIN and others, as DNS programs write them; empty: it did not answer.
     rcode: String,
+    /// The shortest of the records; null: there is none.
     ttl_s: Option<u32>,
+    /// What the records say, sorted.
     answers: Vec<String>,
+    /// How long the answer took; 0: there is none.
     took_us: u64,
     incarnation: u64,
     generation: u64,
-    index: u64,
+    applied_index: u64,
     /// Whether another node serves a newer generation of the route.
     behind: bool,
-    /// What kept it from answering.
-    #[serde(skip_serializing_if = "String::is_empty")]
+    /// What kept it from answering; empty: nothing.
     problem: String,
 }
 
+/// What the DNS of all nodes says of a name.
 #[derive(Debug, Serialize)]
-struct All {
-    name: String,
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(in crate::cli) struct DnsAnswers {
+    dns_name: String,
+    /// Record type, such as A.
     kind: String,
-    servers: Vec<Said>,
+    /// One a node.
+    servers: Vec<DnsAnswer>,
 }
 
 async fn query(s: &Session, args: &DnsQueryArgs) -> Result<u8, CliError> {
@@ -142,15 +151,15 @@ async fn query(s: &Session, args: &DnsQueryArgs) -> Result<u8, CliError> {
         x.behind = (x.incarnation, x.generation) < newest;
     }
     let failed = servers.iter().any(|x| x.behind || !x.problem.is_empty());
-    let all = All { name, kind: kind.to_string(), servers };
+    let all = DnsAnswers { dns_name: name, kind: kind.to_string(), servers };
     s.out.show(&all, shown)?;
     Ok(if failed { FAILED } else { DONE })
 }
 
-async fn one(s: &Session, node: v1::Node, name: &Name, kind: RecordType) -> Said {
-    let mut said = Said {
+async fn one(s: &Session, node: v1::Node, name: &Name, kind: RecordType) -> DnsAnswer {
+    let mut said = DnsAnswer {
         node: node.name,
-        node_id: node.id,
+        node_id: node.node_id,
         server: node.dns_addr.clone(),
         rcode: String::new(),
         ttl_s: None,
@@ -158,7 +167,7 @@ async fn one(s: &Session, node: v1::Node, name: &Name, kind: RecordType) -> Said
         took_us: 0,
         incarnation: 0,
         generation: 0,
-        index: 0,
+        applied_index: 0,
         behind: false,
         problem: String::new(),
     };
@@ -166,7 +175,9 @@ async fn one(s: &Session, node: v1::Node, name: &Name, kind: RecordType) -> Said
     let request = v1::TraceRequest { name: text.trim_end_matches('.').into(), ..v1::TraceRequest::default() };
     let seen = async { Client::new(&[node.client_addr], s.limits, s.client.clock().clone())?.trace(request).await };
     match timeout(PATIENCE, seen).await {
-        Ok(Ok(t)) => (said.incarnation, said.generation, said.index) = (t.incarnation, t.generation, t.index),
+        Ok(Ok(t)) => {
+            (said.incarnation, said.generation, said.applied_index) = (t.incarnation, t.generation, t.applied_index)
+        }
         Ok(Err(e)) => said.problem = e.to_string(),
         Err(_) => said.problem = "its API does not answer".into(),
     }
@@ -225,8 +236,8 @@ async fn ask(server: &str, name: &Name, kind: RecordType) -> std::io::Result<Mes
     }
 }
 
-fn shown(all: &All) -> String {
-    let row = |x: &Said| {
+fn shown(all: &DnsAnswers) -> String {
+    let row = |x: &DnsAnswer| {
         let what = match (x.problem.as_str(), x.behind) {
             ("", true) => "behind".into(),
             ("", false) => "-".into(),
@@ -238,12 +249,12 @@ fn shown(all: &All) -> String {
             if x.rcode.is_empty() { "-".into() } else { x.rcode.clone() },
             x.ttl_s.map_or_else(|| "-".into(), |t| format!("{t} s")),
             format!("{}.{}", x.incarnation, x.generation),
-            x.index.to_string(),
+            x.applied_index.to_string(),
             format!("{} us", x.took_us),
             x.answers.join(" "),
             what,
         ]
     };
     let header = ["NODE", "SERVER", "RCODE", "TTL", "GENERATION", "INDEX", "TOOK", "ANSWERS", "PROBLEM"];
-    format!("{} {}\n\n{}", all.name, all.kind, table(&header, all.servers.iter().map(row).collect(), "no node"))
+    format!("{} {}\n\n{}", all.dns_name, all.kind, table(&header, all.servers.iter().map(row).collect(), "no node"))
 }

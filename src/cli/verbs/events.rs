@@ -40,7 +40,7 @@ async fn list(s: &Session, target: Option<&str>, limit: Option<usize>, since: Op
     let of = Of::read(s, target).await?;
     let from = since.map_or(0, |p| s.client.clock().wall_ms().saturating_sub(p.0));
     let mut watch = s.client.watch(&of.deployment, (0, 0), false);
-    let mut newest = VecDeque::new();
+    let (mut newest, limit) = (VecDeque::new(), limit.unwrap_or(usize::MAX));
     let mut first = true;
     let mut print = |event: &v1::Event| {
         if std::mem::take(&mut first) {
@@ -52,18 +52,22 @@ async fn list(s: &Session, target: Option<&str>, limit: Option<usize>, since: Op
         if event.wall_ms < from || !of.holds(&event) {
             continue;
         }
-        match limit {
-            None => print(&event)?,
-            Some(limit) => {
-                newest.push_back(event);
-                if newest.len() > limit {
-                    newest.pop_front();
-                }
-            }
+        // A line for people comes at once, unless it may turn out to be too old.
+        if s.out.for_people() && limit == usize::MAX {
+            print(&event)?;
+            continue;
+        }
+        newest.push_back(event);
+        if newest.len() > limit {
+            newest.pop_front();
         }
     }
+    if !s.out.for_people() {
+        s.out.show(&newest, |_| String::new())?;
+        return Ok(DONE);
+    }
     newest.iter().try_for_each(&mut print)?;
-    if first && s.out.for_people() {
+    if first {
         s.out.line("no event is kept of that")?;
     }
     Ok(DONE)

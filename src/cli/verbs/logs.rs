@@ -12,12 +12,15 @@ use crate::{
 /// Lines repeated when a followed log goes on at another node, so that none is missed.
 const OVERLAP: u32 = 5;
 
-/// A line for scripts.
+/// A line of an instance's log.
 #[derive(Serialize)]
-struct Line {
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(in crate::cli) struct LogLine {
     instance: String,
     worker: String,
+    /// out, err
     stream: String,
+    /// Its text.
     line: String,
 }
 
@@ -36,7 +39,7 @@ pub async fn run(s: &Session, args: LogsArgs) -> Result<u8, CliError> {
         let lost = loop {
             match Client::next_line(&mut stream).await {
                 Ok(Some(v1::LogChunk { instance, worker, stream, line, .. })) => {
-                    let line = Line { instance, worker, stream, line };
+                    let line = LogLine { instance, worker, stream, line };
                     if args.follow { s.out.item(&line, shown)? } else { kept.push(line) }
                 }
                 Ok(None) => break None,
@@ -57,7 +60,7 @@ pub async fn run(s: &Session, args: LogsArgs) -> Result<u8, CliError> {
         }
     }
     // They came as workers answered.
-    kept.sort_by_cached_key(|l: &Line| {
+    kept.sort_by_cached_key(|l: &LogLine| {
         let numbers: Vec<u64> = l.instance.split('-').filter_map(|n| n.parse().ok()).collect();
         (numbers, l.instance.clone())
     });
@@ -65,7 +68,7 @@ pub async fn run(s: &Session, args: LogsArgs) -> Result<u8, CliError> {
     Ok(DONE)
 }
 
-fn shown(line: &Line) -> String {
+fn shown(line: &LogLine) -> String {
     let mark = if line.stream == "err" { "!" } else { "|" };
     format!("{} {} {mark} {}", line.instance, line.worker, line.line)
 }

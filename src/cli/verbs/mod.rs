@@ -1,21 +1,21 @@
 //! One function a noun: calls the client, prints the reply. Every verb that changes something says what it changed.
 
-mod backup;
-mod catalog;
-mod cluster;
-mod digest;
-mod dns;
-mod events;
-mod logs;
-mod node;
-mod probe;
-mod program;
-mod release;
-mod rollout;
-mod service;
-mod status;
-mod traffic;
-mod upkeep;
+pub(super) mod backup;
+pub(super) mod catalog;
+pub(super) mod cluster;
+pub(super) mod digest;
+pub(super) mod dns;
+pub(super) mod events;
+pub(super) mod logs;
+pub(super) mod node;
+pub(super) mod probe;
+pub(super) mod program;
+pub(super) mod release;
+pub(super) mod rollout;
+pub(super) mod service;
+pub(super) mod status;
+pub(super) mod traffic;
+pub(super) mod upkeep;
 
 use super::{
     CliError, Session,

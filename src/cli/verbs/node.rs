@@ -20,8 +20,11 @@ const LOOK: Duration = Duration::from_secs(1);
 
 /// What `node replace` did.
 #[derive(serde::Serialize)]
-struct Replaced {
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(in crate::cli) struct Replaced {
+    /// The node that left.
     removed: v1::LeaveReply,
+    /// The one in its place.
     joined: v1::JoinReply,
 }
 
@@ -34,15 +37,15 @@ pub async fn run(s: &Session, verb: NodeVerb) -> Result<u8, CliError> {
         NodeVerb::Show { name } => {
             let nodes = s.client.status().await?.nodes;
             let id = node_id(&nodes, &name)?;
-            let node = nodes.into_iter().find(|n| n.id == id).unwrap_or_default();
+            let node = nodes.into_iter().find(|n| n.node_id == id).unwrap_or_default();
             s.out.show(&node, render::node)?;
         }
         NodeVerb::Replace { dead, with, lose_packages, sure } => {
             let before = s.client.status().await?;
             let dead = node_id(&before.nodes, &dead)?;
-            let seed = before.nodes.iter().find(|n| n.id == before.node_id).map(|n| n.client_addr.clone());
+            let seed = before.nodes.iter().find(|n| n.node_id == before.node_id).map(|n| n.client_addr.clone());
             let seed = seed.ok_or_else(|| CliError::Failed("the node asked belongs to no cluster".into()))?;
-            if before.nodes.iter().any(|n| n.id == dead && n.client_addr == with && n.role != "removed") {
+            if before.nodes.iter().any(|n| n.node_id == dead && n.client_addr == with && n.role != "removed") {
                 return Err(CliError::Failed(format!(
                     "{with} is the address of the node to be replaced: start the new one elsewhere, or let the old one leave first"
                 )));
@@ -56,7 +59,7 @@ pub async fn run(s: &Session, verb: NodeVerb) -> Result<u8, CliError> {
             s.out.show(&Replaced { removed, joined }, |r| {
                 format!(
                     "{} (node {}) took the place of {} (node {})",
-                    r.joined.name, r.joined.node_id, r.removed.name, r.removed.node
+                    r.joined.node, r.joined.node_id, r.removed.node, r.removed.node_id
                 )
             })?;
         }
@@ -72,12 +75,12 @@ pub(super) async fn shown<T>(watch: &Client, work: impl Future<Output = T>) -> T
         // A look that fails is no news: another follows.
         if let Ok(Ok(status)) = tokio::time::timeout(LOOK, watch.status()).await {
             let role = |n: &v1::Node| if n.leader { "leader".into() } else { n.role.clone() };
-            let now: BTreeMap<u64, String> = status.nodes.iter().map(|n| (n.id, role(n))).collect();
+            let now: BTreeMap<u64, String> = status.nodes.iter().map(|n| (n.node_id, role(n))).collect();
             for n in status.nodes.iter().filter(|_| known.is_some()) {
-                let before = known.as_ref().and_then(|k| k.get(&n.id));
-                if before != now.get(&n.id) {
+                let before = known.as_ref().and_then(|k| k.get(&n.node_id));
+                if before != now.get(&n.node_id) {
                     let before = before.map_or("new", String::as_str);
-                    console::note(&format!("    {} (node {}): {before} -> {}", n.name, n.id, role(n)));
+                    console::note(&format!("    {} (node {}): {before} -> {}", n.name, n.node_id, role(n)));
                 }
             }
             known = Some(now);
@@ -101,7 +104,7 @@ pub(super) async fn leave(s: &Session, node: u64, lose_packages: bool) -> Result
         tokio::time::sleep(POLL).await;
         // The node that left may still answer for a moment, from before its end: another is asked then.
         let Ok(status) = s.client.status().await else { continue };
-        if let Some(row) = status.nodes.iter().find(|n| n.id == reply.node) {
+        if let Some(row) = status.nodes.iter().find(|n| n.node_id == reply.node_id) {
             reply.role.clone_from(&row.role);
         }
     }
@@ -112,7 +115,7 @@ fn still_there(reply: &v1::LeaveReply) -> CliError {
     CliError::TimedOut(format!(
         "{} is still {} after {LEAVE_LIMIT:?}: see `slipway cluster status`; the cluster goes on with it, and the same \
          command may be run again",
-        reply.name, reply.role
+        reply.node, reply.role
     ))
 }
 
@@ -126,11 +129,11 @@ pub(super) async fn drain(s: &Session, node: u64, undo: bool) -> Result<v1::Drai
     }
     loop {
         match s.client.status().await {
-            Ok(status) if status.leader_id != 0 && status.leader_id != reply.node => return Ok(reply),
+            Ok(status) if status.leader_id != 0 && status.leader_id != reply.node_id => return Ok(reply),
             Ok(_) | Err(_) if Duration::from_millis(clock.mono().since(began)) > DRAIN_LIMIT => {
                 return Err(CliError::TimedOut(format!(
                     "{} is drained, but nobody else leads after {DRAIN_LIMIT:?}: see `slipway cluster status`",
-                    reply.name
+                    reply.node
                 )));
             }
             Ok(_) | Err(_) => tokio::time::sleep(POLL).await,
@@ -145,7 +148,7 @@ mod tests {
 
     #[test]
     fn a_member_that_is_slow_to_leave_is_no_failure() {
-        let late = still_there(&v1::LeaveReply { name: "n2".into(), role: "leaving".into(), ..Default::default() });
+        let late = still_there(&v1::LeaveReply { node: "n2".into(), role: "leaving".into(), ..Default::default() });
         assert_eq!(late.exit_code(), TIMED_OUT, "{late}");
     }
 }

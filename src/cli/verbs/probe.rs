@@ -19,21 +19,29 @@ use crate::{
 /// Between two printed lines where nobody watches live.
 const LINE_EVERY: u64 = 5;
 
-/// What scripts get at the end; `--report` adds the seconds and the failures.
-#[derive(Serialize)]
-struct Seen<'a> {
-    name: &'a str,
-    started_ms: u64,
-    ended_ms: u64,
+/// What a probe saw.
+#[derive(Clone, Copy, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(in crate::cli) struct Probed<'a> {
+    dns_name: &'a str,
+    started_wall_ms: u64,
+    ended_wall_ms: u64,
+    /// Requests a second that were asked for.
     rate: u32,
     clients: u32,
+    /// Requests that a user would have noticed.
     failed: u64,
     #[serde(flatten)]
     seen: &'a Summary,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    failures: Option<Vec<FailedRequest>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    seconds: Option<Vec<Bucket>>,
+}
+
+/// What `--report` writes: also each failure, and each second.
+#[derive(Serialize)]
+struct Report<'a> {
+    #[serde(flatten)]
+    probed: Probed<'a>,
+    failures: Vec<FailedRequest>,
+    seconds: Vec<Bucket>,
 }
 
 pub async fn run(s: &Session, args: ProbeArgs) -> Result<u8, CliError> {
@@ -56,28 +64,25 @@ pub async fn run(s: &Session, args: ProbeArgs) -> Result<u8, CliError> {
     }
     handle.stop().await;
     let seen = handle.summary();
-    let result = |whole: bool| Seen {
-        name: &name,
-        started_ms: handle.started_ms(),
-        ended_ms: handle.now_ms(),
+    let probed = Probed {
+        dns_name: &name,
+        started_wall_ms: handle.started_ms(),
+        ended_wall_ms: handle.now_ms(),
         rate: args.rate,
         clients: args.clients,
         failed: seen.failed(),
         seen: &seen,
-        failures: whole.then(|| handle.failures()),
-        seconds: whole.then(|| handle.buckets(0)),
     };
     if let Some(path) = &args.report {
-        let text = serde_json::to_string_pretty(&result(true))
-            .map_err(|e| CliError::Output(std::io::Error::from(e).into()))?;
+        let report = Report { probed, failures: handle.failures(), seconds: handle.buckets(0) };
+        let text =
+            serde_json::to_string_pretty(&report).map_err(|e| CliError::Output(std::io::Error::from(e).into()))?;
         std::fs::write(path, text + "\n").map_err(|source| unwritable(path, &source))?;
     }
     if args.json {
-        s.out.line(
-            &serde_json::to_string(&result(false)).map_err(|e| CliError::Output(std::io::Error::from(e).into()))?,
-        )?;
+        s.out.line(&serde_json::to_string(&probed).map_err(|e| CliError::Output(std::io::Error::from(e).into()))?)?;
     } else {
-        s.out.show(&result(false), |_| format!("\n{}", probe::tables(&seen, &handle.failures())))?;
+        s.out.show(&probed, |_| format!("\n{}", probe::tables(&seen, &handle.failures())))?;
     }
     Ok(if seen.failed() == 0 { DONE } else { FAILED })
 }
@@ -98,7 +103,7 @@ async fn config(s: &Session, args: &ProbeArgs) -> Result<ProbeConfig, CliError> 
         (args.name.clone(), servers, args.port.unwrap_or(80))
     } else {
         let route = route(s, &args.name).await?;
-        (route.name.clone(), route.dns_servers.clone(), port(args, &route)?)
+        (route.dns_name.clone(), route.dns_servers.clone(), port(args, &route)?)
     };
     if !args.dns.is_empty() {
         servers.clear();

@@ -5,15 +5,17 @@ use std::path::Path;
 use serde::Serialize;
 
 use crate::{
-    cli::{CliError, Session, args, error::DONE, output::Output},
+    cli::{CliError, Session, args, error::DONE, output::Output, render::or_dash},
     console::{self, table},
     wire::v1,
 };
 
 /// A node's program.
 #[derive(Serialize)]
-struct NodeVersion {
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(in crate::cli) struct NodeVersion {
     node: String,
+    /// Of its program; empty: not known.
     version: String,
     min_level: u32,
     max_level: u32,
@@ -21,10 +23,13 @@ struct NodeVersion {
 
 /// What runs where.
 #[derive(Serialize)]
-struct Versions {
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(in crate::cli) struct Versions {
+    /// This program's version and commit.
     client: &'static str,
     /// Active feature level; 0: not known.
     level: u32,
+    /// Members that were not removed.
     nodes: Vec<NodeVersion>,
 }
 
@@ -43,7 +48,7 @@ pub async fn version(s: &Session) -> Result<u8, CliError> {
         let mut text = format!("slipway {}", v.client);
         if v.level > 0 {
             let row =
-                |n: &NodeVersion| vec![n.node.clone(), n.version.clone(), format!("{}-{}", n.min_level, n.max_level)];
+                |n: &NodeVersion| vec![n.node.clone(), or_dash(&n.version), format!("{}-{}", n.min_level, n.max_level)];
             let rows = v.nodes.iter().map(row).collect();
             text += &format!(
                 "\ncluster at feature level {}\n\n{}",
@@ -57,8 +62,7 @@ pub async fn version(s: &Session) -> Result<u8, CliError> {
 }
 
 fn of(n: &v1::Node) -> NodeVersion {
-    let version = if n.version.is_empty() { "-".into() } else { n.version.clone() };
-    NodeVersion { node: n.name.clone(), version, min_level: n.min_level, max_level: n.max_level }
+    NodeVersion { node: n.name.clone(), version: n.version.clone(), min_level: n.min_level, max_level: n.max_level }
 }
 
 /// Writes the man pages.

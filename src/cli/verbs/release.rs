@@ -80,15 +80,18 @@ async fn show(s: &Session, OnRelease { service, version }: &OnRelease) -> Result
     Ok(DONE)
 }
 
-/// What a push did, for scripts.
+/// What a push did.
 #[derive(serde::Serialize)]
-struct Pushed {
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(in crate::cli) struct Pushed {
     service: String,
     version: String,
     digest: String,
     size: u64,
+    /// Nodes that hold the package.
     holders: u32,
-    nodes: u32,
+    /// Nodes that are to hold it.
+    node_count: u32,
     /// Whether the version was there already, with the same bytes.
     unchanged: bool,
 }
@@ -148,13 +151,13 @@ async fn push(s: &Session, args: PushArgs) -> Result<u8, CliError> {
         digest: package.digest.clone(),
         size: package.size,
         holders: reply.holders.max(pushed.holders),
-        nodes: reply.nodes.max(pushed.nodes),
+        node_count: reply.nodes.max(pushed.nodes),
         unchanged,
     };
     s.out.show(&result, |p| {
         let digest = render::digest(&p.digest);
         let unchanged = if p.unchanged { "; it was there already, nothing changed" } else { "" };
-        format!("{} {} {digest}… on {} of {} nodes{unchanged}", p.service, p.version, p.holders, p.nodes)
+        format!("{} {} {digest}… on {} of {} nodes{unchanged}", p.service, p.version, p.holders, p.node_count)
     })?;
     Ok(DONE)
 }

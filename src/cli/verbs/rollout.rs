@@ -11,7 +11,7 @@ use crate::{
     },
     client::ClientError,
     console,
-    model::Version,
+    model::{Portion, RolloutParams, Version},
     wire::{convert_rollout::settings, v1},
 };
 
@@ -35,7 +35,7 @@ pub async fn run(s: &Session, verb: RolloutVerb) -> Result<u8, CliError> {
             if !s.out.for_people() {
                 let (id, notes) = (rollout.id.as_str(), &[][..]);
                 live::heard(
-                    s.out.item(&live::Line::Started { rollout: id, index: from_index, notes }, |_| String::new()),
+                    s.out.item(&live::WatchLine::Started { rollout: id, index: from_index, notes }, |_| String::new()),
                 )?;
             }
             follow(s, Follow { rollout: rollout.id, from_index, from_ms: 0, limits, wants_rollback: false }).await
@@ -65,7 +65,7 @@ async fn list(s: &Session, all: bool, limit: Option<usize>) -> Result<u8, CliErr
     let mut items = s.client.history(v1::HistoryRequest::default()).await?.items;
     items.retain(|r| (all || !r.terminal) && r.deployment.starts_with(&prefix));
     items.truncate(limit.unwrap_or(usize::MAX));
-    s.out.show(&items, |items| render::rollouts(items, all))?;
+    s.out.show(&items, |items| render::rollouts(items, all, s.out.wide()))?;
     Ok(DONE)
 }
 
@@ -93,6 +93,10 @@ fn start_request(
     params: &ParamArgs,
 ) -> Result<v1::StartRequest, CliError> {
     let version = to.map(str::parse::<Version>).transpose()?.map(|v| v.to_string()).unwrap_or_default();
+    let one = Portion::count(1);
+    // What can be told without the spec is told here. One of these two may be 0, as long as the spec's other is not.
+    let base = RolloutParams { max_surge: one, max_unavailable: one, ..RolloutParams::default() };
+    params.0.over(base).check("rollout")?;
     Ok(v1::StartRequest {
         request: None,
         deployment: s.deployment_id(deployment)?,
@@ -131,7 +135,7 @@ async fn started(s: &Session, request: v1::StartRequest, watch: WatchArgs) -> Re
     };
     let (from_index, from_ms) = reply.receipt.as_ref().map_or((0, 0), |r| (r.index, r.now_ms));
     // Whoever has gone already is noticed at the first event, with the exit code of a watch.
-    let line = live::Line::Started { rollout: id, index: from_index, notes: &reply.notes };
+    let line = live::WatchLine::Started { rollout: id, index: from_index, notes: &reply.notes };
     live::heard(s.out.item(&line, |_| format!("{id} started")))?;
     follow(s, Follow { rollout: id.clone(), from_index, from_ms, limits, wants_rollback: false }).await
 }
@@ -157,7 +161,13 @@ async fn follow(s: &Session, what: Follow) -> Result<u8, CliError> {
         live::heard(s.out.line(&end.text))?;
     } else {
         let rollout = s.rollout(&id).await?;
-        let line = live::Line::Ended { rollout: &rollout, exit_code: end.code, text: &end.text };
+        let line = live::WatchLine::Ended {
+            rollout: &rollout.id,
+            status: &rollout.status,
+            exit_code: end.code,
+            text: &end.text,
+            record: &rollout,
+        };
         live::heard(s.out.item(&line, |_| String::new()))?;
         console::note(&end.text);
     }
@@ -260,7 +270,7 @@ async fn after(
         return said(s, reply, |_| text);
     };
     let (from_index, from_ms) = reply.receipt.as_ref().map_or((0, 0), |r| (r.index, r.now_ms));
-    let line = live::Line::Started { rollout: &reply.rollout, index: from_index, notes: &[] };
+    let line = live::WatchLine::Started { rollout: &reply.rollout, index: from_index, notes: &[] };
     live::heard(s.out.item(&line, |_| text))?;
     follow(s, Follow { rollout: reply.rollout.clone(), from_index, from_ms, limits, wants_rollback }).await
 }

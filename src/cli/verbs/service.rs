@@ -13,9 +13,11 @@ use crate::{
     wire::v1,
 };
 
-/// A service with what belongs to it, for scripts.
+/// A service with what belongs to it.
 #[derive(Serialize)]
-struct Shown {
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(in crate::cli) struct WholeService {
+    #[serde(flatten)]
     service: v1::Service,
     releases: Vec<v1::Release>,
     deployments: Vec<v1::Deployment>,
@@ -27,7 +29,7 @@ pub async fn run(s: &Session, verb: ServiceVerb) -> Result<u8, CliError> {
             let mut all = s.client.services(v1::ListRequest::default()).await?.items;
             if let Some(environment) = s.listed().await? {
                 let prefix = format!("{environment}/");
-                all.retain(|x| x.deployments.iter().any(|d| d.starts_with(&prefix)));
+                all.retain(|x| x.deployment_ids.iter().any(|d| d.starts_with(&prefix)));
             }
             s.out.show(&all, |items| render::services(items))?;
             Ok(DONE)
@@ -36,7 +38,7 @@ pub async fn run(s: &Session, verb: ServiceVerb) -> Result<u8, CliError> {
             let service = release::known_service(s, &what.service).await?;
             let ask = v1::ListRequest { service: what.service, ..Default::default() };
             let releases = s.client.releases(ask.clone()).await?.items;
-            let shown = Shown { service, releases, deployments: s.client.deployments(ask).await?.items };
+            let shown = WholeService { service, releases, deployments: s.client.deployments(ask).await?.items };
             s.out.show(&shown, |x| {
                 let deployments = render::deployments(&x.deployments, s.out.wide());
                 format!(

@@ -10,22 +10,32 @@ use crate::{
 
 /// A deployment that does not have what it should.
 #[derive(Serialize)]
-pub(super) struct Degraded {
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(in crate::cli) struct Degraded {
     deployment: String,
+    /// What it lacks, in words.
     problem: String,
 }
 
-/// All of it, for scripts.
+/// What is wrong now.
 #[derive(Serialize)]
-pub(super) struct Overview {
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(in crate::cli) struct Overview {
+    /// Rollouts that run.
     rollouts: Vec<v1::Rollout>,
+    /// Deployments that do not have what they should.
     degraded: Vec<Degraded>,
+    /// Workers that are not heard of.
     lost_workers: Vec<v1::Worker>,
+    /// Members that were not removed.
     nodes: Vec<v1::Node>,
+    /// Whether a majority of the nodes follows a leader.
     quorum: bool,
     warnings: Vec<String>,
-    deployments: usize,
-    workers: usize,
+    /// How many deployments there are.
+    deployment_count: usize,
+    /// How many workers there are.
+    worker_count: usize,
 }
 
 pub async fn run(s: &Session) -> Result<u8, CliError> {
@@ -35,15 +45,15 @@ pub async fn run(s: &Session) -> Result<u8, CliError> {
     let deployments = s.client.deployments(ask).await?.items;
     let workers = s.client.workers(v1::ListRequest::default()).await?.items;
     let mut rollouts = Vec::new();
-    for d in deployments.iter().filter(|d| !d.live.is_empty()) {
-        rollouts.push(s.rollout(&d.live).await?);
+    for d in deployments.iter().filter(|d| !d.live_rollout.is_empty()) {
+        rollouts.push(s.rollout(&d.live_rollout).await?);
     }
     let overview = Overview {
         rollouts,
         degraded: deployments.iter().flat_map(degraded).collect(),
-        deployments: deployments.len(),
-        workers: workers.len(),
-        lost_workers: workers.into_iter().filter(|w| w.presence != "ready").collect(),
+        deployment_count: deployments.len(),
+        worker_count: workers.len(),
+        lost_workers: workers.into_iter().filter(|w| w.status != "ready").collect(),
         nodes: status.nodes.into_iter().filter(|n| n.role != "removed").collect(),
         quorum: status.quorum,
         warnings: status.warnings,
@@ -81,15 +91,20 @@ fn shown(o: &Overview) -> String {
     }
     lines.extend(o.degraded.iter().map(|d| format!("degraded: {}: {}", d.deployment, d.problem)));
     lines.extend(
-        o.lost_workers.iter().map(|w| format!("worker {} is {}, instances on it: {}", w.name, w.presence, w.instances)),
+        o.lost_workers
+            .iter()
+            .map(|w| format!("worker {} is {}, instances on it: {}", w.name, w.status, w.instance_count)),
     );
     if !o.quorum {
         lines.push("NO QUORUM: nothing can be changed until a majority of the nodes is back".into());
     }
-    let bad = |n: &&v1::Node| n.reachable == "no" || n.dns_silent || n.drained || n.role != "voter";
+    let bad = |n: &&v1::Node| n.reachable == Some(false) || n.dns_silent || n.drained || n.role != "voter";
     for n in o.nodes.iter().filter(bad) {
-        let words =
-            [(n.reachable == "no", "not reachable"), (n.dns_silent, "its DNS is silent"), (n.drained, "drained")];
+        let words = [
+            (n.reachable == Some(false), "not reachable"),
+            (n.dns_silent, "its DNS is silent"),
+            (n.drained, "drained"),
+        ];
         let mut words: Vec<&str> = words.iter().filter(|(is, _)| *is).map(|(_, word)| *word).collect();
         if n.role != "voter" {
             words.push(&n.role);
@@ -100,7 +115,7 @@ fn shown(o: &Overview) -> String {
     let leader =
         o.nodes.iter().find(|n| n.leader).map_or_else(|| "nobody leads".into(), |n| format!("{} leads", n.name));
     let count = |n: usize, what: &str| format!("{n} {what}{}", if n == 1 { "" } else { "s" });
-    let here = [(o.deployments, "deployment"), (o.workers, "worker"), (o.nodes.len(), "node")];
+    let here = [(o.deployment_count, "deployment"), (o.worker_count, "worker"), (o.nodes.len(), "node")];
     let here = format!("{}, {leader}", here.map(|(n, what)| count(n, what)).join(", "));
     lines.push(if lines.is_empty() { format!("nothing is wrong, and no rollout runs: {here}") } else { here });
     lines.join("\n")

@@ -72,7 +72,8 @@ async fn switch(s: &Session, args: SwitchArgs) -> Result<u8, CliError> {
 
 /// A switch, as a person reads it.
 fn told(s: &v1::Switch) -> String {
-    let moves: Vec<String> = s.targets.iter().map(|t| format!("{} {} -> {}", t.deployment, t.from, t.to)).collect();
+    let moves: Vec<String> =
+        s.targets.iter().map(|t| format!("{} {} -> {}", t.deployment, t.from_version, t.to_version)).collect();
     let moves = moves.join(", ");
     if s.phase == "taken-back" {
         return format!("{}: taken back, nothing moved ({moves}): {}", s.id, s.note);
@@ -80,13 +81,13 @@ fn told(s: &v1::Switch) -> String {
     let since = |at: u64| Period(at.saturating_sub(s.moved_at_ms)).to_string();
     let mut lines = vec![format!("{}: switched at entry {}: {moves}", s.id, s.index)];
     let servers = s.servers.iter().map(|n| {
-        let what = match n.state.as_str() {
+        let what = match n.status.as_str() {
             "served" => format!("answers with the new version since {}", since(n.at_ms)),
             "lease-over" => "unheard; its lease is over, so it answers nothing old".into(),
             "may-hold" => "unheard; may answer with the old version until its lease is over".into(),
             _ => "unheard; may answer with the old version".into(),
         };
-        vec![n.name.clone(), what]
+        vec![n.node.clone(), what]
     });
     let servers: Vec<Vec<String>> = servers.collect();
     if !servers.is_empty() {
@@ -149,8 +150,8 @@ fn shown(l: &v1::Lease, wide: bool) -> String {
     for p in &l.policies {
         lines.push(format!("at a lease's end, {}: {}", p.deployment, p.on_expiry));
     }
-    if !l.left.is_empty() {
-        lines.push(format!("removed, may still hold a lease: {}", l.left.join(", ")));
+    if !l.removed_servers.is_empty() {
+        lines.push(format!("removed, may still hold a lease: {}", l.removed_servers.join(", ")));
     }
     lines.push(
         "`slipway traffic history` shows the switches so far, `slipway rollout history` those of rollouts".into(),
@@ -163,7 +164,7 @@ fn switches(all: &[v1::Switch]) -> String {
     let period = |ms: u64| Period(ms).to_string();
     let row = |s: &v1::Switch| {
         let targets: Vec<String> =
-            s.targets.iter().map(|t| format!("{} {} -> {}", t.deployment, t.from, t.to)).collect();
+            s.targets.iter().map(|t| format!("{} {} -> {}", t.deployment, t.from_version, t.to_version)).collect();
         let fenced = match (s.ended, s.fenced) {
             (true, true) => period(s.fenced_at_ms.saturating_sub(s.moved_at_ms)),
             (true, false) => "no".into(),

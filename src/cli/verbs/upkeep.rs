@@ -101,11 +101,12 @@ pub async fn remove_environment(s: &Session, name: &str, sure: &Sure) -> Result<
     told(s, s.client.remove_environment(v1::NamedRequest { request: None, name }).await)
 }
 
-/// What a pruning did, for scripts.
+/// What a pruning did.
 #[derive(serde::Serialize)]
-struct Pruned {
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(in crate::cli) struct Pruned {
     service: String,
-    removed: Vec<String>,
+    removed_versions: Vec<String>,
 }
 
 /// `release prune`: asks again while some are left.
@@ -123,19 +124,19 @@ pub async fn prune(
         (None, None) => "none".into(),
     };
     s.sure(sure, &format!("of the releases of {service} that nothing needs {which} are removed"))?;
-    let mut done = Pruned { service: service.clone(), removed: Vec::new() };
+    let mut done = Pruned { service: service.clone(), removed_versions: Vec::new() };
     loop {
         let older_than_ms = older_than.map(|p| p.0);
         let request = v1::PruneReleasesRequest { request: None, service: service.clone(), keep, older_than_ms };
         let reply = s.client.prune_releases(request).await?;
-        done.removed.extend(reply.items);
-        if reply.left == 0 {
+        done.removed_versions.extend(reply.removed_versions);
+        if reply.remaining == 0 {
             break;
         }
     }
-    s.out.show(&done, |d| match d.removed.len() {
+    s.out.show(&done, |d| match d.removed_versions.len() {
         0 => format!("nothing to remove of {service}"),
-        n => format!("{n} removed of {service}: {}", d.removed.join(", ")),
+        n => format!("{n} removed of {service}: {}", d.removed_versions.join(", ")),
     })?;
     Ok(DONE)
 }

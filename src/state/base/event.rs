@@ -228,7 +228,7 @@ impl EventBody {
                     .at(Severity::Detail)
                     .with("instance", instance)
                     .with("worker", worker)
-                    .with("life", life)
+                    .with("status", life)
                     .with("health", health);
                 exit.iter().fold(told, |told, exit| told.with("exit", exit))
             }

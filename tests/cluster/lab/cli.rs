@@ -54,7 +54,7 @@ impl Said {
         let last = serde_json::from_str(self.out.lines().last().unwrap_or_default());
         let last: Value = last.unwrap_or_else(|e| panic!("{}: {e}\n{}\n{}", self.line, self.out, self.err));
         assert_eq!(last["type"], "ended", "{}\n{}", self.line, self.out);
-        last["rollout"].clone()
+        last["record"].clone()
     }
 }
 

@@ -163,7 +163,7 @@ impl Lab {
         eventually("all workers are ready", SOON, || {
             let said = self.slipway(&["worker", "list", "-o", "json"]);
             let ready = said.code == 0
-                && said.json().as_array().unwrap().iter().filter(|w| w["presence"] == "ready").count() == all;
+                && said.json().as_array().unwrap().iter().filter(|w| w["status"] == "ready").count() == all;
             if ready { Ok(()) } else { Err(format!("{}{}", said.out, said.err)) }
         });
     }
@@ -206,7 +206,7 @@ impl Lab {
 
     /// Waits until every node has applied what the leader has now.
     pub fn caught_up(&self) {
-        let target = eventually("the cluster answers", SOON, || self.status().map(|s| number(&s, "applied")));
+        let target = eventually("the cluster answers", SOON, || self.status().map(|s| number(&s, "applied_index")));
         for n in 1..=u8::try_from(self.nodes.len()).unwrap() {
             eventually(&format!("n{n} has applied entry {target}"), SOON, || {
                 let at = self.client(n);
@@ -214,7 +214,7 @@ impl Lab {
                 if said.code != 0 {
                     return Err(said.err);
                 }
-                let (applied, answered) = (number(&said.json(), "applied"), number(&said.json(), "node_id"));
+                let (applied, answered) = (number(&said.json(), "applied_index"), number(&said.json(), "node_id"));
                 if answered == u64::from(n) && applied >= target { Ok(()) } else { Err(said.out) }
             });
         }
