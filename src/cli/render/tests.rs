@@ -159,8 +159,12 @@ fn the_last_line_of_a_watch_carries_the_exit_code() {
 
 #[test]
 fn a_rollback_says_what_is_known_of_the_servers() {
-    let server =
-        |name: &str, state: &str, at_ms| v1::SwitchServer { node_id: 1, node: name.into(), status: state.into(), at_ms };
+    let server = |name: &str, state: &str, at_ms| v1::SwitchServer {
+        node_id: 1,
+        node: name.into(),
+        status: state.into(),
+        at_ms,
+    };
     let mut r =
         v1::Rollout { id: "r-9".into(), started_at_ms: 1000, traffic_back_at_ms: 9000, ..v1::Rollout::default() };
     r.back =
