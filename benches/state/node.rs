@@ -188,11 +188,11 @@ async fn load(client: &Client, services: u32, count: &Arc<AtomicU64>, stop: &Arc
 async fn settled(client: &Client) {
     let began = Instant::now();
     let mut quiet = 0;
-    let mut last = client.status().await.expect("status").applied;
+    let mut last = client.status().await.expect("status").applied_index;
     // Workers count as lost ten seconds after the term began at the earliest.
     while quiet < 3 || began.elapsed() < Duration::from_secs(16) {
         tokio::time::sleep(Duration::from_secs(1)).await;
-        let now = client.status().await.expect("status").applied;
+        let now = client.status().await.expect("status").applied_index;
         quiet = if now - last <= 5 { quiet + 1 } else { 0 };
         last = now;
         assert!(began.elapsed() < Duration::from_secs(300), "the cluster does not come to rest");
@@ -290,7 +290,8 @@ async fn restart(
 ) -> f64 {
     let snapshot = client.make_snapshot().await.expect("a snapshot").index;
     let (began, mut written) = (Instant::now(), 0);
-    while client.status().await.expect("status").applied < snapshot + TAIL && began.elapsed() < Duration::from_secs(120)
+    while client.status().await.expect("status").applied_index < snapshot + TAIL
+        && began.elapsed() < Duration::from_secs(120)
     {
         let batch = (0..256).map(|_| {
             let (client, n) = (client.clone(), count.fetch_add(1, Ordering::Relaxed));
@@ -301,7 +302,7 @@ async fn restart(
         }
     }
     let seconds = began.elapsed().as_secs_f64();
-    let tail = client.status().await.expect("status").applied - snapshot;
+    let tail = client.status().await.expect("status").applied_index - snapshot;
     println!("# {written} commits from 256 clients in {seconds:.1} s ({:.0}/s)", written as f64 / seconds);
     node.child.kill().expect("a child");
     node.child.wait().expect("a child");

@@ -55,6 +55,7 @@ fn bracketed(host: &str) -> String {
     if host.contains(':') { format!("[{host}]") } else { host.into() }
 }
 
+/// The text, or a dash for none.
 pub fn or_dash(text: &str) -> String {
     if text.is_empty() { "-".into() } else { text.into() }
 }

@@ -222,12 +222,12 @@ async fn a_node_whose_disk_is_full_answers_on_and_comes_back_by_itself() {
     let refused = small.catalog().await.apply(apply(&spec("shop", "{bake: 1h}"))).await.unwrap_err();
     assert_eq!(refused.code(), tonic::Code::Unavailable, "{refused}");
     other.catalog().await.apply(apply(&spec("shop", "{bake: 1h}"))).await.unwrap();
-    let index = other.status().await.unwrap().applied;
+    let index = other.status().await.unwrap().applied_index;
 
     fs::remove_file(filler(small)).unwrap();
     cluster.ready(small).await;
     eventually("it catches up", || async {
-        match small.status().await?.applied {
+        match small.status().await?.applied_index {
             at if at >= index => Ok(()),
             at => Err(format!("at {at} of {index}")),
         }

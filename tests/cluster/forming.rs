@@ -14,7 +14,7 @@ async fn three_nodes_form_and_any_takes_a_spec() {
             if voters == 3 && s.quorum { Ok(s) } else { Err(format!("{voters} voters")) }
         })
         .await;
-        assert_eq!(status.nodes.iter().map(|n| n.id).collect::<Vec<_>>(), [1, 2, 3]);
+        assert_eq!(status.nodes.iter().map(|n| n.node_id).collect::<Vec<_>>(), [1, 2, 3]);
     }
     let leader = cluster.leader(None).await;
     let follower = &cluster.nodes[(leader + 1) % 3];

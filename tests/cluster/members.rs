@@ -178,9 +178,9 @@ async fn grow_shrink_and_replace_under_load() {
     writers.end().await;
 
     let status = cluster.nodes[new].status().await.unwrap();
-    let voters: Vec<u64> = status.nodes.iter().filter(|n| n.role == "voter").map(|n| n.id).collect();
+    let voters: Vec<u64> = status.nodes.iter().filter(|n| n.role == "voter").map(|n| n.node_id).collect();
     assert_eq!((voters.len(), status.nodes.len()), (3, 6), "{voters:?}");
-    assert!(status.quorum && status.nodes.iter().filter(|n| n.role == "voter").all(|n| n.reachable == "yes"));
+    assert!(status.quorum && status.nodes.iter().filter(|n| n.role == "voter").all(|n| n.reachable == Some(true)));
 
     // The one that was down when it was removed learns of it from the others, and cannot come back after that either.
     for told in ["was removed from cluster", "was removed"] {
@@ -325,7 +325,7 @@ async fn addresses_that_moved_are_noticed() {
     cluster.nodes[2].start();
     eventually("the others know where it is", || async {
         let status = cluster.nodes[0].status().await?;
-        let row = status.nodes.iter().find(|n| n.id == 3).ok_or("no row")?;
+        let row = status.nodes.iter().find(|n| n.node_id == 3).ok_or("no row")?;
         let now = (row.client_addr == moved.client.to_string()) && (row.dns_addr == moved.dns.to_string());
         if now { Ok(()) } else { Err(format!("{row:?}")) }
     })

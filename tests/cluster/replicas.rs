@@ -82,7 +82,7 @@ async fn a_node_made_to_differ_stops_serving_and_names_index_and_table() {
         if said.agreed { Ok(said) } else { Err(format!("{said:?}")) }
     })
     .await;
-    let row = said.nodes.iter().find(|n| n.name == node.name).unwrap();
+    let row = said.nodes.iter().find(|n| n.node == node.name).unwrap();
     assert_eq!(row.differs, ["environments"]);
     assert!(row.differs_since > 0);
     other.catalog().await.apply(apply(&spec("shop", "{}"))).await.unwrap();
@@ -98,11 +98,11 @@ async fn a_node_made_to_differ_stops_serving_and_names_index_and_table() {
 
     // Nobody hands it the lead.
     let mut client = ClusterClient::new(cluster.nodes[leader].channel().await.unwrap());
-    let refused = client.transfer_leader(v1::TransferLeaderRequest { to: row.id, term: 0 }).await.unwrap_err();
+    let refused = client.transfer_leader(v1::TransferLeaderRequest { to: row.node_id, term: 0 }).await.unwrap_err();
     assert!(refused.message().contains("cannot lead") && refused.message().contains("differs"), "{refused}");
     eventually("a change under a leader that agrees", || async {
         let status = other.status().await?;
-        if status.leader_id == 0 || status.leader_id == row.id {
+        if status.leader_id == 0 || status.leader_id == row.node_id {
             return Err(format!("node {} leads", status.leader_id));
         }
         other.catalog().await.apply(apply(&spec("shop", "{bake: 9s}"))).await.map_err(|e| e.to_string())

@@ -328,7 +328,7 @@ impl TestCluster {
             let mut newest = None;
             for node in self.nodes.iter().filter(|n| n.process.is_some()) {
                 let status = node.status().await?;
-                let Some(row) = status.nodes.iter().find(|n| n.id == status.leader_id) else { continue };
+                let Some(row) = status.nodes.iter().find(|n| n.node_id == status.leader_id) else { continue };
                 newest = newest.max(Some((status.term, row.name.clone())));
             }
             let (_, name) = newest.ok_or("nobody knows one")?;

@@ -93,7 +93,7 @@ async fn a_word_of_a_term_that_raft_does_not_know_blinds_no_leader() {
     let leader = cluster.leader(None).await;
     let node = &cluster.nodes[leader];
     let status = node.status().await.unwrap();
-    let (me, other) = (status.node_id, status.nodes.iter().find(|n| n.id != status.node_id).unwrap().id);
+    let (me, other) = (status.node_id, status.nodes.iter().find(|n| n.node_id != status.node_id).unwrap().node_id);
     let channel = tonic::transport::Endpoint::from_shared(format!("http://{}", node.addresses.peer)).unwrap();
     let mut client = PeerClient::new(channel.connect().await.unwrap());
     let header = v1::PeerHeader { cluster_id: status.cluster_id.clone(), from: other, to: me };

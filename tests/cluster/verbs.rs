@@ -81,7 +81,8 @@ fn every_list_says_what_is_there_in_words_and_for_scripts() {
         let all = v1::ListRequest::default;
         let of = |service: &str| v1::ListRequest { service: service.into(), ..v1::ListRequest::default() };
         let services = catalog.list_services(all()).await.unwrap().into_inner().items;
-        let services: Vec<_> = services.iter().map(|s| (s.name.as_str(), s.releases, s.deployments.len())).collect();
+        let services: Vec<_> =
+            services.iter().map(|s| (s.name.as_str(), s.release_count, s.deployment_ids.len())).collect();
         assert_eq!(services, [("shop", 2, 1)]);
         let releases = catalog.list_releases(of("shop")).await.unwrap().into_inner().items;
         let releases: Vec<_> = releases.iter().map(|r| (r.version.as_str(), r.status.as_str(), r.holders)).collect();
@@ -89,7 +90,7 @@ fn every_list_says_what_is_there_in_words_and_for_scripts() {
         assert!(catalog.list_releases(of("cart")).await.unwrap().into_inner().items.is_empty());
         let instances = catalog.list_instances(of("shop")).await.unwrap().into_inner().items;
         assert_eq!(instances.len(), 2);
-        assert!(instances.iter().all(|i| i.serves && i.life == "running" && i.worker == "w1"), "{instances:#?}");
+        assert!(instances.iter().all(|i| i.serves && i.status == "running" && i.worker == "w1"), "{instances:#?}");
         let page = v1::ListRequest { page: Some(v1::Page { limit: 1, ..Default::default() }), ..of("shop") };
         let first = catalog.list_instances(page).await.unwrap().into_inner();
         assert_eq!(first.items[..], instances[..1], "a page of one");

@@ -10,7 +10,7 @@ mod rollout;
 mod traffic;
 mod upkeep;
 
-use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum, ValueHint};
+use clap::{Arg, Args, CommandFactory, Parser, Subcommand, ValueEnum, ValueHint};
 
 use super::{complete, error, params::ParamArgs};
 use crate::model::Period;
@@ -203,31 +203,35 @@ pub fn definition() -> clap::Command {
          `slipway NOUN --help` lists its verbs, `slipway NOUN VERB --help` has their flags and examples.\n\nExit codes: {}.",
         error::codes()
     );
-    let mut command = command
+    let command = command
         .help_template("{about-with-newline}\n{usage-heading} {usage}\n\n{before-help}Options of every verb:\n{options}{after-help}")
         .before_help(nouns)
         .after_help(after);
-    command.build();
-    tuned(command, "")
+    let global: Vec<Arg> = command.get_arguments().filter(|a| a.is_global_set()).cloned().collect();
+    tuned(command, "", &global)
 }
 
 /// Verbs that ask no node, with those of the options of every verb that they read.
 pub const LOCAL: &[(&str, &[&str])] =
     &[("completions", &[]), ("man", &[]), ("cluster restore", &["output"]), ("cluster check", &["output"])];
 
-/// What holds for all verbs: a verb says what its exit codes mean beside what they always do, it shows no option that it does not read, and a value that looks like a flag (`-5s`) is a
-/// wrong value and no unknown flag.
-fn tuned(command: clap::Command, path: &str) -> clap::Command {
+/// What holds for all verbs. A verb says what its exit codes mean beside what they always do. It shows no option that it
+/// does not read. A duration that looks like a flag (`-5s`) is a wrong value and no unknown flag.
+fn tuned(command: clap::Command, path: &str, global: &[Arg]) -> clap::Command {
     let own = error::of_verb(path);
     let after = command.get_after_help().map(ToString::to_string).unwrap_or_default();
     let command = if own.is_empty() { command } else { command.after_help(format!("{after}\n{own}")) };
-    let local = LOCAL.iter().find(|(verb, _)| *verb == path);
     let command = command.mut_args(|a| {
-        let unread = local.is_some_and(|(_, reads)| a.is_global_set() && !reads.contains(&a.get_id().as_str()));
-        let timed = a.get_value_names().is_some_and(|names| names.iter().any(|n| n == "DURATION"));
-        let a = if unread { a.hide(true) } else { a };
+        let timed = a.get_value_names().is_some_and(|names| names.iter().any(|n| n.as_str() == "DURATION"));
         if timed { a.allow_hyphen_values(true) } else { a }
     });
+    let command = match LOCAL.iter().find(|(verb, _)| *verb == path) {
+        None => command,
+        Some((_, reads)) => {
+            let unread = global.iter().filter(|a| !reads.contains(&a.get_id().as_str()));
+            command.args(unread.map(|a| a.clone().hide(true)))
+        }
+    };
     // Below a noun there are verbs.
     let command = if path.is_empty() || !command.has_subcommands() {
         command
@@ -236,7 +240,7 @@ fn tuned(command: clap::Command, path: &str) -> clap::Command {
     };
     command.mut_subcommands(|c| {
         let path = format!("{path} {}", c.get_name()).trim_start().to_string();
-        tuned(c, &path)
+        tuned(c, &path, global)
     })
 }
 

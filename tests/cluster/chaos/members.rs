@@ -131,7 +131,7 @@ impl Churn {
         .await?;
         self.until(&format!("node {node} is removed"), || async {
             let status = client.status().await.map_err(|e| e.to_string())?;
-            match status.nodes.iter().find(|n| n.id == node) {
+            match status.nodes.iter().find(|n| n.node_id == node) {
                 Some(row) if row.role == "removed" => Ok(()),
                 row => Err(format!("{row:?}")),
             }

@@ -228,7 +228,7 @@ impl World {
 
     /// Every node serves what is committed, and has a lease again.
     fn healed(&self) {
-        let target = self.status().applied;
+        let target = self.status().applied_index;
         eventually("every node serves what is committed", SOON, || {
             let status = self.status();
             let behind = status.nodes.iter().filter(|n| n.served_index < target || n.dns_silent).count();
