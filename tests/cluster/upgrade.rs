@@ -81,7 +81,7 @@ async fn a_rolling_upgrade_costs_no_write_and_can_be_taken_back() {
         let mut client = ClusterClient::new(cluster.nodes[at].channel().await.unwrap());
         let request = v1::FinalizeRequest { request: Some(meta.clone()), from: 1 };
         let reply = client.finalize(request).await.unwrap().into_inner();
-        assert_eq!((reply.from, reply.level), (1, 2));
+        assert_eq!((reply.from_level, reply.level), (1, 2));
         let receipt = reply.receipt.unwrap();
         assert_eq!(receipt.repeated, at != 1);
         indexes.push(receipt.index);
