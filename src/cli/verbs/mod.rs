@@ -15,6 +15,7 @@ mod rollout;
 mod service;
 mod status;
 mod traffic;
+mod stop;
 mod upkeep;
 
 use super::{

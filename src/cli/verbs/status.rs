@@ -1,5 +1,5 @@
 //! `status`: what is wrong now, on one screen. Rollouts that run come first, as somebody waits for them; then what is
-//! degraded, lost workers, and the nodes.
+//! degraded or stopped, lost workers, and the nodes.
 
 use serde::Serialize;
 
@@ -15,11 +15,22 @@ pub(super) struct Degraded {
     problem: String,
 }
 
+/// A deployment that somebody stopped.
+#[derive(Serialize)]
+pub(super) struct Stopped {
+    deployment: String,
+    /// `stopping` or `stopped`.
+    stop: String,
+    by: String,
+    since_wall_ms: u64,
+}
+
 /// All of it, for scripts.
 #[derive(Serialize)]
 pub(super) struct Overview {
     rollouts: Vec<v1::Rollout>,
     degraded: Vec<Degraded>,
+    stopped: Vec<Stopped>,
     lost_workers: Vec<v1::Worker>,
     nodes: Vec<v1::Node>,
     quorum: bool,
@@ -41,6 +52,7 @@ pub async fn run(s: &Session) -> Result<u8, CliError> {
     let overview = Overview {
         rollouts,
         degraded: deployments.iter().flat_map(degraded).collect(),
+        stopped: deployments.iter().filter(|d| is_stopped(d)).map(stopped).collect(),
         deployments: deployments.len(),
         workers: workers.len(),
         lost_workers: workers.into_iter().filter(|w| w.presence != "ready").collect(),
@@ -52,10 +64,21 @@ pub async fn run(s: &Session) -> Result<u8, CliError> {
     Ok(DONE)
 }
 
+fn is_stopped(d: &v1::Deployment) -> bool {
+    ["stopping", "stopped"].contains(&d.stop.as_str())
+}
+
+fn stopped(d: &v1::Deployment) -> Stopped {
+    let (deployment, stop, by) = (d.id.clone(), d.stop.clone(), d.stopped_by.clone());
+    Stopped { deployment, stop, by, since_wall_ms: d.stopped_wall_ms }
+}
+
 fn degraded(d: &v1::Deployment) -> Vec<Degraded> {
     let mut all = Vec::new();
     let mut say = |problem| all.push(Degraded { deployment: d.id.clone(), problem });
-    for a in d.arms.iter().filter(|a| a.weight_bp > 0 && a.serving < a.want) {
+    let lacks = |a: &&v1::Arm| a.weight_bp > 0 && a.serving < a.want;
+    // What is stopped is meant to serve with none.
+    for a in d.arms.iter().filter(lacks).filter(|_| !is_stopped(d)) {
         let version = render::version(a.pair.as_ref());
         say(format!("{version} serves with {} of {}", a.serving, a.want));
     }
@@ -80,6 +103,10 @@ fn shown(o: &Overview) -> String {
         }
     }
     lines.extend(o.degraded.iter().map(|d| format!("degraded: {}: {}", d.deployment, d.problem)));
+    lines.extend(o.stopped.iter().map(|d| {
+        let (at, id) = (render::wall(d.since_wall_ms), &d.deployment);
+        format!("{}: {id}, by {} at {at}: `slipway service start {id}` brings it back", d.stop, d.by)
+    }));
     lines.extend(
         o.lost_workers.iter().map(|w| format!("worker {} is {}, instances on it: {}", w.name, w.presence, w.instances)),
     );
