@@ -3,8 +3,9 @@
 //!
 //! Invariants: it acts only without a live rollout; a crash loop is slowed down, so it does not commit endlessly; what
 //! was kept to look at or to go back to gives its place up where stable lacks one, and never more of it at once than
-//! may be missing. After `abort --as-is` it only holds what that left, and of a stopped deployment nothing. A lost worker's instances are left as they are:
-//! nobody can reach them, and they count again when it returns. Not here: counting them out (`lost`).
+//! may be missing. After `abort --as-is` it only holds what that left, and of a stopped deployment nothing. A lost
+//! worker's instances are left as they are: nobody can reach them, and they count again when it returns. Not here:
+//! counting them out (`lost`).
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -110,12 +111,12 @@ pub(super) fn next(view: &View<'_>, notes: &mut Notes) -> Option<Command> {
 /// A deployment that is being removed: the law began the drains, and the row goes when nothing is left.
 fn gone(view: &View<'_>, notes: &mut Notes) -> Option<Command> {
     let deployment = view.id().clone();
-    all_left(view, notes).then(|| DeploymentRemoved { deployment, stop: false }.into())
+    all_gone(view, notes).then(|| DeploymentRemoved { deployment, stop: false }.into())
 }
 
 /// A stopped deployment: the law began the drains; arms whose time is over are forgotten.
 fn stopped(view: &View<'_>, notes: &mut Notes) -> Option<Command> {
-    all_left(view, notes);
+    all_gone(view, notes);
     let mut wanted = Wanted::default();
     for arm in view.deployment.arms.iter().filter(|a| a.role != Role::Stable && a.weight.0 == 0) {
         match arm.retire_at {
@@ -128,7 +129,7 @@ fn stopped(view: &View<'_>, notes: &mut Notes) -> Option<Command> {
 }
 
 /// Whether nothing of a deployment is left; notes what it still waits for.
-fn all_left(view: &View<'_>, notes: &mut Notes) -> bool {
+fn all_gone(view: &View<'_>, notes: &mut Notes) -> bool {
     let left: Vec<&Instance> = view.live().collect();
     drain::explain(view, &left, notes);
     let lost = left.iter().map(|i| &i.worker).filter(|w| !view.worker_ready(w)).cloned();
@@ -197,6 +198,10 @@ impl Wanted {
         let starting = view.deployment.is_starting();
         let held = |a: &&Arm| (starting || a.pair != left.given_up) && a.retire_at.is_none();
         for arm in view.deployment.arms.iter().filter(held) {
+            if !self.add.is_empty() {
+                // Room is counted as it was before this pass: the other one's comes with the next.
+                break;
+            }
             let short = arm.want.saturating_sub(count(view.wanted(&arm.pair)));
             if short > 0 {
                 self.hold(view, arm, workers, short, notes);

@@ -50,7 +50,7 @@ impl Needed {
             return;
         }
         if let Some(stable) = d.arms.pair(Role::Stable) {
-            let why = if d.stop.is_some() {
+            let why = if d.is_stopped() {
                 format!("{id} is stopped and comes back with it: `slipway deployment remove {id}` ends that")
             } else {
                 format!("{id} runs it: start another version first")
@@ -59,9 +59,10 @@ impl Needed {
         }
         let live = s.instances_of(id).filter(|i| i.life.is_live()).map(|i| &i.pair);
         for pair in d.arms.iter().map(|a| &a.pair).chain(live) {
-            let what = match d.stop {
-                Some(_) => format!("it is kept for a start of {id}: it goes when its time is over"),
-                None => format!("instances of it still run for {id}: they go when their time is over"),
+            let what = if d.is_stopped() {
+                format!("it is kept for a start of {id}: it goes when its time is over")
+            } else {
+                format!("instances of it still run for {id}: they go when their time is over")
             };
             need(pair, format!("{what}, see `slipway deployment show {id}`"));
         }
