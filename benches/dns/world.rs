@@ -109,6 +109,7 @@ impl World {
                 last: None,
                 as_is: None,
                 removing: None,
+                stop: None,
             },
         );
         for (arm, version) in [(0, "1.0.0"), (1, "2.0.0")].into_iter().take(1 + usize::from(weighted)) {

@@ -114,6 +114,8 @@ pub static OPERATIONS: &[Operation] = &[
     row("deployment.apply",          Deploy,     Change,      "Catalog/Apply"),
     row("deployment.spec",           View,       Read,        "Catalog/GetSpec"),
     row("deployment.list",           View,       Read,        "Catalog/ListDeployments"),
+    row("deployment.stop",           Deploy,     Change,      "Catalog/StopDeployment"),
+    row("deployment.start",          Deploy,     Change,      "Catalog/StartDeployment"),
     row("deployment.remove",         Deploy,     Change,      "Catalog/RemoveDeployment"),
     row("rollout.start",             Deploy,     Change,      "Rollouts/Start"),
     row("rollout.plan",              View,       Read,        "Rollouts/Plan"),

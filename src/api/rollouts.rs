@@ -6,14 +6,14 @@ use tokio::time::timeout;
 
 use super::{Api, ApiError, Caller, Kind, Reply, catalog::known, page::page, starting::read_start};
 use crate::{
-    engine::{Refused, planned_rollback_estimate, preview, rollback_estimate, ways_out},
+    engine::{Preview, Refused, planned_rollback_estimate, preview, rollback_estimate, ways_out},
     model::{DeploymentId, Named, Period, RolloutId, Step, StepKind},
     state::{
-        Command, Rejection, ReleaseStatus, Role, Rollout, RolloutStatus, State,
+        Command, Deployment, Rejection, ReleaseStatus, Role, Rollout, RolloutStatus, State,
         command::{Abort, Pause, Promote, Resume, Rollback},
     },
     wire::{
-        convert::pair,
+        convert::{pair, stop_word},
         convert_rollout::{self, planned_step},
         v1,
     },
@@ -122,7 +122,7 @@ impl Api {
         let read = self.read(by).await?;
         let asked = read_start(&read.state, &ask)?;
         let start = &asked.start;
-        let steps = preview(&read.state, &by.principal, start).map_err(|e| match e {
+        let Preview { desired, steps } = preview(&read.state, &by.principal, start).map_err(|e| match e {
             Refused::Law(why) => why.into(),
             Refused::Plan(why) => ApiError::precondition(why),
         })?;
@@ -133,7 +133,7 @@ impl Api {
         let reply = v1::PlanReply {
             revision: asked.row.meta.revision,
             strategy: asked.strategy.to_string(),
-            desired: asked.row.desired,
+            desired,
             from_version: asked.row.arms.pair(Role::Stable).map(|pair| pair.version.to_string()).unwrap_or_default(),
             to_version: start.version.to_string(),
             steps: steps.iter().map(planned_step).collect(),
@@ -216,6 +216,7 @@ impl Api {
         let shown = row.live.or(row.last).and_then(|r| read.state.rollouts.get(&r));
         let said = self.leader_waits(&id).await;
         let summary = shown.map_or_else(|| no_rollout(&read.state, &id), |r| describe(&read.state, r));
+        let summary = stop_told(&read.state, row).map_or_else(|| summary.clone(), |stop| format!("{stop}; {summary}"));
         let leader = self.consensus()?.leader().borrow().leader.as_ref().map_or(0, |l| l.id);
         let mut waits = said.as_ref().map(|s| s.waits.clone()).unwrap_or_default();
         if said.is_none() {
@@ -240,6 +241,13 @@ impl Api {
         };
         Ok(read.answer(reply))
     }
+}
+
+/// How a deployment that was stopped stands, and by whom.
+fn stop_told(state: &State, d: &Deployment) -> Option<String> {
+    let stop = d.stop.as_ref()?;
+    let way = if stop.starting { String::new() } else { format!(": `slipway service start {}` brings it back", d.id) };
+    Some(format!("{}, by {}{way}", stop_word(state, d), stop.by))
 }
 
 fn describe(state: &State, r: &Rollout) -> String {

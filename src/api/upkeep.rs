@@ -1,4 +1,4 @@
-//! What an operator removes, makes, sets and cleans up: workers, deployments, services, environments, settings,
+//! What an operator removes, makes, stops, sets and cleans up: workers, deployments, services, environments, settings,
 //! releases.
 //!
 //! Invariant: each answers with the lines of the events that its entry made; none says that it was so already. Not
@@ -11,8 +11,9 @@ use crate::{
     state::{
         Command, EventBody, EventKey, ROLLOUT_PREFIX, Settings, SettingsChange,
         command::{
-            DeploymentRemoved, EnvironmentCreated, EnvironmentRemoved, EnvironmentSet, ReleaseRemoved, ReleaseRetired,
-            ReleasesPruned, ServiceRemoved, SettingsSet, WorkerRekeyed, WorkerRemoved,
+            DeploymentRemoved, DeploymentStarted, DeploymentStopped, EnvironmentCreated, EnvironmentRemoved,
+            EnvironmentSet, ReleaseRemoved, ReleaseRetired, ReleasesPruned, ServiceRemoved, SettingsSet, WorkerRekeyed,
+            WorkerRemoved,
         },
     },
     wire::v1,
@@ -89,6 +90,18 @@ impl Api {
     pub async fn remove_deployment(&self, by: &Caller, ask: v1::RemoveDeploymentRequest) -> Reply<v1::Changed> {
         let deployment = ask.deployment.parse()?;
         self.told(by, ask.request, DeploymentRemoved { deployment, stop: ask.stop }.into()).await
+    }
+
+    /// Stops all of a deployment until it is started.
+    pub async fn stop_deployment(&self, by: &Caller, ask: v1::DeploymentRequest) -> Reply<v1::Changed> {
+        let deployment = ask.deployment.parse()?;
+        self.told(by, ask.request, DeploymentStopped { deployment }.into()).await
+    }
+
+    /// Starts a deployment that was stopped.
+    pub async fn start_deployment(&self, by: &Caller, ask: v1::DeploymentRequest) -> Reply<v1::Changed> {
+        let deployment = ask.deployment.parse()?;
+        self.told(by, ask.request, DeploymentStarted { deployment }.into()).await
     }
 
     /// Removes a service without deployments and releases.

@@ -33,7 +33,7 @@ const FIRST: Duration = Duration::from_secs(1);
 /// So many events without a look are enough.
 const BURST: u32 = 50;
 /// How long nobody may answer when nothing limits the watch.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// How a watched rollout ended.
 pub struct End {
@@ -291,7 +291,7 @@ fn is_paused(rollout: &v1::Rollout) -> String {
 }
 
 /// Whether a failure may be over in a moment: nodes that restart, an election.
-fn passing(e: &CliError) -> bool {
+pub fn passing(e: &CliError) -> bool {
     matches!(
         e,
         CliError::Client(
@@ -373,7 +373,7 @@ fn say_waits(view: &View<'_>, rollout: &v1::Rollout, said: &mut String) -> Resul
 }
 
 /// What a reason says beside its numbers.
-fn reason(waits: &str) -> String {
+pub fn reason(waits: &str) -> String {
     waits.chars().filter(|c| !c.is_ascii_digit()).collect()
 }
 

@@ -136,6 +136,10 @@ changes! {
     rekey_worker = CatalogClient::rekey_worker(RekeyWorkerRequest) -> Changed;
     /// Removes a deployment.
     remove_deployment = CatalogClient::remove_deployment(RemoveDeploymentRequest) -> Changed;
+    /// Stops a deployment until it is started.
+    stop_deployment = CatalogClient::stop_deployment(DeploymentRequest) -> Changed;
+    /// Starts a deployment that was stopped.
+    start_deployment = CatalogClient::start_deployment(DeploymentRequest) -> Changed;
     /// Removes a service without deployments and releases.
     remove_service = CatalogClient::remove_service(NamedRequest) -> Changed;
     /// Makes an environment.

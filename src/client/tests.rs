@@ -52,13 +52,7 @@ impl Cluster for TestNode {
         let nodes = self.seen.members.lock().unwrap().clone();
         self.seen.asked.fetch_add(1, Ordering::SeqCst);
         let quorum = self.id != CUT_OFF;
-        Ok(Response::new(v1::StatusReply {
-            now_ms: 5_000,
-            applied_index: 7,
-            nodes,
-            quorum,
-            ..Default::default()
-        }))
+        Ok(Response::new(v1::StatusReply { now_ms: 5_000, applied_index: 7, nodes, quorum, ..Default::default() }))
     }
     unanswered! {
         join(JoinRequest) -> v1::JoinReply;

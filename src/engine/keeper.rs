@@ -3,8 +3,9 @@
 //!
 //! Invariants: it acts only without a live rollout; a crash loop is slowed down, so it does not commit endlessly; what
 //! was kept to look at or to go back to gives its place up where stable lacks one, and never more of it at once than
-//! may be missing. After `abort --as-is` it only holds what that left. A lost worker's instances are left as they are:
-//! nobody can reach them, and they count again when it returns. Not here: counting them out (`lost`).
+//! may be missing. After `abort --as-is` it only holds what that left, and of a stopped deployment nothing. A lost
+//! worker's instances are left as they are: nobody can reach them, and they count again when it returns. Not here:
+//! counting them out (`lost`).
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -35,6 +36,16 @@ const MOST: u32 = 1000;
 pub(super) fn next(view: &View<'_>, notes: &mut Notes) -> Option<Command> {
     if view.deployment.removing.is_some() {
         return gone(view, notes);
+    }
+    if view.deployment.is_stopped() {
+        return stopped(view, notes);
+    }
+    let starting = view.deployment.is_starting();
+    let stopping: Vec<&Instance> = view.leaving().filter(|i| i.life == Life::Stopping).collect();
+    if starting && !stopping.is_empty() {
+        // Their addresses are what it comes back with.
+        drain::explain(view, &stopping, notes);
+        return None;
     }
     let arms = &view.deployment.arms;
     let mut wanted = Wanted::default();
@@ -84,6 +95,7 @@ pub(super) fn next(view: &View<'_>, notes: &mut Notes) -> Option<Command> {
     wanted.drain.dedup();
     wanted.cut();
     let changed = (desired != view.deployment.desired && arms.get(Role::Stable).is_some()) || takes_all(view, desired);
+    let changed = changed || starting && complete(view.state, view.deployment, view.now);
     if wanted.add.is_empty() && wanted.drain.is_empty() && wanted.drop.is_empty() && !changed {
         let short: Vec<WorkerName> = wanted.short.iter().map(|(w, _)| w.clone()).collect();
         let stable = arms.pair(Role::Stable)?;
@@ -93,18 +105,31 @@ pub(super) fn next(view: &View<'_>, notes: &mut Notes) -> Option<Command> {
         }
         return drain::views(view, stable, &short);
     }
-    Some(Command::ArmAdjusted(ArmAdjusted {
-        deployment: view.id().clone(),
-        seen: view.deployment.meta.revision,
-        add: wanted.add,
-        drain: wanted.drain,
-        desired,
-        drop: wanted.drop,
-    }))
+    Some(wanted.adjusted(view, desired))
 }
 
 /// A deployment that is being removed: the law began the drains, and the row goes when nothing is left.
 fn gone(view: &View<'_>, notes: &mut Notes) -> Option<Command> {
+    let deployment = view.id().clone();
+    all_gone(view, notes).then(|| DeploymentRemoved { deployment, stop: false }.into())
+}
+
+/// A stopped deployment: the law began the drains; arms whose time is over are forgotten.
+fn stopped(view: &View<'_>, notes: &mut Notes) -> Option<Command> {
+    all_gone(view, notes);
+    let mut wanted = Wanted::default();
+    for arm in view.deployment.arms.iter().filter(|a| a.role != Role::Stable && a.weight.0 == 0) {
+        match arm.retire_at {
+            Some(at) if at > view.now => notes.wake_at(at),
+            Some(_) => wanted.retire(view, arm, &mut Notes::default()),
+            None => {}
+        }
+    }
+    (!wanted.drop.is_empty()).then(|| wanted.adjusted(view, view.deployment.desired))
+}
+
+/// Whether nothing of a deployment is left; notes what it still waits for.
+fn all_gone(view: &View<'_>, notes: &mut Notes) -> bool {
     let left: Vec<&Instance> = view.live().collect();
     drain::explain(view, &left, notes);
     let lost = left.iter().map(|i| &i.worker).filter(|w| !view.worker_ready(w)).cloned();
@@ -112,8 +137,7 @@ fn gone(view: &View<'_>, notes: &mut Notes) -> Option<Command> {
     if !lost.is_empty() {
         notes.wait(super::lost::wait(view, lost));
     }
-    let deployment = view.id().clone();
-    left.is_empty().then(|| DeploymentRemoved { deployment, stop: false }.into())
+    left.is_empty()
 }
 
 /// Whether an abort left traffic on the candidate that stable can carry by now; the adjustment gives it back.
@@ -126,6 +150,13 @@ fn takes_all(view: &View<'_>, desired: u32) -> bool {
 }
 
 impl Wanted {
+    /// The one command of the pass.
+    fn adjusted(self, view: &View<'_>, desired: u32) -> Command {
+        let Self { add, drain, drop, short: _ } = self;
+        let (deployment, seen) = (view.id().clone(), view.deployment.meta.revision);
+        ArmAdjusted { deployment, seen, add, drain, desired, drop }.into()
+    }
+
     /// `per_worker` instances of an arm on every chosen ready worker, at most `limit` new ones.
     fn hold(&mut self, view: &View<'_>, arm: &Arm, workers: &[WorkerName], mut limit: u32, notes: &mut Notes) {
         let pair = &arm.pair;
@@ -162,10 +193,15 @@ impl Wanted {
     }
 
     /// After `abort --as-is`: what serves keeps its number, on the workers where it is; of what was given up nothing is
-    /// added.
+    /// added, but by a start, which brings back what was stopped.
     fn keep_as_is(&mut self, view: &View<'_>, left: &AsIs, workers: &[WorkerName], notes: &mut Notes) {
-        let held = |a: &&Arm| a.pair != left.given_up && a.retire_at.is_none();
+        let starting = view.deployment.is_starting();
+        let held = |a: &&Arm| (starting || a.pair != left.given_up) && a.retire_at.is_none();
         for arm in view.deployment.arms.iter().filter(held) {
+            if !self.add.is_empty() {
+                // Room is counted as it was before this pass: the other one's comes with the next.
+                break;
+            }
             let short = arm.want.saturating_sub(count(view.wanted(&arm.pair)));
             if short > 0 {
                 self.hold(view, arm, workers, short, notes);

@@ -34,7 +34,7 @@ mod weigh;
 pub use advise::{Advice, advise};
 pub use facts::facts;
 pub use plan::{Plan, plan};
-pub use preview::{Refused, preview};
+pub use preview::{Preview, Refused, preview};
 pub use rollback_estimate::{RollbackEstimate, planned_rollback_estimate, rollback_estimate};
 pub use strategy::{STRATEGIES, Strategy, settings_page, strategy};
 pub use verbs::ways_out;

@@ -30,10 +30,7 @@ pub(super) fn free_places(
     let on = || state.instances.on(&worker.name).filter(|i| i.life.is_live());
     let capacity = worker.capacity.saturating_sub(count(on()).saturating_sub(leaving));
     let addresses = match spec.address {
-        AddressMode::Host => {
-            let port_taken = |i: &Instance| i.ports.values().any(|p| spec.ports.values().any(|(q, _)| p == q));
-            u32::from(!on().any(|i| i.address == worker.host && port_taken(i)))
-        }
+        AddressMode::Host => u32::from(port_user(state, worker, deployment, spec).is_none()),
         AddressMode::Pool => {
             let served = |_| match freed {
                 Freed::Now => 0,

@@ -16,9 +16,17 @@ pub enum Refused {
     Plan(String),
 }
 
-/// The steps that `start` would compile to now, or why it would be refused.
-pub fn preview(state: &State, by: &Principal, start: &StartRollout) -> Result<Vec<Step>, Refused> {
-    planned(state, by, start).map(|(_, steps)| steps)
+/// What a start would come to.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Preview {
+    /// Instances that the new version would have.
+    pub desired: u32,
+    pub steps: Vec<Step>,
+}
+
+/// What `start` would compile to now, or why it would be refused.
+pub fn preview(state: &State, by: &Principal, start: &StartRollout) -> Result<Preview, Refused> {
+    planned(state, by, start).map(|(rollout, steps)| Preview { desired: rollout.desired, steps })
 }
 
 /// The rollout that `start` would make, and its steps.
@@ -27,5 +35,6 @@ pub(super) fn planned(state: &State, by: &Principal, start: &StartRollout) -> Re
     // A start that the law takes makes the rollout of its entry.
     let rollout = &copy.rollouts[&RolloutId(copy.applied.index)];
     let compiled = strategy::compile(&copy, &Subject::of(rollout), RolloutPhase::Forward, Freed::Soon);
-    compiled.map(|c| (rollout.clone(), c.steps)).map_err(Refused::Plan)
+    let with = |c: strategy::Compiled| (Rollout { desired: c.desired, ..rollout.clone() }, c.steps);
+    compiled.map(with).map_err(Refused::Plan)
 }

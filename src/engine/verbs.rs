@@ -19,6 +19,9 @@ pub fn ways_out(state: &State, by: &Principal, id: &DeploymentId) -> Vec<String>
             all.push(text);
         }
     };
+    if d.is_stopped() {
+        offer(DeploymentStarted { deployment: id.clone() }.into(), format!("slipway service start {id}"));
+    }
     if let Some(rollout) = d.live {
         let verb = |v: &str| format!("slipway rollout {v}").replace("{}", &rollout.to_string());
         offer(Command::Resume(Resume { rollout }), verb("resume {}"));

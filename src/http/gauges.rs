@@ -305,6 +305,8 @@ fn rows(e: &mut DescriptorEncoder<'_>, state: &State) -> Encoded {
     labelled(e, "slipway_workers", "Workers by presence", "presence", &workers)?;
     let live = state.deployments.values().filter(|d| d.live.is_some()).count() as u64;
     gauge(e, "slipway_rollouts_live", "Rollouts that are not over", live)?;
+    let stopped = state.deployments.values().filter(|d| d.is_stopped()).count() as u64;
+    gauge(e, "slipway_deployments_stopped", "Deployments that are stopped, or on their way there", stopped)?;
     gauge(e, "slipway_state_deployments", "Deployments", state.deployments.len() as u64)?;
     gauge(e, "slipway_state_instances", "Instances that State has a row of", state.instances.len() as u64)?;
     gauge(e, "slipway_state_requests", "Results kept for repeated requests", state.requests.len() as u64)?;

@@ -101,6 +101,8 @@ service! {
         remove_worker = remove_worker(RemoveWorkerRequest) -> Changed;
         rekey_worker = rekey_worker(RekeyWorkerRequest) -> Changed;
         remove_deployment = remove_deployment(RemoveDeploymentRequest) -> Changed;
+        stop_deployment = stop_deployment(DeploymentRequest) -> Changed;
+        start_deployment = start_deployment(DeploymentRequest) -> Changed;
         remove_service = remove_service(NamedRequest) -> Changed;
         create_environment = create_environment(EnvironmentRequest) -> Changed;
         set_environment = set_environment(EnvironmentRequest) -> Changed;

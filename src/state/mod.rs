@@ -37,14 +37,16 @@ pub use cluster::rows::{
     Settings, SettingsChange,
 };
 pub use cluster::settings::{ROLLOUT as ROLLOUT_PREFIX, declared as declared_settings};
-pub use fleet::alloc::{free_addresses, free_when};
+pub use fleet::alloc::{free_addresses, free_when, port_user};
 pub use fleet::drain::MARGIN as DRAIN_MARGIN;
 pub use fleet::facts_recorded::clipped;
 pub use fleet::rows::{
     Assignment, AssignmentContent, DrainState, Entry, Fit, Instance, InstanceFact, Look, PoolSlot, Presence, Reached,
     ReachedFact, Worker, WorkerFacts,
 };
-pub use fleet::serving::{hears, leave_at, passes, passing, serving, serving_among, staged, there, unstaged, wanted};
+pub use fleet::serving::{
+    complete, hears, leave_at, passes, passing, serving, serving_among, staged, there, unstaged, wanted,
+};
 pub use fleet::workers::cut as cut_text;
 pub use log::apply::{Applied, apply, apply_blank, rehearse};
 pub use log::command::{Command, StartRollout};
@@ -73,7 +75,7 @@ pub use traffic::fences::{
 };
 pub use traffic::key_slots::KeySlots;
 pub use traffic::leases_settled::due as leases_due;
-pub use traffic::rows::{AsIs, Deployment, Route, RouteForm, RouteMode, TrafficBack};
+pub use traffic::rows::{AsIs, Deployment, Route, RouteForm, RouteMode, Stop, TrafficBack};
 pub use traffic::slots::slots_of;
 pub use traffic::switches::obstacle as switch_obstacle;
 

@@ -166,6 +166,16 @@ fn route(r: &Route) -> v1::Route {
     }
 }
 
+/// Where a stop stands, in a word; empty: it is not stopped.
+pub fn stop_word(state: &State, d: &Deployment) -> &'static str {
+    match &d.stop {
+        None => "",
+        Some(stop) if stop.starting => "starting",
+        Some(_) if state.instances_of(&d.id).any(|i| i.life.is_live()) => "stopping",
+        Some(_) => "stopped",
+    }
+}
+
 /// A deployment with its arms as they serve.
 pub fn deployment(state: &State, d: &Deployment) -> v1::Deployment {
     let able = serving(state, &d.id, state.now);
@@ -195,6 +205,10 @@ pub fn deployment(state: &State, d: &Deployment) -> v1::Deployment {
         as_is: d.as_is.as_ref().map(|a| a.rollout.to_string()).unwrap_or_default(),
         lost: lost.into_iter().collect(),
         removing: d.removing.is_some(),
+        stop: stop_word(state, d).into(),
+        stopped_at_ms: d.stop.as_ref().map_or(0, |s| s.since.0),
+        stopped_wall_ms: d.stop.as_ref().map_or(0, |s| s.wall),
+        stopped_by: d.stop.as_ref().map(|s| s.by.clone()).unwrap_or_default(),
     }
 }
 

@@ -43,6 +43,7 @@ mod setup;
 mod shipped_files;
 mod shop;
 mod sizes;
+mod stops;
 mod strategies;
 mod switches;
 mod tasks;

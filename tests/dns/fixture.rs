@@ -121,6 +121,7 @@ impl World {
             last: None,
             as_is: None,
             removing: None,
+            stop: None,
         };
         self.0.deployments.insert(shop(), row);
         self

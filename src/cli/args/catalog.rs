@@ -124,6 +124,17 @@ pub struct OnDeployment {
     pub deployment: String,
 }
 
+/// Whether and how long to wait for the end.
+#[derive(Debug, Args)]
+pub struct WaitArgs {
+    /// Say what it waits for until it is done
+    #[arg(short, long)]
+    pub watch: bool,
+    /// Stop waiting after this long, with exit code 4; the cluster goes on
+    #[arg(long, value_name = "DURATION", value_parser = above_zero, requires = "watch")]
+    pub within: Option<Period>,
+}
+
 #[derive(Debug, Subcommand)]
 pub enum DeploymentVerb {
     /// List deployments
@@ -174,6 +185,29 @@ pub enum ServiceVerb {
         what: OnTarget,
         #[command(flatten)]
         watch: WatchArgs,
+    },
+    /// Stop all instances until `service start`: out of DNS first, then drained
+    ///
+    /// Versions, weights and worker addresses are kept for the start, over restarts of machines too. While it is
+    /// stopped its DNS names have no address, as they have none when no instance passes its checks.
+    #[command(after_help = "Example:\n  slipway service stop shop --yes")]
+    Stop {
+        #[command(flatten)]
+        what: OnDeployment,
+        #[command(flatten)]
+        wait: WaitArgs,
+        #[command(flatten)]
+        sure: Sure,
+    },
+    /// Start what was stopped: the same versions and weights, at the same addresses
+    ///
+    /// Each instance gets traffic once it passes its checks.
+    #[command(after_help = "Example:\n  slipway service start shop")]
+    Start {
+        #[command(flatten)]
+        what: OnDeployment,
+        #[command(flatten)]
+        wait: WaitArgs,
     },
     /// Past rollouts, newest first
     #[command(after_help = "Example:\n  slipway service history shop -n 5")]

@@ -181,6 +181,8 @@ Common tasks:
   go back                   slipway rollout rollback shop --watch
   go to a chosen version    slipway rollout start shop --to 1.0.0 --watch
   which release is bad      slipway rollout history shop, slipway release list shop
+  stop a service            slipway service stop shop --watch
+  start it again            slipway service start shop --watch
   stop a service for good   slipway deployment remove shop --stop --watch
   scale                     change placement.per_worker in the spec, then
                             slipway apply -f shop.yaml, slipway rollout restart shop --watch

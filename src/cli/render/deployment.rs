@@ -12,14 +12,13 @@ pub fn deployments(items: &[v1::Deployment], wide: bool) -> String {
         arm(d, role)
             .map_or("-".into(), |a| format!("{} {} ({})", version(a.pair.as_ref()), share(a.weight_bp), a.serving))
     };
+    // Why it has fewer than that.
+    let desired = |d: &v1::Deployment| match d.stop.as_str() {
+        "" => d.desired.to_string(),
+        stop => format!("{} ({stop})", d.desired),
+    };
     let row = |d: &v1::Deployment| {
-        let mut row = vec![
-            d.id.clone(),
-            cell(d, "stable"),
-            cell(d, "candidate"),
-            d.desired.to_string(),
-            or_dash(&d.live_rollout),
-        ];
+        let mut row = vec![d.id.clone(), cell(d, "stable"), cell(d, "candidate"), desired(d), or_dash(&d.live_rollout)];
         if wide {
             let route = d.route.clone().unwrap_or_default();
             row.extend([cell(d, "previous"), d.spec.to_string(), format!("{} s", route.ttl_s), d.dns_name.clone()]);
@@ -99,6 +98,13 @@ pub fn deployment(d: &v1::Deployment, all: &[v1::Instance], wide: bool) -> Strin
     let mut notes = String::new();
     if d.removing {
         notes += "\nit is being removed: what is left of it drains and stops";
+    }
+    if !d.stop.is_empty() {
+        notes += &format!("\n{}, by {} at {}", d.stop, d.stopped_by, wall(d.stopped_wall_ms));
+        if d.stop != "starting" {
+            let kept = "with these versions and weights, at its addresses";
+            notes += &format!(": `slipway service start {}` brings it back {kept}", d.id);
+        }
     }
     if !d.lost.is_empty() {
         notes += &format!("\nlost: {}", d.lost.join(", "));

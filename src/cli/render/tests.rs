@@ -259,7 +259,11 @@ fn switches_stand_in_the_history_of_their_deployment() {
         fenced: true,
         ended_at_ms: 3_040,
         asked_at_ms: 3_000,
-        targets: vec![v1::SwitchTarget { deployment: deployment.into(), from_version: "1.0.0".into(), to_version: "1.1.0".into() }],
+        targets: vec![v1::SwitchTarget {
+            deployment: deployment.into(),
+            from_version: "1.0.0".into(),
+            to_version: "1.1.0".into(),
+        }],
         ..Default::default()
     };
     let of = |limit| {

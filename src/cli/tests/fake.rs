@@ -302,6 +302,12 @@ impl Catalog for Fake {
             |_me, _asked| Ok(v1::Changed { receipt: receipt(), lines: vec!["worker w1 may come with another key".into()], ..Default::default() });
         remove_deployment(RemoveDeploymentRequest) -> v1::Changed =
             |_me, _asked| Ok(v1::Changed { receipt: receipt(), lines: vec!["production/shop: removed".into()], ..Default::default() });
+        stop_deployment(DeploymentRequest) -> v1::Changed = |_me, asked| {
+            let lines = vec![format!("{}: is being stopped: it leaves DNS, drains and stops", asked.deployment)];
+            Ok(v1::Changed { receipt: receipt(), lines, ..Default::default() })
+        };
+        start_deployment(DeploymentRequest) -> v1::Changed =
+            |_me, _asked| Ok(v1::Changed { receipt: receipt(), ..Default::default() });
         remove_service(NamedRequest) -> v1::Changed =
             |_me, _asked| Ok(v1::Changed { receipt: receipt(), lines: vec!["service shop was removed".into()], ..Default::default() });
         create_environment(EnvironmentRequest) -> v1::Changed =

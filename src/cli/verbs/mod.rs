@@ -14,6 +14,7 @@ pub(super) mod release;
 pub(super) mod rollout;
 pub(super) mod service;
 pub(super) mod status;
+pub(super) mod stop;
 pub(super) mod traffic;
 pub(super) mod upkeep;
 

@@ -1,8 +1,8 @@
-//! `service`: the short spellings; each is a `rollout` verb.
+//! `service`: the short spellings, most of them of `rollout` verbs; `stop` and `start` act in `stop`.
 
 use serde::Serialize;
 
-use super::{release, rollout, upkeep};
+use super::{release, rollout, stop, upkeep};
 use crate::{
     cli::{
         CliError, Session,
@@ -51,6 +51,8 @@ pub async fn run(s: &Session, verb: ServiceVerb) -> Result<u8, CliError> {
         }
         ServiceVerb::Update { start, watch } => rollout::begin(s, start, false, None, watch).await,
         ServiceVerb::Rollback { what, watch } => rollout::rollback(s, &what.target, watch).await,
+        ServiceVerb::Stop { what, wait, sure } => stop::stop(s, &what.deployment, &wait, &sure).await,
+        ServiceVerb::Start { what, wait } => stop::start(s, &what.deployment, &wait).await,
         ServiceVerb::Remove { what, sure } => upkeep::remove_service(s, &what.service, &sure).await,
         ServiceVerb::History(args) => rollout::history(s, args).await,
         ServiceVerb::Canary(CanaryVerb::Status(what)) => rollout::status(s, &what.target).await,

@@ -1,5 +1,5 @@
 //! `status`: what is wrong now, on one screen. Rollouts that run come first, as somebody waits for them; then what is
-//! degraded, lost workers, and the nodes.
+//! degraded or stopped, lost workers, and the nodes.
 
 use serde::Serialize;
 
@@ -17,6 +17,19 @@ pub(in crate::cli) struct Degraded {
     problem: String,
 }
 
+/// A deployment that somebody stopped.
+#[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(in crate::cli) struct Stopped {
+    deployment: String,
+    /// `stopping` or `stopped`.
+    stop: String,
+    /// Who stopped it.
+    by: String,
+    /// When, by the wall clock.
+    stopped_wall_ms: u64,
+}
+
 /// What is wrong now.
 #[derive(Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
@@ -25,6 +38,8 @@ pub(in crate::cli) struct Overview {
     rollouts: Vec<v1::Rollout>,
     /// Deployments that do not have what they should.
     degraded: Vec<Degraded>,
+    /// Deployments that somebody stopped.
+    stopped: Vec<Stopped>,
     /// Workers that are not heard of.
     lost_workers: Vec<v1::Worker>,
     /// Members that were not removed.
@@ -51,6 +66,7 @@ pub async fn run(s: &Session) -> Result<u8, CliError> {
     let overview = Overview {
         rollouts,
         degraded: deployments.iter().flat_map(degraded).collect(),
+        stopped: deployments.iter().filter(|d| is_stopped(d)).map(stopped).collect(),
         deployment_count: deployments.len(),
         worker_count: workers.len(),
         lost_workers: workers.into_iter().filter(|w| w.status != "ready").collect(),
@@ -62,10 +78,21 @@ pub async fn run(s: &Session) -> Result<u8, CliError> {
     Ok(DONE)
 }
 
+fn is_stopped(d: &v1::Deployment) -> bool {
+    ["stopping", "stopped"].contains(&d.stop.as_str())
+}
+
+fn stopped(d: &v1::Deployment) -> Stopped {
+    let (deployment, stop, by) = (d.id.clone(), d.stop.clone(), d.stopped_by.clone());
+    Stopped { deployment, stop, by, stopped_wall_ms: d.stopped_wall_ms }
+}
+
 fn degraded(d: &v1::Deployment) -> Vec<Degraded> {
     let mut all = Vec::new();
     let mut say = |problem| all.push(Degraded { deployment: d.id.clone(), problem });
-    for a in d.arms.iter().filter(|a| a.weight_bp > 0 && a.serving < a.want) {
+    let lacks = |a: &&v1::Arm| a.weight_bp > 0 && a.serving < a.want;
+    // What is stopped is meant to serve with none.
+    for a in d.arms.iter().filter(lacks).filter(|_| !is_stopped(d)) {
         let version = render::version(a.pair.as_ref());
         say(format!("{version} serves with {} of {}", a.serving, a.want));
     }
@@ -90,6 +117,10 @@ fn shown(o: &Overview) -> String {
         }
     }
     lines.extend(o.degraded.iter().map(|d| format!("degraded: {}: {}", d.deployment, d.problem)));
+    lines.extend(o.stopped.iter().map(|d| {
+        let (at, id) = (render::wall(d.stopped_wall_ms), &d.deployment);
+        format!("{}: {id}, by {} at {at}: `slipway service start {id}` brings it back", d.stop, d.by)
+    }));
     lines.extend(
         o.lost_workers
             .iter()

@@ -3,8 +3,9 @@
 //! Invariants: what cannot be undone asks first where a person sits; what changed nothing says so. Not here: what may
 //! go (`state`).
 
-use std::{collections::BTreeMap, time::Duration};
+use std::collections::BTreeMap;
 
+use super::stop::{self, Goal};
 use crate::{
     cli::{
         CliError, Session,
@@ -13,12 +14,9 @@ use crate::{
         render,
     },
     client::ClientError,
-    model::{DeploymentId, Name, Period},
+    model::{Name, Period},
     wire::v1,
 };
-
-/// Between two looks whether a deployment is gone.
-const LOOK: Duration = Duration::from_secs(1);
 
 type Asked = Result<v1::Changed, ClientError>;
 
@@ -56,22 +54,7 @@ pub async fn remove_deployment(s: &Session, text: &str, stop: bool, watch: bool,
             done?;
         }
     }
-    if !watch {
-        return Ok(DONE);
-    }
-    let id: DeploymentId = deployment.parse()?;
-    let ask = v1::ListRequest {
-        environment: id.environment.to_string(),
-        service: id.service.to_string(),
-        ..Default::default()
-    };
-    while !s.client.deployments(ask.clone()).await?.items.is_empty() {
-        tokio::time::sleep(LOOK).await;
-    }
-    if s.out.for_people() {
-        s.out.line(&format!("{deployment} is gone"))?;
-    }
-    Ok(DONE)
+    if watch { stop::until(s, &deployment, Goal::Gone, None).await } else { Ok(DONE) }
 }
 
 /// `service remove`.

@@ -184,7 +184,17 @@ impl<'a> Cx<'a> {
         }
     }
 
-    /// The same for a deployment; what follows from it is done at the end of the entry.
+    /// A deployment that lasts and is not stopped. Of one that is being started the caller takes over where the start
+    /// is: putting the copy back ends it.
+    pub fn unstopped(&self, id: &DeploymentId) -> Result<Deployment, Rejection> {
+        let d = self.lasting(id)?;
+        if d.is_stopped() {
+            return Err(Rejection::Precondition(format!("{id} is stopped: `slipway service start {id}` first")));
+        }
+        Ok(Deployment { stop: None, ..d })
+    }
+
+    /// Puts a changed deployment back; what follows from it is done at the end of the entry.
     pub fn put_deployment(&mut self, mut row: Deployment) {
         let there = self.s.deployments.get(&row.id);
         if there != Some(&row) {

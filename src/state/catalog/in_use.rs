@@ -53,12 +53,21 @@ impl Needed {
             return;
         }
         if let Some(stable) = d.arms.pair(Role::Stable) {
-            need(stable, format!("{id} runs it: start another version first"));
+            let why = if d.is_stopped() {
+                format!("{id} is stopped and comes back with it: `slipway deployment remove {id}` ends that")
+            } else {
+                format!("{id} runs it: start another version first")
+            };
+            need(stable, why);
         }
         let live = s.instances_of(id).filter(|i| i.life.is_live()).map(|i| &i.pair);
         for pair in d.arms.iter().map(|a| &a.pair).chain(live) {
-            let when = "they go when their time is over";
-            need(pair, format!("instances of it still run for {id}: {when}, see `slipway deployment show {id}`"));
+            let what = if d.is_stopped() {
+                format!("it is kept for a start of {id}: it goes when its time is over")
+            } else {
+                format!("instances of it still run for {id}: they go when their time is over")
+            };
+            need(pair, format!("{what}, see `slipway deployment show {id}`"));
         }
         if let Some((r, from)) = s.undoable(d).filter(|r| !r.is_rollback()).and_then(|r| Some((r, r.from.as_ref()?))) {
             let until = "it is free once another rollout has completed";

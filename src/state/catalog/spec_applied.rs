@@ -69,6 +69,7 @@ impl Apply for SpecApplied {
                     last: None,
                     as_is: None,
                     removing: None,
+                    stop: None,
                 }
             }
         };

@@ -2,8 +2,8 @@
 //!
 //! Pool: a freed address goes to the end of the queue; its last deployment may take it again at once, another only when
 //! every DNS server has served a view without it. A server that has been silent for `silent_for_good` holds none back:
-//! it is down, or serves nobody who can be protected by waiting longer. Host: the machine's address with fixed ports,
-//! so one user a port.
+//! it is down, or serves nobody who can be protected by waiting longer. What a stopped deployment freed stays its own
+//! until its start is over. Host: the machine's address with fixed ports, so one user a port.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -48,19 +48,50 @@ pub fn free_addresses(s: &State, worker: &Worker, deployment: &DeploymentId) -> 
 /// The same once what was heard of the servers is committed, by `ViewsServed`.
 pub fn free_when(s: &State, worker: &Worker, deployment: &DeploymentId, heard: impl Fn(NodeId) -> u64) -> Vec<String> {
     let served = served_by_all(s, heard);
-    let mut free: Vec<(u64, &String)> = Vec::new();
+    let mut free: Vec<(bool, u64, &String)> = Vec::new();
     for (address, slot) in worker.pool.iter() {
         match slot {
             PoolSlot::Free { since, last } => {
-                if *since == 0 || last.as_ref() == Some(deployment) || *since <= served {
-                    free.push((*since, address));
+                let own = last.as_ref() == Some(deployment);
+                let kept = kept_for(s, slot).is_some();
+                if own || !kept && (*since == 0 || *since <= served) {
+                    free.push((!kept, *since, address));
                 }
             }
             PoolSlot::Used(_) => {}
         }
     }
+    // What is kept for it comes first.
     free.sort();
-    free.into_iter().map(|(_, a)| a.clone()).collect()
+    free.into_iter().map(|(_, _, a)| a.clone()).collect()
+}
+
+/// The deployment that a free address is kept for: it was stopped there, and its start is not over.
+pub(in crate::state) fn kept_for<'a>(s: &'a State, slot: &'a PoolSlot) -> Option<&'a DeploymentId> {
+    match slot {
+        PoolSlot::Free { since, last: Some(last) } => {
+            let stop = s.deployments.get(last)?.stop.as_ref()?;
+            (*since >= stop.index).then_some(last)
+        }
+        PoolSlot::Free { last: None, .. } | PoolSlot::Used(_) => None,
+    }
+}
+
+/// Who has one of a spec's ports at a worker's own address: an instance that lives there, or a stopped deployment that
+/// comes back there.
+pub fn port_user(s: &State, worker: &Worker, deployment: &DeploymentId, spec: &Spec) -> Option<String> {
+    let wants = |port: u16| spec.ports.values().any(|(wanted, _)| *wanted == port);
+    let lives = |i: &&Instance| i.address == worker.host && i.ports.values().any(|p| wants(*p));
+    if let Some(i) = live_on(s, &worker.name).find(lives) {
+        return Some(format!("{} ({})", i.id, i.deployment));
+    }
+    let stopped = s.assignments.of_worker(&worker.name).map(|(d, _)| d).filter(|d| *d != deployment);
+    let comes_back = |d: &&DeploymentId| {
+        let row = s.deployments.get(*d).filter(|row| row.stop.is_some());
+        let stable = row.and_then(|row| s.spec(d, row.arms.pair(Role::Stable)?.spec));
+        stable.is_some_and(|x| x.address == AddressMode::Host && x.ports.values().any(|(port, _)| wants(*port)))
+    };
+    stopped.filter(comes_back).map(|d| format!("{d}, which is stopped,")).next()
 }
 
 /// Live instances on a worker that count against its capacity.
@@ -87,15 +118,10 @@ pub(in crate::state) fn take(
         return guard(format!("{worker} runs {live} instances and takes {} at most", w.capacity));
     }
     match spec.address {
-        AddressMode::Host => {
-            let wanted = ports(spec);
-            let taken = live_on(&cx.s, worker)
-                .find(|i| i.address == w.host && i.ports.values().any(|p| wanted.values().any(|q| p == q)));
-            match taken {
-                Some(i) => guard(format!("{worker}: {} ({}) has the port", i.id, i.deployment)),
-                None => Ok(w.host),
-            }
-        }
+        AddressMode::Host => match port_user(&cx.s, &w, deployment, spec) {
+            Some(who) => guard(format!("{worker}: {who} has the port")),
+            None => Ok(w.host),
+        },
         AddressMode::Pool => {
             let Some(address) = free_addresses(&cx.s, &w, deployment).into_iter().next() else {
                 return guard(format!("{worker} has no free address in its pool"));

@@ -28,6 +28,12 @@ pub(in crate::state) fn begin(cx: &mut Cx<'_>, ids: &[InstanceId]) {
     }
 }
 
+/// Begins the drain of all that a deployment has.
+pub(in crate::state) fn begin_all(cx: &mut Cx<'_>, deployment: &DeploymentId) {
+    let all: Vec<InstanceId> = cx.s.instances_of(deployment).map(|i| i.id).collect();
+    begin(cx, &all);
+}
+
 /// Drops an instance that no worker was told of.
 fn cancel(cx: &mut Cx<'_>, mut i: Instance) {
     if cx.move_life(&mut i, Life::Gone) {

@@ -73,6 +73,11 @@ pub fn there(state: &State, deployment: &DeploymentId, pair: &Pair) -> u32 {
     count(state, deployment, pair, |i| i.life.is_wanted() && ready(state, i))
 }
 
+/// Whether every arm that the keeper holds has the instances that it wants.
+pub fn complete(state: &State, d: &Deployment, now: Millis) -> bool {
+    d.arms.iter().filter(|a| d.holds(a, now)).all(|a| wanted(state, &d.id, &a.pair) >= a.want)
+}
+
 /// Whether a worker is heard of.
 pub fn hears(state: &State, worker: &WorkerName) -> bool {
     state.workers.get(worker).is_some_and(|w| w.presence == Presence::Ready)

@@ -5,6 +5,8 @@
 //! and who comes under its name again begins above its generations and reports (`Parted`). Not here: another machine
 //! under the same name (`worker_rekeyed`).
 
+use std::collections::BTreeSet;
+
 use super::{alloc, workers};
 use crate::state::base::{names, prelude::*};
 
@@ -62,6 +64,13 @@ fn check(cx: &Cx<'_>, w: &Worker, gone: bool) -> Done {
         return Err(Rejection::Precondition(format!(
             "{} of {} counts on worker {name}: wait for its end, or `slipway rollout abort {}`",
             r.id, r.deployment, r.id
+        )));
+    }
+    let kept: BTreeSet<&DeploymentId> = w.pool.values().filter_map(|slot| alloc::kept_for(&cx.s, slot)).collect();
+    if let Some(some) = names::some(kept.into_iter()).filter(|_| !gone) {
+        return Err(Rejection::Precondition(format!(
+            "addresses of worker {name} are kept for what is stopped ({some}): start it, or give the addresses up \
+             (`slipway worker remove {name} --gone`)"
         )));
     }
     let counts: Vec<&Instance> = alloc::live_on(&cx.s, name).filter(|i| i.counted_out.is_none()).collect();

@@ -4,7 +4,11 @@
 //! Invariant: each bound is judged on both States of a step, never on the command between them. Not here: what must
 //! hold in one State (`invariants`), the guards that keep it so.
 
-use crate::state::{base::prelude::*, fleet::serving, rollout::weights};
+use crate::state::{
+    base::prelude::*,
+    fleet::{alloc, serving},
+    rollout::weights,
+};
 
 /// From one applied State to the next, for one deployment.
 pub(super) fn check_step(before: &State, after: &State, old: &Deployment, new: &Deployment) -> Result<(), String> {
@@ -90,6 +94,10 @@ pub(super) fn addresses(before: &State, after: &State) -> Result<(), String> {
             let PoolSlot::Used(user) = slot else { continue };
             let Some(PoolSlot::Free { since, last }) = old.pool.get(address) else { continue };
             let other = |d: &DeploymentId| last.as_ref() != Some(d);
+            let taken = after.instances.get(user).is_some_and(|i| other(&i.deployment));
+            if taken && let Some(owner) = old.pool.get(address).and_then(|slot| alloc::kept_for(before, slot)) {
+                return Err(format!("{address} goes to {user} and is kept for {owner}, which is stopped"));
+            }
             let late = after.nodes.values().filter(counts).find(|n| n.served < *since);
             if let Some(late) = late.filter(|_| after.instances.get(user).is_some_and(|i| other(&i.deployment))) {
                 return Err(format!("{address} of {last:?} goes to {user} and {} may still name it", late.name));

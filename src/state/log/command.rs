@@ -200,6 +200,8 @@ commands! {
     64 => fleet::worker_rekeyed::WorkerRekeyed,
     65 => rollout::deployment_removed::DeploymentRemoved of deployment,
     66 => cluster::settings_set::SettingsSet,
+    67 => rollout::deployment_stopped::DeploymentStopped of deployment,
+    68 => rollout::deployment_started::DeploymentStarted of deployment,
     #[cfg(debug_assertions)]
     65535 => cluster::level_probe::LevelProbe,
 }

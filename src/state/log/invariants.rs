@@ -49,6 +49,7 @@ fn references(s: &State) -> Result<(), String> {
         ensure(s.spec(&d.id, d.spec).is_some(), || format!("spec {} of {} is gone", d.spec, d.id))?;
         let empty = d.arms == Arms::default() && d.route.is_none() && d.live.is_none();
         ensure(d.removing.is_none() || empty, || format!("{} is being removed and serves", d.id))?;
+        stopped(s, d)?;
         for a in d.arms.iter() {
             let there = s.releases.contains_key(&(d.id.service.clone(), a.pair.version.clone()));
             ensure(there, || format!("release {} of {} is gone", a.pair.version, d.id))?;
@@ -71,6 +72,17 @@ fn references(s: &State) -> Result<(), String> {
         ensure(s.workers.contains_key(w), || format!("{d} is assigned to {w}, which is gone"))?;
     }
     Ok(())
+}
+
+/// Of a stopped deployment nothing is wanted or moved, and what it comes back with is there.
+fn stopped(s: &State, d: &Deployment) -> Result<(), String> {
+    let Some(stop) = &d.stop else { return Ok(()) };
+    let moves = d.live.is_some() || d.is_stopped() && s.fences.switching(&d.id).is_some();
+    ensure(!moves, || format!("{} was stopped, and a rollout or a switch moves it", d.id))?;
+    let there = d.arms.get(Role::Stable).is_some() && d.removing.is_none() && stop.index <= s.applied.index;
+    ensure(there, || format!("{} was stopped, and there is nothing to start", d.id))?;
+    let wanted = s.instances_of(&d.id).find(|i| d.is_stopped() && i.life.is_wanted());
+    ensure(wanted.is_none(), || format!("{} is stopped, and {:?} is wanted", d.id, wanted.map(|i| i.id)))
 }
 
 /// 1, 2, 10: one active version in a switch, whole weights, no more than the cap, and each arm its own version.
@@ -198,6 +210,7 @@ pub fn check_step(before: &State, after: &State) -> Result<(), String> {
             continue;
         };
         generation(before, after, id, old, new)?;
+        held_still(id, old, new)?;
         bounds::check_step(before, after, old, new)?;
         slots::check_step(before, after, old, new)?;
     }
@@ -250,6 +263,15 @@ pub fn check_step(before: &State, after: &State) -> Result<(), String> {
         ensure(!stops || clear, || format!("20: {id} is to stop before every cache has let go of it"))?;
     }
     Ok(())
+}
+
+/// A stop and what follows it leave the weights as they are, until something is started.
+fn held_still(id: &DeploymentId, old: &Deployment, new: &Deployment) -> Result<(), String> {
+    let weight =
+        |d: &Deployment| d.arms.iter().filter(|a| a.weight.0 > 0).map(|a| (a.pair.clone(), a.weight)).collect();
+    let (was, is): (Vec<_>, Vec<_>) = (weight(old), weight(new));
+    let same = was == is && old.route == new.route;
+    ensure(!new.is_stopped() || same, || format!("{id} is stopped, and its traffic was moved"))
 }
 
 /// Whether a table leads from one to the other, in one move or, as one entry may take two (a promotion out of a pause),

@@ -49,9 +49,12 @@ impl Apply for ArmAdjusted {
         if adding > MAX_ADD || self.desired > limit {
             return guard(format!("{adding} new instances and {} desired are over {MAX_ADD}, {limit}", self.desired));
         }
+        if d.is_stopped() && (adding > 0 || self.desired != d.desired) {
+            return guard(format!("{id} is stopped: nothing of it is added"));
+        }
         check_drains(cx, &d, self)?;
         check_yield(cx, &d, self)?;
-        if let Some(left) = &d.as_is {
+        if let Some(left) = d.as_is.as_ref().filter(|_| d.stop.is_none()) {
             let adds = self.add.iter().any(|(role, _, _)| d.arms.pair(*role) == Some(&left.given_up));
             if adds {
                 return guard(format!(
@@ -67,10 +70,19 @@ impl Apply for ArmAdjusted {
         }
         if d.as_is.is_none() {
             for arm in d.arms.iter_mut() {
-                let stable = arm.role == Role::Stable;
-                arm.want = if stable { self.desired } else { serving::wanted(&cx.s, id, &arm.pair) };
+                // What a start is to bring back beside stable stays wanted.
+                arm.want = match arm.role {
+                    Role::Stable => self.desired,
+                    Role::Candidate | Role::Previous if d.stop.is_some() => arm.want,
+                    Role::Candidate | Role::Previous => serving::wanted(&cx.s, id, &arm.pair),
+                };
             }
-            back::follow_back(cx, &mut d);
+            if !d.is_stopped() {
+                back::follow_back(cx, &mut d);
+            }
+        }
+        if d.is_starting() && serving::complete(&cx.s, &d, cx.now()) {
+            d.stop = None;
         }
         for role in &self.drop {
             forget(cx, &mut d, *role)?;

@@ -58,10 +58,9 @@ impl Apply for DeploymentRemoved {
 /// Out of DNS, and everything drains.
 fn leave(cx: &mut Cx<'_>, mut d: Deployment) {
     let id = d.id.clone();
-    let all: Vec<InstanceId> = cx.s.instances_of(&id).map(|i| i.id).collect();
-    drain::begin(cx, &all);
+    drain::begin_all(cx, &id);
     d.removing = Some(cx.now());
-    (d.arms, d.route, d.desired, d.as_is) = (Arms::default(), None, 0, None);
+    (d.arms, d.route, d.desired, d.as_is, d.stop) = (Arms::default(), None, 0, None, None);
     routes::announce(cx, &d);
     cx.put_deployment(d);
     assign::refresh(cx, &id);

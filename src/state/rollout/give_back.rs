@@ -39,7 +39,7 @@ pub(in crate::state) fn not_forward_again(r: &Rollout) -> Rejection {
 
 /// Starts a return. When everything it returns to runs and passes, this entry moves the traffic.
 pub(in crate::state) fn begin(cx: &mut Cx<'_>, done: &Rollout) -> Done {
-    let mut d = cx.deployment(&done.deployment)?;
+    let mut d = cx.unstopped(&done.deployment)?;
     if let Some(rollout) = d.live {
         return Err(Rejection::Busy { rollout });
     }

@@ -13,6 +13,8 @@ pub(in crate::state) mod collected;
 pub(in crate::state) mod counted_out;
 pub(in crate::state) mod delivery_settled;
 pub(in crate::state) mod deployment_removed;
+pub(in crate::state) mod deployment_started;
+pub(in crate::state) mod deployment_stopped;
 pub(in crate::state) mod give_back;
 pub(in crate::state) mod lost;
 pub(in crate::state) mod opening;

@@ -34,7 +34,7 @@ impl Apply for StartRollout {
     }
 
     fn apply(&self, cx: &mut Cx<'_>) -> Done {
-        let mut d = cx.lasting(&self.deployment)?;
+        let mut d = cx.unstopped(&self.deployment)?;
         let service = &self.deployment.service;
         let Some(release) = cx.s.releases.get(&(service.clone(), self.version.clone())).cloned() else {
             return Err(in_use::missing(cx, service, &self.version));

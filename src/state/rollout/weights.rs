@@ -154,6 +154,7 @@ mod tests {
             last: None,
             as_is: None,
             removing: None,
+            stop: None,
         };
         let shared =
             Weights::all(Role::Stable).with(Role::Stable, BasisPoints(7500)).with(Role::Candidate, BasisPoints(2500));

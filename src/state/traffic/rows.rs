@@ -94,10 +94,48 @@ fields! {
         9 pub as_is: Option<AsIs>,
         /// Cluster time since when it is being removed: everything of it drains and stops, then the row goes.
         10 pub removing: Option<Millis>,
+        /// Set while it is stopped, and until a start has brought it back.
+        11 pub stop: Option<Stop>,
+    }
+}
+
+fields! {
+    /// That a deployment is stopped, or was and is coming back.
+    #[derive(Debug, Clone, PartialEq, Eq)]
+    pub struct Stop {
+        /// Index of the entry that stopped it: addresses that it freed since then are kept for it.
+        1 pub index: u64,
+        /// Cluster time of that entry.
+        2 pub since: Millis,
+        /// Wall-clock milliseconds since the Unix epoch of that entry; for display only.
+        3 pub wall: u64,
+        /// The principal who asked for it.
+        4 pub by: String,
+        /// Whether it is being started again: the keeper brings back what it had.
+        5 pub starting: bool,
     }
 }
 
 impl Deployment {
+    /// Whether nothing of it is to run until somebody starts it.
+    pub fn is_stopped(&self) -> bool {
+        self.stop.as_ref().is_some_and(|s| !s.starting)
+    }
+
+    /// Whether it was stopped and is being started.
+    pub fn is_starting(&self) -> bool {
+        self.stop.as_ref().is_some_and(|s| s.starting)
+    }
+
+    /// Whether the keeper keeps up an arm's instances, outside of rollouts.
+    pub fn holds(&self, arm: &Arm, now: Millis) -> bool {
+        match arm.role {
+            Role::Stable => true,
+            Role::Candidate => false,
+            Role::Previous => arm.retire_at.is_none_or(|at| at > now),
+        }
+    }
+
     /// Whether an arm serves beside stable, as an abort left it: with a share of the traffic, or with one to come back
     /// to.
     pub fn shares(&self, arm: &Arm) -> bool {

@@ -121,6 +121,7 @@ mod tests {
             last: None,
             as_is: None,
             removing: None,
+            stop: None,
         };
         set(&mut row, [10_000, 0, 0]);
         s.deployments.insert(row.id.clone(), row);

@@ -15,13 +15,31 @@ const MAX_OPEN: usize = 16;
 /// Longest wait for confirmations.
 const MAX_WITHIN: Period = Period::minutes(10);
 
+/// What a deployment is to be switched to.
+enum To<'a> {
+    Pair(&'a Pair),
+    Version(&'a Version),
+    Previous,
+}
+
 /// Where a deployment goes: its stable pair and the one beside it.
-fn target(cx: &Cx<'_>, d: &Deployment, to: &dyn Fn(&Arm) -> bool, said: &str) -> Result<SwitchTarget, Rejection> {
+fn target(cx: &Cx<'_>, d: &Deployment, to: &To<'_>) -> Result<SwitchTarget, Rejection> {
+    let said = &match to {
+        To::Pair(pair) => pair.version.to_string(),
+        To::Version(version) => version.to_string(),
+        To::Previous => "previous version".into(),
+    };
+    let fits = |arm: &Arm| match to {
+        To::Pair(pair) => arm.pair == **pair,
+        To::Version(version) => arm.pair.version == **version,
+        To::Previous => arm.role == Role::Previous,
+    };
     let refused = |text: String| Err(Rejection::Precondition(text));
     if let Some(rollout) = d.live {
         return Err(Rejection::Busy { rollout });
     }
     switches::not_switching(cx, &d.id)?;
+    cx.unstopped(&d.id)?;
     let Some(stable) = d.arms.get(Role::Stable).filter(|_| d.route.is_some()) else {
         return refused(format!("nothing serves {} yet: `slipway rollout start` it first", d.id));
     };
@@ -29,18 +47,20 @@ fn target(cx: &Cx<'_>, d: &Deployment, to: &dyn Fn(&Arm) -> bool, said: &str) ->
         return refused(format!("{} still shares its traffic after an abort: wait until stable carries it", d.id));
     }
     let others = || d.arms.iter().filter(|a| a.role != Role::Stable);
-    let Some(beside) = others().find(|a| to(a)) else {
-        if stable.pair.version.to_string() == said {
+    let Some(beside) = others().find(|a| fits(a)) else {
+        if stable.pair.version.to_string() == *said {
             return refused(format!("{} runs {said} already", d.id));
         }
         let have: Vec<String> = others().map(|a| a.pair.version.to_string()).collect();
-        return refused(format!(
-            "{} has no {said} beside {} (it has {}): `slipway rollout start {} --to {said}` brings it there",
-            d.id,
-            stable.pair.version,
-            if have.is_empty() { "nothing".into() } else { have.join(", ") },
-            d.id
-        ));
+        let have = if have.is_empty() { "nothing".into() } else { have.join(", ") };
+        let start = |version: &str| format!("`slipway rollout start {} --to {version}` brings", d.id);
+        let back = || cx.s.undoable(d).filter(|r| !r.is_rollback()).and_then(|r| r.from.as_ref());
+        let how = match (to, back()) {
+            (To::Version(_) | To::Pair(_), _) => format!("{} it there", start(said)),
+            (To::Previous, Some(pair)) => format!("`slipway rollout rollback {}` goes back to {}", d.id, pair.version),
+            (To::Previous, None) => format!("{} another version", start("VERSION")),
+        };
+        return refused(format!("{} has no {said} beside {} (it has {have}): {how}", d.id, stable.pair.version));
     };
     let target = SwitchTarget { deployment: d.id.clone(), from: stable.pair.clone(), to: beside.pair.clone() };
     switches::carries(&cx.s, d, &target.to).map_err(Rejection::Precondition)?;
@@ -120,43 +140,40 @@ impl Apply for SwitchAsked {
 }
 
 fn targets(cx: &Cx<'_>, ask: &SwitchAsk) -> Result<(Vec<SwitchTarget>, Option<u64>), Rejection> {
-    if let SwitchTo::Back(id) = ask.to {
-        let Some(old) = cx.s.fences.switches.get(&id) else {
-            return Err(Rejection::not_there(Named::Switch, format_args!("s-{id}")));
-        };
-        if !ask.deployments.is_empty() {
-            return Err(Rejection::Invalid("a switch is taken back as a whole: name no deployments".into()));
-        }
-        if !old.end.as_ref().is_some_and(|e| e.switched) {
-            return Err(Rejection::Precondition(format!("s-{id} is under way, or moved nothing")));
-        }
-        let all: Result<Vec<_>, _> = old
-            .targets
-            .iter()
-            .map(|t| {
-                let d = cx.deployment(&t.deployment)?;
-                target(cx, &d, &|arm| arm.pair == t.from, &t.from.version.to_string())
-            })
-            .collect();
-        return Ok((all?, Some(id)));
-    }
+    let to = match &ask.to {
+        SwitchTo::Version(version) => To::Version(version),
+        SwitchTo::Previous => To::Previous,
+        SwitchTo::Back(id) => return back(cx, ask, *id),
+    };
     let distinct: BTreeSet<&DeploymentId> = ask.deployments.iter().collect();
     if ask.deployments.is_empty() || ask.deployments.len() > MAX_DEPLOYMENTS || distinct.len() != ask.deployments.len()
     {
         return Err(Rejection::Invalid(format!("name 1 to {MAX_DEPLOYMENTS} deployments, each once")));
     }
-    let fits = |arm: &Arm| match &ask.to {
-        SwitchTo::Version(v) => arm.pair.version == *v,
-        SwitchTo::Previous => arm.role == Role::Previous,
-        SwitchTo::Back(_) => false,
-    };
-    let said = match &ask.to {
-        SwitchTo::Version(v) => v.to_string(),
-        SwitchTo::Previous | SwitchTo::Back(_) => "previous version".into(),
-    };
-    let all: Result<Vec<_>, _> =
-        ask.deployments.iter().map(|id| target(cx, &cx.deployment(id)?, &fits, &said)).collect();
+    let all: Result<Vec<_>, _> = ask.deployments.iter().map(|id| target(cx, &cx.deployment(id)?, &to)).collect();
     Ok((all?, None))
+}
+
+/// A switch is taken back as a whole.
+fn back(cx: &Cx<'_>, ask: &SwitchAsk, id: u64) -> Result<(Vec<SwitchTarget>, Option<u64>), Rejection> {
+    let Some(old) = cx.s.fences.switches.get(&id) else {
+        return Err(Rejection::not_there(Named::Switch, format_args!("s-{id}")));
+    };
+    if !ask.deployments.is_empty() {
+        return Err(Rejection::Invalid("a switch is taken back as a whole: name no deployments".into()));
+    }
+    if !old.end.as_ref().is_some_and(|e| e.switched) {
+        return Err(Rejection::Precondition(format!("s-{id} is under way, or moved nothing")));
+    }
+    let all: Result<Vec<_>, _> = old
+        .targets
+        .iter()
+        .map(|t| {
+            let d = cx.deployment(&t.deployment)?;
+            target(cx, &d, &To::Pair(&t.from))
+        })
+        .collect();
+    Ok((all?, Some(id)))
 }
 
 /// The largest TTL with which the old version may have been handed out: names of the route, roles and pins.

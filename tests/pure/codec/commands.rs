@@ -166,6 +166,8 @@ pub fn one_of_each() -> Vec<Command> {
         WorkerRemoved { worker: worker(1), gone: true }.into(),
         WorkerRekeyed { worker: worker(1), within: Period::minutes(9) }.into(),
         DeploymentRemoved { deployment: shop(), stop: true }.into(),
+        DeploymentStopped { deployment: shop() }.into(),
+        DeploymentStarted { deployment: shop() }.into(),
         SettingsSet { service: Some(name("shop")), change: settings(), unset: vec!["rollout.bake".into()] }.into(),
         CookieAsked {}.into(),
         CookieRotated { secret: Secret::new([7; 16]), seen: 81 }.into(),

@@ -10,7 +10,7 @@ use slipway::state::{
     Arm, AsIs, Assignment, AssignmentContent, Batch, Budget, Delivery, DeliveryKey, DigestReport, Divergence,
     DrainState, Entry, Evidence, FencePoint, Fit, Instance, Look, Meta, PairSeen, Parted, PoolSlot, Presence, Reached,
     Reason, Replicas, Request, Role, Rollout, RolloutKind, RolloutPhase, RolloutStatus, Route, RouteForm, RouteMode,
-    StepRow, StepStatus, Verdict, Worker,
+    StepRow, StepStatus, Stop, Verdict, Worker,
 };
 
 use super::*;
@@ -260,6 +260,7 @@ pub fn full() -> State {
     });
     (d.desired, d.live, d.last) = (4, Some(RolloutId(60)), Some(RolloutId(5)));
     d.removing = Some(Millis(850));
+    d.stop = Some(Stop { index: 66, since: Millis(840), wall: 1_700_000_000_900, by: "who".into(), starting: true });
     d.as_is = Some(AsIs { rollout: RolloutId(5), given_up: pair(3) });
     s.deployments.insert(shop(), d);
     s.specs.insert((shop(), 2), Arc::new(spec()));

@@ -20,6 +20,7 @@ mod settings;
 mod staged;
 mod steps;
 mod stopping;
+mod stops;
 mod traffic;
 mod rollbacks;
 mod workers;

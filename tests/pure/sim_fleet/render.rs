@@ -5,10 +5,11 @@ use slipway::state::{
     Command, PairSeen, Rejection, Role, RolloutStatus, State, StepRef, Weights, WorkerFacts,
     command::{
         Abort, ArmAdjusted, ArmingConfirmed, BatchPassed, BatchStarted, CookieAsked, CountedOut, DeliverySettled,
-        DeploymentRemoved, DigestProbe, DrainSettled, FactsRecorded, LeaseSet, LevelProbe, NodeHeard, NodeSilent,
-        OrderExtended, Pause, Promote, PromotionBegan, Resume, Rollback, RollbackBegan, RolloutFinished, RolloutPaused,
-        RouteSet, StepEnded, StepStarted, StepsCompiled, StopPermitted, SwitchAsked, SwitchEnded, SwitchMoved,
-        Switched, Tick, TrafficBackSettled, ViewsServed, WorkerLost, WorkerReturned,
+        DeploymentRemoved, DeploymentStarted, DeploymentStopped, DigestProbe, DrainSettled, FactsRecorded, LeaseSet,
+        LevelProbe, NodeHeard, NodeSilent, OrderExtended, Pause, Promote, PromotionBegan, Resume, Rollback,
+        RollbackBegan, RolloutFinished, RolloutPaused, RouteSet, StepEnded, StepStarted, StepsCompiled, StopPermitted,
+        SwitchAsked, SwitchEnded, SwitchMoved, Switched, Tick, TrafficBackSettled, ViewsServed, WorkerLost,
+        WorkerReturned,
     },
 };
 
@@ -151,6 +152,8 @@ pub fn command(
         Command::DeploymentRemoved(DeploymentRemoved { deployment, stop }) => {
             format!("{deployment}{}", if *stop { " --stop" } else { "" })
         }
+        Command::DeploymentStopped(DeploymentStopped { deployment })
+        | Command::DeploymentStarted(DeploymentStarted { deployment }) => deployment.to_string(),
         Command::ClusterInit(_)
         | Command::NodeAdmitted(_)
         | Command::NodeRoleSet(_)

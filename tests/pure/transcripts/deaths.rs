@@ -11,7 +11,7 @@ use slipway::model::{
 };
 use slipway::state::{
     Arm, Command, PoolSlot, RolloutStatus, StepRow, SwitchAsk, SwitchTo, Unfenced, WaitLevel,
-    command::{Rollback, SwitchAsked},
+    command::{DeploymentStarted, DeploymentStopped, Rollback, SwitchAsked},
 };
 
 use crate::sim_fleet::{Behaviour, Death, Faults, Fleet, Shape, params, starting};
@@ -85,6 +85,15 @@ pub const SWITCH: Act = (now, |f| {
     Command::SwitchAsked(SwitchAsked { ask })
 });
 
+/// Everything is stopped.
+pub const STOP: Act = (now, |f| DeploymentStopped { deployment: f.shop() }.into());
+
+/// And comes back once nothing of it is left.
+pub const START: Act = (
+    |f| !f.state.instances_of(&f.shop()).any(|i| i.life.is_live()),
+    |f| DeploymentStarted { deployment: f.shop() }.into(),
+);
+
 pub fn last(f: &Fleet) -> RolloutId {
     *f.state.rollouts.keys().next_back().expect("a rollout")
 }
@@ -128,7 +137,11 @@ pub fn end(f: &Fleet) -> Vec<String> {
         let arm = |a: &Arm| (a.role, a.pair.clone(), a.want, a.weight, a.cap, a.retire_at.is_some());
         let arms: Vec<_> = d.arms.iter().map(arm).collect();
         let route = d.route.as_ref().map(|r| (r.mode, r.ttl));
-        all.push(format!("{} {:?} {arms:?} {route:?} desired {} as is {:?}", d.id, d.live, d.desired, d.as_is));
+        let stop = d.stop.as_ref().map(|s| (s.by.as_str(), s.starting));
+        all.push(format!(
+            "{} {:?} {arms:?} {route:?} desired {} as is {:?} stop {stop:?}",
+            d.id, d.live, d.desired, d.as_is
+        ));
     }
     for i in s.instances.values() {
         all.push(format!("{} {} on {} at {}: {} {}", names[&i.id], i.pair, i.worker, i.address, i.life, i.health));
@@ -269,4 +282,6 @@ deaths!(
     a_rollback_goes_on_whichever_command_its_leader_dies_at: small, [CANARY, BACK], RolledBack, false;
     a_rollout_that_turns_by_itself_turns_once_whoever_leads: failing, [CANARY], RolledBack, false;
     a_fenced_switch_goes_on_whichever_command_its_leader_dies_at: both, [SWITCH], Completed, false;
+    a_stop_goes_on_whichever_command_its_leader_dies_at: both, [STOP], Completed, false;
+    a_stop_and_a_start_go_on_whichever_command_their_leader_dies_at: both, [STOP, START], Completed, false;
 );

@@ -9,6 +9,7 @@ mod evidence;
 mod faults;
 mod servers;
 mod settings;
+mod stops;
 mod unfit;
 mod rollbacks;
 
@@ -28,6 +29,7 @@ use slipway::state::{
     command::{Abort, Pause, Promote, Resume, Rollback, Tick},
     lifecycle,
 };
+use stops::stopped_and_started;
 use unfit::unfit_worker;
 
 type Scenario = fn() -> Fleet;
@@ -99,6 +101,7 @@ stories!(
     fenced_switches,
     canary_slots,
     unfit_worker,
+    stopped_and_started,
 );
 
 fn direct_first() -> Fleet {
@@ -383,11 +386,12 @@ fn a_preview_is_what_is_compiled_and_changes_nothing() {
     let start = |to: &str, strategy| starting(f.shop(), to, params(strategy));
     let (before, by) = (f.state.clone(), Principal::local_operator());
     for strategy in STRATEGIES.iter().map(|s| s.name.clone()) {
-        let steps = slipway::engine::preview(&f.state, &by, &start("2.0.0", strategy.clone())).expect("a preview");
+        let preview = slipway::engine::preview(&f.state, &by, &start("2.0.0", strategy.clone())).expect("a preview");
         let mut copy = Fleet::with_stable(&Shape::default());
         let id = copy.start("2.0.0", params(strategy.clone()));
-        let compiled: Vec<_> = copy.state.rollouts[&id].steps.iter().map(|s| s.step.clone()).collect();
-        assert_eq!(steps, compiled, "{strategy}");
+        let row = &copy.state.rollouts[&id];
+        let compiled: Vec<_> = row.steps.iter().map(|s| s.step.clone()).collect();
+        assert_eq!((preview.steps, preview.desired), (compiled, row.desired), "{strategy}");
     }
     let refused = slipway::engine::preview(&f.state, &by, &start("1.0.0", StrategyName::CANARY));
     assert!(refused.is_err_and(|e| e.to_string().contains("runs 1.0.0 already")));

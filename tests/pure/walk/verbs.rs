@@ -43,7 +43,7 @@ pub fn at_random(s: &State, d: &DeploymentId, a: u32, b: u32) -> Vec<Command> {
     let silent = |w: &WorkerName| Command::from(WorkerLost { worker: w.clone(), last_heard: s.now });
     let removed =
         |of: &DeploymentId| Command::from(ReleaseRemoved { service: of.service.clone(), version: version(1) });
-    match a % 9 {
+    match a % 11 {
         // As when a machine is replaced: nothing can be placed on it before the other one has come.
         0 => vec![silent(&w), WorkerRemoved { worker: w, gone: !b.is_multiple_of(3) }.into(), registered(n, 6)],
         1 => {
@@ -59,7 +59,7 @@ pub fn at_random(s: &State, d: &DeploymentId, a: u32, b: u32) -> Vec<Command> {
             EnvironmentSet { name: name("beta"), order: Some(b % 9), default_strategy: None, on_no_data: None }.into(),
             EnvironmentRemoved { name: if b.is_multiple_of(2) { name("beta") } else { d.environment.clone() } }.into(),
         ],
-        5 => vec![settings(d, a / 9, b)],
+        5 => vec![settings(d, a / 11, b)],
         6 => vec![
             ReleasesPruned { service: d.service.clone(), keep: Some(2 + b % 3), older_than: None }.into(),
             ServiceRemoved { service: d.service.clone() }.into(),
@@ -68,6 +68,17 @@ pub fn at_random(s: &State, d: &DeploymentId, a: u32, b: u32) -> Vec<Command> {
             BlobHeld { digest: package(5), size: 10, node: 1 }.into(),
             BlobDoomed { digest: package(1 + b % 6), node: 1 + u64::from(b % 3) }.into(),
         ],
+        8 | 9 => {
+            let stopped = [shop(), cart()].into_iter().find(|d| s.deployments.get(d).is_some_and(|d| d.stop.is_some()));
+            let idle = [d.clone(), shop(), cart()].into_iter().find(|d| s.live_rollout(d).is_none());
+            let deployment = stopped.clone().or(idle).unwrap_or(d.clone());
+            // Twice, and while it is on its way, too.
+            if stopped.is_some() && !b.is_multiple_of(4) {
+                vec![DeploymentStarted { deployment }.into()]
+            } else {
+                vec![DeploymentStopped { deployment }.into()]
+            }
+        }
         _ => vec![
             ReleasesPruned { service: d.service.clone(), keep: None, older_than: Some(Period::seconds(30)) }.into(),
             release(d, 1 + b % 4),
