@@ -33,7 +33,6 @@ pub fn stopped_and_started() -> Fleet {
     let live = |f: &Fleet| f.state.instances_of(&f.shop()).any(|i| i.life.is_live());
     f.until(60, "nothing of it lives", |f| !live(f));
     f.nodes.get_mut(&2).expect("n2").lag = (0, 0);
-    f.note("the agent of w1 is started anew, and the leader dies again");
     let w1 = f.agents.keys().next().expect("w1").clone();
     f.restart_agent(&w1, 1000, false);
     f.change_leader(1000, 0);

@@ -36,14 +36,14 @@ pub fn held(s: &State) -> Vec<RolloutId> {
     live.filter(|r| r.status == RolloutStatus::Paused).map(|r| r.id).collect()
 }
 
-/// No live rollout, as many healthy stable instances as desired, nothing on its way.
+/// No live rollout, as many healthy stable instances as desired where it is not stopped, nothing on its way.
 pub fn at_rest(s: &State) -> bool {
     let settled = s.instances.values().all(|i| !matches!(i.life, Life::Starting | Life::Draining | Life::Stopping));
     let rests = |d: &Deployment| {
         let whole = d.arms.get(Role::Stable).is_none_or(|t| slipway::state::passing(s, &d.id, &t.pair) >= d.desired);
         let one = d.arms.get(Role::Stable).is_none()
             || d.arms.get(Role::Previous).is_none() && d.arms.get(Role::Candidate).is_none();
-        d.live.is_none() && whole && one
+        d.is_stopped() || d.live.is_none() && whole && one
     };
     settled && s.deployments.values().all(rests)
 }

@@ -69,14 +69,17 @@ pub fn at_random(s: &State, d: &DeploymentId, a: u32, b: u32) -> Vec<Command> {
             BlobDoomed { digest: package(1 + b % 6), node: 1 + u64::from(b % 3) }.into(),
         ],
         8 | 9 => {
-            let stopped = [shop(), cart()].into_iter().find(|d| s.deployments.get(d).is_some_and(|d| d.stop.is_some()));
-            let idle = [d.clone(), shop(), cart()].into_iter().find(|d| s.live_rollout(d).is_none());
-            let deployment = stopped.clone().or(idle).unwrap_or(d.clone());
-            // Twice, and while it is on its way, too.
-            if stopped.is_some() && !b.is_multiple_of(4) {
-                vec![DeploymentStarted { deployment }.into()]
-            } else {
-                vec![DeploymentStopped { deployment }.into()]
+            let all = [d.clone(), shop(), cart()];
+            let stopped = all.iter().find(|d| s.deployments.get(*d).is_some_and(|d| d.stop.is_some()));
+            let idle = all.iter().find(|d| s.live_rollout(d).is_none());
+            let deployment = stopped.or(idle).unwrap_or(d).clone();
+            let stop = Command::from(DeploymentStopped { deployment: deployment.clone() });
+            let start = Command::from(DeploymentStarted { deployment });
+            match (stopped, b % 4) {
+                // What is stopped or on its way is stopped again now and then.
+                (Some(_), 0) | (None, 0 | 1) => vec![stop],
+                (Some(_), _) => vec![start],
+                (None, _) => vec![stop, Tick {}.into(), Tick {}.into(), start],
             }
         }
         _ => vec![
