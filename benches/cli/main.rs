@@ -1,9 +1,9 @@
-//! `make bench-cli`: how long a call of `slipway` takes, from the start of its process to its end, on a `slipwayd dev` of
-//! its own.
+//! `make bench-cli`: how long a call of `slipway` takes, from the start of its process to its end, on a `slipwayd dev`
+//! of its own.
 //!
-//! Rounds alternate: each call in turn beside a bare `slipway --version` of the same moment, by which its time is divided,
-//! so that what disturbs the machine disturbs both. Invariant: every call must succeed; every process started here dies
-//! with this one. Not here: what a node makes of many changes (`make bench-raft`).
+//! Rounds alternate: each call in turn beside a bare `slipway --version` of the same moment, by which its time is
+//! divided, so that what disturbs the machine disturbs both. Invariant: every call must succeed; every process started
+//! here dies with this one. Not here: what a node makes of many changes (`make bench-raft`).
 
 #[path = "../raft/ports.rs"]
 mod ports;

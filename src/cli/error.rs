@@ -1,11 +1,10 @@
 //! What a command ends with when it does not end well, and the exit code a script sees.
 //!
-//! Invariant: [`USAGE`] says only what could be told without a cluster, so a script that meets it is itself wrong. A node
-//! may be the one to say so: its INVALID_ARGUMENT is what no cluster would take.
+//! Invariant: [`USAGE`] says only what could be told without a cluster, so a script that meets it is itself wrong. A
+//! node may be the one to say so: what it calls invalid no cluster would take.
 
 use serde::Serialize;
 use thiserror::Error;
-use tonic::Code;
 
 use crate::{
     client::ClientError,
@@ -186,7 +185,7 @@ impl CliError {
                 }
                 ClientError::TimedOut { .. } => TIMED_OUT,
                 // What no cluster would take, whatever is in it.
-                ClientError::Refused { code: Code::InvalidArgument, .. } => USAGE,
+                ClientError::Refused { .. } if e.is_invalid() => USAGE,
                 ClientError::Refused { .. } | ClientError::OutOfRange { .. } | ClientError::Package { .. } => FAILED,
             },
             Self::Value(_) | Self::Config(_) | Self::Usage(_) => USAGE,

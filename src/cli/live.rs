@@ -90,12 +90,12 @@ pub enum WatchLine<'a> {
     },
     /// What happened.
     Event {
-        /// It.
+        /// As `event watch` prints it.
         event: &'a v1::Event,
     },
     /// What a step that ended has seen.
     Evidence {
-        /// The step.
+        /// As it ended, with its evidence.
         step: &'a v1::Step,
     },
     /// What it waits for now, when that is something else than before.

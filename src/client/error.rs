@@ -62,6 +62,11 @@ pub enum ClientError {
 }
 
 impl ClientError {
+    /// Whether what was asked makes no sense, whatever is in the cluster.
+    pub fn is_invalid(&self) -> bool {
+        matches!(self, Self::Refused { code: Code::InvalidArgument, .. })
+    }
+
     /// The machine-readable reason of a refusal, if the node gave one.
     pub fn reason(&self) -> &str {
         match self {

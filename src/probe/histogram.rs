@@ -55,7 +55,7 @@ pub(super) struct Quantiles {
     p90_us: Option<u64>,
     /// 99 of a hundred.
     p99_us: Option<u64>,
-    /// All of them.
+    /// The slowest answer.
     max_us: Option<u64>,
 }
 

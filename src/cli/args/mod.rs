@@ -43,8 +43,8 @@ pub struct Global {
     /// only this one when the flag is given
     #[arg(long, global = true, value_name = "NAME", add = complete::environments())]
     pub environment: Option<String>,
-    /// How to print: tables that fit the screen, whole ones (wide, with more columns of releases, workers, nodes, instances,
-    /// deployments, environments and rollouts), or all there is for scripts (docs/json.md)
+    /// How to print: tables that fit the screen, whole ones (wide, with more columns of releases, workers, nodes,
+    /// instances, deployments, environments and rollouts), or all there is for scripts (docs/json.md)
     #[arg(short, long, global = true, value_enum, default_value_t = Format::Table, ignore_case = true, value_name = "FORMAT")]
     pub output: Format,
     /// Longest time for one call, with its retries at other nodes [default: 10s, but 1.5s where no node takes the
@@ -217,8 +217,8 @@ pub fn definition() -> clap::Command {
 pub const LOCAL: &[(&str, &[&str])] =
     &[("completions", &[]), ("man", &[]), ("cluster restore", &["output"]), ("cluster check", &["output"])];
 
-/// What holds for all verbs. A verb says what its exit codes mean beside what they always do. It shows no option that it
-/// does not read. A duration that looks like a flag (`-5s`) is a wrong value and no unknown flag.
+/// What holds for all verbs. A verb says what its exit codes mean beside what they always do. It shows no option that
+/// it does not read. A duration that looks like a flag (`-5s`) is a wrong value and no unknown flag.
 fn tuned(command: clap::Command, path: &str, global: &[Arg]) -> clap::Command {
     let own = error::of_verb(path);
     let after = command.get_after_help().map(ToString::to_string).unwrap_or_default();
