@@ -40,7 +40,7 @@ fn named(state: &State, rollout: &str, deployed: &str, or_last: bool) -> Result<
     })
 }
 
-fn find(state: &State, id: RolloutId) -> Result<&Rollout, ApiError> {
+pub(super) fn find(state: &State, id: RolloutId) -> Result<&Rollout, ApiError> {
     state.rollouts.get(&id).ok_or_else(|| ApiError::not_found(format!("rollout {id} does not exist (any more)")))
 }
 

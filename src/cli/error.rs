@@ -32,7 +32,8 @@ pub const CODES: &[(u8, &str, &str)] = &[
     (
         FAILED,
         "failed or refused",
-        "The cluster refused it, a file could not be read or written, or what was asked for failed. `dns trace`, \
+        "The cluster refused it, a file could not be read or written, or what was asked for failed. `logs`: a worker did not \
+        give the log of an instance. `dns trace`, \
         `dns query`, `cluster digest` and `traffic probe`: the answer is a bad one. `traffic switch`: that no server answers with the old \
         version could not be said.",
     ),

@@ -25,7 +25,7 @@ Every verb of `slipway`, with its arguments, flags and examples; `slipway NOUN V
   `not_found`, `failed`, `file`, `output`) and `exit_code`. With `--watch`, and `rollout watch`, there is one JSON object a line as it
   comes, each with a `type`: `started` (the rollout's id, first of all), `event`, `evidence` (what a step that ended has seen), `waiting`, `paused`, `moved` (another node is
   followed), `silent` (no node answers) and last `ended` with the rollout, `exit_code` and `text`. `event list`, `event watch` and
-  `logs` print one object a line too. Names that end in `_ms` are cluster time, which no clock on a wall shows; `_wall_ms` is Unix time.
+  `logs` print one object a line too; remarks about a log are text on standard error. Names that end in `_ms` are cluster time, which no clock on a wall shows; `_wall_ms` is Unix time.
 * **Tables** are cut to the terminal, or to `COLUMNS`; `-o wide` cuts nothing and has more columns for releases, workers, nodes,
   deployments and past rollouts.
 
