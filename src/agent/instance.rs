@@ -269,6 +269,10 @@ impl Instance {
         if self.orders.borrow().stop {
             return Ok(Ok(Found::Nothing));
         }
+        // Also when no process comes of it: a directory without a log says that nothing began.
+        if let Err(e) = files::ensure_dir(self.dir.path()) {
+            tracing::warn!(instance = %self.entry.id, "no directory for its log: {e}");
+        }
         self.run = self.run.saturating_add(1);
         self.journal(Record::Starting { entry: self.entry.clone(), run: self.run }).await?;
         Ok(self.spawn().await)

@@ -136,6 +136,11 @@ impl InstanceDir {
         self.path.join(format!("{stream}.log"))
     }
 
+    /// When its lines were written.
+    pub fn log_times(&self, stream: &str) -> PathBuf {
+        self.path.join(format!("{stream}.times"))
+    }
+
     /// One start.
     pub fn run(&self, n: u32) -> RunDir {
         RunDir { path: self.path.join(format!("run-{n}")) }

@@ -23,6 +23,7 @@ mod kin;
 mod launch;
 mod layout;
 mod ledger;
+mod log_times;
 mod logs;
 mod machine;
 mod lingering;

@@ -5,7 +5,8 @@
 //! identity. It starts `slipwayd shim --exec DIR RUN`, moves it into the instance's cgroup if there is one, and lets it
 //! wait for a byte; meanwhile the tree (who the process and the shim are, which cgroup) is written and fsynced. Then
 //! the waiting process executes the program in its own place: same pid, same start time. The shim stays, in a session
-//! of its own, inherits what loses its parent, keeps the log files small, ends what the program leaves behind and
+//! of its own, inherits what loses its parent, notes when its logs
+//! grow and keeps them small, ends what the program leaves behind and
 //! records how the program ended.
 //!
 //! Invariants: no program runs without a durable identity. The shim alone holds the lock, so a lock that is free says
@@ -156,6 +157,7 @@ fn supervise(dir: &InstanceDir, number: u32) -> io::Result<ExitCode> {
     }
     rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
     let launch: Launch = serde_json::from_slice(&fs::read(run.launch())?)?;
+    small_logs::look_once(dir);
     let log = |stream: &str| fs::OpenOptions::new().create(true).append(true).mode(0o640).open(dir.log(stream));
     let mut child = Command::new("/proc/self/exe")
         .args([OsString::from("shim"), "--exec".into(), dir.path().into(), number.to_string().into()])

@@ -1,27 +1,41 @@
 //! Instances' logs: from the agent to whoever asked, over at most two hops between nodes.
 //!
-//! Invariants: nobody waits for an agent that does not answer for longer than [`FIRST`], and an answer that ends for
-//! that reason says so; a reader that leaves ends the chain.
+//! Invariants: nobody waits for an agent that does not answer for longer than [`Limits`], and no instance for another;
+//! each instance's answer has an end, which says why there is no line or not all; a reader that leaves ends the chain.
+//! Not here: which instances are meant (`select`), what an end says of an instance (`ends`).
+
+mod ends;
+mod select;
 
 use std::time::Duration;
 
 use futures_util::{Stream, StreamExt as _};
 use tokio::{sync::mpsc, time::timeout};
 
+use self::ends::End;
 use super::{Api, ApiError, Caller, Kind, Many};
 use crate::{
-    model::{DeploymentId, InstanceId, Life, WorkerName},
-    wire::v1,
+    model::{LogFound, WorkerName},
+    state::Instance,
+    wire::v1::{self, logs_item::Body},
 };
 
-/// Longest wait for the first line, or for the end when nothing is followed.
-const FIRST: Duration = Duration::from_secs(5);
+/// How long agents may be silent.
+#[derive(Debug, Clone, Copy)]
+struct Limits {
+    /// Before the first word, which an agent says before it looks for anything.
+    answer: Duration,
+    /// Between words, until all that was there has come: others may be asked for as much.
+    silence: Duration,
+}
+
+const LIMITS: Limits = Limits { answer: Duration::from_secs(3), silence: Duration::from_secs(5) };
 const DEFAULT_LINES: u32 = 50;
 const MAX_LINES: u32 = 10_000;
 const MAX_INSTANCES: usize = 200;
 const BUFFER: usize = 256;
 
-type Chunks = Many<v1::LogChunk>;
+type Items = mpsc::Sender<Result<v1::LogsItem, ApiError>>;
 
 impl Api {
     /// Hands an agent's lines to their reader.
@@ -33,64 +47,46 @@ impl Api {
         let mut answers = self.sessions.answers();
         while let Some(chunk) = lines.next().await.transpose()? {
             let reader = answers.reader(chunk.request).ok_or_else(nobody)?;
-            reader.send(chunk).await.map_err(|_| nobody())?;
+            reader.send(Ok(chunk)).await.map_err(|_| nobody())?;
         }
         Ok(())
     }
 
-    /// Of all named instances, merged as they come.
-    pub async fn logs(&self, _: &Caller, ask: v1::LogsRequest) -> Result<Chunks, ApiError> {
+    /// Of all that are meant, merged as they come, after a list of them.
+    pub async fn logs(&self, _: &Caller, ask: v1::LogsRequest) -> Result<Many<v1::LogsItem>, ApiError> {
         let read = self.read_or_older().await?;
-        let only: Option<InstanceId> = match ask.instance.as_str() {
-            "" => None,
-            text => Some(text.parse()?),
-        };
-        let of: Option<DeploymentId> = match ask.deployment.as_str() {
-            "" if only.is_some() => None,
-            text => Some(text.parse()?),
-        };
-        if let Some(d) = &of {
-            super::catalog::known(&read.state, d)?;
-        }
-        let mut found: Vec<_> = read
-            .state
-            .instances
-            .values()
-            .filter(|i| of.as_ref().is_none_or(|d| d == &i.deployment))
-            // A failed instance is what people read logs for.
-            .filter(|i| only.map_or(i.life.is_live() || i.life == Life::Failed, |id| id == i.id))
-            .map(|i| (i.id, i.worker.clone()))
-            .collect();
-        if found.is_empty() {
-            let what = only.map_or_else(|| "no instance runs".to_string(), |i| format!("instance {i} does not exist"));
-            return Err(ApiError::not_found(format!("{what}: `slipway deployment list` shows what does")));
-        }
-        let lines = if ask.lines == 0 { DEFAULT_LINES } else { ask.lines.min(MAX_LINES) };
-        let (send, receive) = mpsc::channel(BUFFER);
+        let mut found = select::instances(&read.state, &ask)?;
         let left_out = found.len().saturating_sub(MAX_INSTANCES);
-        if let (Some((id, worker)), true) = (found.get(MAX_INSTANCES), left_out > 0) {
-            let why = format!("cut: this one and {} more are left out; ask for one with --instance", left_out - 1);
-            // There is room: it is the first.
-            let _ = send.send(Ok(complaint(*id, worker, &why))).await;
-        }
         found.truncate(MAX_INSTANCES);
-        for (id, worker) in found {
-            let tail = v1::TailLogs { request: 0, instance: id.to_string(), lines, follow: ask.follow };
-            let (api, send) = (self.clone(), send.clone());
+        let (send, receive) = mpsc::channel(BUFFER);
+        let source = |i: &&Instance| v1::LogSource {
+            instance: i.id.to_string(),
+            worker: i.worker.to_string(),
+            version: i.pair.version.to_string(),
+        };
+        let items = found.iter().map(source).collect();
+        let sources = v1::LogSources { items, left_out: u32::try_from(left_out).unwrap_or(u32::MAX) };
+        // There is room: it is the first.
+        let _ = send.send(Ok(item(Body::Sources(sources)))).await;
+        let lines = match ask.lines {
+            Some(lines) => lines.min(MAX_LINES),
+            None if ask.since_ms > 0 => MAX_LINES,
+            None => DEFAULT_LINES,
+        };
+        for instance in found {
+            let tail = v1::TailLogs {
+                request: 0,
+                instance: instance.id.to_string(),
+                lines,
+                // Nothing is added to the log of what has ended.
+                follow: ask.follow && instance.life.is_live(),
+                since_ms: ask.since_ms,
+            };
+            let (api, worker, send) = (self.clone(), instance.worker.clone(), send.clone());
+            let end = End::of(instance, &tail);
             let copy = async move {
-                let mut chunks = match api.tail(&worker, tail).await {
-                    Ok(chunks) => chunks,
-                    Err(e) => {
-                        let _ = send.send(Ok(complaint(id, &worker, &e.text))).await;
-                        return;
-                    }
-                };
-                while let Some(chunk) = chunks.recv().await {
-                    let chunk = chunk.or_else(|e| Ok(complaint(id, &worker, &e.text)));
-                    if send.send(chunk).await.is_err() {
-                        return;
-                    }
-                }
+                let follow = tail.follow;
+                pass_on(&end, follow, LIMITS, api.tail(&worker, tail), &send).await;
             };
             tokio::spawn(self.stop.clone().run_until_cancelled_owned(copy));
         }
@@ -98,9 +94,9 @@ impl Api {
     }
 
     /// Logs of one instance, from wherever its worker's session is.
-    pub async fn tail(&self, worker: &WorkerName, ask: v1::TailLogs) -> Result<Chunks, ApiError> {
+    pub async fn tail(&self, worker: &WorkerName, ask: v1::TailLogs) -> Result<Many<v1::LogChunk>, ApiError> {
         if let Some(chunks) = self.sessions.tail(worker, ask.clone()).await {
-            return Ok(self.bounded(chunks, worker.clone(), ask));
+            return Ok(chunks);
         }
         let consensus = self.consensus()?;
         let leadership = consensus.leader().borrow().clone();
@@ -114,8 +110,7 @@ impl Api {
             ApiError::new(Kind::Unavailable, "not_connected", text)
         };
         let to = to.filter(|id| *id != consensus.node_id()).ok_or_else(nowhere)?;
-        let mut lines =
-            timeout(FIRST, self.remote.tail_logs(consensus, to, worker, ask)).await.map_err(|_| nowhere())??;
+        let mut lines = self.remote.tail_logs(consensus, to, worker, ask).await?;
         let (send, receive) = mpsc::channel(BUFFER);
         let copy = async move {
             loop {
@@ -133,57 +128,76 @@ impl Api {
         tokio::spawn(self.stop.clone().run_until_cancelled_owned(copy));
         Ok(receive)
     }
+}
 
-    /// Ends when the agent stays silent although nothing is followed, or never begins.
-    fn bounded(&self, mut chunks: mpsc::Receiver<v1::LogChunk>, worker: WorkerName, ask: v1::TailLogs) -> Chunks {
-        let follow = ask.follow;
-        let (send, receive) = mpsc::channel(BUFFER);
-        let copy = async move {
-            let mut begun = false;
-            loop {
-                let came = if follow && begun {
-                    tokio::select! {
-                        came = chunks.recv() => came,
-                        () = send.closed() => return,
-                    }
-                } else {
-                    match timeout(FIRST, chunks.recv()).await {
-                        Ok(came) => came,
-                        // Nothing written yet is no error for one who follows.
-                        Err(_) if follow => {
-                            begun = true;
-                            continue;
-                        }
-                        Err(_) => {
-                            let what = if begun { "these may not be all lines" } else { "no logs" };
-                            let line = format!("({what}: worker {worker} said nothing for {} s)", FIRST.as_secs());
-                            let (instance, worker) = (ask.instance, worker.to_string());
-                            let last = v1::LogChunk { request: 0, instance, worker, stream: "err".into(), line };
-                            // A reader that has gone needs no reason.
-                            let _ = send.send(Ok(last)).await;
-                            return;
-                        }
-                    }
-                };
-                let Some(chunk) = came else { return };
-                begun = true;
-                if send.send(Ok(chunk)).await.is_err() {
-                    return;
-                }
+fn item(body: Body) -> v1::LogsItem {
+    v1::LogsItem { body: Some(body) }
+}
+
+/// Copies one instance's answer to the reader of all, with its end.
+async fn pass_on(
+    end: &End,
+    follow: bool,
+    limits: Limits,
+    asking: impl Future<Output = Result<Many<v1::LogChunk>, ApiError>>,
+    send: &Items,
+) {
+    if let Err(end) = copied(end, follow, limits, asking, send).await {
+        // A reader that has gone needs no reason.
+        let _ = send.send(Ok(item(Body::End(end)))).await;
+    }
+}
+
+/// Copies what an agent says, to the end that it says itself; another end is the error.
+async fn copied(
+    end: &End,
+    follow: bool,
+    limits: Limits,
+    asking: impl Future<Output = Result<Many<v1::LogChunk>, ApiError>>,
+    send: &Items,
+) -> Result<(), v1::LogEnd> {
+    let first = async {
+        let mut chunks = asking.await?;
+        let first = chunks.recv().await.transpose()?;
+        Ok((chunks, first))
+    };
+    let first: Result<_, ApiError> = timeout(limits.answer, first).await.map_err(|_| end.silent(limits.answer))?;
+    let (mut chunks, mut came) = first.map_err(|e| end.broken(false, &e.text))?;
+    let (mut ended, mut some) = (false, false);
+    while let Some(chunk) = came {
+        let body = match chunk.found.parse() {
+            Ok(LogFound::Heard) => None,
+            Ok(found) => {
+                ended = true;
+                Some(Body::End(end.found(found, &chunk.line)))
+            }
+            Err(_) => {
+                some = true;
+                Some(Body::Chunk(chunk))
             }
         };
-        tokio::spawn(self.stop.clone().run_until_cancelled_owned(copy));
-        receive
+        if let Some(body) = body
+            && send.send(Ok(item(body))).await.is_err()
+        {
+            return Ok(());
+        }
+        if ended && !follow {
+            return Ok(());
+        }
+        let next = async {
+            tokio::select! {
+                came = chunks.recv() => came,
+                () = send.closed() => None,
+            }
+        };
+        // Once all that was there has come, nothing need come for a long time.
+        let next = if ended { Ok(next.await) } else { timeout(limits.silence, next).await };
+        let silent = format!("{} said nothing for {} s", end.worker(), limits.silence.as_secs());
+        let next = next.map_err(|_| end.broken(some, &silent))?;
+        came = next.transpose().map_err(|e| end.broken(some, &e.text))?;
     }
+    Err(end.broken(some, &format!("{} has ended its answer", end.worker())))
 }
 
-/// A line that says why there are none.
-fn complaint(id: InstanceId, worker: &WorkerName, why: &str) -> v1::LogChunk {
-    v1::LogChunk {
-        request: 0,
-        instance: id.to_string(),
-        worker: worker.to_string(),
-        stream: "err".into(),
-        line: format!("(no logs: {why})"),
-    }
-}
+#[cfg(test)]
+mod tests;

@@ -66,7 +66,7 @@ fn bakes(steps: &[Step]) -> Option<String> {
     (all > 0).then(|| format!("its bakes alone take {}", Period(all)))
 }
 
-fn find(state: &State, id: RolloutId) -> Result<&Rollout, ApiError> {
+pub(super) fn find(state: &State, id: RolloutId) -> Result<&Rollout, ApiError> {
     state.rollouts.get(&id).ok_or_else(|| Rejection::not_there(Named::Rollout, id).into())
 }
 

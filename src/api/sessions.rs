@@ -15,6 +15,7 @@ use std::{
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, watch};
 
+use super::{ApiError, Many};
 use crate::{
     clock::{Clock, Mono},
     model::WorkerName,
@@ -27,6 +28,9 @@ const LOG_BUFFER: usize = 256;
 const TELL_BUFFER: usize = 64;
 /// How long a word for an agent may wait for those before it: the logs of many instances are asked for at once.
 const TELL_LIMIT: Duration = Duration::from_secs(5);
+
+/// Where the lines that answer a request go.
+type Reader = mpsc::Sender<Result<v1::LogChunk, ApiError>>;
 
 /// A worker's report, as it came for other nodes and read for this one.
 #[derive(Debug, Clone)]
@@ -62,7 +66,7 @@ pub struct Sessions {
     open: Mutex<BTreeMap<WorkerName, OpenSession>>,
     changed: watch::Sender<u64>,
     next: AtomicU64,
-    readers: Mutex<BTreeMap<u64, mpsc::Sender<v1::LogChunk>>>,
+    readers: Mutex<BTreeMap<u64, Reader>>,
 }
 
 /// One session's end for its own task: the session ends with it, however the task does.
@@ -144,11 +148,7 @@ impl Sessions {
     }
 
     /// Asks a worker's agent for logs; `None` when its session is not here, or takes no more words.
-    pub(super) async fn tail(
-        &self,
-        worker: &WorkerName,
-        mut ask: v1::TailLogs,
-    ) -> Option<mpsc::Receiver<v1::LogChunk>> {
+    pub(super) async fn tail(&self, worker: &WorkerName, mut ask: v1::TailLogs) -> Option<Many<v1::LogChunk>> {
         let tell = self.open.lock().get(worker)?.tell.clone();
         // Nobody who was not told it can guess it, and so push lines to this reader.
         let request = rand::random();
@@ -181,7 +181,7 @@ pub(super) struct Answers {
 
 impl Answers {
     /// The reader of a request, while it listens.
-    pub(super) fn reader(&mut self, request: u64) -> Option<mpsc::Sender<v1::LogChunk>> {
+    pub(super) fn reader(&mut self, request: u64) -> Option<Reader> {
         self.requests.insert(request);
         self.all.readers.lock().get(&request).filter(|r| !r.is_closed()).cloned()
     }
@@ -241,7 +241,7 @@ mod tests {
         let (first, second) = (held.told.recv().await.unwrap().request, held.told.recv().await.unwrap().request);
         assert!(first.abs_diff(second) > 1000 && first > 1000, "{first} {second}");
         let mut answers = all.answers();
-        answers.reader(first).unwrap().send(v1::LogChunk::default()).await.unwrap();
+        answers.reader(first).unwrap().send(Ok(v1::LogChunk::default())).await.unwrap();
         assert!(reader.recv().await.is_some());
         // The connection is gone, and with it the task that read from it.
         drop(answers);

@@ -75,6 +75,11 @@ asking! {
         let all = s.client.releases(v1::ListRequest::default()).await?.items.into_iter();
         all.map(|r| (r.version, format!("{} {}", r.service, r.status))).collect()
     };
+    /// Instances, also those that have ended.
+    instances = |s| {
+        let all = s.client.instances(v1::ListRequest { all: true, ..Default::default() }).await?.items.into_iter();
+        all.map(|i| (i.id, format!("{} {}", i.deployment, i.status))).collect()
+    };
     /// Environments.
     environments = |s| {
         let all = s.client.environments(v1::ListRequest::default()).await?.items.into_iter();

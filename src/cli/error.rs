@@ -38,7 +38,8 @@ pub const CODES: &[(u8, &str, &str)] = &[
     (
         FAILED,
         "failed or refused",
-        "The cluster refused it, a name is not there, a file could not be read or written, or what was asked for failed.",
+        "The cluster refused it, a name is not there, a file could not be read or written, or what was asked for failed. \
+         `logs`: a worker did not give the log of an instance.",
     ),
     (
         USAGE,

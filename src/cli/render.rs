@@ -267,6 +267,19 @@ fn wall_in(ms: u64, zone: &jiff::tz::TimeZone) -> String {
     }
 }
 
+/// When a line of a log was written: as RFC 3339 where the reader is, or the date and the clock alone for a screen.
+pub fn written(ms: u64, short: bool) -> String {
+    // Golden texts do not depend on somebody's zone.
+    let zone = if cfg!(test) { jiff::tz::TimeZone::UTC } else { jiff::tz::TimeZone::system() };
+    let stamp = i64::try_from(ms).ok().and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
+    let Some(at) = stamp.filter(|_| ms > 0).map(|t| t.to_zoned(zone)) else { return "-".into() };
+    if short {
+        return at.strftime("%b %d %H:%M:%S%.3f").to_string();
+    }
+    let text = at.strftime("%Y-%m-%dT%H:%M:%S%.3f%:z").to_string();
+    text.strip_suffix("+00:00").map_or(text.clone(), |utc| format!("{utc}Z"))
+}
+
 /// Settings, each with its value, its default and its range.
 pub fn settings(items: &[v1::Setting]) -> String {
     let row = |s: &v1::Setting| {

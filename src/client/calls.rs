@@ -268,8 +268,9 @@ impl Client {
         if node == 0 { self.call_this_node(JOIN_LIMIT, send).await } else { self.call(send).await }
     }
 
-    /// Lines of instances' logs, as they come. Not resumed: a new call begins at the last lines again.
-    pub async fn logs(&self, request: v1::LogsRequest) -> Result<tonic::Streaming<v1::LogChunk>, ClientError> {
+    /// Instances' logs: the sources, then their lines as they come. Not resumed: a new call begins at the last lines
+    /// again.
+    pub async fn logs(&self, request: v1::LogsRequest) -> Result<tonic::Streaming<v1::LogsItem>, ClientError> {
         self.call(|channel| {
             let request = request.clone();
             async move { WorkersClient::new(channel).logs(request).await }
@@ -277,8 +278,8 @@ impl Client {
         .await
     }
 
-    /// The next line of a log stream; `None` at its end.
-    pub async fn next_line(stream: &mut tonic::Streaming<v1::LogChunk>) -> Result<Option<v1::LogChunk>, ClientError> {
+    /// The next piece of an answer about logs; `None` at its end.
+    pub async fn next_item(stream: &mut tonic::Streaming<v1::LogsItem>) -> Result<Option<v1::LogsItem>, ClientError> {
         next(stream).await
     }
 }

@@ -12,6 +12,7 @@ pub mod health_check;
 mod host_port;
 pub mod ids;
 mod lacking;
+mod log_found;
 pub(crate) mod numbered;
 mod permit;
 mod prefix;
@@ -47,6 +48,7 @@ pub use ids::{
     ClusterId, DeploymentId, Digest, InstanceId, Name, NodeId, Principal, RequestId, RolloutId, StepId, WorkerName,
 };
 pub use lacking::{MAX_POOL, lacking};
+pub use log_found::LogFound;
 pub(crate) use numbered::fields;
 pub use permit::Permit;
 pub use prefix::Prefix;

@@ -66,7 +66,7 @@ fn to_agent(body: to_agent::Body) -> v1::ToAgent {
 #[async_trait]
 impl v1::workers_server::Workers for Api {
     type SessionStream = ReceiverStream<Result<v1::ToAgent, Status>>;
-    type LogsStream = Sent<v1::LogChunk>;
+    type LogsStream = Sent<v1::LogsItem>;
 
     async fn session(
         &self,

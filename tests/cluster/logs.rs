@@ -1,11 +1,15 @@
-//! Logs of very many instances of one worker at once: all answer, and the worker stays in service.
+//! Logs of instances that failed, ended, or are on a worker that is silent; and of very many instances of one worker at
+//! once: all answer, and the worker stays in service.
 
 use std::{
     collections::BTreeSet,
     sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
 };
 
-use crate::lab::{Lab, Release, SOON, eventually, spec, text};
+use serde_json::Value;
+
+use crate::lab::{Lab, Release, SOON, Said, eventually, number, package, spec, text};
 
 /// Most instances of one deployment on a worker.
 const EACH: usize = 100;
@@ -39,11 +43,10 @@ fn logs_of_very_many_instances_all_come_and_the_worker_stays_in_service() {
         if n == many { Ok(()) } else { Err(format!("{n} do")) }
     });
     let ask = |(service, count): &(String, usize)| {
-        let out = lab.slipway(&["logs", service, "-n", "20"]).ok().out;
-        let complaint = out.lines().find(|l| l.contains("(no logs") || l.contains("may not be all"));
-        assert_eq!(complaint, None);
-        let said = out.lines().filter(|l| l.contains(" ! ") && l.contains("listens on"));
-        let from: BTreeSet<String> = said.map(|l| l.split(' ').next().unwrap().to_owned()).collect();
+        let said = lab.slipway(&["logs", service, "-n", "20"]).ok();
+        assert_eq!(said.err, "");
+        let said = said.out.lines().filter(|l| l.contains(" ! ") && l.contains("listens on"));
+        let from: BTreeSet<String> = said.map(|l| l.split(' ').nth(2).unwrap().to_owned()).collect();
         assert_eq!(from.len(), *count, "of {service} answered");
         from
     };
@@ -69,5 +72,80 @@ fn logs_of_very_many_instances_all_come_and_the_worker_stays_in_service() {
     assert_eq!(answered.len(), many);
     // One session all the while: the agent was never given up.
     assert_eq!(lab.agents[0].said().matches("session open").count(), 1, "{}", lab.agents[0].said());
+    lab.finish();
+}
+
+fn lines(said: &Said) -> Vec<Value> {
+    said.out.lines().map(|l| serde_json::from_str(l).unwrap()).collect()
+}
+
+/// From which instances lines came, in their order, without repeats.
+fn instances(said: &Said) -> Vec<String> {
+    let mut all: Vec<String> = lines(said).iter().map(|l| text(l, "instance").to_string()).collect();
+    all.dedup();
+    all
+}
+
+#[test]
+fn failed_and_ended_and_silent_instances_are_told_and_delay_nobody() {
+    let lab = Lab::new(1, 2);
+    lab.workers_ready();
+    lab.apply(&spec("strategy: rolling, max_surge: 1, failure_action: pause"));
+    lab.push("1.0.0");
+    lab.push("2.0.0");
+    lab.roll("1.0.0", &[]).ok();
+    let ask = |args: &[&str]| lab.slipway(&[&["logs"], args, &["-o", "json"]].concat());
+    let first = ask(&["shop"]).ok();
+    let old = instances(&first);
+    let mut sorted = old.clone();
+    sorted.sort_by_key(|id| id.split('-').map(|n| n.parse::<u64>().unwrap()).collect::<Vec<_>>());
+    assert!(old.len() == 4 && old == sorted, "{old:?}");
+    for line in lines(&first) {
+        assert!(number(&line, "wall_ms") > 1_600_000_000_000 && text(&line, "version") == "1.0.0", "{line}");
+        assert!(line.get("request").is_none() && text(&line, "worker").starts_with('w'), "{line}");
+    }
+
+    // One that fails before it writes anything: it was waited for.
+    let dir = package(lab.dir(), &Release { version: "3.0.0", settings: "" });
+    std::fs::write(dir.join("bin/shop"), "#!/bin/sh\nexit 3\n").unwrap();
+    lab.slipway(&["release", "push", "shop", "3.0.0", dir.to_str().unwrap()]).ok();
+    let bad = lab.start("3.0.0", &[]);
+    eventually("it is paused", SOON, || {
+        let rollout = lab.rollout(&bad);
+        if text(&rollout, "status") == "paused" { Ok(()) } else { Err(rollout.to_string()) }
+    });
+    let failed = ask(&["shop"]).ok().says(&["(3.0.0 on w", ") wrote nothing: exited with status 3"]);
+    assert_eq!(instances(&failed), old);
+    assert!(failed.took < Duration::from_secs(4), "{:?}", failed.took);
+    let of_it = ask(&[&bad]).ok().says(&["wrote nothing: exited with status 3"]);
+    assert_eq!(of_it.out, "");
+    assert_eq!(instances(&ask(&[&bad, "--previous"]).ok()), old);
+    lab.slipway(&["rollout", "rollback", &bad, "--watch", "--within", "90s"]).ok();
+
+    // Those that ended stay to be read.
+    let good = text(&lab.roll("2.0.0", &[]).ok().json(), "id").to_string();
+    let now = instances(&ask(&["shop"]).ok());
+    assert!(now.len() == 4 && now.iter().all(|id| !old.contains(id)), "{now:?}");
+    assert_eq!(instances(&ask(&[&good]).ok()), now);
+    let ended = ask(&["shop", "--previous"]).ok();
+    assert!(lines(&ended).iter().all(|l| text(l, "version") == "1.0.0"), "{}", ended.out);
+    assert_eq!(instances(&ended).len(), 4);
+    let one = ask(&["shop", "--instance", &old[0]]).ok();
+    assert_eq!(instances(&one), old[..1]);
+    ask(&["shop", "--instance", "7-7"]).exits(1).says(&["production/shop has no instance 7-7: there is", "(running)"]);
+
+    // What a time leaves out is said.
+    assert_eq!(instances(&ask(&["shop", "--since", "1h"]).ok()), now);
+    let newest = ask(&["shop", "--since", "1ms"]).ok().says(&["wrote nothing in the last 1ms"]);
+    assert_eq!(newest.out, "");
+    assert_eq!(lines(&ask(&["shop", "-n", "1"]).ok()).len(), 4);
+
+    // A worker that does not answer is named, and the others' lines are there.
+    lab.agents[1].pause();
+    let half = ask(&["shop"]).exits(1).says(&["on w2) gives no log: worker w2 did not answer within 3 s"]);
+    lab.agents[1].resume();
+    assert_eq!(half.err.lines().count(), 2, "{}", half.err);
+    assert!(instances(&half).len() == 2 && lines(&half).iter().all(|l| text(l, "worker") == "w1"), "{}", half.out);
+    assert!(half.took < Duration::from_secs(15), "{:?}", half.took);
     lab.finish();
 }

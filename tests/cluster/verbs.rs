@@ -150,7 +150,7 @@ fn short_spellings_follow_a_canary_and_flags_do_what_they_say() {
     let instance = text(all.iter().find(|i| i["status"] == "running").unwrap(), "id").to_string();
     let logs = lab.slipway(&["logs", "shop", "--instance", &instance, "-n", "3"]).ok();
     assert!(logs.out.contains("listens on"), "{}", logs.out);
-    assert!(logs.out.lines().all(|l| l.starts_with(&format!("{instance} w1 "))), "{}", logs.out);
+    assert!(logs.out.lines().all(|l| l.contains(&format!(" 2.0.0 {instance} w1 "))), "{}", logs.out);
 
     let probe = ["traffic", "probe", "shop", "--rate", "40", "--clients", "4", "--duration", "1s", "--json"];
     let seen = lab.slipway(&probe).ok().json();

@@ -92,8 +92,9 @@ pub enum Noun {
         #[command(flatten)]
         what: OnTarget,
     },
-    /// Print the logs of a deployment's instances
-    #[command(after_help = "Examples:\n  slipway logs shop\n  slipway logs shop --instance 59-0 -n 200 --follow")]
+    /// Print what the instances of a deployment or a rollout wrote
+    #[command(after_help = "Examples:\n  slipway logs shop\n  slipway logs shop --since 10m\n  \
+        slipway logs shop --previous\n  slipway logs r-52 -o json\n  slipway logs shop --instance 59-0 -n 200 --follow")]
     Logs(LogsArgs),
     /// Create or change a deployment from a spec file
     #[command(after_help = "Examples:\n  slipway apply -f shop.yaml --dry-run\n  slipway apply -f shop.yaml")]
@@ -294,19 +295,34 @@ fn index(text: &str) -> Result<u64, String> {
     text.parse().map_err(|_| "it must be the number of an entry, such as 520".to_string())
 }
 
+/// Lines of an instance that can be asked for at once.
+const MOST_LINES: u32 = 10_000;
+
 #[derive(Debug, Args)]
 pub struct LogsArgs {
     #[command(flatten)]
     pub what: OnTarget,
-    /// Go on printing what comes
+    /// Go on printing what they write, as it comes
     #[arg(short, long)]
     pub follow: bool,
-    /// Only this instance, such as 59-0
-    #[arg(long, value_name = "INSTANCE", value_parser = instance)]
+    /// Instances that have ended, not those that run or failed; of a rollout, those of the version before it, not those
+    /// that it made
+    #[arg(short, long, conflicts_with_all = ["follow", "instance"])]
+    pub previous: bool,
+    /// Only this instance, such as 59-0, also when it has ended
+    #[arg(long, value_name = "INSTANCE", value_parser = instance, add = complete::instances())]
     pub instance: Option<String>,
-    /// Last lines of each stream to begin with
-    #[arg(short = 'n', long, default_value_t = 50, value_name = "NUMBER")]
-    pub lines: u32,
+    /// Only what was written less than this long ago, such as 10m
+    #[arg(long, value_name = "DURATION", value_parser = above_zero, allow_hyphen_values = true)]
+    pub since: Option<Period>,
+    /// Last lines of each instance, at most 10000 [default: 50, but all with --since]
+    #[arg(short = 'n', long, visible_alias = "tail", value_name = "NUMBER", value_parser = lines)]
+    pub lines: Option<u32>,
+}
+
+fn lines(text: &str) -> Result<u32, String> {
+    let number = text.parse().ok().filter(|n| *n <= MOST_LINES);
+    number.ok_or_else(|| format!("it must be a number from 0 to {MOST_LINES}"))
 }
 
 fn instance(text: &str) -> Result<String, String> {

@@ -12,10 +12,13 @@ use crate::{
 
 /// What moved a deployment, newest first; for scripts rollouts and switches lie apart.
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Past {
     #[serde(skip)]
     deployment: String,
+    /// Its rollouts.
     items: Vec<v1::Rollout>,
+    /// Its switches of traffic.
     switches: Vec<v1::Switch>,
 }
 

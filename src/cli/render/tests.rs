@@ -184,6 +184,14 @@ fn a_rollback_says_what_is_known_of_the_servers() {
 }
 
 #[test]
+fn a_line_of_a_log_says_when_it_was_written_in_full_or_for_a_screen() {
+    let at = 1_782_820_800_007;
+    assert_eq!(written(at, false), "2026-06-30T12:00:00.007Z");
+    assert_eq!(written(at, true), "Jun 30 12:00:00.007");
+    assert_eq!(written(0, true), "-");
+}
+
+#[test]
 fn times_say_their_zone_and_addresses_with_ports_can_be_read_back() {
     let at = |zone: &str| wall_in(1_782_820_800_000, &jiff::tz::TimeZone::get(zone).unwrap());
     assert_eq!(at("UTC"), "2026-06-30 12:00:00Z");

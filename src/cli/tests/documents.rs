@@ -11,7 +11,12 @@ use serde_json::{Map, Value};
 
 use super::transcripts::{golden, verbs};
 use crate::{
-    cli::{error, live::WatchLine, render::Levels, verbs as printed},
+    cli::{
+        error,
+        live::WatchLine,
+        render::{self, Levels},
+        verbs as printed,
+    },
     wire::v1,
 };
 
@@ -58,19 +63,21 @@ const DOCUMENTS: &[(&str, Form, Maker)] = &[
     ("rollout promote", One, of::<v1::VerbReply>),
     ("rollout abort", One, of::<v1::VerbReply>),
     ("rollout rollback", One, of::<v1::VerbReply>),
-    ("rollout history", List, of::<v1::Rollout>),
+    ("rollout history", One, of::<render::Past>),
     ("rollout explain", One, of::<v1::ExplainReply>),
     ("deployment list", List, of::<v1::Deployment>),
     ("deployment show", One, of::<printed::catalog::WholeDeployment>),
-    ("deployment history", List, of::<v1::Rollout>),
+    ("deployment history", One, of::<render::Past>),
     ("deployment remove", One, of::<v1::Changed>),
     ("service list", List, of::<v1::Service>),
     ("service show", One, of::<printed::service::WholeService>),
     ("service update", One, of::<v1::StartReply>),
     ("service rollback", One, of::<v1::VerbReply>),
-    ("service history", List, of::<v1::Rollout>),
+    ("service history", One, of::<render::Past>),
     ("service canary status", One, of::<v1::Rollout>),
     ("service canary promote", One, of::<v1::VerbReply>),
+    ("service stop", One, of::<v1::Changed>),
+    ("service start", One, of::<v1::Changed>),
     ("service remove", One, of::<v1::Changed>),
     ("environment list", List, of::<v1::Environment>),
     ("environment show", One, of::<printed::catalog::WholeEnvironment<'static>>),

@@ -72,7 +72,7 @@ async fn a_flooded_log_takes_its_cap_and_one_look_and_the_agent_misses_no_report
     assert!(all.last().unwrap().length > 6 * CAP, "that was no flood");
     assert!(silence < SILENCE, "no report for {silence:?}");
 
-    let ask = v1::TailLogs { request: 9, instance: ID.into(), lines: 100, follow: false };
+    let ask = v1::TailLogs { request: 9, instance: ID.into(), lines: 100, ..Default::default() };
     w.node.shared.tail.send_replace(Some(ask));
     let newest = || {
         let lines = w.node.shared.lines.lock().unwrap();

@@ -13,6 +13,7 @@ mod floods;
 mod node;
 mod ports;
 mod serves;
+mod tails;
 mod worker;
 
 use std::{fs, time::Duration};
@@ -73,9 +74,7 @@ async fn stages_runs_counts_tails_and_stops() {
     until("the next step begins at zero", || counted(&w, 150).filter(|c| *c == (0, 0))).await;
     assert_eq!(w.pid(ID), pid);
 
-    let ask = v1::TailLogs { request: 9, instance: ID.into(), lines: 5, follow: false };
-    w.node.shared.tail.send_replace(Some(ask));
-    let line = until("a log line", || w.node.shared.lines.lock().unwrap().first().cloned()).await;
+    let line = tails::tail(&w, ID).await.0.remove(0);
     assert!(line.line.contains("listens on") && line.stream == "err" && line.worker == w.name, "{line:?}");
 
     w.desire(vec![assignment(3, "commit", &[&package], vec![])]);

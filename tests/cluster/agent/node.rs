@@ -129,7 +129,7 @@ impl Node {
 #[tonic::async_trait]
 impl workers_server::Workers for Node {
     type SessionStream = ReceiverStream<Result<ToAgent, Status>>;
-    type LogsStream = ReceiverStream<Result<v1::LogChunk, Status>>;
+    type LogsStream = ReceiverStream<Result<v1::LogsItem, Status>>;
 
     async fn session(&self, request: Request<Streaming<FromAgent>>) -> Result<Response<Self::SessionStream>, Status> {
         let (send, receive) = mpsc::channel(16);
