@@ -104,7 +104,7 @@ worker-two  ready   2/100      6/8";
 #[test]
 fn the_cluster_says_who_leads_or_that_nothing_can_change() {
     let node = |id: u64| v1::Node {
-        node_id,
+        node_id: id,
         name: format!("n{id}"),
         role: "voter".into(),
         leader: id == 2,
