@@ -133,7 +133,7 @@ fn a_verb_that_comes_at_the_wrong_moment_says_what_can_be_done() {
         r.running().is_some_and(|(_, row)| row.step.kind.name() == "install")
     });
     let said = t.no(Command::Promote(Promote { rollout: id, full: false }));
-    assert!(said.contains("cannot be passed over") && said.contains("promote --full"), "{said}");
+    assert!(said.contains("cannot be passed over") && said.contains("promote r-") && said.contains("--full"), "{said}");
     let said = t.no(Command::Resume(Resume { rollout: id }));
     assert!(said.contains("is active: it cannot be resumed; `slipway rollout explain"), "{said}");
     t.until("promoting", |s| s.live_rollout(&shop()).unwrap().status == RolloutStatus::Promoting);

@@ -60,14 +60,14 @@ pub fn canary_held() -> Fleet {
     f
 }
 
-/// What is held is judged: errors that come an hour later send it back.
+/// What is held is judged, by all that came since: when it starts to fail an hour later it goes back.
 pub fn canary_held_errors() -> Fleet {
     let mut f = Fleet::with_stable(&Shape::default());
     let id = f.start("2.0.0", held());
     f.until(90, "the pause", |f| f.at(id, "pause", "100 %"));
     f.run(3600);
-    f.note("every tenth request fails");
-    f.behaviour.insert("2.0.0".into(), Behaviour { errors: 1000, ..Behaviour::default() });
+    f.note("every request fails");
+    f.behaviour.insert("2.0.0".into(), Behaviour { errors: 10_000, ..Behaviour::default() });
     f.until_status(300, id, RolloutStatus::RolledBack);
     let reason = f.state.rollouts[&id].reason.as_ref().map(|r| r.label());
     assert_eq!(reason, Some("error_rate"));
