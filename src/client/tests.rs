@@ -54,7 +54,7 @@ impl Cluster for TestNode {
         let quorum = self.id != CUT_OFF;
         Ok(Response::new(v1::StatusReply {
             now_ms: 5_000,
-            applied_index_index: 7,
+            applied_index: 7,
             nodes,
             quorum,
             ..Default::default()

@@ -69,7 +69,7 @@ impl Events for TestNode {
 #[tonic::async_trait]
 impl Cluster for TestNode {
     async fn status(&self, _: Request<v1::StatusRequest>) -> Result<Response<v1::StatusReply>, Status> {
-        Ok(Response::new(v1::StatusReply { now_ms: 1000, applied_index_index: 5, term: 4, ..Default::default() }))
+        Ok(Response::new(v1::StatusReply { now_ms: 1000, applied_index: 5, term: 4, ..Default::default() }))
     }
     unanswered! {
         init(InitRequest) -> v1::InitReply;
