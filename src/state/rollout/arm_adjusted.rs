@@ -1,7 +1,7 @@
 //! `ArmAdjusted`: the keeper's change of an idle deployment: new instances, drains, arms whose time is over. Traffic
 //! that an abort left on the candidate goes back to stable as soon as half of it passes.
 
-use super::{back, batches};
+use super::{back, batches, begin};
 use crate::state::{
     base::prelude::*,
     fleet::{
@@ -49,7 +49,8 @@ impl Apply for ArmAdjusted {
         if adding > MAX_ADD || self.desired > limit {
             return guard(format!("{adding} new instances and {} desired are over {MAX_ADD}, {limit}", self.desired));
         }
-        if d.is_stopped() && (adding > 0 || self.desired != d.desired) {
+        let (stopped, starting) = (d.is_stopped(), d.is_starting());
+        if stopped && (adding > 0 || self.desired != d.desired) {
             return guard(format!("{id} is stopped: nothing of it is added"));
         }
         check_drains(cx, &d, self)?;
@@ -70,18 +71,19 @@ impl Apply for ArmAdjusted {
         }
         if d.as_is.is_none() {
             for arm in d.arms.iter_mut() {
-                // What a start is to bring back beside stable stays wanted.
+                // What a start is to bring back beside stable stays wanted, as far as there are workers for it.
                 arm.want = match arm.role {
                     Role::Stable => self.desired,
-                    Role::Candidate | Role::Previous if d.stop.is_some() => arm.want,
+                    Role::Candidate | Role::Previous if stopped => arm.want,
+                    Role::Candidate | Role::Previous if starting => arm.want.min(most(&cx.s, id, &arm.pair)),
                     Role::Candidate | Role::Previous => serving::wanted(&cx.s, id, &arm.pair),
                 };
             }
-            if !d.is_stopped() {
+            if !stopped {
                 back::follow_back(cx, &mut d);
             }
         }
-        if d.is_starting() && serving::complete(&cx.s, &d, cx.now()) {
+        if starting && serving::complete(&cx.s, &d, cx.now()) {
             d.stop = None;
         }
         for role in &self.drop {
@@ -91,6 +93,13 @@ impl Apply for ArmAdjusted {
         assign::refresh(cx, id);
         Ok(())
     }
+}
+
+/// Instances of a pair that its chosen workers take.
+fn most(s: &State, id: &DeploymentId, pair: &Pair) -> u32 {
+    let Some(spec) = s.spec(id, pair.spec) else { return 0 };
+    let workers = u32::try_from(begin::chosen(s, spec).count()).unwrap_or(u32::MAX);
+    workers.saturating_mul(spec.placement.per_worker)
 }
 
 /// Stable never loses more than what is above the desired count (with what is added) or on lost workers.
