@@ -480,11 +480,8 @@ pub fn end(rollout: &v1::Rollout, deployment: Option<&v1::Deployment>, wants_rol
         }
         "rolled_back" => {
             let code = if wants_rollback { error::DONE } else { error::ROLLED_BACK };
-            let back = if rollout.from.is_none() {
-                "rolled back, nothing runs".into()
-            } else {
-                format!("rolled back to {from}")
-            };
+            let nothing = rollout.from.is_none();
+            let back = if nothing { "rolled back, nothing runs".into() } else { format!("rolled back to {from}") };
             End { code, text: format!("{back}{}{because}", without(rollout)) }
         }
         "aborted" => End { code: error::ABORTED, text: format!("aborted{because}") },

@@ -71,7 +71,7 @@ pub fn workers(items: &[v1::Worker], wide: bool) -> String {
         ];
         if wide {
             let keeping = w.keeping.split(':').next().unwrap_or_default();
-            row.extend([or_dash(&w.host), or_dash(&w.build), or_dash(keeping), labels(w.meta.as_ref())]);
+            row.extend([or_dash(&w.host), or_dash(&w.agent_version), or_dash(keeping), labels(w.meta.as_ref())]);
         }
         row
     };

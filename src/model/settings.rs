@@ -155,7 +155,7 @@ rollout_settings! {
     /// How it moves
     /// `None` only in a spec: the environment's default.
     1 strategy: Option<StrategyName> = None, in ();
-    /// Weights of a canary, rising, such as 10,25,50,100, or 10+20 for 10 and then 20 more each time; 100 % is added when missing
+    /// Weights of a canary, such as 10,25,50,100, or 10+20 for 10 and then 20 more each time; 100 % is added
     2 steps: Vec<BasisPoints> = [10, 25, 50, 100].map(BasisPoints::percent).to_vec(), in 1..=50, or "canary-steps";
     /// How long each canary step is watched, and the last batch of a rolling or direct one
     3 bake: Period = Period::minutes(5), in Period(0)..=LONGEST, or "stability-window";

@@ -84,6 +84,7 @@ impl Default for Portion {
 }
 
 impl Portion {
+    /// None of however many.
     pub const NONE: Self = Self::count(0);
 
     /// So many, of however many.

@@ -228,7 +228,7 @@ pub fn worker(state: &State, w: &Worker) -> v1::Worker {
         name: w.name.to_string(),
         status: w.presence.to_string(),
         capacity: w.capacity,
-        build: w.build.clone(),
+        agent_version: w.build.clone(),
         host: w.host.clone(),
         pool_free: count(w.pool.values().filter(free).count()),
         pool_size: count(w.pool.len()),

@@ -16,7 +16,7 @@ use crate::{
 pub struct Past {
     #[serde(skip)]
     deployment: String,
-    /// Its rollouts.
+    /// Rollouts, the newest first.
     items: Vec<v1::Rollout>,
     /// Its switches of traffic.
     switches: Vec<v1::Switch>,

@@ -158,7 +158,7 @@ fn progress(s: &Session) -> indicatif::ProgressBar {
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(in crate::cli) struct Checked<'a> {
     /// Whether it is sound, or was restored.
-    ok: bool,
+    sound: bool,
     text: &'a str,
 }
 
@@ -176,7 +176,7 @@ pub async fn daemon(out: &Output, verb: &str, file: &Path, rest: &[OsString]) ->
         console::note(&problem.replacen("slipwayd: ", "error: ", 1));
     }
     if !said.is_empty() || !out.for_people() {
-        out.show(&Checked { ok: ran.status.success(), text: &said }, |t| t.text.to_string())?;
+        out.show(&Checked { sound: ran.status.success(), text: &said }, |t| t.text.to_string())?;
     }
     Ok(ran.status.code().and_then(|c| u8::try_from(c).ok()).unwrap_or(crate::cli::error::FAILED))
 }

@@ -1,13 +1,19 @@
 //! What a command has changed of State, taken back when it is refused.
 //!
-//! Invariant: after `back_to` State is what it was at `savepoint`, whatever was changed between; the compiler asks for a
-//! new field of State here. Not here: the requests that are remembered, and what every entry moves (`now`, `wall`,
+//! Invariant: after `back_to` State is what it was at `savepoint`, whatever was changed between; the compiler asks for
+//! a new field of State here. Not here: the requests that are remembered, and what every entry moves (`now`, `wall`,
 //! `applied`): a refusal keeps them.
 
 use std::sync::Arc;
 
-use super::super::{Cluster, CookieSecrets, Fences, Replicas, State};
-use crate::model::ClusterId;
+use crate::{
+    model::ClusterId,
+    state::{
+        State,
+        cluster::rows::{Cluster, CookieSecrets, Replicas},
+        traffic::fences::Fences,
+    },
+};
 
 /// What is in no table, as it was.
 pub(in crate::state) struct Savepoint {

@@ -38,12 +38,12 @@ impl Apply for BlobDoomed {
         let row = cx.s.blobs.get(digest);
         let Some(row) = row.filter(|b| b.holders.contains(&node)) else {
             // A file that State does not know may go, as nobody counts on it; but a release may need it here.
-            return match copies::names(&cx.s, digest) {
+            return match copies::names(cx.s, digest) {
                 Some(r) => guard(format!("package {} is of {} {}", digest.short(), r.service, r.version)),
                 None => Ok(()),
             };
         };
-        if let Some(r) = copies::names(&cx.s, digest) {
+        if let Some(r) = copies::names(cx.s, digest) {
             return guard(format!("package {} is of {} {}", digest.short(), r.service, r.version));
         }
         if cx.now() < row.kept_until {

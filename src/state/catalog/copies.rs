@@ -101,7 +101,7 @@ pub(in crate::state) fn names<'a>(s: &'a State, digest: &Digest) -> Option<&'a R
 pub(in crate::state) fn drop_holder(cx: &mut Cx<'_>, digest: &Digest, node: NodeId) {
     let Some(mut row) = cx.s.blobs.get(digest).cloned() else { return };
     row.holders.retain(|n| *n != node);
-    if row.holders.is_empty() && names(&cx.s, digest).is_none() {
+    if row.holders.is_empty() && names(cx.s, digest).is_none() {
         cx.s.blobs.remove(digest);
         return;
     }

@@ -67,7 +67,7 @@ impl Apply for ReleaseRegistered {
             return Err(Rejection::not_there(Named::Package, digest.short()));
         };
         let size = blob.size;
-        let (held, voters) = copies::copies_of(&cx.s, digest);
+        let (held, voters) = copies::copies_of(cx.s, digest);
         if held.saturating_mul(2) <= voters {
             return Err(Rejection::Precondition(format!(
                 "package {} is on {held} of {} nodes and needs a majority: push it again, which brings it to the nodes that lack it",

@@ -16,7 +16,7 @@ impl Apply for ReleaseRemoved {
     fn apply(&self, cx: &mut Cx<'_>) -> Done {
         let Self { service, version } = self;
         let row = in_use::named(cx, service, version)?;
-        in_use::check(&cx.s, service, version)?;
+        in_use::check(cx.s, service, version)?;
         tombstones::bury(cx, &row)?;
         cx.emit(EventBody::ReleaseGone { service: service.clone(), version: version.clone(), removed: true });
         Ok(())

@@ -19,7 +19,7 @@ impl Apply for ReleaseRetired {
         if row.status == ReleaseStatus::Retired {
             return Ok(());
         }
-        in_use::check(&cx.s, service, version)?;
+        in_use::check(cx.s, service, version)?;
         row.status = ReleaseStatus::Retired;
         cx.touch(&mut row.meta);
         cx.s.releases.insert((service.clone(), version.clone()), row);

@@ -35,7 +35,7 @@ impl Apply for ReleasesPruned {
                 return Err(Rejection::Invalid("say how many to keep, or how old the others are: one of both".into()));
             }
         }
-        let needed = Needed::of(&cx.s, service);
+        let needed = Needed::of(cx.s, service);
         all.retain(|r| needed.why(&r.version).is_none());
         let left = all.len().saturating_sub(AT_ONCE);
         all.truncate(AT_ONCE);

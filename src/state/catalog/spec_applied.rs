@@ -34,7 +34,7 @@ fields! {
 impl Apply for SpecApplied {
     fn apply(&self, cx: &mut Cx<'_>) -> Done {
         let expected = self.expected;
-        let spec = &defaults::filled(&cx.s, &self.spec);
+        let spec = &defaults::filled(cx.s, &self.spec);
         spec.check().map_err(|e| Rejection::Invalid(e.to_string()))?;
         let id = &spec.deployment;
         if !cx.s.environments.contains_key(&id.environment) {
@@ -48,7 +48,7 @@ impl Apply for SpecApplied {
         if known.is_some() && cx.s.spec(id, newest).is_some_and(|s| s.as_ref() == spec) {
             return Ok(());
         }
-        check_mode_stays(&cx.s, spec)?;
+        check_mode_stays(cx.s, spec)?;
         services::make_service(cx, &id.service)?;
         let revision = newest.saturating_add(1);
         let mut row = match known {

@@ -13,7 +13,7 @@ pub(in crate::state) fn settle_versions(cx: &mut Cx<'_>, service: &Name, version
     for version in versions {
         let key = (service.clone(), version);
         let Some(mut row) = cx.s.releases.get(&key).cloned() else { continue };
-        let to = status(&cx.s, &row);
+        let to = status(cx.s, &row);
         let ran = row.ran || matches!(to, ReleaseStatus::Active | ReleaseStatus::Canary);
         if row.status != to || row.ran != ran {
             (row.status, row.ran) = (to, ran);

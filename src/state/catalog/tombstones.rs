@@ -27,7 +27,7 @@ pub(in crate::state) fn bury(cx: &mut Cx<'_>, row: &Release) -> Done {
 /// A package that no release names any more is kept for a while, as the removal may have been a mistake; one that no
 /// node holds is forgotten.
 fn release_package(cx: &mut Cx<'_>, digest: &Digest) {
-    if copies::names(&cx.s, digest).is_some() {
+    if copies::names(cx.s, digest).is_some() {
         return;
     }
     let Some(mut blob) = cx.s.blobs.get(digest).cloned() else { return };

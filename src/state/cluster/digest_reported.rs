@@ -35,7 +35,7 @@ impl Apply for DigestReported {
         let before = cx.s.replicas.clone();
         let mut after = (*before).clone();
         after.reports.insert(node, report);
-        replicas::judge(&cx.s, &mut after);
+        replicas::judge(cx.s, &mut after);
         for (id, found) in &after.diverged {
             if before.diverged.get(id).is_none_or(|b| b.tables != found.tables) {
                 cx.emit(EventBody::ReplicaDiverged { node: *id, index: found.index, tables: found.tables.clone() });

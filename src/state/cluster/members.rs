@@ -60,7 +60,7 @@ pub fn switching(state: &State) -> Option<String> {
 
 /// Refuses a change of members while traffic is switched.
 pub(in crate::state) fn check_no_switch(cx: &Cx<'_>, what: &str) -> Done {
-    match switching(&cx.s) {
+    match switching(cx.s) {
         Some(busy) => {
             Err(Rejection::Conflict { what: format!("{busy} is switching: {what} until that is over; try again") })
         }

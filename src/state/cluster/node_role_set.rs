@@ -38,7 +38,7 @@ impl Apply for NodeRoleSet {
         if to == NodeRole::Leaving {
             members::check_leave(cx, &n)?;
             if !lose_packages {
-                copies::check_stay(&cx.s, &n)?;
+                copies::check_stay(cx.s, &n)?;
             }
         }
         n.role = to;

@@ -49,7 +49,7 @@ fn of_cluster(cx: &mut Cx<'_>, change: &SettingsChange, unset: &[String]) -> Res
     let to = before.changed(change, unset).map_err(invalid)?;
     to.check().map_err(invalid)?;
     check_rollout(&to.rollout)?;
-    if let Some((name, to, has)) = to.limits.lowered(&before.limits, &held(&cx.s)) {
+    if let Some((name, to, has)) = to.limits.lowered(&before.limits, &held(cx.s)) {
         return Err(Rejection::Precondition(format!(
             "{name}: {to} is below the {has} that there are: remove some first, or set {has} or more"
         )));

@@ -113,17 +113,17 @@ pub(in crate::state) fn take(
     id: InstanceId,
 ) -> Result<String, Rejection> {
     let Some(mut w) = cx.s.workers.get(worker).cloned() else { return guard(format!("{worker} is no worker")) };
-    let live = live_on(&cx.s, worker).count();
+    let live = live_on(cx.s, worker).count();
     if live >= w.capacity as usize {
         return guard(format!("{worker} runs {live} instances and takes {} at most", w.capacity));
     }
     match spec.address {
-        AddressMode::Host => match port_user(&cx.s, &w, deployment, spec) {
+        AddressMode::Host => match port_user(cx.s, &w, deployment, spec) {
             Some(who) => guard(format!("{worker}: {who} has the port")),
             None => Ok(w.host),
         },
         AddressMode::Pool => {
-            let Some(address) = free_addresses(&cx.s, &w, deployment).into_iter().next() else {
+            let Some(address) = free_addresses(cx.s, &w, deployment).into_iter().next() else {
                 return guard(format!("{worker} has no free address in its pool"));
             };
             Arc::make_mut(&mut w.pool).insert(address.clone(), PoolSlot::Used(id));
@@ -149,7 +149,7 @@ pub(in crate::state) fn free(cx: &mut Cx<'_>, i: &Instance) {
         None => cx.at.index,
     };
     // Whom it was to replace may still be stopping there: then the address is that one's again.
-    let before = drain::before(&cx.s, i).map(|old| old.id);
+    let before = drain::before(cx.s, i).map(|old| old.id);
     let free = PoolSlot::Free { since, last: Some(i.deployment.clone()) };
     fill(&mut w, i.id, &before.map_or(free, PoolSlot::Used));
     // One that its agent no longer offers, be it gone from the machine or from the configuration, stayed for its user

@@ -81,17 +81,17 @@ pub(in crate::state) fn edit(
     let before = row.content.clone();
     change(&mut row.content);
     row.content.instances.sort_by_key(|e| e.id);
-    let needed = needed(&cx.s, deployment);
+    let needed = needed(cx.s, deployment);
     let mut hold: Vec<Digest> = row.content.instances.iter().map(|e| e.pair.digest.clone()).collect();
     hold.extend(needed.into_iter().filter(|d| stage || before.hold.contains(d)));
     hold.sort();
     hold.dedup();
     row.content.hold = hold;
-    row.content.next = next(&cx.s, deployment, &row.content, stage);
+    row.content.next = next(cx.s, deployment, &row.content, stage);
     let runs = |role| cx.s.deployments.get(deployment).and_then(|d| d.arms.pair(role)).cloned();
     row.content.current = runs(Role::Stable);
     row.content.previous = runs(Role::Previous);
-    row.mark = mark(&cx.s, deployment);
+    row.mark = mark(cx.s, deployment);
 
     let empty = row.content.hold.is_empty() && row.content.instances.is_empty();
     let changed = old.is_none() || row.content != before;
@@ -152,7 +152,7 @@ pub(in crate::state) fn remove(cx: &mut Cx<'_>, worker: &WorkerName, deployment:
 /// Brings `hold`, `current`, `previous` and marks of every worker of the deployment up to date after roles or steps
 /// moved.
 pub(in crate::state) fn refresh(cx: &mut Cx<'_>, deployment: &DeploymentId) {
-    for worker in workers_of(&cx.s, deployment) {
+    for worker in workers_of(cx.s, deployment) {
         edit(cx, &worker, deployment, Allow::Keep, false, |_| ());
     }
 }

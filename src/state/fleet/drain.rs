@@ -17,7 +17,7 @@ pub(in crate::state) fn begin(cx: &mut Cx<'_>, ids: &[InstanceId]) {
         if !i.life.is_wanted() {
             continue;
         }
-        if !assign::has_entry(&cx.s, &i) {
+        if !assign::has_entry(cx.s, &i) {
             cancel(cx, i);
             continue;
         }
@@ -46,7 +46,7 @@ fn cancel(cx: &mut Cx<'_>, mut i: Instance) {
 pub(in crate::state) fn cancel_pending(cx: &mut Cx<'_>, deployment: &DeploymentId, pair: &Pair) {
     let pending: Vec<Instance> =
         cx.s.instances_of(deployment)
-            .filter(|i| &i.pair == pair && i.life.is_wanted() && !assign::has_entry(&cx.s, i))
+            .filter(|i| &i.pair == pair && i.life.is_wanted() && !assign::has_entry(cx.s, i))
             .cloned()
             .collect();
     for i in pending {
@@ -74,7 +74,7 @@ pub(in crate::state) fn raise_served(cx: &mut Cx<'_>, served: &[(NodeId, u64)]) 
         let at = (*at).min(cx.at.index);
         if let Some(mut node) = cx.s.nodes.get(id).cloned()
             && node.served < at
-            && !differs(&cx.s, *id)
+            && !differs(cx.s, *id)
         {
             node.served = at;
             cx.put_node(node);

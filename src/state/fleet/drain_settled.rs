@@ -27,7 +27,7 @@ impl Apply for DrainSettled {
         let &Self { ref deployment, index, ref confirmed, ref silent, ref unready, ttl_ms } = self;
         cx.deployment(deployment)?;
         for node in cx.s.nodes.values().filter(|n| n.role.serves_dns()) {
-            let odd = differs(&cx.s, node.id);
+            let odd = differs(cx.s, node.id);
             let served = !odd && confirmed.iter().any(|(id, at)| *id == node.id && *at >= index);
             let quiet = silent.contains(&node.id) && (odd || node.silent_since.is_some());
             if !served && !quiet && !unready.contains(&node.id) {

@@ -117,7 +117,7 @@ fn instance(cx: &mut Cx<'_>, mut i: Instance, fact: &InstanceFact) {
     }
     // A worker that was never told of it cannot speak of it (in place: it waits for the one it replaces). A stopping
     // one has lost its entry and is the exception.
-    if i.life != Life::Stopping && !assign::has_entry(&cx.s, &i) {
+    if i.life != Life::Stopping && !assign::has_entry(cx.s, &i) {
         return;
     }
     if let Some(to) = next_life(i.life, fact.life) {
@@ -133,7 +133,7 @@ fn instance(cx: &mut Cx<'_>, mut i: Instance, fact: &InstanceFact) {
     cx.put_instance(i.clone());
     if ended {
         alloc::free(cx, &i);
-        if assign::has_entry(&cx.s, &i) {
+        if assign::has_entry(cx.s, &i) {
             assign::remove(cx, &i.worker, &i.deployment, &[i.id]);
         }
         successors(cx, &i);
@@ -143,14 +143,14 @@ fn instance(cx: &mut Cx<'_>, mut i: Instance, fact: &InstanceFact) {
 /// Who takes the place of an instance that ended: one that still stops at their address is now whom they wait for, and
 /// who was not told yet, as it ended without being stopped, begins.
 fn successors(cx: &mut Cx<'_>, old: &Instance) {
-    let before = drain::before(&cx.s, old).map(|b| b.id);
+    let before = drain::before(cx.s, old).map(|b| b.id);
     let next: Vec<Instance> =
         cx.s.instances_of(&old.deployment)
             .filter(|i| i.replaces == Some(old.id) && i.life.is_live())
             .cloned()
             .collect();
     for mut i in next {
-        let told = assign::has_entry(&cx.s, &i);
+        let told = assign::has_entry(cx.s, &i);
         if before.is_some() {
             i.replaces = before;
             cx.put_instance(i.clone());

@@ -34,7 +34,7 @@ impl Apply for StopPermitted {
         for mut i in stopping {
             cx.move_life(&mut i, Life::Stopping);
             cx.put_instance(i.clone());
-            match successor(&cx.s, &i) {
+            match successor(cx.s, &i) {
                 None => assign::remove(cx, &i.worker, deployment, &[i.id]),
                 Some(next) => {
                     alloc::hand_over(cx, &i.worker, i.id, next.id);

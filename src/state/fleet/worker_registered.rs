@@ -143,7 +143,7 @@ impl Apply for WorkerRegistered {
                 stays
             }
         });
-        let new = alloc::new_slot(&cx.s);
+        let new = alloc::new_slot(cx.s);
         for a in &self.pool {
             pool.entry(a.clone()).or_insert_with(|| new.clone());
         }

@@ -25,7 +25,7 @@ impl Apply for WorkerRemoved {
         let &Self { worker: ref name, gone } = self;
         let w = workers::lost(cx, name, "removed")?;
         check(cx, &w, gone)?;
-        let live: Vec<Instance> = alloc::live_on(&cx.s, name).cloned().collect();
+        let live: Vec<Instance> = alloc::live_on(cx.s, name).cloned().collect();
         for mut i in live {
             // It may have run to the end: its row goes the way of one that was stopped.
             cx.move_life(&mut i, Life::Draining);
@@ -66,14 +66,14 @@ fn check(cx: &Cx<'_>, w: &Worker, gone: bool) -> Done {
             r.id, r.deployment, r.id
         )));
     }
-    let kept: BTreeSet<&DeploymentId> = w.pool.values().filter_map(|slot| alloc::kept_for(&cx.s, slot)).collect();
+    let kept: BTreeSet<&DeploymentId> = w.pool.values().filter_map(|slot| alloc::kept_for(cx.s, slot)).collect();
     if let Some(some) = names::some(kept.into_iter()).filter(|_| !gone) {
         return Err(Rejection::Precondition(format!(
             "addresses of worker {name} are kept for what is stopped ({some}): start it, or give the addresses up \
              (`slipway worker remove {name} --gone`)"
         )));
     }
-    let counts: Vec<&Instance> = alloc::live_on(&cx.s, name).filter(|i| i.counted_out.is_none()).collect();
+    let counts: Vec<&Instance> = alloc::live_on(cx.s, name).filter(|i| i.counted_out.is_none()).collect();
     match names::some(counts.iter().map(|i| &i.deployment)) {
         Some(some) if !gone => Err(Rejection::Precondition(format!(
             "{} instances on worker {name} still count ({some}), as it may come back: wait until it is lost for good, or say that its \

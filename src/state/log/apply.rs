@@ -1,8 +1,8 @@
 //! `apply`: one committed entry, all or nothing.
 //!
-//! A command changes State in place; what a refused one has changed is taken back (`base::savepoint`), so that a refusal
-//! changes nothing but `applied`, `now`, `wall` and the table of requests. Guards and effects stand in the commands' own
-//! files.
+//! A command changes State in place; what a refused one has changed is taken back (`base::savepoint`), so that a
+//! refusal changes nothing but `applied`, `now`, `wall` and the table of requests. Guards and effects stand in the
+//! commands' own files.
 
 use super::{
     command::Command,

@@ -75,15 +75,15 @@ impl Apply for ArmAdjusted {
                 arm.want = match arm.role {
                     Role::Stable => self.desired,
                     Role::Candidate | Role::Previous if stopped => arm.want,
-                    Role::Candidate | Role::Previous if starting => arm.want.min(most(&cx.s, id, &arm.pair)),
-                    Role::Candidate | Role::Previous => serving::wanted(&cx.s, id, &arm.pair),
+                    Role::Candidate | Role::Previous if starting => arm.want.min(most(cx.s, id, &arm.pair)),
+                    Role::Candidate | Role::Previous => serving::wanted(cx.s, id, &arm.pair),
                 };
             }
             if !stopped {
                 back::follow_back(cx, &mut d);
             }
         }
-        if starting && serving::complete(&cx.s, &d, cx.now()) {
+        if starting && serving::complete(cx.s, &d, cx.now()) {
             d.stop = None;
         }
         for role in &self.drop {
@@ -106,7 +106,7 @@ fn most(s: &State, id: &DeploymentId, pair: &Pair) -> u32 {
 fn check_drains(cx: &Cx<'_>, d: &Deployment, c: &ArmAdjusted) -> Done {
     let leaving = drain::check_ids(cx, &d.id, &c.drain)?;
     let Some(stable) = d.arms.pair(Role::Stable) else { return Ok(()) };
-    let of_stable = |i: &&Instance| &i.pair == stable && i.life.is_wanted() && serving::ready(&cx.s, i);
+    let of_stable = |i: &&Instance| &i.pair == stable && i.life.is_wanted() && serving::ready(cx.s, i);
     let loses = leaving.iter().filter(of_stable).count();
     let has = cx.s.instances_of(&d.id).filter(of_stable).count();
     let adds = c.add.iter().filter(|(role, _, _)| *role == Role::Stable).map(|(_, _, n)| *n as usize);
@@ -121,7 +121,7 @@ fn check_drains(cx: &Cx<'_>, d: &Deployment, c: &ArmAdjusted) -> Done {
 fn check_yield(cx: &Cx<'_>, d: &Deployment, c: &ArmAdjusted) -> Done {
     let shares = |i: &Instance| d.arms.of(&i.pair).is_some_and(|a| a.role != Role::Stable && a.weight.0 > 0);
     let leaving = drain::check_ids(cx, &d.id, &c.drain)?;
-    let serves = |i: &Instance| i.serves() && serving::ready(&cx.s, i);
+    let serves = |i: &Instance| i.serves() && serving::ready(cx.s, i);
     if !leaving.iter().any(|i| shares(i) && serves(i)) {
         return Ok(());
     }
@@ -139,7 +139,7 @@ fn add(cx: &mut Cx<'_>, d: &Deployment, role: Role, worker: &WorkerName, n: u32)
     let id = &d.id;
     let Some(pair) = d.arms.pair(role) else { return guard(format!("there is no {role} arm")) };
     let Some(spec) = cx.s.spec(id, pair.spec).cloned() else { return guard("its spec is gone") };
-    if !serving::hears(&cx.s, worker) {
+    if !serving::hears(cx.s, worker) {
         return guard(format!("worker {worker} is unknown or lost"));
     }
     let ports = alloc::ports(&spec);
@@ -164,7 +164,7 @@ fn forget(cx: &Cx<'_>, d: &mut Deployment, role: Role) -> Done {
     if arm.weight.0 > 0 {
         return guard(format!("the {role} arm still has traffic"));
     }
-    match cx.s.instances_of(&d.id).filter(|i| i.pair == arm.pair && drain::holds_up(&cx.s, i)).count() {
+    match cx.s.instances_of(&d.id).filter(|i| i.pair == arm.pair && drain::holds_up(cx.s, i)).count() {
         0 => Ok(()),
         live => guard(format!("{live} instances of {} are still there", arm.pair)),
     }

@@ -72,11 +72,11 @@ fn keep(cx: &mut Cx<'_>, d: &mut Deployment, r: &Rollout, given_up: Pair) {
     all.sort_by_key(|a| Reverse(a.weight));
     let mut all = all.into_iter();
     let Some(first) = all.next() else { return };
-    let first = Arm { role: Role::Stable, want: serving::wanted(&cx.s, &d.id, &first.pair), retire_at: None, ..first };
+    let first = Arm { role: Role::Stable, want: serving::wanted(cx.s, &d.id, &first.pair), retire_at: None, ..first };
     let second = all.next().map(|a| {
         // Without traffic it is only kept where it is what was fled from, ready to be asked for.
         let goes = a.weight.0 == 0 && (a.pair == given_up || r.phase == RolloutPhase::Undo);
-        let want = serving::wanted(&cx.s, &d.id, &a.pair);
+        let want = serving::wanted(cx.s, &d.id, &a.pair);
         Arm { role: Role::Previous, want, retire_at: goes.then(|| cx.now()), ..a }
     });
     // Where one version serves and it is not the one that was given up, there is nothing to hold.
@@ -84,7 +84,7 @@ fn keep(cx: &mut Cx<'_>, d: &mut Deployment, r: &Rollout, given_up: Pair) {
     d.arms = [first].into_iter().chain(second).collect();
     if let Some(form) = d.route.as_ref().map(Route::form) {
         let rest = d.arms.weights().rest();
-        opening::share_out(&cx.s, &d.id, &mut d.arms, rest);
+        opening::share_out(cx.s, &d.id, &mut d.arms, rest);
         let weights = d.arms.weights();
         routes::write(cx, d, &weights, form);
     }

@@ -49,8 +49,8 @@ pub(in crate::state) fn back_to_stable(cx: &mut Cx<'_>, r: &mut Rollout, keep: b
     let pair = stable.pair.clone();
     drain::cancel_pending(cx, &r.deployment, &r.to);
     drain::revive(cx, &r.deployment, &pair);
-    let have = serving::passing(&cx.s, &r.deployment, &pair);
-    let others = d.arms.pair(Role::Candidate).map_or(0, |pair| serving::passing(&cx.s, &r.deployment, pair));
+    let have = serving::passing(cx.s, &r.deployment, &pair);
+    let others = d.arms.pair(Role::Candidate).map_or(0, |pair| serving::passing(cx.s, &r.deployment, pair));
     let form = d.route.as_ref().map_or(r.form, Route::form);
     let had = if moved { WHOLE } else { d.arms.weight(Role::Candidate) };
     let now_on_candidate = d.route.is_some() && had.0 > 0;
@@ -83,7 +83,7 @@ pub(in crate::state) fn back_to_stable(cx: &mut Cx<'_>, r: &mut Rollout, keep: b
 /// Drains what runs the pair that is left; while it has traffic only what does not serve, whose places are of more use
 /// to the other.
 fn drain_left(cx: &mut Cx<'_>, r: &Rollout, has_traffic: bool) {
-    let stays = |i: &Instance| has_traffic && i.serves() && serving::ready(&cx.s, i);
+    let stays = |i: &Instance| has_traffic && i.serves() && serving::ready(cx.s, i);
     let mine = cx.s.instances_of(&r.deployment).filter(|i| i.pair == r.to && !stays(i));
     let ids: Vec<InstanceId> = mine.map(|i| i.id).collect();
     drain::begin(cx, &ids);
@@ -93,7 +93,7 @@ fn drain_left(cx: &mut Cx<'_>, r: &Rollout, has_traffic: bool) {
 /// ones do.
 pub(in crate::state) fn follow_back(cx: &mut Cx<'_>, d: &mut Deployment) {
     let (Some(stable), Some(route)) = (d.arms.pair(Role::Stable), &d.route) else { return };
-    let passing = |pair: &Pair| serving::passing(&cx.s, &d.id, pair);
+    let passing = |pair: &Pair| serving::passing(cx.s, &d.id, pair);
     let have = passing(stable);
     if have.saturating_mul(2) >= d.desired {
         return all_on_stable(cx, d);

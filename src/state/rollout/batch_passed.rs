@@ -42,8 +42,8 @@ impl Apply for BatchPassed {
         let mut workers = Vec::new();
         for added in &batch.added {
             let i = cx.instance_of(&r.deployment, *added)?;
-            let passes = serving::passes(&cx.s, &i);
-            let given_up = back && (late || !i.life.is_wanted() || !serving::ready(&cx.s, &i));
+            let passes = serving::passes(cx.s, &i);
+            let given_up = back && (late || !i.life.is_wanted() || !serving::ready(cx.s, &i));
             if !(passes || given_up || go_on && i.life == Life::Failed) {
                 return guard(format!("{added} is {} and {}", i.life, i.health));
             }

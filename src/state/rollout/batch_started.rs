@@ -48,7 +48,7 @@ impl Apply for BatchStarted {
         if adding == 0 || adding > most {
             return guard(format!("a batch adds 1 to {most} instances, not {adding}"));
         }
-        let have = serving::there(&cx.s, &r.deployment, &pair);
+        let have = serving::there(cx.s, &r.deployment, &pair);
         let goal = share.of_rounded_up(r.desired);
         if have.saturating_add(adding) > goal {
             return guard(format!("{have} of {goal} instances are there: {adding} more are too many"));
@@ -130,7 +130,7 @@ fn check_replaced(
 /// Wanted instances stay within desired + surge.
 fn check_surge(cx: &Cx<'_>, r: &Rollout, mode: BatchMode, adding: u32) -> Done {
     let Some(budget) = r.bounded_by().filter(|_| mode == BatchMode::Replace) else { return Ok(()) };
-    let n = batches::counted(&cx.s, r).filter(|i| i.life.is_wanted()).count();
+    let n = batches::counted(cx.s, r).filter(|i| i.life.is_wanted()).count();
     let then = u32::try_from(n).unwrap_or(u32::MAX).saturating_add(adding);
     let roof = r.desired.saturating_add(budget.surge);
     if then > roof {

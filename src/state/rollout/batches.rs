@@ -20,7 +20,7 @@ pub(in crate::state) fn check_status(r: &Rollout) -> Done {
 
 pub(in crate::state) fn set_want(cx: &mut Cx<'_>, deployment: &DeploymentId, pair: &Pair) -> Done {
     let mut d = cx.deployment(deployment)?;
-    let wanted = serving::wanted(&cx.s, deployment, pair);
+    let wanted = serving::wanted(cx.s, deployment, pair);
     if let Some(arm) = d.arms.iter_mut().find(|a| &a.pair == pair) {
         arm.want = arm.want.max(wanted);
     }
@@ -37,8 +37,8 @@ fn serve_without(s: &State, deployment: &DeploymentId, without: &[InstanceId]) -
 /// What leaves must not take the healthy count below desired - unavailable (what failed already is no loss).
 pub(in crate::state) fn check_unavailable(cx: &Cx<'_>, r: &Rollout, leaving: &[InstanceId]) -> Done {
     let Some(budget) = r.bounded_by() else { return Ok(()) };
-    let loses = leaving.iter().filter_map(|id| cx.s.instances.get(id)).any(|i| serving::passes(&cx.s, i));
-    let left = serve_without(&cx.s, &r.deployment, leaving);
+    let loses = leaving.iter().filter_map(|id| cx.s.instances.get(id)).any(|i| serving::passes(cx.s, i));
+    let left = serve_without(cx.s, &r.deployment, leaving);
     let floor = r.desired.saturating_sub(budget.unavailable);
     if loses && left < floor {
         return guard(format!("{left} healthy instances would be left and at least {floor} must be"));
@@ -60,7 +60,7 @@ pub(in crate::state) fn counted<'a>(s: &'a State, r: &'a Rollout) -> impl Iterat
 /// which then could never start: as many old ones go as one batch of one needs, never below what must be available.
 pub(in crate::state) fn make_room(cx: &mut Cx<'_>, r: &Rollout) {
     let Some(budget) = r.bounded_by() else { return };
-    let mut wanted: Vec<&Instance> = counted(&cx.s, r).filter(|i| i.life.is_wanted()).collect();
+    let mut wanted: Vec<&Instance> = counted(cx.s, r).filter(|i| i.life.is_wanted()).collect();
     let new = wanted.iter().filter(|i| i.pair == r.to).count();
     let roof = r.desired.saturating_add(budget.surge) as usize;
     if new == 0 || new >= r.desired as usize {

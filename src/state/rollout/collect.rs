@@ -49,7 +49,7 @@ pub fn collectable(s: &State, id: &DeploymentId, newest: Option<RolloutId>) -> V
 }
 
 fn instances(cx: &mut Cx<'_>, id: &DeploymentId, newest: Option<RolloutId>) {
-    for i in collectable(&cx.s, id, newest) {
+    for i in collectable(cx.s, id, newest) {
         cx.s.instances.remove(&i);
     }
 }

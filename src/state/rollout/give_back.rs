@@ -77,7 +77,7 @@ pub(in crate::state) fn begin(cx: &mut Cx<'_>, done: &Rollout) -> Done {
     r.reason = Some(Reason::Operator { principal: cx.principal.to_string() });
     d.live = Some(id);
     begin::announce(cx, &r);
-    if d.desired > 0 && serving::passing(&cx.s, &d.id, &r.to) >= d.desired {
+    if d.desired > 0 && serving::passing(cx.s, &d.id, &r.to) >= d.desired {
         back::advance(cx, &mut d, &r);
         r.switched = true;
         r.traffic_back_at = Some(cx.now());

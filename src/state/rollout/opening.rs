@@ -50,9 +50,9 @@ pub(in crate::state) fn arms(cx: &mut Cx<'_>, r: &Rollout, desired: u32) -> Done
             stable.want = desired;
         }
     } else {
-        d.arms = arms_at_start(&cx.s, &d, &r.to);
+        d.arms = arms_at_start(cx.s, &d, &r.to);
         if let Some(candidate) = d.arms.get_mut(Role::Candidate) {
-            candidate.want = serving::wanted(&cx.s, &r.deployment, &r.to);
+            candidate.want = serving::wanted(cx.s, &r.deployment, &r.to);
         }
     }
     if d.route.is_some() {

@@ -47,7 +47,7 @@ pub(in crate::state) fn stop(cx: &mut Cx<'_>, mut r: Rollout) -> Done {
     let mut d = cx.deployment(&r.deployment)?;
     if let Some(c) = d.arms.get_mut(Role::Candidate).filter(|c| c.pair == r.to) {
         c.retire_at = Some(keep);
-        c.want = serving::wanted(&cx.s, &d.id, &r.to);
+        c.want = serving::wanted(cx.s, &d.id, &r.to);
     }
     cx.put_deployment(d);
     statuses::settle(cx, &r);

@@ -27,7 +27,7 @@ impl Apply for OrderExtended {
             return guard("there is nothing to go back to");
         };
         for worker in workers {
-            if r.order.contains(worker) || !chosen(&cx.s, &spec).any(|w| &w.name == worker) {
+            if r.order.contains(worker) || !chosen(cx.s, &spec).any(|w| &w.name == worker) {
                 return guard(format!("{worker} is in the order, not ready, or not chosen"));
             }
             r.order.push(worker.clone());

@@ -16,7 +16,7 @@ pub(in crate::state) fn queue_smoke(cx: &mut Cx<'_>, r: &Rollout, step: u32, pat
         });
     }
     let port = cx.s.spec(&r.deployment, r.to.spec).and_then(|s| s.check_port());
-    let targets: Vec<String> = serving::serving(&cx.s, &r.deployment, cx.now())
+    let targets: Vec<String> = serving::serving(cx.s, &r.deployment, cx.now())
         .into_iter()
         .filter(|i| i.pair == r.to)
         .filter_map(|i| Some(target(&i.address, port?)))

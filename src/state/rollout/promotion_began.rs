@@ -29,8 +29,8 @@ impl Apply for PromotionBegan {
         }
         let mut d = cx.deployment(&r.deployment)?;
         if !r.switched {
-            let have = serving::passing(&cx.s, &r.deployment, &r.to);
-            let need = weights::need(&cx.s, &r, WHOLE);
+            let have = serving::passing(cx.s, &r.deployment, &r.to);
+            let need = weights::need(cx.s, &r, WHOLE);
             // Once it carries all the traffic nothing rises any more; what failed since is refilled after the
             // promotion.
             let carries = d.arms.weight(Role::Candidate) == WHOLE;
@@ -51,7 +51,7 @@ impl Apply for PromotionBegan {
         cx.put_rollout(r.clone());
         statuses::settle(cx, &r);
         assign::refresh(cx, &r.deployment);
-        let workers = assign::workers_of(&cx.s, &r.deployment);
+        let workers = assign::workers_of(cx.s, &r.deployment);
         assign::commit(cx, &r.deployment, &workers);
         Ok(())
     }

@@ -74,9 +74,9 @@ impl Apply for StartRollout {
             d.spec = to.spec;
             cx.s.specs.insert((d.id.clone(), to.spec), spec.clone());
         }
-        let mut params = self.overrides.over(rollout_defaults(&cx.s, &spec));
+        let mut params = self.overrides.over(rollout_defaults(cx.s, &spec));
         params.check("rollout").map_err(|e| Rejection::Invalid(e.to_string()))?;
-        let strategy = strategy_of(&cx.s, &d, &params);
+        let strategy = strategy_of(cx.s, &d, &params);
         params.strategy = Some(strategy.clone());
         params.on_no_data = params.on_no_data.or(cx.s.environments.get(&d.id.environment).map(|e| e.on_no_data));
         let row = begin::new_rollout(cx, &d, RolloutKind::Forward, from, to, params, strategy);

@@ -1,5 +1,5 @@
-//! What a step does to State when it starts and ends, and when it may end: by its facts (`model::step`), so that the law
-//! knows no kinds.
+//! What a step does to State when it starts and ends, and when it may end: by its facts (`model::step`), so that the
+//! law knows no kinds.
 //!
 //! Invariant: whether a step may end is computed anew from committed rows. Not here: the step's clock and place
 //! (`step_started`, `step_ended`), what happens while it runs (`batch_started`, `route_set`, `switched`, ...).
@@ -84,7 +84,7 @@ pub(super) fn may_end(cx: &Cx<'_>, r: &Rollout, row: &StepRow, evidence: &Eviden
     if facts.raises.is_some_and(|(_, by)| by == Routing::Explicit) {
         let n = cx.s.deployments.get(&r.deployment).and_then(|d| d.route.as_ref()).map(|x| x.generation.n);
         // Nothing changed when the weights stood already: then the generation is older than the step's entry.
-        if !row.routed.is_some_and(|(at, _)| n.is_some_and(|n| n <= at)) {
+        if row.routed.is_none_or(|(at, _)| n.is_none_or(|n| n > at)) {
             return guard("its weights are not set");
         }
     }
@@ -113,7 +113,7 @@ pub(super) fn may_end(cx: &Cx<'_>, r: &Rollout, row: &StepRow, evidence: &Eviden
     if facts.retires == Some(Period(0)) {
         let left = steps::retiring(cx, r);
         let late = row.deadline.is_some_and(|t| cx.now() >= t) && left.iter().all(|i| !i.life.is_wanted());
-        match left.iter().filter(|i| drain::holds_up(&cx.s, i)).count() {
+        match left.iter().filter(|i| drain::holds_up(cx.s, i)).count() {
             0 => {}
             _ if late => {}
             n => return guard(format!("{n} instances are not gone yet")),
@@ -125,8 +125,8 @@ pub(super) fn may_end(cx: &Cx<'_>, r: &Rollout, row: &StepRow, evidence: &Eviden
 /// Whether every worker of the order has unpacked the release and has what it asks for.
 fn staged(cx: &Cx<'_>, r: &Rollout) -> Done {
     let fits = |w: &WorkerName| cx.s.assignments.get(&(w.clone(), r.deployment.clone())).is_none_or(Assignment::fits);
-    let has = |w: &WorkerName| serving::staged(&cx.s, w, &r.to.digest) && fits(w);
-    match r.order.iter().filter(|w| serving::hears(&cx.s, w) && !has(w)).count() {
+    let has = |w: &WorkerName| serving::staged(cx.s, w, &r.to.digest) && fits(w);
+    match r.order.iter().filter(|w| serving::hears(cx.s, w) && !has(w)).count() {
         0 => Ok(()),
         n => guard(format!("{n} workers have not unpacked {}, or do not have what it asks for", r.to.version)),
     }
@@ -139,14 +139,14 @@ fn installed(cx: &Cx<'_>, r: &Rollout, row: &StepRow, share: BasisPoints, mode: 
         return guard("a batch is under way");
     }
     let need = match r.phase {
-        RolloutPhase::Forward => weights::need(&cx.s, r, share),
+        RolloutPhase::Forward => weights::need(cx.s, r, share),
         RolloutPhase::Undo => share.of_rounded_up(r.desired),
     };
-    let have = serving::passing(&cx.s, &r.deployment, pair);
+    let have = serving::passing(cx.s, &r.deployment, pair);
     if have < need {
         return guard(format!("{have} of {need} instances pass"));
     }
-    let leaving = |i: &&Instance| &i.pair != pair && !i.life.is_wanted() && drain::holds_up(&cx.s, i);
+    let leaving = |i: &&Instance| &i.pair != pair && !i.life.is_wanted() && drain::holds_up(cx.s, i);
     match mode {
         BatchMode::Beside => Ok(()),
         BatchMode::Replace | BatchMode::InPlace => match cx.s.instances_of(&r.deployment).filter(leaving).count() {
@@ -205,7 +205,7 @@ fn end_retire(cx: &mut Cx<'_>, r: &Rollout, delay: Period) -> Done {
         }
     } else {
         // What has not stopped by the step's deadline is left to the keeper.
-        let gone = steps::retiring(cx, r).iter().all(|i| !drain::holds_up(&cx.s, i));
+        let gone = steps::retiring(cx, r).iter().all(|i| !drain::holds_up(cx.s, i));
         let role = match r.phase {
             RolloutPhase::Forward => Role::Previous,
             RolloutPhase::Undo => Role::Candidate,

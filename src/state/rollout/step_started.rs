@@ -47,7 +47,7 @@ impl Apply for StepStarted {
         row.ended_at = None;
         let facts = row.step.kind.facts();
         row.deadline = facts.deadline.then(|| now.plus(deadline));
-        row.batch = row.batch.take().and_then(|b| carry_over(&cx.s, b, now));
+        row.batch = row.batch.take().and_then(|b| carry_over(cx.s, b, now));
         row.hook = None;
         row.routed = None;
         row.evidence = None;
@@ -74,7 +74,7 @@ fn carry_over(s: &State, mut b: Batch, now: Millis) -> Option<Batch> {
 /// Readiness to roll back is an invariant: every worker that runs the release to return to has it unpacked.
 fn return_is_staged(cx: &Cx<'_>, r: &Rollout) -> Done {
     let Some(from) = &r.from else { return Ok(()) };
-    match serving::unstaged(&cx.s, &r.deployment, from).first() {
+    match serving::unstaged(cx.s, &r.deployment, from).first() {
         Some(w) => guard(format!("{w} no longer has {} unpacked, which a rollback would need", from.version)),
         None => Ok(()),
     }

@@ -26,8 +26,8 @@ impl Apply for Switched {
         if r.switched {
             return guard(format!("{id} has switched already"));
         }
-        let have = serving::passing(&cx.s, &r.deployment, &r.to);
-        let need = weights::need(&cx.s, &r, WHOLE);
+        let have = serving::passing(cx.s, &r.deployment, &r.to);
+        let need = weights::need(cx.s, &r, WHOLE);
         if have < need {
             return guard(format!("{have} of {need} candidates pass"));
         }

@@ -14,7 +14,7 @@ pub fn need(s: &State, r: &Rollout, share: BasisPoints) -> u32 {
 pub(in crate::state) fn beside(cx: &Cx<'_>, d: &Deployment, candidate: BasisPoints) -> Weights {
     let mut weights = Weights::default().with(Role::Candidate, candidate);
     let rest = weights.rest();
-    let passing = |a: &Arm| u64::from(serving::passing(&cx.s, &d.id, &a.pair));
+    let passing = |a: &Arm| u64::from(serving::passing(cx.s, &d.id, &a.pair));
     let stable = d.arms.get(Role::Stable).map_or(0, passing);
     let all = d.arms.iter().filter(|a| d.shares(a)).map(passing).fold(stable, u64::saturating_add);
     for arm in d.arms.iter().filter(|a| d.shares(a)) {
@@ -45,13 +45,13 @@ pub(in crate::state) fn check_rise(
     check_whole(d, weights)?;
     let passing = |pair: &Pair| {
         let leave = leaving.iter().filter_map(|id| cx.s.instances.get(id));
-        let leave = leave.filter(|i| &i.pair == pair && serving::passes(&cx.s, i)).count();
-        serving::passing(&cx.s, &d.id, pair).saturating_sub(u32::try_from(leave).unwrap_or(u32::MAX))
+        let leave = leave.filter(|i| &i.pair == pair && serving::passes(cx.s, i)).count();
+        serving::passing(cx.s, &d.id, pair).saturating_sub(u32::try_from(leave).unwrap_or(u32::MAX))
     };
     let total: u32 = d.arms.iter().map(|a| passing(&a.pair)).fold(0, u32::saturating_add);
     for arm in d.arms.iter() {
         let (want, have) = (weights.get(arm.role), passing(&arm.pair));
-        if want <= arm.weight || have >= need(&cx.s, r, want) {
+        if want <= arm.weight || have >= need(cx.s, r, want) {
             continue;
         }
         // Each share is rounded down, so what is left over may lift one arm by a basis point or two.
@@ -108,7 +108,7 @@ pub(in crate::state) fn check_return(
     leaving: &[InstanceId],
 ) -> Done {
     let switches = d.route.as_ref().is_some_and(|x| x.mode == RouteMode::Switch);
-    let half = serving::passing(&cx.s, &d.id, &r.to).saturating_mul(2) >= r.desired;
+    let half = serving::passing(cx.s, &d.id, &r.to).saturating_mul(2) >= r.desired;
     if switches && half && *weights == Weights::all(Role::Candidate) && d.arms.get(Role::Candidate).is_some() {
         return Ok(());
     }

@@ -15,7 +15,7 @@ pub(in crate::state) const KEPT: usize = 1024;
 /// All traffic of a deployment has left a version in this entry. `d` is the row as it will be.
 pub(in crate::state) fn began(cx: &mut Cx<'_>, d: &Deployment, rollout: RolloutId, left: &Version) {
     let Some(route) = d.route.as_ref() else { return };
-    let is_bound = |n: &NodeId| bound(&cx.s, &d.id, *n, 0);
+    let is_bound = |n: &NodeId| bound(cx.s, &d.id, *n, 0);
     let row = TrafficBack {
         rollout,
         deployment: d.id.clone(),
@@ -23,7 +23,7 @@ pub(in crate::state) fn began(cx: &mut Cx<'_>, d: &Deployment, rollout: RolloutI
         index: cx.at.index,
         at: cx.now(),
         ttl: route.ttl,
-        bound: fence_set(&cx.s).into_iter().filter(is_bound).collect(),
+        bound: fence_set(cx.s).into_iter().filter(is_bound).collect(),
         stale: cx.s.fences.policy(&d.id, route.mode).stale(),
         end: None,
     };

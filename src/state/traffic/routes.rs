@@ -32,7 +32,7 @@ pub(in crate::state) fn become_stable(
     retire_at: Option<Millis>,
 ) {
     if let Some(old) = d.arms.put(Arm { role: Role::Stable, want: desired.max(1), retire_at: None, ..arm }) {
-        let want = serving::wanted(&cx.s, &d.id, &old.pair);
+        let want = serving::wanted(cx.s, &d.id, &old.pair);
         d.arms.put(Arm { role: Role::Previous, want, retire_at, ..old });
     }
 }

@@ -63,7 +63,7 @@ fn target(cx: &Cx<'_>, d: &Deployment, to: &To<'_>) -> Result<SwitchTarget, Reje
         return refused(format!("{} has no {said} beside {} (it has {have}): {how}", d.id, stable.pair.version));
     };
     let target = SwitchTarget { deployment: d.id.clone(), from: stable.pair.clone(), to: beside.pair.clone() };
-    switches::carries(&cx.s, d, &target.to).map_err(Rejection::Precondition)?;
+    switches::carries(cx.s, d, &target.to).map_err(Rejection::Precondition)?;
     Ok(target)
 }
 
@@ -94,7 +94,7 @@ impl Apply for SwitchAsked {
         }
         let (targets, undoes) = targets(cx, ask)?;
         let (id, now) = (cx.at.index, cx.now());
-        let ttl = targets.iter().filter_map(|t| largest_ttl(&cx.s, &t.deployment)).max().unwrap_or_default();
+        let ttl = targets.iter().filter_map(|t| largest_ttl(cx.s, &t.deployment)).max().unwrap_or_default();
         let row = Switch {
             id,
             revision: 1,

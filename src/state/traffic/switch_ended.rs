@@ -55,11 +55,11 @@ impl Apply for SwitchEnded {
 
 /// What "fenced" says must be in its own record: every server, and only those that are bound may be waited out.
 fn fenced(cx: &Cx<'_>, s: &Switch, end: &SwitchEnd) -> Done {
-    for node in fence_set(&cx.s) {
+    for node in fence_set(cx.s) {
         let how = end.servers.iter().find(|(n, _, _)| *n == node).map(|(_, _, how)| *how);
         let ok = match how {
-            Some(ServerEnd::Served(_)) => !differs(&cx.s, node),
-            Some(ServerEnd::Expired) => s.targets.iter().all(|t| bound(&cx.s, &t.deployment, node, 0)),
+            Some(ServerEnd::Served(_)) => !differs(cx.s, node),
+            Some(ServerEnd::Expired) => s.targets.iter().all(|t| bound(cx.s, &t.deployment, node, 0)),
             Some(ServerEnd::Holds | ServerEnd::Unbound) | None => false,
         };
         if !ok {

@@ -30,7 +30,7 @@ impl Apply for SwitchMoved {
             s = cx.s.fences.switches.get(&id).cloned().unwrap_or(s);
         }
         if s.unfenced == Unfenced::TakeBack {
-            let all = s.targets.iter().all(|t| fence_set(&cx.s).iter().all(|n| bound(&cx.s, &t.deployment, *n, 0)));
+            let all = s.targets.iter().all(|t| fence_set(cx.s).iter().all(|n| bound(cx.s, &t.deployment, *n, 0)));
             if !all {
                 return guard(format!("s-{id} is to be made only when every server knows of it"));
             }

@@ -63,7 +63,7 @@ pub fn obstacle(s: &State, switch: &Switch) -> Option<String> {
 
 /// Moves all deployments of a switch, or none.
 pub(in crate::state) fn apply_targets(cx: &mut Cx<'_>, switch: &Switch) -> Done {
-    if let Some(why) = obstacle(&cx.s, switch) {
+    if let Some(why) = obstacle(cx.s, switch) {
         return guard(why);
     }
     for t in &switch.targets {
@@ -88,7 +88,7 @@ pub(in crate::state) fn apply_targets(cx: &mut Cx<'_>, switch: &Switch) -> Done 
 /// Notes which servers have served which arming. Says whether that was news.
 pub(in crate::state) fn confirm(cx: &mut Cx<'_>, served: &[(NodeId, u64)]) -> bool {
     let known: Vec<(NodeId, u64)> =
-        served.iter().filter(|(n, _)| cx.s.nodes.contains_key(n) && !differs(&cx.s, *n)).copied().collect();
+        served.iter().filter(|(n, _)| cx.s.nodes.contains_key(n) && !differs(cx.s, *n)).copied().collect();
     let news = |a: &Arming| known.iter().any(|(n, at)| *at >= a.index && !a.confirmed.contains(n));
     if !cx.s.fences.armed.values().chain(&cx.s.fences.always).any(news) {
         return false;
@@ -98,8 +98,8 @@ pub(in crate::state) fn confirm(cx: &mut Cx<'_>, served: &[(NodeId, u64)]) -> bo
             arming.confirmed.extend(known.iter().filter(|(_, at)| *at >= arming.index).map(|(n, _)| *n));
         }
     });
-    let servers = fence_set(&cx.s);
-    let knows = |s: &&Switch| s.targets.iter().all(|t| servers.iter().all(|n| bound(&cx.s, &t.deployment, *n, 0)));
+    let servers = fence_set(cx.s);
+    let knows = |s: &&Switch| s.targets.iter().all(|t| servers.iter().all(|n| bound(cx.s, &t.deployment, *n, 0)));
     let ready: Vec<u64> = cx.s.fences.open().filter(|s| s.ready.is_none()).filter(knows).map(|s| s.id).collect();
     let now = cx.now();
     edit(cx, |f| {

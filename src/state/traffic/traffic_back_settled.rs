@@ -31,14 +31,14 @@ impl Apply for TrafficBackSettled {
         if end.note.len() > MAX_NOTE {
             return guard("its note is too long");
         }
-        for node in fence_set(&cx.s).into_iter().filter(|_| end.fenced_at.is_some()) {
+        for node in fence_set(cx.s).into_iter().filter(|_| end.fenced_at.is_some()) {
             let how = end.servers.iter().find(|(n, _, _)| *n == node).map(|(_, _, how)| *how);
             let evidence = match how {
                 Some(ServerEnd::Served(_)) => true,
                 Some(ServerEnd::Expired) => row.bound.contains(&node) || cx.s.fences.left.contains_key(&node),
                 Some(ServerEnd::Holds | ServerEnd::Unbound) | None => false,
             };
-            if differs(&cx.s, node) || !evidence {
+            if differs(cx.s, node) || !evidence {
                 return guard(format!("the rollback of {rollout} is not fenced at node {node}"));
             }
         }

@@ -225,7 +225,7 @@ fn what_an_ended_rollback_left_comes_back_with_both_versions_and_their_shares() 
     let mut t = Story::new();
     t.completes("1.0.0", StrategyName::DIRECT);
     t.start("2.0.0", StrategyName::ROLLING).unwrap();
-    t.until("past half", |s| s.deployments[&shop()].arms.weight(Role::Candidate).0 > 6000);
+    t.until("past half", |s| s.deployments[&shop()].arms.weight(Role::Candidate).0 > 8000);
     let rollout = t.live().id;
     t.ok(Command::Rollback(Rollback { rollout }));
     t.ok(Command::Abort(Abort { rollout, as_is: true }));

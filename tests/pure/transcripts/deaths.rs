@@ -100,10 +100,17 @@ pub fn last(f: &Fleet) -> RolloutId {
 
 /// Nothing is under way, and servers have said of every rollback and switch whether it is fenced.
 pub fn rests(f: &Fleet) -> bool {
-    use slipway::model::Life::{Draining, Starting, Stopping};
-    let moves = f.state.instances.values().any(|i| matches!(i.life, Starting | Draining | Stopping));
+    use slipway::model::{
+        Health,
+        Life::{Draining, Running, Starting, Stopping},
+    };
+    let all = || f.state.instances.values();
+    let moves = all().any(|i| matches!(i.life, Starting | Draining | Stopping))
+        // Not every agent was heard of by this leader yet.
+        || all().any(|i| i.life == Running && i.health == Health::Unknown);
     let told = f.state.backs.values().all(|b| b.end.is_some()) && f.state.fences.open().next().is_none();
-    !moves && told && f.state.deployments[&f.shop()].live.is_none()
+    let d = &f.state.deployments[&f.shop()];
+    !moves && told && d.live.is_none() && !d.stop.as_ref().is_some_and(|s| s.starting)
 }
 
 /// The end without times and indexes: instances are called by their place among all that were ever made.
