@@ -110,6 +110,7 @@ pub const ALL: &[&str] = &[
     "allowed: no machine lives",
     "allowed: an operator holds it",
     "allowed: failure_action is pause",
+    "allowed: nobody has promoted it",
     "allowed: on_no_data is hold and there is no traffic",
     "allowed: the stable version is not sound",
     "allowed: an operator ended a rollback as it is",

@@ -116,10 +116,13 @@ pub fn params(dice: &mut Dice, host: bool) -> RolloutParams {
     let max_surge = if host { dice.within(0, 1) as u32 } else { dice.within(0, 2) as u32 };
     let least = u32::from(max_surge == 0 || host);
     let steps: &[&[u32]] = &[&[10, 25, 50, 100], &[50, 100], &[100], &[1, 100], &[30, 60]];
+    let strategy = if dice.percent(85) { Some(strategy) } else { None };
+    let steps = dice.one(steps).iter().map(|p| BasisPoints::percent(*p)).collect();
+    let bake = Period::seconds(dice.within(2, 20));
     RolloutParams {
-        strategy: if dice.percent(85) { Some(strategy) } else { None },
-        steps: dice.one(steps).iter().map(|p| BasisPoints::percent(*p)).collect(),
-        bake: Period::seconds(dice.within(2, 20)),
+        strategy,
+        steps,
+        bake,
         min_requests: dice.within(10, 60),
         warm_up: Period::seconds(dice.within(0, 4)),
         smoke: dice.percent(50).then(|| "/smoke".into()),
@@ -140,7 +143,7 @@ pub fn params(dice: &mut Dice, host: bool) -> RolloutParams {
         ]),
         max_health_failures: dice.within(1, 3) as u32,
         health_timeout: None,
-        auto_promote: !dice.percent(10),
+        auto_promote: bake.0 % 7_000 != 0,
     }
 }
 

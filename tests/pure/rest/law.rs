@@ -185,6 +185,9 @@ fn forward(w: &World, laid: &Laid, r: &Rollout) -> Option<&'static str> {
     if r.status == RolloutStatus::Paused && r.params.failure_action == FailureAction::Pause {
         return Some("failure_action is pause");
     }
+    if r.running().is_some_and(|(_, row)| row.step.kind.facts().held) {
+        return Some("nobody has promoted it");
+    }
     let holds = r.params.no_data() == slipway::model::OnNoData::Hold;
     if holds && laid.metrics && laid.rate == 0 && r.from.is_some() && r.params.max_error_rate.0.is_some() {
         return Some("on_no_data is hold and there is no traffic");
