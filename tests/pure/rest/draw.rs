@@ -143,7 +143,7 @@ pub fn params(dice: &mut Dice, host: bool) -> RolloutParams {
         ]),
         max_health_failures: dice.within(1, 3) as u32,
         health_timeout: None,
-        auto_promote: bake.0 % 7_000 != 0,
+        auto_promote: !bake.0.is_multiple_of(7_000),
     }
 }
 
