@@ -5,7 +5,6 @@
 //! one command a rollout and pass; silence is never read as health. Not here: what a command does (`state`), sending it
 //! (`lead`).
 
-mod advise;
 mod analysis;
 mod back;
 mod batch;
@@ -31,7 +30,6 @@ mod view;
 mod rollback_estimate;
 mod weigh;
 
-pub use advise::{Advice, advise};
 pub use facts::facts;
 pub use plan::{Plan, plan};
 pub use preview::{Preview, Refused, preview};

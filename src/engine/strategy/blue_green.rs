@@ -1,7 +1,7 @@
 //! Blue-green: the whole new side beside the old one, warmed up and smoke-tested, then one switch; the old side stays
 //! for a grace. Address mode `host` has room for a second side on spare workers only.
 
-use super::{ALL, Compiled, Fit, Site, Situation, Strategy, step};
+use super::{ALL, Compiled, Site, Strategy, step};
 use crate::engine::prelude::*;
 
 const READS: &[&Setting] =
@@ -14,20 +14,9 @@ pub(super) const BLUE_GREEN: Strategy = Strategy {
     host: READS,
     form: RouteForm::SWITCH,
     bounded: false,
-    suits,
     smaller: "use a rolling update",
     compile,
 };
-
-fn suits(at: &Situation) -> Fit {
-    match (at.first, at.smoke) {
-        (true, _) => Fit(2, "a first rollout has no other side to switch from"),
-        (false, true) => Fit(7, "smoke-tested before any traffic, and back in one entry"),
-        (false, false) => {
-            Fit(5, "back in one entry; a smoke test (`rollout.smoke`) would show before the switch what is wrong")
-        }
-    }
-}
 
 fn compile(site: &Site<'_>) -> Result<Compiled, String> {
     let p = &site.subject.params;

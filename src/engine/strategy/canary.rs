@@ -1,7 +1,7 @@
 //! Canary: rising weights, a bake at each. Instances follow the weight, one on each worker before a second; address
 //! mode `host` has no room beside and takes whole workers in place.
 
-use super::{Compiled, Fit, Site, Situation, Strategy, step};
+use super::{Compiled, Site, Strategy, step};
 use crate::engine::prelude::*;
 
 pub(super) const CANARY: Strategy = Strategy {
@@ -18,20 +18,9 @@ pub(super) const CANARY: Strategy = Strategy {
     ],
     form: RouteForm::WEIGHTED,
     bounded: false,
-    suits,
     smaller: "use a rolling update",
     compile,
 };
-
-fn suits(at: &Situation) -> Fit {
-    match (at.first, at.counted) {
-        (true, _) => Fit(2, "a first rollout has nothing to share the traffic with"),
-        (false, true) => {
-            Fit(if at.instances > 10 { 8 } else { 7 }, "requests are counted, so few of them show whether it is worse")
-        }
-        (false, false) => Fit(3, "without `metrics` in the spec its steps are judged by health checks alone"),
-    }
-}
 
 fn compile(site: &Site<'_>) -> Result<Compiled, String> {
     let p = &site.subject.params;

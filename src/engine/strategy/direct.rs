@@ -1,7 +1,7 @@
 //! Direct: everything at once, then a look, then the old ones go (beside, after their grace). Also the form of every
 //! first rollout.
 
-use super::{ALL, Compiled, Fit, Site, Situation, Strategy};
+use super::{ALL, Compiled, Site, Strategy};
 use crate::engine::prelude::*;
 
 pub(super) const DIRECT: Strategy = Strategy {
@@ -11,18 +11,9 @@ pub(super) const DIRECT: Strategy = Strategy {
     host: &[setting("bake")],
     form: RouteForm::WEIGHTED,
     bounded: false,
-    suits,
     smaller: "use a rolling update",
     compile,
 };
-
-fn suits(at: &Situation) -> Fit {
-    match (at.first, at.depended_on) {
-        (true, _) => Fit(10, "nothing is stable yet, so there is nothing to compare with and nothing to lose"),
-        (false, false) => Fit(6, "nobody depends on this environment, and nothing is faster"),
-        (false, true) => Fit(1, "everybody gets the new version before anything is known of it"),
-    }
-}
 
 fn compile(site: &Site<'_>) -> Result<Compiled, String> {
     let desired = site.desired();

@@ -13,7 +13,6 @@ mod return_;
 mod rolling;
 mod undo;
 
-use super::advise::{Fit, Situation};
 use super::analysis::Asked;
 use super::place::{Freed, free_places};
 use crate::engine::prelude::*;
@@ -34,8 +33,6 @@ pub struct Strategy {
     pub form: RouteForm,
     /// Whether `max_surge` and `max_unavailable` bound what runs, as instances take each other's place.
     pub bounded: bool,
-    /// When it is a good choice.
-    pub(super) suits: fn(&Situation) -> Fit,
     /// What needs less room.
     smaller: &'static str,
     compile: fn(&Site<'_>) -> Result<Compiled, String>,

@@ -1,7 +1,7 @@
 //! Rolling: batches by capacity, checked while they run, and watched for a stability window after the last one. With
 //! surge the new ones come first and the old ones go; without it they take each other's place.
 
-use super::{ALL, Compiled, Fit, Site, Situation, Strategy};
+use super::{ALL, Compiled, Site, Strategy};
 use crate::engine::prelude::*;
 
 pub(super) const ROLLING: Strategy = Strategy {
@@ -17,20 +17,9 @@ pub(super) const ROLLING: Strategy = Strategy {
     host: &[setting("bake"), setting("parallelism"), setting("delay"), setting("max_unavailable")],
     form: RouteForm::WEIGHTED,
     bounded: true,
-    suits,
     smaller: "replace in place: max_surge 0, max_unavailable 1",
     compile,
 };
-
-fn suits(at: &Situation) -> Fit {
-    match (at.first, at.counted) {
-        (true, _) => Fit(2, "a first rollout replaces nothing"),
-        (false, true) => Fit(5, "needs the least room; what a bad version reaches grows with each batch"),
-        (false, false) => {
-            Fit(6, "needs the least room, and each batch must pass its checks, as no requests are counted")
-        }
-    }
-}
 
 fn compile(site: &Site<'_>) -> Result<Compiled, String> {
     let p = &site.subject.params;

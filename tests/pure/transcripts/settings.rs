@@ -2,7 +2,7 @@
 //! steps.
 
 use slipway::{
-    engine::{Advice, STRATEGIES, Strategy, advise, preview, settings_page},
+    engine::{STRATEGIES, Strategy, preview, settings_page},
     model::{AddressMode, Overrides, Portion, Principal, RolloutParams, StepKind, StrategyName},
     state::RolloutStatus,
 };
@@ -112,29 +112,4 @@ fn a_rollout_without_a_strategy_moves_as_its_environment_says() {
     f.until_status(600, id, RolloutStatus::Completed);
     let shares: Vec<_> = f.state.rollouts[&id].steps.iter().filter(|s| s.step.kind.name() == "route").collect();
     assert_eq!(shares.len(), 4, "each of 10, 25, 50 and 100 %");
-}
-
-/// The tree of 002, asked about a deployment instead of about people's wishes.
-#[test]
-fn advice_names_what_fits_and_what_the_others_would_need() {
-    let asked = |f: &Fleet, to: &str| -> Vec<(String, bool, Option<String>)> {
-        let all = advise(&f.state, &Principal::local_operator(), &f.shop(), &to.parse().expect("a version"));
-        let told = |a: &Advice| (a.strategy.name.to_string(), a.best, a.needs.clone());
-        all.expect("advice").iter().map(told).collect()
-    };
-    let best = |shape: Shape| asked(&Fleet::with_stable(&shape), "2.0.0")[0].clone();
-    let first = asked(&Fleet::new(&Shape::default()), "1.0.0");
-    assert_eq!(first[0], ("direct".into(), true, None));
-    assert_eq!(best(Shape::default()), ("canary".into(), true, None));
-    // Without counters nothing shows whether a few requests went worse.
-    assert_eq!(best(Shape { metrics: false, ..Shape::default() }), ("rolling".into(), true, None));
-    // A pool that has no room for a second set: what needs the least comes first, the others say what they lack.
-    let tight = asked(&Fleet::with_stable(&Shape { pool: 3, ..Shape::default() }), "2.0.0");
-    assert_eq!(tight[0], ("rolling".into(), true, None));
-    for (name, best, needs) in &tight[1..] {
-        assert!(!best && needs.as_ref().is_some_and(|n| n.contains("address")), "{name}: {needs:?}");
-    }
-    // What cannot start is not advised.
-    let same = asked(&Fleet::with_stable(&Shape::default()), "9.9.9");
-    assert!(same.iter().all(|(_, best, needs)| !best && needs.is_some()), "{same:?}");
 }
