@@ -61,7 +61,7 @@ fn an_answer_is_explained_and_every_node_is_compared() {
     let left_out: Vec<&serde_json::Value> = list(&t, "instances").iter().filter(|i| i["answering"] == false).collect();
     assert!(!left_out.is_empty() && left_out.iter().all(|i| text(i, "version") == "2.0.0"), "{t}");
     // On one screen, for people.
-    let said = lab.slipway(&["dns", "trace", "shop", "--key", "alice"]).ok();
+    let said = lab.slipway(&["dns", "trace", "shop", "--key", "alice", "-o", "wide"]).ok();
     shows(&said, &["k-alice", "slot", "1.0.0", "2.0.0", "generation", "TTL 1 s", "lease", "w2"]);
     // What has no answer says why, by its exit code too.
     let nothing = lab.slipway(&["dns", "trace", "nothing.production.svc.slipway.internal"]).exits(1);
@@ -91,7 +91,7 @@ fn an_answer_is_explained_and_every_node_is_compared() {
             let node = ["--node", &lab.client(n), "traffic", "show", "production/shop", "-o", "json"];
             let route = lab.slipway(&node).ok().json();
             let of = |s: &serde_json::Value, field: &str| s[field].as_u64().unwrap_or(0);
-            let counted = |s: &serde_json::Value| of(s, "requests") >= 5 && of(s, "requested_bp") > 0;
+            let counted = |s: &serde_json::Value| of(s, "request_count") >= 5 && of(s, "requested_bp") > 0;
             if list(&route, "shares").iter().all(counted) { Ok(()) } else { Err(route.to_string()) }
         });
     }
